@@ -1,0 +1,184 @@
+"""The frozen records that flow between stages, and their JSONL form (one record a line).
+
+Roles are data, never text: a message that contains "Assistant:" is one message. See cai/templates.py for how
+conversations are shown to a model without letting their text forge a role.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from cai.errors import UserError
+
+T = TypeVar("T")
+Role = Literal["system", "user", "assistant"]
+Split = Literal["train", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Role
+    content: str
+
+
+Chat = tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A conversation that ends with the user's turn. `subset` is a harm category or "helpful"."""
+
+    id: str
+    messages: Chat
+    subset: str
+    split: Split
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """finish: "stop" (the model ended its turn) or "length" (it ran out of tokens)."""
+
+    prompt_id: str
+    text: str
+    model: str
+    finish: Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One round of critique and revision (Bai et al. 2022, section 3.1). principle: its name."""
+
+    principle: str
+    critique: str
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    prompt: Prompt
+    draft: str
+    rounds: tuple[Round, ...]
+
+    @property
+    def final(self) -> str:
+        return self.rounds[-1].revision if self.rounds else self.draft
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two answers to one prompt.
+
+    human: P(a better) by the human labellers, in [0, 1], or None where no human judged the pair.
+    votes: each labeller's own P(a better): 1, 0, or 0.5 for a tie.
+    """
+
+    id: str
+    prompt: Prompt
+    a: str
+    b: str
+    human: float | None = None
+    votes: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One question put to the judge.
+
+    order: "ab" or "ba" for a question that shows both answers, "each" for two questions about each answer alone.
+    p_a:   P(a better), in [0, 1].
+    logprobs: the raw log-probabilities of the options, in the order asked.
+    mass:  the smallest share of probability that the options had together, in [0, 1].
+    """
+
+    principle: str
+    order: str
+    p_a: float
+    mass: float
+    logprobs: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    pair_id: str
+    p_a: float
+    source: str
+    votes: tuple[Vote, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Abstained:
+    """The judge could not be read. Counted and left out; never a tie."""
+
+    pair_id: str
+    reason: str
+    votes: tuple[Vote, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All that a reward model ever sees: it carries no source, so human and AI labels take one code path."""
+
+    pair: Pair
+    p_a: float
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with its 95% interval. n: rows; clusters: independent units (prompts) behind the interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    clusters: int
+
+
+def write_jsonl(path: Path, records: Iterable[Any]) -> None:
+    """Write dataclass records, one JSON object a line, in UTF-8."""
+    with path.open("w", encoding="utf-8") as file:
+        for record in records:
+            file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
+
+
+def read_jsonl(path: Path, kind: type[T]) -> list[T]:
+    """Read what `write_jsonl` wrote. Raises UserError with file:line for a row that is not a `kind`."""
+    return [decode(row, kind, f"{path}:{line}") for line, row in json_lines(path)]
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """(line number from 1, parsed JSON) of each non-empty line."""
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield number, parse_json(line, f"{path}:{number}")
+
+
+def parse_json(line: str, where: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"not valid JSON: {error.msg} at column {error.colno}",
+            where,
+            "each line must be one whole JSON object; the file may be cut off",
+        ) from None
+
+
+@cache
+def _adapter(kind: type) -> TypeAdapter:
+    return TypeAdapter(kind)
+
+
+def decode(row: Any, kind: type[T], where: str) -> T:
+    """Turn parsed JSON into a record, or raise UserError naming the field at fault."""
+    try:
+        return _adapter(kind).validate_python(row)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        field = ".".join(str(part) for part in fault["loc"])
+        raise UserError(f"not a {kind.__name__}: {field}: {fault['msg']}", where, "mend or remove this row") from None
