@@ -41,7 +41,7 @@ def suggest(word: str, known: Sequence[str]) -> str:
 
 
 def run_main(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
-    """Run a command line program: 0 or its own code, 2 for a user's fault, 130 for Ctrl-C; never a traceback for either."""
+    """Run a command line program: its own exit code, 2 for a user's fault, 130 for Ctrl-C; no traceback for either."""
     try:
         return main(sys.argv[1:] if argv is None else argv)
     except UserError as error:
@@ -53,9 +53,6 @@ def run_main(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = 
     except OSError as error:
         if error.errno not in (28, 122):  # ENOSPC, EDQUOT
             raise
-        where = error.filename or ""
-        print(
-            f"error: {UserError('the disk is full', str(where), 'free some space and run the same command again: finished work is kept')}",
-            file=sys.stderr,
-        )
+        remedy = "free some space and run the same command again: finished work is kept"
+        print(f"error: {UserError('the disk is full', str(error.filename or ''), remedy)}", file=sys.stderr)
         return 2
