@@ -1,0 +1,45 @@
+"""What a run is made of: one cell for each arm and seed, and what was measured on the cells."""
+
+from dataclasses import dataclass, field
+
+from cai.config import Arm
+from cai.constitution import Constitution
+from cai.store import Artifact
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm with one seed, and what its stages left."""
+
+    arm: str
+    seed: int
+    settings: Arm
+    law: Constitution
+    data: Artifact
+    helpful: Artifact | None
+    revised: Artifact
+    sft: Artifact
+    pairs: Artifact
+    labels: Artifact
+    reward: Artifact
+    policy: Artifact
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm}/{self.seed}"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the evaluation left; all of it on held-out prompts. traces: critiques and revisions to be read.
+    Policies are named "start", "sft" and as their cells; reward models as their cells.
+
+    answers: (policy, "red-team" | "helpful") -> responses. pair_scores: reward model -> rewards of the held-out pairs.
+    scores: (reward model, policy) -> rewards of its answers. games: (first policy, second policy) -> who won.
+    """
+
+    traces: Artifact | None
+    answers: dict[tuple[str, str], Artifact] = field(default_factory=dict)
+    pair_scores: dict[str, Artifact] = field(default_factory=dict)
+    scores: dict[tuple[str, str], Artifact] = field(default_factory=dict)
+    games: dict[tuple[str, str], Artifact] = field(default_factory=dict)

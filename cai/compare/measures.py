@@ -1,0 +1,220 @@
+"""From what the stages left to estimates: agreement of labels and reward models, and how the policies behave.
+
+Seeds are replicas, never more prompts: a row's outcome is averaged over its arm's seeds first, and prompts are what is
+resampled. The noise floor of a measure is the largest difference between two seeds of one arm.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from typing import Any
+
+from cai.cells import Cell, Measured
+from cai.compare import statistics
+from cai.judging import sigmoid
+from cai.records import Estimate, Label, Pair, Prompt, Response, read_jsonl
+from cai.stages.evaluate import Score
+from cai.store import Artifact
+from cai.textstats import refuses, repetition, words
+
+Rows = dict[str, float]  # prompt or pair id -> outcome
+POLICIES_BEFORE_RL = ("start", "sft")
+
+
+def measure(
+    key: str,
+    title: str,
+    of: Callable[[str], Rows],
+    cells: Sequence[Cell],
+    *,
+    unit: str = "",
+    better: str | None = None,
+    help: str = "",
+    before: Sequence[str] = POLICIES_BEFORE_RL,
+    cluster: Callable[[str], str] = lambda row: row,
+) -> dict[str, Any]:
+    """One line of the comparison table. of: policy or cell name -> outcomes; cluster: row -> prompt id."""
+    arms = list(dict.fromkeys(cell.arm for cell in cells))
+    seeds = {arm: [of(cell.name) for cell in cells if cell.arm == arm] for arm in arms}
+    values = {name: of(name) for name in before} | {arm: average(seeds[arm]) for arm in arms}
+    estimates = {
+        name: statistics.mean(list(rows.values()), [cluster(row) for row in rows]) for name, rows in values.items()
+    }
+    difference = None
+    if len(arms) > 1:
+        first, second = arms[:2]
+        shared = [row for row in values[first] if row in values[second]]
+        difference = {
+            "estimate": statistics.paired_difference(
+                [values[first][row] for row in shared],
+                [values[second][row] for row in shared],
+                [cluster(row) for row in shared],
+            ),
+            "noise": noise(list(seeds.values())),
+            "of": [first, second],
+        }
+    return {
+        "key": key, "title": title, "unit": unit, "better": better, "help": help, "arms": estimates,
+        "difference": difference,
+    }  # fmt: skip
+
+
+def average(replicas: Sequence[Rows]) -> Rows:
+    """Mean over seeds of each row that every seed has."""
+    shared = [row for row in replicas[0] if all(row in other for other in replicas)]
+    return {row: math.fsum(rows[row] for rows in replicas) / len(replicas) for row in shared}
+
+
+def noise(arms: Sequence[Sequence[Rows]]) -> float | None:
+    """The largest difference between the means of two seeds of one arm, on the rows that both have."""
+    gaps = []
+    for replicas in arms:
+        for one, two in combinations(replicas, 2):
+            shared = [row for row in one if row in two]
+            if shared:
+                gaps.append(abs(math.fsum(one[row] - two[row] for row in shared) / len(shared)))
+    return max(gaps, default=None)
+
+
+# --- labels and reward models on held-out pairs -----------------------------------------------------------------------
+
+
+class HeldOut:
+    """The held-out pairs with every opinion on them. Opinions are P(a better) by pair id."""
+
+    def __init__(self, cells: Sequence[Cell], measured: Measured, split: str = "test") -> None:
+        rows = read_jsonl(cells[0].pairs / "pairs.jsonl", Pair)
+        self.pairs = {pair.id: pair for pair in rows if pair.prompt.split == split}
+        self.human: Rows = {pair.id: pair.human for pair in self.pairs.values() if pair.human is not None}
+        self.labels = {cell.arm: self._labels(cell.labels) for cell in cells if cell.settings.labels == "ai"}
+        self.margins = {name: _margins(artifact) for name, artifact in measured.pair_scores.items()}
+        if split != "test":
+            self.margins = {}
+
+    def _labels(self, artifact: Artifact) -> Rows:
+        labels = read_jsonl(artifact / "labels.jsonl", Label)
+        return {label.pair_id: label.p_a for label in labels if label.pair_id in self.pairs}
+
+    def cluster(self, pair_id: str) -> str:
+        return self.pairs[pair_id].prompt.id
+
+    def baselines(self) -> dict[str, Rows]:
+        """Rules that know nothing: an AI label worth having must beat them, or beat them at equal length."""
+        rules: dict[str, Callable[[str], float]] = {
+            "shorter answer": lambda text: -words(text),
+            "longer answer": words,
+            "refusal words": refuses,
+        }
+        return {name: {p.id: _above(rule(p.a), rule(p.b)) for p in self.pairs.values()} for name, rule in rules.items()}
+
+    def agreement(self, opinion: Rows, truth: Rows) -> Rows:
+        """1 where the opinion is on the truth's side, 0.5 where it is a tie; rows whose truth is a tie are left out."""
+        return {
+            row: 0.5 if p == 0.5 else float((p > 0.5) == (truth[row] > 0.5))
+            for row, p in opinion.items()
+            if row in truth and truth[row] != 0.5
+        }
+
+    def line(self, name: str, kind: str, opinion: Rows, split: str, arm: str | None = None) -> dict[str, Any]:
+        """One row of the table of labels: how an opinion agrees with people, also with length taken out."""
+        rows = [row for row in opinion if row in self.human]
+        p, h = [opinion[row] for row in rows], [self.human[row] for row in rows]
+        clusters = [self.cluster(row) for row in rows]
+        lengths = [(words(self.pairs[row].a), words(self.pairs[row].b)) for row in rows]
+        weights = statistics.length_balance(h, [a for a, _ in lengths], [b for _, b in lengths])
+        shorter = [float("nan") if a == b else _above(-a, -b) for a, b in lengths]
+        sided = [float("nan") if x == 0.5 else x for x in p]
+        return {
+            "name": name,
+            "kind": kind,
+            "split": split,
+            "arm": arm,
+            "accuracy": statistics.accuracy(p, h, clusters),
+            "balanced": statistics.accuracy(p, h, clusters, weights=weights),
+            "auc": statistics.auc([x - 0.5 for x in p], h, clusters),
+            "picks_shorter": statistics.accuracy(sided, [0.5 if x != x else x for x in shorter], clusters),
+        }
+
+    def ceiling(self) -> dict[str, Any]:
+        """How often two people agree with one another on these pairs."""
+        rated = [pair for pair in self.pairs.values() if len(pair.votes) > 1]
+        estimate = statistics.rater_agreement([pair.votes for pair in rated], [pair.prompt.id for pair in rated])
+        return {
+            "name": "one person with another", "kind": "ceiling", "split": "test", "accuracy": estimate,
+            "balanced": None, "auc": None, "picks_shorter": None, "arm": None,
+        }  # fmt: skip
+
+
+def _margins(artifact: Artifact) -> Rows:
+    """P(a better) by a reward model, from the difference of its rewards; pairs with an over-long answer left out."""
+    rewards = {(row.id, row.side): row.reward for row in read_jsonl(artifact / "scores.jsonl", Score)}
+    found: Rows = {}
+    for pair_id, side in rewards:
+        a, b = rewards[pair_id, "a"], rewards[pair_id, "b"]
+        if side == "a" and a is not None and b is not None:
+            found[pair_id] = sigmoid(a - b)
+    return found
+
+
+def _above(x: float, y: float) -> float:
+    return 0.5 if x == y else float(x > y)
+
+
+# --- policies on held-out prompts -------------------------------------------------------------------------------------
+
+
+def text_rows(
+    artifact: Artifact | None, of: Callable[[str], float], keep: Callable[[str], bool] = lambda _: True
+) -> Rows:
+    """A statistic of every answer whose prompt id `keep` accepts."""
+    if artifact is None:
+        return {}
+    rows = read_jsonl(artifact / "responses.jsonl", Response)
+    return {row.prompt_id: float(of(row.text)) for row in rows if keep(row.prompt_id)}
+
+
+def ended_rows(artifact: Artifact) -> Rows:
+    return {row.prompt_id: float(row.finish == "stop") for row in read_jsonl(artifact / "responses.jsonl", Response)}
+
+
+def reward_rows(measured: Measured, reward_cell: str, policy: str) -> Rows:
+    """Rewards of a policy's answers, in standard deviations of the SFT policy's answers around their mean."""
+    raw = _rewards(measured.scores[reward_cell, policy])
+    base = list(_rewards(measured.scores[reward_cell, "sft"]).values())
+    if len(base) < 2:
+        return {}
+    centre = math.fsum(base) / len(base)
+    spread = math.sqrt(math.fsum((value - centre) ** 2 for value in base) / len(base)) or 1.0
+    return {row: (value - centre) / spread for row, value in raw.items()}
+
+
+def _rewards(artifact: Artifact) -> Rows:
+    return {row.id: row.reward for row in read_jsonl(artifact / "scores.jsonl", Score) if row.reward is not None}
+
+
+def game_rows(measured: Measured, one: str, two: str) -> Rows:
+    """1 where the judge prefers the first policy's answer, 0 where the second's, 0.5 for the same words."""
+    return {game.pair_id: _above(game.p_a, 0.5) for game in read_jsonl(measured.games[one, two] / "games.jsonl", Label)}
+
+
+def subsets(artifact: Artifact | None) -> dict[str, str]:
+    return {} if artifact is None else {p.id: p.subset for p in read_jsonl(artifact / "prompts.jsonl", Prompt)}
+
+
+def plain(value: Any) -> Any:
+    """Estimates as dictionaries, NaN as null: what goes into results.json."""
+    if isinstance(value, Estimate):
+        return {name: plain(getattr(value, name)) for name in ("value", "low", "high", "n", "clusters")}
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return value.item() if hasattr(value, "item") else value
+
+
+__all__ = [
+    "HeldOut", "average", "ended_rows", "game_rows", "measure", "noise", "plain", "refuses", "repetition",
+    "reward_rows", "subsets", "text_rows", "words",
+]  # fmt: skip

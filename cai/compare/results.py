@@ -1,0 +1,363 @@
+"""Everything that a run says at its end: results.json, examples, report.html and the table on the terminal."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version as installed
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from cai.cells import Cell, Measured
+from cai.compare.measures import (
+    HeldOut,
+    average,
+    ended_rows,
+    game_rows,
+    measure,
+    plain,
+    reward_rows,
+    subsets,
+    text_rows,
+)
+from cai.compare.report import write_report
+from cai.compare.statistics import mean
+from cai.compare.table import print_table
+from cai.config import Experiment
+from cai.records import Abstained, Label, Pair, Response, Revision, read_jsonl
+from cai.stages.evaluate import Score
+from cai.store import Artifact, write_durably
+from cai.textstats import refuses, repetition, words
+from cai.workbench import Workbench
+
+CURVES = (
+    ("reward", "loss", "reward model: loss", "step"),
+    ("reward", "accuracy", "reward model: accuracy on its own labels", "step"),
+    ("policy", "reward", "PPO: reward (normalised)", "rollout"),
+    ("policy", "kl", "PPO: KL to the SFT policy, nats an answer", "rollout"),
+    ("policy", "entropy", "PPO: entropy, nats a token", "rollout"),
+    ("policy", "value_loss", "PPO: value loss", "rollout"),
+    ("policy", "explained_variance", "PPO: explained variance of the critic", "rollout"),
+    ("policy", "clip_fraction", "PPO: clip fraction", "rollout"),
+    ("policy", "completion_length", "PPO: answer length, tokens", "rollout"),
+    ("policy", "eos_rate", "PPO: share of answers that end by themselves", "rollout"),
+)
+PACKAGES = ("cai", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
+
+
+def finish(
+    experiment: Experiment,
+    cells: Sequence[Cell],
+    measured: Measured,
+    ledger: Sequence[Artifact],
+    work: Workbench,
+    seconds: float,
+) -> dict[str, Any]:
+    """Write runs/<name>/ and print the table. Returns what results.json holds."""
+    home = Path(experiment.runtime.root) / experiment.name
+    home.mkdir(parents=True, exist_ok=True)
+    results = plain(build(experiment, cells, measured, ledger, work, seconds))
+    examples = plain(transcripts(cells, measured) + label_examples(cells))
+    (home / "config.yaml").write_text(experiment.text, encoding="utf-8")
+    for arm, cell in {cell.arm: cell for cell in cells}.items():
+        (home / f"constitution-{arm}.txt").write_text(cell.law.path.read_text(encoding="utf-8"), encoding="utf-8")
+    links = {
+        cell.name: {
+            stage: str(getattr(cell, stage).path)
+            for stage in ("data", "revised", "sft", "pairs", "labels", "reward", "policy")
+        }
+        for cell in cells
+    }
+    (home / "links.json").write_text(json.dumps(links, indent=1))
+    write_durably(home / "results.json", json.dumps(results, indent=1, ensure_ascii=False))
+    write_report(results, examples, home / "report.html")
+    print_table(results)
+    print(f"\nreport: {home / 'report.html'}\nnumbers: {home / 'results.json'}")
+    return results
+
+
+def build(
+    experiment: Experiment,
+    cells: Sequence[Cell],
+    measured: Measured,
+    ledger: Sequence[Artifact],
+    work: Workbench,
+    seconds: float,
+) -> dict[str, Any]:
+    arms = list(experiment.arms)
+    held = HeldOut(cells, measured)
+    return {
+        "name": experiment.name,
+        "question": experiment.question,
+        "arms": arms,
+        "seeds": list(experiment.seeds),
+        "warnings": warnings(experiment, cells, held),
+        "headline": headline(cells, measured),
+        "measures": measures(cells, measured, held),
+        "labels": label_lines(cells, measured, held),
+        "cross": cross(cells, held),
+        "counts": counts(cells, measured),
+        "curves": curves(cells),
+        "stages": [{"stage": a.stage, "key": a.key[:8], "seconds": a.seconds, "cached": a.cached} for a in ledger],
+        "provenance": {
+            "versions": {name: installed(name) for name in PACKAGES},
+            "device": work.device,
+            "dtype": work.dtype(cells[0].settings),
+            "wall time, s": round(seconds, 1),
+            "model calls": work.counts(),
+            "settings changed on the command line": list(experiment.overrides),
+            "config": experiment.text,
+            "constitution": {cell.arm: cell.law.path.read_text(encoding="utf-8") for cell in cells},
+        },
+    }
+
+
+def headline(cells: Sequence[Cell], measured: Measured) -> dict[str, Any] | None:
+    """Games of the first arm against the second, seed by seed, and the same between two seeds of one arm."""
+    arms = list(dict.fromkeys(cell.arm for cell in cells))
+    if len(arms) < 2:
+        return None
+    judge = cells[0].settings.evaluate.judge
+    games = [
+        game_rows(measured, one.name, two.name)
+        for one in cells
+        for two in cells
+        if (one.arm, two.arm) == (arms[0], arms[1]) and one.seed == two.seed
+    ]
+    rows = average(games)
+    replicas = [game_rows(measured, one.name, two.name) for one, two in combinations(cells, 2) if one.arm == two.arm]
+    gaps = [abs(sum(rows.values()) / len(rows) - 0.5) for rows in replicas if rows]
+    return {
+        "estimate": mean(list(rows.values()), list(rows)),
+        "noise": max(gaps, default=None),
+        "arms": arms[:2],
+        "judge": f"{judge.model} ({judge.method})",
+    }
+
+
+def measures(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> list[dict[str, Any]]:
+    """The comparison table, from the labels' effect on the reward model to the policies' behaviour."""
+    lines = []
+    limit = cells[0].settings.evaluate.max_new_tokens
+    kinds = subsets(cells[0].helpful)
+
+    def red(name: str) -> Artifact:
+        return measured.answers[name, "red-team"]
+
+    if held.human:
+        lines.append(
+            measure(
+                "reward_accuracy", "reward model agrees with people",
+                lambda name: held.agreement(held.margins[name], held.human), cells, unit="%",
+                better="higher", before=(), cluster=held.cluster,
+                help="held-out pairs; chance is 50%, and the trivial baselines stand below",
+            )
+        )  # fmt: skip
+    lines.append(
+        measure(
+            "win_rate_vs_sft", "wins against the SFT policy", lambda n: game_rows(measured, n, "sft"), cells, unit="%",
+            better="higher", before=(), help="games decided by the evaluation judge; 50% is a draw",
+        )
+    )  # fmt: skip
+    for arm in dict.fromkeys(cell.arm for cell in cells):
+        judges = [cell.name for cell in cells if cell.arm == arm]
+
+        def rewards(name: str, judges: list[str] = judges) -> dict[str, float]:
+            return average([reward_rows(measured, judge, name) for judge in judges])
+
+        lines.append(
+            measure(
+                f"reward_{arm}", f"reward by the {arm} reward model", rewards, cells, better="higher",
+                help="standard deviations of the SFT policy's rewards; its own arm is trained to raise it",
+            )
+        )  # fmt: skip
+    texts = (
+        ("refusals", "refuses red-team prompts", refuses, "%", None, "phrases of refusal in held-out harmful prompts"),
+        ("words", "answer length, words", words, "", None, f"cut off at {limit} tokens"),
+        ("repetition", "repeated 4-grams", repetition, "%", "lower", "near 100% is a loop: a collapsed policy"),
+    )  # fmt: skip
+    for key, title, of, unit, better, help_ in texts:
+        lines.append(
+            measure(key, title, lambda n, of=of: text_rows(red(n), of), cells, unit=unit, better=better, help=help_)
+        )
+    lines.append(measure("ended", "answers that end by themselves", lambda n: ended_rows(red(n)), cells, unit="%"))
+    if ("sft", "helpful") in measured.answers:
+        for key, title, keep in (
+            ("over_refusal", "refuses everyday prompts", lambda row: kinds[row] != "borderline"),
+            ("borderline", "refuses harmless prompts that look harmful", lambda row: kinds[row] == "borderline"),
+        ):
+            lines.append(
+                measure(
+                    key, title, lambda n, keep=keep: text_rows(measured.answers[n, "helpful"], refuses, keep), cells,
+                    unit="%", better="lower", help="over-refusal: these prompts deserve an answer",
+                )
+            )  # fmt: skip
+    return lines
+
+
+def label_lines(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> list[dict[str, Any]]:
+    """Every opinion on the held-out pairs beside people's, from two people to the rule that knows nothing."""
+    if not held.human:
+        return []
+    lines = [held.ceiling()]
+    train = HeldOut(cells, measured, "train")
+    for cell in {cell.arm: cell for cell in cells if cell.arm in held.labels}.values():
+        name = f"AI judge ({cell.settings.judge.method})"
+        lines.append(held.line(name, "judge", held.labels[cell.arm], "test", cell.arm))
+        lines.append(train.line(name, "judge", train.labels[cell.arm], "train", cell.arm))
+    for cell in cells:
+        lines.append(held.line(f"reward model {cell.name}", "reward", held.margins[cell.name], "test", cell.arm))
+    lines += [held.line(name, "baseline", rows, "test") for name, rows in held.baselines().items()]
+    return lines
+
+
+def cross(cells: Sequence[Cell], held: HeldOut) -> dict[str, Any] | None:
+    """Each arm's reward model on the labels of people and of each AI judge (accuracy, held-out pairs)."""
+    columns = ({"human labels": held.human} if held.human else {}) | {f"{a} labels": r for a, r in held.labels.items()}
+    if not columns:
+        return None
+    arms = list(dict.fromkeys(cell.arm for cell in cells))
+    table = []
+    for arm in arms:
+        row = []
+        for truth in columns.values():
+            seeds = [held.agreement(held.margins[cell.name], truth) for cell in cells if cell.arm == arm]
+            rows = average(seeds)
+            row.append(mean(list(rows.values()), [held.cluster(pair) for pair in rows]))
+        table.append(row)
+    return {"rows": [f"reward model {arm}" for arm in arms], "columns": list(columns), "cells": table}
+
+
+def warnings(experiment: Experiment, cells: Sequence[Cell], held: HeldOut) -> list[str]:
+    """What a careful reader must know before the first number."""
+    notes = []
+    arm = cells[0].settings
+    if any(cell.settings.labels == "ai" and cell.settings.judge.model == arm.evaluate.judge.model for cell in cells):
+        notes.append(
+            f"The games are judged by {arm.evaluate.judge.model}, the model that also labelled the AI arm: it may "
+            "favour that arm. Set evaluate.judge.model to another model for a claim."
+        )
+    if len(experiment.seeds) < 2:
+        notes.append("One seed: there is no noise floor, so no difference can be told from chance in training.")
+    elif len(experiment.seeds) < 3:
+        notes.append("The noise floor rests on two seeds. They cover reward model and PPO, not revisions and SFT.")
+    for name, other in experiment.arms.items():
+        changed = sorted(k for k, v in other.model_dump().items() if v != arm.model_dump()[k] and k != "labels")
+        if changed:
+            notes.append(
+                f"Arm {name} differs from {next(iter(experiment.arms))} in more than labels: {', '.join(changed)}."
+            )
+    if held.human:
+        shorter = held.line("", "baseline", held.baselines()["shorter answer"], "test")["accuracy"]
+        if shorter.value > 0.6:
+            notes.append(
+                f"On these pairs people prefer the shorter answer {100 * shorter.value:.0f}% of the time (refusals are "
+                "short), so agreement is also shown with length balanced out."
+            )
+    return notes
+
+
+def counts(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
+    """Every row that was dropped and every label that was withheld, by stage and arm."""
+    lines, seen = [], set()
+    for cell in cells:
+        for stage in ("data", "revised", "sft", "labels", "reward", "policy"):
+            artifact: Artifact = getattr(cell, stage)
+            if artifact.path in seen or not (artifact / "counts.json").is_file():
+                continue
+            seen.add(artifact.path)
+            arm = cell.name if stage in ("reward", "policy") else cell.arm if stage == "labels" else "all"
+            for what, n in json.loads((artifact / "counts.json").read_text()).items():
+                lines.append({"what": f"{stage}: {what}", "arm": arm, "n": n, "of": None, "note": ""})
+    for (one, two), artifact in measured.games.items():
+        n = len(read_jsonl(artifact / "abstained.jsonl", Abstained))
+        of = n + len(read_jsonl(artifact / "games.jsonl", Label))
+        lines.append({"what": "games the judge could not read", "arm": f"{one} : {two}", "n": n, "of": of, "note": ""})
+    return lines
+
+
+def curves(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    sft = json.loads((cells[0].sft / "curves.json").read_text())
+    plots = [
+        {
+            "title": "SFT: loss on revisions", "x": "step", "y": "loss",
+            "lines": [{"arm": "sft", "seed": cells[0].settings.seed, "x": sft["step"], "y": sft["loss"]}],
+        }
+    ]  # fmt: skip
+    for stage, key, title, x in CURVES:
+        tables = [(cell, json.loads((getattr(cell, stage) / "curves.json").read_text())) for cell in cells]
+        lines = [
+            {"arm": cell.arm, "seed": cell.seed, "x": table["step"], "y": table[key]}
+            for cell, table in tables
+            if key in table
+        ]
+        if lines:
+            plots.append({"title": title, "x": x, "y": key.replace("_", " "), "lines": lines})
+    return plots
+
+
+def transcripts(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
+    """Held-out prompts: the start model's draft, its critiques and revisions, and what every policy answered."""
+    if measured.traces is None:
+        return []
+    names = ["sft", *(cell.name for cell in cells)]
+    answers = {
+        name: {
+            r.prompt_id: r.text for r in read_jsonl(measured.answers[name, "red-team"] / "responses.jsonl", Response)
+        }
+        for name in names
+    }
+    scores = {
+        (cell.name, name): {
+            r.id: r.reward for r in read_jsonl(measured.scores[cell.name, name] / "scores.jsonl", Score)
+        }
+        for cell in cells
+        for name in names
+    }
+    games = {
+        cell.name: {g.pair_id: g.p_a for g in read_jsonl(measured.games[cell.name, "sft"] / "games.jsonl", Label)}
+        for cell in cells
+    }
+    found = []
+    for trace in read_jsonl(measured.traces / "revisions.jsonl", Revision):
+        key = trace.prompt.id
+        shown = []
+        for name in names:
+            if key not in answers[name]:
+                continue
+            arm, _, seed = name.partition("/")
+            marks = {f"reward model {cell.name}": scores[cell.name, name].get(key) for cell in cells}
+            if name in games:
+                marks["judge: P(better than SFT)"] = games[name].get(key)
+            marks = {mark: value for mark, value in marks.items() if value is not None}
+            shown.append({"arm": arm, "seed": int(seed) if seed else None, "text": answers[name][key], "scores": marks})
+        found.append(
+            {
+                "kind": "transcript", "prompt": [asdict(m) for m in trace.prompt.messages],
+                "subset": trace.prompt.subset, "draft": trace.draft, "rounds": [asdict(r) for r in trace.rounds],
+                "answers": shown,
+            }
+        )  # fmt: skip
+    return found
+
+
+def label_examples(cells: Sequence[Cell], most: int = 40) -> list[dict[str, Any]]:
+    """Held-out pairs as the judge and people saw them."""
+    judged = next((cell for cell in cells if cell.settings.labels == "ai"), cells[0])
+    labels = {label.pair_id: label for label in read_jsonl(judged.labels / "labels.jsonl", Label)}
+    abstained = {row.pair_id: row for row in read_jsonl(judged.labels / "abstained.jsonl", Abstained)}
+    is_ai = judged.settings.labels == "ai"
+    found = []
+    pairs = [pair for pair in read_jsonl(judged.pairs / "pairs.jsonl", Pair) if pair.prompt.split == "test"]
+    for pair in pairs[:most]:
+        label, missing = labels.get(pair.id), abstained.get(pair.id)
+        votes = label.votes if label else missing.votes if missing else ()
+        found.append(
+            {
+                "kind": "label", "prompt": [asdict(m) for m in pair.prompt.messages], "a": pair.a, "b": pair.b,
+                "human": pair.human, "ai": label.p_a if label and is_ai else None,
+                "reason": missing.reason if missing and is_ai else "",
+                "votes": [{"principle": v.principle, "order": v.order, "p_a": v.p_a, "mass": v.mass} for v in votes],
+            }
+        )  # fmt: skip
+    return found

@@ -1,0 +1,273 @@
+"""Numbers in, `Estimate` out: every figure of a report carries its 95% interval, its rows and its independent units.
+
+Rows that share a prompt are not independent, so intervals come from a *cluster bootstrap*: prompts are drawn with
+replacement and each brings all of its rows (Cameron, Gelbach & Miller 2008, section III; percentile interval). The
+paper (Bai et al. 2022) gives no intervals at all.
+
+Everything is seeded and does not depend on the order of the rows. Rows with a NaN are left out and not counted; with
+no row left, the value is NaN and n is 0. P(a better) above 0.5 is a vote for a, below it for b, exactly 0.5 a tie.
+
+Where the percentile interval has no width the data may only look certain. Outcomes of 0, 0.5 and 1 then get Wilson's
+interval (1927) with prompts for trials. Other constant data keep low = high = value; one single prompt with differing
+rows says nothing about other prompts: its low and high are NaN.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations
+from math import nan, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cai.records import Estimate
+
+EMPTY = Estimate(nan, nan, nan, 0, 0)
+LIMITS = (2.5, 97.5)
+Clusters = Sequence[str] | Sequence[int] | np.ndarray
+
+
+def mean(
+    values: ArrayLike,
+    clusters: Clusters,
+    *,
+    weights: ArrayLike | None = None,
+    seed: int = 0,
+    resamples: int = 2000,
+) -> Estimate:
+    """Mean of `values` (weighted if `weights` are given; rows of weight 0 are left out), clusters drawn as wholes."""
+    (x, w), index = _clean(clusters, values, weights)
+    estimate = _ratio(x, w, index, seed, resamples)
+    if _certain(estimate) and _outcomes(x):
+        return _replace(estimate, *wilson(estimate.value, estimate.clusters))
+    return estimate
+
+
+def paired_difference(
+    a: ArrayLike,
+    b: ArrayLike,
+    clusters: Clusters,
+    *,
+    weights: ArrayLike | None = None,
+    seed: int = 0,
+    resamples: int = 2000,
+) -> Estimate:
+    """Mean of a - b over rows that have both, from the same resamples for both."""
+    (x, y, w), index = _clean(clusters, a, b, weights)
+    estimate = _ratio(x - y, w, index, seed, resamples)
+    if not (_certain(estimate) and _outcomes(x) and _outcomes(y)):
+        return estimate
+    if not np.any(x - y):  # a and b never differed: at most this share of prompts may differ, in either direction
+        _, most = wilson(0.0, estimate.clusters)
+        return _replace(estimate, -most, most)
+    low, high = wilson((1 + estimate.value) / 2, estimate.clusters)
+    return _replace(estimate, 2 * low - 1, 2 * high - 1)
+
+
+def win_rate(wins: ArrayLike, clusters: Clusters, *, seed: int = 0, resamples: int = 2000) -> Estimate:
+    """Share of games won. wins: 1, 0, or 0.5 for a tie; or P(this side is better), read by its side of 0.5."""
+    return mean(_side(wins), clusters, seed=seed, resamples=resamples)
+
+
+def accuracy(
+    p_a: ArrayLike,
+    human: ArrayLike,
+    clusters: Clusters,
+    *,
+    weights: ArrayLike | None = None,
+    seed: int = 0,
+    resamples: int = 2000,
+) -> Estimate:
+    """Agreement of P(a better) with people's. Pairs on which people are split are left out; p_a = 0.5 counts half."""
+    p, h = _side(p_a), _side(human)
+    agreement = np.where(h == 0.5, nan, 1 - np.abs(p - h))
+    return mean(agreement, clusters, weights=weights, seed=seed, resamples=resamples)
+
+
+def length_balance(human: ArrayLike, len_a: ArrayLike, len_b: ArrayLike) -> np.ndarray:
+    """Weights under which picking the shorter answer scores exactly one half.
+
+    Pairs whose preferred answer is the shorter weigh in total as much as those whose preferred answer is the longer.
+    Equal lengths keep weight 1, pairs without a preference get 0. All NaN where one of the two kinds is missing:
+    such data cannot tell a judge from a ruler.
+    """
+    preference = 2 * _side(human) - 1
+    shorter = preference * np.sign(np.asarray(len_b, float) - np.asarray(len_a, float))
+    counts = {kind: int(np.sum(shorter == kind)) for kind in (1, -1)}
+    if not all(counts.values()):
+        return np.full(preference.shape, nan)
+    weights = np.where(preference == 0, 0.0, 1.0)
+    for kind, count in counts.items():
+        weights[shorter == kind] = sum(counts.values()) / (2 * count)
+    return np.where(np.isnan(shorter), nan, weights)
+
+
+def auc(scores: ArrayLike, human: ArrayLike, clusters: Clusters, *, seed: int = 0, resamples: int = 300) -> Estimate:
+    """Area under the ROC curve of a score difference (a minus b) against people's preference.
+
+    Each pair is used both ways round, so the base rate is one half and it does not matter which answer was called a.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    (s, h), index = _clean(clusters, scores, np.where(_side(human) == 0.5, nan, _side(human)))
+    if not len(s):
+        return EMPTY
+    truth: Any = np.concatenate([h, 1 - h])
+    both: Any = np.concatenate([s, -s])
+
+    def statistic(w: np.ndarray) -> float:
+        twice: Any = np.tile(w, 2)
+        return float(roc_auc_score(truth, both, sample_weight=twice))
+
+    estimate = _resampled(statistic, index, seed, resamples)
+    return _replace(estimate, *wilson(estimate.value, estimate.clusters)) if _certain(estimate) else estimate
+
+
+def kappa(first: ArrayLike, second: ArrayLike, clusters: Clusters, *, seed: int = 0, resamples: int = 300) -> Estimate:
+    """Cohen's kappa of two raters who each said a, b or tie. NaN where chance alone would make them agree always."""
+    from sklearn.metrics import cohen_kappa_score
+
+    (x, y), index = _clean(clusters, _side(first), _side(second))
+    if not len(x):
+        return EMPTY
+    left: Any = (2 * x).astype(int)
+    right: Any = (2 * y).astype(int)
+    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
+        warnings.simplefilter("ignore")  # a resample with a single answer has no kappa: it is NaN and left out
+        estimate = _resampled(
+            lambda w: float(cohen_kappa_score(left, right, labels=[0, 1, 2], sample_weight=w)), index, seed, resamples
+        )
+    if _certain(estimate) and estimate.value == 1:
+        by_chance = sum(float(np.mean(left == side)) ** 2 for side in (0, 1, 2))
+        low, _ = wilson(1.0, estimate.clusters)
+        return _replace(estimate, 1 - (1 - low) / (1 - by_chance), 1.0)
+    return estimate
+
+
+def alpha(
+    ratings: Sequence[Sequence[float | None]] | np.ndarray,
+    clusters: Clusters | None = None,
+    *,
+    seed: int = 0,
+    resamples: int = 300,
+) -> Estimate:
+    """Krippendorff's alpha (interval level) of `ratings`, shape (units, raters), NaN or None where a rater is missing.
+
+    Units with fewer than two ratings are left out. Without `clusters` each unit is its own. NaN where all agree on one
+    single value: alpha compares with chance, and chance then knows the answer.
+    """
+    import krippendorff
+
+    table = np.asarray(ratings, float)
+    assert table.ndim == 2 or not table.size
+    if not table.size:
+        return EMPTY
+    names = np.arange(len(table)) if clusters is None else np.asarray(clusters)
+    keep = np.sum(~np.isnan(table), axis=1) >= 2
+    table, index = table[keep], np.unique(names[keep], return_inverse=True)[1]
+    if not len(table):
+        return EMPTY
+
+    def statistic(w: np.ndarray) -> float:
+        drawn = np.repeat(table, w, axis=0)
+        if len(np.unique(drawn[~np.isnan(drawn)])) < 2:
+            return nan
+        return float(krippendorff.alpha(reliability_data=drawn.T, level_of_measurement="interval"))
+
+    return _resampled(statistic, index, seed, resamples)
+
+
+def rater_agreement(
+    votes: Sequence[Sequence[float]], clusters: Clusters, *, seed: int = 0, resamples: int = 2000
+) -> Estimate:
+    """How often two people agree on a pair: the ceiling for any judge of these labels.
+
+    For each pair with two or more raters, the share of pairs of raters on the same side; a tie counts half against
+    anything. Then the mean over pairs.
+    """
+    shares = []
+    for raters in votes:
+        sides = 2 * _side(raters) - 1
+        agreeing = [(1 + x * y) / 2 for x, y in combinations(sides[~np.isnan(sides)], 2)]
+        shares.append(float(np.mean(agreeing)) if agreeing else nan)
+    return mean(shares, clusters, seed=seed, resamples=resamples)
+
+
+def wilson(share: float, trials: int) -> tuple[float, float]:
+    """Wilson's 95% score interval for a share of `trials`."""
+    z2 = 1.959964**2
+    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
+    half = sqrt(share * (1 - share) / trials * z2 + (z2 / (2 * trials)) ** 2) / (1 + z2 / trials)
+    return round(centre - half, 12), round(centre + half, 12)  # exactly 0 or 1 at the ends
+
+
+def _side(p: ArrayLike) -> np.ndarray:
+    """P(a better) -> 1 for a, 0 for b, 0.5 for a tie; NaN stays NaN."""
+    return (1 + np.sign(np.asarray(p, float) - 0.5)) / 2
+
+
+def _clean(clusters: Clusters, *columns: ArrayLike | None) -> tuple[list[np.ndarray], np.ndarray]:
+    """The columns without NaN rows, and each row's cluster as 0, 1, 2... A last column of None stands for weights of 1.
+
+    Clusters are numbered in sorted order, so that the same prompts meet the same resamples whatever the row order.
+    """
+    names = np.asarray(clusters)
+    assert names.ndim == 1
+    arrays = [np.ones(len(names)) if column is None else np.asarray(column, float) for column in columns]
+    assert all(array.shape == names.shape for array in arrays), [len(names), *(array.shape for array in arrays)]
+    keep = np.all([~np.isnan(array) for array in arrays], axis=0)
+    return [array[keep] for array in arrays], np.unique(names[keep], return_inverse=True)[1]
+
+
+def _draws(k: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
+    """How often each of k clusters is drawn: blocks of shape (resamples in the block, k), to bound memory."""
+    rng = np.random.default_rng(seed)
+    block = max(1, 2**22 // k)
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        picks = rng.integers(k, size=(size, k)) + k * np.arange(size)[:, None]
+        yield np.bincount(picks.ravel(), minlength=size * k).reshape(size, k)
+
+
+def _ratio(x: np.ndarray, w: np.ndarray, index: np.ndarray, seed: int, resamples: int) -> Estimate:
+    """Weighted mean with its interval: a ratio of two sums over the drawn clusters."""
+    x, w, index = x[w > 0], w[w > 0], np.unique(index[w > 0], return_inverse=True)[1]
+    if not len(x):
+        return EMPTY
+    k = int(index.max()) + 1
+    if np.ptp(x) == 0:
+        return Estimate(float(x[0]), float(x[0]), float(x[0]), len(x), k)
+    above, below = np.bincount(index, x * w), np.bincount(index, w)
+    value = float(above.sum() / below.sum())
+    if k == 1:
+        return Estimate(value, nan, nan, len(x), k)
+    low, high = np.percentile(np.concatenate([(c @ above) / (c @ below) for c in _draws(k, seed, resamples)]), LIMITS)
+    return Estimate(value, float(low), float(high), len(x), k)
+
+
+def _resampled(statistic: Callable[[Any], float], index: np.ndarray, seed: int, resamples: int) -> Estimate:
+    """Any statistic of whole-number row weights, shape (rows,), with its interval. Undefined resamples are left out."""
+    k = int(index.max()) + 1
+    value = statistic(np.ones(len(index), int))
+    if k == 1:
+        return Estimate(value, nan, nan, len(index), k)
+    values = np.array([statistic(counts[index]) for block in _draws(k, seed, resamples) for counts in block])
+    defined = values[~np.isnan(values)]
+    low, high = np.percentile(defined, LIMITS) if len(defined) and not np.isnan(value) else (nan, nan)
+    return Estimate(value, float(low), float(high), len(index), k)
+
+
+def _outcomes(x: np.ndarray) -> bool:
+    return bool(np.all(np.isin(x, (0.0, 0.5, 1.0))))
+
+
+def _certain(estimate: Estimate) -> bool:
+    """True where the interval has no width, or one prompt gave none at all."""
+    if estimate.n == 0 or np.isnan(estimate.value):
+        return False
+    return bool(np.isnan(estimate.low) or np.isclose(estimate.low, estimate.high, rtol=0, atol=1e-12))
+
+
+def _replace(estimate: Estimate, low: float, high: float) -> Estimate:
+    return Estimate(estimate.value, low, high, estimate.n, estimate.clusters)

@@ -1,0 +1,365 @@
+"""Constitutions: principles in plain words -> frozen records, and the draw of a principle by hash.
+
+Two forms of file (DESIGN.md, "Constitution files"):
+  short  one principle a line; its text is its name, and the prompt templates supply the wording around it.
+  full   `# Title`, free notes, then `## name` sections of fields: Why, Critique, Revise, Prefer, Against, Applies to,
+         Weight. A field begins at the start of a line, runs until the next one, and may be wrapped in any way.
+
+Departure from Bai et al. (2022, sections 3.1 and 4.1), who sample a principle at random for every revision and every
+comparison: here the draw is a weighted rendezvous hash of (seed, key, name). It needs no generator, so it depends
+neither on the order of the work nor on the order of the file, and an edit moves only the draws that it must move.
+
+    python -m cai.constitution lint FILE
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import re
+import sys
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import combinations
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from cai.errors import UserError, UserErrors, run_main, suggest
+
+FIELDS = ("Why", "Critique", "Revise", "Prefer", "Against", "Applies to", "Weight")
+REQUIRED = ("Critique", "Revise", "Prefer")
+
+_SECTION = re.compile(r"##(?!#)\s*(.*)")
+_KNOWN = re.compile(rf"\b({'|'.join(FIELDS)})\s?:")
+_LABEL = re.compile(r"([A-Za-z]+(?: [A-Za-z]+)?)\s?:(?=\s|$)")
+_BULLET = re.compile(r"(?:[-*•]|\d+[.)])\s+")
+
+Lines = list[tuple[int, str]]  # (line number from 1, text)
+Faults = list[tuple[int, str, str]]  # (line, problem, remedy)
+
+
+@dataclass(frozen=True, slots=True)
+class Principle:
+    """`name` is the identity. In the short form `critique` and `revise` are empty, and `prefer` equals `name`."""
+
+    name: str
+    critique: str
+    revise: str
+    prefer: str
+    against: str
+    why: str
+    applies_to: tuple[str, ...]
+    weight: float
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Revising:
+    """What the revision stage reads of a principle. text: the principle itself, in the short form only; else empty."""
+
+    name: str
+    critique: str
+    revise: str
+    text: str
+    applies_to: tuple[str, ...]
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """What a judge reads of a principle."""
+
+    name: str
+    prefer: str
+    applies_to: tuple[str, ...]
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Constitution:
+    title: str
+    notes: str
+    principles: tuple[Principle, ...]
+    path: Path
+
+    @property
+    def form(self) -> str:
+        return "full" if self.principles[0].critique else "short"
+
+    @property
+    def revising(self) -> tuple[Revising, ...]:
+        """Without `prefer` and `why`, so that editing those never reruns a revision."""
+        text = (lambda p: "") if self.form == "full" else (lambda p: p.prefer)
+        return tuple(Revising(p.name, p.critique, p.revise, text(p), p.applies_to, p.weight) for p in self.principles)
+
+    @property
+    def judging(self) -> tuple[Judging, ...]:
+        return tuple(Judging(p.name, p.prefer, p.applies_to, p.weight) for p in self.principles)
+
+
+# 1. Reading ---------------------------------------------------------------------------------------------------------
+
+
+def read_constitution(path: str | Path) -> Constitution:
+    """Parse a constitution of either form. Raises UserErrors with every fault of the file, each with file:line."""
+    path = Path(path)
+    lines = list(enumerate(_read_text(path).split("\n"), 1))
+    faults: Faults = []
+    parse = _parse_full if any(_SECTION.match(line.strip()) for _, line in lines) else _parse_short
+    title, notes, principles = parse(lines, faults)
+    if not principles:
+        remedy = 'write one principle a line, or sections that begin with "## name"'
+        faults.append((1, "no principles in this file", remedy))
+    if faults:
+        raise UserErrors([UserError(problem, f"{path}:{line}", remedy) for line, problem, remedy in sorted(faults)])
+    return Constitution(title, notes, tuple(principles), path)
+
+
+def _read_text(path: Path) -> str:
+    """The file's text: line ends as "\\n", Unicode in its composed form, so that equal names are equal strings."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise UserErrors([UserError(f"cannot read it: {error.strerror}", str(path), _siblings(path))]) from None
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        where = f"{path}:{raw[: error.start].count(10) + 1}"
+        raise UserErrors([UserError("not UTF-8 text", where, "save the file as plain text in UTF-8")]) from None
+    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def _siblings(path: Path) -> str:
+    names = sorted(str(p) for p in path.parent.glob("*.txt"))
+    return suggest(str(path), names) if names else "give the path of a text file with principles"
+
+
+def _parse_short(lines: Lines, faults: Faults) -> tuple[str, str, list[Principle]]:
+    comments: list[str] = []
+    items: list[tuple[int, str]] = []
+    after_item = False  # the line before belongs to a principle
+    for number, line in lines:
+        text = " ".join(line.split())
+        bullet = _BULLET.match(text)
+        if not text or text.startswith("#"):
+            comments += [text.lstrip("# ")] if text else []
+            after_item = False
+        elif after_item and not bullet and line[0].isspace():
+            items[-1] = (items[-1][0], f"{items[-1][1]} {text}")
+        else:
+            if after_item and not bullet and text[0].islower():
+                remedy = 'one principle a line: join the two lines, or begin a new principle with "- "'
+                faults.append((number, "this looks like the rest of the line above", remedy))
+            if label := _KNOWN.match(text):
+                remedy = 'fields belong to the full form: begin the principle with a line "## name"'
+                faults.append((number, f'field "{label[1]}:" outside any section', remedy))
+            items.append((number, text[bullet.end() :] if bullet else text))
+            after_item = True
+    _fault_duplicates(items, "this principle stands twice", faults)
+    principles = [Principle(text, "", "", text, "", "", (), 1.0, line) for line, text in items]
+    return (comments[0] if comments else ""), " ".join(comments[1:]), principles
+
+
+def _parse_full(lines: Lines, faults: Faults) -> tuple[str, str, list[Principle]]:
+    lines = [(number, line.strip()) for number, line in lines]
+    starts = [i for i, (_, line) in enumerate(lines) if _SECTION.match(line)]
+    title, notes = _parse_notes(lines[: starts[0]], faults)
+    heads: list[tuple[int, str]] = []
+    principles = []
+    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
+        number, line = lines[start]
+        name = " ".join(line.lstrip("#").split())
+        if not name:
+            faults.append((number, "a section without a name", "write the principle's name after the ##"))
+        heads.append((number, name))
+        principles.append(_principle(name, number, _fields(lines[start + 1 : end], faults), faults))
+    _fault_duplicates(heads, "two sections with one name", faults)
+    return title, notes, principles
+
+
+def _parse_notes(lines: Lines, faults: Faults) -> tuple[str, str]:
+    """Title and notes. What looks like a principle here would be lost without a word, hence a fault."""
+    title, notes = "", []
+    for number, line in lines:
+        if line.startswith("#") and not title:
+            title = line.lstrip("# ")
+        elif _KNOWN.match(line) or line.startswith("- "):
+            remedy = 'move it below a line "## name"; notes before the first section are plain prose'
+            faults.append((number, "this looks like a principle, but stands before the first section", remedy))
+        else:
+            notes.append(line)
+    return title, " ".join(" ".join(notes).split())
+
+
+def _fields(lines: Lines, faults: Faults) -> dict[str, tuple[int, str]]:
+    """Field name -> (line, text) of one section.
+
+    Re-wrapping a paragraph must never change a value unnoticed: a field's name that has slipped into the middle of a
+    line is a fault, so a wrong wrap can only fail aloud.
+    """
+    fields: dict[str, tuple[int, str]] = {}
+    current, fresh = None, True  # fresh: this line begins a paragraph
+    for number, line in lines:
+        if not line:
+            fresh = True
+            continue
+        known, label = _KNOWN.match(line), _LABEL.match(line)
+        if line.startswith("#"):
+            faults.append((number, "a heading inside a section", 'a principle begins with exactly two #: "## name"'))
+        elif known:
+            current, line = known[1], line[known.end() :]
+            if current in fields:
+                remedy = "keep one of them; paragraphs of one field need no second label"
+                faults.append((number, f'"{current}:" is given twice (first on line {fields[current][0]})', remedy))
+            fields.setdefault(current, (number, ""))
+        elif label and (fresh or _close(label[1])):
+            remedy = f"{suggest(label[1].capitalize(), FIELDS)} (or reword the text: a colon here marks a field)"
+            faults.append((number, f'unknown field "{label[1]}:"', remedy))
+            current = "?"  # keeps the text of the unknown field out of the one before
+        elif current is None:
+            remedy = f'begin it with a field, such as "Prefer:" (known: {", ".join(FIELDS)})'
+            faults.append((number, "text outside any field", remedy))
+            current = "?"
+        if inner := _KNOWN.search(line):
+            remedy = "begin the field on a line of its own, or reword the text"
+            faults.append((number, f'"{inner[1]}:" in the middle of a line', remedy))
+        first, text = fields.get(current or "?", (number, ""))
+        fields[current or "?"] = (first, f"{text} {line}")
+        fresh = False
+    return {name: (line, " ".join(text.split())) for name, (line, text) in fields.items() if name != "?"}
+
+
+def _close(word: str) -> bool:
+    return bool(get_close_matches(word.capitalize(), FIELDS, n=1, cutoff=0.8))
+
+
+def _principle(name: str, line: int, fields: dict[str, tuple[int, str]], faults: Faults) -> Principle:
+    """Check one section's fields and make the record; with faults, a record that nobody will see."""
+    for field in REQUIRED:
+        if field not in fields:
+            remedy = f'add a paragraph that begins with "{field}:"'
+            faults.append((line, f'principle "{name}" has no "{field}:"', remedy))
+    for field, (number, value) in fields.items():
+        if not value:
+            faults.append((number, f'"{field}:" is empty', "write its text after the colon, or remove it"))
+    get = {field: value for field, (_, value) in fields.items()}.get
+    subsets = tuple(part.strip() for part in get("Applies to", "").split(",") if part.strip())
+    weight = 1.0
+    if raw := get("Weight"):
+        weight = _positive(raw)
+        if not weight:
+            remedy = 'write a number above 0, such as "Weight: 2"'
+            faults.append((fields["Weight"][0], f'weight "{raw}" is not a positive number', remedy))
+    critique, revise, prefer, against, why = (
+        get(field, "") for field in ("Critique", "Revise", "Prefer", "Against", "Why")
+    )
+    return Principle(name, critique, revise, prefer, against, why, subsets, weight, line)
+
+
+def _positive(raw: str) -> float:
+    """The number, or 0.0 where it is not a positive, finite number."""
+    try:
+        number = float(raw)
+    except ValueError:
+        return 0.0
+    return number if 0 < number < math.inf else 0.0
+
+
+def _fault_duplicates(items: list[tuple[int, str]], problem: str, faults: Faults) -> None:
+    first: dict[str, int] = {}
+    for line, name in items:
+        before = first.setdefault(name.casefold(), line)
+        if before != line and name:
+            faults.append((line, f'{problem}: "{name}" (first on line {before})', "rename or remove one of them"))
+
+
+# 2. Drawing ---------------------------------------------------------------------------------------------------------
+
+
+class Drawable(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def applies_to(self) -> tuple[str, ...]: ...
+    @property
+    def weight(self) -> float: ...
+
+
+P = TypeVar("P", bound=Drawable)
+
+
+def draw(principles: Sequence[P], *, seed: int, key: str, subset: str = "", n: int = 1) -> tuple[P, ...]:
+    """Up to n distinct principles that apply to `subset`, best first: the smallest Exponential(rate=weight) variates.
+
+    The variate of a principle is a hash of (seed, key, its name), so principle i comes first with probability
+    weight_i / sum(weights), and the others do not change its variate (weighted rendezvous hashing).
+    Raises UserError when no principle applies.
+    """
+    assert n >= 1
+    able = [p for p in principles if not p.applies_to or subset in p.applies_to]
+    if not able:
+        problem = f'none of the {len(principles)} principles applies to subset "{subset}"'
+        raise UserError(problem, "", 'change "Applies to:" of a principle, or add a principle without it')
+    return tuple(sorted(able, key=lambda p: (_variate(seed, key, p.name) / p.weight, p.name))[:n])
+
+
+def _variate(seed: int, key: str, name: str) -> float:
+    """A draw of Exponential(1), fixed by its arguments; 52 bits of the hash keep u inside (0, 1) exactly."""
+    digest = hashlib.sha256(json.dumps([seed, key, name]).encode()).digest()
+    return -math.log(((int.from_bytes(digest[:8], "big") >> 12) + 0.5) / 2**52)
+
+
+# 3. Lint ------------------------------------------------------------------------------------------------------------
+
+
+def warnings(law: Constitution) -> list[tuple[int, str]]:
+    """(line, what looks unwise) of a constitution that parses."""
+    found = []
+    for p in law.principles:
+        for field in ("critique", "revise", "prefer", "against"):
+            if (count := len(getattr(p, field).split())) > 120:
+                found.append((p.line, f'"{p.name}": {field} has {count} words; models read short principles better'))
+        if law.form == "full" and not p.prefer.startswith("Choose"):
+            found.append((p.line, f'"{p.name}": Prefer does not begin with "Choose", as the judging prompts expect'))
+    for p, q in combinations(law.principles, 2):
+        if _jaccard(p.prefer, q.prefer) > 0.8:
+            found.append((q.line, f'"{q.name}" says almost the same as "{p.name}" (line {p.line})'))
+    return sorted(found)
+
+
+def _jaccard(a: str, b: str) -> float:
+    left, right = (set(re.findall(r"\w+", text.casefold())) for text in (a, b))
+    return len(left & right) / max(1, len(left | right))
+
+
+def describe(law: Constitution) -> str:
+    """What the parser understood, for a person to check."""
+    columns = ("critique", "revise", "prefer", "against", "why")
+    width = max(9, *(min(40, len(p.name)) for p in law.principles))
+    rows = [f"{'principle':{width}}  weight  {'  '.join(columns)}  applies to"]
+    for p in law.principles:
+        words = "  ".join(f"{len(getattr(p, c).split()) or '-':>{len(c)}}" for c in columns)
+        name = p.name if len(p.name) <= 40 else p.name[:37] + "..."
+        rows.append(f"{name:{width}}  {p.weight:6g}  {words}  {', '.join(p.applies_to) or 'everything'}")
+    head = [law.title or "(no title)", f"{law.path}: {law.form} form, {len(law.principles)} principles", ""]
+    return "\n".join([*head, "(words in each field)", *rows])
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m cai.constitution", description="Tools for constitution files.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    lint = commands.add_parser("lint", help="check a constitution and show what was understood")
+    lint.add_argument("file", help="a constitution, such as constitutions/harmless.txt")
+    law = read_constitution(parser.parse_args(argv).file)
+    print(describe(law))
+    found = warnings(law)
+    for line, text in found:
+        print(f"warning: {law.path}:{line}: {text}")
+    print(f"\nno faults, {len(found)} warning{'' if len(found) == 1 else 's'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

@@ -1,0 +1,343 @@
+"""Prompts and preference pairs: from the human-rated answers that a pip package carries, HH-RLHF, or a file.
+
+Whatever the source, the outcome is the same two lists. Splits are by prompt, so that no prompt is in both train and
+test; the order in which the two answers of a pair are shown is drawn by hash, so that "a" is not the better one more
+often than "b". Rows that cannot be used are counted and named, never silently dropped.
+"""
+
+import csv
+import gzip
+import hashlib
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from cai.config import Data
+from cai.errors import UserError
+from cai.packages import PYRIT, fetch
+from cai.records import Chat, Message, Pair, Prompt, Split, decode, parse_json, write_jsonl
+from cai.store import digest_file, digest_of, version
+
+HUB_HH = "hh-rlhf"
+
+
+@dataclass
+class Material:
+    """What a source holds. counts: what was read and why rows were left out."""
+
+    prompts: dict[str, Prompt] = field(default_factory=dict)
+    pairs: list[Pair] = field(default_factory=list)
+    counts: Counter = field(default_factory=Counter)
+
+
+def uniform(*parts: Any) -> float:
+    """A number in [0, 1) that depends on `parts` alone: every draw in the data is made by it, none by a generator."""
+    return int(digest_of(parts)[:13], 16) / 16**13
+
+
+def identity(kind: str, *parts: str) -> str:
+    return f"{kind}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:12]}"
+
+
+@version(1)
+def load_data(out: Path, runtime: Any, *, data: Data, contents: str, seed: int) -> None:
+    """prompts.jsonl, pairs.jsonl and counts.json. contents: `source_digest(data)`, so that an edited file is reread."""
+    material = read_source(data, seed)
+    pairs = _limit(material, data, seed)
+    write_jsonl(out / "prompts.jsonl", material.prompts.values())
+    write_jsonl(out / "pairs.jsonl", pairs)
+    (out / "counts.json").write_text(json.dumps(dict(material.counts), indent=1))
+
+
+def source_digest(data: Data) -> str:
+    """What stands for the source's contents in a stage key. Raises UserError when a file is missing."""
+    if data.source == "rated-answers":
+        return PYRIT.sha256
+    if data.source.split("/")[0] == HUB_HH:
+        return data.source
+    return digest_file(_existing(data.source))
+
+
+def _existing(source: str) -> Path:
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise UserError(
+            f'there is no data source "{source}"',
+            "data.source",
+            "give rated-answers, hh-rlhf/harmless-base, or a .jsonl or .jsonl.gz file that exists",
+        )
+    return path
+
+
+def read_source(data: Data, seed: int) -> Material:
+    if data.source == "rated-answers":
+        return rated_answers(data, seed)
+    if data.source.split("/")[0] == HUB_HH:
+        return hh_rows(_hub_rows(data.source), data, seed)
+    return read_file(_existing(data.source), data, seed)
+
+
+def split_of(prompt_id: str, data: Data, seed: int) -> Split:
+    return "test" if uniform("split", seed, prompt_id) < data.test else "train"
+
+
+def _limit(material: Material, data: Data, seed: int) -> list[Pair]:
+    """At most `train_pairs` and `test_pairs`, chosen by hash; one prompt gives at most `pairs_per_prompt`."""
+    by_prompt: dict[str, list[Pair]] = defaultdict(list)
+    for pair in sorted(material.pairs, key=lambda pair: uniform("pair", seed, pair.id)):
+        if len(by_prompt[pair.prompt.id]) < data.pairs_per_prompt:
+            by_prompt[pair.prompt.id].append(pair)
+    kept: list[Pair] = []
+    for split, most in (("train", data.train_pairs), ("test", data.test_pairs)):
+        some = [pair for pairs in by_prompt.values() for pair in pairs if pair.prompt.split == split]
+        kept += sorted(some, key=lambda pair: uniform("limit", seed, pair.id))[:most]
+    material.counts["pairs over the limits of the config"] += len(material.pairs) - len(kept)
+    material.counts["pairs used"] = len(kept)
+    return kept
+
+
+def make_pair(prompt: Prompt, better: str, worse: str, human: float, votes: Iterable[float], seed: int) -> Pair:
+    """A pair whose order is drawn by hash. human, votes: P(`better` is better)."""
+    pair_id = identity("pair", prompt.id, *sorted((better, worse)))
+    if uniform("order", seed, pair_id) < 0.5:
+        return Pair(pair_id, prompt, better, worse, human, tuple(votes))
+    return Pair(pair_id, prompt, worse, better, 1 - human, tuple(1 - vote for vote in votes))
+
+
+def pick(prompts: list[Prompt], split: Split, count: int | None, seed: int) -> list[Prompt]:
+    """The first `count` prompts of one split in an order that only the seed decides."""
+    some = [prompt for prompt in prompts if prompt.split == split]
+    return sorted(some, key=lambda prompt: uniform("pick", seed, prompt.id))[:count]
+
+
+# --- human-rated answers ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """An answer with its raters' scores, 0 (harmless) to 1 (harmful), one for each rater."""
+
+    prompt: str
+    text: str
+    category: str
+    scores: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return sum(self.scores) / len(self.scores)
+
+
+def rated_answers(data: Data, seed: int) -> Material:
+    """Pairs of answers to one request whose mean harm ratings differ by at least `min_gap`.
+
+    A rater prefers the less harmful answer; equal ratings are a tie (0.5). human is the mean of the raters' votes, so
+    three raters who disagree give a soft label. Source: the scorer evaluation sets of the pip package `pyrit` (MIT).
+    """
+    material = Material()
+    answers = _read_ratings(fetch(PYRIT), material.counts)
+    by_prompt: dict[str, list[Rated]] = defaultdict(list)
+    for answer in answers:
+        by_prompt[answer.prompt].append(answer)
+    for text, group in by_prompt.items():
+        prompt_id = identity("rated", text)
+        prompt = Prompt(prompt_id, (Message("user", text),), group[0].category, split_of(prompt_id, data, seed))
+        if len(text.split()) > data.max_words:
+            material.counts["prompts too long"] += 1
+            continue
+        material.prompts[prompt_id] = prompt
+        for one, two in combinations(group, 2):
+            better, worse = sorted((one, two), key=lambda answer: answer.mean)
+            if worse.mean - better.mean < data.min_gap - 1e-9:
+                material.counts["answer pairs rated too alike"] += 1
+            elif max(len(one.text.split()), len(two.text.split())) > data.max_words:
+                material.counts["pairs with an answer too long"] += 1
+            else:
+                # Raters are paired by column: rater 1 of one answer is rater 1 of the other.
+                votes = [
+                    0.5 if mine == other else float(mine < other)
+                    for mine, other in zip(better.scores, worse.scores, strict=False)
+                ]
+                human = sum(votes) / len(votes)
+                material.pairs.append(make_pair(prompt, better.text, worse.text, human, votes, seed))
+    return material
+
+
+def _read_ratings(folder: Path, counts: Counter) -> list[Rated]:
+    found: dict[tuple[str, str], Rated] = {}
+    for path in sorted(folder.glob("*.csv")):
+        category = path.stem.replace("_multi_score", "").replace("mini_", "").replace("_", " ")
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(line for line in file if not line.startswith("#")):
+                answer = _rated(row, category)
+                if answer is None:
+                    counts["rated rows without a text or a score"] += 1
+                    continue
+                counts["rated answers read"] += 1
+                key = (answer.prompt, answer.text)
+                if key in found:
+                    counts["rated answers that stand twice"] += 1
+                if key not in found or len(answer.scores) > len(found[key].scores):
+                    found[key] = answer
+    return list(found.values())
+
+
+def _rated(row: dict[str, str], category: str) -> Rated | None:
+    columns = sorted(column for column in row if column and column.startswith("human_score") and row[column])
+    try:
+        scores = tuple(float(row[column]) for column in columns)
+    except ValueError:
+        return None
+    prompt, text = (row.get("objective") or "").strip(), (row.get("assistant_response") or "").strip()
+    return Rated(prompt, text, category, scores) if scores and prompt and text else None
+
+
+# --- HH-RLHF ----------------------------------------------------------------------------------------------------------
+
+_TURN = re.compile(r"\n\n(Human|Assistant):")
+
+
+def parse_hh(text: str) -> Chat:
+    """An HH-RLHF transcript as messages. A turn begins at a blank line and a speaker's name, not at any colon."""
+    parts = _TURN.split("\n\n" + text.lstrip())
+    roles = {"Human": "user", "Assistant": "assistant"}
+    return tuple(Message(roles[parts[i]], parts[i + 1].strip()) for i in range(1, len(parts) - 1, 2))  # pyrefly: ignore
+
+
+def hh_rows(rows: Iterable[tuple[str, dict]], data: Data, seed: int, material: Material | None = None) -> Material:
+    """Rows of `chosen` and `rejected` transcripts that differ in the last answer; others are counted and left out."""
+    material = material or Material()
+    for where, row in rows:
+        if not isinstance(row.get("chosen"), str) or not isinstance(row.get("rejected"), str):
+            raise UserError(
+                "chosen and rejected must be transcripts", where, "see HH-RLHF: \\n\\nHuman: ... \\n\\nAssistant: ..."
+            )
+        chosen, rejected = parse_hh(row["chosen"]), parse_hh(row["rejected"])
+        fault = _hh_fault(chosen, rejected, data.max_words)
+        material.counts["HH rows read"] += 1
+        if fault:
+            material.counts[f"HH rows left out: {fault}"] += 1
+            continue
+        conversation = chosen[:-1]
+        prompt_id = identity("hh", *(message.content for message in conversation))
+        # Conversations that grow out of one opening are kept on one side of the split.
+        split = split_of(identity("hh", conversation[0].content), data, seed)
+        prompt = material.prompts.setdefault(prompt_id, Prompt(prompt_id, conversation, "harmless", split))
+        material.pairs.append(make_pair(prompt, chosen[-1].content, rejected[-1].content, 1.0, (1.0,), seed))
+    return material
+
+
+def _hh_fault(chosen: Chat, rejected: Chat, max_words: int) -> str:
+    if not chosen or not rejected or chosen[-1].role != "assistant" or rejected[-1].role != "assistant":
+        return "does not end with an answer"
+    if chosen[:-1] != rejected[:-1]:
+        return "the two conversations part before the last answer"
+    if not chosen[:-1] or chosen[0].role != "user" or chosen[-2].role != "user":
+        return "does not begin with, or answer, a person"
+    if not chosen[-1].content or not rejected[-1].content or any(not message.content for message in chosen[:-1]):
+        return "an empty turn"
+    if chosen[-1].content == rejected[-1].content:
+        return "both answers are the same"
+    words = sum(len(message.content.split()) for message in chosen[:-1])
+    if words > max_words or max(len(chosen[-1].content.split()), len(rejected[-1].content.split())) > max_words:
+        return "too long"
+    return ""
+
+
+def _hub_rows(source: str) -> Iterator[tuple[str, dict]]:
+    from datasets import load_dataset
+
+    subset = source.partition("/")[2] or "harmless-base"
+    try:
+        rows = load_dataset("Anthropic/hh-rlhf", data_dir=subset, split="train")
+    except Exception as error:
+        raise UserError(
+            f"cannot load HH-RLHF ({subset}) from the hub: {type(error).__name__}",
+            "data.source",
+            "check the network, or give a local file: --set data.source=harmless-base.jsonl.gz",
+        ) from None
+    for number, row in enumerate(rows, 1):
+        yield f"{source}:{number}", dict(row)
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """(file:line, parsed JSON) for each non-empty line of a .jsonl or .jsonl.gz file."""
+    opener: Callable = gzip.open if path.suffix == ".gz" else open
+    number = 0
+    try:
+        with opener(path, "rt", encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield f"{path}:{number}", parse_json(line, f"{path}:{number}")
+    except (EOFError, gzip.BadGzipFile, UnicodeDecodeError) as error:
+        raise UserError(
+            f"cannot be read on from here: {error}",
+            f"{path}:{number + 1}",
+            "the file is cut off or damaged: get it again",
+        ) from None
+
+
+def read_file(path: Path, data: Data, seed: int) -> Material:
+    """A file of HH-RLHF rows (`chosen`, `rejected`), of pairs (`a`, `b`), or of prompts, told apart by their fields."""
+    material = Material()
+    for where, row in read_lines(path):
+        if not isinstance(row, dict):
+            raise UserError("a row must be a JSON object", where, 'for example {"prompt": "..."}')
+        if "chosen" in row and "rejected" in row and "prompt" not in row:
+            hh_rows([(where, row)], data, seed, material)
+            continue
+        prompt = _row_prompt(row, where, data, seed)
+        material.counts["rows read"] += 1
+        if material.prompts.setdefault(prompt.id, prompt).messages != prompt.messages:
+            raise UserError(f'two different prompts share the id "{prompt.id}"', where, "give each prompt its own id")
+        if "a" in row or "b" in row:
+            material.pairs.append(_row_pair(row, prompt, where))
+    if not material.prompts:
+        raise UserError("no prompts in this file", str(path), "it needs one JSON object a line")
+    return material
+
+
+def _row_prompt(row: dict, where: str, data: Data, seed: int) -> Prompt:
+    """`prompt` may be a text, a list of messages, or one of our own records; `messages` is a list of messages."""
+    held = row.get("prompt", row.get("messages"))
+    if isinstance(held, dict):
+        row, held = held, held.get("messages")
+    if isinstance(held, str):
+        held = [{"role": "user", "content": held}]
+    if not isinstance(held, list) or not held:
+        raise UserError("a row needs `prompt` (a text) or `messages` (a list)", where, 'for example {"prompt": "..."}')
+    messages = tuple(decode(message, Message, where) for message in held)
+    if messages[-1].role != "user":
+        raise UserError("the conversation must end with the user's turn", where, "put answers in `a` and `b`")
+    prompt_id = str(row.get("id") or identity("prompt", *(message.content for message in messages)))
+    if "a" in row:
+        prompt_id = identity("prompt", *(message.content for message in messages))
+    given = {"id": prompt_id, "messages": [asdict(message) for message in messages], "subset": row.get("subset", "all")}
+    return decode({**given, "split": row.get("split") or split_of(prompt_id, data, seed)}, Prompt, where)
+
+
+def _row_pair(row: dict, prompt: Prompt, where: str) -> Pair:
+    a, b, human = row.get("a"), row.get("b"), row.get("human")
+    if not isinstance(a, str) or not isinstance(b, str):
+        raise UserError("a pair needs two answers, `a` and `b`, as texts", where, "mend or remove this row")
+    if human is not None and (not isinstance(human, (int, float)) or not 0 <= human <= 1):
+        raise UserError("`human` must be P(a better), from 0 to 1, or null", where, "1 means that a is better")
+    votes = row.get("votes") or ([] if human is None else [human])
+    pair_id = str(row.get("id") or identity("pair", prompt.id, a, b))
+    return decode(
+        {"id": pair_id, "prompt": asdict(prompt), "a": a, "b": b, "human": human, "votes": votes}, Pair, where
+    )
+
+
+@version(1)
+def load_helpful(out: Path, runtime: Any, *, source: str, contents: str, test: float, seed: int) -> None:
+    """prompts.jsonl: harmless everyday prompts. contents: the digest of the file, so that an edit is seen."""
+    settings = Data(source=source, test=test)
+    write_jsonl(out / "prompts.jsonl", read_file(_existing(source), settings, seed).prompts.values())

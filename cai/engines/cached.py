@@ -1,0 +1,58 @@
+"""Any engine behind the call cache: what was answered once is not asked again, and a killed run loses one batch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from cai.engines import Engine, Question, Reading, Reply, Request, Sampling
+from cai.progress import progress
+from cai.store import CallCache, digest_of
+
+
+class CachedEngine:
+    """`generate` and `choose` as plain functions from a list to a list, in order, with a progress bar.
+
+    asked, found: how many calls went to the model and how many were in the cache, for the report.
+    """
+
+    def __init__(
+        self, open_engine: Callable[[], Engine], identity: str, prompt_ids: Callable, cache: CallCache
+    ) -> None:
+        self._open, self.identity, self.prompt_ids, self._cache = open_engine, identity, prompt_ids, cache
+        self.asked = self.found = 0
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling, title: str) -> list[Reply | None]:
+        """One reply a request; None where the chat leaves no room for an answer."""
+        keys = [
+            digest_of([self.identity, "generate", self.prompt_ids(request.chat), asdict(sampling), request.seed])
+            for request in requests
+        ]
+        rows = self._through(
+            keys, title, lambda missing: self._open().generate([requests[i] for i in missing], sampling)
+        )
+        return [None if row is None else Reply(**row) for row in rows]
+
+    def choose(self, questions: Sequence[Question], max_length: int, title: str) -> list[Reading | None]:
+        """One reading a question; None where it is longer than max_length tokens."""
+        keys = [
+            digest_of([self.identity, "choose", self.prompt_ids(q.chat), q.lead, q.options, max_length])
+            for q in questions
+        ]
+        rows = self._through(
+            keys, title, lambda missing: self._open().choose([questions[i] for i in missing], max_length)
+        )
+        return [None if row is None else Reading(tuple(row["logprobs"])) for row in rows]
+
+    def _through(self, keys: list[str], title: str, ask: Callable[[list[int]], Any]) -> list[dict | None]:
+        known = self._cache.get(keys)
+        first = {key: index for index, key in reversed(list(enumerate(keys)))}  # equal calls are asked once
+        missing = [index for key, index in first.items() if key not in known]
+        self.found += len(keys) - len(missing)
+        self.asked += len(missing)
+        with progress(title, len(missing)) as step:
+            for batch in ask(missing) if missing else ():
+                done = [(keys[missing[i]], None if result is None else asdict(result)) for i, result in batch]
+                self._cache.put(done)
+                known.update(done)
+                step(len(batch))
+        return [known[key] for key in keys]

@@ -1,0 +1,367 @@
+"""Models: what a reference in a config means, how weights are loaded and saved, and how a chat becomes token ids.
+
+The only place that knows GGUF, peft and safetensors. A chat is always rendered by `chat_ids`: every message's text is
+stripped of the power to forge a role (`neutralise`), and the model's own default system prompt is never let in unasked.
+"""
+
+import json
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cai.errors import UserError, suggest
+from cai.packages import SMOLLM2, cache_folder, fetch
+from cai.records import Chat, Message
+from cai.store import Artifact, digest_folder, digest_of
+from cai.templates import neutralise
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Dtype = Literal["float32", "bfloat16"]
+
+# name -> (package, GGUF file inside it, token to pad with: never the end-of-turn token, which must stay visible)
+EMBEDDED = {"smollm2-135m": (SMOLLM2, "SmolLM2-135M-Instruct.Q4_1.gguf", "<|endoftext|>", 8192)}
+TINY = "tiny-random"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where weights are (a folder, or a hub id) and what they are: `digest` stands for them in every key."""
+
+    name: str
+    place: str
+    digest: str
+
+
+def find(ref: str) -> Source:
+    """What `model: ref` means: an embedded model, a local folder, or a hub id; without fetching weights.
+
+    Raises UserError when it is none of these.
+    """
+    if ref in EMBEDDED:
+        return Source(ref, "", digest_of([ref, EMBEDDED[ref][0].sha256, "safetensors-1"]))
+    if ref == TINY:
+        return Source(ref, "", digest_of([ref, "1"]))
+    folder = Path(ref).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
+            raise UserError("this folder holds no model", ref, "it needs a config.json or an adapter_config.json")
+        return Source(ref, str(folder), _folder_digest(folder))
+    if ref.count("/") == 1 and not ref.startswith((".", "/", "~")):
+        return Source(ref, ref, f"hub:{ref}@{_hub_commit(ref)}")
+    raise UserError(
+        f'there is no model "{ref}"',
+        "model",
+        f"give a folder that exists, a hub id (owner/name), or an embedded name ({suggest(ref, [*EMBEDDED, TINY])})",
+    )
+
+
+def trained(artifact: Artifact, name: str) -> Source:
+    """The weights that a training stage left in its folder."""
+    return Source(name, str(artifact.path / "model"), artifact.digest)
+
+
+@cache
+def _folder_digest(folder: Path) -> str:
+    """Contents, remembered for files whose size and time stand still: hashing 16 GB for every `--plan` is no joke."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    stamp = digest_of([[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files])
+    memo = cache_folder() / "digests" / stamp
+    if not memo.is_file():
+        memo.parent.mkdir(parents=True, exist_ok=True)
+        memo.write_text(digest_folder(folder))
+    return memo.read_text()
+
+
+@cache
+def _hub_commit(ref: str) -> str:
+    """The commit that the hub's `main` names now, or the newest one in the local cache when the hub is out of reach."""
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    refs = Path(constants.HF_HUB_CACHE) / f"models--{ref.replace('/', '--')}" / "refs" / "main"
+    if refs.is_file():
+        return refs.read_text().strip()
+    try:
+        return HfApi().model_info(ref, timeout=10).sha or "main"
+    except RepositoryNotFoundError:
+        raise UserError(f'the hub has no model "{ref}"', "model", "check the name, or log in if it is gated") from None
+    except Exception as error:
+        raise UserError(
+            f'cannot reach the hub for "{ref}" ({type(error).__name__}) and it is not in the local cache',
+            "model",
+            "check the network, or give a local folder",
+        ) from None
+
+
+def local(source: Source) -> str:
+    """The folder (or hub id) to load from; embedded models are fetched and converted once."""
+    if source.name in EMBEDDED:
+        return str(_embedded(source.name))
+    if source.name == TINY:
+        return str(_tiny())
+    return source.place
+
+
+def _embedded(name: str) -> Path:
+    """The GGUF weights as safetensors (bfloat16) in the cache folder."""
+    home = cache_folder() / "models" / name
+    if (home / "config.json").is_file():
+        return home
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    package, file, pad, length = EMBEDDED[name]
+    folder = str(fetch(package))
+    quiet()
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
+    # A plain GGUF load can be neither trained nor saved; a dequantised one can.
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, gguf_file=file, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
+    )
+    # As loaded, pad == eos: masking the padding would mask the end of every answer with it.
+    tokenizer.pad_token = pad
+    tokenizer.model_max_length = length
+    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return _install(home, model, tokenizer)
+
+
+def _tiny() -> Path:
+    """A Llama of two layers with random weights and a byte-level tokenizer: for the smoke run and the tests."""
+    home = cache_folder() / "models" / TINY
+    if (home / "config.json").is_file():
+        return home
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    alphabet = special + sorted(pre_tokenizers.ByteLevel.alphabet()) + ["Yes", "No"]
+    merges = [("Y", "e"), ("Ye", "s"), ("N", "o")]
+    words = [*alphabet[:-2], "Ye", "Yes", "No"]
+    core = Tokenizer(models.BPE({word: index for index, word in enumerate(words)}, merges))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    core.add_special_tokens(special)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=2048
+    )
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=2048, tie_word_embeddings=True, bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    return _install(home, LlamaForCausalLM(config), tokenizer)
+
+
+def _install(home: Path, model: Any, tokenizer: Any) -> Path:
+    """Save to the side, then rename: a half-written model is never found."""
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=home.parent) as work:
+        save(model, tokenizer, Path(work) / "model")
+        if not home.is_dir():
+            shutil.move(Path(work) / "model", home)
+    return home
+
+
+def quiet() -> None:
+    """Our own progress bars tell what goes on; the libraries' load bars and advice do not."""
+    import logging
+    import warnings
+
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    for name in ("trl", "peft", "accelerate", "datasets"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="(trl|peft|torch|transformers|accelerate).*")
+    import datasets
+
+    datasets.disable_progress_bars()
+
+
+def pick_device(device: str) -> str:
+    if device != "auto":
+        return device
+    if _plain_linux():
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def pick_dtype(dtype: str, device: str) -> Dtype:
+    """auto: bfloat16 where the device multiplies it natively, else float32 (emulated bfloat16 is slower than both)."""
+    if dtype != "auto":
+        return dtype  # pyrefly: ignore
+    if device == "cuda":
+        import torch
+
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    if device == "cpu" and sys.platform == "linux":
+        flags = Path("/proc/cpuinfo").read_text()
+        return "bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
+    return "float32"
+
+
+def _plain_linux() -> bool:
+    """No accelerator's device file: then torch need not be imported to know it, and `--plan` answers at once."""
+    return sys.platform == "linux" and not any(
+        Path(file).exists() for file in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+    )
+
+
+def load_tokenizer(source: Source) -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer
+
+    quiet()
+    place = local(source)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot load the tokenizer: {_first_line(error)}", place, "check the model folder") from None
+    if tokenizer.chat_template is None:
+        raise UserError(
+            f'the tokenizer of "{source.name}" has no chat template', place, "use an instruction-tuned model"
+        )
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        tokenizer.pad_token = _spare_token(tokenizer)
+    return tokenizer
+
+
+def _spare_token(tokenizer: Any) -> str:
+    """A special token to pad with that does not end a turn."""
+    spare = [token for token in tokenizer.all_special_tokens if token != tokenizer.eos_token]
+    better = [token for token in spare if "pad" in token.lower() or "endoftext" in token.lower()]
+    if not spare:
+        raise UserError(
+            f'the tokenizer of "{tokenizer.name_or_path}" has no token to pad with but its end-of-turn token',
+            "model",
+            "add a pad token to the tokenizer: padding with the end-of-turn token hides where an answer ends",
+        )
+    return (better or spare)[0]
+
+
+def load_causal(source: Source, dtype: Dtype, device: str, *, train: bool = False) -> "PreTrainedModel":
+    """A language model. An adapter comes on the base that it was trained on; train: its weights go on learning."""
+    from transformers import AutoModelForCausalLM
+
+    return _load(AutoModelForCausalLM, source, dtype, device, train)
+
+
+def load_reward(source: Source, dtype: Dtype, device: str) -> "PreTrainedModel":
+    """A reward model: one scalar for a sequence. A fresh one has a zero head, so that it begins without an opinion."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    fresh = not (Path(local(source)) / "adapter_config.json").is_file() and not _has_reward_head(local(source))
+    model = _load(AutoModelForSequenceClassification, source, dtype, device, num_labels=1)
+    if fresh:
+        torch.nn.init.zeros_(model.score.weight)
+    return model
+
+
+def _has_reward_head(place: str) -> bool:
+    config = Path(place) / "config.json"
+    return config.is_file() and "SequenceClassification" in str(json.loads(config.read_text()).get("architectures"))
+
+
+def _load(kind: Any, source: Source, dtype: Dtype, device: str, train: bool = False, **options: Any) -> Any:
+    import torch
+
+    quiet()
+    place = Path(local(source))
+    try:
+        if (place / "adapter_config.json").is_file():
+            from peft import PeftModel
+
+            base = json.loads((place / "adapter_config.json").read_text())["base_model_name_or_path"]
+            model = kind.from_pretrained(base, dtype=getattr(torch, dtype), **options)
+            model.config.pad_token_id = load_tokenizer(source).pad_token_id
+            model = PeftModel.from_pretrained(model, str(place), is_trainable=train)
+        else:
+            model = kind.from_pretrained(str(place), dtype=getattr(torch, dtype), **options)
+            model.config.pad_token_id = load_tokenizer(source).pad_token_id
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot load the model: {_first_line(error)}", str(place), "check the model folder") from None
+    return model.to(device)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+
+
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Weights as safetensors and the tokenizer beside them. Of a model with an adapter, the adapter alone."""
+    adapter = {"selected_adapters": ["default"]} if hasattr(model, "peft_config") else {}
+    model.save_pretrained(folder, **adapter)
+    tokenizer.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
+
+
+def lora(model: Any, rank: int, last_layers: int | None, *, reward: bool = False) -> "LoraConfig":
+    """LoRA on every linear layer of the last `last_layers` blocks (None: all); a reward head is trained whole."""
+    import torch
+    from peft import LoraConfig
+
+    blocks = model.config.num_hidden_layers
+    heads = {"lm_head", "score", "embed_out"}
+    linear = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    return LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank,
+        lora_dropout=0.0,
+        target_modules=sorted(linear - heads),
+        layers_to_transform=None if last_layers is None else list(range(max(0, blocks - last_layers), blocks)),
+        # Without this task type the head is wrapped in nothing, stays random, and is never trained (FACTS: TRL 1.16).
+        task_type="SEQ_CLS" if reward else "CAUSAL_LM",
+        modules_to_save=["score"] if reward else None,
+    )
+
+
+def with_system(chat: Chat, system: str | None) -> Chat:
+    """Put the system prompt first, unless the chat has its own. None leaves the model's template to itself."""
+    if system is None or (chat and chat[0].role == "system"):
+        return chat
+    return (Message("system", system), *chat)
+
+
+def answered(chat: Chat, answer: str, system: str | None) -> Chat:
+    """A conversation and an answer to it: what a reward model scores."""
+    return (*with_system(chat, system), Message("assistant", answer))
+
+
+def plain(tokenizer: "PreTrainedTokenizerBase", chat: Chat) -> list[dict[str, str]]:
+    """The chat as the libraries want it, with no text that the tokenizer would read as a control token."""
+    special = tokenizer.all_special_tokens
+    return [{"role": message.role, "content": neutralise(message.content, special)} for message in chat]
+
+
+def chat_ids(tokenizer: "PreTrainedTokenizerBase", chat: Chat, *, answer: bool) -> list[int]:
+    """Token ids of a chat. answer: end with the opening of an assistant turn, for the model to go on."""
+    try:
+        return tokenizer.apply_chat_template(
+            plain(tokenizer, chat), add_generation_prompt=answer, return_dict=True, tokenize=True
+        )["input_ids"]  # pyrefly: ignore
+    except Exception as error:
+        if type(error).__module__.split(".")[0] != "jinja2":
+            raise
+        raise UserError(
+            f"the model's chat template refuses the conversation: {_first_line(error)}",
+            tokenizer.name_or_path,
+            "a template that knows no system role needs `system: null` in the config",
+        ) from None

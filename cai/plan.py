@@ -1,0 +1,105 @@
+"""`--plan`: each stage as cached or to run, with an estimate of its time, before the first minute is spent.
+
+A stage's work is counted in tokens (generated, read, or trained on) and divided by speeds measured with SmolLM2-135M
+on two CPU cores, scaled by the size of the model. An estimate, not a promise: answers may end early.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cai.cells import Cell
+from cai.config import Arm, Experiment
+from cai.models import EMBEDDED, TINY
+from cai.store import Artifact
+
+SMALL = 135e6
+PROMPT, ANSWER, QUESTION = 60, 110, 60  # tokens, typical of the human-rated answers
+# Tokens a second. CPU: SmolLM2-135M in bfloat16 on 2 cores, measured. GPU: an 8B model on one 80 GB card, by rule of
+# thumb (not measured here).
+CPU = {"generate": 250.0, "read": 1800.0, "train": 450.0}
+GPU = {"generate": 1500.0, "read": 20000.0, "train": 5000.0}
+
+
+def print_plan(experiment: Experiment, ledger: Sequence[Artifact], cells: Sequence[Cell], device: str) -> None:
+    """The table of stages and the sum of what is to run."""
+    print(f"{experiment.name}: arms {', '.join(experiment.arms)}; seeds {', '.join(map(str, experiment.seeds))}")
+    total = 0.0
+    for artifact in ledger:
+        if artifact.cached:
+            print(f"  cached   {artifact.stage:<16} {artifact.key}   took {clock(artifact.seconds)}")
+            continue
+        seconds = estimate(artifact.stage, cells[0].settings, device)
+        total += seconds
+        print(f"  to run   {artifact.stage:<16} {artifact.key}   about {clock(seconds)}")
+    running = sum(not artifact.cached for artifact in ledger)
+    print(f"{running} of {len(ledger)} stages to run on {device}, about {clock(total)} in all")
+    if running:
+        print("what follows a stage that runs is counted as to run; where that stage comes out the same, it is skipped")
+
+
+def estimate(stage: str, arm: Arm, device: str) -> float:
+    """Seconds that a stage takes."""
+    kind, tokens = tokens_of(stage, arm)
+    if not tokens:
+        return 1.0
+    speed = (CPU if device == "cpu" else GPU)[kind]
+    model = arm.judge.model if stage in ("label_by_judge", "play") else arm.policy.model
+    size = parameters(model)
+    return 3 + tokens / speed * size / (SMALL if device == "cpu" else 8e9)
+
+
+def tokens_of(stage: str, arm: Arm) -> tuple[str, float]:
+    """(what is done with them, how many tokens) of one stage."""
+    pairs = (arm.data.train_pairs or 1000, arm.data.test_pairs or 500)
+    if arm.pairs.source == "policy":
+        pairs = (arm.pairs.prompts or 1000,) * 2
+    drawn = 16 if arm.judge.principles == "all" else arm.judge.principles
+    asked = 16 if arm.evaluate.judge.principles == "all" else arm.evaluate.judge.principles
+    rollouts = arm.rl.steps * arm.rl.batch_size
+    row = PROMPT + ANSWER
+    table: dict[str, tuple[str, float]] = {
+        "revise": ("generate", arm.revise.prompts * (1 + 2 * arm.revise.rounds) * arm.revise.max_new_tokens),
+        "respond": ("generate", arm.evaluate.prompts * arm.evaluate.max_new_tokens),
+        "sample_pairs": ("generate", 2 * sum(pairs) * arm.pairs.max_new_tokens),
+        "train_sft": ("train", arm.revise.prompts / (1 - arm.sft.helpful) * row * arm.sft.epochs),
+        "label_by_judge": ("read", 2 * sum(pairs) * drawn * (row + QUESTION)),
+        "train_reward": ("train", 2 * pairs[0] * row * arm.reward.epochs),
+        "train_ppo": (
+            "train",
+            rollouts * ((PROMPT + arm.rl.max_new_tokens) * (arm.rl.epochs + 1) + 2 * arm.rl.max_new_tokens),
+        ),
+        "score_pairs": ("read", 2 * pairs[1] * row),
+        "score_answers": ("read", arm.evaluate.prompts * (PROMPT + arm.evaluate.max_new_tokens)),
+        "play": ("read", arm.evaluate.prompts * asked * (row + QUESTION) * 2 / 3),
+    }
+    return table.get(stage, ("read", 0))
+
+
+def parameters(model: str) -> float:
+    """How large a model is: from its config.json, or from the "8B" in a hub id, else a guess of one billion."""
+    if model in EMBEDDED:
+        return SMALL
+    if model == TINY:
+        return SMALL / 50
+    config = Path(model).expanduser() / "config.json"
+    if config.is_file():
+        return _from_config(json.loads(config.read_text()))
+    named = re.search(r"(\d+(?:\.\d+)?)\s*([BM])\b", model.rpartition("/")[2], re.IGNORECASE)
+    return float(named[1]) * (1e9 if named[2].upper() == "B" else 1e6) if named else 1e9
+
+
+def _from_config(config: dict[str, Any]) -> float:
+    """Attention 4 h^2 and a gated MLP 3 h m a layer, plus the embedding."""
+    hidden = config.get("hidden_size", 1024)
+    layer = 4 * hidden**2 + 3 * hidden * config.get("intermediate_size", 4 * hidden)
+    return float(config.get("num_hidden_layers", 12) * layer + config.get("vocab_size", 50_000) * hidden)
+
+
+def clock(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

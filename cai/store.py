@@ -1,0 +1,200 @@
+"""The store: content-addressed stages and the cache of model calls.
+
+    runs/store/<stage>-<key>/   what one stage made; immutable; manifest.json is written last
+    runs/calls.sqlite           one row a model call
+
+A stage's key is the sha256 of its name and version, its own parameters, and the digests of its inputs' *contents*:
+an upstream stage that is run again and comes out the same stops the ripple there. What only says where and how fast
+to run (`runtime:`, the engine, the progress bar) is never part of a key.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from cai.errors import UserError
+
+
+def canonical(value: Any) -> Any:
+    """`value` as plain JSON data with one spelling: what a key is made of."""
+    if hasattr(value, "digest"):
+        return {"digest": value.digest}
+    if isinstance(value, BaseModel):
+        return canonical(value.model_dump())
+    if is_dataclass(value) and not isinstance(value, type):
+        return canonical(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): canonical(item) for key, item in sorted(value.items())}
+    if isinstance(value, (list, tuple)):
+        return [canonical(item) for item in value]
+    assert value is None or isinstance(value, (str, int, float, bool)), f"no canonical form for {type(value)}"
+    return value
+
+
+def digest_of(value: Any) -> str:
+    text = json.dumps(canonical(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_folder(folder: Path, skip: Sequence[str] = ()) -> str:
+    """sha256 over the names and contents of all files below `folder`."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in skip)
+    return digest_of([[path.relative_to(folder).as_posix(), digest_file(path)] for path in files])
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """What a stage made.
+
+    digest: of its contents. In a plan they cannot be known for what does not exist yet; then it is "?" and the key,
+    which is enough to tell apart, and to recognise, what would be made from it.
+    """
+
+    stage: str
+    key: str
+    path: Path
+    digest: str
+    seconds: float = 0.0
+    cached: bool = True
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+
+def version(number: int) -> Callable:
+    """Mark a stage function with its version; raise it when the same inputs would now give another result."""
+
+    def mark(function: Callable) -> Callable:
+        function.version = number  # pyrefly: ignore
+        return function
+
+    return mark
+
+
+@dataclass
+class Store:
+    """Runs stages, or looks them up. `ledger` holds every stage asked for so far, in order.
+
+    plan:   True only looks up and writes nothing: a stage that would run is returned with a digest of "?" and its key.
+    notify: called with (stage name, key) just before a stage runs.
+    """
+
+    root: Path
+    plan: bool = False
+    notify: Callable[[str, str], None] = lambda stage, key: None
+    ledger: list[Artifact] = field(default_factory=list)
+
+    def stage(self, function: Callable[..., None], *, runtime: Any = None, **inputs: Any) -> Artifact:
+        """`function(out, runtime, **inputs)` once for each distinct key; afterwards the same folder is handed back.
+
+        An Artifact among the inputs reaches the function as itself (`labels / "labels.jsonl"`); its contents, not its
+        place, are in the key. An exception leaves no trace in the store but `.partial` work, which is thrown away at
+        the next attempt: what is dear inside a stage (model calls) is kept by the call cache.
+        """
+        name = function.__name__
+        key = digest_of({"stage": name, "version": function.version, "inputs": inputs})[:16]  # pyrefly: ignore
+        folder = self.root / "store" / f"{name}-{key}"
+        if (folder / "manifest.json").is_file():
+            manifest = json.loads((folder / "manifest.json").read_text())
+            return self._note(Artifact(name, key, folder, manifest["digest"], manifest["seconds"]))
+        if self.plan:
+            return self._note(Artifact(name, key, folder, f"?{key}", cached=False))
+        return self._note(self._run(function, name, key, folder, runtime, inputs))
+
+    def stage_with(self, runtime: Any) -> Callable[..., Artifact]:
+        """`stage` with the runtime already given: what the pipeline calls."""
+        return lambda function, **inputs: self.stage(function, runtime=runtime, **inputs)
+
+    def _run(
+        self, function: Callable[..., None], name: str, key: str, folder: Path, runtime: Any, inputs: dict
+    ) -> Artifact:
+        partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        self.notify(name, key)
+        start = time.perf_counter()
+        try:
+            function(partial, runtime, **inputs)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        seconds = time.perf_counter() - start
+        digest = digest_folder(partial)
+        manifest = {"stage": name, "key": key, "digest": digest, "seconds": round(seconds, 3), "made": time.time()}
+        manifest["inputs"] = canonical(inputs)
+        write_durably(partial / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False))
+        shutil.rmtree(folder, ignore_errors=True)  # a folder without a manifest is a leftover, never a result
+        partial.rename(folder)
+        return Artifact(name, key, folder, digest, seconds, cached=False)
+
+    def _note(self, artifact: Artifact) -> Artifact:
+        if all(known.path != artifact.path for known in self.ledger):
+            self.ledger.append(artifact)
+        return artifact
+
+
+def write_durably(path: Path, text: str) -> None:
+    """Write `text` and fsync it, so that a manifest that exists is whole."""
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+class CallCache:
+    """One row a model call, in SQLite (WAL): what was answered is never asked again, also after a kill.
+
+    A value is JSON text. Several processes may write at once; the first answer for a key stands.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = sqlite3.connect(path, timeout=60)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
+            )
+        except sqlite3.DatabaseError as error:
+            raise UserError(
+                f"cannot open the call cache: {error}", str(path), "move the file away; its calls will be made again"
+            ) from None
+
+    def get(self, keys: Sequence[str]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for start in range(0, len(keys), 500):  # SQLite allows 999 variables a statement
+            some = keys[start : start + 500]
+            marks = ",".join("?" * len(some))
+            rows = self._db.execute(f"SELECT key, value FROM calls WHERE key IN ({marks})", some)
+            found.update((key, json.loads(value)) for key, value in rows)
+        return found
+
+    def put(self, rows: Iterable[tuple[str, Any]]) -> None:
+        with self._db:
+            try:
+                self._db.executemany(
+                    "INSERT OR IGNORE INTO calls VALUES (?, ?)",
+                    [(key, json.dumps(value, ensure_ascii=False)) for key, value in rows],
+                )
+            except sqlite3.OperationalError as error:
+                if "full" in str(error):
+                    raise OSError(28, "No space left on device", "runs/calls.sqlite") from None
+                raise
+
+    def close(self) -> None:
+        self._db.close()

@@ -1,0 +1,72 @@
+"""What every trainer here is told in the same way: where to run, what to seed, what to print, what to keep."""
+
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from cai.config import Policy
+from cai.models import Dtype
+from cai.progress import progress
+
+
+def weights_dtype(policy: Policy, dtype: Dtype) -> Dtype:
+    """LoRA leaves the base weights in `dtype`; full fine-tuning needs float32 ones, or small updates would vanish."""
+    return dtype if policy.training == "lora" else "float32"
+
+
+def arguments(device: str, policy: Policy, dtype: Dtype, seed: int) -> dict[str, Any]:
+    """Keyword arguments for any TRL config: seeded, silent, nothing written, nothing reported."""
+    return {
+        "seed": seed,
+        "data_seed": seed,
+        "use_cpu": device == "cpu",
+        # Autocast only where the weights themselves are float32 and the device is quicker in bfloat16.
+        "bf16": policy.training == "full" and dtype == "bfloat16",
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "lr_scheduler_type": "constant_with_warmup",
+        "warmup_steps": 3,
+        "dataloader_pin_memory": device == "cuda",
+    }
+
+
+class Bar(TrainerCallback):
+    """The trainer's steps on our own progress bar."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._bar = progress(self.title, state.max_steps)
+        self._step = self._bar.__enter__()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._step(1)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._bar.__exit__(None, None, None)
+
+
+def curves(history: list[dict[str, Any]], names: dict[str, str]) -> dict[str, list[float]]:
+    """Columns of a trainer's log: `names` maps the trainer's name to ours. "step" is always among them.
+
+    Wall times stay out: what a stage leaves must not depend on how fast it ran, or its digest would.
+    """
+    rows = [row for row in history if any(name in row for name in names)]
+    table = {"step": [row["step"] for row in rows]}
+    for theirs, ours in names.items():
+        if any(theirs in row for row in rows):
+            table[ours] = [row.get(theirs) for row in rows]
+    return table
+
+
+def quiet(trainer: Any, title: str) -> Any:
+    """Replace the trainer's own printing by our progress bar."""
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Bar(title))
+    return trainer

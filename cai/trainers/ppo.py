@@ -1,0 +1,396 @@
+"""PPO for language models on TRL's GRPOTrainer: critic, GAE, per-token KL penalty, clipped policy and value losses.
+
+TRL removed its PPO in 1.13. What PPO shares with GRPO is taken from GRPOTrainer (sampling, generation, calling the
+reward functions, the buffer that reuses a rollout for several epochs, checkpoints, logs); the algorithm is here, in two
+methods to be read in order: `_generate_and_score_completions` (steps 1-6) and `_compute_loss` (steps 7-9).
+
+Sources: Schulman et al. 2016 (GAE), Schulman et al. 2017 (PPO), Ziegler et al. 2019 (RLHF: KL in the reward, one trunk
+for policy and value), Huang et al. 2023 ("The N Implementation Details of RLHF with PPO": what the papers leave out) and Huang et al. 2024 ("The N+ Implementation Details ...": the end-of-turn token).
+
+One forward for policy and critic: as in Ziegler et al. (openai/lm-human-preferences, `scalar_heads=["value"]`) the
+critic is a head on the policy's own last hidden states, so the forward that gives the log-probabilities gives values
+and entropies too. A separate critic would double the memory and the forwards of every step.
+
+Departures: a fixed KL coefficient (Ziegler et al. adapt it); a value head that starts at zero; several answers to each
+prompt (GRPO insists on two; the advantages come from GAE alone, never from the group).
+
+Tensor names end in their shape: B answers, T answer tokens, V vocabulary, D hidden size.
+"""
+
+import copy
+import functools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import is_peft_model
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import pad
+
+from cai.errors import UserError
+
+VALUE_HEAD = "value_head.safetensors"
+# Settings of GRPO that change its own loss or logs: PPO reads none of them, so setting one is refused, not ignored.
+NOT_READ = (
+    "beta", "delta", "entropy_coef", "epsilon_high", "log_completions", "loss_type", "mask_truncated_completions",
+    "off_policy_mask_threshold", "scale_rewards", "top_entropy_quantile", "use_adaptive_entropy",
+)  # fmt: skip
+
+
+@dataclass
+class PPOConfig(GRPOConfig):
+    """TRL's GRPOConfig with what PPO adds. One rollout = `generation_batch_size` answers, trained on for
+    `num_ppo_epochs`; `per_device_train_batch_size` is the minibatch, `epsilon` the policy's clip range.
+    `max_steps` and `logging_steps` follow from `rollouts`: one row of the log is one rollout."""
+
+    rollouts: int = field(default=100, metadata={"help": "Number of rollouts; sets max_steps."})
+    num_ppo_epochs: int = field(default=2, metadata={"help": "Passes over each rollout."})
+    kl_coef: float = field(default=0.05, metadata={"help": "Price of one nat of KL to the reference, in reward."})
+    gamma: float = field(default=1.0, metadata={"help": "Discount of future rewards."})
+    lam: float = field(default=0.95, metadata={"help": "GAE: 0 trusts the critic, 1 the sampled return."})
+    vf_coef: float = field(default=0.1, metadata={"help": "Weight of the value loss."})
+    cliprange_value: float = field(default=0.2, metadata={"help": "A value may move this far in one rollout."})
+    missing_eos_penalty: float = field(default=1.0, metadata={"help": "Off the score of an answer that never ends."})
+    critic_learning_rate: float = field(default=1e-3, metadata={"help": "The value head starts at zero: it is quick."})
+    # Other defaults than TRL's: they suit small models on CPU; the precision is that in which the model was loaded.
+    num_generations: int | None = field(default=2)
+    disable_dropout: bool = field(default=True)
+    gradient_checkpointing: bool = field(default=False)
+    bf16: bool | None = field(default=False)
+
+    def __post_init__(self) -> None:
+        for name in NOT_READ:
+            if getattr(self, name) != GRPOConfig.__dataclass_fields__[name].default:
+                raise UserError(f"PPO has no setting {name}", name, "remove it; the settings are those of PPOConfig")
+        if (self.top_p, self.top_k, self.min_p, self.repetition_penalty) != (1.0, 0, None, 1.0):
+            raise UserError(
+                "PPO must sample from the policy whose probabilities it trains on",
+                "top_p, top_k, min_p, repetition_penalty",
+                "leave them alone; temperature is allowed, it is applied to the probabilities as well",
+            )
+        self.num_iterations = self.num_ppo_epochs
+        super().__post_init__()
+        self.max_steps = self.rollouts * self.updates_per_rollout
+        self.logging_steps = self.updates_per_rollout
+
+    @property
+    def updates_per_rollout(self) -> int:
+        """Optimizer steps between two rollouts. Save at multiples of it: a checkpoint does not hold a rollout."""
+        minibatches = self.num_ppo_epochs * (self.steps_per_generation or 1)
+        assert minibatches % self.gradient_accumulation_steps == 0, "a rollout must be a whole number of updates"
+        return minibatches // self.gradient_accumulation_steps
+
+
+# --- The mathematics, on plain tensors. mask_BT: 1 on the tokens that the policy chose, the end-of-turn token included.
+
+
+def masked_mean(x_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """Mean over valid tokens; 0 where there is none."""
+    return (x_BT * mask_BT).sum() / mask_BT.sum().clamp(min=1)
+
+
+def masked_variance(x_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """Variance over valid tokens (division by their number)."""
+    return masked_mean((x_BT - masked_mean(x_BT, mask_BT)) ** 2, mask_BT)
+
+
+def whiten(x_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """Mean 0 and variance 1 over valid tokens, 0 elsewhere (Huang et al. 2023: advantage whitening)."""
+    scaled_BT = (x_BT - masked_mean(x_BT, mask_BT)) * torch.rsqrt(masked_variance(x_BT, mask_BT) + 1e-8)
+    return scaled_BT * mask_BT
+
+
+def gae(rewards_BT: Tensor, values_BT: Tensor, mask_BT: Tensor, gamma: float, lam: float) -> Tensor:
+    """Generalised advantage estimates (Schulman et al. 2016, eq. 16); 0 on padding.
+
+    delta_t = r_t + gamma V_{t+1} - V_t and A_t = delta_t + gamma lam A_{t+1}. An answer is an episode: past its last
+    token, ended or cut off, the value is 0.
+    """
+    values_BT = values_BT * mask_BT
+    advantages_BT = torch.zeros_like(values_BT)
+    next_value_B = next_advantage_B = torch.zeros_like(values_BT[:, 0])
+    for t in reversed(range(values_BT.size(1))):
+        delta_B = rewards_BT[:, t] + gamma * next_value_B - values_BT[:, t]
+        next_advantage_B = (delta_B + gamma * lam * next_advantage_B) * mask_BT[:, t]
+        next_value_B = values_BT[:, t]
+        advantages_BT[:, t] = next_advantage_B
+    return advantages_BT
+
+
+def policy_loss(ratio_BT: Tensor, advantages_BT: Tensor, mask_BT: Tensor, clip: float) -> Tensor:
+    """Clipped surrogate (Schulman et al. 2017, eq. 7), negated, mean over valid tokens. ratio: new over old."""
+    clipped_BT = ratio_BT.clamp(1 - clip, 1 + clip)
+    return masked_mean(torch.maximum(-advantages_BT * ratio_BT, -advantages_BT * clipped_BT), mask_BT)
+
+
+def value_loss(values_BT: Tensor, old_values_BT: Tensor, returns_BT: Tensor, mask_BT: Tensor, clip: float) -> Tensor:
+    """Half the squared error, the worse of the value and the value clipped to old +- clip (Huang et al. 2023)."""
+    clipped_BT = old_values_BT + (values_BT - old_values_BT).clamp(-clip, clip)
+    error_BT = torch.maximum((values_BT - returns_BT) ** 2, (clipped_BT - returns_BT) ** 2)
+    return 0.5 * masked_mean(error_BT, mask_BT)
+
+
+def explained_variance(values_BT: Tensor, returns_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """1 - Var(return - value) / Var(return): 1 for a perfect critic, 0 for a constant one, NaN for equal returns."""
+    return 1 - masked_variance(returns_BT - values_BT, mask_BT) / masked_variance(returns_BT, mask_BT)
+
+
+def token_logprobs(logits_BTV: Tensor, actions_BT: Tensor, temperature: float) -> Tensor:
+    """Log-probability of each action under softmax(logits / temperature), in fp32.
+
+    The temperature of sampling belongs to the policy (Huang et al. 2023).
+    """
+    logits_BTV = logits_BTV.float() / temperature
+    return logits_BTV.gather(-1, actions_BT.unsqueeze(-1)).squeeze(-1) - logits_BTV.logsumexp(-1)
+
+
+@torch.no_grad()
+def token_entropy(logits_BTV: Tensor, temperature: float) -> Tensor:
+    """Entropy (nats) of each choice under softmax(logits / temperature); for the log, so without gradient."""
+    logprobs_BTV = (logits_BTV.float() / temperature).log_softmax(-1)
+    return -torch.einsum("btv,btv->bt", logprobs_BTV.exp(), logprobs_BTV)
+
+
+# --- The critic.
+
+
+class ValueHead(nn.Module):
+    """V(s_t) from the trunk's last hidden state: linear, no dropout, fp32 at any precision of the trunk, 0 at first."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(hidden_size, 1, dtype=torch.float32)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, hidden_BTD: Tensor) -> Tensor:
+        with torch.autocast(hidden_BTD.device.type, enabled=False):
+            return self.linear(hidden_BTD.float()).squeeze(-1)
+
+
+def add_value_head(model: PreTrainedModel) -> ValueHead:
+    """Make `model(..., logits_to_keep=positions_T, with_values=True)` return logits (B, T, V) and values (B, T).
+
+    The head is a submodule of the policy and runs inside its forward. So whatever the Trainer does to the policy's
+    parameters it does to the critic's: zeroing and clipping of gradients, synchronising them between processes.
+    """
+    head = ValueHead(model.config.get_text_config().hidden_size).to(model.device)
+    model.add_module("value_head", head)
+    lm_forward = model.forward
+
+    @functools.wraps(lm_forward)  # `generate` inspects the signature
+    def forward(*args: Any, with_values: bool = False, **kwargs: Any) -> Any:
+        if not with_values:
+            return lm_forward(*args, **kwargs)
+        output = lm_forward(*args, **kwargs | {"output_hidden_states": True})  # PEFT itself passes None
+        return {"logits": output.logits, "values": head(output.hidden_states[-1][:, kwargs["logits_to_keep"]])}
+
+    model.forward = forward  # type: ignore[method-assign]
+    return head
+
+
+class PPOTrainer(GRPOTrainer):
+    """PPO with a critic. Arguments are GRPOTrainer's; `reward_funcs` are callables
+    `f(prompts, completions, **columns) -> list[float | None]` (None: could not be scored; the answer is left out).
+
+    model: plain weights. With `peft_config` the reference is those weights with the adapter off; else a frozen copy.
+    Log rows (`trainer.state.log_history`, one a rollout): reward (mean score, before penalties), kl (nats an answer),
+    entropy, clip_fraction, approx_kl, ratio_variance, policy_loss, value_loss, explained_variance, completion_length,
+    eos_rate, unscored (share of answers), and Trainer's own loss, grad_norm, learning_rate.
+    `save_model` writes the critic beside the weights, as value_head.safetensors.
+    """
+
+    args: PPOConfig
+    _tag_names = ("trl", "ppo")
+    _name = "PPO"
+
+    def __init__(self, model: str | PreTrainedModel, reward_funcs: Any, args: PPOConfig, **kwargs: Any) -> None:
+        assert isinstance(model, str) or not is_peft_model(model), "pass plain weights and a peft_config"
+        super().__init__(model, reward_funcs, args, **kwargs)
+        prompts, needed = len(self.train_dataset), args.generation_batch_size // self.num_generations
+        if prompts < needed:
+            raise UserError(
+                f"one rollout takes {needed} prompts and there are {prompts}",
+                "generation_batch_size",
+                "give more prompts, or fewer answers a rollout, or more answers a prompt (num_generations)",
+            )
+        policy = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        # TRL's fused head on `forward` scores the prompt's tokens as well where there is no Triton; ours does not.
+        vars(policy).pop("forward", None)
+        if not isinstance(self.model, PeftModel):  # before the head is added: the reference needs no critic
+            self.ref_model = copy.deepcopy(policy).eval().requires_grad_(False)
+        self.value_head = add_value_head(policy)
+
+    def _forward(self, model: Any, rollout: dict[str, Any], **kwargs: Any) -> Any:
+        """Logits (B, T, V), and values (B, T) if asked for, of the states in which the answers' tokens were chosen."""
+        ids = torch.cat([rollout["prompt_ids"], rollout["completion_ids"]], dim=1)
+        attention = torch.cat([rollout["prompt_mask"], rollout["completion_mask"]], dim=1)
+        # Token t is chosen one position before its own. Positions as a tensor, not as a number: transformers then copies
+        # those states, while on CPU the strided slice costs one copy of the vocabulary matrix for each row.
+        chosen_at_T = torch.arange(rollout["prompt_ids"].size(1) - 1, ids.size(1) - 1, device=ids.device)
+        with self.accelerator.autocast():
+            return model(
+                input_ids=ids,
+                attention_mask=attention,
+                position_ids=(attention.cumsum(1) - 1).clamp(min=0),  # prompts are padded on the left
+                logits_to_keep=chosen_at_T,
+                use_cache=False,
+                **kwargs,
+            )
+
+    @torch.no_grad()
+    def _evaluate_rollout(self, rollout: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+        """(policy's log-probabilities, values, reference's log-probabilities), each (B, T), in minibatches."""
+        policy = self.accelerator.unwrap_model(self.model)
+        size = self.args.per_device_train_batch_size
+        parts = []
+        for start in range(0, len(rollout["completion_ids"]), size):
+            part = {name: tensor[start : start + size] for name, tensor in rollout.items()}
+            output = self._forward(policy, part, with_values=True)
+            if self.ref_model is not None:
+                reference = self._forward(self.ref_model, part)
+            else:
+                with policy.disable_adapter():
+                    reference = self._forward(policy, part)
+            logprobs_BT, ref_logprobs_BT = (
+                token_logprobs(x["logits"], part["completion_ids"], self.temperature) for x in (output, reference)
+            )
+            parts.append((logprobs_BT, output["values"], ref_logprobs_BT))
+        logprobs_BT, values_BT, ref_logprobs_BT = (torch.cat(column) for column in zip(*parts, strict=True))
+        return logprobs_BT, values_BT, ref_logprobs_BT
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """One rollout: sampled answers with everything the PPO epochs need (steps 1-6)."""
+        args, device = self.args, self.accelerator.device
+        prompts = [row["prompt"] for row in inputs]
+
+        # 1. Sample answers y ~ pi_old(. | x). TRL cuts each at its first end-of-turn token, which stays in: choosing to
+        #    stop is an action. So the masks come from the answers' lengths, never from comparing ids with pad or eos.
+        prompt_ids, answer_ids, tool_mask, completions, *_ = self._generate(prompts)
+        assert tool_mask is None, "tools are not supported"
+        rollout = self._pad_rollout(prompt_ids, answer_ids)
+        mask_BT = rollout["completion_mask"].float()
+
+        # 2. Score whole answers with the reward functions; an answer without end costs `missing_eos_penalty` (Huang
+        #    et al. 2024, "EOS trick"). What could not be scored takes no part in any loss.
+        rewards = self._calculate_rewards(inputs, prompts, completions, answer_ids)
+        first = self.accelerator.process_index * len(prompts)  # rewards come gathered from all processes
+        rewards = rewards[first : first + len(prompts)] * self.reward_weights.to(device)
+        scored_B = ~rewards.isnan().all(dim=1)
+        score_B = rewards.nansum(dim=1)
+        ended_B = torch.tensor([ids[-1] in self.eos_token_ids for ids in answer_ids], device=device)
+        mask_BT = mask_BT * scored_B.unsqueeze(1)
+
+        # 3. Log-probabilities and values of the policy that sampled, and the reference's log-probabilities.
+        logprobs_BT, values_BT, ref_logprobs_BT = self._evaluate_rollout(rollout)
+
+        # 4. Reward of each token: -kl_coef * (log pi_old - log pi_ref), and the score on the last one (Ziegler et al.
+        #    2019, eq. 2; a token at a time: Huang et al. 2023).
+        kl_BT = (logprobs_BT - ref_logprobs_BT) * mask_BT
+        rewards_BT = -args.kl_coef * kl_BT
+        last_B = rollout["completion_mask"].sum(dim=1) - 1
+        rewards_BT[torch.arange(len(prompts)), last_B] += score_B - args.missing_eos_penalty * ~ended_B
+
+        # 5. Advantages by GAE; returns = advantages + values are what the critic learns.
+        advantages_BT = gae(rewards_BT, values_BT, mask_BT, args.gamma, args.lam)
+        returns_BT = advantages_BT + values_BT * mask_BT
+
+        # 6. Whiten the advantages over the valid tokens of the rollout (of this process).
+        self._log_rollout(
+            reward=score_B[scored_B].mean(),
+            kl=kl_BT.sum(dim=1)[scored_B].mean(),
+            explained_variance=explained_variance(values_BT, returns_BT, mask_BT),
+            completion_length=rollout["completion_mask"].sum(dim=1).float().mean(),
+            eos_rate=ended_B.float().mean(),
+            unscored=(~scored_B).float().mean(),
+        )
+        return rollout | {
+            "mask": mask_BT,
+            "old_logprobs": logprobs_BT,
+            "old_values": values_BT,
+            "returns": returns_BT,
+            "advantages": whiten(advantages_BT, mask_BT),
+        }
+
+    def _pad_rollout(self, prompt_ids: list[list[int]], answer_ids: list[list[int]]) -> dict[str, Tensor]:
+        """Prompts padded on the left, answers on the right; masks from the lengths."""
+        padded = {}
+        for name, rows, side in (("prompt", prompt_ids, "left"), ("completion", answer_ids, "right")):
+            ids = [torch.tensor(row) for row in rows]
+            padded[f"{name}_ids"] = pad(ids, self._tokenizer.pad_token_id, side).to(self.accelerator.device)
+            padded[f"{name}_mask"] = pad([torch.ones_like(row) for row in ids], 0, side).to(self.accelerator.device)
+        return padded
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        """Loss of one minibatch in one PPO epoch (steps 7-9)."""
+        args, mask_BT, advantages_BT = self.args, inputs["mask"], inputs["advantages"]
+
+        # 7. One forward of the policy as it now is: ratio to the policy that sampled.
+        output = self._forward(model, inputs, with_values=True)
+        logprobs_BT = token_logprobs(output["logits"], inputs["completion_ids"], self.temperature)
+        log_ratio_BT = (logprobs_BT - inputs["old_logprobs"]) * mask_BT
+        ratio_BT = log_ratio_BT.exp()
+
+        # 8. Clipped policy loss + vf_coef * clipped value loss (Schulman et al. 2017, eq. 9, without entropy bonus).
+        pg_loss = policy_loss(ratio_BT, advantages_BT, mask_BT, args.epsilon)
+        vf_loss = value_loss(output["values"], inputs["old_values"], inputs["returns"], mask_BT, args.cliprange_value)
+
+        # 9. Curves. approx_kl: the low-variance estimator (ratio - 1) - log ratio of KL(old || new) (Schulman 2020).
+        with torch.no_grad():
+            self._log_rollout(
+                policy_loss=pg_loss,
+                value_loss=vf_loss,
+                entropy=masked_mean(token_entropy(output["logits"], self.temperature), mask_BT),
+                approx_kl=masked_mean(ratio_BT - 1 - log_ratio_BT, mask_BT),
+                clip_fraction=masked_mean(((ratio_BT - 1).abs() > args.epsilon).float(), mask_BT),
+                ratio_variance=masked_variance(ratio_BT, mask_BT),
+            )
+        accumulated = self.current_gradient_accumulation_steps if self.model.training else 1
+        return (pg_loss + args.vf_coef * vf_loss) / accumulated
+
+    def _log_rollout(self, **metrics: Tensor) -> None:
+        """Add to the means that the next row of the log will show (TRL leaves NaN out of them)."""
+        mode = "train" if self.model.training else "eval"
+        for name, value in metrics.items():
+            self._metrics[mode][name].append(self.accelerator.gather(value.detach()).mean().item())
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The Trainer's optimizer, with the critic in a group of its own (own learning rate, no weight decay)."""
+        if self.optimizer is None:
+            self.value_head.requires_grad_(False)
+            super().create_optimizer(model)
+            self.value_head.requires_grad_(True)
+            head = {"params": list(self.value_head.parameters()), "weight_decay": 0.0}
+            self.optimizer.add_param_group(head | {"lr": self.args.critic_learning_rate})
+        return self.optimizer
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        """The policy as a plain model or adapter that anything can load, and the critic in its own file."""
+        if state_dict is None and not isinstance(self.model, PeftModel):
+            state_dict = self.model.state_dict()
+        if state_dict is not None:
+            state_dict = {name: tensor for name, tensor in state_dict.items() if "value_head." not in name}
+        super()._save(output_dir, state_dict)
+        save_file(self.value_head.state_dict(), Path(output_dir or self.args.output_dir) / VALUE_HEAD)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self.load_critic(Path(resume_from_checkpoint))
+
+    def load_critic(self, directory: Path) -> None:
+        """Take over the critic that `save_model` wrote. Raises UserError where there is none."""
+        path = directory / VALUE_HEAD
+        if not path.exists():
+            raise UserError("this checkpoint has no critic", str(path), "resume from a checkpoint that PPO wrote")
+        self.value_head.load_state_dict(load_file(path))
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """None: the store's manifest says how the model came about."""
+
+    def _send_telemetry(self) -> None:
+        """None."""

@@ -1,0 +1,74 @@
+"""What a stage is handed to work with: engines, reward models and the device. Never part of a stage's key."""
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cai.config import Arm, Runtime
+from cai.engines import Engine
+from cai.engines.cached import CachedEngine
+from cai.models import Dtype, Source, chat_ids, load_reward, load_tokenizer, pick_device, pick_dtype, with_system
+from cai.records import Chat
+from cai.store import CallCache, digest_of
+
+
+@dataclass
+class Workbench:
+    """Keeps one model in memory at a time: a laptop has room for no more beside the one that is being trained."""
+
+    root: Path
+    runtime: Runtime
+    device: str
+    _calls: CallCache | None = None
+    _loaded: tuple[str, Any] | None = None
+    _made: list[CachedEngine] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, runtime: Runtime) -> "Workbench":
+        return cls(Path(runtime.root), runtime, pick_device(runtime.device))
+
+    def dtype(self, arm: Arm) -> Dtype:
+        return pick_dtype(arm.dtype, self.device)
+
+    def engine(self, source: Source, *, dtype: Dtype, system: str | None) -> CachedEngine:
+        """The model behind the call cache; its weights are loaded at the first call that the cache cannot answer."""
+        tokenizer = load_tokenizer(source)
+        self._calls = self._calls or CallCache(self.root / "calls.sqlite")
+        identity = digest_of([source.digest, dtype, system])
+
+        def open_engine() -> Engine:
+            from cai.engines.transformers import TransformersEngine  # heavy: only when there is something to ask
+
+            def load() -> Engine:
+                tokens = self.runtime.batch_tokens
+                return TransformersEngine(source, dtype=dtype, device=self.device, system=system, batch_tokens=tokens)
+
+            return self._keep(identity, load)
+
+        def prompt_ids(chat: Chat) -> list[int]:
+            return chat_ids(tokenizer, with_system(chat, system), answer=True)
+
+        engine = CachedEngine(open_engine, identity, prompt_ids, self._calls)
+        self._made.append(engine)
+        return engine
+
+    def reward_model(self, source: Source, dtype: Dtype) -> Any:
+        """A reward model for scoring, kept until something else is loaded."""
+        return self._keep(f"reward {source.digest} {dtype}", lambda: load_reward(source, dtype, self.device).eval())
+
+    def _keep(self, identity: str, load: Callable[[], Any]) -> Any:
+        if self._loaded is None or self._loaded[0] != identity:
+            self.release()
+            self._loaded = (identity, load())
+        return self._loaded[1]
+
+    def release(self) -> None:
+        """Let go of the model in memory, before something else needs the room."""
+        self._loaded = None
+        gc.collect()
+
+    def counts(self) -> dict[str, int]:
+        """Model calls so far: made by a model, or found in the cache."""
+        return {"asked": sum(e.asked for e in self._made), "found": sum(e.found for e in self._made)}
