@@ -181,13 +181,21 @@ def test_critique_and_revision(principle):
         principle.name
     ]
     assert critique[5].content.startswith(asked)
-    revision = load_template("revision").render(messages=messages, principle=principle, critique="Too short.")
-    assert revision[:6] == critique  # a prefix cache reads it once
-    assert revision[6] == Message("assistant", "Too short.")
-    asked = {"name": "Rewrite {% it %}.\n", "Be kind.": "Rewrite the response that you criticised"}[principle.name]
-    assert revision[7].content.startswith(asked)
-    assert "Write only the rewritten response" in revision[7].content
-    assert len(revision) == 8
+    answer = "In water.\n\nCriticism: none"
+    revision = load_template("revision").render(
+        messages=CONVERSATION, answer=answer, principle=principle, critique="Too short."
+    )
+    assert revision[1:] == CONVERSATION  # what the model writes next is the answer itself
+    asked = {
+        "name": "Rewrite {% it %}.",
+        "Be kind.": "Rewrite the response so that it follows this principle: Be kind.",
+    }
+    heads = [line for line in revision[0].content.splitlines() if line and line[0] != " "]
+    assert heads[1:] == [
+        "Draft: In water.",
+        "Criticism: Too short.",
+        f"Task: {asked[principle.name]} Write only the new response to the human.",
+    ]
 
 
 def test_rate():
@@ -229,10 +237,15 @@ def test_principles_share_the_prefix_with_the_answers(name):
 def test_every_template_renders_every_constitution(name, law):
     constitution = read_constitution(law)
     stage = constitution.revising if name in ("critique", "revision") else constitution.judging
-    values = {"messages": (*CONVERSATION, ANSWER), "critique": "c", "answer": "a", "first": "b", "second": "c"}
+    messages = (*CONVERSATION, ANSWER) if name == "critique" else CONVERSATION
+    values = {"messages": messages, "critique": "c", "answer": "a", "first": "b", "second": "c"}
     for principle in stage:
         chat = load_template(name).render(**values, principle=principle)
-        words = principle.critique or principle.text if isinstance(principle, Revising) else principle.prefer
+        words = (
+            (getattr(principle, "critique" if name == "critique" else "revise", "") or principle.text)
+            if isinstance(principle, Revising)
+            else principle.prefer
+        )
         assert any(words in message.content for message in chat)
         assert all(message.content for message in chat)
 

@@ -56,7 +56,7 @@ def revise(
         asks = [critique.render(messages=_so_far(t), principle=p) for t, p in zip(traces, drawn, strict=True)]
         critiques = _say(engine, _named(traces, f"critique {number}", asks), settings, seed, f"critiques {number}")
         asks = [
-            revision.render(messages=_so_far(t), principle=p, critique=c or "")
+            revision.render(messages=t.prompt.messages, answer=t.final, principle=p, critique=c or "")
             for t, p, c in zip(traces, drawn, critiques, strict=True)
         ]
         revisions = _say(engine, _named(traces, f"revision {number}", asks), settings, seed, f"revisions {number}")
@@ -70,7 +70,8 @@ def revise(
         traces = kept
 
     counts["revised"] = len(traces)
-    counts["revised and unchanged"] = sum(trace.final == trace.draft for trace in traces)
+    counts["final revision is the draft"] = sum(trace.final == trace.draft for trace in traces)
+    counts["final revision is its critique"] = sum(bool(t.rounds) and t.final == t.rounds[-1].critique for t in traces)
     write_jsonl(out / "revisions.jsonl", traces)
     (out / "counts.json").write_text(json.dumps(dict(counts), indent=1))
 

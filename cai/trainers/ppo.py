@@ -5,7 +5,8 @@ reward functions, the buffer that reuses a rollout for several epochs, checkpoin
 methods to be read in order: `_generate_and_score_completions` (steps 1-6) and `_compute_loss` (steps 7-9).
 
 Sources: Schulman et al. 2016 (GAE), Schulman et al. 2017 (PPO), Ziegler et al. 2019 (RLHF: KL in the reward, one trunk
-for policy and value), Huang et al. 2023 ("The N Implementation Details of RLHF with PPO": what the papers leave out) and Huang et al. 2024 ("The N+ Implementation Details ...": the end-of-turn token).
+for policy and value), Huang et al. 2023 ("The N Implementation Details of RLHF with PPO": what the papers leave out)
+and Huang et al. 2024 ("The N+ Implementation Details ...": the end-of-turn token).
 
 One forward for policy and critic: as in Ziegler et al. (openai/lm-human-preferences, `scalar_heads=["value"]`) the
 critic is a head on the policy's own last hidden states, so the forward that gives the log-probabilities gives values
@@ -17,15 +18,14 @@ prompt (GRPO insists on two; the advantages come from GAE alone, never from the 
 Tensor names end in their shape: B answers, T answer tokens, V vocabulary, D hidden size.
 """
 
-import copy
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import is_peft_model
-from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -181,6 +181,9 @@ def add_value_head(model: PreTrainedModel) -> ValueHead:
     """
     head = ValueHead(model.config.get_text_config().hidden_size).to(model.device)
     model.add_module("value_head", head)
+    # A saved policy is a plain language model, whoever saves it.
+    not_saved = {f"value_head.{name}" for name in head.state_dict()}
+    model._keys_to_ignore_on_save = set(model._keys_to_ignore_on_save or ()) | not_saved
     lm_forward = model.forward
 
     @functools.wraps(lm_forward)  # `generate` inspects the signature
@@ -190,7 +193,7 @@ def add_value_head(model: PreTrainedModel) -> ValueHead:
         output = lm_forward(*args, **kwargs | {"output_hidden_states": True})  # PEFT itself passes None
         return {"logits": output.logits, "values": head(output.hidden_states[-1][:, kwargs["logits_to_keep"]])}
 
-    model.forward = forward  # type: ignore[method-assign]
+    model.forward = forward
     return head
 
 
@@ -198,40 +201,51 @@ class PPOTrainer(GRPOTrainer):
     """PPO with a critic. Arguments are GRPOTrainer's; `reward_funcs` are callables
     `f(prompts, completions, **columns) -> list[float | None]` (None: could not be scored; the answer is left out).
 
-    model: plain weights. With `peft_config` the reference is those weights with the adapter off; else a frozen copy.
+    model: plain weights, to be trained whole or through a new adapter (`peft_config`), or weights with a trainable
+    adapter. The reference is the policy as it is passed in.
     Log rows (`trainer.state.log_history`, one a rollout): reward (mean score, before penalties), kl (nats an answer),
     entropy, clip_fraction, approx_kl, ratio_variance, policy_loss, value_loss, explained_variance, completion_length,
     eos_rate, unscored (share of answers), and Trainer's own loss, grad_norm, learning_rate.
     `save_model` writes the critic beside the weights, as value_head.safetensors.
     """
 
-    args: PPOConfig
-    _tag_names = ("trl", "ppo")
-    _name = "PPO"
-
     def __init__(self, model: str | PreTrainedModel, reward_funcs: Any, args: PPOConfig, **kwargs: Any) -> None:
-        assert isinstance(model, str) or not is_peft_model(model), "pass plain weights and a peft_config"
         super().__init__(model, reward_funcs, args, **kwargs)
-        prompts, needed = len(self.train_dataset), args.generation_batch_size // self.num_generations
+        self.config = args
+        assert args.generation_batch_size and args.num_generations
+        prompts, needed = len(kwargs["train_dataset"]), args.generation_batch_size // args.num_generations
         if prompts < needed:
             raise UserError(
                 f"one rollout takes {needed} prompts and there are {prompts}",
-                "generation_batch_size",
-                "give more prompts, or fewer answers a rollout, or more answers a prompt (num_generations)",
+                "PPO's batch size",
+                "give more prompts, or make the batch smaller",
             )
-        policy = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        self.policy: PreTrainedModel = self.accelerator.unwrap_model(self.model)
+        self.network: PreTrainedModel = getattr(self.policy, "get_base_model", lambda: self.policy)()
         # TRL's fused head on `forward` scores the prompt's tokens as well where there is no Triton; ours does not.
-        vars(policy).pop("forward", None)
-        if not isinstance(self.model, PeftModel):  # before the head is added: the reference needs no critic
-            self.ref_model = copy.deepcopy(policy).eval().requires_grad_(False)
-        self.value_head = add_value_head(policy)
+        vars(self.network).pop("forward", None)
+        # The reference: what training changes, as it was at first. It is swapped in, so no second model is held.
+        self._reference = [(p, p.detach().clone()) for p in self.network.parameters() if p.requires_grad]
+        self.value_head = add_value_head(self.network)
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """Within: `self.policy` is the reference."""
+        trained = [parameter.data for parameter, _ in self._reference]
+        try:
+            for parameter, first in self._reference:
+                parameter.data = first
+            yield
+        finally:
+            for (parameter, _), data in zip(self._reference, trained, strict=True):
+                parameter.data = data
 
     def _forward(self, model: Any, rollout: dict[str, Any], **kwargs: Any) -> Any:
         """Logits (B, T, V), and values (B, T) if asked for, of the states in which the answers' tokens were chosen."""
         ids = torch.cat([rollout["prompt_ids"], rollout["completion_ids"]], dim=1)
         attention = torch.cat([rollout["prompt_mask"], rollout["completion_mask"]], dim=1)
-        # Token t is chosen one position before its own. Positions as a tensor, not as a number: transformers then copies
-        # those states, while on CPU the strided slice costs one copy of the vocabulary matrix for each row.
+        # Token t is chosen one position before its own. Positions as a tensor, not as a number: transformers then
+        # copies those states; on CPU a strided slice instead costs a copy of the vocabulary matrix for each row.
         chosen_at_T = torch.arange(rollout["prompt_ids"].size(1) - 1, ids.size(1) - 1, device=ids.device)
         with self.accelerator.autocast():
             return model(
@@ -246,17 +260,13 @@ class PPOTrainer(GRPOTrainer):
     @torch.no_grad()
     def _evaluate_rollout(self, rollout: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         """(policy's log-probabilities, values, reference's log-probabilities), each (B, T), in minibatches."""
-        policy = self.accelerator.unwrap_model(self.model)
-        size = self.args.per_device_train_batch_size
+        size = self.config.per_device_train_batch_size
         parts = []
         for start in range(0, len(rollout["completion_ids"]), size):
             part = {name: tensor[start : start + size] for name, tensor in rollout.items()}
-            output = self._forward(policy, part, with_values=True)
-            if self.ref_model is not None:
-                reference = self._forward(self.ref_model, part)
-            else:
-                with policy.disable_adapter():
-                    reference = self._forward(policy, part)
+            output = self._forward(self.policy, part, with_values=True)
+            with self.reference():
+                reference = self._forward(self.policy, part)
             logprobs_BT, ref_logprobs_BT = (
                 token_logprobs(x["logits"], part["completion_ids"], self.temperature) for x in (output, reference)
             )
@@ -266,7 +276,7 @@ class PPOTrainer(GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """One rollout: sampled answers with everything the PPO epochs need (steps 1-6)."""
-        args, device = self.args, self.accelerator.device
+        args, device = self.config, self.accelerator.device
         prompts = [row["prompt"] for row in inputs]
 
         # 1. Sample answers y ~ pi_old(. | x). TRL cuts each at its first end-of-turn token, which stays in: choosing to
@@ -328,7 +338,7 @@ class PPOTrainer(GRPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         """Loss of one minibatch in one PPO epoch (steps 7-9)."""
-        args, mask_BT, advantages_BT = self.args, inputs["mask"], inputs["advantages"]
+        args, mask_BT, advantages_BT = self.config, inputs["mask"], inputs["advantages"]
 
         # 7. One forward of the policy as it now is: ratio to the policy that sampled.
         output = self._forward(model, inputs, with_values=True)
@@ -350,44 +360,40 @@ class PPOTrainer(GRPOTrainer):
                 clip_fraction=masked_mean(((ratio_BT - 1).abs() > args.epsilon).float(), mask_BT),
                 ratio_variance=masked_variance(ratio_BT, mask_BT),
             )
-        accumulated = self.current_gradient_accumulation_steps if self.model.training else 1
+        accumulated = self.current_gradient_accumulation_steps if self.policy.training else 1
         return (pg_loss + args.vf_coef * vf_loss) / accumulated
 
     def _log_rollout(self, **metrics: Tensor) -> None:
         """Add to the means that the next row of the log will show (TRL leaves NaN out of them)."""
-        mode = "train" if self.model.training else "eval"
+        mode = "train" if self.policy.training else "eval"
         for name, value in metrics.items():
             self._metrics[mode][name].append(self.accelerator.gather(value.detach()).mean().item())
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The Trainer's optimizer, with the critic in a group of its own (own learning rate, no weight decay)."""
-        if self.optimizer is None:
-            self.value_head.requires_grad_(False)
-            super().create_optimizer(model)
-            self.value_head.requires_grad_(True)
-            head = {"params": list(self.value_head.parameters()), "weight_decay": 0.0}
-            self.optimizer.add_param_group(head | {"lr": self.args.critic_learning_rate})
-        return self.optimizer
+        if self.optimizer is not None:
+            return self.optimizer
+        self.value_head.requires_grad_(False)  # or the Trainer would put it among the policy's parameters
+        optimizer = super().create_optimizer(model)
+        self.value_head.requires_grad_(True)
+        head = {"params": list(self.value_head.parameters()), "weight_decay": 0.0}
+        optimizer.add_param_group(head | {"lr": self.config.critic_learning_rate})
+        return optimizer
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        """The policy as a plain model or adapter that anything can load, and the critic in its own file."""
-        if state_dict is None and not isinstance(self.model, PeftModel):
-            state_dict = self.model.state_dict()
-        if state_dict is not None:
-            state_dict = {name: tensor for name, tensor in state_dict.items() if "value_head." not in name}
-        super()._save(output_dir, state_dict)
-        save_file(self.value_head.state_dict(), Path(output_dir or self.args.output_dir) / VALUE_HEAD)
+        folder = Path(output_dir or str(self.args.output_dir))
+        super()._save(str(folder), state_dict)
+        save_file(self.value_head.state_dict(), folder / VALUE_HEAD)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.load_critic(Path(resume_from_checkpoint))
 
-    def load_critic(self, directory: Path) -> None:
+    def load_critic(self, folder: Path) -> None:
         """Take over the critic that `save_model` wrote. Raises UserError where there is none."""
-        path = directory / VALUE_HEAD
-        if not path.exists():
-            raise UserError("this checkpoint has no critic", str(path), "resume from a checkpoint that PPO wrote")
-        self.value_head.load_state_dict(load_file(path))
+        if not (folder / VALUE_HEAD).exists():
+            raise UserError("there is no critic here", str(folder / VALUE_HEAD), "resume from a checkpoint of PPO")
+        self.value_head.load_state_dict(load_file(folder / VALUE_HEAD))
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None: the store's manifest says how the model came about."""

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from datasets import Dataset
+from peft import PeftConfig
 from torch import Tensor
 from torch.nn.functional import logsigmoid
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import RewardConfig
 from trl.trainer.reward_trainer import DataCollatorForPreference, RewardTrainer
 
 COLUMNS = ("chosen_ids", "rejected_ids", "p")
@@ -50,25 +51,31 @@ class SoftRewardTrainer(RewardTrainer):
     `too_long` counts the pairs that `max_length` removed, by dataset name: TRL removes them without a word.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.too_long: dict[str, int] = {}
-        peft_config = kwargs.get("peft_config")
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: RewardConfig,
+        *,
+        processing_class: PreTrainedTokenizerBase,
+        peft_config: PeftConfig | None = None,
+        **kwargs: Any,
+    ) -> None:
+        pad, eos = processing_class.pad_token_id, processing_class.eos_token_id
+        assert isinstance(pad, int) and pad != eos, f"the padding token ({pad}) must exist and differ from eos ({eos})"
         if peft_config is not None:  # any other task type trains an adapter below a frozen random head, unwarned
-            assert peft_config.task_type == "SEQ_CLS" and "score" in (peft_config.modules_to_save or []), (
-                'a reward model by LoRA needs task_type="SEQ_CLS" and modules_to_save=["score"]'
-            )
-        super().__init__(*args, **kwargs)
-        tokenizer = self.processing_class
-        assert isinstance(tokenizer, PreTrainedTokenizerBase)
-        assert tokenizer.pad_token_id != tokenizer.eos_token_id, "the padding token must differ from eos: see score.py"
-        assert isinstance(self.args.pad_to_multiple_of, int | None)
-        self.data_collator = SoftPreferenceCollator(tokenizer.pad_token_id, self.args.pad_to_multiple_of)
+            assert peft_config.task_type == "SEQ_CLS" and "score" in (
+                getattr(peft_config, "modules_to_save", ()) or ()
+            ), 'a reward model by LoRA needs task_type="SEQ_CLS" and modules_to_save=["score"]'
+        assert args.center_rewards_coefficient is None, "the loss here is cross-entropy alone"
+        self.too_long: dict[str, int] = {}
+        collator = SoftPreferenceCollator(pad)
+        super().__init__(model, args, collator, processing_class=processing_class, peft_config=peft_config, **kwargs)
 
-    def _prepare_dataset(self, dataset: Dataset, processing_class: Any, args: Any, dataset_name: str) -> Dataset:
+    def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         missing = [column for column in COLUMNS if column not in dataset.column_names]
         assert not missing, f"the {dataset_name} dataset lacks {missing}: without p, hard labels would be trained on"
         assert all(0 <= p <= 1 for p in dataset["p"]), f"p must lie in [0, 1] ({dataset_name} dataset)"
-        kept = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
+        kept: Any = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
         self.too_long[dataset_name] = len(dataset) - len(kept)
         return kept
 
@@ -85,14 +92,12 @@ class SoftRewardTrainer(RewardTrainer):
         _, outputs = super().compute_loss(model, inputs, return_outputs=True)
         chosen_B, rejected_B = outputs.logits.squeeze(-1).float().chunk(2)
         loss = soft_bradley_terry(chosen_B - rejected_B, p_B)
-        if self.args.center_rewards_coefficient is not None:
-            loss = loss + self.args.center_rewards_coefficient * (chosen_B + rejected_B).square().mean()
-        self._correct_metrics((chosen_B - rejected_B).detach(), p_B)
+        self._correct_metrics((chosen_B - rejected_B).detach(), p_B, "train" if model.training else "eval")
         return (loss, outputs) if return_outputs else loss
 
-    def _correct_metrics(self, margin_B: Tensor, p_B: Tensor) -> None:
+    def _correct_metrics(self, margin_B: Tensor, p_B: Tensor, mode: str) -> None:
         """Replace what super() counted for this batch by one value a row, so that their mean is exact."""
-        metrics = self._metrics["train" if self.model.training else "eval"]
+        metrics = self._metrics[mode]
         side_B = self.accelerator.gather_for_metrics(torch.sign(p_B - 0.5))
         margin_B = self.accelerator.gather_for_metrics(margin_B)
         margins = (side_B * margin_B)[side_B != 0]

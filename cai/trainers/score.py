@@ -10,16 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from cai.models import chat_ids
 from cai.records import Chat
 
 
 def render_scored(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> list[int]:
     """Token ids of a whole conversation that ends with the assistant's answer, without a generation prompt."""
     assert chat and chat[-1].role == "assistant", "a reward model scores an answer: the last turn is the assistant's"
-    messages = [{"role": message.role, "content": message.content} for message in chat]
-    ids = tokenizer.apply_chat_template(messages, add_generation_prompt=False, tokenize=True, return_dict=False)
-    assert isinstance(ids, list)
-    return [int(i) for i in ids]  # type: ignore[arg-type]
+    return chat_ids(tokenizer, chat, answer=False)
 
 
 def score(
