@@ -132,7 +132,12 @@ class Rl(Section):
 
 
 class Evaluate(Section):
-    """Held-out prompts that every policy answers, and the judge that compares the answers."""
+    """Held-out prompts that every policy answers, and the judge that compares the answers.
+
+    The judge's constitution is one of its own, so that editing an arm's constitution never moves the yardstick.
+    """
+
+    constitution: str = "constitutions/yardstick.txt"
 
     prompts: Positive = 60
     helpful: Count = 30

@@ -10,10 +10,11 @@ import gzip
 import hashlib
 import json
 import re
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
-from itertools import combinations
+from dataclasses import asdict, dataclass, field, replace
+from itertools import combinations, dropwhile, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,20 @@ class Material:
     """What a source holds. counts: what was read and why rows were left out."""
 
     prompts: dict[str, Prompt] = field(default_factory=dict)
-    pairs: list[Pair] = field(default_factory=list)
+    pairs: dict[str, Pair] = field(default_factory=dict)
     counts: Counter = field(default_factory=Counter)
+
+    def add(self, pair: Pair, where: str = "") -> None:
+        """A pair that was judged before gets the new votes beside the old ones: an id stands for one pair."""
+        known = self.pairs.setdefault(pair.id, pair)
+        if known is pair:
+            return
+        if (known.prompt, known.a, known.b) != (pair.prompt, pair.a, pair.b):
+            raise UserError(f'two different pairs share the id "{pair.id}"', where, "give each pair its own id")
+        self.counts["pairs that stand more than once"] += 1
+        votes = known.votes + pair.votes
+        human = sum(votes) / len(votes) if votes else None
+        self.pairs[pair.id] = replace(known, human=human, votes=votes)
 
 
 def uniform(*parts: Any) -> float:
@@ -44,7 +57,7 @@ def identity(kind: str, *parts: str) -> str:
     return f"{kind}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:12]}"
 
 
-@version(1)
+@version(2)
 def load_data(out: Path, runtime: Any, *, data: Data, contents: str, seed: int) -> None:
     """prompts.jsonl, pairs.jsonl and counts.json. contents: `source_digest(data)`, so that an edited file is reread."""
     material = read_source(data, seed)
@@ -89,7 +102,7 @@ def split_of(prompt_id: str, data: Data, seed: int) -> Split:
 def _limit(material: Material, data: Data, seed: int) -> list[Pair]:
     """At most `train_pairs` and `test_pairs`, chosen by hash; one prompt gives at most `pairs_per_prompt`."""
     by_prompt: dict[str, list[Pair]] = defaultdict(list)
-    for pair in sorted(material.pairs, key=lambda pair: uniform("pair", seed, pair.id)):
+    for pair in sorted(material.pairs.values(), key=lambda pair: uniform("pair", seed, pair.id)):
         if len(by_prompt[pair.prompt.id]) < data.pairs_per_prompt:
             by_prompt[pair.prompt.id].append(pair)
     kept: list[Pair] = []
@@ -120,11 +133,12 @@ def pick(prompts: list[Prompt], split: Split, count: int | None, seed: int) -> l
 
 @dataclass(frozen=True, slots=True)
 class Rated:
-    """An answer with its raters' scores, 0 (harmless) to 1 (harmful), one for each rater."""
+    """An answer with its raters' scores, 0 (harmless) to 1 (harmful). panel: the file, whose columns are its raters."""
 
     prompt: str
     text: str
     category: str
+    panel: str
     scores: tuple[float, ...]
 
     @property
@@ -152,7 +166,9 @@ def rated_answers(data: Data, seed: int) -> Material:
         material.prompts[prompt_id] = prompt
         for one, two in combinations(group, 2):
             better, worse = sorted((one, two), key=lambda answer: answer.mean)
-            if worse.mean - better.mean < data.min_gap - 1e-9:
+            if one.panel != two.panel:
+                material.counts["answer pairs rated by different people"] += 1
+            elif worse.mean - better.mean < data.min_gap - 1e-9:
                 material.counts["answer pairs rated too alike"] += 1
             elif max(len(one.text.split()), len(two.text.split())) > data.max_words:
                 material.counts["pairs with an answer too long"] += 1
@@ -160,10 +176,10 @@ def rated_answers(data: Data, seed: int) -> Material:
                 # Raters are paired by column: rater 1 of one answer is rater 1 of the other.
                 votes = [
                     0.5 if mine == other else float(mine < other)
-                    for mine, other in zip(better.scores, worse.scores, strict=False)
+                    for mine, other in zip(better.scores, worse.scores, strict=True)
                 ]
                 human = sum(votes) / len(votes)
-                material.pairs.append(make_pair(prompt, better.text, worse.text, human, votes, seed))
+                material.add(make_pair(prompt, better.text, worse.text, human, votes, seed))
     return material
 
 
@@ -172,8 +188,9 @@ def _read_ratings(folder: Path, counts: Counter) -> list[Rated]:
     for path in sorted(folder.glob("*.csv")):
         category = path.stem.replace("_multi_score", "").replace("mini_", "").replace("_", " ")
         with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(line for line in file if not line.startswith("#")):
-                answer = _rated(row, category)
+            # Comments stand at the head alone: further down a line that begins with # is part of an answer.
+            for row in csv.DictReader(dropwhile(lambda line: line.startswith("#"), file)):
+                answer = _rated(row, category, path.stem)
                 if answer is None:
                     counts["rated rows without a text or a score"] += 1
                     continue
@@ -186,14 +203,16 @@ def _read_ratings(folder: Path, counts: Counter) -> list[Rated]:
     return list(found.values())
 
 
-def _rated(row: dict[str, str], category: str) -> Rated | None:
-    columns = sorted(column for column in row if column and column.startswith("human_score") and row[column])
+def _rated(row: dict[str, str], category: str, panel: str) -> Rated | None:
+    columns = sorted(column for column in row if column and column.startswith("human_score"))
     try:
-        scores = tuple(float(row[column]) for column in columns)
+        scores = tuple(float(row[column] or "nan") for column in columns)
     except ValueError:
         return None
+    if not all(0 <= score <= 1 for score in scores):
+        return None
     prompt, text = (row.get("objective") or "").strip(), (row.get("assistant_response") or "").strip()
-    return Rated(prompt, text, category, scores) if scores and prompt and text else None
+    return Rated(prompt, text, category, panel, scores) if scores and prompt and text else None
 
 
 # --- HH-RLHF ----------------------------------------------------------------------------------------------------------
@@ -227,7 +246,7 @@ def hh_rows(rows: Iterable[tuple[str, dict]], data: Data, seed: int, material: M
         # Conversations that grow out of one opening are kept on one side of the split.
         split = split_of(identity("hh", conversation[0].content), data, seed)
         prompt = material.prompts.setdefault(prompt_id, Prompt(prompt_id, conversation, "harmless", split))
-        material.pairs.append(make_pair(prompt, chosen[-1].content, rejected[-1].content, 1.0, (1.0,), seed))
+        material.add(make_pair(prompt, chosen[-1].content, rejected[-1].content, 1.0, (1.0,), seed))
     return material
 
 
@@ -238,6 +257,8 @@ def _hh_fault(chosen: Chat, rejected: Chat, max_words: int) -> str:
         return "the two conversations part before the last answer"
     if not chosen[:-1] or chosen[0].role != "user" or chosen[-2].role != "user":
         return "does not begin with, or answer, a person"
+    if any(one.role == two.role for one, two in pairwise(chosen)):
+        return "one speaker has two turns in a row"  # many chat formats refuse that
     if not chosen[-1].content or not rejected[-1].content or any(not message.content for message in chosen[:-1]):
         return "an empty turn"
     if chosen[-1].content == rejected[-1].content:
@@ -272,11 +293,11 @@ def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
     opener: Callable = gzip.open if path.suffix == ".gz" else open
     number = 0
     try:
-        with opener(path, "rt", encoding="utf-8") as file:
+        with opener(path, "rt", encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     yield f"{path}:{number}", parse_json(line, f"{path}:{number}")
-    except (EOFError, gzip.BadGzipFile, UnicodeDecodeError) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
         raise UserError(
             f"cannot be read on from here: {error}",
             f"{path}:{number + 1}",
@@ -295,10 +316,13 @@ def read_file(path: Path, data: Data, seed: int) -> Material:
             continue
         prompt = _row_prompt(row, where, data, seed)
         material.counts["rows read"] += 1
-        if material.prompts.setdefault(prompt.id, prompt).messages != prompt.messages:
+        known = material.prompts.setdefault(prompt.id, prompt)
+        if known.messages != prompt.messages:
             raise UserError(f'two different prompts share the id "{prompt.id}"', where, "give each prompt its own id")
-        if "a" in row or "b" in row:
-            material.pairs.append(_row_pair(row, prompt, where))
+        if known != prompt:
+            raise UserError("this prompt has another split or subset further up", where, "make its rows agree")
+        if any(name in row for name in ("a", "b", "chosen", "rejected")):
+            material.add(_row_pair(row, prompt, where, seed), where)
     if not material.prompts:
         raise UserError("no prompts in this file", str(path), "it needs one JSON object a line")
     return material
@@ -314,19 +338,26 @@ def _row_prompt(row: dict, where: str, data: Data, seed: int) -> Prompt:
     if not isinstance(held, list) or not held:
         raise UserError("a row needs `prompt` (a text) or `messages` (a list)", where, 'for example {"prompt": "..."}')
     messages = tuple(decode(message, Message, where) for message in held)
+    if any(not message.content.strip() for message in messages):
+        raise UserError("a message without words", where, "mend or remove this row")
     if messages[-1].role != "user":
         raise UserError("the conversation must end with the user's turn", where, "put answers in `a` and `b`")
-    prompt_id = str(row.get("id") or identity("prompt", *(message.content for message in messages)))
-    if "a" in row:
-        prompt_id = identity("prompt", *(message.content for message in messages))
+    text_id = identity("prompt", *(message.content for message in messages))
+    own = None if "a" in row or "chosen" in row else row.get("id")  # beside two answers, `id` is the pair's
+    prompt_id = str(own or text_id)
     given = {"id": prompt_id, "messages": [asdict(message) for message in messages], "subset": row.get("subset", "all")}
-    return decode({**given, "split": row.get("split") or split_of(prompt_id, data, seed)}, Prompt, where)
+    return decode({**given, "split": row.get("split") or split_of(text_id, data, seed)}, Prompt, where)
 
 
-def _row_pair(row: dict, prompt: Prompt, where: str) -> Pair:
+def _row_pair(row: dict, prompt: Prompt, where: str, seed: int) -> Pair:
+    """`a`, `b` and `human`, or `chosen` and `rejected`; all answers are texts."""
+    chosen, rejected = row.get("chosen"), row.get("rejected")
+    if isinstance(chosen, str) and isinstance(rejected, str):
+        return make_pair(prompt, chosen, rejected, 1.0, (1.0,), seed)
     a, b, human = row.get("a"), row.get("b"), row.get("human")
     if not isinstance(a, str) or not isinstance(b, str):
-        raise UserError("a pair needs two answers, `a` and `b`, as texts", where, "mend or remove this row")
+        problem = "a pair needs two answers as texts: `a` and `b`, or `chosen` and `rejected`"
+        raise UserError(problem, where, "mend or remove this row")
     if human is not None and (not isinstance(human, (int, float)) or not 0 <= human <= 1):
         raise UserError("`human` must be P(a better), from 0 to 1, or null", where, "1 means that a is better")
     votes = row.get("votes") or ([] if human is None else [human])
@@ -336,7 +367,7 @@ def _row_pair(row: dict, prompt: Prompt, where: str) -> Pair:
     )
 
 
-@version(1)
+@version(2)
 def load_helpful(out: Path, runtime: Any, *, source: str, contents: str, test: float, seed: int) -> None:
     """prompts.jsonl: harmless everyday prompts. contents: the digest of the file, so that an edit is seen."""
     settings = Data(source=source, test=test)

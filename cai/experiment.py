@@ -130,11 +130,12 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
             measured.scores[cell.name, name] = stage(score_answers, prompts=first.data, answers=answers, **reward)
 
     # 3. Games: arm against arm seed by seed, every cell against the SFT policy, and seed against seed for the noise.
+    yardstick = read_constitution(ask.constitution).judging
     template = load_template({"rate": "rate", "choice": "choose"}[ask.judge.method])
     for one, two in matches(cells):
         measured.games[one, two] = stage(
             play, prompts=first.data, first=measured.answers[one, "red-team"], second=measured.answers[two, "red-team"],
-            judge=ask.judge, model=find(ask.judge.model), judging=law.judging, template=template, dtype=dtype,
+            judge=ask.judge, model=find(ask.judge.model), judging=yardstick, template=template, dtype=dtype,
             seed=arm.seed,
         )  # fmt: skip
     return measured
@@ -163,8 +164,10 @@ def check(experiment: Experiment) -> None:
     for arm in experiment.arms.values():
         tasks: list[Callable[[], object]] = [
             lambda arm=arm: read_constitution(arm.constitution),
+            lambda arm=arm: read_constitution(arm.evaluate.constitution),
             lambda arm=arm: find(arm.policy.model),
             lambda arm=arm: find(arm.judge.model),
+            lambda arm=arm: find(arm.evaluate.judge.model),
             lambda arm=arm: source_digest(arm.data),
             lambda arm=arm: arm.helpful and digest_file(Path(arm.helpful.source)),
             *(lambda name=name: load_template(name) for name in ("critique", "revision", "rate", "choose")),

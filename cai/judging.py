@@ -90,10 +90,9 @@ def _vote(ask: Asked, readings: Sequence[Reading | None]) -> Vote | None:
     if any(reading is None for reading in readings):
         return None
     read = [reading for reading in readings if reading is not None]
-    odds = [reading.logprobs[0] - reading.logprobs[1] for reading in read]
-    log_odds = {"each": lambda: odds[0] - odds[1], "ab": lambda: odds[0], "ba": lambda: -odds[0]}[ask.order]()
     logprobs = tuple(value for reading in read for value in reading.logprobs)
-    return Vote(ask.principle, ask.order, sigmoid(log_odds), min(reading.mass for reading in read), logprobs)
+    p_a = sigmoid(log_odds(ask.order, logprobs))
+    return Vote(ask.principle, ask.order, p_a, min(reading.mass for reading in read), logprobs)
 
 
 def _verdict(pair: Pair, votes: tuple[Vote, ...], judge: Judge, too_long: bool) -> Label | Abstained:
@@ -105,14 +104,15 @@ def _verdict(pair: Pair, votes: tuple[Vote, ...], judge: Judge, too_long: bool) 
     if not readable:
         reason = "longer than judge.max_length" if too_long else "too little probability on the options"
         return Abstained(pair.id, reason, votes)
-    log_odds = math.fsum(logit(vote.p_a) for vote in readable) / len(readable)
-    return Label(pair.id, sigmoid(log_odds / judge.temperature), "ai", votes)
+    mean = math.fsum(log_odds(vote.order, vote.logprobs) for vote in readable) / len(readable)
+    return Label(pair.id, sigmoid(mean / judge.temperature), "ai", votes)
+
+
+def log_odds(order: str, logprobs: Sequence[float]) -> float:
+    """Of "a is better". Read off the raw log-probabilities: of a sure vote, P(a better) has been rounded to 0 or 1."""
+    odds = [first - second for first, second in zip(logprobs[::2], logprobs[1::2], strict=True)]
+    return odds[0] - odds[1] if order == "each" else odds[0] if order == "ab" else -odds[0]
 
 
 def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
-
-
-def logit(p: float) -> float:
-    p = min(max(p, 1e-9), 1 - 1e-9)
-    return math.log(p) - math.log1p(-p)

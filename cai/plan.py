@@ -13,6 +13,7 @@ from typing import Any
 from cai.cells import Cell
 from cai.config import Arm, Experiment
 from cai.models import EMBEDDED, TINY
+from cai.records import Pair, read_jsonl
 from cai.store import Artifact
 
 SMALL = 135e6
@@ -27,11 +28,12 @@ def print_plan(experiment: Experiment, ledger: Sequence[Artifact], cells: Sequen
     """The table of stages and the sum of what is to run."""
     print(f"{experiment.name}: arms {', '.join(experiment.arms)}; seeds {', '.join(map(str, experiment.seeds))}")
     total = 0.0
+    pairs = pair_counts(cells[0])
     for artifact in ledger:
         if artifact.cached:
             print(f"  cached   {artifact.stage:<16} {artifact.key}   took {clock(artifact.seconds)}")
             continue
-        seconds = estimate(artifact.stage, cells[0].settings, device)
+        seconds = estimate(artifact.stage, cells[0].settings, pairs, device)
         total += seconds
         print(f"  to run   {artifact.stage:<16} {artifact.key}   about {clock(seconds)}")
     running = sum(not artifact.cached for artifact in ledger)
@@ -40,9 +42,9 @@ def print_plan(experiment: Experiment, ledger: Sequence[Artifact], cells: Sequen
         print("what follows a stage that runs is counted as to run; where that stage comes out the same, it is skipped")
 
 
-def estimate(stage: str, arm: Arm, device: str) -> float:
+def estimate(stage: str, arm: Arm, pairs: tuple[int, int], device: str) -> float:
     """Seconds that a stage takes."""
-    kind, tokens = tokens_of(stage, arm)
+    kind, tokens = tokens_of(stage, arm, pairs)
     if not tokens:
         return 1.0
     speed = (CPU if device == "cpu" else GPU)[kind]
@@ -51,11 +53,19 @@ def estimate(stage: str, arm: Arm, device: str) -> float:
     return 3 + tokens / speed * size / (SMALL if device == "cpu" else 8e9)
 
 
-def tokens_of(stage: str, arm: Arm) -> tuple[str, float]:
-    """(what is done with them, how many tokens) of one stage."""
-    pairs = (arm.data.train_pairs or 1000, arm.data.test_pairs or 500)
-    if arm.pairs.source == "policy":
-        pairs = (arm.pairs.prompts or 1000,) * 2
+def pair_counts(cell: Cell) -> tuple[int, int]:
+    """Training and held-out pairs: counted where they exist, else what the config allows, else a guess."""
+    file = cell.pairs / "pairs.jsonl"
+    if file.is_file():
+        splits = [pair.prompt.split for pair in read_jsonl(file, Pair)]
+        return splits.count("train"), splits.count("test")
+    if cell.settings.pairs.source == "policy":
+        return (cell.settings.pairs.prompts or 1000,) * 2
+    return cell.settings.data.train_pairs or 1000, cell.settings.data.test_pairs or 500
+
+
+def tokens_of(stage: str, arm: Arm, pairs: tuple[int, int]) -> tuple[str, float]:
+    """(what is done with them, how many tokens) of one stage. pairs: how many to train on and how many held out."""
     drawn = 16 if arm.judge.principles == "all" else arm.judge.principles
     asked = 16 if arm.evaluate.judge.principles == "all" else arm.evaluate.judge.principles
     rollouts = arm.rl.steps * arm.rl.batch_size

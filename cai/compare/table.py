@@ -16,7 +16,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-PLAIN_WIDTH = 100
+PLAIN_WIDTH = 132
 ASCII = str.maketrans("−–─…", "---.")  # one for one: the columns keep their widths
 
 
@@ -134,7 +134,7 @@ def columns(results: dict[str, Any]) -> list[str]:
 
 
 def print_table(results: dict[str, Any], console: Console | None = None) -> None:
-    """Print the answer and the table of measures; plain ASCII, 100 columns wide, where the output is no terminal."""
+    """Print the answer and the table of measures; plain ASCII, 132 columns wide, where the output is no terminal."""
     console = console or Console()
     if console.is_terminal:
         console.print(_page(results))
@@ -165,7 +165,7 @@ def _measures(results: dict[str, Any]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("measure", min_width=14)
     for arm in arms:
-        table.add_column(Text(arm), no_wrap=len(arms) <= 3)  # more would push the last columns out of 100
+        table.add_column(Text(arm), no_wrap=len(arms) <= 4)  # more would push the last columns out of the page
     if compared:
         table.add_column("difference", no_wrap=True)
         table.add_column("noise", no_wrap=True)

@@ -54,7 +54,10 @@ class Reading:
 
     @property
     def mass(self) -> float:
-        """The share of probability that the options have together: what is missing went to other words."""
+        """The share of probability that the options have together: what is missing went to other words.
+
+        Of options none of which begins another one: the probability of "Yes!" is part of that of "Yes".
+        """
         return math.fsum(math.exp(value) for value in self.logprobs)
 
 

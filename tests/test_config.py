@@ -1,0 +1,86 @@
+"""Experiments: the files that are shipped, arms over a base, and the faults that a user makes."""
+
+from pathlib import Path
+
+import pytest
+
+from cai.config import read_experiment
+from cai.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+BASE = "constitution: constitutions/short.txt\ndata: {source: rated-answers}\n"
+
+
+def written(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    return path
+
+
+def fault(tmp_path, text, overrides=()):
+    with pytest.raises(UserError) as error:
+        read_experiment(written(tmp_path, text), overrides)
+    return str(error.value).replace(str(tmp_path) + "/", "")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_experiment_reads(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    experiment = read_experiment(path)
+    assert experiment.name == path.stem
+    assert experiment.arms
+    for arm in experiment.arms.values():
+        assert Path(arm.constitution).is_file() and Path(arm.evaluate.constitution).is_file()
+
+
+def test_without_arms_the_file_is_one_arm_named_by_its_labels(tmp_path):
+    experiment = read_experiment(written(tmp_path, BASE + "labels: human\n"))
+    assert list(experiment.arms) == ["human"] and experiment.name == "mine" and experiment.seeds == (0,)
+
+
+def test_arms_lay_over_the_base(tmp_path):
+    text = BASE + "rl: {steps: 3, kl: 0.5}\narms:\n  ai:\n  human: {labels: human, rl: {kl: 0.1}}\n"
+    arms = read_experiment(written(tmp_path, text)).arms
+    assert (arms["ai"].labels, arms["ai"].rl.steps, arms["ai"].rl.kl) == ("ai", 3, 0.5)
+    assert (arms["human"].labels, arms["human"].rl.steps, arms["human"].rl.kl) == ("human", 3, 0.1)
+
+
+def test_one_line_swaps_the_labels(tmp_path):
+    ai = read_experiment(written(tmp_path, BASE + "labels: ai\n")).arms["ai"]
+    human = read_experiment(written(tmp_path, BASE + "labels: human\n")).arms["human"]
+    assert {k for k, v in ai.model_dump().items() if v != human.model_dump()[k]} == {"labels"}
+
+
+def test_overrides(tmp_path):
+    experiment = read_experiment(written(tmp_path, BASE), ["sft.epochs=2", "seeds=[3, 4]", "data.source=x.jsonl.gz"])
+    assert experiment.seeds == (3, 4)
+    assert experiment.arms["ai"].sft.epochs == 2 and experiment.arms["ai"].data.source == "x.jsonl.gz"
+
+
+def test_all_faults_at_once_with_their_lines(tmp_path):
+    text = (
+        BASE + "labels: robots\njudge: {metod: rate}\nrl:\n  steps: none\nseeds: [1, 1]\narms:\n  a b: {labels: ai}\n"
+    )
+    said = fault(tmp_path, text)
+    assert [line for line in said.splitlines() if line.startswith("mine")] == [
+        'mine.yaml:3: labels must be one of "ai", "human", not "robots"',
+        'mine.yaml:4: unknown key "metod" in judge',
+        'mine.yaml:6: rl.steps must be a whole number of at least 1, not "none"',
+        'mine.yaml:9: an arm cannot be called "a b"',
+    ]
+    assert 'did you mean "method"?' in said
+
+
+def test_seeds_must_differ(tmp_path):
+    assert fault(tmp_path, BASE + "seeds: [1, 1]\n").startswith("mine.yaml:3: a seed stands twice")
+
+
+def test_human_labels_on_fresh_pairs_are_refused(tmp_path):
+    said = fault(tmp_path, BASE + "pairs: {source: policy}\narms:\n  ai: {labels: ai}\n  human: {labels: human}\n")
+    assert said.startswith("mine.yaml:6: labels: human needs pairs that people have judged")
+    assert "use pairs.source: data, or labels: ai" in said
+
+
+def test_a_fault_of_an_arm_stands_in_the_arm(tmp_path):
+    said = fault(tmp_path, BASE + "arms:\n  one: {rl: {steps: 2}}\n  two:\n    rl:\n      stepz: 2\n")
+    assert said.startswith('mine.yaml:7: unknown key "stepz" in rl')

@@ -1,0 +1,336 @@
+"""The main job, run as its user runs it, on the tiny random model: both arms, the table of edits, faults and Ctrl-C."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cai.config import read_experiment
+from cai.errors import UserError
+from cai.experiment import check, main, run
+from cai.store import Store
+from cai.workbench import Workbench
+
+ROOT = Path(__file__).parent.parent
+
+# A full-form constitution with two principles, so that each field can be edited by itself.
+LAW = """# Two principles
+
+Notes for people.
+
+## kind
+
+Why: Because.
+
+Critique: Say what in the assistant's last response is unkind.
+
+Revise: Rewrite the response so that it is kind.
+
+Prefer: Choose the response that is kind.
+
+## safe
+
+Critique: Say what in the assistant's last response is unsafe.
+
+Revise: Rewrite the response so that it is safe.
+
+Prefer: Choose the response that is safe.
+"""
+
+EXPERIMENT = """
+constitution: law.txt
+seeds: [0]
+policy: {model: tiny-random, lora_rank: 4}
+data: {source: pairs.jsonl, test: 0.4}
+helpful: {source: helpful.jsonl}
+revise: {prompts: 4, rounds: 1, max_new_tokens: 8}
+sft: {helpful: 0.3, batch_size: 4}
+judge: {model: tiny-random, principles: all, min_mass: 0.0}
+reward: {batch_size: 4}
+rl: {steps: 2, batch_size: 4, max_new_tokens: 6, epochs: 1}
+evaluate:
+  prompts: 4
+  helpful: 2
+  transcripts: 2
+  max_new_tokens: 6
+  constitution: yardstick.txt
+  judge: {model: tiny-random, principles: 1, min_mass: 0.0}
+arms:
+  ai: {labels: ai}
+  human: {labels: human}
+"""
+
+
+def lay_out(folder: Path) -> None:
+    """A working folder as a user has one: constitution, config, pairs, helpful prompts."""
+    rows = [
+        {"prompt": f"Question number {n}?", "a": f"A long answer to {n}.", "b": f"No {n}.", "human": n % 2}
+        for n in range(16)
+    ]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    helpful = [{"prompt": f"How do I bake {n} loaves?", "subset": "everyday"} for n in range(8)]
+    (folder / "helpful.jsonl").write_text("".join(json.dumps(row) + "\n" for row in helpful))
+    (folder / "law.txt").write_text(LAW)
+    (folder / "yardstick.txt").write_text("- Choose the response that is good.\n")
+    (folder / "mine.yaml").write_text(EXPERIMENT)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny):
+    """A folder in which the experiment has run once."""
+    folder = tmp_path_factory.mktemp("experiment")
+    lay_out(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["mine.yaml"]) == 0
+    return folder
+
+
+@pytest.fixture
+def place(finished, monkeypatch, tmp_path):
+    """A copy of it that a test may edit, as the current folder."""
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def planned(overrides=()) -> dict[str, int]:
+    """What would run now: stage -> how many times."""
+    experiment = read_experiment(Path("mine.yaml"), overrides)
+    store = Store(Path("runs"), plan=True)
+    run(experiment, store, Workbench.open(experiment.runtime))
+    wanted = [artifact.stage for artifact in store.ledger if not artifact.cached]
+    return {stage: wanted.count(stage) for stage in wanted}
+
+
+def edit(name: str, old: str, new: str) -> None:
+    text = Path(name).read_text()
+    assert text.count(old) == 1
+    Path(name).write_text(text.replace(old, new))
+
+
+# --- what a run leaves ------------------------------------------------------------------------------------------------
+
+
+def test_results_have_every_number_with_interval_and_n(finished):
+    results = json.loads((finished / "runs/mine/results.json").read_text())
+    assert results["arms"] == ["ai", "human"] and results["headline"]["estimate"]["n"] == 4
+    keys = {measure["key"] for measure in results["measures"]}
+    assert keys >= {
+        "reward_accuracy",
+        "win_rate_vs_sft",
+        "reward_ai",
+        "reward_human",
+        "refusals",
+        "words",
+        "repetition",
+    }
+    for measure in results["measures"]:
+        for estimate in measure["arms"].values():
+            assert set(estimate) == {"value", "low", "high", "n", "clusters"}
+    kinds = {row["name"]: row["kind"] for row in results["labels"]}
+    assert kinds["shorter answer"] == "baseline" and kinds["AI judge (rate)"] == "judge"
+    assert results["cross"]["columns"] == ["human labels", "ai labels"]
+    assert {curve["y"] for curve in results["curves"]} >= {"loss", "reward", "kl", "value loss"}
+    assert any("may favour that arm" in warning for warning in results["warnings"])
+    assert results["provenance"]["constitution"]["ai"] == LAW
+
+
+def test_the_report_is_one_file_that_needs_nothing_else(finished):
+    page = (finished / "runs/mine/report.html").read_text()
+    assert not re.search(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//""", page)
+    assert "kind" in page and "Question number" in page
+
+
+def test_both_arms_train_on_the_same_pairs_in_the_same_order(finished):
+    links = json.loads((finished / "runs/mine/links.json").read_text())
+    ai, human = links["ai/0"], links["human/0"]
+    shared = [stage for stage in ai if ai[stage] == human[stage]]
+    assert shared == ["data", "revised", "sft", "pairs"]
+    manifests = [json.loads((finished / arm["reward"] / "manifest.json").read_text()) for arm in (ai, human)]
+    differing = {key for key in manifests[0]["inputs"] if manifests[0]["inputs"][key] != manifests[1]["inputs"][key]}
+    assert differing == {"labels"}
+
+
+# --- the table of edits (DESIGN.md, "Store") --------------------------------------------------------------------------
+
+
+def test_nothing_changed_reruns_nothing(place):
+    assert planned() == {}
+
+
+def test_editing_why_reruns_nothing(place):
+    edit("law.txt", "Why: Because.", "Why: Because people matter, and for many another reason.")
+    edit("law.txt", "Notes for people.", "Other notes.")
+    assert planned() == {}
+
+
+def test_rewrapping_reruns_nothing(place):
+    edit("law.txt", "Prefer: Choose the response that is kind.", "Prefer: Choose the\n   response that\nis kind.")
+    assert planned() == {}
+
+
+def test_editing_prefer_reruns_label_reward_policy_of_the_ai_arm_and_what_measures_it(place):
+    edit("law.txt", "Choose the response that is kind.", "Choose the response that is kinder.")
+    assert planned() == {
+        "label_by_judge": 1,
+        "train_reward": 1,
+        "train_ppo": 1,
+        "respond": 2,  # the new policy, on red-team and helpful prompts
+        "score_pairs": 1,
+        "score_answers": 5,  # the new reward model on 4 policies, the other one on the new policy
+        "play": 2,  # the new policy against SFT and against the other arm
+    }
+
+
+def test_editing_prefer_under_human_labels_reruns_nothing(place):
+    edit("mine.yaml", "  ai: {labels: ai}\n", "")
+    assert main(["mine.yaml"]) == 0  # the human arm alone: its games are other games
+    edit("law.txt", "Choose the response that is kind.", "Choose the response that is kinder.")
+    assert planned() == {}
+
+
+def test_editing_critique_reruns_the_revisions_and_what_learns_from_them_but_no_label(place):
+    edit("law.txt", "Say what in the assistant's last response is unkind.", "What is unkind in the last response?")
+    stages = planned()
+    assert stages["revise"] == 2 and stages["train_sft"] == 1 and stages["train_ppo"] == 2
+    assert "label_by_judge" not in stages and "train_reward" not in stages and "load_data" not in stages
+
+
+def test_ai_to_human_reruns_label_reward_policy_only(place):
+    """From a run with `labels: ai` alone, the one-line change."""
+    for arm in ("  ai: {labels: ai}\n", "  human: {labels: human}\n", "arms:\n"):
+        edit("mine.yaml", arm, "")
+    edit("mine.yaml", "seeds: [0]", "seeds: [0]\nlabels: ai")
+    shutil.rmtree("runs")
+    assert main(["mine.yaml"]) == 0
+    edit("mine.yaml", "labels: ai", "labels: human")
+    trained = {stage: n for stage, n in planned().items() if not stage.startswith(("respond", "score", "play"))}
+    assert trained == {"label_by_people": 1, "train_reward": 1, "train_ppo": 1}
+
+
+def test_runtime_is_in_no_key(place):
+    assert planned(["runtime.batch_tokens=128", "runtime.threads=1"]) == {}
+
+
+def test_after_a_change_of_one_principle_only_its_calls_are_asked_again(place, capsys):
+    edit("law.txt", "Choose the response that is kind.", "Choose the response that is kinder.")
+    experiment = read_experiment(Path("mine.yaml"))
+    work = Workbench.open(experiment.runtime)
+    ran: list[str] = []
+
+    class Enough(Exception):
+        pass
+
+    def notify(stage, key):
+        ran.append(stage)
+        if stage == "train_reward":
+            raise Enough
+
+    with pytest.raises(Enough):
+        run(experiment, Store(work.root, notify=notify), work)
+    assert ran == ["label_by_judge", "train_reward"]
+    # 16 pairs x 2 answers x 2 principles; those of the principle "safe" were answered in the first run.
+    assert work.counts() == {"asked": 32, "found": 32}
+
+
+def test_a_second_run_asks_no_model(place, capsys):
+    began = time.monotonic()
+    assert main(["mine.yaml"]) == 0
+    assert time.monotonic() - began < 30  # the whole comparison again, no stage
+    results = json.loads(Path("runs/mine/results.json").read_text())
+    assert all(stage["cached"] for stage in results["stages"])
+    assert "ai beats human in" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_plan_prints_each_stage(place, capsys):
+    edit("law.txt", "Choose the response that is kind.", "Choose the response that is kinder.")
+    assert main(["mine.yaml", "--plan"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"cached +revise +[0-9a-f]{16} +took", out)
+    assert re.search(r"to run +label_by_judge +[0-9a-f]{16} +about \d+ s", out)
+    assert "13 of" in out and "stages to run on cpu" in out
+
+
+# --- faults -----------------------------------------------------------------------------------------------------------
+
+
+def faulty(*arguments: str) -> str:
+    """Run the command and expect a clear refusal: exit code 2 and no traceback."""
+    done = subprocess.run(
+        [sys.executable, "-m", "cai.experiment", *arguments], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr and "error: " in done.stderr
+    return done.stderr
+
+
+def test_faults_are_clear(place):
+    assert "nope.yaml: no such file" in faulty("nope.yaml")
+    assert "mine.yaml:2" not in faulty("mine.yaml", "--set", "constitution=missing.txt")
+    said = faulty("mine.yaml", "--set", "constitution=missing.txt", "--set", "data.source=gone.jsonl")
+    assert "missing.txt" in said and 'there is no data source "gone.jsonl"' in said  # both at once
+    assert 'did you mean "tiny-random"?' in faulty("mine.yaml", "--set", "judge.model=tiny-randon")
+    assert 'unknown key "stepz" in rl' in faulty("mine.yaml", "--set", "rl.stepz=3")
+
+
+def test_human_labels_that_nobody_gave(place):
+    rows = [json.loads(line) | {"human": None} for line in Path("pairs.jsonl").read_text().splitlines()]
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    experiment = read_experiment(Path("mine.yaml"), ['arms={"human": {"labels": "human"}}'])
+    with pytest.raises(UserError, match="labels: human, but no person has judged these pairs"):
+        run(experiment, Store(Path("runs")), Workbench.open(experiment.runtime))
+
+
+def test_a_malformed_row_is_named_with_its_line(place):
+    with Path("pairs.jsonl").open("a") as file:
+        file.write('{"prompt": "x", "a": "y"}\n{"prompt": ')
+    assert "pairs.jsonl:17: a pair needs two answers" in faulty("mine.yaml")
+
+
+def test_a_broken_constitution_is_found_before_anything_runs(place):
+    edit("law.txt", "Prefer: Choose the response that is kind.", "Perfer: Choose the response that is kind.")
+    experiment = read_experiment(Path("mine.yaml"))
+    with pytest.raises(UserError) as error:
+        check(experiment)
+    assert re.search(r"law\.txt:\d+: ", str(error.value)) and "Prefer" in str(error.value)
+
+
+def test_a_full_disk_is_said_plainly(monkeypatch, capsys):
+    from cai.errors import run_main
+
+    def full(argv):
+        raise OSError(28, "No space left on device", "runs/store/x")
+
+    assert run_main(full, []) == 2
+    assert "runs/store/x: the disk is full" in capsys.readouterr().err
+
+
+def test_ctrl_c_keeps_what_is_done(tmp_path, tiny, monkeypatch):
+    """Interrupted in the middle: exit code 130, no traceback, and the next run goes on from there."""
+    lay_out(tmp_path)
+    command = [sys.executable, "-m", "cai.experiment", "mine.yaml"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+    )
+    seen = ""
+    for line in process.stderr:
+        seen += line
+        if "train sft" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in seen + rest and "interrupted" in rest
+    assert not list((tmp_path / "runs/store").glob("train_sft-*/manifest.json"))
+    monkeypatch.chdir(tmp_path)
+    stages = planned()
+    assert stages["revise"] == 1  # the held-out traces alone and "load_data" not in stages and stages["train_sft"] == 1

@@ -1,0 +1,65 @@
+"""Imports point one way, and nothing heavy is imported before there is work to do."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "cai"
+# From the bottom up: a module may import only what stands on its own line or above.
+LAYERS = (
+    ("errors", "textstats"),
+    ("records", "yamlfile", "progress"),
+    ("validation", "constitution", "templates", "config", "store"),
+    ("packages",),
+    ("models", "data", "engines", "engines.cached", "engines.transformers"),
+    ("judging",),
+    ("workbench",),
+    ("trainers", "trainers.common", "trainers.score", "trainers.reward", "trainers.ppo"),
+    tuple(f"stages.{name}" for name in ("revise", "sft", "label", "respond", "reward", "policy", "evaluate")),
+    ("cells", "plan"),
+    ("compare", "compare.statistics", "compare.table", "compare.report", "compare.measures", "compare.results"),
+    ("experiment",),
+)  # fmt: skip
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+MODULES = sorted(
+    path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+    for path in PACKAGE.rglob("*.py")
+    if path != PACKAGE / "__init__.py"
+)
+
+
+def imported(name: str) -> set[str]:
+    """Modules of `cai` that a module imports anywhere in it, also inside functions."""
+    path = PACKAGE / (name.replace(".", "/") + ".py")
+    path = path if path.is_file() else PACKAGE / name.replace(".", "/") / "__init__.py"
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cai."):
+            module = (node.module or "").removeprefix("cai.")
+            found |= {f"{module}.{a.name}" if f"{module}.{a.name}" in RANK else module for a in node.names}
+    return {module for module in found if module in RANK} - {name}
+
+
+@pytest.mark.parametrize("name", MODULES or ["none"])
+def test_imports_point_down(name):
+    if name in ("stages",):
+        return
+    assert name in RANK, f"give cai/{name} a place in LAYERS"
+    assert [other for other in imported(name) if RANK[other] > RANK[name]] == []
+
+
+def test_stages_never_import_one_another():
+    stages = [name for name in MODULES if name.startswith("stages.")]
+    assert len(stages) > 5
+    assert {name: [o for o in imported(name) if o.startswith("stages.")] for name in stages} == {n: [] for n in stages}
+
+
+@pytest.mark.parametrize("module", ["cai.experiment", "cai.constitution", "cai.plan"])
+def test_nothing_heavy_is_imported_early(module):
+    heavy = ("torch", "transformers", "trl", "peft", "datasets", "numpy", "matplotlib", "sklearn")
+    code = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

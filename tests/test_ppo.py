@@ -1,0 +1,309 @@
+"""PPO: its mathematics by hand, then the trainer on a tiny random model: masks, reference, critic, learning, saving."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
+from test_score import tiny_policy, tiny_tokenizer
+from transformers import LlamaForCausalLM, TrainerCallback
+
+from cai.errors import UserError
+from cai.trainers.ppo import (
+    PPOConfig,
+    PPOTrainer,
+    explained_variance,
+    gae,
+    masked_mean,
+    masked_variance,
+    policy_loss,
+    token_entropy,
+    token_logprobs,
+    value_loss,
+    whiten,
+)
+
+torch.set_num_threads(1)
+YES, EOS = 8, 2
+
+
+# --- mathematics
+
+
+def test_gae_by_hand():
+    # gamma = lam = 1/2. Row 1: deltas 1.5, 1.75, 1 from the end; A = 1.5, 1.75 + 1.5/4, 1 + 2.125/4.
+    # Row 2 ends after two tokens; what stands on its padding (reward 7, value 99) must not count.
+    rewards = torch.tensor([[1.0, 2.0, 3.0], [0.0, 1.0, 7.0]])
+    values = torch.tensor([[0.5, 1.0, 1.5], [0.25, 1.0, 99.0]])
+    mask = torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]])
+    assert gae(rewards, values, mask, 0.5, 0.5).tolist() == [[1.53125, 2.125, 1.5], [0.25, 0.0, 0.0]]
+
+
+def test_gae_with_lambda_one_is_the_return_minus_the_value():
+    rewards, values = torch.tensor([[0.0, 0.0, 4.0]]), torch.tensor([[1.0, 2.0, 3.0]])
+    assert gae(rewards, values, torch.ones(1, 3), 1.0, 1.0).tolist() == [[3.0, 2.0, 1.0]]
+
+
+def test_means_count_valid_tokens_only():
+    x, mask = torch.tensor([[1.0, 3.0, 99.0]]), torch.tensor([[1.0, 1.0, 0.0]])
+    assert masked_mean(x, mask).item() == 2
+    assert masked_variance(x, mask).item() == 1
+    assert whiten(x, mask).tolist() == [[pytest.approx(-1), pytest.approx(1), 0]]
+    assert masked_mean(x, torch.zeros(1, 3)).item() == 0
+
+
+def test_policy_loss_by_hand():
+    # clip 0.2. Advantage 1: -min(1.5, 1.2) and -min(0.5, 0.8); advantage -1: max(1.5, 1.2) and max(0.5, 0.8).
+    ratio, advantages = torch.tensor([[1.5, 0.5, 1.5, 0.5]]), torch.tensor([[1.0, 1.0, -1.0, -1.0]])
+    assert policy_loss(ratio, advantages, torch.ones(1, 4), 0.2).item() == pytest.approx(0.15)
+
+
+def test_value_loss_by_hand():
+    # Value 1 from 0 counts as 0.2: error (0.2 - 2)^2 = 3.24 rather than 1; value 0.1 is not clipped: 1.9^2 = 3.61.
+    new, old, returns = torch.tensor([[1.0, 0.1]]), torch.zeros(1, 2), torch.full((1, 2), 2.0)
+    assert value_loss(new, old, returns, torch.ones(1, 2), 0.2).item() == pytest.approx(1.7125)
+
+
+def test_explained_variance_by_hand():
+    returns, mask = torch.tensor([[0.0, 2.0]]), torch.ones(1, 2)
+    assert explained_variance(torch.tensor([[0.0, 1.0]]), returns, mask).item() == pytest.approx(0.75)
+    assert explained_variance(torch.tensor([[5.0, 5.0]]), returns, mask).item() == 0
+    assert explained_variance(returns, torch.ones(1, 2), mask).isnan()
+
+
+def test_logprobs_and_entropy_by_hand_and_under_temperature():
+    logits, second = torch.tensor([[[0.0, math.log(3)]]]), torch.tensor([[1]])  # probabilities 1/4, 3/4
+    assert token_logprobs(logits, second, 1.0).item() == pytest.approx(-0.28768, abs=1e-5)
+    assert token_entropy(logits, 1.0).item() == pytest.approx(0.56234, abs=1e-5)
+    # Temperature 2: odds sqrt(3) to 1, probability 0.63397.
+    assert token_logprobs(logits, second, 2.0).item() == pytest.approx(-0.45575, abs=1e-5)
+
+
+# --- the trainer
+
+PROMPTS = [[{"role": "user", "content": f"hello w{i} w{i}" if i % 2 else f"w{i}"}] for i in range(12)]
+
+
+def share_of_yes(prompts, completions, completion_ids, **_) -> list[float]:
+    return [ids.count(YES) / len(ids) for ids in completion_ids]
+
+
+def trainer(path: Path, reward=share_of_yes, model=None, peft_config=None, callbacks=None, **options) -> PPOTrainer:
+    defaults = {"rollouts": 2, "per_device_train_batch_size": 8, "max_completion_length": 6, "learning_rate": 1e-2}
+    defaults |= {"use_cpu": True, "report_to": "none", "save_strategy": "no", "seed": 5, "disable_tqdm": True}
+    return PPOTrainer(
+        model or tiny_policy(),
+        reward,
+        PPOConfig(output_dir=str(path), **defaults | options),
+        train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in PROMPTS]),
+        processing_class=tiny_tokenizer(),
+        peft_config=peft_config,
+        callbacks=callbacks,
+    )
+
+
+def adapter() -> LoraConfig:
+    return LoraConfig(r=4, target_modules=["q_proj", "v_proj", "up_proj"], task_type="CAUSAL_LM")
+
+
+def curve(trainer: PPOTrainer, name: str) -> list[float]:
+    return [row[name] for row in trainer.state.log_history if name in row]
+
+
+def rollout_of(trainer: PPOTrainer, answers: list[list[int]]) -> dict[str, torch.Tensor]:
+    """What the trainer makes of given answers, as if it had sampled them."""
+    prompts = [[1, 6, 4], [1, 6, 4, 12, 13], [1], [1, 5]][: len(answers)]
+    texts = [[{"role": "assistant", "content": "text"}] for _ in answers]
+    trainer._generate = lambda _: (prompts, answers, None, texts, None, {}, None, [])
+    trainer.model.train()
+    return trainer._generate_and_score_completions([{"prompt": PROMPTS[i]} for i in range(len(answers))])
+
+
+@pytest.mark.parametrize("pad_is_eos", [False, True])
+def test_ending_a_turn_is_an_action_and_not_ending_one_costs(tmp_path, pad_is_eos):
+    taught = trainer(tmp_path, lambda prompts, **_: [1.0, 2.0], gamma=1.0, missing_eos_penalty=0.5)
+    if pad_is_eos:
+        taught._tokenizer.pad_token = taught._tokenizer.eos_token
+    rollout = rollout_of(taught, [[YES, EOS], [YES, YES, YES]])
+    assert rollout["mask"].tolist() == [[1, 1, 0], [1, 1, 1]]
+    assert rollout["completion_mask"].tolist() == [[1, 1, 0], [1, 1, 1]]
+    # The critic starts at 0 and the policy at the reference, so every valid token is followed by the score, less the
+    # penalty for the answer that was cut off; lam = 0.95 discounts the sum of the later deltas.
+    assert rollout["returns"][0].tolist() == pytest.approx([0.95, 1.0, 0.0], abs=1e-5)
+    assert rollout["returns"][1].tolist() == pytest.approx([1.5 * 0.9025, 1.5 * 0.95, 1.5], abs=1e-5)
+    assert taught._metrics["train"]["eos_rate"] == [0.5]
+    assert taught._metrics["train"]["kl"] == [0.0]
+    assert taught._metrics["train"]["reward"] == [1.5], "the score itself is logged before the penalty"
+
+
+def test_an_answer_that_cannot_be_scored_takes_no_part(tmp_path):
+    taught = trainer(tmp_path, lambda prompts, **_: [None, 2.0])
+    rollout = rollout_of(taught, [[YES, EOS], [YES, YES, EOS]])
+    assert rollout["mask"].tolist() == [[0, 0, 0], [1, 1, 1]]
+    assert rollout["advantages"][0].tolist() == [0, 0, 0]
+    assert all(tensor.isfinite().all() for tensor in rollout.values())
+    assert taught._metrics["train"]["reward"] == [2.0] and taught._metrics["train"]["unscored"] == [0.5]
+
+
+def test_logprobs_are_those_of_the_plain_model_whatever_the_padding(tmp_path):
+    taught = trainer(tmp_path, lambda prompts, **_: [1.0, 1.0], temperature=0.5)
+    rollout = rollout_of(taught, [[YES, EOS], [YES, 9, 14]])
+    plain = tiny_policy().eval()
+    for row, (prompt, answer) in enumerate([([1, 6, 4], [YES, EOS]), ([1, 6, 4, 12, 13], [YES, 9, 14])]):
+        logits = plain(input_ids=torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1] / 0.5
+        expected = logits.log_softmax(-1)[range(len(answer)), answer]
+        assert rollout["old_logprobs"][row, : len(answer)].tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_the_penalty_is_per_token_and_towards_the_reference(tmp_path):
+    """Move the policy, ask again: reward of a token is -kl_coef (log pi - log ref), the score comes on the last."""
+    taught = trainer(tmp_path, lambda prompts, **_: [1.0], kl_coef=0.3, gamma=1.0, lam=1.0)
+    before = rollout_of(taught, [[YES, 9, EOS]])["old_logprobs"][0]
+    with torch.no_grad():
+        for parameter in taught.network.model.parameters():
+            parameter.mul_(1.05)
+    rollout = rollout_of(taught, [[YES, 9, EOS]])
+    kl = (rollout["old_logprobs"][0] - before).tolist()
+    assert max(map(abs, kl)) > 1e-3
+    returns = rollout["returns"][0].tolist()
+    assert returns[2] == pytest.approx(1.0 - 0.3 * kl[2], abs=1e-5)
+    assert returns[0] - returns[1] == pytest.approx(-0.3 * kl[0], abs=1e-5)
+    assert taught._metrics["train"]["kl"][-1] == pytest.approx(sum(kl), abs=1e-5)
+
+
+def weights(trainer: PPOTrainer) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()}
+
+
+@pytest.mark.parametrize("how", ["full", "new adapter", "given adapter"])
+def test_policy_and_critic_move_and_the_reference_stays(tmp_path, how):
+    ids = torch.tensor([[1, 6, 4, YES, 9]])
+    given = get_peft_model(tiny_policy(), adapter()) if how == "given adapter" else None
+    if given is not None:  # an adapter that already says something, as after supervised fine-tuning
+        for name, parameter in given.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.5, generator=torch.Generator().manual_seed(1))
+    first = (given or tiny_policy()).eval()(input_ids=ids).logits
+    taught = trainer(tmp_path, model=given, peft_config=adapter() if how == "new adapter" else None)
+    before = weights(taught)
+    taught.train()
+    moved = {name for name, tensor in weights(taught).items() if not torch.equal(tensor, before[name])}
+    assert any("value_head" in name for name in moved)
+    lora = {name for name in before if "lora_" in name}
+    assert (moved - {name for name in moved if "value_head" in name} == lora) if lora else len(moved) == len(before)
+    taught.model.eval()
+    with torch.no_grad(), taught.reference():
+        assert torch.allclose(taught.policy(input_ids=ids).logits, first, atol=1e-6)
+    assert not torch.allclose(taught.policy(input_ids=ids).logits, first, atol=1e-3)
+
+
+class Watch(TrainerCallback):
+    """Norm of all gradients just before each update, and whether any is left after it."""
+
+    def __init__(self) -> None:
+        self.norms: list[float] = []
+        self.left: list[bool] = []
+
+    def on_pre_optimizer_step(self, args, state, control, model, **_) -> None:
+        grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        assert any("value_head" in name for name in grads)
+        self.norms.append(torch.cat([grad.flatten() for grad in grads.values()]).norm().item())
+
+    def on_step_end(self, args, state, control, model, **_) -> None:
+        self.left.append(any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters()))
+
+
+def test_gradients_of_policy_and_critic_are_clipped_together_and_zeroed(tmp_path):
+    watch = Watch()
+    trainer(tmp_path, max_grad_norm=0.01, callbacks=[watch]).train()
+    assert len(watch.norms) == 4  # 2 rollouts x 2 epochs
+    assert watch.norms == pytest.approx([0.01] * 4, rel=1e-3)
+    assert watch.left == [False] * 4
+
+
+def test_the_critic_learns_at_its_own_rate(tmp_path):
+    taught = trainer(tmp_path, learning_rate=0.0, critic_learning_rate=1e-2, lr_scheduler_type="constant")
+    before = weights(taught)
+    taught.train()
+    assert {name for name, tensor in weights(taught).items() if not torch.equal(tensor, before[name])} == {
+        "value_head.linear.weight",
+        "value_head.linear.bias",
+    }
+
+
+def test_minibatches_and_accumulation_make_whole_rollouts(tmp_path):
+    # 8 answers a rollout in minibatches of 4, two of which make one update: 2 epochs are 2 updates.
+    taught = trainer(tmp_path, per_device_train_batch_size=4, gradient_accumulation_steps=2, generation_batch_size=8)
+    assert taught.config.updates_per_rollout == 2
+    taught.train()
+    assert taught.state.global_step == 4
+    assert len(curve(taught, "reward")) == 2
+
+
+def test_the_same_seed_gives_the_same_run_and_another_another(tmp_path):
+    runs = []
+    for seed in (5, 5, 6):
+        taught = trainer(tmp_path, seed=seed)
+        taught.train()
+        first_layer = weights(taught)["model.layers.0.mlp.up_proj.weight"]
+        runs.append((curve(taught, "reward"), curve(taught, "policy_loss"), first_layer.tolist()))
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+
+
+def test_it_learns(tmp_path):
+    taught = trainer(tmp_path, rollouts=40, max_completion_length=8, kl_coef=0.01, missing_eos_penalty=0.0)
+    taught.train()
+    rewards = curve(taught, "reward")
+    assert len(rewards) == 40
+    first, last = sum(rewards[:5]) / 5, sum(rewards[-5:]) / 5
+    assert first < 0.2, "a random model says it about once in 20"
+    assert last > 0.6
+    assert curve(taught, "kl")[-1] > 1 and curve(taught, "entropy")[-1] < curve(taught, "entropy")[0]
+    names = (
+        "approx_kl clip_fraction ratio_variance value_loss policy_loss explained_variance completion_length eos_rate"
+    )
+    for name in names.split():
+        assert len(curve(taught, name)) == 40, name
+
+
+def test_a_saved_policy_is_a_plain_model_and_the_critic_lies_beside_it(tmp_path):
+    taught = trainer(tmp_path / "run")
+    taught.train()
+    taught.save_model(str(tmp_path / "saved"))
+    assert not [name for name in load_file(tmp_path / "saved/model.safetensors") if "value" in name]
+    again, ids = LlamaForCausalLM.from_pretrained(tmp_path / "saved").eval(), torch.tensor([[1, 6, 4]])
+    assert torch.equal(again(input_ids=ids).logits, taught.policy.eval()(input_ids=ids).logits)
+
+    fresh = trainer(tmp_path / "other", model=again)
+    assert fresh.value_head.linear.weight.abs().sum() == 0
+    fresh.load_critic(tmp_path / "saved")
+    assert torch.equal(fresh.value_head.linear.weight, taught.value_head.linear.weight)
+    with pytest.raises(UserError, match="no critic"):
+        fresh.load_critic(tmp_path)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_run_resumed_between_rollouts_ends_as_the_whole_one(tmp_path, lora):
+    options = {"rollouts": 3, "peft_config": adapter() if lora else None, "lr_scheduler_type": "constant"}
+    whole = trainer(tmp_path, save_strategy="steps", save_steps=2, **options)
+    whole.train()
+    resumed = trainer(tmp_path, **options)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert resumed.state.global_step == 6
+    ours = weights(resumed)
+    assert all(torch.equal(tensor, ours[name]) for name, tensor in weights(whole).items())
+
+
+@pytest.mark.parametrize("options", [{"top_p": 0.9}, {"loss_type": "grpo"}, {"beta": 0.1}, {"log_completions": True}])
+def test_settings_that_ppo_would_ignore_are_refused(tmp_path, options):
+    with pytest.raises(UserError):
+        PPOConfig(output_dir=str(tmp_path), use_cpu=True, **options)
+
+
+def test_too_few_prompts_for_one_rollout_are_refused(tmp_path):
+    with pytest.raises(UserError, match="takes 16 prompts and there are 12"):
+        trainer(tmp_path, per_device_train_batch_size=32)

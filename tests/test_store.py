@@ -1,0 +1,141 @@
+"""Stages are made once, whole or not at all; calls once answered are kept."""
+
+import json
+import os
+from dataclasses import dataclass
+
+import pytest
+
+from cai.store import CallCache, Store, canonical, digest_of, version
+
+
+@version(1)
+def write(out, runtime, *, text, **_):
+    (out / "text").write_text(text)
+    runtime.append(text)
+
+
+@version(1)
+def double(out, runtime, *, of):
+    (out / "text").write_text((of / "text").read_text().upper() * 2)
+    runtime.append("double")
+
+
+@dataclass(frozen=True)
+class Settings:
+    rate: float
+    words: tuple[str, ...]
+
+
+def test_a_stage_runs_once_for_each_key(tmp_path):
+    ran: list[str] = []
+    first = Store(tmp_path).stage(write, runtime=ran, text="a")
+    again = Store(tmp_path).stage(write, runtime=ran, text="a")
+    other = Store(tmp_path).stage(write, runtime=ran, text="b")
+    assert ran == ["a", "b"]
+    assert (first.path, first.digest) == (again.path, again.digest) != (other.path, other.digest)
+    assert (first.cached, again.cached) == (False, True)
+    assert (first / "text").read_text() == "a"
+
+
+def test_the_version_is_part_of_the_key(tmp_path):
+    ran: list[str] = []
+    old = Store(tmp_path).stage(write, runtime=ran, text="a")
+    write.version = 2
+    try:
+        new = Store(tmp_path).stage(write, runtime=ran, text="a")
+    finally:
+        write.version = 1
+    assert old.key != new.key and ran == ["a", "a"]
+
+
+def test_an_input_that_comes_out_the_same_stops_the_ripple(tmp_path):
+    ran: list[str] = []
+    store = Store(tmp_path)
+    one = store.stage(write, runtime=ran, text="a", extra=1)
+    two = store.stage(write, runtime=ran, text="a", extra=2)  # another key, the same contents
+    assert one.key != two.key
+    assert store.stage(double, runtime=ran, of=one).path == store.stage(double, runtime=ran, of=two).path
+    assert ran == ["a", "a", "double"]
+
+
+def test_a_failed_stage_leaves_nothing_that_counts(tmp_path):
+    @version(1)
+    def fails(out, runtime, *, n):
+        (out / "half").write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Store(tmp_path).stage(fails, n=1)
+    assert list((tmp_path / "store").iterdir()) == []
+
+
+def test_a_folder_without_a_manifest_is_made_again(tmp_path):
+    ran: list[str] = []
+    made = Store(tmp_path).stage(write, runtime=ran, text="a")
+    (made / "manifest.json").unlink()
+    (made / "text").write_text("torn")
+    again = Store(tmp_path).stage(write, runtime=ran, text="a")
+    assert ran == ["a", "a"] and (again / "text").read_text() == "a" and again.digest == made.digest
+
+
+def test_a_plan_looks_up_and_writes_nothing(tmp_path):
+    ran: list[str] = []
+    made = Store(tmp_path).stage(write, runtime=ran, text="a")
+    plan = Store(tmp_path, plan=True)
+    known = plan.stage(write, runtime=ran, text="a")
+    unknown = plan.stage(write, runtime=ran, text="b")
+    after = plan.stage(double, runtime=ran, of=unknown)
+    same = plan.stage(double, runtime=ran, of=plan.stage(write, runtime=ran, text="b"))
+    assert known.cached and known.path == made.path
+    assert not unknown.cached and not after.cached and after.key == same.key
+    assert [artifact.stage for artifact in plan.ledger] == ["write", "write", "double"]  # each once
+    assert ran == ["a"] and len(list((tmp_path / "store").iterdir())) == 1
+
+
+def test_the_runtime_is_not_in_the_key_and_the_manifest_tells_the_inputs(tmp_path):
+    one = Store(tmp_path).stage(write, runtime=[], text="a", settings=Settings(0.5, ("x",)))
+    two = Store(tmp_path).stage(write, runtime=["other"], text="a", settings=Settings(0.5, ("x",)))
+    assert one.key == two.key
+    manifest = json.loads((one / "manifest.json").read_text())
+    assert manifest["inputs"] == {"text": "a", "settings": {"rate": 0.5, "words": ["x"]}}
+    assert manifest["digest"] == one.digest
+
+
+def test_one_spelling_for_equal_values():
+    assert digest_of({"a": 1, "b": (1, 2)}) == digest_of({"b": [1, 2], "a": 1})
+    assert digest_of({"a": 1}) != digest_of({"a": "1"}) != digest_of({"a": None})
+    assert canonical(Settings(1.0, ("é",))) == {"rate": 1.0, "words": ["é"]}
+    with pytest.raises(AssertionError):
+        canonical(object())
+
+
+def test_the_call_cache_keeps_the_first_answer(tmp_path):
+    cache = CallCache(tmp_path / "calls.sqlite")
+    cache.put([("k", {"text": "one"}), ("none", None)])
+    cache.put([("k", {"text": "two"})])
+    cache.close()
+    again = CallCache(tmp_path / "calls.sqlite")
+    assert again.get(["k", "none", "unknown"]) == {"k": {"text": "one"}, "none": None}
+    many = [(f"key {i}", i) for i in range(1500)]  # more than SQLite takes in one statement
+    again.put(many)
+    assert again.get([key for key, _ in many]) == dict(many)
+
+
+def test_calls_survive_a_kill(tmp_path):
+    """A process that dies without closing anything loses no call that `put` has returned from."""
+    child = os.fork()
+    if child == 0:
+        CallCache(tmp_path / "calls.sqlite").put([("k", 1)])
+        os._exit(9)
+    os.waitpid(child, 0)
+    assert CallCache(tmp_path / "calls.sqlite").get(["k"]) == {"k": 1}
+
+
+def test_a_broken_call_cache_is_named(tmp_path):
+    from cai.errors import UserError
+
+    (tmp_path / "calls.sqlite").write_bytes(b"this is not a database, but it is long enough to be taken for one" * 40)
+    with pytest.raises(UserError, match="cannot open the call cache") as error:
+        CallCache(tmp_path / "calls.sqlite")
+    assert str(tmp_path / "calls.sqlite") in str(error.value) and "move the file away" in str(error.value)
