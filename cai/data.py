@@ -115,11 +115,12 @@ def _limit(material: Material, data: Data, seed: int) -> list[Pair]:
 
 
 def make_pair(prompt: Prompt, better: str, worse: str, human: float, votes: Iterable[float], seed: int) -> Pair:
-    """A pair whose order is drawn by hash. human, votes: P(`better` is better)."""
+    """A pair whose order is drawn by hash, whoever won. human, votes: P(`better` is better)."""
     pair_id = identity("pair", prompt.id, *sorted((better, worse)))
-    if uniform("order", seed, pair_id) < 0.5:
-        return Pair(pair_id, prompt, better, worse, human, tuple(votes))
-    return Pair(pair_id, prompt, worse, better, 1 - human, tuple(1 - vote for vote in votes))
+    a, b = sorted((better, worse), reverse=uniform("order", seed, pair_id) < 0.5)
+    if a == better:
+        return Pair(pair_id, prompt, a, b, human, tuple(votes))
+    return Pair(pair_id, prompt, a, b, 1 - human, tuple(1 - vote for vote in votes))
 
 
 def pick(prompts: list[Prompt], split: Split, count: int | None, seed: int) -> list[Prompt]:
@@ -362,9 +363,11 @@ def _row_pair(row: dict, prompt: Prompt, where: str, seed: int) -> Pair:
         raise UserError("`human` must be P(a better), from 0 to 1, or null", where, "1 means that a is better")
     votes = row.get("votes") or ([] if human is None else [human])
     pair_id = str(row.get("id") or identity("pair", prompt.id, a, b))
-    return decode(
-        {"id": pair_id, "prompt": asdict(prompt), "a": a, "b": b, "human": human, "votes": votes}, Pair, where
-    )
+    given = {"id": pair_id, "prompt": asdict(prompt), "a": a, "b": b, "human": human, "votes": votes}
+    pair = decode(given, Pair, where)
+    if not all(0 <= vote <= 1 for vote in pair.votes):
+        raise UserError("each of `votes` must be P(a better), from 0 to 1", where, "1 means that a is better")
+    return pair
 
 
 @version(2)

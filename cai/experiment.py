@@ -17,7 +17,7 @@ from cai.constitution import read_constitution
 from cai.data import load_data, load_helpful, source_digest
 from cai.engines import Sampling
 from cai.errors import UserError, UserErrors, run_main
-from cai.models import Source, find, trained
+from cai.models import UNREACHABLE, Source, find, trained
 from cai.stages.evaluate import play, score_answers, score_pairs
 from cai.stages.label import label_by_judge, label_by_people
 from cai.stages.policy import train_ppo
@@ -158,16 +158,15 @@ def run(experiment: Experiment, store: Store, work: Workbench) -> tuple[list[Cel
     return cells, evaluate(store.stage_with(work), work, cells)
 
 
-def check(experiment: Experiment) -> None:
+def check(experiment: Experiment, *, plan: bool = False) -> None:
     """Everything that can be found wrong before the first minute of work, all of it at once."""
     faults: list[UserError] = []
     for arm in experiment.arms.values():
+        ask = arm.evaluate
         tasks: list[Callable[[], object]] = [
             lambda arm=arm: read_constitution(arm.constitution),
-            lambda arm=arm: read_constitution(arm.evaluate.constitution),
-            lambda arm=arm: find(arm.policy.model),
-            lambda arm=arm: find(arm.judge.model),
-            lambda arm=arm: find(arm.evaluate.judge.model),
+            lambda ask=ask: read_constitution(ask.constitution),
+            *(lambda ref=ref: reachable(ref, plan) for ref in (arm.policy.model, arm.judge.model, ask.judge.model)),
             lambda arm=arm: source_digest(arm.data),
             lambda arm=arm: arm.helpful and digest_file(Path(arm.helpful.source)),
             *(lambda name=name: load_template(name) for name in ("critique", "revision", "rate", "choose")),
@@ -188,6 +187,15 @@ def check(experiment: Experiment) -> None:
         raise unique[0]
 
 
+def reachable(ref: str, plan: bool) -> None:
+    """A model that cannot be had is a fault now, not when its stage comes up hours later; a plan only says so."""
+    if find(ref).digest.endswith(UNREACHABLE):
+        problem = f'cannot reach the hub for "{ref}", and it is not in the local cache'
+        if not plan:
+            raise UserError(problem, "model", "check the network, or give a local folder")
+        print(f"note: {problem}; planned all the same")
+
+
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m cai.experiment", description=__doc__.splitlines()[0])
     parser.add_argument("config", type=Path, help="a file like experiments/quickstart.yaml")
@@ -195,7 +203,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the file")
     options = parser.parse_args(argv)
     experiment = read_experiment(options.config, options.set)
-    check(experiment)
+    check(experiment, plan=options.plan)
     work = Workbench.open(experiment.runtime)
     if options.plan:
         from cai.plan import print_plan

@@ -1,6 +1,7 @@
 """What a stage is handed to work with: engines, reward models and the device. Never part of a stage's key."""
 
 import gc
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,10 @@ class Workbench:
 
     @classmethod
     def open(cls, runtime: Runtime) -> "Workbench":
+        # Read by the libraries when they are imported, which is later: nothing heavy is imported before there is work.
+        os.environ |= {"HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
+        if runtime.threads:
+            os.environ["OMP_NUM_THREADS"] = str(runtime.threads)
         return cls(Path(runtime.root), runtime, pick_device(runtime.device))
 
     def dtype(self, arm: Arm) -> Dtype:

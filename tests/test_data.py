@@ -239,13 +239,20 @@ def test_prompts_carry_their_category_and_are_kept_without_pairs(folder: Path) -
 
 
 def test_comments_stand_at_the_head_alone(folder: Path) -> None:
-    recipe = "A list:\n# First\nBoil it, \"well\".\n#hashtag"
+    recipe = 'A list:\n# First\nBoil it, "well".\n#hashtag'
     write_csv(folder / "self_harm.csv", [("P1", recipe, "0"), ("P1", "harmful", "1")], "# one\n# two, with a comma")
     assert find_pair(rated(), recipe, "harmful")
 
 
 def test_duplicates_and_broken_rows_are_counted(folder: Path) -> None:
-    broken = [("P1", "a", ""), ("P1", "b", "high"), ("P1", "", "1"), ("", "c", "1"), ("P1", "d", "2"), ("P1", "e", "nan")]
+    broken = [
+        ("P1", "a", ""),
+        ("P1", "b", "high"),
+        ("P1", "", "1"),
+        ("", "c", "1"),
+        ("P1", "d", "2"),
+        ("P1", "e", "nan"),
+    ]
     write_csv(folder / "self_harm.csv", [*SOLO, *SOLO[:2], *broken], comment="")
     material = rated()
     assert material.counts["rated rows without a text or a score"] == 6
@@ -372,7 +379,12 @@ TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ye
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
 def test_a_file_of_prompts(tmp_path: Path, name: str) -> None:
-    rows = [{"prompt": "Hi"}, "", {"messages": TURNS, "id": "mine", "subset": "chat", "split": "test"}, {"prompt": TURNS}]
+    rows = [
+        {"prompt": "Hi"},
+        "",
+        {"messages": TURNS, "id": "mine", "subset": "chat", "split": "test"},
+        {"prompt": TURNS},
+    ]
     material = read_file(lines(tmp_path / name, *rows), settings(test=0), seed=0)
     one, two, three = material.prompts.values()
     assert (one.messages, one.subset, one.split) == ((user("Hi"),), "all", "train")

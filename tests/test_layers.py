@@ -17,7 +17,7 @@ LAYERS = (
     ("models", "data", "engines", "engines.cached", "engines.transformers"),
     ("judging",),
     ("workbench",),
-    ("trainers", "trainers.common", "trainers.score", "trainers.reward", "trainers.ppo"),
+    ("trainers", "trainers.common", "trainers.score", "trainers.reward", "trainers.ppo_math", "trainers.ppo"),
     tuple(f"stages.{name}" for name in ("revise", "sft", "label", "respond", "reward", "policy", "evaluate")),
     ("cells", "plan"),
     ("compare", "compare.statistics", "compare.table", "compare.report", "compare.measures", "compare.results"),

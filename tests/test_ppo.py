@@ -12,9 +12,8 @@ from test_score import tiny_policy, tiny_tokenizer
 from transformers import LlamaForCausalLM, TrainerCallback
 
 from cai.errors import UserError
-from cai.trainers.ppo import (
-    PPOConfig,
-    PPOTrainer,
+from cai.trainers.ppo import PPOConfig, PPOTrainer
+from cai.trainers.ppo_math import (
     explained_variance,
     gae,
     masked_mean,

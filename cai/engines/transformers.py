@@ -128,7 +128,7 @@ class TransformersEngine:
         # Rows end together (left padding); the longest tail ends at the last position of its row at the latest.
         keep = min(keep, width)
         logits_BKV = self.model(
-            input_ids=ids_BT, attention_mask=mask_BT, position_ids=position_BT, logits_to_keep=keep
+            input_ids=ids_BT, attention_mask=mask_BT, position_ids=position_BT, logits_to_keep=keep, use_cache=False
         ).logits
         logp_BKV = logits_BKV.float().log_softmax(-1)
         readings = []

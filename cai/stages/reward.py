@@ -5,6 +5,7 @@ It sees comparisons and nothing of where their labels came from, so human and AI
 
 import json
 from pathlib import Path
+from typing import Any
 
 from cai.config import Policy, Reward
 from cai.errors import UserError
@@ -38,7 +39,7 @@ def train_reward(
     work.release()
     tokenizer = load_tokenizer(model)
     comparisons = read_comparisons(pairs, labels)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for comparison in comparisons:
         pair = comparison.pair
         ids = [

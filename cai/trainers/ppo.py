@@ -33,6 +33,17 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import pad
 
 from cai.errors import UserError
+from cai.trainers.ppo_math import (
+    explained_variance,
+    gae,
+    masked_mean,
+    masked_variance,
+    policy_loss,
+    token_entropy,
+    token_logprobs,
+    value_loss,
+    whiten,
+)
 
 VALUE_HEAD = "value_head.safetensors"
 # Settings of GRPO that change its own loss or logs: PPO reads none of them, so setting one is refused, not ignored.
@@ -85,77 +96,6 @@ class PPOConfig(GRPOConfig):
         minibatches = self.num_ppo_epochs * (self.steps_per_generation or 1)
         assert minibatches % self.gradient_accumulation_steps == 0, "a rollout must be a whole number of updates"
         return minibatches // self.gradient_accumulation_steps
-
-
-# --- The mathematics, on plain tensors. mask_BT: 1 on the tokens that the policy chose, the end-of-turn token included.
-
-
-def masked_mean(x_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """Mean over valid tokens; 0 where there is none."""
-    return (x_BT * mask_BT).sum() / mask_BT.sum().clamp(min=1)
-
-
-def masked_variance(x_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """Variance over valid tokens (division by their number)."""
-    return masked_mean((x_BT - masked_mean(x_BT, mask_BT)) ** 2, mask_BT)
-
-
-def whiten(x_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """Mean 0 and variance 1 over valid tokens, 0 elsewhere (Huang et al. 2023: advantage whitening)."""
-    scaled_BT = (x_BT - masked_mean(x_BT, mask_BT)) * torch.rsqrt(masked_variance(x_BT, mask_BT) + 1e-8)
-    return scaled_BT * mask_BT
-
-
-def gae(rewards_BT: Tensor, values_BT: Tensor, mask_BT: Tensor, gamma: float, lam: float) -> Tensor:
-    """Generalised advantage estimates (Schulman et al. 2016, eq. 16); 0 on padding.
-
-    delta_t = r_t + gamma V_{t+1} - V_t and A_t = delta_t + gamma lam A_{t+1}. An answer is an episode: past its last
-    token, ended or cut off, the value is 0.
-    """
-    values_BT = values_BT * mask_BT
-    advantages_BT = torch.zeros_like(values_BT)
-    next_value_B = next_advantage_B = torch.zeros_like(values_BT[:, 0])
-    for t in reversed(range(values_BT.size(1))):
-        delta_B = rewards_BT[:, t] + gamma * next_value_B - values_BT[:, t]
-        next_advantage_B = (delta_B + gamma * lam * next_advantage_B) * mask_BT[:, t]
-        next_value_B = values_BT[:, t]
-        advantages_BT[:, t] = next_advantage_B
-    return advantages_BT
-
-
-def policy_loss(ratio_BT: Tensor, advantages_BT: Tensor, mask_BT: Tensor, clip: float) -> Tensor:
-    """Clipped surrogate (Schulman et al. 2017, eq. 7), negated, mean over valid tokens. ratio: new over old."""
-    clipped_BT = ratio_BT.clamp(1 - clip, 1 + clip)
-    return masked_mean(torch.maximum(-advantages_BT * ratio_BT, -advantages_BT * clipped_BT), mask_BT)
-
-
-def value_loss(values_BT: Tensor, old_values_BT: Tensor, returns_BT: Tensor, mask_BT: Tensor, clip: float) -> Tensor:
-    """Half the squared error, the worse of the value and the value clipped to old +- clip (Huang et al. 2023)."""
-    clipped_BT = old_values_BT + (values_BT - old_values_BT).clamp(-clip, clip)
-    error_BT = torch.maximum((values_BT - returns_BT) ** 2, (clipped_BT - returns_BT) ** 2)
-    return 0.5 * masked_mean(error_BT, mask_BT)
-
-
-def explained_variance(values_BT: Tensor, returns_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """1 - Var(return - value) / Var(return): 1 for a perfect critic, 0 for a constant one, NaN for equal returns."""
-    total = masked_variance(returns_BT, mask_BT)
-    return torch.where(total > 0, 1 - masked_variance(returns_BT - values_BT, mask_BT) / total, torch.nan)
-
-
-def token_logprobs(logits_BTV: Tensor, actions_BT: Tensor, temperature: float) -> Tensor:
-    """Log-probability of each action under softmax(logits / temperature), in fp32.
-
-    The temperature of sampling belongs to the policy (Huang et al. 2023).
-    """
-    logits_BTV = logits_BTV.float() / temperature
-    return logits_BTV.gather(-1, actions_BT.unsqueeze(-1)).squeeze(-1) - logits_BTV.logsumexp(-1)
-
-
-@torch.no_grad()
-def token_entropy(logits_BTV: Tensor, temperature: float) -> Tensor:
-    """Entropy (nats) of each choice under softmax(logits / temperature); for the log, so without gradient."""
-    logprobs_BTV = (logits_BTV.float() / temperature).log_softmax(-1)
-    return -torch.einsum("btv,btv->bt", logprobs_BTV.exp(), logprobs_BTV)
 
 
 # --- The critic.
@@ -222,8 +162,8 @@ class PPOTrainer(GRPOTrainer):
                 "PPO's batch size",
                 "give more prompts, or make the batch smaller",
             )
-        self.policy: PreTrainedModel = self.accelerator.unwrap_model(self.model)
-        self.network: PreTrainedModel = getattr(self.policy, "get_base_model", lambda: self.policy)()
+        self.policy: Any = self.accelerator.unwrap_model(self.model)
+        self.network: Any = getattr(self.policy, "get_base_model", lambda: self.policy)()
         # TRL's fused head on `forward` scores the prompt's tokens as well where there is no Triton; ours does not.
         vars(self.network).pop("forward", None)
         # The reference: what training changes, as it was at first. It is swapped in, so no second model is held.

@@ -89,7 +89,7 @@ class SoftRewardTrainer(RewardTrainer):
         assert "p" in inputs, "the batch lacks p: hard labels would be trained on"
         p_B = inputs.pop("p")
         # TRL's own loss takes every first answer for the better one; it is called for its metrics and its forward.
-        _, outputs = super().compute_loss(model, inputs, return_outputs=True)
+        outputs: Any = super().compute_loss(model, inputs, return_outputs=True)[1]
         chosen_B, rejected_B = outputs.logits.squeeze(-1).float().chunk(2)
         loss = soft_bradley_terry(chosen_B - rejected_B, p_B)
         self._correct_metrics((chosen_B - rejected_B).detach(), p_B, "train" if model.training else "eval")
