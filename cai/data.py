@@ -21,7 +21,7 @@ from typing import Any
 from cai.config import Data
 from cai.errors import UserError
 from cai.packages import PYRIT, fetch
-from cai.records import Chat, Message, Pair, Prompt, Split, decode, parse_json, write_jsonl
+from cai.records import Chat, Message, Pair, Prompt, Rating, Split, decode, parse_json, write_jsonl
 from cai.store import digest_file, digest_of, version
 
 HUB_HH = "hh-rlhf"
@@ -33,6 +33,7 @@ class Material:
 
     prompts: dict[str, Prompt] = field(default_factory=dict)
     pairs: dict[str, Pair] = field(default_factory=dict)
+    ratings: list[Rating] = field(default_factory=list)
     counts: Counter = field(default_factory=Counter)
 
     def add(self, pair: Pair, where: str = "") -> None:
@@ -57,13 +58,17 @@ def identity(kind: str, *parts: str) -> str:
     return f"{kind}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:12]}"
 
 
-@version(2)
+@version(3)
 def load_data(out: Path, runtime: Any, *, data: Data, contents: str, seed: int) -> None:
-    """prompts.jsonl, pairs.jsonl and counts.json. contents: `source_digest(data)`, so that an edited file is reread."""
+    """prompts.jsonl, pairs.jsonl, ratings.jsonl (where people rated answers) and counts.json.
+
+    contents: `source_digest(data)`, so that an edited file is reread.
+    """
     material = read_source(data, seed)
     pairs = _limit(material, data, seed)
     write_jsonl(out / "prompts.jsonl", material.prompts.values())
     write_jsonl(out / "pairs.jsonl", pairs)
+    write_jsonl(out / "ratings.jsonl", material.ratings)
     (out / "counts.json").write_text(json.dumps(dict(material.counts), indent=1))
 
 
@@ -165,6 +170,7 @@ def rated_answers(data: Data, seed: int) -> Material:
             material.counts["prompts too long"] += 1
             continue
         material.prompts[prompt_id] = prompt
+        material.ratings += [Rating(prompt_id, answer.text, answer.panel, answer.scores) for answer in group]
         for one, two in combinations(group, 2):
             better, worse = sorted((one, two), key=lambda answer: answer.mean)
             if one.panel != two.panel:

@@ -6,6 +6,7 @@ revisions, the SFT policy, the pairs and their splits.
 """
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -53,8 +54,8 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
     )  # fmt: skip
     chatter = None
     if helpful and arm.sft.helpful:
-        sampling = Sampling(arm.revise.max_new_tokens * 2, arm.revise.temperature)
-        wanted = round(arm.revise.prompts * arm.sft.helpful / (1 - arm.sft.helpful) * 2)  # some will not end in time
+        sampling = Sampling(arm.revise.max_new_tokens, arm.revise.temperature)
+        wanted = math.ceil(arm.revise.prompts * arm.sft.helpful / (1 - arm.sft.helpful))
         chatter = stage(
             respond,
             prompts=helpful,

@@ -280,6 +280,7 @@ def _has_reward_head(place: str) -> bool:
 
 def _load(kind: Any, source: Source, dtype: Dtype, device: str, train: bool = False, **options: Any) -> Any:
     import torch
+    from safetensors import SafetensorError
 
     quiet()
     place = Path(local(source))
@@ -294,7 +295,7 @@ def _load(kind: Any, source: Source, dtype: Dtype, device: str, train: bool = Fa
         else:
             model = kind.from_pretrained(str(place), dtype=getattr(torch, dtype), **options)
             model.config.pad_token_id = load_tokenizer(source).pad_token_id
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"cannot load the model: {_first_line(error)}", str(place), "check the model folder") from None
     return model.to(device)
 
@@ -345,7 +346,9 @@ def answered(chat: Chat, answer: str, system: str | None) -> Chat:
 
 def plain(tokenizer: "PreTrainedTokenizerBase", chat: Chat) -> list[dict[str, str]]:
     """The chat as the libraries want it, with no text that the tokenizer would read as a control token."""
-    special = tokenizer.all_special_tokens
+    # `all_special_tokens` knows the named ones alone; Llama 3's <|start_header_id|>, for one, has no name.
+    added = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
+    special = [*tokenizer.all_special_tokens, *added]
     return [{"role": message.role, "content": neutralise(message.content, special)} for message in chat]
 
 

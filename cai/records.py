@@ -70,6 +70,16 @@ class Revision:
 
 
 @dataclass(frozen=True, slots=True)
+class Rating:
+    """One answer as several people rated it: 0 (harmless) to 1 (harmful), one score for each rater of a panel."""
+
+    prompt_id: str
+    answer: str
+    panel: str
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Pair:
     """Two answers to one prompt.
 

@@ -35,3 +35,12 @@ def repetition(text: str, n: int = 4) -> float:
     tokens = text.lower().split()
     grams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def whole_sentences(text: str) -> str:
+    """A text that was cut off, up to the end of its last whole sentence or line; as it is where it has neither.
+
+    A model that is fine-tuned on half a sentence learns to stop in the middle of one.
+    """
+    ends = [match.end() for match in re.finditer(r"(?<!\n\d)[.!?][\"'”’)*]*(?=\s)|[^\s:,;](?=\n)", text)]
+    return text[: ends[-1]].strip() if ends else text

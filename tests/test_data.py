@@ -338,6 +338,8 @@ def test_limits(folder: Path, tmp_path: Path) -> None:
     assert max(Counter(pair.prompt.id for pair in pairs).values()) == 2
     assert (counts["pairs used"], counts["pairs over the limits of the config"]) == (37, 360 - 37)
     assert {pair.prompt.id for pair in pairs} <= {prompt.id for prompt in prompts}
+    _, pairs, _ = stage(tmp_path / "out", settings(source="rated-answers", pairs_per_prompt=2))
+    assert set(Counter(pair.prompt.id for pair in pairs).values()) == {2} and len(pairs) == 120
 
 
 def test_raising_a_limit_keeps_what_was_there(folder: Path, tmp_path: Path) -> None:
@@ -487,8 +489,8 @@ def test_a_cut_off_archive_is_named_by_its_line(tmp_path: Path) -> None:
 def test_a_damaged_archive(tmp_path: Path, damage: bytes | None) -> None:
     path = lines(tmp_path / "rows.jsonl.gz", *({"prompt": f"Question {uniform(n)}"} for n in range(3000)))
     whole = path.read_bytes()
-    path.write_bytes(damage or whole[:9000] + b"\xff" * 200 + whole[9200:])
-    with pytest.raises(UserError):
+    path.write_bytes(damage or whole[:10] + b"\xff" * 100 + whole[110:])
+    with pytest.raises(UserError, match="cannot be read on from here"):
         list(read_lines(path))
 
 

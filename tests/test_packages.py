@@ -80,7 +80,7 @@ def test_another_file_than_the_pinned_one(cache: Path, wheel: Path, monkeypatch:
 def test_pip_says_why_it_failed(cache: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stderr = "WARNING: Retrying\nERROR: No matching distribution found for parcel==1.0\n[notice] A new release of pip"
     fake_pip(monkeypatch, None, stderr, code=1)
-    with pytest.raises(UserError, match="No matching distribution found for parcel==1.0") as caught:
+    with pytest.raises(UserError, match="No matching distribution found for parcel") as caught:
         fetch(parcel(wheel))
     assert "pip download parcel==1.0 --no-deps" in caught.value.remedy and str(cache) in caught.value.remedy
     assert files(cache) == []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cai.textstats import refuses, repetition, words
+from cai.textstats import refuses, repetition, whole_sentences, words
 
 REFUSALS = r"""
 I'm sorry, but I can't help with that.
@@ -74,3 +74,11 @@ def test_repetition() -> None:
     assert repetition("a a a a a a a") == 0.75  # 4 grams, 1 distinct
     assert repetition("a b c d A B C D") == pytest.approx(0.2)  # 5 grams, the last is the first one again
     assert repetition("a b a b", n=2) == pytest.approx(1 / 3)  # ab, ba, ab
+
+
+def test_whole_sentences() -> None:
+    assert whole_sentences("One. Two! And thr") == "One. Two!"
+    assert whole_sentences('He said "no." And th') == 'He said "no."'
+    assert whole_sentences("Steps:\n1. Mix\n2. Bake\n3. Ea") == "Steps:\n1. Mix\n2. Bake"
+    assert whole_sentences("version 1.5 is out") == "version 1.5 is out"
+    assert whole_sentences("no end here") == "no end here"

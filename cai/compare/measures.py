@@ -12,10 +12,10 @@ from typing import Any
 from cai.cells import Cell, Measured
 from cai.compare import statistics
 from cai.judging import sigmoid
-from cai.records import Estimate, Label, Pair, Prompt, Response, read_jsonl
+from cai.records import Estimate, Label, Pair, Prompt, Rating, Response, read_jsonl
 from cai.stages.evaluate import Score
 from cai.store import Artifact
-from cai.textstats import refuses, repetition, words
+from cai.textstats import refuses, words
 
 Rows = dict[str, float]  # prompt or pair id -> outcome
 POLICIES_BEFORE_RL = ("start", "sft")
@@ -145,6 +145,33 @@ class HeldOut:
         }  # fmt: skip
 
 
+def rater_lines(data: Artifact) -> list[dict[str, Any]]:
+    """How often two people agree on any two answers to one prompt, however alike they rated them, with their alpha.
+
+    The pairs that are judged differ by `data.min_gap` in their mean ratings, so people agree on them more than they do
+    in general; this line shows what that selection hides.
+    """
+    file = data / "ratings.jsonl"
+    rated = [r for r in read_jsonl(file, Rating) if len(r.scores) > 1] if file.is_file() else []
+    votes, clusters = [], []
+    for one, two in combinations(rated, 2):
+        if (one.prompt_id, one.panel) == (two.prompt_id, two.panel):
+            votes.append([_above(b, a) for a, b in zip(one.scores, two.scores, strict=True)])
+            clusters.append(one.prompt_id)
+    if not votes:
+        return []
+    raters = max(len(rating.scores) for rating in rated)
+    table = [[*rating.scores, *[None] * (raters - len(rating.scores))] for rating in rated]
+    alpha = statistics.alpha(table, [rating.prompt_id for rating in rated])
+    return [
+        {
+            "name": f"two people, any two answers (alpha {alpha.value:.2f} [{alpha.low:.2f}, {alpha.high:.2f}])",
+            "kind": "ceiling", "split": "all", "accuracy": statistics.rater_agreement(votes, clusters),
+            "balanced": None, "auc": None, "picks_shorter": None, "arm": None,
+        }
+    ]  # fmt: skip
+
+
 def _margins(artifact: Artifact) -> Rows:
     """P(a better) by a reward model, from the difference of its rewards; pairs with an over-long answer left out."""
     rewards = {(row.id, row.side): row.reward for row in read_jsonl(artifact / "scores.jsonl", Score)}
@@ -212,9 +239,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and math.isnan(value):
         return None
     return value.item() if hasattr(value, "item") else value
-
-
-__all__ = [
-    "HeldOut", "average", "ended_rows", "game_rows", "measure", "noise", "plain", "refuses", "repetition",
-    "reward_rows", "subsets", "text_rows", "words",
-]  # fmt: skip

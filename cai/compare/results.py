@@ -16,6 +16,7 @@ from cai.compare.measures import (
     game_rows,
     measure,
     plain,
+    rater_lines,
     reward_rows,
     subsets,
     text_rows,
@@ -199,7 +200,7 @@ def label_lines(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> lis
     """Every opinion on the held-out pairs beside people's, from two people to the rule that knows nothing."""
     if not held.human:
         return []
-    lines = [held.ceiling()]
+    lines = [held.ceiling(), *rater_lines(cells[0].data)]
     train = HeldOut(cells, measured, "train")
     for cell in {cell.arm: cell for cell in cells if cell.arm in held.labels}.values():
         name = f"AI judge ({cell.settings.judge.method})"

@@ -18,6 +18,7 @@ from cai.models import Dtype, Source
 from cai.records import Chat, Message, Prompt, Revision, Round, Split, read_jsonl, write_jsonl
 from cai.store import Artifact, version
 from cai.templates import Template
+from cai.textstats import whole_sentences
 from cai.workbench import Workbench
 
 
@@ -88,10 +89,11 @@ def _named(traces: list[Revision], step: str, chats: list[Chat]) -> list[tuple[s
 def _say(
     engine: CachedEngine, asks: list[tuple[str, str, Chat]], settings: Revise, seed: int, title: str
 ) -> list[str | None]:
-    """One sampled text for each (prompt id, step, chat); None where the chat is too long for the model."""
+    """One sampled text, in whole sentences, for each (prompt id, step, chat); None where the chat is too long."""
     sampling = Sampling(settings.max_new_tokens, settings.temperature)
     requests = [Request(chat, request_seed(seed, name, step)) for name, step, chat in asks]
-    return [reply.text if reply else None for reply in engine.generate(requests, sampling, title)]
+    replies = engine.generate(requests, sampling, title)
+    return [reply and (reply.text if reply.finish == "stop" else whole_sentences(reply.text)) for reply in replies]
 
 
 def request_seed(*parts: object) -> int:

@@ -15,6 +15,7 @@ from cai.data import uniform
 from cai.models import Dtype, Source, chat_ids, load_causal, load_tokenizer, lora, save, with_system
 from cai.records import Chat, Message, Prompt, Response, Revision, read_jsonl
 from cai.store import Artifact, version
+from cai.textstats import whole_sentences
 from cai.workbench import Workbench
 
 
@@ -77,10 +78,11 @@ def helpful_rows(
     if prompts is None or answers is None or share == 0:
         return []
     by_id = {prompt.id: prompt for prompt in read_jsonl(prompts / "prompts.jsonl", Prompt)}
-    responses = [r for r in read_jsonl(answers / "responses.jsonl", Response) if r.finish == "stop"]
+    responses = read_jsonl(answers / "responses.jsonl", Response)
     responses.sort(key=lambda response: uniform("helpful", seed, response.prompt_id))
     wanted = math.ceil(revised * share / (1 - share))
-    return [(by_id[response.prompt_id].messages, response.text) for response in responses[:wanted]]
+    texts = [r.text if r.finish == "stop" else whole_sentences(r.text) for r in responses[:wanted]]
+    return [(by_id[r.prompt_id].messages, text) for r, text in zip(responses, texts, strict=False)]
 
 
 def encode(tokenizer: Any, chat: Chat, answer: str, system: str | None) -> dict[str, list[int]]:
