@@ -144,16 +144,6 @@ def test_a_chat_without_room_gets_no_answer(engine: TransformersEngine) -> None:
 # Batches
 
 
-def test_batches_hold_like_lengths_and_no_more_than_their_tokens(sharp: Source) -> None:
-    small = open_engine(sharp, batch_tokens=100)
-    assert list(small._batches([0, 1, 2, 3, 4], [10, 50, 20, 50, 10])) == [[1, 3], [2, 0, 4]]
-    assert list(small._batches([0, 1, 2], [10, 51, 51])) == [[1], [2], [0]]
-    assert list(small._batches([2, 0], [150, 3, 120])) == [[0], [2]]
-    # two rows each: 2 * 2 * 25 tokens fit, 3 * 2 * 25 do not
-    assert list(small._batches([0, 1, 2], [25, 25, 25], [2, 2, 2])) == [[0, 1], [2]]
-    assert list(small._batches([], [])) == []
-
-
 def test_a_batch_is_yielded_when_it_is_done(sharp: Source) -> None:
     small = open_engine(sharp, batch_tokens=120)
     sizes = [len(batch) for batch in small.generate([Request(ask("Hi"), seed) for seed in range(5)], Sampling(4))]

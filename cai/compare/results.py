@@ -92,7 +92,7 @@ def build(
         "question": experiment.question,
         "arms": arms,
         "seeds": list(experiment.seeds),
-        "warnings": warnings(experiment, cells, held),
+        "warnings": warnings(experiment, cells, held, work.dtype(cells[0].settings)),
         "headline": headline(cells, measured),
         "measures": measures(cells, measured, held),
         "labels": label_lines(cells, measured, held),
@@ -229,7 +229,7 @@ def cross(cells: Sequence[Cell], held: HeldOut) -> dict[str, Any] | None:
     return {"rows": [f"reward model {arm}" for arm in arms], "columns": list(columns), "cells": table}
 
 
-def warnings(experiment: Experiment, cells: Sequence[Cell], held: HeldOut) -> list[str]:
+def warnings(experiment: Experiment, cells: Sequence[Cell], held: HeldOut, dtype: str) -> list[str]:
     """What a careful reader must know before the first number."""
     notes = []
     arm = cells[0].settings
@@ -237,6 +237,11 @@ def warnings(experiment: Experiment, cells: Sequence[Cell], held: HeldOut) -> li
         notes.append(
             f"The games are judged by {arm.evaluate.judge.model}, the model that also labelled the AI arm: it may "
             "favour that arm. Set evaluate.judge.model to another model for a claim."
+        )
+    if dtype == "bfloat16":
+        notes.append(
+            "Models ran in bfloat16: the same question to the judge can move by up to 0.25 in log-odds with the batch "
+            "it is asked in. `dtype: float32` is exact, and slower."
         )
     if len(experiment.seeds) < 2:
         notes.append("One seed: there is no noise floor, so no difference can be told from chance in training.")

@@ -11,10 +11,13 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from cai.batching import by_length
 from cai.engines import Question, Reading, Reply, Request, Sampling
 from cai.models import Source, chat_ids, load_causal, load_tokenizer, with_system
 from cai.records import Chat
 from cai.store import digest_of
+
+PADDING = 0.1  # the share of a batch of questions that may be padding
 
 
 class TransformersEngine:
@@ -37,7 +40,7 @@ class TransformersEngine:
         if too_long:
             yield [(index, None) for index in too_long]
         fits = [index for index in range(len(ids)) if len(ids[index]) <= room]
-        for batch in self._batches(fits, [len(row) + sampling.max_new_tokens for row in ids]):
+        for batch in by_length(fits, [len(row) + sampling.max_new_tokens for row in ids], self.batch_tokens):
             rows = [ids[index] for index in batch]
             replies = self._sample(rows, [requests[index].seed for index in batch], sampling)
             yield list(zip(batch, replies, strict=True))
@@ -84,7 +87,8 @@ class TransformersEngine:
         if too_long:
             yield [(index, None) for index in too_long]
         fits = [index for index, length in enumerate(longest) if length <= limit]
-        for batch in self._batches(fits, longest, [len(_stems(tails)) for tails in options]):
+        rows = [len(_stems(tails)) for tails in options]
+        for batch in by_length(fits, longest, self.batch_tokens, rows=rows, padding=PADDING):
             readings = self._read([starts[i] for i in batch], [options[i] for i in batch])
             yield list(zip(batch, readings, strict=True))
 
@@ -140,26 +144,6 @@ class TransformersEngine:
                 values.append(logp_BKV[row, steps, torch.tensor(tail, device=logp_BKV.device)].sum().item())
             readings.append(Reading(tuple(values)))
         return readings
-
-    def _batches(
-        self, indices: Sequence[int], lengths: Sequence[int], rows: Sequence[int] | None = None
-    ) -> Iterator[list[int]]:
-        """Rows of like length together, longest first (so that too little memory shows at once).
-
-        rows: how many rows of that length an index needs; one where it is not given.
-        """
-        batch: list[int] = []
-        width = held = 0
-        for index in sorted(indices, key=lambda index: -lengths[index]):
-            more = rows[index] if rows else 1
-            if batch and (held + more) * width > self.batch_tokens:
-                yield batch
-                batch, held = [], 0
-            width = width if batch else lengths[index]
-            batch.append(index)
-            held += more
-        if batch:
-            yield batch
 
 
 def _stems(tails: Sequence[list[int]]) -> list[list[int]]:

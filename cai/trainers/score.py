@@ -5,11 +5,12 @@ line break after the end-of-turn token?) and the position at which the scalar is
 `score` the second: the value is read at the last token of the rendered conversation, in every batch.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from cai.batching import by_length
 from cai.models import chat_ids
 from cai.records import Chat
 
@@ -42,7 +43,7 @@ def score(
     was_training = model.training
     model.eval()
     try:
-        for batch in _buckets(fitting, [len(ids) for ids in rows], batch_tokens):
+        for batch in by_length(fitting, [len(ids) for ids in rows], batch_tokens, padding=0.1):
             for i, reward in zip(batch, score_ids(model, tokenizer, [rows[i] for i in batch]), strict=True):
                 rewards[i] = reward
             if progress is not None:
@@ -69,15 +70,3 @@ def score_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: 
     mask_BT = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
     rewards_B = model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits.squeeze(-1)
     return rewards_B.float().tolist()
-
-
-def _buckets(indices: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Group rows of like length, longest first (so that too big a batch fails at once, not after an hour)."""
-    batch: list[int] = []
-    for i in sorted(indices, key=lambda i: -lengths[i]):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch
