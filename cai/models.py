@@ -290,14 +290,28 @@ def _load(kind: Any, source: Source, dtype: Dtype, device: str, train: bool = Fa
 
             base = json.loads((place / "adapter_config.json").read_text())["base_model_name_or_path"]
             model = kind.from_pretrained(base, dtype=getattr(torch, dtype), **options)
-            model.config.pad_token_id = load_tokenizer(source).pad_token_id
+            _float32_head(model)
             model = PeftModel.from_pretrained(model, str(place), is_trainable=train)
+            for name, weight in model.named_parameters():
+                if "lora_" in name and not train:  # peft keeps adapters in float32, which only training needs
+                    weight.data = weight.data.to(getattr(torch, dtype))
         else:
             model = kind.from_pretrained(str(place), dtype=getattr(torch, dtype), **options)
-            model.config.pad_token_id = load_tokenizer(source).pad_token_id
+            _float32_head(model)
+        model.config.pad_token_id = load_tokenizer(source).pad_token_id
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"cannot load the model: {_first_line(error)}", str(place), "check the model folder") from None
     return model.to(device)
+
+
+def _float32_head(model: Any) -> None:
+    """Compute a reward in float32 whatever the body computes in: bfloat16 knows only 128 values between 1 and 2."""
+    if hasattr(model, "score"):
+        model.score.float().register_forward_pre_hook(_to_float32)
+
+
+def _to_float32(module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(value.float() for value in args)
 
 
 def _first_line(error: Exception) -> str:

@@ -280,3 +280,15 @@ def test_what_is_picked_when_nothing_is_said() -> None:
     assert pick_device("cpu") == "cpu" and pick_device("auto") in ("cpu", "cuda", "mps")
     assert pick_dtype("bfloat16", "cpu") == "bfloat16"
     assert pick_dtype("auto", "cpu") in ("float32", "bfloat16")
+
+
+def test_a_reward_is_float32_on_a_bfloat16_body(tiny: Source) -> None:
+    import torch
+
+    model = load_reward(tiny, "bfloat16", "cpu")
+    model.score.weight.data.fill_(1.0)
+    body = model.model(torch.tensor([[5, 6, 7]])).last_hidden_state[0, -1]
+    assert body.dtype == torch.bfloat16
+    reward = model(torch.tensor([[5, 6, 7]])).logits
+    assert reward.dtype == torch.float32
+    assert reward.item() == pytest.approx(sum(body.tolist()), abs=1e-4)  # not rounded to 8 bits
