@@ -93,7 +93,8 @@ def _say(
     sampling = Sampling(settings.max_new_tokens, settings.temperature)
     requests = [Request(chat, request_seed(seed, name, step)) for name, step, chat in asks]
     replies = engine.generate(requests, sampling, title)
-    return [reply and (reply.text if reply.finish == "stop" else whole_sentences(reply.text)) for reply in replies]
+    whole = {"stop": str, "length": whole_sentences}
+    return [None if reply is None else whole[reply.finish](reply.text) for reply in replies]
 
 
 def request_seed(*parts: object) -> int:

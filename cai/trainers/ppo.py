@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -163,7 +163,8 @@ class PPOTrainer(GRPOTrainer):
                 "give more prompts, or make the batch smaller",
             )
         self.policy: Any = self.accelerator.unwrap_model(self.model)
-        self.network: Any = getattr(self.policy, "get_base_model", lambda: self.policy)()
+        network: Any = getattr(self.policy, "get_base_model", lambda: self.policy)()
+        self.network = cast(PreTrainedModel, network)
         # TRL's fused head on `forward` scores the prompt's tokens as well where there is no Triton; ours does not.
         vars(self.network).pop("forward", None)
         # The reference: what training changes, as it was at first. It is swapped in, so no second model is held.
