@@ -54,6 +54,11 @@ def uniform(*parts: Any) -> float:
     return int(digest_of(parts)[:13], 16) / 16**13
 
 
+def seed_of(*parts: Any) -> int:
+    """A 48-bit seed for one request to a model, from what the request is for."""
+    return int(uniform(*parts) * 2**48)
+
+
 def identity(kind: str, *parts: str) -> str:
     return f"{kind}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:12]}"
 

@@ -31,6 +31,7 @@ from cai.templates import load_template
 from cai.workbench import Workbench
 
 Stage = Callable[..., Artifact]
+TEMPLATES = {"rate": "rate", "choice": "choose"}  # method of the judge -> its file in prompts/
 
 
 def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell:
@@ -81,7 +82,7 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
     if arm.labels == "human":
         labels = stage(label_by_people, pairs=pairs)
     else:
-        template = load_template({"rate": "rate", "choice": "choose"}[arm.judge.method])
+        template = load_template(TEMPLATES[arm.judge.method])
         labels = stage(
             label_by_judge, pairs=pairs, judge=arm.judge, model=find(arm.judge.model), judging=law.judging,
             template=template, dtype=dtype, seed=arm.seed,
@@ -132,7 +133,7 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
 
     # 3. Games: arm against arm seed by seed, every cell against the SFT policy, and seed against seed for the noise.
     yardstick = read_constitution(ask.constitution).judging
-    template = load_template({"rate": "rate", "choice": "choose"}[ask.judge.method])
+    template = load_template(TEMPLATES[ask.judge.method])
     for one, two in matches(cells):
         measured.games[one, two] = stage(
             play, prompts=first.data, first=measured.answers[one, "red-team"], second=measured.answers[two, "red-team"],

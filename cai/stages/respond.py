@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cai.config import Policy
-from cai.data import identity, pick, uniform
+from cai.data import identity, pick, seed_of
 from cai.engines import Request, Sampling
 from cai.errors import UserError
 from cai.models import Dtype, Source
@@ -32,7 +32,7 @@ def respond(
     """
     chosen = pick(read_jsonl(prompts / "prompts.jsonl", Prompt), split, count, seed)
     engine = work.engine(model, dtype=dtype, system=policy.system)
-    requests = [Request(prompt.messages, int(uniform("respond", seed, prompt.id) * 2**48)) for prompt in chosen]
+    requests = [Request(prompt.messages, seed_of("respond", seed, prompt.id)) for prompt in chosen]
     replies = engine.generate(requests, sampling, "answers")
     write_jsonl(
         out / "responses.jsonl",
@@ -61,11 +61,7 @@ def sample_pairs(
     prompts = pick(read_jsonl(data / "prompts.jsonl", Prompt), "train", count, seed)
     prompts += pick(read_jsonl(data / "prompts.jsonl", Prompt), "test", count, seed)
     engine = work.engine(model, dtype=dtype, system=policy.system)
-    requests = [
-        Request(prompt.messages, int(uniform("pair", side, seed, prompt.id) * 2**48))
-        for prompt in prompts
-        for side in "ab"
-    ]
+    requests = [Request(prompt.messages, seed_of("pair", side, seed, prompt.id)) for prompt in prompts for side in "ab"]
     replies = engine.generate(requests, sampling, "fresh pairs")
     pairs = [
         Pair(identity("pair", prompt.id, a.text, b.text), prompt, a.text, b.text)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cai.config import Policy, Revise
 from cai.constitution import Revising, draw
-from cai.data import pick, uniform
+from cai.data import pick, seed_of
 from cai.engines import Request, Sampling
 from cai.engines.cached import CachedEngine
 from cai.models import Dtype, Source
@@ -91,12 +91,7 @@ def _say(
 ) -> list[str | None]:
     """One sampled text, in whole sentences, for each (prompt id, step, chat); None where the chat is too long."""
     sampling = Sampling(settings.max_new_tokens, settings.temperature)
-    requests = [Request(chat, request_seed(seed, name, step)) for name, step, chat in asks]
+    requests = [Request(chat, seed_of("sample", seed, name, step)) for name, step, chat in asks]
     replies = engine.generate(requests, sampling, title)
     whole = {"stop": str, "length": whole_sentences}
     return [None if reply is None else whole[reply.finish](reply.text) for reply in replies]
-
-
-def request_seed(*parts: object) -> int:
-    """A 48-bit seed for one request, from what it is for."""
-    return int(uniform("sample", *parts) * 2**48)
