@@ -20,6 +20,7 @@ class Cell:
     revised: Artifact
     sft: Artifact
     pairs: Artifact
+    preflight: Artifact | None
     labels: Artifact
     reward: Artifact
     policy: Artifact

@@ -45,12 +45,22 @@ class Data(Section):
 
     source: str
     test: Share = 0.3
+    # Share of the prompts that are kept for choosing and calibrating the judge, and used for nothing else.
+    calibration: Share = 0.0
     # Pairs from ratings: the least difference between the two mean ratings, and how many pairs one prompt may give.
     min_gap: Share = 0.25
     pairs_per_prompt: Positive = 6
     max_words: Positive = 400
     train_pairs: Positive | None = None
+    calibration_pairs: Positive | None = None
     test_pairs: Positive | None = None
+
+    @model_validator(mode="after")
+    def _something_is_left_to_train_on(self) -> "Data":
+        if self.test + self.calibration >= 1 and self.calibration:
+            problem = f"test ({self.test}) and calibration ({self.calibration}) leave no prompt to train on"
+            raise Fault(problem, "lower one of them", "calibration")
+        return self
 
 
 class Helpful(Section):
@@ -79,21 +89,46 @@ class Sft(Section):
 
 
 class Pairs(Section):
-    """data: the labelled pairs of `data:`. policy: two fresh answers of the SFT policy to each training prompt."""
+    """data: the labelled pairs of `data:`. policy: two fresh answers of the SFT policy to each training prompt.
 
-    source: Literal["data", "policy"] = "data"
+    opposed: the SFT policy answers once told to keep to a principle and once told to go against it (Yang et al. 2023,
+    RLCD); `judge.method: provenance` then labels each pair by which answer was written under which instruction.
+    """
+
+    source: Literal["data", "policy", "opposed"] = "data"
     prompts: Positive | None = None
     max_new_tokens: Positive = 96
     temperature: Amount = 1.0
 
 
+class Reason(Section):
+    """Chain of thought before the choice (Bai et al. 2022, section 4.1): its length, and how the outcome is tamed."""
+
+    max_new_tokens: Positive = 96
+    temperature: Amount = 1.0
+    # Thoughts drawn for each order; the probabilities they lead to are averaged.
+    samples: Positive = 1
+    # After a chain of thought a model is surer than it is right; the paper found 0.4 to 0.6 best.
+    clamp: Annotated[tuple[Share, Share], Field(min_length=2, max_length=2)] = (0.4, 0.6)
+
+
+Method = Literal["rate", "choice", "score", "contrast", "reason", "provenance"]
+Mix = Annotated[dict[Method, Rate], Field(min_length=1)]
+
+
 class Judge(Section):
-    """rate: each answer alone, log-odds of Yes. choice: both answers, (A) or (B), in both orders."""
+    """How a model is asked which answer is better; the methods are described in cai/methods.py."""
 
     model: str = "smollm2-135m"
-    method: Literal["rate", "choice"] = "rate"
-    # How many principles are drawn for a prompt; the paper draws one. Their log-odds are averaged.
+    # One method, or several with a weight each.
+    method: Method | Mix = "rate"
+    # How many principles are drawn for a prompt; the paper draws one.
     principles: Positive | Literal["all"] = 1
+    # Of several principles: the mean of their log-odds, or the share of them that prefer an answer.
+    combine: Literal["average", "vote"] = "average"
+    # Worked examples for a method, shown before its question: a file of turns, as in prompts/examples/.
+    examples: dict[Method, str] = {}
+    reason: Reason = Reason()
     # A vote whose options hold less than this share of the probability is not read; no readable vote, no label.
     min_mass: Share = 0.02
     # Divides the log-odds: below 1 it sharpens the timid probabilities of a small judge; it never turns a verdict.
@@ -101,6 +136,28 @@ class Judge(Section):
     system: str | None = None
     # Longest question in tokens; a pair that needs more is abstained and counted, never cut.
     max_length: Positive = 1024
+
+
+class Preflight(Section):
+    """A sample is judged before all pairs are. Below one of these the run stops, and says what would do better."""
+
+    pairs: Positive = 48
+    # The median share of probability that the options have together.
+    mass: Share = 0.05
+    # How often both orders of a question name the same answer (methods that show both answers).
+    consistency: Share = 0.5
+    # Agreement with people, where people judged the sample.
+    accuracy: Share = 0.5
+
+
+class Labeller(Judge):
+    """The judge that stands in for people. auto: the method that does best on the calibration split."""
+
+    method: Method | Mix | Literal["auto"] = "rate"  # pyrefly: ignore (frozen, so a wider type does no harm)
+    # Fit slope and bias (Platt 1999) on the calibration split, so that a P of 0.8 is right 80% of the time.
+    calibrate: bool = False
+    # null: label without looking first.
+    preflight: Preflight | None = Preflight()
 
 
 class Reward(Section):
@@ -174,19 +231,35 @@ class Arm(Section):
     revise: Revise = Revise()
     sft: Sft = Sft()
     pairs: Pairs = Pairs()
-    judge: Judge = Judge()
+    judge: Labeller = Labeller()
     reward: Reward = Reward()
     rl: Rl = Rl()
     evaluate: Evaluate = Evaluate()
 
     @model_validator(mode="after")
-    def _human_labels_need_judged_pairs(self) -> "Arm":
-        if self.labels == "human" and self.pairs.source == "policy":
+    def _labels_have_what_they_need(self) -> "Arm":
+        if self.labels == "human" and self.pairs.source != "data":
             raise Fault(
-                "labels: human needs pairs that people have judged, and pairs.source: policy makes fresh ones",
+                "labels: human needs pairs that people have judged, and pairs.source: "
+                f"{self.pairs.source} makes fresh ones",
                 "use pairs.source: data, or labels: ai",
                 "labels",
             )
+        if self.labels == "ai" and self.judge.method == "provenance" and self.pairs.source != "opposed":
+            raise Fault(
+                "judge.method: provenance labels by which instruction wrote which answer, and nobody knows that of "
+                f"pairs.source: {self.pairs.source}",
+                "set pairs.source: opposed, or name another method",
+                "judge.method",
+            )
+        if self.labels == "ai" and not self.data.calibration:
+            for key, wanted in (("method", self.judge.method == "auto"), ("calibrate", self.judge.calibrate)):
+                if wanted:
+                    raise Fault(
+                        f"judge.{key} needs human-labelled pairs that are used for nothing else",
+                        "set data.calibration to the share of prompts to keep for it, such as 0.15",
+                        f"judge.{key}",
+                    )
         return self
 
 

@@ -106,17 +106,19 @@ def read_source(data: Data, seed: int) -> Material:
 
 
 def split_of(prompt_id: str, data: Data, seed: int) -> Split:
-    return "test" if uniform("split", seed, prompt_id) < data.test else "train"
+    spot = uniform("split", seed, prompt_id)
+    return "test" if spot < data.test else "calibration" if spot < data.test + data.calibration else "train"
 
 
 def _limit(material: Material, data: Data, seed: int) -> list[Pair]:
-    """At most `train_pairs` and `test_pairs`, chosen by hash; one prompt gives at most `pairs_per_prompt`."""
+    """At most `train_pairs`, `calibration_pairs` and `test_pairs`, chosen by hash; at most `pairs_per_prompt` each."""
     by_prompt: dict[str, list[Pair]] = defaultdict(list)
     for pair in sorted(material.pairs.values(), key=lambda pair: uniform("pair", seed, pair.id)):
         if len(by_prompt[pair.prompt.id]) < data.pairs_per_prompt:
             by_prompt[pair.prompt.id].append(pair)
     kept: list[Pair] = []
-    for split, most in (("train", data.train_pairs), ("test", data.test_pairs)):
+    limits = {"train": data.train_pairs, "calibration": data.calibration_pairs, "test": data.test_pairs}
+    for split, most in limits.items():
         some = [pair for pairs in by_prompt.values() for pair in pairs if pair.prompt.split == split]
         kept += sorted(some, key=lambda pair: uniform("limit", seed, pair.id))[:most]
     material.counts["pairs over the limits of the config"] += len(material.pairs) - len(kept)

@@ -18,10 +18,12 @@ from cai.constitution import read_constitution
 from cai.data import load_data, load_helpful, source_digest
 from cai.engines import Sampling
 from cai.errors import UserError, UserErrors, run_main
+from cai.methods import principles_for, templates_for
 from cai.models import UNREACHABLE, Source, find, trained
 from cai.stages.evaluate import play, score_answers, score_pairs
 from cai.stages.label import label_by_judge, label_by_people
 from cai.stages.policy import train_ppo
+from cai.stages.preflight import preflight
 from cai.stages.respond import respond, sample_pairs
 from cai.stages.revise import revise
 from cai.stages.reward import train_reward
@@ -31,7 +33,6 @@ from cai.templates import load_template
 from cai.workbench import Workbench
 
 Stage = Callable[..., Artifact]
-TEMPLATES = {"rate": "rate", "choice": "choose"}  # method of the judge -> its file in prompts/
 
 
 def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell:
@@ -74,19 +75,22 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
 
     # RLAIF or RLHF: the pairs are the same, and only who labels them differs.
     pairs = data
-    if arm.pairs.source == "policy":
+    if arm.pairs.source != "data":
+        told = arm.pairs.source == "opposed"
         pairs = stage(
             sample_pairs, data=data, count=arm.pairs.prompts, model=trained(sft, "sft"), seed=arm.seed,
-            sampling=Sampling(arm.pairs.max_new_tokens, arm.pairs.temperature), **model,
+            sampling=Sampling(arm.pairs.max_new_tokens, arm.pairs.temperature),
+            opposed=law.contrasting if told else (), template=load_template("contrast") if told else None, **model,
         )  # fmt: skip
+    checked = None
     if arm.labels == "human":
         labels = stage(label_by_people, pairs=pairs)
     else:
-        template = load_template(TEMPLATES[arm.judge.method])
-        labels = stage(
-            label_by_judge, pairs=pairs, judge=arm.judge, model=find(arm.judge.model), judging=law.judging,
-            template=template, dtype=dtype, seed=arm.seed,
-        )  # fmt: skip
+        asked = {"judge": arm.judge, "model": find(arm.judge.model), "dtype": dtype, "seed": arm.seed}
+        asked |= {"judging": principles_for(law, arm.judge), "templates": templates_for(arm.judge)}
+        if arm.judge.preflight or arm.judge.method == "auto" or arm.judge.calibrate:
+            checked = stage(preflight, data=data, pairs=pairs, **asked)
+        labels = stage(label_by_judge, pairs=pairs, preflight=checked, **asked)
 
     # From here on nothing knows where the labels came from; the seed makes replicas of an arm.
     reward = stage(train_reward, pairs=pairs, labels=labels, model=start, settings=arm.reward, seed=seed, **model)
@@ -94,7 +98,7 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
         train_ppo, data=data, helpful=helpful, revisions=revised, sft=trained(sft, "sft"),
         reward=trained(reward, "reward"), settings=arm.rl, reward_max_length=arm.reward.max_length, seed=seed, **model,
     )  # fmt: skip
-    return Cell(name, seed, arm, law, data, helpful, revised, sft, pairs, labels, reward, policy)
+    return Cell(name, seed, arm, law, data, helpful, revised, sft, pairs, checked, labels, reward, policy)
 
 
 def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
@@ -132,12 +136,12 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
             measured.scores[cell.name, name] = stage(score_answers, prompts=first.data, answers=answers, **reward)
 
     # 3. Games: arm against arm seed by seed, every cell against the SFT policy, and seed against seed for the noise.
-    yardstick = read_constitution(ask.constitution).judging
-    template = load_template(TEMPLATES[ask.judge.method])
+    yardstick = principles_for(read_constitution(ask.constitution), ask.judge)
+    templates = templates_for(ask.judge)
     for one, two in matches(cells):
         measured.games[one, two] = stage(
             play, prompts=first.data, first=measured.answers[one, "red-team"], second=measured.answers[two, "red-team"],
-            judge=ask.judge, model=find(ask.judge.model), judging=yardstick, template=template, dtype=dtype,
+            judge=ask.judge, model=find(ask.judge.model), judging=yardstick, templates=templates, dtype=dtype,
             seed=arm.seed,
         )  # fmt: skip
     return measured
@@ -171,7 +175,8 @@ def check(experiment: Experiment, *, plan: bool = False) -> None:
             *(lambda ref=ref: reachable(ref, plan) for ref in (arm.policy.model, arm.judge.model, ask.judge.model)),
             lambda arm=arm: source_digest(arm.data),
             lambda arm=arm: arm.helpful and digest_file(Path(arm.helpful.source)),
-            *(lambda name=name: load_template(name) for name in ("critique", "revision", "rate", "choose")),
+            *(lambda name=name: load_template(name) for name in ("critique", "revision")),
+            *(lambda judge=judge: templates_for(judge) for judge in (arm.judge, ask.judge)),
         ]
         for task in tasks:
             try:

@@ -1,118 +1,192 @@
-"""The AI judge: principles and two answers in, P(a better) out, read off log-probabilities and never off written text.
+"""The AI judge: principles and pairs in, one label or abstention for each pair out.
 
-Two ways to ask (Bai et al. 2022, section 4.1, asks the second):
+    draw principles for a pair  ->  ask each by every method (cai/methods.py)  ->  combine the votes  ->  P(a better)
 
-    rate    each answer alone: "does it meet this standard?"; log-odds of Yes for a minus log-odds of Yes for b
-    choice  both answers at once: (A) or (B); asked in both orders and averaged, because judges prefer a position
-
-The principles of one pair are drawn by hash for its prompt, and their log-odds averaged. A vote whose options hold too
-little probability is not counted; a pair without a readable vote is an abstention, never a tie.
+A vote that cannot be read (too little probability on the options, a refusal, a question that is too long) is kept and
+says why, but is not counted; a pair without a readable vote is an abstention, never a tie.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from cai.config import Judge
 from cai.constitution import Judging, draw
-from cai.engines import Question, Reading
+from cai.data import seed_of
+from cai.engines import Question, Reading, Reply, Request, Sampling
+from cai.methods import (
+    BOTH_ORDERS,
+    Ballot,
+    Templates,
+    ballots,
+    cast,
+    log_odds,
+    logit,
+    reasoned,
+    shares,
+    sigmoid,
+    thoughts,
+)
 from cai.records import Abstained, Label, Pair, Vote
-from cai.templates import Template
 
-YES_NO = ("Yes", "No")
-LETTERS = ("A", "B")
+EXACT = 1 - 1e-15
 
 
-class Chooser(Protocol):
+class Asked(Protocol):
+    """What the judge needs of an engine; cai/engines/cached.py has it."""
+
     def choose(self, questions: Sequence[Question], max_length: int, title: str) -> list[Reading | None]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A vote to be: the questions it rests on, as places in the list of all questions."""
-
-    pair: int
-    principle: str
-    order: str
-    places: tuple[int, ...]
+    def generate(self, requests: Sequence[Request], sampling: Sampling, title: str) -> list[Reply | None]: ...
 
 
 def judge_pairs(
-    engine: Chooser,
+    engine: Asked,
     pairs: Sequence[Pair],
     judging: Sequence[Judging],
     judge: Judge,
-    template: Template,
+    templates: Templates,
     *,
     seed: int,
     title: str,
+    platt: tuple[float, float] | None = None,
 ) -> list[Label | Abstained]:
-    """One label or abstention for each pair, in order. Equal questions are asked once."""
-    questions: dict[Question, int] = {}
-    asked: list[Asked] = []
+    """One label or abstention for each pair, in order. Equal questions are asked once.
 
-    def place(question: Question) -> int:
-        return questions.setdefault(question, len(questions))
-
-    for index, pair in enumerate(pairs):
-        n = len(judging) if judge.principles == "all" else judge.principles
-        for principle in draw(judging, seed=seed, key=pair.prompt.id, subset=pair.prompt.subset, n=n):
-            for order, wanted in _questions(pair, principle, judge, template):
-                asked.append(Asked(index, principle.name, order, tuple(place(question) for question in wanted)))
-    readings = engine.choose(list(questions), judge.max_length, title)
-    votes: list[list[Vote]] = [[] for _ in pairs]
-    too_long = [False] * len(pairs)
-    for ask in asked:
-        vote = _vote(ask, [readings[spot] for spot in ask.places])
-        if vote is None:
-            too_long[ask.pair] = True
+    platt: slope and bias that turn the judge's log-odds into calibrated ones; without them they are divided by
+    `judge.temperature`.
+    """
+    # 1. Draw the principles of each pair, and write down what is to be asked.
+    drawn = [_drawn(pair, judging, judge, seed) for pair in pairs]
+    papers: list[tuple[int, Ballot]] = []
+    for method in shares(judge):
+        if method == "reason":
+            papers += _think(engine, pairs, drawn, judge, templates, seed, title)
         else:
-            votes[ask.pair].append(vote)
-    return [_verdict(pair, tuple(mine), judge, long) for pair, mine, long in zip(pairs, votes, too_long, strict=True)]
+            papers += [
+                (index, ballot)
+                for index, pair in enumerate(pairs)
+                for principle in drawn[index]
+                for ballot in ballots(method, pair, principle, templates)
+            ]
+
+    # 2. Ask every distinct question once; the engine reads shared beginnings once.
+    places: dict[Question, int] = {}
+    for _, ballot in papers:
+        for question in ballot.questions:
+            places.setdefault(question, len(places))
+    readings = engine.choose(list(places), judge.max_length, title) if places else []
+
+    # 3. Read the votes, and combine those of each pair.
+    votes: list[list[Vote]] = [[] for _ in pairs]
+    for index, ballot in papers:
+        answers = [readings[places[question]] for question in ballot.questions]
+        votes[index].append(cast(ballot, pairs[index], answers, judge.min_mass))
+    weights = weights_of(judging, judge)
+    return [verdict(pair, tuple(mine), judge, weights, platt) for pair, mine in zip(pairs, votes, strict=True)]
 
 
-def _questions(
-    pair: Pair, principle: Judging, judge: Judge, template: Template
-) -> list[tuple[str, tuple[Question, ...]]]:
-    """(order, questions) of each vote that one principle gives on one pair."""
-    values = {"messages": pair.prompt.messages, "principle": principle}
-    if judge.method == "rate":
-        a, b = (Question(template.render(answer=answer, **values), YES_NO) for answer in (pair.a, pair.b))
-        return [("each", (a, b))]
-    # "(" is put into the judge's mouth, so that the letters compete with each other and not with other openings.
-    ab = Question(template.render(first=pair.a, second=pair.b, **values), LETTERS, lead="(")
-    ba = Question(template.render(first=pair.b, second=pair.a, **values), LETTERS, lead="(")
-    return [("ab", (ab,)), ("ba", (ba,))]
+def _drawn(pair: Pair, judging: Sequence[Judging], judge: Judge, seed: int) -> tuple[Judging, ...]:
+    """By prompt, so that the pairs of one prompt share their principles, and with them the judge's calls."""
+    n = len(judging) if judge.principles == "all" else judge.principles
+    return draw(judging, seed=seed, key=pair.prompt.id, subset=pair.prompt.subset, n=n)
 
 
-def _vote(ask: Asked, readings: Sequence[Reading | None]) -> Vote | None:
-    if any(reading is None for reading in readings):
-        return None
-    read = [reading for reading in readings if reading is not None]
-    logprobs = tuple(value for reading in read for value in reading.logprobs)
-    p_a = sigmoid(log_odds(ask.order, logprobs))
-    return Vote(ask.principle, ask.order, p_a, min(reading.mass for reading in read), logprobs)
+def _think(
+    engine: Asked,
+    pairs: Sequence[Pair],
+    drawn: Sequence[Sequence[Judging]],
+    judge: Judge,
+    templates: Templates,
+    seed: int,
+    title: str,
+) -> list[tuple[int, Ballot]]:
+    """Chains of thought for every pair, principle, order and sample, and the ballots that follow from them."""
+    asks = [
+        (index, principle.name, order, chat, sample)
+        for index, pair in enumerate(pairs)
+        for principle in drawn[index]
+        for order, chat in thoughts(pair, principle, templates)
+        for sample in range(judge.reason.samples)
+    ]
+    requests = [
+        Request(chat, seed_of("reason", seed, pairs[index].id, principle, order, sample))
+        for index, principle, order, chat, sample in asks
+    ]
+    sampling = Sampling(judge.reason.max_new_tokens, judge.reason.temperature)
+    replies = engine.generate(requests, sampling, f"{title}: think")
+    return [
+        (index, reasoned(principle, order, chat, reply, templates))
+        for (index, principle, order, chat, _), reply in zip(asks, replies, strict=True)
+    ]
 
 
-def _verdict(pair: Pair, votes: tuple[Vote, ...], judge: Judge, too_long: bool) -> Label | Abstained:
-    """Average the readable votes in log-odds. A `choice` principle counts only when both of its orders can be read."""
-    readable = [vote for vote in votes if vote.mass >= judge.min_mass]
-    if judge.method == "choice":
-        orders = {(vote.principle, vote.order) for vote in readable}
-        readable = [vote for vote in readable if (vote.principle, vote.order[::-1]) in orders]
-    if not readable:
-        reason = "longer than judge.max_length" if too_long else "too little probability on the options"
-        return Abstained(pair.id, reason, votes)
-    mean = math.fsum(log_odds(vote.order, vote.logprobs) for vote in readable) / len(readable)
-    return Label(pair.id, sigmoid(mean / judge.temperature), "ai", votes)
+# Combining votes ------------------------------------------------------------------------------------------------------
 
 
-def log_odds(order: str, logprobs: Sequence[float]) -> float:
-    """Of "a is better". Read off the raw log-probabilities: of a sure vote, P(a better) has been rounded to 0 or 1."""
-    odds = [first - second for first, second in zip(logprobs[::2], logprobs[1::2], strict=True)]
-    return odds[0] - odds[1] if order == "each" else odds[0] if order == "ab" else -odds[0]
+def weights_of(judging: Sequence[Judging], judge: Judge) -> dict[str, float]:
+    """Principle -> weight. Where principles are drawn, their weights have told in the draw already."""
+    return {p.name: p.weight if judge.principles == "all" else 1.0 for p in judging}
 
 
-def sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+def verdict(
+    pair: Pair,
+    votes: tuple[Vote, ...],
+    judge: Judge,
+    weights: Mapping[str, float],
+    platt: tuple[float, float] | None = None,
+) -> Label | Abstained:
+    odds = combine(votes, judge, weights)
+    if odds is None:
+        faults = Counter(vote.fault for vote in votes if vote.fault)
+        return Abstained(pair.id, faults.most_common(1)[0][0] if faults else "one order alone can be read", votes)
+    slope, bias = platt or (1.0, 0.0)
+    return Label(pair.id, sigmoid(slope * odds + bias), "ai", votes)
+
+
+def combine(votes: Sequence[Vote], judge: Judge, weights: Mapping[str, float]) -> float | None:
+    """Log-odds of "a is better" from the votes that can be read; None where there are none.
+
+    Samples of one question: the mean of their probabilities (what a chain of thought leads to, whatever the thought).
+    Orders: the mean of their log-odds, so that a liking for a position cancels. Principles: see `judge.combine`.
+    Methods: the weighted mean of their log-odds; a method that cannot be read leaves its share to the others.
+    """
+    parts: list[tuple[float, float]] = []
+    for method, share in shares(judge).items():
+        by_principle: dict[str, dict[str, list[Vote]]] = defaultdict(lambda: defaultdict(list))
+        for vote in votes:
+            if vote.method == method and not vote.fault:
+                by_principle[vote.principle][vote.order].append(vote)
+        opinions = [
+            (weights[name], _mean([_pooled(samples) for samples in orders.values()]))
+            for name, orders in by_principle.items()
+            if method not in BOTH_ORDERS or len(orders) == 2
+        ]
+        if opinions:
+            odds = _of_principles(opinions, judge) / judge.temperature
+            parts.append((share, _clamped(odds, judge) if method == "reason" else odds))
+    return math.fsum(share * odds for share, odds in parts) / math.fsum(share for share, _ in parts) if parts else None
+
+
+def _pooled(samples: Sequence[Vote]) -> float:
+    if len(samples) == 1:
+        return log_odds(samples[0])
+    return logit(_mean([sigmoid(log_odds(sample)) for sample in samples]), EXACT)
+
+
+def _of_principles(opinions: Sequence[tuple[float, float]], judge: Judge) -> float:
+    """(weight, log-odds) of each principle -> log-odds. A vote's share is smoothed (half a voter on each side)."""
+    total = math.fsum(weight for weight, _ in opinions)
+    if judge.combine == "average":
+        return math.fsum(weight * odds for weight, odds in opinions) / total
+    share = math.fsum(weight * (0.5 if odds == 0 else float(odds > 0)) for weight, odds in opinions) / total
+    return logit((share * len(opinions) + 0.5) / (len(opinions) + 1), EXACT)
+
+
+def _clamped(odds: float, judge: Judge) -> float:
+    low, high = judge.reason.clamp
+    return logit(min(max(sigmoid(odds), low), high), EXACT)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

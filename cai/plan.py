@@ -48,7 +48,7 @@ def estimate(stage: str, arm: Arm, pairs: tuple[int, int], device: str) -> float
     if not tokens:
         return 1.0
     speed = (CPU if device == "cpu" else GPU)[kind]
-    model = arm.judge.model if stage in ("label_by_judge", "play") else arm.policy.model
+    model = arm.judge.model if stage in ("preflight", "label_by_judge", "play") else arm.policy.model
     size = parameters(model)
     return 3 + tokens / speed * size / (SMALL if device == "cpu" else 8e9)
 
@@ -59,7 +59,7 @@ def pair_counts(cell: Cell) -> tuple[int, int]:
     if file.is_file():
         splits = [pair.prompt.split for pair in read_jsonl(file, Pair)]
         return splits.count("train"), splits.count("test")
-    if cell.settings.pairs.source == "policy":
+    if cell.settings.pairs.source != "data":
         return (cell.settings.pairs.prompts or 1000,) * 2
     return cell.settings.data.train_pairs or 1000, cell.settings.data.test_pairs or 500
 
@@ -70,12 +70,18 @@ def tokens_of(stage: str, arm: Arm, pairs: tuple[int, int]) -> tuple[str, float]
     asked = 16 if arm.evaluate.judge.principles == "all" else arm.evaluate.judge.principles
     rollouts = arm.rl.steps * arm.rl.batch_size
     row = PROMPT + ANSWER
+    # What the principles' questions have in common is read once.
+    judged, played = 2 * (row + drawn * QUESTION), 2 * (row + asked * QUESTION)
+    if arm.judge.method in ("reason", "auto"):
+        judged += 2 * drawn * arm.judge.reason.max_new_tokens * arm.judge.reason.samples * CPU["read"] / CPU["generate"]
+    tried = arm.data.calibration_pairs or (arm.judge.preflight.pairs if arm.judge.preflight else 0)
     table: dict[str, tuple[str, float]] = {
         "revise": ("generate", arm.revise.prompts * (1 + 2 * arm.revise.rounds) * arm.revise.max_new_tokens),
         "respond": ("generate", arm.evaluate.prompts * arm.evaluate.max_new_tokens),
         "sample_pairs": ("generate", 2 * sum(pairs) * arm.pairs.max_new_tokens),
         "train_sft": ("train", arm.revise.prompts / (1 - arm.sft.helpful) * row * arm.sft.epochs),
-        "label_by_judge": ("read", 2 * sum(pairs) * drawn * (row + QUESTION)),
+        "preflight": ("read", tried * (judged + 4 * drawn * row * (arm.judge.method == "auto"))),
+        "label_by_judge": ("read", sum(pairs) * judged),
         "train_reward": ("train", 2 * pairs[0] * row * arm.reward.epochs),
         "train_ppo": (
             "train",
@@ -83,7 +89,7 @@ def tokens_of(stage: str, arm: Arm, pairs: tuple[int, int]) -> tuple[str, float]
         ),
         "score_pairs": ("read", 2 * pairs[1] * row),
         "score_answers": ("read", arm.evaluate.prompts * (PROMPT + arm.evaluate.max_new_tokens)),
-        "play": ("read", arm.evaluate.prompts * asked * (row + QUESTION) * 2 / 3),
+        "play": ("read", arm.evaluate.prompts * played * 2 / 3),
     }
     return table.get(stage, ("read", 0))
 

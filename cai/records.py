@@ -17,7 +17,7 @@ from cai.errors import UserError
 
 T = TypeVar("T")
 Role = Literal["system", "user", "assistant"]
-Split = Literal["train", "test"]
+Split = Literal["train", "calibration", "test"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,8 @@ class Pair:
 
     human: P(a better) by the human labellers, in [0, 1], or None where no human judged the pair.
     votes: each labeller's own P(a better): 1, 0, or 0.5 for a tie.
+    prompted: P(a better) by the instruction that each answer was written under (RLCD, Yang et al. 2023): 1 where a was
+    told to keep to a principle and b to go against it; None where the answers came from elsewhere.
     """
 
     id: str
@@ -93,23 +95,29 @@ class Pair:
     b: str
     human: float | None = None
     votes: tuple[float, ...] = ()
+    prompted: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One question put to the judge.
+    """What one method of asking made of one pair by one principle.
 
-    order: "ab" or "ba" for a question that shows both answers, "each" for two questions about each answer alone.
+    order: "ab" or "ba" for a question that shows both answers, "each" for questions about each answer alone.
     p_a:   P(a better), in [0, 1].
+    mass:  the smallest share of probability that the options had together, in [0, 1]; 1 where a method has no options.
     logprobs: the raw log-probabilities of the options, in the order asked.
-    mass:  the smallest share of probability that the options had together, in [0, 1].
+    fault: why this vote is not to be read, "" for a vote that is.
+    reply: what the judge wrote before it chose (method `reason`).
     """
 
+    method: str
     principle: str
     order: str
     p_a: float
     mass: float
     logprobs: tuple[float, ...]
+    fault: str = ""
+    reply: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,13 +47,25 @@ class FakeEngine:
 
 
 class ScriptedJudge:
-    """Log-probabilities as `script` gives them for each question; `questions` is all that it was ever asked."""
+    """Log-probabilities as `script` gives them for each question, texts as `says` gives them for each request.
 
-    def __init__(self, script: Callable[[Question], tuple[float, ...] | None]) -> None:
-        self.script = script
+    questions, requests: all that it was ever asked.
+    """
+
+    def __init__(
+        self,
+        script: Callable[[Question], tuple[float, ...] | None],
+        says: Callable[[Request, int], str] = lambda request, number: "A thought.",
+    ) -> None:
+        self.script, self.says = script, says
         self.questions: list[Question] = []
+        self.requests: list[Request] = []
 
     def choose(self, questions: Sequence[Question], max_length: int, title: str) -> list[Reading | None]:
         self.questions += questions
         found = map(self.script, questions)
         return [None if logprobs is None else Reading(logprobs) for logprobs in found]
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling, title: str) -> list[Reply | None]:
+        self.requests += requests
+        return [Reply(self.says(request, number), "stop") for number, request in enumerate(requests)]

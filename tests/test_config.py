@@ -84,3 +84,28 @@ def test_human_labels_on_fresh_pairs_are_refused(tmp_path):
 def test_a_fault_of_an_arm_stands_in_the_arm(tmp_path):
     said = fault(tmp_path, BASE + "arms:\n  one: {rl: {steps: 2}}\n  two:\n    rl:\n      stepz: 2\n")
     assert said.startswith('mine.yaml:7: unknown key "stepz" in rl')
+
+
+def test_auto_and_calibration_need_labels_of_their_own(tmp_path):
+    said = fault(tmp_path, BASE + "judge: {method: auto}\n")
+    assert said.startswith("mine.yaml:3: judge.method needs human-labelled pairs that are used for nothing else")
+    assert "set data.calibration" in said
+    assert fault(tmp_path, BASE + "judge:\n  calibrate: true\n").startswith("mine.yaml:4: judge.calibrate needs")
+    text = BASE.replace("rated-answers}", "rated-answers, calibration: 0.2}")
+    assert read_experiment(written(tmp_path, text + "judge: {method: auto}\n")).arms["ai"].judge.method == "auto"
+    assert "leave no prompt to train on" in fault(tmp_path, text.replace("0.2", "0.2, test: 0.8"))
+
+
+def test_methods_may_be_mixed_and_a_wrong_one_is_named(tmp_path):
+    judge = read_experiment(written(tmp_path, BASE + "judge: {method: {rate: 2, choice: 1}}\n")).arms["ai"].judge
+    assert judge.method == {"rate": 2, "choice": 1}
+    assert "mine.yaml:3" in fault(tmp_path, BASE + "judge: {method: {rate: 2, choise: 1}}\n")
+    said = fault(tmp_path, BASE + "judge: {method: rat}\n")
+    assert said.startswith("mine.yaml:3: judge.method must be") and 'did you mean "rate"?' in said
+    assert "mine.yaml:3" in fault(tmp_path, BASE + "evaluate: {judge: {method: auto}}\n")  # it has no labels to pick by
+
+
+def test_provenance_needs_pairs_that_were_told(tmp_path):
+    assert fault(tmp_path, BASE + "judge: {method: provenance}\n").startswith("mine.yaml:3: judge.method: provenance")
+    text = BASE + "pairs: {source: opposed}\njudge: {method: provenance}\n"
+    assert read_experiment(written(tmp_path, text)).arms["ai"].pairs.source == "opposed"

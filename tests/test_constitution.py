@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cai.constitution import Judging, Principle, Revising, draw, main, read_constitution, warnings
+from cai.constitution import Judging, Principle, Revising, draw, read_constitution
+from cai.constitution.__main__ import main
+from cai.constitution.lint import warnings
+from cai.constitution.parse import escape
 from cai.errors import UserError, UserErrors, run_main
 
 ROOT = Path(__file__).parent.parent
@@ -112,6 +115,33 @@ def test_stages_see_only_what_they_read(tmp_path):
     other = read_constitution(write(tmp_path, FULL.replace("the kind response", "the kinder response")))
     assert other.revising == law.revising
     assert other.judging != law.judging
+
+
+def test_only_the_methods_that_read_against_see_it(tmp_path):
+    law = read_constitution(write(tmp_path, FULL))
+    kind = Judging("kind words", "Choose the kind response.", ("hate", "insults"), 2.5, "Choose the rude response.")
+    assert law.judging[0] == replace(kind, against="")
+    assert law.contrasting == (kind, Judging("second one", "Choose p", (), 1.0, ""))
+    other = read_constitution(write(tmp_path, FULL.replace("the rude response", "the cold response")))
+    assert other.judging == law.judging
+    assert other.contrasting[0].against == "Choose the cold response."
+    assert read_constitution(write(tmp_path, "Be kind.\n")).contrasting[0].against == ""
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (r"Say Critique\: here.", "Say Critique: here."),
+        (r"Applies to \: all, Why\:", "Applies to : all, Why:"),
+        (r"Weight\\: 2", r"Weight\: 2"),  # a backslash of its own stands in front of another one
+        ("Applies\nto\\: all", "Applies to: all"),
+        (r"note\: this \ stays", r"note\: this \ stays"),
+    ],
+)
+def test_a_backslash_makes_a_label_text(tmp_path, written, read):
+    law = read_constitution(write(tmp_path, f"## a\nCritique: {written}\nRevise: r\nPrefer: Choose p\n"))
+    assert law.principles[0].critique == read
+    assert escape(read) == " ".join(written.split())
 
 
 def test_short_form_gives_its_text_to_both_views(tmp_path):
@@ -256,6 +286,7 @@ def test_lint_warnings(tmp_path):
     assert warnings(read_constitution(write(tmp_path, text))) == [
         (5, '"kind words": Prefer does not begin with "Choose", as the judging prompts expect'),
         (20, '"second one": critique has 121 words; models read short principles better'),
+        (20, 'no "Against:" for "second one", "third", but for the others: the method contrast treats them unlike'),
         (25, '"third" says almost the same as "second one" (line 20)'),
     ]
 
@@ -276,10 +307,10 @@ def test_lint_of_a_faulty_file_ends_with_2_and_no_traceback(tmp_path, capsys):
     assert f'{path}:1: principle "a" has no "Critique:"' in capsys.readouterr().err
 
 
-def test_lint_loads_nothing_heavy():
-    code = (
-        "import sys, cai.constitution; print(sorted({'torch', 'transformers', 'trl', 'pydantic'} & set(sys.modules)))"
-    )
+@pytest.mark.parametrize("module", ["cai.constitution", "cai.constitution.__main__"])
+def test_lint_loads_nothing_heavy(module):
+    heavy = {"torch", "transformers", "trl", "pydantic", "numpy", "jinja2"}
+    code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
@@ -299,6 +330,6 @@ def test_shipped_constitutions_parse_without_warnings(path):
 
 def test_shipped_constitutions_have_the_promised_sizes():
     sizes = {path.stem: len(read_constitution(path).principles) for path in SHIPPED}
-    assert sizes == {"harmless": 16, "helpful": 7, "quickstart": 6, "short": 8, "yardstick": 3}
+    assert sizes == {"harmless": 16, "helpful": 7, "hhh": 4, "quickstart": 6, "short": 8, "yardstick": 3}
     quickstart = read_constitution(ROOT / "constitutions/quickstart.txt")
     assert max(len(p.prefer.split()) for p in quickstart.principles) <= 16

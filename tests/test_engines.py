@@ -1,5 +1,6 @@
 """Engines: a draw depends on its own request alone, choices are exact, and what was answered is never asked again."""
 
+import math
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,13 @@ from typing import Any
 import pytest
 import torch
 from fakes import FakeEngine, ask
+from transformers import PretrainedConfig
 
+import cai.engines.transformers
 from cai.engines import Question, Reading, Reply, Request, Sampling
+from cai.engines import reading as read_options
 from cai.engines.cached import CachedEngine
-from cai.engines.transformers import SeededSampler, TransformersEngine
+from cai.engines.transformers import SeededSampler, TransformersEngine, attention_window
 from cai.models import Source
 from cai.records import Chat, Message
 from cai.store import CallCache
@@ -25,8 +29,12 @@ def engine(sharp: Source) -> TransformersEngine:
     return open_engine(sharp)
 
 
-def open_engine(source: Source, batch_tokens: int = 10_000, system: str | None = None) -> TransformersEngine:
-    return TransformersEngine(source, dtype="float32", device="cpu", system=system, batch_tokens=batch_tokens)
+def open_engine(
+    source: Source, batch_tokens: int = 10_000, system: str | None = None, share: bool = True
+) -> TransformersEngine:
+    return TransformersEngine(
+        source, dtype="float32", device="cpu", system=system, batch_tokens=batch_tokens, share=share
+    )
 
 
 def generate(engine: TransformersEngine, requests: list[Request], sampling: Sampling) -> list[Reply | None]:
@@ -159,7 +167,7 @@ OPTIONS = {
     "many tokens": (("certainly", "by no means"), ""),
     "many tokens after a lead": (("certainly", "by no means"), "I say "),
     "one begins another": (("Yes", "Yes, sir", "Yes, madam", "No"), ""),
-    "one begins another after a lead": (("ab", "a", "abcdef"), "("),
+    "one begins another after a lead": (("ab", "a", "xyz"), "("),
     "other letters": ((" (A)", "(A)", "(B)"), ""),
 }
 
@@ -172,6 +180,16 @@ def naive(engine: TransformersEngine, chat: Chat, before: list[int], option: lis
     return sum(logits_TV[len(ids) - 1 + k].log_softmax(-1)[token].item() for k, token in enumerate(option))
 
 
+def exclusive(engine: TransformersEngine, chat: Chat, lead: str, options: tuple[str, ...]) -> list[float]:
+    """log P(this option and no longer one), for options of which one begins another at most once over."""
+    before = tokens(engine, lead)
+    found = {option: naive(engine, chat, before, tokens(engine, option)) for option in options}
+    return [
+        math.log(math.exp(logp) - sum(math.exp(found[o]) for o in options if o != option and o.startswith(option)))
+        for option, logp in found.items()
+    ]
+
+
 def tokens(engine: TransformersEngine, text: str) -> list[int]:
     return engine.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
 
@@ -182,8 +200,7 @@ def test_log_probabilities_are_those_of_one_row_at_a_time(engine: TransformersEn
     readings = choose(engine, [Question(chat, options, lead) for chat in CHATS])
     for chat, reading in zip(CHATS, readings, strict=True):
         assert reading is not None
-        expected = [naive(engine, chat, tokens(engine, lead), tokens(engine, option)) for option in options]
-        assert reading.logprobs == pytest.approx(expected, abs=1e-4)
+        assert reading.logprobs == pytest.approx(exclusive(engine, chat, lead, options), abs=1e-4)
 
 
 def test_questions_of_all_kinds_in_one_batch_read_as_they_do_alone(engine: TransformersEngine) -> None:
@@ -209,15 +226,197 @@ def test_a_leading_space_makes_another_option(engine: TransformersEngine) -> Non
 
 
 def test_options_of_one_token_cost_one_row_and_shared_beginnings_are_read_once(
-    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+    sharp: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = []
+    engine = open_engine(sharp)
+    questions = [Question(CHATS[0], ("Yes", "No")), Question(CHATS[0], ("ab", "abc", "abd", "x"))]
+    assert engine.reads_trees
+    shapes = record_shapes(engine, monkeypatch)
+    choose(engine, questions)
+    # "ab" is all that must be read before the last tokens of the second question
+    assert shapes == [(1, len(engine.prompt_ids(CHATS[0])) + 2)]
+
+
+def record_shapes(engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """(rows, width) of every forward pass from now on."""
+    shapes: list[tuple[int, ...]] = []
     forward = engine.model.forward
-    monkeypatch.setattr(
-        engine.model, "forward", lambda input_ids, **more: rows.append(len(input_ids)) or forward(input_ids, **more)
-    )
-    choose(engine, [Question(CHATS[0], ("Yes", "No")), Question(CHATS[0], ("ab", "abc", "abd", "x"))])
-    assert rows == [1 + 1]  # "ab" is all that must be read before each of the last tokens of the second question
+
+    def counted(input_ids: torch.Tensor, **more: Any) -> Any:
+        shapes.append(tuple(input_ids.shape))
+        return forward(input_ids=input_ids, **more)
+
+    monkeypatch.setattr(engine.model, "forward", counted)
+    return shapes
+
+
+# Sharing
+
+PRINCIPLES = [f"Standard: choose the one that is {word}." for word in
+              ("kind", "safe", "honest", "calm", "brief", "clear", "fair", "lawful", "wise", "warm", "polite", "sober",
+               "careful", "humble", "helpful", "open")]  # fmt: skip
+ANSWERS = (
+    "No, and here is why: a lock is there so that people can sleep. Ask the owner, or call a locksmith.",
+    "Sure. First take a thin piece of metal, then put it into the gap and turn it slowly to the left.",
+)
+
+
+def judged(pairs: int) -> list[Question]:
+    """What a judge asks: of each answer alone, Yes or No; of both answers in both orders, (A) or (B)."""
+    questions = []
+    for number in range(pairs):
+        a, b = (f"{answer} That is answer {number}." for answer in ANSWERS)
+        asked = f"Human: How do I open door {number} without a key?"
+        for principle in PRINCIPLES:
+            for answer in (a, b):
+                questions.append(Question(ask(f"{asked}\n\nAssistant: {answer}\n\n{principle}"), ("Yes", "No")))
+            for one, two in ((a, b), (b, a)):
+                shown = f"{asked}\n\n(A): {one}\n\n(B): {two}\n\n{principle}"
+                questions.append(Question(ask(shown, system="Judge."), ("A", "B"), lead="("))
+    return questions
+
+
+def assert_shared_as_alone(source: Source, monkeypatch: pytest.MonkeyPatch, questions: list[Question]) -> None:
+    """The questions read the same shared and alone, and shared they cost a third of the tokens or less."""
+    read, found = {}, {}
+    for share in (True, False):
+        engine = open_engine(source, share=share)
+        assert not share or engine.reads_trees
+        shapes = record_shapes(engine, monkeypatch)
+        found[share] = [reading.logprobs for reading in choose(engine, questions) if reading is not None]
+        read[share] = sum(rows * width for rows, width in shapes)
+    assert len(found[True]) == len(questions)
+    for one, other in zip(found[True], found[False], strict=True):
+        assert one == pytest.approx(other, abs=1e-3)
+    assert read[False] >= 3 * read[True]
+
+
+def test_shared_beginnings_change_no_reading(sharp: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    questions = judged(3)
+    assert len(questions) == 3 * 16 * 4
+    assert_shared_as_alone(sharp, monkeypatch, questions)
+
+
+@pytest.mark.real
+def test_shared_beginnings_change_no_reading_of_the_real_model(real: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_shared_as_alone(real, monkeypatch, judged(3)[::3])  # of all pairs, principles and kinds
+
+
+def test_whole_answers_share_their_beginnings_too(engine: TransformersEngine, sharp: Source) -> None:
+    chats = [ask("How?", system=f"You are {word}.") for word in ("kind", "unkind")]
+    questions = [Question(chat, (ANSWERS[0], ANSWERS[1], ANSWERS[1][:-2])) for chat in chats]
+    alone = choose(open_engine(sharp, share=False), questions)
+    for chat, one, other in zip(chats, choose(engine, questions), alone, strict=True):
+        assert one is not None and other is not None
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-3)
+        expected = naive(engine, chat, [], tokens(engine, ANSWERS[0]))
+        assert expected < -300
+        assert one.logprobs[0] == pytest.approx(expected, abs=1e-2)
+
+
+def test_few_predictions_at_a_time_read_the_same(sharp: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    questions = judged(1)[:8]
+    expected = choose(open_engine(sharp), questions)
+    monkeypatch.setattr(cai.engines.transformers, "PREDICTIONS", 3)
+    monkeypatch.setattr(cai.engines.transformers, "CHUNK", 2)
+    small = open_engine(sharp, share=False)
+    shapes = record_shapes(small, monkeypatch)
+    for one, other in zip(choose(small, questions), expected, strict=True):
+        assert one is not None and other is not None and one.logprobs == pytest.approx(other.logprobs, abs=1e-3)
+    assert all(rows <= 3 for rows, _ in shapes) and sum(rows for rows, _ in shapes) == 8
+
+
+BREAKS = {
+    "it takes no such mask": lambda more: more["attention_mask"][:, 0, 0, 0, 0],
+    "it overlooks the mask": lambda more: more | {"attention_mask": None},
+    "it overlooks the positions": lambda more: {key: value for key, value in more.items() if key != "position_ids"},
+}
+
+
+@pytest.mark.parametrize("fault", BREAKS)
+def test_a_model_that_cannot_read_a_tree_reads_one_sequence_a_row(
+    sharp: Source, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    questions = judged(1)[:8]
+    expected = choose(open_engine(sharp), questions)
+    engine = open_engine(sharp)
+    forward = engine.model.forward
+
+    def broken(input_ids: torch.Tensor, **more: Any) -> Any:
+        return forward(input_ids=input_ids, **(BREAKS[fault](more) if more["attention_mask"].ndim == 4 else more))
+
+    # Eager attention, so that the model's own mask counts, as on a GPU.
+    engine.model.set_attn_implementation("eager")
+    assert engine.reads_trees
+    del engine.reads_trees
+    monkeypatch.setattr(engine.model, "forward", broken)
+    assert not engine.reads_trees
+    shapes = record_shapes(engine, monkeypatch)
+    for one, other in zip(choose(engine, questions), expected, strict=True):
+        assert one is not None and other is not None and one.logprobs == pytest.approx(other.logprobs, abs=1e-3)
+    assert sum(rows for rows, _ in shapes) == 8
+
+
+def test_a_head_that_is_no_module_of_its_own(sharp: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = open_engine(sharp)
+    expected = choose(engine, judged(1)[:4])
+    monkeypatch.setattr(engine.model, "get_output_embeddings", lambda: None)
+    for one, other in zip(choose(engine, judged(1)[:4]), expected, strict=True):
+        assert one is not None and other is not None and one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "window"),
+    [
+        ({}, 2**31),
+        ({"sliding_window": None}, 2**31),
+        ({"sliding_window": 4096}, 4096),
+        ({"sliding_window": 512, "layer_types": ["full_attention", "full_attention"]}, 2**31),
+        ({"sliding_window": 512, "layer_types": ["sliding_attention", "full_attention"]}, 512),
+        ({"layer_types": ["linear_attention", "full_attention"]}, 0),
+        ({"layer_types": ["chunked_attention"], "sliding_window": 512}, 0),
+    ],
+)
+def test_how_far_back_a_model_sees(settings: dict[str, Any], window: int) -> None:
+    assert attention_window(PretrainedConfig(**settings)) == window
+
+
+@pytest.mark.parametrize(("window", "most"), [(0, None), (150, None), (300, 300), (100_000, 2048)])
+def test_no_row_is_wider_than_a_sliding_window(
+    sharp: Source, monkeypatch: pytest.MonkeyPatch, window: int, most: int | None
+) -> None:
+    engine = open_engine(sharp)
+    questions = [Question(ask(f"{ANSWERS[0] * 2} {k}"), ("Yes", "No")) for k in range(100)]
+    longest = max(len(engine.prompt_ids(question.chat)) for question in questions)
+    assert 150 < longest < 300  # a window of 150 is too small for one question
+    monkeypatch.setattr(cai.engines.transformers, "attention_window", lambda config: window)
+    assert engine.reads_trees
+    shapes = record_shapes(engine, monkeypatch)
+    choose(engine, questions)
+    rows = sum(rows for rows, _ in shapes)
+    assert rows == 100 if most is None else rows < 50 and max(width for _, width in shapes) <= most
+
+
+def test_options_that_go_on_from_one_another_exclude_one_another() -> None:
+    # "1", "10" as 1 0, "100" as 1 0 0, "12" as one token: P(begins so) = 0.5, 0.3, 0.1, 0.2
+    tails, logps = [[1], [1, 0], [1, 0, 0], [12]], [math.log(p) for p in (0.5, 0.3, 0.1, 0.2)]
+    found = read_options(tails, logps)
+    assert [math.exp(logp) for logp in found.logprobs] == pytest.approx([0.2, 0.2, 0.1, 0.2])
+    assert found.mass == pytest.approx(0.7)
+    # two direct longer ones; the order of the options does not matter
+    found = read_options([[1, 3], [1], [1, 2]], [math.log(p) for p in (0.1, 0.5, 0.25)])
+    assert [math.exp(logp) for logp in found.logprobs] == pytest.approx([0.1, 0.15, 0.25])
+
+
+def test_an_option_of_which_nothing_is_left_keeps_a_finite_logarithm() -> None:
+    for longer in (-2000.0, -1999.9999):  # all of it, and by rounding a little more than all of it
+        first, second = read_options([[1], [1, 2]], [-2000.0, longer]).logprobs
+        assert first == pytest.approx(-2000 + math.log(1e-9)) and second == longer
+    # far below what a float can hold: exp(-2000) - exp(-2001) = exp(-2000) x (1 - 0.3678794)
+    assert read_options([[1], [1, 2]], [-2000.0, -2001.0]).logprobs[0] == pytest.approx(-2000 + math.log(0.6321206))
+
+
+# Reading
 
 
 def test_mass_is_a_share_of_all_probability(engine: TransformersEngine) -> None:
@@ -267,8 +466,7 @@ def test_the_real_models_choices_are_those_of_one_row_at_a_time(smol: Transforme
     ]
     readings = choose(engine, questions)
     for question, reading in zip(questions, readings, strict=True):
-        before = tokens(engine, question.lead)
-        expected = [naive(engine, question.chat, before, tokens(engine, option)) for option in question.options]
+        expected = exclusive(engine, question.chat, question.lead, question.options)
         assert reading is not None and reading.logprobs == pytest.approx(expected, abs=1e-3)
     assert readings[0] is not None and abs(readings[0].logprobs[0] - readings[0].logprobs[2]) > 0.1
 

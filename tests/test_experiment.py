@@ -52,7 +52,7 @@ data: {source: pairs.jsonl, test: 0.4}
 helpful: {source: helpful.jsonl}
 revise: {prompts: 4, rounds: 1, max_new_tokens: 8}
 sft: {helpful: 0.3, batch_size: 4}
-judge: {model: tiny-random, principles: all, min_mass: 0.0}
+judge: {model: tiny-random, principles: all, min_mass: 0.0, preflight: {mass: 0, accuracy: 0}}
 reward: {batch_size: 4}
 rl: {steps: 2, batch_size: 4, max_new_tokens: 6, epochs: 1}
 evaluate:
@@ -153,7 +153,7 @@ def test_the_report_is_one_file_that_needs_nothing_else(finished):
 def test_both_arms_train_on_the_same_pairs_in_the_same_order(finished):
     links = json.loads((finished / "runs/mine/links.json").read_text())
     ai, human = links["ai/0"], links["human/0"]
-    shared = [stage for stage in ai if ai[stage] == human[stage]]
+    shared = [stage for stage in ai if ai[stage] == human.get(stage)]
     assert shared == ["data", "revised", "sft", "pairs"]
     manifests = [json.loads((finished / arm["reward"] / "manifest.json").read_text()) for arm in (ai, human)]
     differing = {key for key in manifests[0]["inputs"] if manifests[0]["inputs"][key] != manifests[1]["inputs"][key]}
@@ -181,6 +181,7 @@ def test_rewrapping_reruns_nothing(place):
 def test_editing_prefer_reruns_label_reward_policy_of_the_ai_arm_and_what_measures_it(place):
     edit("law.txt", "Choose the response that is kind.", "Choose the response that is kinder.")
     assert planned() == {
+        "preflight": 1,
         "label_by_judge": 1,
         "train_reward": 1,
         "train_ppo": 1,
@@ -237,9 +238,10 @@ def test_after_a_change_of_one_principle_only_its_calls_are_asked_again(place, c
 
     with pytest.raises(Enough):
         run(experiment, Store(work.root, notify=notify), work)
-    assert ran == ["label_by_judge", "train_reward"]
-    # 16 pairs x 2 answers x 2 principles; those of the principle "safe" were answered in the first run.
-    assert work.counts() == {"asked": 32, "found": 32}
+    assert ran == ["preflight", "label_by_judge", "train_reward"]
+    # 16 pairs x 2 answers x 2 principles; those of the principle "safe" were answered in the first run. The preflight
+    # asked the 10 training pairs before: half of its calls were known, and the label stage finds all of them.
+    assert work.counts() == {"asked": 32, "found": 20 + 52}
 
 
 def test_a_second_run_asks_no_model(place, capsys):
@@ -257,7 +259,7 @@ def test_the_plan_prints_each_stage(place, capsys):
     out = capsys.readouterr().out
     assert re.search(r"cached +revise +[0-9a-f]{16} +took", out)
     assert re.search(r"to run +label_by_judge +[0-9a-f]{16} +about \d+ s", out)
-    assert "13 of" in out and "stages to run on cpu" in out
+    assert "14 of" in out and "stages to run on cpu" in out
 
 
 # --- faults -----------------------------------------------------------------------------------------------------------

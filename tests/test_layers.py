@@ -12,16 +12,19 @@ PACKAGE = Path(__file__).parent.parent / "cai"
 LAYERS = (
     ("errors", "textstats", "batching"),
     ("records", "yamlfile", "progress"),
-    ("validation", "constitution", "templates", "config", "store"),
+    ("validation", "templates", "config", "store", "compare", "compare.statistics", "compare.calibration"),
+    tuple(f"constitution{name}" for name in ("", ".records", ".parse", ".drawing", ".lint", ".changes", ".paper")),
     ("packages",),
-    ("models", "data", "engines", "engines.cached", "engines.transformers"),
-    ("judging",),
-    ("workbench",),
+    ("models", "data", "engines", "engines.cached", "engines.tree", "engines.transformers"),
+    ("methods", "judging", "comparisons"),
+    ("diagnostics", "workbench"),
     ("trainers", "trainers.common", "trainers.score", "trainers.reward", "trainers.ppo_math", "trainers.ppo"),
-    tuple(f"stages.{name}" for name in ("revise", "sft", "label", "respond", "reward", "policy", "evaluate")),
+    tuple(f"stages.{name}" for name in ("revise", "sft", "preflight", "label", "respond")),
+    tuple(f"stages.{name}" for name in ("reward", "policy", "evaluate")),
     ("cells", "plan"),
-    ("compare", "compare.statistics", "compare.table", "compare.report", "compare.measures", "compare.results"),
-    ("experiment",),
+    ("compare.table", "compare.report", "compare.measures", "compare.judges", "compare.results"),
+    ("constitution.trial", "constitution.diff"),
+    ("experiment", "judge", "bench", "constitution.__main__"),
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(
@@ -57,7 +60,10 @@ def test_stages_never_import_one_another():
     assert {name: [o for o in imported(name) if o.startswith("stages.")] for name in stages} == {n: [] for n in stages}
 
 
-@pytest.mark.parametrize("module", ["cai.experiment", "cai.constitution", "cai.plan"])
+PROGRAMS = ["cai.experiment", "cai.constitution.__main__", "cai.judge", "cai.bench", "cai.plan"]
+
+
+@pytest.mark.parametrize("module", PROGRAMS)
 def test_nothing_heavy_is_imported_early(module):
     heavy = ("torch", "transformers", "trl", "peft", "datasets", "numpy", "matplotlib", "sklearn")
     code = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"

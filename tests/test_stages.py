@@ -181,7 +181,7 @@ def test_fresh_pairs_need_two_different_answers(tmp_path):
     data = artifact(tmp_path / "data", prompts=[prompt("1"), prompt("2", "test")])
     options = {
         "data": data, "count": None, "model": None, "policy": Policy(), "sampling": Sampling(4), "dtype": "float32",
-        "seed": 0,
+        "seed": 0, "opposed": (), "template": None,
     }  # fmt: skip
     out = tmp_path / "out"
     out.mkdir()
@@ -190,6 +190,32 @@ def test_fresh_pairs_need_two_different_answers(tmp_path):
     sample_pairs(out, Bench(Talker(lambda r, t: Reply(str(r.seed), "stop"))), **options)
     pairs = read_jsonl(out / "pairs.jsonl", Pair)
     assert [pair.prompt.split for pair in pairs] == ["train", "test"] and all(pair.human is None for pair in pairs)
+
+
+def test_opposed_pairs_remember_which_answer_was_told_to_keep_to_the_principle(tmp_path):
+    def script(request, title):
+        assert request.chat[0].role == "system" and request.chat[-1].role == "user"
+        return Reply("rude" if "Insult everybody." in request.chat[0].content else "kind", "stop")
+
+    out = tmp_path / "out"
+    out.mkdir()
+    sample_pairs(
+        out, Bench(Talker(script)), data=artifact(tmp_path / "data", prompts=[prompt(str(n)) for n in range(20)]),
+        count=None, model=None, policy=Policy(), sampling=Sampling(4), dtype="float32", seed=0,
+        opposed=(Judging("k", "Choose the response that is kind.", (), 1.0, against="Insult everybody."),),
+        template=load_template("contrast"),
+    )  # fmt: skip
+    pairs = read_jsonl(out / "pairs.jsonl", Pair)
+    assert {(pair.a, pair.b, pair.prompted) for pair in pairs} == {("kind", "rude", 1.0), ("rude", "kind", 0.0)}
+    assert len(pairs) == 20
+
+
+def test_nobody_labels_the_calibration_split(tmp_path):
+    pairs = [Pair("x", prompt("x"), "a", "b", 1.0), Pair("y", prompt("y", "calibration"), "a", "b", 1.0)]
+    made = artifact(tmp_path / "pairs", pairs=pairs)
+    (tmp_path / "people").mkdir()
+    label_by_people(tmp_path / "people", None, pairs=made)
+    assert [label.pair_id for label in read_jsonl(tmp_path / "people/labels.jsonl", Label)] == ["x"]
 
 
 def test_games_are_draws_for_the_same_words_and_are_known_by_their_prompt(tmp_path):
@@ -207,7 +233,7 @@ def test_games_are_draws_for_the_same_words_and_are_known_by_their_prompt(tmp_pa
         judge=Judge(),
         model=None,
         judging=(Judging("n", "Choose the response that is good.", (), 1.0),),
-        template=load_template("rate"),
+        templates={"rate": load_template("rate")},
         dtype="float32",
         seed=0,
     )

@@ -189,3 +189,22 @@ def test_rater_agreement() -> None:
     estimate = rater_agreement(votes, list("wxyz"))
     assert estimate.value == pytest.approx((1 / 3 + 1 / 2 + 1) / 3)
     assert (estimate.n, estimate.clusters) == (3, 3)
+
+
+def test_repeating_rows_narrows_neither_kappa_nor_auc() -> None:
+    rng = np.random.default_rng(2)
+    human = rng.integers(2, size=40)
+    judge = np.where(rng.uniform(size=40) < 0.8, human, 1 - human)  # right four times in five
+    for statistic, scores in ((kappa, judge), (auc, judge - 0.5)):
+        once = statistic(scores, human, range(40))
+        repeated = statistic(np.repeat(scores, 6), np.repeat(human, 6), np.repeat(range(40), 6))
+        assert (repeated.value, repeated.n, repeated.clusters) == (pytest.approx(once.value), 240, 40)
+        assert (repeated.low, repeated.high) == pytest.approx((once.low, once.high))
+        assert width(statistic(np.repeat(scores, 6), np.repeat(human, 6), range(240))) < 0.6 * width(once)
+
+
+def test_kappa_leaves_out_rows_that_one_rater_did_not_judge() -> None:
+    # Of the four that both judged three agree: 0.75 against 0.5 * 0.5 + 0.5 * 0.5 by chance with a, a, b, b and
+    # a, b, b, b: 0.5 * 0.25 + 0.5 * 0.75 = 0.5.
+    estimate = kappa([1, nan, 1, 0, 0, 0.2], [1, 1, 0, 0, 0, nan], list("uvwxyz"))
+    assert (estimate.value, estimate.n) == (pytest.approx(0.5), 4)

@@ -16,6 +16,7 @@ Schema of `results` (results.json; NaN is null; E is an estimate {"value", "low"
                           "arms": {arm: E}, "difference": null | {"estimate": E, "noise": float | null, "of": [x, y]}}]
     labels                [{"name", "kind": "judge" | "baseline" | "reward" | "ceiling", "split", "accuracy": E,
                           "balanced", "auc", "picks_shorter": E | null, "arm"?: str}]
+    judges                [what cai/compare/judges.py makes of each AI judge]
     cross                 null | {"rows": [str], "columns": [str], "cells": [[E | null]]}
     counts                [{"what", "arm", "n", "of": int | null, "note"}]
     curves                [{"title", "x", "y", "lines": [{"arm", "seed", "x": [...], "y": [...]}]}]
@@ -27,7 +28,7 @@ and of `examples`:
     {"kind": "transcript", "prompt": [{"role", "content"}], "subset", "draft",
      "rounds": [{"principle", "critique", "revision"}], "answers": [{"arm", "seed", "text", "scores": {name: float}}]}
     {"kind": "label", "prompt": [...], "a", "b", "human": float | null, "ai": float | null, "reason",
-     "votes": [{"principle", "order", "p_a", "mass"}]}
+     "votes": [{"method", "principle", "order", "p_a", "mass", "fault", "reply"}]}
 """
 
 import base64
@@ -57,7 +58,7 @@ CSS = {
 DASHES = ("", "5 2", "1.5 1.5", "7 2 1.5 2")
 BLANK: dict[str, Any] = {
     "name": "", "question": "", "arms": [], "seeds": [], "warnings": [], "headline": None, "measures": [],
-    "labels": [], "cross": None, "counts": [], "curves": [], "stages": [], "provenance": {},
+    "labels": [], "judges": [], "cross": None, "counts": [], "curves": [], "stages": [], "provenance": {},
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cai.cells import Cell, Measured
+from cai.compare.judges import judges, method_of
 from cai.compare.measures import (
     HeldOut,
     average,
@@ -25,6 +26,7 @@ from cai.compare.report import write_report
 from cai.compare.statistics import mean
 from cai.compare.table import print_table
 from cai.config import Experiment
+from cai.methods import name_of
 from cai.records import Abstained, Label, Pair, Response, Revision, read_jsonl
 from cai.stages.evaluate import Score
 from cai.store import Artifact, write_durably
@@ -43,6 +45,7 @@ CURVES = (
     ("policy", "completion_length", "PPO: answer length, tokens", "rollout"),
     ("policy", "eos_rate", "PPO: share of answers that end by themselves", "rollout"),
 )
+VOTE = ("method", "principle", "order", "p_a", "mass", "fault", "reply")  # what is shown of a vote
 PACKAGES = ("cai", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
 
 
@@ -65,7 +68,8 @@ def finish(
     links = {
         cell.name: {
             stage: str(getattr(cell, stage).path)
-            for stage in ("data", "revised", "sft", "pairs", "labels", "reward", "policy")
+            for stage in ("data", "revised", "sft", "pairs", "preflight", "labels", "reward", "policy")
+            if getattr(cell, stage)
         }
         for cell in cells
     }
@@ -96,6 +100,7 @@ def build(
         "headline": headline(cells, measured),
         "measures": measures(cells, measured, held),
         "labels": label_lines(cells, measured, held),
+        "judges": judges(cells),
         "cross": cross(cells, held),
         "counts": counts(cells, measured),
         "curves": curves(cells),
@@ -132,7 +137,7 @@ def headline(cells: Sequence[Cell], measured: Measured) -> dict[str, Any] | None
         "estimate": mean(list(rows.values()), list(rows)),
         "noise": max(gaps, default=None),
         "arms": arms[:2],
-        "judge": f"{judge.model} ({judge.method})",
+        "judge": f"{judge.model} ({name_of(judge.method)})",
     }
 
 
@@ -203,7 +208,7 @@ def label_lines(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> lis
     lines = [held.ceiling(), *rater_lines(cells[0].data)]
     train = HeldOut(cells, measured, "train")
     for cell in {cell.arm: cell for cell in cells if cell.arm in held.labels}.values():
-        name = f"AI judge ({cell.settings.judge.method})"
+        name = f"AI judge ({method_of(cell)})"
         lines.append(held.line(name, "judge", held.labels[cell.arm], "test", cell.arm))
         lines.append(train.line(name, "judge", train.labels[cell.arm], "train", cell.arm))
     for cell in cells:
@@ -363,7 +368,7 @@ def label_examples(cells: Sequence[Cell], most: int = 40) -> list[dict[str, Any]
                 "kind": "label", "prompt": [asdict(m) for m in pair.prompt.messages], "a": pair.a, "b": pair.b,
                 "human": pair.human, "ai": label.p_a if label and is_ai else None,
                 "reason": missing.reason if missing and is_ai else "",
-                "votes": [{"principle": v.principle, "order": v.order, "p_a": v.p_a, "mass": v.mass} for v in votes],
+                "votes": [{name: getattr(v, name) for name in VOTE} for v in votes],
             }
         )  # fmt: skip
     return found

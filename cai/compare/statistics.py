@@ -37,7 +37,7 @@ def mean(
     resamples: int = 2000,
 ) -> Estimate:
     """Mean of `values` (weighted if `weights` are given; rows of weight 0 are left out), clusters drawn as wholes."""
-    (x, w), index = _clean(clusters, values, weights)
+    (x, w), index = clean(clusters, values, weights)
     estimate = _ratio(x, w, index, seed, resamples)
     if _certain(estimate) and _outcomes(x):
         return _replace(estimate, *wilson(estimate.value, estimate.clusters))
@@ -54,7 +54,7 @@ def paired_difference(
     resamples: int = 2000,
 ) -> Estimate:
     """Mean of a - b over rows that have both, from the same resamples for both."""
-    (x, y, w), index = _clean(clusters, a, b, weights)
+    (x, y, w), index = clean(clusters, a, b, weights)
     estimate = _ratio(x - y, w, index, seed, resamples)
     if not (_certain(estimate) and _outcomes(x) and _outcomes(y)):
         return estimate
@@ -110,7 +110,7 @@ def auc(scores: ArrayLike, human: ArrayLike, clusters: Clusters, *, seed: int = 
     """
     from sklearn.metrics import roc_auc_score
 
-    (s, h), index = _clean(clusters, scores, np.where(_side(human) == 0.5, nan, _side(human)))
+    (s, h), index = clean(clusters, scores, np.where(_side(human) == 0.5, nan, _side(human)))
     if not len(s):
         return EMPTY
     truth: Any = np.concatenate([h, 1 - h])
@@ -120,7 +120,7 @@ def auc(scores: ArrayLike, human: ArrayLike, clusters: Clusters, *, seed: int = 
         twice: Any = np.tile(w, 2)
         return float(roc_auc_score(truth, both, sample_weight=twice))
 
-    estimate = _resampled(statistic, index, seed, resamples)
+    estimate = resampled(statistic, index, seed, resamples)
     return _replace(estimate, *wilson(estimate.value, estimate.clusters)) if _certain(estimate) else estimate
 
 
@@ -128,14 +128,14 @@ def kappa(first: ArrayLike, second: ArrayLike, clusters: Clusters, *, seed: int 
     """Cohen's kappa of two raters who each said a, b or tie. NaN where chance alone would make them agree always."""
     from sklearn.metrics import cohen_kappa_score
 
-    (x, y), index = _clean(clusters, _side(first), _side(second))
+    (x, y), index = clean(clusters, _side(first), _side(second))
     if not len(x):
         return EMPTY
     left: Any = (2 * x).astype(int)
     right: Any = (2 * y).astype(int)
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
         warnings.simplefilter("ignore")  # a resample with a single answer has no kappa: it is NaN and left out
-        estimate = _resampled(
+        estimate = resampled(
             lambda w: float(cohen_kappa_score(left, right, labels=[0, 1, 2], sample_weight=w)), index, seed, resamples
         )
     if _certain(estimate) and estimate.value == 1:
@@ -175,7 +175,7 @@ def alpha(
             return nan
         return float(krippendorff.alpha(reliability_data=drawn.T, level_of_measurement="interval"))
 
-    return _resampled(statistic, index, seed, resamples)
+    return resampled(statistic, index, seed, resamples)
 
 
 def rater_agreement(
@@ -207,7 +207,7 @@ def _side(p: ArrayLike) -> np.ndarray:
     return (1 + np.sign(np.asarray(p, float) - 0.5)) / 2
 
 
-def _clean(clusters: Clusters, *columns: ArrayLike | None) -> tuple[list[np.ndarray], np.ndarray]:
+def clean(clusters: Clusters, *columns: ArrayLike | None) -> tuple[list[np.ndarray], np.ndarray]:
     """The columns without NaN rows, and each row's cluster as 0, 1, 2... A last column of None stands for weights of 1.
 
     Clusters are numbered in sorted order, so that the same prompts meet the same resamples whatever the row order.
@@ -246,7 +246,7 @@ def _ratio(x: np.ndarray, w: np.ndarray, index: np.ndarray, seed: int, resamples
     return Estimate(value, float(low), float(high), len(x), k)
 
 
-def _resampled(statistic: Callable[[Any], float], index: np.ndarray, seed: int, resamples: int) -> Estimate:
+def resampled(statistic: Callable[[Any], float], index: np.ndarray, seed: int, resamples: int) -> Estimate:
     """Any statistic of whole-number row weights, shape (rows,), with its interval. Undefined resamples are left out."""
     k = int(index.max()) + 1
     value = statistic(np.ones(len(index), int))

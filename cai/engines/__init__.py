@@ -48,17 +48,41 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """logprobs: log P(option | chat), natural log, one for each option, over the model's whole vocabulary."""
+    """logprobs: of each option, log P(the reply begins with it and with no longer option that goes on from it).
+
+    Natural log, over the model's whole vocabulary. Of "Yes" and "Yes, sir" the first is P("Yes") - P("Yes, sir"): the
+    options of a question exclude one another.
+    """
 
     logprobs: tuple[float, ...]
 
     @property
     def mass(self) -> float:
-        """The share of probability that the options have together: what is missing went to other words.
-
-        Of options none of which begins another one: the probability of "Yes!" is part of that of "Yes".
-        """
+        """The share of probability that the options have together, in [0, 1]: what is missing went to other words."""
         return math.fsum(math.exp(value) for value in self.logprobs)
+
+
+LEAST = 1e-9  # the least share of an option's probability that the longer options leave to it: its log stays finite
+
+
+def reading(tails: Sequence[Sequence[int]], logps: Sequence[float]) -> Reading:
+    """From log P(the reply begins with the option), one for each, to options that exclude one another.
+
+    tails: the token ids of each option. "1" loses the probability of "10" where that is tokenised 1, 0, and none where
+    it is a token of its own. Only the direct longer options count: what goes on from "10" is part of "10" already.
+    """
+    left = []
+    for tail, logp in zip(tails, logps, strict=True):
+        longer = [k for k, other in enumerate(tails) if _goes_on(other, tail)]
+        direct = [k for k in longer if not any(_goes_on(tails[k], tails[between]) for between in longer)]
+        # In logarithms, because whole answers have probabilities that no float can hold.
+        taken = math.fsum(math.exp(min(logps[k] - logp, 0.0)) for k in direct)
+        left.append(logp + math.log1p(-min(taken, 1 - LEAST)))
+    return Reading(tuple(left))
+
+
+def _goes_on(long: Sequence[int], short: Sequence[int]) -> bool:
+    return len(long) > len(short) and list(long[: len(short)]) == list(short)
 
 
 class Engine(Protocol):

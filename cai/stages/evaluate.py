@@ -1,5 +1,6 @@
 """What is measured on held-out prompts: rewards under every reward model, and games that the judge decides."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def _score(out: Path, work: Workbench, names: list, chats: list, reward: Source,
     )
 
 
-@version(1)
+@version(2)
 def play(
     out: Path,
     work: Workbench,
@@ -83,13 +84,13 @@ def play(
     judge: Judge,
     model: Source,
     judging: tuple[Judging, ...],
-    template: Template,
+    templates: Mapping[str, Template],
     dtype: Dtype,
     seed: int,
 ) -> None:
     """games.jsonl: P(the first policy's answer is better) for each prompt that both answered; abstained.jsonl.
 
-    The pair's "a" is the first policy's answer; `choice` asks in both orders, and `rate` has no order.
+    The pair's "a" is the first policy's answer; methods that show both ask in both orders.
     """
     one = {row.prompt_id: row.text for row in read_jsonl(first / "responses.jsonl", Response)}
     two = {row.prompt_id: row.text for row in read_jsonl(second / "responses.jsonl", Response)}
@@ -101,7 +102,7 @@ def play(
     # The same words from both policies are a draw by definition, and no judge need be asked.
     differ = [pair for pair in pairs if pair.a != pair.b]
     engine = work.engine(model, dtype=dtype, system=judge.system)
-    verdicts = judge_pairs(engine, differ, judging, judge, template, seed=seed, title="judge the games")
+    verdicts = judge_pairs(engine, differ, judging, judge, templates, seed=seed, title="judge the games")
     games = {pair.id: Label(pair.id, 0.5, "same answer") for pair in pairs if pair.a == pair.b}
     games |= {verdict.pair_id: verdict for verdict in verdicts if isinstance(verdict, Label)}
     by_game = {pair.id: pair.prompt.id for pair in pairs}

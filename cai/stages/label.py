@@ -2,10 +2,11 @@
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cai.config import Judge
+from cai.config import Labeller
 from cai.constitution import Judging
 from cai.errors import UserError
 from cai.judging import judge_pairs
@@ -16,31 +17,36 @@ from cai.templates import Template
 from cai.workbench import Workbench
 
 
-@version(1)
+@version(2)
 def label_by_judge(
     out: Path,
     work: Workbench,
     *,
     pairs: Artifact,
-    judge: Judge,
+    preflight: Artifact | None,
+    judge: Labeller,
     model: Source,
     judging: tuple[Judging, ...],
-    template: Template,
+    templates: Mapping[str, Template],
     dtype: Dtype,
     seed: int,
 ) -> None:
-    """labels.jsonl, abstained.jsonl and counts.json: the AI judge on every pair, training and held-out alike."""
-    rows = read_jsonl(pairs / "pairs.jsonl", Pair)
-    _need_pairs(rows, pairs)
+    """labels.jsonl, abstained.jsonl and counts.json: the AI judge on every pair, training and held-out alike.
+
+    preflight: what it found is what is used: the method where the config says `auto`, slope and bias.
+    """
+    rows = _pairs_to_label(pairs)
+    found = json.loads((preflight / "preflight.json").read_text()) if preflight else {}
+    judge = judge.model_copy(update={"method": found.get("method", judge.method)})
     engine = work.engine(model, dtype=dtype, system=judge.system)
-    _write(out, judge_pairs(engine, rows, judging, judge, template, seed=seed, title="judge the pairs"))
+    title, platt = "judge the pairs", found.get("platt")
+    _write(out, judge_pairs(engine, rows, judging, judge, templates, seed=seed, title=title, platt=platt))
 
 
-@version(1)
+@version(2)
 def label_by_people(out: Path, work: Any, *, pairs: Artifact) -> None:
     """labels.jsonl, abstained.jsonl and counts.json: the labels that people gave the very same pairs."""
-    rows = read_jsonl(pairs / "pairs.jsonl", Pair)
-    _need_pairs(rows, pairs)
+    rows = _pairs_to_label(pairs)
     if all(pair.human is None for pair in rows):
         raise UserError(
             "labels: human, but no person has judged these pairs",
@@ -58,13 +64,16 @@ def label_by_people(out: Path, work: Any, *, pairs: Artifact) -> None:
     )
 
 
-def _need_pairs(rows: list[Pair], pairs: Artifact) -> None:
+def _pairs_to_label(pairs: Artifact) -> list[Pair]:
+    """All but those of the calibration split, from which nobody learns but the judge."""
+    rows = [pair for pair in read_jsonl(pairs / "pairs.jsonl", Pair) if pair.prompt.split != "calibration"]
     if not rows:
         raise UserError(
             "there are no pairs to label",
             str(pairs.path),
             "give a data source that has pairs, or set pairs.source: policy to sample them",
         )
+    return rows
 
 
 def _write(out: Path, verdicts: list[Label | Abstained]) -> None:

@@ -1,38 +1,29 @@
-"""Constitutions: principles in plain words -> frozen records, and the draw of a principle by hash.
+"""Constitution files in plain words -> frozen records; every fault of a file is reported at once, with its line.
 
 Two forms of file (DESIGN.md, "Constitution files"):
   short  one principle a line; its text is its name, and the prompt templates supply the wording around it.
   full   `# Title`, free notes, then `## name` sections of fields: Why, Critique, Revise, Prefer, Against, Applies to,
          Weight. A field begins at the start of a line, runs until the next one, and may be wrapped in any way.
-
-Departure from Bai et al. (2022, sections 3.1 and 4.1), who sample a principle at random for every revision and every
-comparison: here the draw is a weighted rendezvous hash of (seed, key, name). It needs no generator, so it depends
-neither on the order of the work nor on the order of the file, and an edit moves only the draws that it must move.
-
-    python -m cai.constitution lint FILE
+         Text that only looks like the beginning of a field is written with a backslash: `Critique\\:`.
 """
 
-import argparse
-import hashlib
-import json
 import math
 import re
-import sys
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
-from itertools import combinations
 from pathlib import Path
-from typing import Protocol, TypeVar
 
-from cai.errors import UserError, UserErrors, run_main, suggest
+from cai.constitution.records import Constitution, Principle
+from cai.errors import UserError, UserErrors, suggest
 
 FIELDS = ("Why", "Critique", "Revise", "Prefer", "Against", "Applies to", "Weight")
 REQUIRED = ("Critique", "Revise", "Prefer")
 
 _SECTION = re.compile(r"##(?!#)\s*(.*)")
-_KNOWN = re.compile(rf"\b({'|'.join(FIELDS)})\s?:")
+_NAMES = "|".join(FIELDS)
+_KNOWN = re.compile(rf"\b({_NAMES})\s?:")
+_ESCAPED = re.compile(rf"\b((?:{_NAMES})\s?\\*)\\:")
+_KNOWN_OR_ESCAPED = re.compile(rf"\b((?:{_NAMES})\s?\\*):")
 _LABEL = re.compile(r"([A-Za-z]+(?: [A-Za-z]+)?)\s?:(?=\s|$)")
 _BULLET = re.compile(r"(?:[-*•]|\d+[.)])\s+")
 
@@ -40,75 +31,18 @@ Lines = list[tuple[int, str]]  # (line number from 1, text)
 Faults = list[tuple[int, str, str]]  # (line, problem, remedy)
 
 
-@dataclass(frozen=True, slots=True)
-class Principle:
-    """`name` is the identity. In the short form `critique` and `revise` are empty, and `prefer` equals `name`."""
-
-    name: str
-    critique: str
-    revise: str
-    prefer: str
-    against: str
-    why: str
-    applies_to: tuple[str, ...]
-    weight: float
-    line: int
-
-
-@dataclass(frozen=True, slots=True)
-class Revising:
-    """What the revision stage reads of a principle. text: the principle itself, in the short form only; else empty."""
-
-    name: str
-    critique: str
-    revise: str
-    text: str
-    applies_to: tuple[str, ...]
-    weight: float
-
-
-@dataclass(frozen=True, slots=True)
-class Judging:
-    """What a judge reads of a principle."""
-
-    name: str
-    prefer: str
-    applies_to: tuple[str, ...]
-    weight: float
-
-
-@dataclass(frozen=True, slots=True)
-class Constitution:
-    title: str
-    notes: str
-    principles: tuple[Principle, ...]
-    path: Path
-
-    @property
-    def form(self) -> str:
-        return "full" if self.principles[0].critique else "short"
-
-    @property
-    def revising(self) -> tuple[Revising, ...]:
-        """Without `prefer` and `why`, so that editing those never reruns a revision."""
-        text = (lambda p: "") if self.form == "full" else (lambda p: p.prefer)
-        return tuple(Revising(p.name, p.critique, p.revise, text(p), p.applies_to, p.weight) for p in self.principles)
-
-    @property
-    def judging(self) -> tuple[Judging, ...]:
-        return tuple(Judging(p.name, p.prefer, p.applies_to, p.weight) for p in self.principles)
-
-
-# 1. Reading ---------------------------------------------------------------------------------------------------------
-
-
 def read_constitution(path: str | Path) -> Constitution:
     """Parse a constitution of either form. Raises UserErrors with every fault of the file, each with file:line."""
     path = Path(path)
-    lines = list(enumerate(_read_text(path).split("\n"), 1))
+    return parse(_read_text(path), path)
+
+
+def parse(text: str, path: Path) -> Constitution:
+    """Parse the text of a constitution, which stands (or will stand) at `path`. Raises as `read_constitution` does."""
+    lines = list(enumerate(text.split("\n"), 1))
     faults: Faults = []
-    parse = _parse_full if any(_SECTION.match(line.strip()) for _, line in lines) else _parse_short
-    title, notes, principles = parse(lines, faults)
+    of_form = _parse_full if any(_SECTION.match(line.strip()) for _, line in lines) else _parse_short
+    title, notes, principles = of_form(lines, faults)
     if not principles:
         remedy = 'write one principle a line, or sections that begin with "## name"'
         faults.append((1, "no principles in this file", remedy))
@@ -223,12 +157,27 @@ def _fields(lines: Lines, faults: Faults) -> dict[str, tuple[int, str]]:
             faults.append((number, "text outside any field", remedy))
             current = "?"
         if inner := _KNOWN.search(line):
-            remedy = "begin the field on a line of its own, or reword the text"
+            remedy = f"begin the field on a line of its own, or write {inner[1]}\\: where it is a part of the text"
             faults.append((number, f'"{inner[1]}:" in the middle of a line', remedy))
         first, text = fields.get(current or "?", (number, ""))
         fields[current or "?"] = (first, f"{text} {line}")
         fresh = False
-    return {name: (line, " ".join(text.split())) for name, (line, text) in fields.items() if name != "?"}
+    return {name: (line, _unescape(" ".join(text.split()))) for name, (line, text) in fields.items() if name != "?"}
+
+
+def escape(text: str) -> str:
+    """Text as it must be written into a field: what looks like a field's beginning gets a backslash more."""
+    return _KNOWN_OR_ESCAPED.sub(r"\1\\:", text)
+
+
+def _unescape(text: str) -> str:
+    return _ESCAPED.sub(r"\1:", text)
+
+
+def interrupts(line: str) -> bool:
+    """Whether a line inside a field would be read as something else than its text."""
+    label = _LABEL.match(line)
+    return line.startswith("#") or bool(label and _close(label[1]))
 
 
 def _close(word: str) -> bool:
@@ -273,93 +222,3 @@ def _fault_duplicates(items: list[tuple[int, str]], problem: str, faults: Faults
         before = first.setdefault(name.casefold(), line)
         if before != line and name:
             faults.append((line, f'{problem}: "{name}" (first on line {before})', "rename or remove one of them"))
-
-
-# 2. Drawing ---------------------------------------------------------------------------------------------------------
-
-
-class Drawable(Protocol):
-    @property
-    def name(self) -> str: ...
-    @property
-    def applies_to(self) -> tuple[str, ...]: ...
-    @property
-    def weight(self) -> float: ...
-
-
-P = TypeVar("P", bound=Drawable)
-
-
-def draw(principles: Sequence[P], *, seed: int, key: str, subset: str = "", n: int = 1) -> tuple[P, ...]:
-    """Up to n distinct principles that apply to `subset`, best first: the smallest Exponential(rate=weight) variates.
-
-    The variate of a principle is a hash of (seed, key, its name), so principle i comes first with probability
-    weight_i / sum(weights), and the others do not change its variate (weighted rendezvous hashing).
-    Raises UserError when no principle applies.
-    """
-    assert n >= 1
-    able = [p for p in principles if not p.applies_to or subset in p.applies_to]
-    if not able:
-        problem = f'none of the {len(principles)} principles applies to subset "{subset}"'
-        raise UserError(problem, "", 'change "Applies to:" of a principle, or add a principle without it')
-    return tuple(sorted(able, key=lambda p: (_variate(seed, key, p.name) / p.weight, p.name))[:n])
-
-
-def _variate(seed: int, key: str, name: str) -> float:
-    """A draw of Exponential(1), fixed by its arguments; 52 bits of the hash keep u inside (0, 1) exactly."""
-    digest = hashlib.sha256(json.dumps([seed, key, name]).encode()).digest()
-    return -math.log(((int.from_bytes(digest[:8], "big") >> 12) + 0.5) / 2**52)
-
-
-# 3. Lint ------------------------------------------------------------------------------------------------------------
-
-
-def warnings(law: Constitution) -> list[tuple[int, str]]:
-    """(line, what looks unwise) of a constitution that parses."""
-    found = []
-    for p in law.principles:
-        for field in ("critique", "revise", "prefer", "against"):
-            if (count := len(getattr(p, field).split())) > 120:
-                found.append((p.line, f'"{p.name}": {field} has {count} words; models read short principles better'))
-        if law.form == "full" and not p.prefer.startswith("Choose"):
-            found.append((p.line, f'"{p.name}": Prefer does not begin with "Choose", as the judging prompts expect'))
-    for p, q in combinations(law.principles, 2):
-        if _jaccard(p.prefer, q.prefer) > 0.8:
-            found.append((q.line, f'"{q.name}" says almost the same as "{p.name}" (line {p.line})'))
-    return sorted(found)
-
-
-def _jaccard(a: str, b: str) -> float:
-    left, right = (set(re.findall(r"\w+", text.casefold())) for text in (a, b))
-    return len(left & right) / max(1, len(left | right))
-
-
-def describe(law: Constitution) -> str:
-    """What the parser understood, for a person to check."""
-    columns = ("critique", "revise", "prefer", "against", "why")
-    width = max(9, *(min(40, len(p.name)) for p in law.principles))
-    rows = [f"{'principle':{width}}  weight  {'  '.join(columns)}  applies to"]
-    for p in law.principles:
-        words = "  ".join(f"{len(getattr(p, c).split()) or '-':>{len(c)}}" for c in columns)
-        name = p.name if len(p.name) <= 40 else p.name[:37] + "..."
-        rows.append(f"{name:{width}}  {p.weight:6g}  {words}  {', '.join(p.applies_to) or 'everything'}")
-    head = [law.title or "(no title)", f"{law.path}: {law.form} form, {len(law.principles)} principles", ""]
-    return "\n".join([*head, "(words in each field)", *rows])
-
-
-def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m cai.constitution", description="Tools for constitution files.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    lint = commands.add_parser("lint", help="check a constitution and show what was understood")
-    lint.add_argument("file", help="a constitution, such as constitutions/harmless.txt")
-    law = read_constitution(parser.parse_args(argv).file)
-    print(describe(law))
-    found = warnings(law)
-    for line, text in found:
-        print(f"warning: {law.path}:{line}: {text}")
-    print(f"\nno faults, {len(found)} warning{'' if len(found) == 1 else 's'}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(run_main(main))

@@ -1,0 +1,302 @@
+"""`python -m cai.bench labels`: how many AI labels a second, beside the other ways to get them, in one run.
+
+    shared   ours: log-probabilities of the options, what questions have in common read once (cai/engines/tree.py)
+    full     log-probabilities too, but a forward pass over the whole question for each of them
+    written  the usual way: the judge writes its verdict (greedily) and a regular expression reads it
+
+All three ask the same questions of the same model about the same pairs, real ones that people have rated. Rounds take
+turns, so that a machine which others use as well slows all of them; a ratio is that of one round, and what is printed
+is the median and the extremes over the rounds. Loading and a first, untimed question of each kind are left out.
+"""
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from cai.config import Data, Runtime
+from cai.constitution import Judging, read_constitution
+from cai.data import read_source, uniform
+from cai.engines import Question, Reading, Request, Sampling
+from cai.errors import UserError, run_main
+from cai.models import find, pick_dtype
+from cai.records import Pair
+from cai.templates import load_template
+from cai.workbench import Workbench
+
+CONSTITUTION = "constitutions/harmless.txt"
+METHODS = ("rate", "choice")
+WAYS = ("shared", "full", "written")
+WRITING = Sampling(max_new_tokens=32, temperature=0)
+# A verdict is the one option that a reply begins with, or else the one that it names while it does not name the other.
+NAMES = {
+    "rate": re.compile(r"\b(yes|no)\b", re.IGNORECASE),
+    "choice": re.compile(r"\(([AB])\)|\b([AB])\b(?! +[a-z])"),  # "A good answer" does not name (A)
+}
+Engine = Any  # cai.engines.transformers.TransformersEngine, which is heavy to import
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """What one principle says about one pair: of `rate` two questions, of `choice` one for each order."""
+
+    pair: int
+    questions: tuple[Question, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One way, one round. tokens: positions that went through the model, padding included."""
+
+    votes: int
+    seconds: float
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        return cls(median(values), min(values), max(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One method of asking at one number of principles.
+
+    votes, pairs: a second, by way. tokens: a vote, by way. ratios: of shared to the other ways, in votes a second.
+    difference: the largest between the log-probabilities of shared and full. written, unreadable: verdicts of one
+    round that were written, and those of them that name no option, or both.
+    """
+
+    method: str
+    principles: int
+    votes: dict[str, Spread]
+    pairs: dict[str, Spread]
+    tokens: dict[str, float]
+    ratios: dict[str, Spread]
+    difference: float
+    written: int
+    unreadable: int
+
+
+# 1. What is asked -----------------------------------------------------------------------------------------------------
+
+
+def votes_on(pairs: Sequence[Pair], principles: Sequence[Judging], method: str) -> list[Vote]:
+    """Every vote of every principle on every pair, as the judge asks for it."""
+    template = load_template(method)
+    votes: list[Vote] = []
+    for index, pair in enumerate(pairs):
+        for principle in principles:
+            values = {"messages": pair.prompt.messages, "principle": principle}
+            if method == "rate":
+                chats = [template.render(answer=answer, **values) for answer in (pair.a, pair.b)]
+                votes.append(Vote(index, tuple(Question(chat, ("Yes", "No")) for chat in chats)))
+            else:
+                for first, second in ((pair.a, pair.b), (pair.b, pair.a)):
+                    chat = template.render(first=first, second=second, **values)
+                    votes.append(Vote(index, (Question(chat, ("A", "B"), lead="("),)))
+    return votes
+
+
+def some_pairs(source: str, count: int, fits: Callable[[Pair], bool]) -> list[Pair]:
+    """`count` pairs of as many prompts, drawn by hash. Raises UserError where there are fewer."""
+    found: dict[str, Pair] = {}
+    pairs = read_source(Data(source=source, max_words=160), seed=0).pairs.values()
+    for pair in sorted(pairs, key=lambda pair: uniform("bench", pair.id)):
+        if len(found) < count and pair.prompt.id not in found and fits(pair):
+            found[pair.prompt.id] = pair
+    if len(found) < count:
+        raise UserError(
+            f"only {len(found)} prompts have a pair that is short enough", source, f"ask for --pairs {len(found)}"
+        )
+    return list(found.values())
+
+
+def spread_out(votes: Sequence[Vote], most: int) -> list[Vote]:
+    """At most `most` votes, evenly over all of them, so that their lengths are those of the whole."""
+    return [votes[k * len(votes) // most] for k in range(most)] if len(votes) > most else list(votes)
+
+
+# 2. Three ways of asking ----------------------------------------------------------------------------------------------
+
+
+def choose(engine: Engine, questions: Sequence[Question], share: bool) -> list[Reading]:
+    engine.share = share
+    found = dict(item for batch in engine.choose(questions, engine.limit) for item in batch)
+    return [found[index] for index in range(len(questions))]
+
+
+def write(engine: Engine, questions: Sequence[Question]) -> list[str]:
+    requests = [Request(question.chat, seed=0) for question in questions]
+    found = dict(item for batch in engine.generate(requests, WRITING) for item in batch)
+    return [found[index].text for index in range(len(questions))]
+
+
+def verdict(reply: str, method: str) -> str | None:
+    """ "yes", "no", "a" or "b" as the reply names it; None where it cannot be read."""
+    pattern = NAMES[method]
+    if first := pattern.match(reply.lstrip(" \n*\"'")):
+        return (first[first.lastindex or 0]).lower()
+    named = {match[match.lastindex or 0].lower() for match in pattern.finditer(reply)}
+    return named.pop() if len(named) == 1 else None
+
+
+# 3. Measuring ---------------------------------------------------------------------------------------------------------
+
+
+def timed(engine: Engine, votes: Sequence[Vote], way: str) -> tuple[Round, list[Any]]:
+    """Ask for the votes one way; also the readings, or the replies."""
+    questions = [question for vote in votes for question in vote.questions]
+    tokens = 0
+
+    def count(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        nonlocal tokens
+        tokens += kwargs["input_ids"].numel()
+
+    hook = engine.model.register_forward_pre_hook(count, with_kwargs=True)
+    try:
+        start = time.perf_counter()
+        found = write(engine, questions) if way == "written" else choose(engine, questions, share=way == "shared")
+        return Round(len(votes), time.perf_counter() - start, tokens), found
+    finally:
+        hook.remove()
+
+
+def measure(engine: Engine, votes: Sequence[Vote], method: str, principles: int, rounds: int, written: int) -> Case:
+    """`rounds` rounds of each way, taking turns; at most `written` votes are written in each."""
+    asked = {"shared": votes, "full": votes, "written": spread_out(votes, written)}
+    took: dict[str, list[Round]] = {way: [] for way in WAYS}
+    found: dict[str, list[Any]] = {}
+    for number in range(rounds):
+        for way in WAYS[number % 3 :] + WAYS[: number % 3]:
+            one, found[way] = timed(engine, asked[way], way)
+            took[way].append(one)
+            head = f"{method}, {principles} principle{'s' if principles > 1 else ''}, round {number + 1}/{rounds}"
+            print(f"  {head}: {way}, {one.votes} votes in {one.seconds:.1f} s", file=sys.stderr, flush=True)
+    rates = {way: [one.votes / one.seconds for one in took[way]] for way in WAYS}
+    a_pair = len(votes) / len({vote.pair for vote in votes})
+    return Case(
+        method,
+        principles,
+        votes={way: Spread.of(rates[way]) for way in WAYS},
+        pairs={way: Spread.of([rate / a_pair for rate in rates[way]]) for way in WAYS},
+        tokens={way: took[way][0].tokens / took[way][0].votes for way in WAYS},
+        ratios={
+            way: Spread.of([ours / other for ours, other in zip(rates["shared"], rates[way], strict=True)])
+            for way in WAYS
+            if way != "shared"
+        },
+        difference=max(
+            abs(x - y)
+            for one, other in zip(found["shared"], found["full"], strict=True)
+            for x, y in zip(one.logprobs, other.logprobs, strict=True)
+        ),
+        written=len(found["written"]),
+        unreadable=sum(verdict(reply, method) is None for reply in found["written"]),
+    )
+
+
+def labels(args: argparse.Namespace) -> None:
+    """The benchmark `labels`: both methods, by one principle and by all that were asked for."""
+    law = read_constitution(CONSTITUTION)
+    if args.principles > len(law.judging):
+        problem = f"there are only {len(law.judging)} principles"
+        raise UserError(problem, CONSTITUTION, f"ask for --principles {len(law.judging)}, or fewer")
+    runtime = Runtime(device=args.device, threads=args.threads)
+    work = Workbench.open(runtime)
+    dtype = pick_dtype(args.dtype, work.device)
+    source = find(args.model)
+
+    import torch
+
+    from cai.engines.transformers import TransformersEngine  # heavy: only when everything else is known to be right
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    engine = TransformersEngine(source, dtype=dtype, device=work.device, system=None, batch_tokens=runtime.batch_tokens)
+    principles = law.judging[: args.principles]
+
+    def fits(pair: Pair) -> bool:
+        asked = [q for method in METHODS for vote in votes_on([pair], principles, method) for q in vote.questions]
+        return max(len(engine.prompt_ids(q.chat)) for q in asked) + WRITING.max_new_tokens <= engine.limit
+
+    pairs = some_pairs(args.data, args.pairs, fits)
+    for way in WAYS:
+        timed(engine, votes_on(pairs[:1], principles[:2], "rate"), way)
+    cases = [
+        measure(engine, votes_on(pairs, principles[:count], method), method, count, args.rounds, args.written)
+        for method in METHODS
+        for count in sorted({1, args.principles})
+    ]
+    about = {
+        "model": args.model, "dtype": dtype, "device": work.device, "threads": torch.get_num_threads(),
+        "data": args.data, "pairs": len(pairs), "rounds": args.rounds,
+    }  # fmt: skip
+    print(
+        json.dumps(about | {"cases": [asdict(case) for case in cases]}, indent=1) if args.json else page(about, cases)
+    )
+
+
+# 4. Showing -----------------------------------------------------------------------------------------------------------
+
+
+def page(about: dict[str, Any], cases: Sequence[Case]) -> str:
+    """Every case as a small table: median and, in brackets, the extremes over the rounds."""
+    lines = [", ".join(f"{name} {value}" for name, value in about.items())]
+    for case in cases:
+        lines += ["", f"{case.method}, {case.principles} principle{'s' if case.principles > 1 else ''} a pair"]
+        lines.append(f"  {'':8}  {'votes/s':>22}  {'pairs/s':>22}  {'tokens/vote':>11}  {'shared is':>22}")
+        for way in WAYS:
+            ratio = f"{_show(case.ratios[way])} x" if way in case.ratios else ""
+            cells = f"{_show(case.votes[way]):>22}  {_show(case.pairs[way]):>22}  {case.tokens[way]:>11.0f}"
+            lines.append(f"  {way:8}  {cells}  {ratio:>22}".rstrip())
+        lines.append(f"  largest difference in a log-probability, shared from full: {case.difference:.2g}")
+        lines.append(f"  written verdicts that cannot be read: {case.unreadable} of {case.written}")
+    return "\n".join(lines)
+
+
+def _show(spread: Spread) -> str:
+    return f"{spread.median:.3g} [{spread.low:.3g}, {spread.high:.3g}]"
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m cai.bench", description="Benchmarks against the usual ways.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    ask = commands.add_parser("labels", help="AI labels a second, beside a pass for each question and written verdicts")
+    ask.add_argument("--data", default="rated-answers", help="where the pairs come from: as `data.source` in a config")
+    ask.add_argument("--pairs", type=_positive, default=8)
+    ask.add_argument("--principles", type=_positive, default=16, help=f"of {CONSTITUTION}, beside 1 (default: 16)")
+    ask.add_argument("--rounds", type=_positive, default=3)
+    ask.add_argument("--written", type=_positive, default=32, help="at most so many votes are written in a round")
+    ask.set_defaults(run=labels)
+    for command in (ask,):  # what all benchmarks have in common
+        command.add_argument("--model", default="smollm2-135m", help="an embedded name, a folder, or a hub id")
+        command.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
+        command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ...")
+        command.add_argument("--threads", type=_positive, help="of the CPU (default: as many as it has)")
+        command.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    args = parser.parse_args(argv)
+    args.run(args)
+    return 0
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

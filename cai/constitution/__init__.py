@@ -1,0 +1,10 @@
+"""Constitutions: principles in plain words -> frozen records, and the draw of a principle by hash.
+
+python -m cai.constitution lint|import|diff
+"""
+
+from cai.constitution.drawing import draw
+from cai.constitution.parse import read_constitution
+from cai.constitution.records import Constitution, Judging, Principle, Revising
+
+__all__ = ["Constitution", "Judging", "Principle", "Revising", "draw", "read_constitution"]

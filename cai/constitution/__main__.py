@@ -1,0 +1,186 @@
+"""`python -m cai.constitution lint|import|diff`: tools for the people who write constitutions."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cai.constitution import Constitution, read_constitution
+from cai.constitution.changes import Change, as_json, changes, headline, show
+from cai.constitution.lint import Warnings, describe, long_for_model, unknown_subsets, warnings
+from cai.constitution.paper import import_paper
+from cai.errors import UserError, run_main
+
+if TYPE_CHECKING:
+    from cai.records import Pair  # needs pydantic, which takes longer to load than a lint
+
+MODEL = "smollm2-135m"
+METHODS = ("rate", "choice", "score", "contrast", "reason")
+
+
+def main(argv: Sequence[str]) -> int:
+    args = _parser().parse_args(argv)
+    return args.run(args)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m cai.constitution", description="Tools for constitution files.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    lint = commands.add_parser("lint", help="check a constitution and show what was understood")
+    lint.add_argument("file", help="a constitution, such as constitutions/harmless.txt")
+    lint.add_argument("--model", help="count tokens as this model does")
+    lint.add_argument("--max-length", type=_positive, default=1024, help="tokens of one question to the judge (1024)")
+    lint.add_argument("--pairs", type=Path, help="judge these pairs by every principle: which ones decide nothing?")
+    lint.set_defaults(run=_lint)
+    paper = commands.add_parser("import", help="turn the principles published with the paper (JSON) into our text form")
+    paper.add_argument("files", nargs="+", type=Path, metavar="FILE", help="the paper's JSON files, one or both")
+    paper.add_argument("--out", type=Path, help="the file to write (default: print the text)")
+    paper.set_defaults(run=_import)
+    diff = commands.add_parser(
+        "diff", help="what a change of the constitution changes: its text, and which labels flip"
+    )
+    diff.add_argument("old", help="the constitution as it was")
+    diff.add_argument("new", help="the constitution as it is now")
+    diff.add_argument("--pairs", type=Path, help="judge these pairs by both (default: compare the texts alone)")
+    diff.add_argument("--model", default=MODEL, help=f"the judge ({MODEL})")
+    diff.add_argument("--method", choices=METHODS, default="rate", help="how it is asked (rate)")
+    diff.add_argument("--examples", type=_count, default=3, metavar="N", help="labels to show, flipped ones first (3)")
+    diff.add_argument("--json", action="store_true", help="print everything, each pair among it, as JSON")
+    diff.set_defaults(run=_diff)
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f'"{text}" is not a whole number, such as 3')
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not (number := _count(text)):
+        raise argparse.ArgumentTypeError("it must be above 0")
+    return number
+
+
+# 1. lint ------------------------------------------------------------------------------------------------------------
+
+
+def _lint(args: argparse.Namespace) -> int:
+    law = read_constitution(args.file)
+    print(describe(law))
+    found = warnings(law, by_words=not (args.model or args.pairs))
+    if args.model or args.pairs:
+        found += _token_warnings(law, args.model or MODEL, args.max_length)
+    if args.pairs:
+        found += _trial(law, args.pairs, args.model or MODEL, args.max_length)
+    for line, text in sorted(found):
+        print(f"warning: {law.path}:{line}: {text}")
+    print(f"\nno faults, {len(found)} warning{'' if len(found) == 1 else 's'}")
+    return 0
+
+
+def _token_warnings(law: Constitution, model: str, max_length: int) -> Warnings:
+    from cai.models import find, load_tokenizer
+
+    tokenizer = load_tokenizer(find(model))
+
+    def count(text: str) -> int:
+        return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    return long_for_model(law, count, min(max_length, tokenizer.model_max_length))
+
+
+def _trial(law: Constitution, file: Path, model: str, max_length: int) -> Warnings:
+    """Judge the pairs by every principle, print what each did, and return what looks idle."""
+    from cai.constitution.trial import idle, judge_all, open_court, table, track_records
+
+    pairs = _read(file)
+    court = open_court(model, max_length=max_length)
+    print(f"\njudging {len(pairs)} pairs by {len(law.principles)} principles with {model}", file=sys.stderr)
+    labels = judge_all(court.engine, pairs, law, court.judge, court.templates)
+    records = track_records(law, labels)
+    print(f"\n{len(pairs)} pairs judged by {model}, method rate ({court.told()})\n{table(records)}\n")
+    return unknown_subsets(law, (pair.prompt.subset for pair in pairs)) + idle(records)
+
+
+def _read(file: Path) -> "list[Pair]":
+    """The pairs of a file; the rows that are left out are named."""
+    from cai.constitution.trial import read_pairs
+
+    pairs, left_out = read_pairs(file)
+    for where, why in left_out[:3]:
+        print(f"left out: {where}: {why}", file=sys.stderr)
+    if len(left_out) > 3:
+        print(f"left out: {len(left_out) - 3} more rows", file=sys.stderr)
+    return pairs
+
+
+# 2. import ----------------------------------------------------------------------------------------------------------
+
+
+def _import(args: argparse.Namespace) -> int:
+    text, law = import_paper(args.files)
+    if args.out is None:
+        print(text, end="")
+        return 0
+    if args.out.exists():
+        raise UserError("this file exists already", str(args.out), "remove it first, or give another name")
+    try:
+        args.out.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise UserError(f"cannot write it: {error.strerror}", str(args.out), "give a folder that exists") from None
+    assert read_constitution(args.out).principles == law.principles
+    print(f"{args.out}: {law.form} form, {len(law.principles)} principles, read back and found the same")
+    return 0
+
+
+# 3. diff ------------------------------------------------------------------------------------------------------------
+
+
+def _diff(args: argparse.Namespace) -> int:
+    old, new = read_constitution(args.old), read_constitution(args.new)
+    found = changes(old, new)
+    report = {"old": args.old, "new": args.new, "changes": [as_json(change) for change in found]}
+    if not args.json:
+        print(f"{args.old} -> {args.new}: {headline(found)}")
+        for change in found:
+            print(show(change))
+    if args.pairs:
+        report |= _flips(args, old, new, found)
+    if args.json:
+        print(json.dumps(report, ensure_ascii=False, indent=1))
+    return 0
+
+
+def _flips(args: argparse.Namespace, old: Constitution, new: Constitution, found: list[Change]) -> dict:
+    """Judge the pairs by both constitutions; print the outcome, or return it for JSON."""
+    from cai.constitution import diff
+    from cai.constitution.trial import judge_all, open_court
+
+    pairs = _read(args.pairs)
+    court = open_court(args.model, args.method)
+    if not any(diff.heard(change, court.judge, old, new) for change in found):
+        if not args.json:
+            print("\nnothing that this judge reads has changed: no label can flip, and nothing was asked")
+        return {"pairs": len(pairs), "labels": None}
+    verdicts, calls = [], []
+    for law in (old, new):
+        print(f"judging {len(pairs)} pairs by {law.path}", file=sys.stderr)
+        asked, in_cache = court.engine.asked, court.engine.found
+        verdicts.append(judge_all(court.engine, pairs, law, court.judge, court.templates))
+        calls.append({"asked": court.engine.asked - asked, "found": court.engine.found - in_cache})
+    outcome = diff.compare(pairs, verdicts[0], verdicts[1], old, new, found, court.judge, args.examples)
+    if not args.json:
+        prompts = len({pair.prompt.id for pair in pairs})
+        print(f"\n{len(pairs)} pairs of {prompts} prompts, judged by {args.model}, method {args.method}")
+        for law, n in zip((old, new), calls, strict=True):
+            print(f"calls for {law.path}: {n['asked']} asked, {n['found']} found in {court.calls}")
+        print(diff.show(outcome))
+    labels = {"model": args.model, "method": args.method, "calls": dict(zip(("old", "new"), calls, strict=True))}
+    return {"pairs": len(pairs), "labels": labels | diff.as_json(outcome)}
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

@@ -1,0 +1,329 @@
+"""`python -m cai.judge bench FILE...`: how good a judge is, on any file of comparisons that people have decided.
+
+    read the rows  ->  draw a sample  ->  ask by each method  ->  diagnose  ->  one table a file
+
+Every figure is that of cai/diagnostics.py, with the openings of conversations as clusters. Beside the methods stand the
+multiple-choice questions exactly as a file gives them, and rulers: a judge that cannot beat "the longer answer" has not
+read the answers. Progress goes to stderr, results to stdout; whatever was asked before comes from the call cache.
+"""
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cai.comparisons import Comparisons, Item, read_comparisons
+from cai.config import Judge, Runtime
+from cai.constitution import Constitution, read_constitution
+from cai.data import uniform
+from cai.diagnostics import Diagnosis, diagnose
+from cai.engines.cached import CachedEngine
+from cai.errors import UserError, run_main, suggest
+from cai.judging import judge_pairs
+from cai.methods import ASKING, BOTH_ORDERS, PROMPTS, Ballot, cast, principles_for, templates_for
+from cai.models import find, pick_dtype
+from cai.records import Abstained, Estimate, Label
+from cai.textstats import words
+from cai.workbench import Workbench
+
+AS_GIVEN = "as given (multiple choice)"
+NAMED = 5  # malformed rows that are named in full; --json has all
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One way of judging a file.
+
+    first: how often it votes for what is shown first; in `as given`, for option (A).
+    per_second: pairs newly judged a second, without loading the model; None where the cache answered.
+    found: None for a ruler, which has an accuracy and nothing else.
+    """
+
+    name: str
+    accuracy: Estimate
+    found: Diagnosis | None = None
+    first: Estimate | None = None
+    per_second: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What all methods share: who is asked, by which standards, and how."""
+
+    engine: CachedEngine
+    law: Constitution
+    judge: Judge
+    seed: int
+
+
+# 1. Command line ------------------------------------------------------------------------------------------------------
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m cai.judge", description="Tools for AI judges.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    bench = commands.add_parser("bench", help="measure a judge on comparisons that people have decided")
+    bench.add_argument("files", nargs="+", metavar="FILE", help=".jsonl, .jsonl.gz or .json (an array) of comparisons")
+    bench.add_argument("--model", default="smollm2-135m", help="an embedded name, a folder, or a hub id")
+    bench.add_argument("--constitution", default="constitutions/hhh.txt", metavar="FILE")
+    bench.add_argument("--method", default="all", help=f"all, or some of {','.join(PROMPTS)}")
+    bench.add_argument("--principles", default="all", help="how many are drawn for each prompt: all, or a number")
+    bench.add_argument("--limit", type=int, help="judge a sample of this many comparisons (default: all)")
+    bench.add_argument("--seed", type=int, default=0, help="of the sample, the draws and the judge's thoughts")
+    bench.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
+    bench.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ...")
+    bench.add_argument("--cache", default="runs", metavar="FOLDER", help="where the judge's answers are kept")
+    bench.add_argument("--max-length", type=int, default=1024, help="longest question in tokens; longer is abstained")
+    bench.add_argument("--json", action="store_true", help="print one JSON object with everything instead of tables")
+    bench.set_defaults(run=_bench)
+    args = parser.parse_args(argv)
+    return args.run(args)
+
+
+def _bench(args: argparse.Namespace) -> int:
+    # 1. Everything that can be wrong is found before a model is loaded.
+    methods = methods_of(args.method)
+    principles = "all" if args.principles == "all" else _count(args.principles, "--principles")
+    for name in ("limit", "max_length"):
+        if getattr(args, name) is not None:
+            _count(getattr(args, name), f"--{name.replace('_', '-')}")
+    judge = Judge(model=args.model, principles=principles, max_length=args.max_length)
+    law = read_constitution(args.constitution)
+    templates_for(judge, methods or tuple(PROMPTS))
+    files = {file: read_comparisons(file) for file in args.files}
+    source = find(args.model)
+
+    # 2. Judge file by file.
+    work = Workbench.open(Runtime(root=args.cache, device=args.device))
+    dtype = pick_dtype(args.dtype, work.device)
+    engine = work.engine(source, dtype=dtype, system=None)
+    asking = Asking(engine, law, judge, args.seed)
+    reports = []
+    for file, held in files.items():
+        items = sample(held.items, args.limit, args.seed)
+        rows = bench_file(file, items, methods, asking)
+        reports.append(report(file, held, items, rows))
+        if not args.json:
+            settings = f"{args.model}, {dtype} on {work.device}; {args.constitution}, principles: {args.principles}"
+            print("\n".join([*page(reports[-1], rows, held, settings), ""]), flush=True)
+    if args.json:
+        given = {"model": args.model, "weights": source.digest, "dtype": dtype, "device": work.device}
+        given |= {"constitution": args.constitution, "principles": principles, "seed": args.seed}
+        print(json.dumps(_plain({**given, "max_length": args.max_length, "files": reports}), indent=1))
+    return 0
+
+
+def methods_of(text: str) -> tuple[str, ...]:
+    """The methods named, in order; empty for `all`. Raises UserError for one that does not exist."""
+    if text == "all":
+        return ()
+    names = list(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        if name not in PROMPTS:
+            raise UserError(f'there is no method "{name}"', "--method", suggest(name, ["all", *PROMPTS]))
+    return tuple(names)
+
+
+def _count(given: str | int, option: str) -> int:
+    try:
+        count = int(given)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise UserError(f"{given} is not a number from 1 on", option, "give a whole number, 1 or more")
+    return count
+
+
+# 2. Judging -----------------------------------------------------------------------------------------------------------
+
+
+def sample(items: Sequence[Item], limit: int | None, seed: int) -> list[Item]:
+    """At most `limit` items, in the order of the file. Openings are drawn by hash, and each brings all of its items."""
+    order = sorted(items, key=lambda item: (uniform("bench", seed, item.cluster), item.pair.id))
+    kept = {item.where for item in order[:limit]}
+    return [item for item in items if item.where in kept]
+
+
+def bench_file(file: str, items: Sequence[Item], methods: Sequence[str], asking: Asking) -> list[Row]:
+    """Every method (all that apply, where none is named), then the questions as given, then the rulers."""
+    if not methods:
+        prompted = any(item.pair.prompted is not None for item in items)
+        methods = [*ASKING, *(["provenance"] if prompted else [])]
+    rows = []
+    for method in methods:
+        print(f"{Path(file).name}: {method}, {len(items)} comparisons", file=sys.stderr, flush=True)
+        rows.append(by_method(method, items, asking))
+    if any(item.given for item in items):
+        rows.append(as_given([item for item in items if item.given], asking))
+    return rows + rulers(items)
+
+
+def by_method(method: str, items: Sequence[Item], asking: Asking) -> Row:
+    judge = asking.judge.model_copy(update={"method": method})
+    pairs = [item.pair for item in items]
+    law, templates = principles_for(asking.law, judge), templates_for(judge)
+
+    def verdicts(of: Sequence[Any]) -> list[Label | Abstained]:
+        return judge_pairs(asking.engine, of, law, judge, templates, seed=asking.seed, title=method)
+
+    verdicts(pairs[:1])  # loads the model where it is needed: that is not part of the speed
+    clock = Clock(asking.engine)
+    judged = verdicts(pairs)
+    speed = clock.per_second(len(pairs))
+    found = diagnose(pairs, judged, [item.cluster for item in items])
+    return Row(method, found.accuracy, found, found.first_shown if method in BOTH_ORDERS else None, speed)
+
+
+def as_given(items: Sequence[Item], asking: Asking) -> Row:
+    """The file's own questions, each in the one order that it has: a liking for a letter cannot cancel."""
+    from cai.compare import statistics
+
+    questions, orders = [], []
+    for item in items:
+        assert item.given is not None
+        right, wrong = item.given.options
+        questions.append(replace(item.given, options=tuple(sorted((right, wrong)))))  # (A) before (B), as shown
+        orders.append("ab" if (right < wrong) == ((item.pair.human or 0) > 0.5) else "ba")
+    asking.engine.choose(questions[:1], asking.judge.max_length, AS_GIVEN)
+    clock = Clock(asking.engine)
+    readings = asking.engine.choose(questions, asking.judge.max_length, AS_GIVEN)
+    speed = clock.per_second(len(items))
+
+    verdicts: list[Label | Abstained] = []
+    first = []
+    for item, question, order, reading in zip(items, questions, orders, readings, strict=True):
+        vote = cast(Ballot("choice", AS_GIVEN, order, (question,)), item.pair, [reading], asking.judge.min_mass)
+        label = Label(item.pair.id, vote.p_a, "ai", (vote,))
+        verdicts.append(Abstained(item.pair.id, vote.fault, (vote,)) if vote.fault else label)
+        first.append(math.nan if vote.fault else vote.p_a if order == "ab" else 1 - vote.p_a)
+    clusters = [item.cluster for item in items]
+    found = diagnose([item.pair for item in items], verdicts, clusters)
+    return Row(AS_GIVEN, found.accuracy, found, statistics.win_rate(first, clusters), speed)
+
+
+def rulers(items: Sequence[Item]) -> list[Row]:
+    """What can be had without reading the answers: their length in words. Equal lengths count half."""
+    from cai.compare import statistics
+
+    longer = [0.5 + 0.5 * ((x > y) - (x < y)) for x, y in ((words(i.pair.a), words(i.pair.b)) for i in items)]
+    human, clusters = [item.pair.human for item in items], [item.cluster for item in items]
+    sides = {"longer answer": longer, "shorter answer": [1 - p for p in longer]}
+    return [Row(name, statistics.accuracy(p, human, clusters)) for name, p in sides.items()]  # pyrefly: ignore
+
+
+class Clock:
+    """Pairs newly judged a second: of calls that were partly in the cache, the share that was not."""
+
+    def __init__(self, engine: CachedEngine) -> None:
+        self.engine, self.asked, self.found, self.start = engine, engine.asked, engine.found, time.perf_counter()
+
+    def per_second(self, pairs: int) -> float | None:
+        seconds = time.perf_counter() - self.start
+        asked, found = self.engine.asked - self.asked, self.engine.found - self.found
+        return pairs * asked / (asked + found) / seconds if asked else None
+
+
+# 3. Telling -----------------------------------------------------------------------------------------------------------
+
+
+def report(file: str, held: Comparisons, items: Sequence[Item], rows: Sequence[Row]) -> dict[str, Any]:
+    """Everything about one file, for --json."""
+    return {
+        "file": file,
+        "forms": held.form,
+        "comparisons": len(held.items),
+        "judged": len(items),
+        "clusters": len({item.cluster for item in items}),
+        "malformed": [{"where": where, "why": why} for where, why in held.faults],
+        "rows": {row.name: _row(row) for row in rows},
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    if row.found is None:
+        return {"accuracy": asdict(row.accuracy)}
+    return {**asdict(row.found), "first_shown": asdict(row.first) if row.first else None, "per_second": row.per_second}
+
+
+def _plain(value: Any) -> Any:
+    """NaN is no JSON: null."""
+    if isinstance(value, dict):
+        return {name: _plain(held) for name, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(held) for held in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+HEAD = (
+    "method", "accuracy, 95% interval", "orders agree", "kappa", "AUC", "Brier", "ECE", "log-loss", "mass", "judged",
+    "abstained", "pairs/s",
+)  # fmt: skip
+
+
+def page(of: dict[str, Any], rows: Sequence[Row], held: Comparisons, settings: str) -> list[str]:
+    """The lines of one file's table, plain ASCII."""
+    sampled = "" if of["judged"] == of["comparisons"] else f" (a sample of {of['comparisons']})"
+    forms = ", ".join(f"{count} {name}" for name, count in held.form.items())
+    lines = [
+        f"{of['file']}: {of['judged']} comparisons{sampled} with {of['clusters']} openings; read: {forms}",
+        settings,
+        "",
+        *_columns([HEAD, *(_cells(row) for row in rows)]),
+        "",
+    ]
+    for row in rows:
+        if row.first and row.first.n:
+            what = "option (A)" if row.name == AS_GIVEN else "the answer shown first"
+            lines.append(f"position: {row.name} votes for {what} in {_share(row.first)} of {row.first.n} votes")
+    for row in rows:
+        if row.found and row.found.abstained:
+            lines.append(f"abstained: {row.name}: {', '.join(f'{why}: {n}' for why, n in row.found.abstained.items())}")
+    lines.append(f"malformed rows: {len(held.faults)}")
+    lines += [f"  {where}: {why}" for where, why in held.faults[:NAMED]]
+    if len(held.faults) > NAMED:
+        lines.append(f"  and {len(held.faults) - NAMED} more (--json names them all)")
+    return lines
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    found = row.found
+    if found is None:
+        return (row.name, _share(row.accuracy))
+    numbers = (found.kappa, found.auc, found.brier, found.ece, found.log_loss)
+    return (
+        row.name,
+        _share(row.accuracy),
+        f"{found.consistency.value:.1%}" if found.consistency.n else "-",
+        *("-" if math.isnan(number.value) else f"{number.value:.3f}" for number in numbers),
+        "-" if found.mass is None else f"{found.mass:.2f}",
+        str(found.labelled),
+        str(found.n - found.labelled),
+        "cached" if row.per_second is None else f"{row.per_second:.3g}",
+    )
+
+
+def _share(estimate: Estimate) -> str:
+    if not estimate.n:
+        return "-"
+    ends = "" if math.isnan(estimate.low) else f" [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+    return f"{estimate.value:.1%}{ends}"
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[place]) for row in rows if place < len(row)) for place in range(len(HEAD))]
+    return [
+        "  ".join(
+            cell.ljust(width) if place < 2 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=False))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

@@ -1,0 +1,212 @@
+"""The ways to ask a judge which of two answers is better, all of them read off log-probabilities, never off text.
+
+    rate        each answer alone: "does it meet this standard?"; log-odds of Yes for a, minus those for b
+    choice      both answers at once, (A) or (B) (Bai et al. 2022, section 4.1); asked in both orders
+    score       each answer alone, rated from 1 to 10; expected rating of a, minus that of b (Lee et al. 2023)
+    contrast    how much likelier the principle makes each answer than its opposite does; a's gain, minus b's
+    reason      a chain of thought first, then as in `choice` (Bai et al. 2022, section 4.1)
+    provenance  asks nothing: the answer that was written under the principle is the better one (RLCD, Yang et al. 2023)
+
+What a vote's log-probabilities mean is known here and nowhere else: `ballots` asks, `log_odds` reads.
+Departures: Bai et al. show the two answers in one order; `contrast` reads with the prompts that RLCD writes with.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cai.config import Judge
+from cai.constitution import Constitution, Judging
+from cai.engines import Question, Reading, Reply
+from cai.records import Chat, Message, Pair, Vote
+from cai.templates import Template, load_template
+from cai.textstats import refuses, repetition
+
+YES_NO = ("Yes", "No")
+LETTERS = ("A", "B")
+RATINGS = tuple(str(rating) for rating in range(1, 11))
+# Which files in prompts/ a method reads.
+PROMPTS: dict[str, tuple[str, ...]] = {
+    "rate": ("rate",),
+    "choice": ("choice",),
+    "score": ("score",),
+    "contrast": ("contrast",),
+    "reason": ("reason", "verdict"),
+    "provenance": (),
+}
+ASKING = tuple(method for method in PROMPTS if PROMPTS[method])
+BOTH_ORDERS = ("choice", "reason")  # a vote in one order alone is half a vote: the judge may only like a position
+SURE = 0.99  # what a verdict without a probability counts as
+
+TOO_LONG = "longer than judge.max_length"
+NO_MASS = "too little probability on the options"
+NO_PROVENANCE = "nobody knows which instruction wrote which answer"
+REFUSED = "the judge refused to reason"
+RAMBLED = "the judge repeated itself"
+
+Templates = Mapping[str, Template]
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """A vote to be: the questions it rests on. fault: why it is void already, before anything is asked."""
+
+    method: str
+    principle: str
+    order: str
+    questions: tuple[Question, ...]
+    reply: str = ""
+    fault: str = ""
+
+
+# 1. Which methods, which files ---------------------------------------------------------------------------------------
+
+
+def methods_of(judge: Judge) -> tuple[str, ...]:
+    """Those that the judge may be asked by; `auto` may come to be any but `provenance`, which asks nothing."""
+    return ASKING if judge.method == "auto" else tuple(shares(judge))
+
+
+def name_of(method: Any) -> str:
+    """`rate`, or `rate 0.5 + choice 0.5` for a mix."""
+    return method if isinstance(method, str) else " + ".join(f"{name} {weight:g}" for name, weight in method.items())
+
+
+def principles_for(law: Constitution, judge: Judge) -> tuple[Judging, ...]:
+    """What these methods read of a constitution: `Against:` is part of it only where it is read."""
+    return law.contrasting if "contrast" in methods_of(judge) else law.judging
+
+
+def shares(judge: Judge) -> dict[str, float]:
+    """Method -> its share of the label; they add up to 1."""
+    weights = judge.method if isinstance(judge.method, dict) else {judge.method: 1.0}
+    total = math.fsum(weights.values())
+    return {method: weight / total for method, weight in weights.items()}
+
+
+def templates_for(judge: Judge, methods: Sequence[str] = ()) -> dict[str, Template]:
+    """Every template that the judge's methods (or the given ones) read; worked examples as "examples/METHOD"."""
+    wanted = methods or methods_of(judge)
+    found = {name: load_template(name) for method in wanted for name in PROMPTS[method]}
+    return found | {
+        f"examples/{method}": load_template(file) for method, file in judge.examples.items() if method in wanted
+    }
+
+
+# 2. Asking -----------------------------------------------------------------------------------------------------------
+
+
+def thoughts(pair: Pair, principle: Judging, templates: Templates) -> list[tuple[str, Chat]]:
+    """(order, chat) of what `reason` must write before it can be asked for a letter."""
+    return [
+        (order, _with_examples("reason", templates, pair, principle, first=first, second=second))
+        for order, first, second in _orders(pair)
+    ]
+
+
+def ballots(method: str, pair: Pair, principle: Judging, templates: Templates) -> list[Ballot]:
+    """The votes that one principle gives on one pair by any method but `reason`."""
+
+    def ballot(order: str, *questions: Question, fault: str = "") -> Ballot:
+        return Ballot(method, principle.name, order, questions, fault=fault)
+
+    def ask(**values: Any) -> Chat:
+        return _with_examples(method, templates, pair, principle, **values)
+
+    if method == "provenance":
+        return [ballot("each", fault="" if pair.prompted is not None else NO_PROVENANCE)]
+    if method == "rate":
+        return [ballot("each", *(Question(ask(answer=answer), YES_NO) for answer in (pair.a, pair.b)))]
+    if method == "score":
+        return [ballot("each", *(Question(ask(answer=answer), RATINGS) for answer in (pair.a, pair.b)))]
+    if method == "contrast":
+        return [ballot("each", *(Question(ask(side=side), (pair.a, pair.b)) for side in ("for", "against")))]
+    assert method == "choice", method
+    return [
+        ballot(order, _letter(ask(first=first, second=second))) for order, first, second in _orders(pair)
+    ]  # fmt: skip
+
+
+def reasoned(principle: str, order: str, chat: Chat, reply: Reply | None, templates: Templates) -> Ballot:
+    """The ballot that follows a chain of thought; void where the judge would not, or could not, think."""
+    if reply is None:
+        return Ballot("reason", principle, order, (), fault=TOO_LONG)
+    fault = REFUSED if refuses(reply.text[:120]) else RAMBLED if repetition(reply.text) > 0.5 else ""
+    if not reply.text or fault:
+        return Ballot("reason", principle, order, (), reply.text, fault or NO_MASS)
+    thought = (*chat, Message("assistant", reply.text))
+    return Ballot("reason", principle, order, (_letter(templates["verdict"].render(messages=thought)),), reply.text)
+
+
+def _orders(pair: Pair) -> tuple[tuple[str, str, str], ...]:
+    return ("ab", pair.a, pair.b), ("ba", pair.b, pair.a)
+
+
+def _letter(chat: Chat) -> Question:
+    # "(" is put into the judge's mouth, so that the letters compete with each other and not with other openings.
+    return Question(chat, LETTERS, lead="(")
+
+
+def _with_examples(method: str, templates: Templates, pair: Pair, principle: Judging, **values: Any) -> Chat:
+    """The question, with the worked examples between its system turn and what is asked: all questions share them."""
+    chat = templates[method].render(messages=pair.prompt.messages, principle=principle, **values)
+    if examples := templates.get(f"examples/{method}"):
+        start = int(chat[0].role == "system")
+        return (*chat[:start], *examples.render(), *chat[start:])
+    return chat
+
+
+# 3. Reading ----------------------------------------------------------------------------------------------------------
+
+
+def cast(ballot: Ballot, pair: Pair, readings: Sequence[Reading | None], min_mass: float) -> Vote:
+    """What came of a ballot. A vote that cannot be read says why; its P of one half is never counted."""
+    of = {"method": ballot.method, "principle": ballot.principle, "order": ballot.order, "reply": ballot.reply}
+    read = [reading for reading in readings if reading is not None]
+    logprobs = tuple(value for reading in read for value in reading.logprobs)
+    free = ballot.method in ("contrast", "provenance")  # no options that could lack probability
+    mass = 1.0 if free else min((reading.mass for reading in read), default=0.0)
+    fault = ballot.fault or (TOO_LONG if len(read) < len(readings) else NO_MASS if mass < min_mass else "")
+    if ballot.fault or len(read) < len(readings):
+        return Vote(**of, p_a=0.5, mass=0.0, logprobs=logprobs, fault=fault)
+    if ballot.method == "provenance":
+        assert pair.prompted is not None
+        return Vote(**of, p_a=pair.prompted, mass=mass, logprobs=())
+    read_vote = Vote(**of, p_a=0.5, mass=mass, logprobs=logprobs, fault=fault)
+    return Vote(**of, p_a=sigmoid(log_odds(read_vote)), mass=mass, logprobs=logprobs, fault=fault)
+
+
+def log_odds(vote: Vote) -> float:
+    """Of "a is better". Read off the raw log-probabilities: of a sure vote, P(a better) has been rounded to 0 or 1."""
+    values = vote.logprobs
+    if vote.method == "provenance":
+        return logit(vote.p_a)
+    if vote.method == "score":
+        return _expected(values[: len(RATINGS)]) - _expected(values[len(RATINGS) :])
+    if vote.method in BOTH_ORDERS:
+        first, second = values
+        return first - second if vote.order == "ab" else second - first
+    if vote.method == "rate":
+        yes_a, no_a, yes_b, no_b = values
+        return (yes_a - no_a) - (yes_b - no_b)
+    assert vote.method == "contrast", vote.method
+    a_for, b_for, a_against, b_against = values
+    return (a_for - a_against) - (b_for - b_against)
+
+
+def _expected(logprobs: Sequence[float]) -> float:
+    """The mean rating, 1 to 10, among the probability that fell on ratings."""
+    top = max(logprobs)
+    weights = [math.exp(value - top) for value in logprobs]
+    return math.fsum(weight * rating for weight, rating in zip(weights, range(1, 11), strict=True)) / math.fsum(weights)
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+
+
+def logit(p: float, most: float = SURE) -> float:
+    """Log-odds of a probability, which is taken to be no surer than `most` either way."""
+    p = min(max(p, 1 - most), most)
+    return math.log(p / (1 - p))

@@ -1,0 +1,176 @@
+"""Is the judge worth listening to? A sample is judged first, and a coin is told from a judge before a day of training.
+
+    1. sample    the calibration split, where people judged pairs that are used for nothing else; else training pairs
+    2. try       the method of the config, or every method when it is `auto`
+    3. pick      of those that pass the thresholds, the one whose log-odds rank people's preferences best (AUC)
+    4. calibrate slope and bias on the calibration split (Platt 1999); the report measures them on the held-out pairs
+
+A judge below a threshold stops the run; the message says what is wrong and which methods do better on the sample.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cai.compare.calibration import fit_platt
+from cai.config import Judge, Labeller, Preflight
+from cai.constitution import Judging
+from cai.data import uniform
+from cai.diagnostics import Diagnosis, diagnose
+from cai.errors import UserError
+from cai.judging import combine, judge_pairs, weights_of
+from cai.methods import ASKING, methods_of, name_of, templates_for
+from cai.models import Dtype, Source
+from cai.records import Abstained, Label, Pair, read_jsonl
+from cai.store import Artifact, version
+from cai.templates import Template
+from cai.workbench import Workbench
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One method on the sample. faults: what is below the thresholds; empty for a judge that may go on."""
+
+    method: Any
+    verdicts: list[Label | Abstained]
+    found: Diagnosis
+    faults: tuple[str, ...]
+
+
+@version(1)
+def preflight(
+    out: Path,
+    work: Workbench,
+    *,
+    data: Artifact,
+    pairs: Artifact,
+    judge: Labeller,
+    model: Source,
+    judging: tuple[Judging, ...],
+    templates: Mapping[str, Template],
+    dtype: Dtype,
+    seed: int,
+) -> None:
+    """preflight.json: the method to label with, slope and bias (or null), and what each method did on the sample.
+
+    Raises UserError when no method that was to be tried passes the thresholds of `judge.preflight`.
+    """
+    rows, known = sample(data, pairs, judge, seed)
+    engine = work.engine(model, dtype=dtype, system=judge.system)
+
+    def attempt(method: Any, templates: Mapping[str, Template]) -> Trial:
+        asked = judge.model_copy(update={"method": method})
+        title = f"preflight: {name_of(method)}"
+        verdicts = judge_pairs(engine, rows, judging, asked, templates, seed=seed, title=title)
+        found = diagnose(rows, verdicts)
+        return Trial(method, verdicts, found, below(found, judge.preflight))
+
+    wanted = methods_of(judge) if judge.method == "auto" else (judge.method,)
+    trials = [attempt(method, templates) for method in wanted]
+    passed = [trial for trial in trials if not trial.faults]
+    if not passed:
+        others = [method for method in ASKING if method not in wanted]
+        trials += [attempt(method, templates_for(judge, [method])) for method in others]
+        raise UserError(*complaint(trials, wanted, len(rows), known))
+    best = max(passed, key=lambda trial: (rank(trial.found), -trials.index(trial)))
+    platt = calibrated(rows, best, judge, judging) if judge.calibrate else None
+    report = {
+        "method": best.method,
+        "auto": judge.method == "auto",
+        "platt": platt,
+        "sample": known,
+        "pairs": len(rows),
+        "prompts": len({pair.prompt.id for pair in rows}),
+        "tried": [{"method": t.method, "faults": t.faults, "found": asdict(t.found)} for t in trials],
+    }
+    (out / "preflight.json").write_text(json.dumps(report, indent=1))
+
+
+def sample(data: Artifact, pairs: Artifact, judge: Labeller, seed: int) -> tuple[list[Pair], str]:
+    """The pairs to try the judge on, and what they are: the calibration split, or training pairs drawn by hash."""
+    kept = [pair for pair in read_jsonl(data / "pairs.jsonl", Pair) if pair.prompt.split == "calibration"]
+    if kept and all(pair.human is None for pair in kept) and (judge.calibrate or judge.method == "auto"):
+        problem = "no person has judged the pairs of the calibration split"
+        raise UserError(problem, "data.calibration", "name a judge.method and set judge.calibrate: false")
+    if kept:
+        return kept, "calibration split"
+    if judge.calibrate or judge.method == "auto":
+        problem = "the calibration split is empty: no prompt with pairs fell into it"
+        raise UserError(problem, "data.calibration", "raise data.calibration")
+    train = [pair for pair in read_jsonl(pairs / "pairs.jsonl", Pair) if pair.prompt.split == "train"]
+    most = judge.preflight.pairs if judge.preflight else 0
+    return sorted(train, key=lambda pair: uniform("preflight", seed, pair.id))[:most], "training pairs"
+
+
+def below(found: Diagnosis, limits: Preflight | None) -> tuple[str, ...]:
+    """What is below the thresholds, in words; nothing without thresholds."""
+    if limits is None:
+        return ()
+    faults = []
+    if not found.labelled:
+        reasons = ", ".join(f"{reason}: {n}" for reason, n in found.abstained.items())
+        faults.append(f"not one pair could be judged ({reasons})")
+    if found.mass is not None and found.mass < limits.mass:
+        faults.append(
+            f"the options hold {found.mass:.1%} of the probability (median; at least {limits.mass:.0%} wanted)"
+        )
+    for name, estimate, limit in (
+        ("both orders of a question name the same answer in", found.consistency, limits.consistency),
+        ("it agrees with people on", found.accuracy, limits.accuracy),
+    ):
+        if estimate.n and estimate.value < limit:
+            interval = f"[{estimate.low:.0%}, {estimate.high:.0%}]"
+            faults.append(f"{name} {estimate.value:.0%} {interval} of {estimate.n} (at least {limit:.0%} wanted)")
+    return tuple(faults)
+
+
+def rank(found: Diagnosis) -> float:
+    """AUC against people: it uses how sure the judge was, so it needs fewer labels than accuracy to tell two apart."""
+    return found.auc.value if found.auc.n else 0.0
+
+
+def complaint(trials: Sequence[Trial], wanted: Sequence[Any], pairs: int, known: str) -> tuple[str, str, str]:
+    """Problem, place and remedy for a judge that does not pass."""
+    tried = [trial for trial in trials if trial.method in wanted]
+    lines = [f'"{name_of(trial.method)}": {"; ".join(trial.faults)}' for trial in tried]
+    problem = f"the judge did not pass its preflight on {pairs} pairs ({known})\n    " + "\n    ".join(lines)
+    better = sorted((t for t in trials if not t.faults), key=lambda trial: -rank(trial.found))
+    if better:
+        named = "; ".join(f"{name_of(t.method)} ({figures(t.found)})" for t in better)
+        remedy = f"these methods pass on the same sample: {named}. Set judge.method to one of them"
+    else:
+        remedy = "no method passes with this model: name a larger one under judge.model, or reword the principles"
+    return problem, "judge.method", f"{remedy} (thresholds: judge.preflight)"
+
+
+def figures(found: Diagnosis) -> str:
+    """`agrees with people on 71% [60, 81], AUC 0.78`, or what else is known."""
+    if found.accuracy.n:
+        value = found.accuracy
+        return (
+            f"agrees with people on {value.value:.0%} [{100 * value.low:.0f}, {100 * value.high:.0f}], "
+            f"AUC {found.auc.value:.2f}"
+        )
+    return "no thresholds missed" if found.mass is None else f"options hold {found.mass:.0%} of the probability"
+
+
+def calibrated(
+    rows: Sequence[Pair], trial: Trial, judge: Judge, judging: Sequence[Judging]
+) -> tuple[float, float]:  # fmt: skip
+    """Slope and bias for the log-odds of the method that was picked, from the pairs that people judged."""
+    asked = judge.model_copy(update={"method": trial.method})
+    weights = weights_of(judging, asked)
+    odds = [
+        (combine(verdict.votes, asked, weights), pair.human) for verdict, pair in zip(trial.verdicts, rows, strict=True)
+    ]
+    known = [(value, human) for value, human in odds if value is not None and human is not None]
+    if len({value for value, _ in known}) < 2:
+        problem = f"{len(known)} judged pairs are too few to calibrate on"
+        raise UserError(problem, "judge.calibrate", "raise data.calibration, or set judge.calibrate: false")
+    slope, bias = fit_platt([value for value, _ in known], [human for _, human in known])
+    if slope <= 0:
+        problem = f"on the calibration split the judge is no better than a coin (slope {slope:.2f})"
+        raise UserError(problem, "judge.calibrate", "try judge.method: auto, a larger judge.model or other principles")
+    return slope, bias

@@ -1,0 +1,156 @@
+"""The preflight: a judge that may go on, one that is stopped and told what does better, and what `auto` picks."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import ScriptedJudge
+
+from cai.config import Labeller, Preflight
+from cai.constitution import Judging
+from cai.engines import Question
+from cai.errors import UserError
+from cai.methods import templates_for
+from cai.records import Label, Message, Pair, Prompt, read_jsonl, write_jsonl
+from cai.stages.label import label_by_judge
+from cai.stages.preflight import preflight
+from cai.store import Artifact
+
+LAW = (Judging("kind", "Choose the response that is kind.", (), 1.0),)
+
+
+def pairs(split: str, count: int = 12) -> list[Pair]:
+    """People prefer the good answer of each; it is a in every other pair."""
+    found = []
+    for n in range(count):
+        prompt = Prompt(f"{split} {n}", (Message("user", f"Question {n}?"),), "crime", split)  # pyrefly: ignore
+        a, b = ("Good answer.", "Bad answer.") if n % 2 else ("Bad answer.", "Good answer.")
+        found.append(Pair(f"pair {split} {n}", prompt, a, b, float(n % 2)))
+    return found
+
+
+class Bench:
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+
+    def engine(self, source: Any, *, dtype: str, system: str | None) -> Any:
+        return self._engine
+
+
+def folder(path: Path, rows: list[Pair]) -> Artifact:
+    path.mkdir(exist_ok=True)
+    write_jsonl(path / "pairs.jsonl", rows)
+    return Artifact("made", "key", path, "digest")
+
+
+def fly(tmp_path: Path, judge: Labeller, script: Any, rows: list[Pair]) -> dict[str, Any]:
+    out = tmp_path / "out"
+    out.mkdir(exist_ok=True)
+    data = folder(tmp_path / "data", rows)
+    engine = ScriptedJudge(script)
+    preflight(
+        out, Bench(engine), data=data, pairs=data, judge=judge, model=None, judging=LAW,  # pyrefly: ignore
+        templates=templates_for(judge), dtype="float32", seed=0,
+    )  # fmt: skip
+    return json.loads((out / "preflight.json").read_text()) | {"asked": engine.questions}
+
+
+def honest(question: Question) -> tuple[float, ...]:
+    """Rates the good answer higher, and likes the letter A whatever stands there."""
+    if question.options == ("A", "B"):
+        return math.log(0.9), math.log(0.05)
+    good = "Assistant: Good" in question.chat[-1].content
+    if question.options == ("Yes", "No"):
+        return (math.log(0.5), math.log(0.2)) if good else (math.log(0.2), math.log(0.5))
+    return tuple([math.log(0.1)] * len(question.options))
+
+
+def test_a_judge_that_passes_is_kept(tmp_path: Path) -> None:
+    found = fly(tmp_path, Labeller(), honest, pairs("train"))
+    assert (found["method"], found["platt"], found["sample"], found["pairs"]) == ("rate", None, "training pairs", 12)
+    (tried,) = found["tried"]
+    assert tried["faults"] == [] and tried["found"]["accuracy"]["value"] == 1.0
+    assert tried["found"]["mass"] == pytest.approx(0.7)
+
+
+def test_a_judge_that_likes_a_letter_is_stopped_and_told_what_does_better(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        fly(tmp_path, Labeller(method="choice"), honest, pairs("train"))
+    said = str(error.value)
+    assert said.startswith("judge.method: the judge did not pass its preflight on 12 pairs (training pairs)")
+    assert '"choice": both orders of a question name the same answer in 0%' in said
+    assert "these methods pass on the same sample: rate (agrees with people on 100%" in said
+    assert not (tmp_path / "out/preflight.json").exists()
+
+
+def test_thresholds_are_the_users(tmp_path: Path) -> None:
+    judge = Labeller(method="choice", preflight=Preflight(consistency=0.0))
+    assert fly(tmp_path, judge, honest, pairs("train"))["method"] == "choice"
+    with pytest.raises(UserError, match=r"the options hold 70\.0% of the probability \(median; at least 80% wanted\)"):
+        fly(tmp_path, Labeller(preflight=Preflight(mass=0.8)), honest, pairs("train"))
+
+
+def test_a_judge_against_people_is_stopped(tmp_path: Path) -> None:
+    def contrary(question: Question) -> tuple[float, ...]:
+        return tuple(reversed(honest(question)))
+
+    with pytest.raises(UserError, match=r"it agrees with people on 0% \[0%, 24%\] of 12 \(at least 50% wanted\)"):
+        fly(tmp_path, Labeller(), contrary, pairs("train"))
+
+
+def test_a_judge_that_cannot_be_read_is_stopped(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        fly(tmp_path, Labeller(), lambda q: tuple([math.log(1e-4)] * len(q.options)), pairs("train"))
+    said = str(error.value)
+    assert "not one pair could be judged (too little probability on the options: 12)" in said
+    assert "name a larger one under judge.model" in said or "these methods pass" in said
+
+
+def test_auto_picks_the_best_on_the_calibration_split_alone(tmp_path: Path) -> None:
+    found = fly(tmp_path, Labeller(method="auto"), honest, pairs("train") + pairs("calibration") + pairs("test"))
+    assert (found["method"], found["auto"], found["sample"]) == ("rate", True, "calibration split")
+    assert [trial["method"] for trial in found["tried"]] == ["rate", "choice", "score", "contrast", "reason"]
+    assert found["pairs"] == 12
+    assert all("Good answer." in q.chat[-1].content or len(q.chat) > 1 for q in found["asked"])
+    with pytest.raises(UserError, match="the calibration split is empty"):
+        fly(tmp_path, Labeller(method="auto"), honest, pairs("train"))
+
+
+def test_calibration_sharpens_a_timid_judge_and_the_labels_use_it(tmp_path: Path) -> None:
+    rows = pairs("calibration", 16) + pairs("test", 2)
+    judge = Labeller(calibrate=True)
+
+    def mostly(question: Question) -> tuple[float, ...]:
+        """Right on 12 of 16 by odds of 5 / 2 squared."""
+        wrong = any(f"Question {n}?" in question.chat[-1].content for n in (2, 3, 6, 7))
+        yes, no = honest(question)
+        return (no, yes) if wrong else (yes, no)
+
+    found = fly(tmp_path, judge, mostly, rows)
+    slope, bias = found["platt"]
+    odds = 2 * math.log(2.5)
+    # 12 of 16 right; Platt's targets for 8 and 8 pairs are 9/10 and 1/10: 3/4 * 9/10 + 1/4 * 1/10
+    assert 1 / (1 + math.exp(-slope * odds)) == pytest.approx(0.7, abs=1e-4)
+    assert bias == pytest.approx(0, abs=1e-3)
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    made = Artifact("preflight", "key", tmp_path / "out", "digest")
+    label_by_judge(
+        labels, Bench(ScriptedJudge(mostly)), pairs=folder(tmp_path / "data", rows), preflight=made, judge=judge,
+        model=None, judging=LAW, templates=templates_for(judge), dtype="float32", seed=0,  # pyrefly: ignore
+    )  # fmt: skip
+    found_labels = read_jsonl(labels / "labels.jsonl", Label)
+    assert [label.pair_id for label in found_labels] == ["pair test 0", "pair test 1"]
+    assert found_labels[1].p_a == pytest.approx(1 / (1 + math.exp(-slope * odds - bias)))
+
+
+def test_a_judge_without_information_cannot_be_calibrated(tmp_path: Path) -> None:
+    judge = Labeller(calibrate=True, preflight=Preflight(accuracy=0))
+
+    def contrary(question: Question) -> tuple[float, ...]:
+        return tuple(reversed(honest(question)))
+
+    with pytest.raises(UserError, match=r"no better than a coin \(slope -"):
+        fly(tmp_path, judge, contrary, pairs("calibration", 16))
