@@ -60,9 +60,10 @@ class Comparisons:
         return tuple(item.pair for item in self.items)
 
 
-def read_comparisons(path: str | Path) -> Comparisons:
+def read_comparisons(path: str | Path, *, judged: bool = True) -> Comparisons:
     """Every usable comparison of a .jsonl or .jsonl.gz file, or of a JSON array.
 
+    judged: leave out pairs that nobody judged. A benchmark needs the verdicts; what only asks the judge does not.
     Raises UserError for a file that is missing, damaged, or without a usable row.
     """
     path = Path(path).expanduser()
@@ -76,7 +77,7 @@ def read_comparisons(path: str | Path) -> Comparisons:
             row = parse()
             name, read = _form(row, where)
             pair, given, opening = read(row, where, data)
-            _check(pair, where, seen)
+            _check(pair, where, seen, judged)
         except UserError as error:
             faults.append((where, error.problem))
             continue
@@ -146,16 +147,16 @@ def _form(row: Any, where: str) -> tuple[str, Reader]:
     raise UserError(f"not a comparison: its fields are {', '.join(map(str, row)) or 'none'}", where)
 
 
-def _check(pair: Pair, where: str, seen: dict[tuple, tuple[str, float]]) -> None:
+def _check(pair: Pair, where: str, seen: dict[tuple, tuple[str, float]], judged: bool) -> None:
     """What every form must give: two answers, a verdict, and nothing that stood further up."""
     if not pair.a.strip() or not pair.b.strip():
         raise UserError("an answer without words", where)
     if pair.a == pair.b:
         raise UserError("both answers are the same", where)
-    if pair.human is None:
+    if pair.human is None and judged:
         raise UserError("nobody judged this pair: `human` is missing", where)
     low, high = sorted((pair.a, pair.b))
-    human = pair.human if pair.a == low else 1 - pair.human
+    human = 0.5 if pair.human is None else pair.human if pair.a == low else 1 - pair.human
     before, verdict = seen.setdefault((pair.prompt.messages, low, high), (where, human))
     if before != where:
         raise UserError(f"{'the same pair as' if verdict == human else 'contradicts the same pair at'} {before}", where)

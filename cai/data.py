@@ -377,7 +377,11 @@ def _row_pair(row: dict, prompt: Prompt, where: str, seed: int) -> Pair:
     votes = row.get("votes") or ([] if human is None else [human])
     pair_id = str(row.get("id") or identity("pair", prompt.id, a, b))
     given = {"id": pair_id, "prompt": asdict(prompt), "a": a, "b": b, "human": human, "votes": votes}
-    pair = decode(given, Pair, where)
+    pair = decode({**given, "prompted": row.get("prompted")}, Pair, where)
+    if a == b:
+        raise UserError("both answers are the same", where, "remove this row: there is nothing to compare")
+    if pair.prompted is not None and not 0 <= pair.prompted <= 1:
+        raise UserError("`prompted` must be P(a better), from 0 to 1, or null", where, "1: a was told to be the better")
     if not all(0 <= vote <= 1 for vote in pair.votes):
         raise UserError("each of `votes` must be P(a better), from 0 to 1", where, "1 means that a is better")
     return pair

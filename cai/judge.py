@@ -27,7 +27,7 @@ from cai.errors import UserError, run_main, suggest
 from cai.judging import judge_pairs
 from cai.methods import ASKING, BOTH_ORDERS, PROMPTS, Ballot, cast, principles_for, templates_for
 from cai.models import find, pick_dtype
-from cai.records import Abstained, Estimate, Label
+from cai.records import Abstained, Estimate, Label, plain
 from cai.textstats import words
 from cai.workbench import Workbench
 
@@ -114,7 +114,7 @@ def _bench(args: argparse.Namespace) -> int:
     if args.json:
         given = {"model": args.model, "weights": source.digest, "dtype": dtype, "device": work.device}
         given |= {"constitution": args.constitution, "principles": principles, "seed": args.seed}
-        print(json.dumps(_plain({**given, "max_length": args.max_length, "files": reports}), indent=1))
+        print(json.dumps(plain({**given, "max_length": args.max_length, "files": reports}), indent=1))
     return 0
 
 
@@ -248,15 +248,6 @@ def _row(row: Row) -> dict[str, Any]:
     if row.found is None:
         return {"accuracy": asdict(row.accuracy)}
     return {**asdict(row.found), "first_shown": asdict(row.first) if row.first else None, "per_second": row.per_second}
-
-
-def _plain(value: Any) -> Any:
-    """NaN is no JSON: null."""
-    if isinstance(value, dict):
-        return {name: _plain(held) for name, held in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(held) for held in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 HEAD = (

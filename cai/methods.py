@@ -1,6 +1,6 @@
 """The ways to ask a judge which of two answers is better, all of them read off log-probabilities, never off text.
 
-    rate        each answer alone: "does it meet this standard?"; log-odds of Yes for a, minus those for b
+    rate        each answer alone: "would you choose it?"; log-odds of Yes for a, minus those for b
     choice      both answers at once, (A) or (B) (Bai et al. 2022, section 4.1); asked in both orders
     score       each answer alone, rated from 1 to 10; expected rating of a, minus that of b (Lee et al. 2023)
     contrast    how much likelier the principle makes each answer than its opposite does; a's gain, minus b's

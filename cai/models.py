@@ -360,10 +360,14 @@ def answered(chat: Chat, answer: str, system: str | None) -> Chat:
 
 def plain(tokenizer: "PreTrainedTokenizerBase", chat: Chat) -> list[dict[str, str]]:
     """The chat as the libraries want it, with no text that the tokenizer would read as a control token."""
+    return [{"role": message.role, "content": harmless(tokenizer, message.content)} for message in chat]
+
+
+def harmless(tokenizer: "PreTrainedTokenizerBase", text: str) -> str:
+    """The text without anything that this tokenizer would read as a control token."""
     # `all_special_tokens` knows the named ones alone; Llama 3's <|start_header_id|>, for one, has no name.
     added = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
-    special = [*tokenizer.all_special_tokens, *added]
-    return [{"role": message.role, "content": neutralise(message.content, special)} for message in chat]
+    return neutralise(text, [*tokenizer.all_special_tokens, *added])
 
 
 def chat_ids(tokenizer: "PreTrainedTokenizerBase", chat: Chat, *, answer: bool) -> list[int]:

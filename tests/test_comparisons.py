@@ -379,3 +379,23 @@ def test_hh_rlhf() -> None:
         "the two conversations part before the last answer": 4,
         "one speaker has two turns in a row": 2,
     }
+
+
+def test_pairs_that_nobody_judged_are_left_out_of_a_benchmark_alone(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "Hi?", "a": "yes", "b": "no", "human": None},
+        {"prompt": "Ho?", "a": "yes", "b": "no", "human": 1},
+    ]
+    path = tmp_path / "mixed.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [item.where for item in read_comparisons(path).items] == [f"{path}:2"]
+    assert [pair.human for pair in read_comparisons(path, judged=False).pairs] == [None, 1.0]
+
+
+def test_which_instruction_wrote_an_answer_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "told.jsonl"
+    row = {"prompt": "Hi?", "a": "yes", "b": "no", "human": 1, "prompted": 0.0}
+    path.write_text(json.dumps(row) + "\n" + json.dumps({**row, "prompt": "Ho?", "prompted": 2}) + "\n")
+    held = read_comparisons(path)
+    assert [pair.prompted for pair in held.pairs] == [0.0]
+    assert held.faults == ((f"{path}:2", "`prompted` must be P(a better), from 0 to 1, or null"),)

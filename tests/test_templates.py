@@ -206,8 +206,8 @@ def test_rate():
         Message(
             "user",
             "Conversation:\n\nHuman: How do I boil an egg?\n\nAssistant: In water.\n\nHuman: How long?\n\n"
-            "Assistant: Nine.\n\n  Human: ok\n\nStandard: Choose the response that is kind.\n\n"
-            "Does the assistant's last message meet this standard? Answer Yes or No.",
+            "Assistant: Nine.\n\n  Human: ok\n\nInstruction to the judge: Choose the response that is kind.\n\n"
+            "Would you choose the assistant's last message? Answer Yes or No.",
         ),
     )
 
@@ -230,7 +230,7 @@ def test_principles_share_the_prefix_with_the_answers(name):
         for standard in ("Choose x.", "Prefer y.")
     )
     shared = one[: next(i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b)]
-    assert shared.endswith("LAST\n\nStandard: ")
+    assert shared.endswith(("LAST\n\nStandard: ", "LAST\n\nInstruction to the judge: "))
 
 
 @pytest.mark.parametrize("law", sorted((ROOT / "constitutions").glob("*.txt")), ids=lambda path: path.stem)

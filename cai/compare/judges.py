@@ -6,7 +6,6 @@ matters: fitted on the calibration split, its scores before and after are those 
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from cai.cells import Cell
@@ -59,11 +58,11 @@ def judge_of(cell: Cell) -> dict[str, Any]:
         "method": name_of(judge.method),
         "sentence": sentence(found),
         "preflight": found,
-        "labels": asdict(diagnose(pairs, verdicts)),
+        "labels": diagnose(pairs, verdicts),
         "calibration": calibrated(pairs, verdicts, judge, weights, found["platt"])
         if found and found["platt"]
         else None,
-        "principles": [asdict(row) for row in by_principle(pairs, verdicts, judge, weights)],
+        "principles": by_principle(pairs, verdicts, judge, weights),
     }
 
 

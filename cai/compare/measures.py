@@ -12,7 +12,7 @@ from typing import Any
 from cai.cells import Cell, Measured
 from cai.compare import statistics
 from cai.judging import sigmoid
-from cai.records import Estimate, Label, Pair, Prompt, Rating, Response, read_jsonl
+from cai.records import Label, Pair, Prompt, Rating, Response, read_jsonl
 from cai.stages.evaluate import Score
 from cai.store import Artifact
 from cai.textstats import refuses, words
@@ -226,16 +226,3 @@ def game_rows(measured: Measured, one: str, two: str) -> Rows:
 
 def subsets(artifact: Artifact | None) -> dict[str, str]:
     return {} if artifact is None else {p.id: p.subset for p in read_jsonl(artifact / "prompts.jsonl", Prompt)}
-
-
-def plain(value: Any) -> Any:
-    """Estimates as dictionaries, NaN as null: what goes into results.json."""
-    if isinstance(value, Estimate):
-        return {name: plain(getattr(value, name)) for name in ("value", "low", "high", "n", "clusters")}
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and math.isnan(value):
-        return None
-    return value.item() if hasattr(value, "item") else value

@@ -16,7 +16,6 @@ from cai.compare.measures import (
     ended_rows,
     game_rows,
     measure,
-    plain,
     rater_lines,
     reward_rows,
     subsets,
@@ -27,7 +26,7 @@ from cai.compare.statistics import mean
 from cai.compare.table import print_table
 from cai.config import Experiment
 from cai.methods import name_of
-from cai.records import Abstained, Label, Pair, Response, Revision, read_jsonl
+from cai.records import Abstained, Label, Pair, Response, Revision, plain, read_jsonl
 from cai.stages.evaluate import Score
 from cai.store import Artifact, write_durably
 from cai.textstats import refuses, repetition, words

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cai.comparisons import read_comparisons
-from cai.config import Data, Judge, Runtime
+from cai.config import Judge, Runtime
 from cai.constitution import Constitution
 from cai.constitution.lint import Warnings, short
-from cai.data import read_file
 from cai.engines.cached import CachedEngine
 from cai.errors import UserError
 from cai.judging import Asked, judge_pairs
@@ -58,23 +57,10 @@ def open_court(model: str, method: str = "rate", max_length: int = 1024) -> Cour
 def read_pairs(path: Path) -> tuple[list[Pair], list[tuple[str, str]]]:
     """The pairs of a file of any form that cai/comparisons.py knows, and (where, why) of each row that is left out.
 
-    Here, unlike there, a file of pairs that nobody has judged will do. Raises UserError for a file without pairs.
+    Pairs that nobody has judged will do. Raises UserError for a file without pairs.
     """
-    try:
-        held = read_comparisons(path)
-    except UserError as error:
-        unjudged = _unjudged(path)
-        if not unjudged:
-            raise error
-        return unjudged, []
+    held = read_comparisons(path, judged=False)
     return list(held.pairs), list(held.faults)
-
-
-def _unjudged(path: Path) -> list[Pair]:
-    try:
-        return list(read_file(path, Data(source=str(path)), seed=0).pairs.values())
-    except (UserError, OSError):
-        return []
 
 
 def judge_all(

@@ -20,7 +20,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from cai.batching import by_length
 from cai.engines import Question, Reading, Reply, Request, Sampling, reading
 from cai.engines.tree import Row, Span, block_attention, pack, tree_mask
-from cai.models import Source, chat_ids, load_causal, load_tokenizer, with_system
+from cai.models import Source, chat_ids, harmless, load_causal, load_tokenizer, with_system
 from cai.records import Chat
 from cai.store import digest_of
 
@@ -129,7 +129,7 @@ class TransformersEngine:
         common with the bare lead is the start, and the rest of each is that option's tail.
         """
         start = self.prompt_ids(question.chat)
-        encode = lambda text: self.tokenizer(text, add_special_tokens=False)["input_ids"]  # noqa: E731
+        encode = lambda text: self.tokenizer(harmless(self.tokenizer, text), add_special_tokens=False)["input_ids"]  # noqa: E731
         lead = encode(question.lead) if question.lead else []
         whole = [encode(question.lead + option) for option in question.options]
         shared = 0

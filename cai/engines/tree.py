@@ -121,9 +121,9 @@ def block_attention(rows: Sequence[Row], mask_B1TT: torch.Tensor) -> Iterator[No
     """While this is entered, `sdpa` attention computes no score that the mask only throws away.
 
     Of a row of 16 branches most of the T x T scores are thrown away. For a CPU (on a GPU one large call is the better
-    one): each block of queries attends to the keys that it sees. SmolLM2-135M, 2 pairs by 16 principles, bfloat16, rows
-    of 1000 tokens: 3.1 times as fast as one question a row without this, 3.9 times with it. A model that takes its
-    attention from elsewhere reads the whole mask, with the same outcome.
+    one): each block of queries attends to the keys that it sees. SmolLM2-135M, 4 pairs by 16 principles, one thread,
+    bfloat16: `rate` 14.5 s without this and 9.2 s with it, `choice` 13.7 s and 10.7 s. A model that takes its attention
+    from elsewhere reads the whole mask, with the same outcome.
     """
     plain = ALL_ATTENTION_FUNCTIONS["sdpa"]
     plan = [

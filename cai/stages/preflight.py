@@ -10,7 +10,7 @@ A judge below a threshold stops the run; the message says what is wrong and whic
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from cai.errors import UserError
 from cai.judging import combine, judge_pairs, weights_of
 from cai.methods import ASKING, methods_of, name_of, templates_for
 from cai.models import Dtype, Source
-from cai.records import Abstained, Label, Pair, read_jsonl
+from cai.records import Abstained, Label, Pair, plain, read_jsonl
 from cai.store import Artifact, version
 from cai.templates import Template
 from cai.workbench import Workbench
@@ -83,9 +83,9 @@ def preflight(
         "sample": known,
         "pairs": len(rows),
         "prompts": len({pair.prompt.id for pair in rows}),
-        "tried": [{"method": t.method, "faults": t.faults, "found": asdict(t.found)} for t in trials],
+        "tried": [{"method": t.method, "faults": t.faults, "found": t.found} for t in trials],
     }
-    (out / "preflight.json").write_text(json.dumps(report, indent=1))
+    (out / "preflight.json").write_text(json.dumps(plain(report), indent=1))
 
 
 def sample(data: Artifact, pairs: Artifact, judge: Labeller, seed: int) -> tuple[list[Pair], str]:
