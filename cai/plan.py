@@ -72,15 +72,15 @@ def tokens_of(stage: str, arm: Arm, pairs: tuple[int, int]) -> tuple[str, float]
     row = PROMPT + ANSWER
     # What the principles' questions have in common is read once.
     judged, played = 2 * (row + drawn * QUESTION), 2 * (row + asked * QUESTION)
-    if arm.judge.method in ("reason", "auto"):
-        judged += 2 * drawn * arm.judge.reason.max_new_tokens * arm.judge.reason.samples * CPU["read"] / CPU["generate"]
+    thought = 2 * drawn * arm.judge.reason.max_new_tokens * arm.judge.reason.samples * CPU["read"] / CPU["generate"]
+    judged += thought * (arm.judge.method == "reason")
     tried = arm.data.calibration_pairs or (arm.judge.preflight.pairs if arm.judge.preflight else 0)
     table: dict[str, tuple[str, float]] = {
         "revise": ("generate", arm.revise.prompts * (1 + 2 * arm.revise.rounds) * arm.revise.max_new_tokens),
         "respond": ("generate", arm.evaluate.prompts * arm.evaluate.max_new_tokens),
         "sample_pairs": ("generate", 2 * sum(pairs) * arm.pairs.max_new_tokens),
         "train_sft": ("train", arm.revise.prompts / (1 - arm.sft.helpful) * row * arm.sft.epochs),
-        "preflight": ("read", tried * (judged + 4 * drawn * row * (arm.judge.method == "auto"))),
+        "preflight": ("read", tried * (judged + (4 * drawn * row + thought) * (arm.judge.method == "auto"))),
         "label_by_judge": ("read", sum(pairs) * judged),
         "train_reward": ("train", 2 * pairs[0] * row * arm.reward.epochs),
         "train_ppo": (

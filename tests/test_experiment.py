@@ -244,6 +244,55 @@ def test_after_a_change_of_one_principle_only_its_calls_are_asked_again(place, c
     assert work.counts() == {"asked": 32, "found": 20 + 52}
 
 
+JUDGED = "data.calibration=0.3"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["judge.method=choice", "judge.preflight.consistency=0"],
+        ["judge.method=score", "judge.combine=vote"],
+        ["judge.method=contrast"],
+        ["judge.method=reason", "judge.reason.max_new_tokens=8", "judge.preflight.consistency=0"],
+        ['judge.method={"rate": 2, "choice": 1}', "judge.preflight.consistency=0"],
+        ["judge.method=auto", "judge.calibrate=true", "judge.reason.max_new_tokens=8", JUDGED],
+        ["judge.method=provenance", "pairs.source=opposed", "pairs.prompts=4", "pairs.max_new_tokens=6"],
+        ['judge.examples={"rate": "examples.jinja"}', "judge.preflight=null"],
+    ],
+    ids=lambda changes: changes[0].replace("judge.", ""),
+)
+def test_every_way_of_asking_labels_pairs_in_the_pipeline(place, changes):
+    Path("examples.jinja").write_text("## user\nIs it kind?\n\n## assistant\nYes\n")
+    edit("mine.yaml", "  human: {labels: human}\n", "")
+    experiment = read_experiment(Path("mine.yaml"), changes)
+    check(experiment)
+    labelled: list[Path] = []
+
+    class Enough(Exception):
+        pass
+
+    def notify(stage, key):
+        if stage == "train_reward":
+            raise Enough
+
+    work = Workbench.open(experiment.runtime)
+    store = Store(work.root, notify=notify)
+    try:
+        run(experiment, store, work)
+    except Enough:
+        made = {artifact.stage: artifact.path for artifact in store.ledger}
+        labelled = [made["label_by_judge"], made.get("sample_pairs", made["load_data"])]
+    except UserError as error:  # a tiny random judge may turn out to be worse than a coin, and is then stopped
+        assert "auto" in changes[0] and ("preflight" in error.problem or "no better than a coin" in error.problem)
+        return
+    labels, source = labelled
+    rows = [json.loads(line) for line in (labels / "labels.jsonl").read_text().splitlines()]
+    abstained = (labels / "abstained.jsonl").read_text().splitlines()
+    pairs = [json.loads(line) for line in (source / "pairs.jsonl").read_text().splitlines()]
+    wanted = sum(pair["prompt"]["split"] != "calibration" for pair in pairs)
+    assert rows and len(rows) + len(abstained) == wanted and all(0 < row["p_a"] < 1 for row in rows)
+
+
 def test_a_second_run_asks_no_model(place, capsys):
     began = time.monotonic()
     assert main(["mine.yaml"]) == 0
