@@ -19,14 +19,14 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from cai.config import Data, Runtime
+from cai.config import Data, Judge, Runtime
 from cai.constitution import Judging, read_constitution
 from cai.data import read_source, uniform
 from cai.engines import Question, Reading, Request, Sampling
 from cai.errors import UserError, run_main
+from cai.methods import ballots, templates_for
 from cai.models import find, pick_dtype
 from cai.records import Pair
-from cai.templates import load_template
 from cai.workbench import Workbench
 
 CONSTITUTION = "constitutions/harmless.txt"
@@ -94,19 +94,13 @@ class Case:
 
 def votes_on(pairs: Sequence[Pair], principles: Sequence[Judging], method: str) -> list[Vote]:
     """Every vote of every principle on every pair, as the judge asks for it."""
-    template = load_template(method)
-    votes: list[Vote] = []
-    for index, pair in enumerate(pairs):
-        for principle in principles:
-            values = {"messages": pair.prompt.messages, "principle": principle}
-            if method == "rate":
-                chats = [template.render(answer=answer, **values) for answer in (pair.a, pair.b)]
-                votes.append(Vote(index, tuple(Question(chat, ("Yes", "No")) for chat in chats)))
-            else:
-                for first, second in ((pair.a, pair.b), (pair.b, pair.a)):
-                    chat = template.render(first=first, second=second, **values)
-                    votes.append(Vote(index, (Question(chat, ("A", "B"), lead="("),)))
-    return votes
+    templates = templates_for(Judge(method=method))  # pyrefly: ignore
+    return [
+        Vote(index, ballot.questions)
+        for index, pair in enumerate(pairs)
+        for principle in principles
+        for ballot in ballots(method, pair, principle, templates)
+    ]
 
 
 def some_pairs(source: str, count: int, fits: Callable[[Pair], bool]) -> list[Pair]:
