@@ -119,7 +119,7 @@ def test_auto_picks_the_best_on_the_calibration_split_alone(tmp_path: Path) -> N
 
 
 def test_calibration_sharpens_a_timid_judge_and_the_labels_use_it(tmp_path: Path) -> None:
-    rows = pairs("calibration", 16) + pairs("test", 2)
+    rows = [*pairs("calibration", 16), *pairs("test", 2)]
     judge = Labeller(calibrate=True)
 
     def mostly(question: Question) -> tuple[float, ...]:
@@ -131,9 +131,9 @@ def test_calibration_sharpens_a_timid_judge_and_the_labels_use_it(tmp_path: Path
     found = fly(tmp_path, judge, mostly, rows)
     slope, bias = found["platt"]
     odds = 2 * math.log(2.5)
-    # 12 of 16 right; Platt's targets for 8 and 8 pairs are 9/10 and 1/10: 3/4 * 9/10 + 1/4 * 1/10
-    assert 1 / (1 + math.exp(-slope * odds)) == pytest.approx(0.7, abs=1e-4)
-    assert bias == pytest.approx(0, abs=1e-3)
+    # 12 of 16 right. Each pair counts both ways round, so Platt's targets are those of 16 and 16: 17/18 and 1/18
+    assert 1 / (1 + math.exp(-slope * odds)) == pytest.approx(3 / 4 * 17 / 18 + 1 / 4 / 18, abs=1e-4)
+    assert bias == pytest.approx(0, abs=1e-6)
     labels = tmp_path / "labels"
     labels.mkdir()
     made = Artifact("preflight", "key", tmp_path / "out", "digest")
@@ -154,3 +154,14 @@ def test_a_judge_without_information_cannot_be_calibrated(tmp_path: Path) -> Non
 
     with pytest.raises(UserError, match=r"no better than a coin \(slope -"):
         fly(tmp_path, judge, contrary, pairs("calibration", 16))
+
+
+def test_how_the_answers_are_named_gives_no_bias(tmp_path: Path) -> None:
+    rows = [pair for pair in pairs("calibration", 16) if pair.human == 1.0]  # the better answer is always a
+
+    def mostly(question: Question) -> tuple[float, ...]:
+        yes, no = honest(question)
+        return (no, yes) if "Question 3?" in question.chat[-1].content else (yes, no)
+
+    slope, bias = fly(tmp_path, Labeller(calibrate=True), mostly, rows)["platt"]
+    assert slope > 0 and bias == pytest.approx(0, abs=1e-6)

@@ -159,7 +159,11 @@ def figures(found: Diagnosis) -> str:
 def calibrated(
     rows: Sequence[Pair], trial: Trial, judge: Judge, judging: Sequence[Judging]
 ) -> tuple[float, float]:  # fmt: skip
-    """Slope and bias for the log-odds of the method that was picked, from the pairs that people judged."""
+    """Slope and bias for the log-odds of the method that was picked, from the pairs that people judged.
+
+    Every pair counts both ways round. To name the answers the other way negates the log-odds of each of our methods,
+    so a bias could only come from how the few pairs happen to be named: this way it is 0, and the slope is all.
+    """
     asked = judge.model_copy(update={"method": trial.method})
     weights = weights_of(judging, asked)
     odds = [
@@ -167,8 +171,9 @@ def calibrated(
     ]
     known = [(value, human) for value, human in odds if value is not None and human is not None]
     if len({value for value, _ in known}) < 2:
-        problem = f"{len(known)} judged pairs are too few to calibrate on"
+        problem = f"{len(known)} judged pairs with a readable verdict are too few to calibrate on"
         raise UserError(problem, "judge.calibrate", "raise data.calibration, or set judge.calibrate: false")
+    known += [(-value, 1 - human) for value, human in known]
     slope, bias = fit_platt([value for value, _ in known], [human for _, human in known])
     if slope <= 0:
         problem = f"on the calibration split the judge is no better than a coin (slope {slope:.2f})"
