@@ -290,7 +290,7 @@ def test_page_says_what_there_is(page: Path) -> None:
     assert "The shorter answer wins 74% of the human-labelled pairs" in text
     assert "asked by rate rate was picked from 5 methods." in text
     assert "on 48 pairs (calibration split) before it labelled anything" in text
-    assert "rate + choice 71.0% [60.0, 80.0]" in text and "options hold 1%" in text
+    assert "rate + choiceoptions hold 1% 71.0% [60.0, 80.0]" in text
     assert "abstained: the judge refused to reason4" in text and "unreadable: violence3 of 40" in text
     assert "log-odds times 2.50 plus −0.10, fitted on the calibration split" in text
     assert "no <harm>50 70.0%" in text and "care (r 0.93)" in text

@@ -151,7 +151,7 @@ def _page(results: dict[str, Any]) -> Group:
     """All text goes in as `Text`: rich would read `[47, 57]` in a plain string as markup."""
     parts: list[Any] = [Text(sentence(results), style="bold")]
     parts += [Text(f"warning: {warning}", style="yellow") for warning in results.get("warnings", [])]
-    parts += [Text(f"AI judge of {judge['arm']}: {judge['sentence']}") for judge in results.get("judges", [])]
+    parts += [Text(f"AI judge of arm {judge['arm']}: {judge['sentence']}") for judge in results.get("judges", [])]
     if results["measures"]:
         parts += [Text(), _measures(results), Text(NOTE, style="dim")]
     return Group(*parts)
