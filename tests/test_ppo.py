@@ -285,18 +285,6 @@ def test_a_saved_policy_is_a_plain_model_and_the_critic_lies_beside_it(tmp_path)
         fresh.load_critic(tmp_path)
 
 
-@pytest.mark.parametrize("lora", [False, True])
-def test_a_run_resumed_between_rollouts_ends_as_the_whole_one(tmp_path, lora):
-    options = {"rollouts": 3, "peft_config": adapter() if lora else None, "lr_scheduler_type": "constant"}
-    whole = trainer(tmp_path, save_strategy="steps", save_steps=2, **options)
-    whole.train()
-    resumed = trainer(tmp_path, **options)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
-    assert resumed.state.global_step == 6
-    ours = weights(resumed)
-    assert all(torch.equal(tensor, ours[name]) for name, tensor in weights(whole).items())
-
-
 @pytest.mark.parametrize("options", [{"top_p": 0.9}, {"loss_type": "grpo"}, {"beta": 0.1}, {"log_completions": True}])
 def test_settings_that_ppo_would_ignore_are_refused(tmp_path, options):
     with pytest.raises(UserError):

@@ -2,7 +2,8 @@
 
 score.py   `render_scored`, `score`: text -> token ids -> scalar reward; used in training, in PPO and in evaluation.
 reward.py  `SoftRewardTrainer`: Bradley-Terry cross-entropy with soft labels.
-ppo.py     `PPOTrainer`: PPO with a critic, GAE and a per-token KL penalty.
+ppo.py     `PPOTrainer`: PPO with a critic, GAE and a per-token KL penalty; `PPOConfig` in ppo_config.py.
+rollouts.py  `RolloutTrainer`: TRL's GRPOTrainer, resumable bit for bit.
 
 Nothing is imported here: each module imports torch and trl, which take seconds; a stage imports the one it needs.
 """

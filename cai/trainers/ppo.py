@@ -1,8 +1,9 @@
 """PPO for language models on TRL's GRPOTrainer: critic, GAE, per-token KL penalty, clipped policy and value losses.
 
 TRL removed its PPO in 1.13. What PPO shares with GRPO is taken from GRPOTrainer (sampling, generation, calling the
-reward functions, the buffer that reuses a rollout for several epochs, checkpoints, logs); the algorithm is here, in two
-methods to be read in order: `_generate_and_score_completions` (steps 1-6) and `_compute_loss` (steps 7-9).
+reward functions, the buffer that reuses a rollout for several epochs, checkpoints, logs), made resumable in
+rollouts.py; the algorithm is here, in two methods to be read in order: `_generate_and_score_completions` (steps 1-6)
+and `_compute_loss` (steps 7-9).
 
 Sources: Schulman et al. 2016 (GAE), Schulman et al. 2017 (PPO), Ziegler et al. 2019 (RLHF: KL in the reward, one trunk
 for policy and value), Huang et al. 2023 ("The N Implementation Details of RLHF with PPO": what the papers leave out)
@@ -18,21 +19,20 @@ prompt (GRPO insists on two; the advantages come from GAE alone, never from the 
 Tensor names end in their shape: B answers, T answer tokens, V vocabulary, D hidden size.
 """
 
-import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
-from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import pad
 
 from cai.errors import UserError
+from cai.trainers.critic import add_value_head
+from cai.trainers.ppo_config import PPOConfig
 from cai.trainers.ppo_math import (
     explained_variance,
     gae,
@@ -44,102 +44,12 @@ from cai.trainers.ppo_math import (
     value_loss,
     whiten,
 )
+from cai.trainers.rollouts import RolloutTrainer
 
 VALUE_HEAD = "value_head.safetensors"
-# Settings of GRPO that change its own loss or logs: PPO reads none of them, so setting one is refused, not ignored.
-NOT_READ = (
-    "beta", "delta", "entropy_coef", "epsilon_high", "importance_sampling_level", "log_completions", "loss_type",
-    "mask_truncated_completions", "off_policy_mask_threshold", "scale_rewards", "top_entropy_quantile",
-    "use_adaptive_entropy",
-)  # fmt: skip
 
 
-@dataclass
-class PPOConfig(GRPOConfig):
-    """TRL's GRPOConfig with what PPO adds. One rollout = `generation_batch_size` answers, trained on for
-    `num_ppo_epochs`; `per_device_train_batch_size` is the minibatch, `epsilon` the policy's clip range.
-    `max_steps` and `logging_steps` follow from `rollouts`: one row of the log is one rollout."""
-
-    rollouts: int = 100  # sets max_steps
-    num_ppo_epochs: int = 2  # passes over each rollout
-    kl_coef: float = 0.05  # price, in reward, of one nat of KL to the reference
-    gamma: float = 1.0  # discount of later rewards
-    lam: float = 0.95  # GAE: 0 trusts the critic, 1 the sampled return
-    vf_coef: float = 0.1  # weight of the value loss
-    cliprange_value: float = 0.2  # how far a value may move in one rollout
-    missing_eos_penalty: float = 1.0  # off the score of an answer that was cut off
-    critic_learning_rate: float = 1e-3  # the value head starts at zero, so it must be quick
-    # Other defaults than TRL's: they suit small models on CPU; the precision is that in which the model was loaded.
-    num_generations: int | None = 2
-    disable_dropout: bool = True
-    activation_checkpointing: bool | None = False
-    bf16: bool | None = False
-
-    def __post_init__(self) -> None:
-        for name in NOT_READ:
-            if getattr(self, name) != GRPOConfig.__dataclass_fields__[name].default:
-                raise UserError(f"PPO has no setting {name}", name, "remove it; the settings are those of PPOConfig")
-        if (self.top_p, self.top_k, self.min_p, self.repetition_penalty) != (1.0, 0, None, 1.0):
-            raise UserError(
-                "PPO must sample from the policy whose probabilities it trains on",
-                "top_p, top_k, min_p, repetition_penalty",
-                "leave them alone; temperature is allowed, it is applied to the probabilities as well",
-            )
-        self.num_iterations = self.num_ppo_epochs
-        super().__post_init__()
-        self.max_steps = self.rollouts * self.updates_per_rollout
-        self.logging_steps = self.updates_per_rollout
-
-    @property
-    def updates_per_rollout(self) -> int:
-        """Optimizer steps between two rollouts. Save at multiples of it: a checkpoint does not hold a rollout."""
-        minibatches = self.num_ppo_epochs * (self.steps_per_generation or 1)
-        assert minibatches % self.gradient_accumulation_steps == 0, "a rollout must be a whole number of updates"
-        return minibatches // self.gradient_accumulation_steps
-
-
-# --- The critic.
-
-
-class ValueHead(nn.Module):
-    """V(s_t) from the trunk's last hidden state: linear, no dropout, fp32 at any precision of the trunk, 0 at first."""
-
-    def __init__(self, hidden_size: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(hidden_size, 1, dtype=torch.float32)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, hidden_BTD: Tensor) -> Tensor:
-        with torch.autocast(hidden_BTD.device.type, enabled=False):
-            return self.linear(hidden_BTD.float()).squeeze(-1)
-
-
-def add_value_head(model: PreTrainedModel) -> ValueHead:
-    """Make `model(..., logits_to_keep=positions_T, with_values=True)` return logits (B, T, V) and values (B, T).
-
-    The head is a submodule of the policy and runs inside its forward. So whatever the Trainer does to the policy's
-    parameters it does to the critic's: zeroing and clipping of gradients, synchronising them between processes.
-    """
-    head = ValueHead(model.config.get_text_config().hidden_size).to(model.device)
-    model.add_module("value_head", head)
-    # A saved policy is a plain language model, whoever saves it.
-    not_saved = {f"value_head.{name}" for name in head.state_dict()}
-    model._keys_to_ignore_on_save = set(model._keys_to_ignore_on_save or ()) | not_saved
-    lm_forward = model.forward
-
-    @functools.wraps(lm_forward)  # `generate` inspects the signature
-    def forward(*args: Any, with_values: bool = False, **kwargs: Any) -> Any:
-        if not with_values:
-            return lm_forward(*args, **kwargs)
-        output = lm_forward(*args, **kwargs | {"output_hidden_states": True})  # PEFT itself passes None
-        return {"logits": output.logits, "values": head(output.hidden_states[-1][:, kwargs["logits_to_keep"]])}
-
-    model.forward = forward
-    return head
-
-
-class PPOTrainer(GRPOTrainer):
+class PPOTrainer(RolloutTrainer):
     """PPO with a critic. Arguments are GRPOTrainer's; `reward_funcs` are callables
     `f(prompts, completions, **columns) -> list[float | None]` (None: could not be scored; the answer is left out).
 
@@ -335,9 +245,3 @@ class PPOTrainer(GRPOTrainer):
         if not (folder / VALUE_HEAD).exists():
             raise UserError("there is no critic here", str(folder / VALUE_HEAD), "resume from a checkpoint of PPO")
         self.value_head.load_state_dict(load_file(folder / VALUE_HEAD))
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """None: the store's manifest says how the model came about."""
-
-    def _send_telemetry(self) -> None:
-        """None."""
