@@ -57,6 +57,7 @@ TWO_UPDATES = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 
         (11, 10, {"num_ppo_epochs": 2, **TWO_UPDATES}),
         (13, 12, {"lora": True}),  # in the third pass
         (7, 6, {"num_ppo_epochs": 3, "lora": True}),
+        (5, 4, {"kl_target": 0.3, "kl_horizon": 8, "kl_stop": 1e-3, "whiten_rewards": True}),
     ],
 )
 def test_a_killed_run_goes_on_bit_for_bit(tmp_path, killed_at, goes_on_from, options):
@@ -74,6 +75,7 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, killed_at, goes_on_from, opt
 
     assert resumed.state.global_step == whole.state.global_step
     assert log(resumed) == log(whole) and len(log(whole)) == 7
+    assert (len({row["kl_coef"] for row in log(whole)}) > 1) == ("kl_target" in options)
     ours = weights(resumed)
     assert [name for name, tensor in weights(whole).items() if not torch.equal(tensor, ours[name])] == []
     states = [t.optimizer.state_dict()["state"] for t in (whole, resumed)]

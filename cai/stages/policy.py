@@ -30,8 +30,8 @@ from cai.store import Artifact, unfinished, version
 from cai.workbench import Workbench
 
 CURVES = (
-    "reward", "kl", "entropy", "clip_fraction", "approx_kl", "ratio_variance", "policy_loss", "value_loss",
-    "explained_variance", "completion_length", "eos_rate", "unscored",
+    "reward", "kl", "kl_coef", "entropy", "clip_fraction", "approx_kl", "ratio_variance", "policy_loss", "value_loss",
+    "explained_variance", "completion_length", "eos_rate", "unscored", "early_stop",
 )  # fmt: skip
 
 
@@ -97,6 +97,9 @@ def arguments_of(settings: Rl, policy: Policy, device: str, dtype: Dtype, seed: 
         "per_device_train_batch_size": settings.batch_size,
         "learning_rate": settings.learning_rate,
         "kl_coef": settings.kl,
+        "kl_target": settings.kl_target,
+        "kl_horizon": settings.kl_horizon,
+        "kl_stop": settings.kl_stop,
         "epsilon": settings.clip,
         "cliprange_value": settings.value_clip,
         "vf_coef": settings.value_weight,

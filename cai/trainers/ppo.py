@@ -13,8 +13,8 @@ One forward for policy and critic: as in Ziegler et al. (openai/lm-human-prefere
 critic is a head on the policy's own last hidden states, so the forward that gives the log-probabilities gives values
 and entropies too. A separate critic would double the memory and the forwards of every step.
 
-Departures: a fixed KL coefficient (Ziegler et al. adapt it); a value head that starts at zero; several answers to each
-prompt (GRPO insists on two; the advantages come from GAE alone, never from the group).
+Departures: a value head that starts at zero; several answers to each prompt (GRPO insists on two; the advantages come
+from GAE alone, never from the group).
 
 Tensor names end in their shape: B answers, T answer tokens, V vocabulary, D hidden size.
 """
@@ -34,6 +34,7 @@ from cai.errors import UserError
 from cai.trainers.critic import add_value_head
 from cai.trainers.ppo_config import PPOConfig
 from cai.trainers.ppo_math import (
+    adapted_kl_coef,
     explained_variance,
     gae,
     masked_mean,
@@ -56,14 +57,16 @@ class PPOTrainer(RolloutTrainer):
     model: plain weights, to be trained whole or through a new adapter (`peft_config`), or weights with a trainable
     adapter. The reference is the policy as it is passed in.
     Log rows (`trainer.state.log_history`, one a rollout): reward (mean score, before penalties), kl (nats an answer),
-    entropy, clip_fraction, approx_kl, ratio_variance, policy_loss, value_loss, explained_variance, completion_length,
-    eos_rate, unscored (share of answers), and Trainer's own loss, grad_norm, learning_rate.
+    kl_coef, entropy, clip_fraction, approx_kl, ratio_variance, policy_loss, value_loss, explained_variance,
+    completion_length, eos_rate, unscored (share of answers), early_stop (share of the rollout's minibatches left out by
+    `kl_stop`), and Trainer's own loss, grad_norm, learning_rate.
     `save_model` writes the critic beside the weights, as value_head.safetensors.
     """
 
     def __init__(self, model: str | PreTrainedModel, reward_funcs: Any, args: PPOConfig, **kwargs: Any) -> None:
         super().__init__(model, reward_funcs, args, **kwargs)
-        self.config = args
+        self.config, self.kl_coef = args, args.kl_coef
+        self._stopped = False
         assert args.generation_batch_size and args.num_generations
         prompts, needed = len(kwargs["train_dataset"]), args.generation_batch_size // args.num_generations
         if prompts < needed:
@@ -153,25 +156,30 @@ class PPOTrainer(RolloutTrainer):
         logprobs_BT, values_BT, ref_logprobs_BT = self._evaluate_rollout(rollout)
 
         # 4. Reward of each token: -kl_coef * (log pi_old - log pi_ref), and the score on the last one (Ziegler et al.
-        #    2019, eq. 2; a token at a time: Huang et al. 2023).
+        #    2019, eq. 2; a token at a time: Huang et al. 2023). If wanted, scaled to variance 1.
         kl_BT = (logprobs_BT - ref_logprobs_BT) * mask_BT
-        rewards_BT = -args.kl_coef * kl_BT
+        rewards_BT = -self.kl_coef * kl_BT
         last_B = rollout["completion_mask"].sum(dim=1) - 1
         rewards_BT[torch.arange(len(prompts)), last_B] += score_B - args.missing_eos_penalty * ~ended_B
+        if args.whiten_rewards:
+            rewards_BT = whiten(rewards_BT, mask_BT, keep_mean=True)
 
         # 5. Advantages by GAE; returns = advantages + values are what the critic learns.
         advantages_BT = gae(rewards_BT, values_BT, mask_BT, args.gamma, args.lam)
         returns_BT = advantages_BT + values_BT * mask_BT
 
-        # 6. Whiten the advantages over the valid tokens of the rollout (of this process).
+        # 6. Whiten the advantages over the valid tokens of the rollout (of this process); adapt the price of KL.
         self._log_rollout(
             reward=score_B[scored_B].mean(),
             kl=kl_BT.sum(dim=1)[scored_B].mean(),
+            kl_coef=torch.tensor(self.kl_coef, device=device),
             explained_variance=explained_variance(values_BT, returns_BT, mask_BT),
             completion_length=rollout["completion_mask"].sum(dim=1).float().mean(),
             eos_rate=ended_B.float().mean(),
             unscored=(~scored_B).float().mean(),
         )
+        if args.kl_target is not None and self.policy.training:
+            self.kl_coef = adapted_kl_coef(self.kl_coef, self._metrics["train"]["kl"][-1], args.kl_target, args.kl_gain)
         return rollout | {
             "mask": mask_BT,
             "old_logprobs": logprobs_BT,
@@ -218,7 +226,33 @@ class PPOTrainer(RolloutTrainer):
         """Add to the means that the next row of the log will show (TRL leaves NaN out of them)."""
         mode = "train" if self.policy.training else "eval"
         for name, value in metrics.items():
-            self._metrics[mode][name].append(self.accelerator.gather(value.detach()).mean().item())
+            self._metrics[mode][name].append(self.accelerator.gather(value.detach()).nanmean().item())
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        """Forward and backward of a minibatch, unless the policy has moved by `kl_stop` from the one that sampled.
+
+        The update whose minibatch shows it is dropped as a whole, and so is every later one on this rollout: where no
+        parameter has a gradient, the optimizer leaves weights and its own state alone.
+        """
+        if self._step % self.minibatches == 0:
+            self._stopped = False
+        if self._stopped:
+            self._step += 1
+            loss = torch.zeros((), device=self.accelerator.device)
+        else:
+            loss = super().training_step(model, inputs, num_items_in_batch)
+            limit = self.config.kl_stop
+            self._stopped = limit is not None and self._metrics["train"]["approx_kl"][-1] > limit
+            if self._stopped:
+                model.zero_grad()
+        self._metrics["train"]["early_stop"].append(float(self._stopped))
+        return loss
+
+    def own_state(self) -> dict[str, Any]:
+        return {"kl_coef": self.kl_coef}
+
+    def load_own_state(self, state: dict[str, Any]) -> None:
+        self.kl_coef = state["kl_coef"]
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The Trainer's optimizer, with the critic in a group of its own (own learning rate, no weight decay)."""

@@ -23,6 +23,10 @@ class PPOConfig(GRPOConfig):
     rollouts: int = 100  # sets max_steps
     num_ppo_epochs: int = 2  # passes over each rollout
     kl_coef: float = 0.05  # price, in reward, of one nat of KL to the reference
+    kl_target: float | None = None  # nats an answer that `kl_coef` is adapted to hold; None: it stays as it is
+    kl_horizon: int | None = None  # answers in which `kl_coef` can change by a fifth; None: those of ten rollouts
+    kl_stop: float | None = None  # nats a token (approx_kl) at which no further update is made on a rollout
+    whiten_rewards: bool = False  # scale the tokens' rewards, KL penalty included, to variance 1 before GAE
     gamma: float = 1.0  # discount of later rewards
     lam: float = 0.95  # GAE: 0 trusts the critic, 1 the sampled return
     vf_coef: float = 0.1  # weight of the value loss
@@ -47,8 +51,20 @@ class PPOConfig(GRPOConfig):
             )
         self.num_iterations = self.num_ppo_epochs
         super().__post_init__()
+        if self.kl_target is not None and not (self.kl_target > 0 and self.kl_coef > 0 and self.kl_gain <= 1):
+            raise UserError(
+                f"no KL can be held with kl_target {self.kl_target}, kl_coef {self.kl_coef}, kl_horizon "
+                f"{self.kl_horizon} and {self.generation_batch_size} answers a rollout",
+                "kl_target, kl_coef, kl_horizon",
+                "make target and coefficient more than 0, and the horizon at least one rollout's answers",
+            )
         self.max_steps = self.rollouts * self.updates_per_rollout
         self.logging_steps = self.updates_per_rollout
+
+    @property
+    def kl_gain(self) -> float:
+        """K_beta of Ziegler et al. 2019: the share of the KL's relative error that one rollout corrects."""
+        return 0.1 if self.kl_horizon is None else (self.generation_batch_size or 1) / self.kl_horizon
 
     @property
     def updates_per_rollout(self) -> int:
