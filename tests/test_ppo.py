@@ -105,7 +105,9 @@ def share_of_yes(prompts, completions, completion_ids, **_) -> list[float]:
     return [ids.count(YES) / len(ids) for ids in completion_ids]
 
 
-def trainer(path: Path, reward=share_of_yes, model=None, peft_config=None, callbacks=None, **options) -> PPOTrainer:
+def trainer(
+    path: Path, reward=share_of_yes, model=None, peft_config=None, callbacks=None, value_model=None, **options
+) -> PPOTrainer:
     defaults = {"rollouts": 2, "per_device_train_batch_size": 8, "max_completion_length": 6, "learning_rate": 1e-2}
     defaults |= {"use_cpu": True, "report_to": "none", "save_strategy": "no", "seed": 5, "disable_tqdm": True}
     return PPOTrainer(
@@ -116,6 +118,7 @@ def trainer(path: Path, reward=share_of_yes, model=None, peft_config=None, callb
         processing_class=tiny_tokenizer(),
         peft_config=peft_config,
         callbacks=callbacks,
+        value_model=value_model,
     )
 
 

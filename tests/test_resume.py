@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 from test_ppo import adapter, trainer, weights
+from test_score import tiny_reward_model
 from transformers import TrainerCallback
 from trl.trainer.utils import RepeatSampler
 
 from cai.errors import UserError
+from cai.trainers.ppo import PPOTrainer
 from cai.trainers.rollouts import COMPLETE, WholeRun, last_checkpoint
 
 
@@ -57,20 +59,26 @@ TWO_UPDATES = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 
         (11, 10, {"num_ppo_epochs": 2, **TWO_UPDATES}),
         (13, 12, {"lora": True}),  # in the third pass
         (7, 6, {"num_ppo_epochs": 3, "lora": True}),
+        (9, 8, {"critic": 3, "critic_learning_rate": 1e-3}),
         (5, 4, {"kl_target": 0.3, "kl_horizon": 8, "kl_stop": 1e-3, "whiten_rewards": True}),
     ],
 )
 def test_a_killed_run_goes_on_bit_for_bit(tmp_path, killed_at, goes_on_from, options):
     options = OPTIONS | {"save_strategy": "steps", "save_steps": 1} | options
-    peft = {"peft_config": adapter()} if options.pop("lora", False) else {}
-    whole = trainer(tmp_path / "whole", **peft, **options)
+    peft, critic = {"peft_config": adapter()} if options.pop("lora", False) else {}, options.pop("critic", None)
+
+    def make(name: str, callbacks=None) -> PPOTrainer:
+        given = peft | ({} if critic is None else {"value_model": tiny_reward_model(critic)})
+        return trainer(tmp_path / name, callbacks=callbacks, **given, **options)
+
+    whole = make("whole")
     whole.train()
 
-    killed = trainer(tmp_path / "killed", callbacks=[KilledAt(killed_at)], **peft, **options)
+    killed = make("killed", [KilledAt(killed_at)])
     with pytest.raises(KeyboardInterrupt):
         killed.train()
     assert last_checkpoint(tmp_path / "killed") == tmp_path / f"killed/checkpoint-{goes_on_from}"
-    resumed = trainer(tmp_path / "killed", **peft, **options)
+    resumed = make("killed")
     resumed.train(resume_from_checkpoint=True)
 
     assert resumed.state.global_step == whole.state.global_step

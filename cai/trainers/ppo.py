@@ -11,7 +11,7 @@ and Huang et al. 2024 ("The N+ Implementation Details ...": the end-of-turn toke
 
 One forward for policy and critic: as in Ziegler et al. (openai/lm-human-preferences, `scalar_heads=["value"]`) the
 critic is a head on the policy's own last hidden states, so the forward that gives the log-probabilities gives values
-and entropies too. A separate critic would double the memory and the forwards of every step.
+and entropies too. A separate critic (`value_model`) is possible; it doubles the memory and the forwards of every step.
 
 Departures: a value head that starts at zero; several answers to each prompt (GRPO insists on two; the advantages come
 from GAE alone, never from the group).
@@ -19,19 +19,20 @@ from GAE alone, never from the group).
 Tensor names end in their shape: B answers, T answer tokens, V vocabulary, D hidden size.
 """
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
-from transformers import PreTrainedModel
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from trl.trainer.utils import pad
 
 from cai.errors import UserError
-from cai.trainers.critic import add_value_head
+from cai.trainers.critic import add_critic
 from cai.trainers.ppo_config import PPOConfig
 from cai.trainers.ppo_math import (
     adapted_kl_coef,
@@ -45,17 +46,46 @@ from cai.trainers.ppo_math import (
     value_loss,
     whiten,
 )
+from cai.trainers.reward_models import reward_function
 from cai.trainers.rollouts import RolloutTrainer
 
 VALUE_HEAD = "value_head.safetensors"
 
 
-class PPOTrainer(RolloutTrainer):
-    """PPO with a critic. Arguments are GRPOTrainer's; `reward_funcs` are callables
-    `f(prompts, completions, **columns) -> list[float | None]` (None: could not be scored; the answer is left out).
+def check_prompts(dataset: Any, args: PPOConfig) -> None:
+    """Are there enough for a rollout? Raises UserError."""
+    if not hasattr(dataset, "__len__"):
+        raise UserError("PPO needs a dataset of known length", "train_dataset", "give a datasets.Dataset")
+    prompts, needed = len(dataset), (args.generation_batch_size or 1) // (args.num_generations or 1)
+    if prompts < needed:
+        raise UserError(
+            f"one rollout takes {needed} prompts and there are {prompts}",
+            "PPO's batch size",
+            "give more prompts, or make the batch smaller",
+        )
 
-    model: plain weights, to be trained whole or through a new adapter (`peft_config`), or weights with a trainable
-    adapter. The reference is the policy as it is passed in.
+
+def as_functions(rewards: Any, tokenizers: Any, device: str) -> list[Callable[..., Any]]:
+    """Reward functions as they are; reward models and their paths as functions. tokenizers: of the models, in order."""
+    rewards = rewards if isinstance(rewards, list) else [rewards]
+    tokenizers = tokenizers if isinstance(tokenizers, list) else [tokenizers] * len(rewards)
+    return [
+        reward_function(reward, tokenizer, device) if isinstance(reward, (str, nn.Module)) else reward
+        for reward, tokenizer in zip(rewards, tokenizers, strict=True)
+    ]
+
+
+class PPOTrainer(RolloutTrainer):
+    """PPO with a critic. Arguments are GRPOTrainer's, and `value_model`.
+
+    model: a path, or plain weights, to be trained whole or through a new adapter (`peft_config`), or weights with a
+    trainable adapter. The reference is the policy as it is passed in.
+    reward_funcs: one or several, whose rewards are added: functions, sync or async,
+    `f(prompts, completions, **columns) -> list[float | None]` (None: could not be scored; the answer is left out), or
+    reward models, or their paths; a reward model reads text by its own tokenizer (`reward_processing_classes`).
+    train_dataset: a column "prompt" of strings or of chats; its other columns go to the reward functions.
+    value_model: a separate critic, as a model or a path; None: a head on the policy. A whole model learns at a lower
+    `critic_learning_rate` than a fresh head does.
     Log rows (`trainer.state.log_history`, one a rollout): reward (mean score, before penalties), kl (nats an answer),
     kl_coef, entropy, clip_fraction, approx_kl, ratio_variance, policy_loss, value_loss, explained_variance,
     completion_length, eos_rate, unscored (share of answers), early_stop (share of the rollout's minibatches left out by
@@ -63,18 +93,31 @@ class PPOTrainer(RolloutTrainer):
     `save_model` writes the critic beside the weights, as value_head.safetensors.
     """
 
-    def __init__(self, model: str | PreTrainedModel, reward_funcs: Any, args: PPOConfig, **kwargs: Any) -> None:
-        super().__init__(model, reward_funcs, args, **kwargs)
+    def __init__(
+        self,
+        model: str | PreTrainedModel,
+        reward_funcs: Any,
+        args: PPOConfig | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        reward_processing_classes: Any = None,
+        *,
+        value_model: str | PreTrainedModel | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if args is None:
+            name = model if isinstance(model, str) else model.config.name_or_path or "model"
+            args = PPOConfig(f"{Path(name).name}-PPO")
+        check_prompts(train_dataset, args)
+        if any(
+            value_model is reward for reward in (reward_funcs if isinstance(reward_funcs, list) else [reward_funcs])
+        ):
+            value_model = copy.deepcopy(value_model)  # a critic that starts as the reward model must not change it
+        rewards: Any = as_functions(reward_funcs, reward_processing_classes, str(args.device))
+        super().__init__(model, rewards, args, train_dataset, eval_dataset, processing_class, **kwargs)
         self.config, self.kl_coef = args, args.kl_coef
         self._stopped = False
-        assert args.generation_batch_size and args.num_generations
-        prompts, needed = len(kwargs["train_dataset"]), args.generation_batch_size // args.num_generations
-        if prompts < needed:
-            raise UserError(
-                f"one rollout takes {needed} prompts and there are {prompts}",
-                "PPO's batch size",
-                "give more prompts, or make the batch smaller",
-            )
         self.policy: Any = self.accelerator.unwrap_model(self.model)
         network: Any = getattr(self.policy, "get_base_model", lambda: self.policy)()
         self.network = cast(PreTrainedModel, network)
@@ -82,7 +125,11 @@ class PPOTrainer(RolloutTrainer):
         vars(self.network).pop("forward", None)
         # The reference: what training changes, as it was at first. It is swapped in, so no second model is held.
         self._reference = [(p, p.detach().clone()) for p in self.network.parameters() if p.requires_grad]
-        self.value_head = add_value_head(self.network)
+        if isinstance(value_model, str):
+            value_model = AutoModelForSequenceClassification.from_pretrained(
+                value_model, num_labels=1, dtype=self.network.dtype
+            )
+        self.value_head = add_critic(self.network, value_model)
 
     @contextmanager
     def reference(self) -> Iterator[None]:
@@ -258,10 +305,12 @@ class PPOTrainer(RolloutTrainer):
         """The Trainer's optimizer, with the critic in a group of its own (own learning rate, no weight decay)."""
         if self.optimizer is not None:
             return self.optimizer
+        critic = [parameter for parameter in self.value_head.parameters() if parameter.requires_grad]
         self.value_head.requires_grad_(False)  # or the Trainer would put it among the policy's parameters
         optimizer = super().create_optimizer(model)
-        self.value_head.requires_grad_(True)
-        head = {"params": list(self.value_head.parameters()), "weight_decay": 0.0}
+        for parameter in critic:
+            parameter.requires_grad_(True)
+        head = {"params": critic, "weight_decay": 0.0}
         optimizer.add_param_group(head | {"lr": self.config.critic_learning_rate})
         return optimizer
 
