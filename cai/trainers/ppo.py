@@ -317,7 +317,8 @@ class PPOTrainer(RolloutTrainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         folder = Path(output_dir or str(self.args.output_dir))
         super()._save(str(folder), state_dict)
-        save_file(self.value_head.state_dict(), folder / VALUE_HEAD)
+        if self.args.should_save:  # one process writes
+            save_file(self.value_head.state_dict(), folder / VALUE_HEAD)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)

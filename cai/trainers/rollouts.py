@@ -14,6 +14,7 @@ A checkpoint is complete once it holds `rollouts.json`, which is written last: a
 leaves a folder that is passed over.
 """
 
+import gc
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,6 +115,23 @@ class RolloutTrainer(GRPOTrainer):
             raise UserError("this checkpoint is not complete", str(state), "resume from the one before it")
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.load_own_state(json.loads(state.read_text()))
+
+    def end(self) -> None:
+        """Call it last: leave the other processes in good order."""
+        self.let_go()
+        super().end()
+
+    def let_go(self) -> None:
+        """Drop what wraps the model for several processes.
+
+        Left to the interpreter's exit, its threads outlive the process group and abort ("terminate called without an
+        active exception", about every third run of two processes on gloo).
+        """
+        self.model_wrapped = self.model  # pyrefly: ignore
+        self.callback_handler.model = None
+        self.accelerator.free_memory()
+        gc.collect()
+        self.accelerator.wait_for_everyone()
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None: the store's manifest says how the model came about."""
