@@ -174,7 +174,13 @@ class Rl(Section):
     batch_size: Positive = 8
     epochs: Positive = 2
     learning_rate: Rate = 5e-5
+    # Price, in reward, of one nat of KL to the SFT policy: as it is, or only at first, where a target is to be held.
     kl: Amount = 0.05
+    # Nats an answer. The price follows the KL as in Ziegler et al. 2019, within `kl_horizon` answers (null: 10 steps).
+    kl_target: Rate | None = None
+    kl_horizon: Positive | None = None
+    # Nats a token between the policy that answered and the one that learns; beyond it the rest of a step is left out.
+    kl_stop: Rate | None = None
     clip: Rate = 0.2
     value_clip: Rate = 0.2
     value_weight: Amount = 0.1
@@ -186,6 +192,19 @@ class Rl(Section):
     max_prompt_tokens: Positive = 192
     max_new_tokens: Positive = 48
     temperature: Rate = 1.0
+
+    @model_validator(mode="after")
+    def _the_target_can_be_held(self) -> "Rl":
+        if self.kl_target is None and self.kl_horizon is not None:
+            raise Fault(
+                "kl_horizon says how fast a target is approached, and there is none", "set kl_target", "kl_horizon"
+            )
+        if self.kl_target is not None and not self.kl:
+            raise Fault("a price of 0 cannot be adapted", "set kl to more than 0, such as 0.05", "kl")
+        if (self.kl_horizon or self.batch_size) < self.batch_size:
+            problem = f"kl_horizon ({self.kl_horizon}) is less than the answers of one step ({self.batch_size})"
+            raise Fault(problem, "raise it", "kl_horizon")
+        return self
 
 
 class Evaluate(Section):

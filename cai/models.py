@@ -324,6 +324,12 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
     model.save_pretrained(folder, **adapter)
     tokenizer.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
+    config = folder / "adapter_config.json"
+    if config.is_file():  # peft writes a set in the order of this process's hashes: another digest each time
+        settings = json.loads(config.read_text())
+        if isinstance(settings["target_modules"], list):
+            settings["target_modules"].sort()
+        config.write_text(json.dumps(settings, indent=2, sort_keys=True))
 
 
 def lora(model: Any, rank: int, last_layers: int | None, *, reward: bool = False) -> "LoraConfig":

@@ -1,22 +1,26 @@
 """The store: content-addressed stages and the cache of model calls.
 
-    runs/store/<stage>-<key>/   what one stage made; immutable; manifest.json is written last
-    runs/calls.sqlite           one row a model call
+    runs/store/<stage>-<key>/             what one stage made; immutable; manifest.json is written last
+    runs/store/<stage>-<key>.unfinished/  checkpoints of a long stage that was killed; gone when the stage is done
+    runs/calls.sqlite                     one row a model call
 
 A stage's key is the sha256 of its name and version, its own parameters, and the digests of its inputs' *contents*:
 an upstream stage that is run again and comes out the same stops the ripple there. What only says where and how fast
 to run (`runtime:`, the engine, the progress bar) is never part of a key.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pydantic import BaseModel
@@ -103,7 +107,8 @@ class Store:
 
         An Artifact among the inputs reaches the function as itself (`labels / "labels.jsonl"`); its contents, not its
         place, are in the key. An exception leaves no trace in the store but `.partial` work, which is thrown away at
-        the next attempt: what is dear inside a stage (model calls) is kept by the call cache.
+        the next attempt: what is dear inside a stage is kept by the call cache (model calls) or, where a stage has
+        asked for it, in `unfinished` (checkpoints of a training).
         """
         name = function.__name__
         key = digest_of({"stage": name, "version": function.version, "inputs": inputs})[:16]  # pyrefly: ignore
@@ -139,12 +144,36 @@ class Store:
         write_durably(partial / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False))
         shutil.rmtree(folder, ignore_errors=True)  # a folder without a manifest is a leftover, never a result
         partial.rename(folder)
+        shutil.rmtree(_unfinished(partial), ignore_errors=True)
         return Artifact(name, key, folder, digest, seconds, cached=False)
 
     def _note(self, artifact: Artifact) -> Artifact:
         if all(known.path != artifact.path for known in self.ledger):
             self.ledger.append(artifact)
         return artifact
+
+
+def _unfinished(out: Path) -> Path:
+    return out.with_name(f"{out.name.partition('.')[0]}.unfinished")
+
+
+@contextmanager
+def unfinished(out: Path) -> Iterator[Path]:
+    """A folder in which a stage finds again what it wrote there before it was killed. `out`: the stage's own folder.
+
+    It belongs to one process at a time: another one that runs the same stage just then is given a folder that it
+    shares with nobody and that is thrown away.
+    """
+    folder = _unfinished(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with TemporaryDirectory(dir=out) as alone:
+                yield Path(alone)
+        else:
+            yield folder
 
 
 def write_durably(path: Path, text: str) -> None:

@@ -45,6 +45,18 @@ def test_arms_lay_over_the_base(tmp_path):
     assert (arms["human"].labels, arms["human"].rl.steps, arms["human"].rl.kl) == ("human", 3, 0.1)
 
 
+@pytest.mark.parametrize(
+    ("rl", "said"),
+    [
+        ("{kl_horizon: 80}", "mine.yaml:3: kl_horizon says how fast a target is approached, and there is none"),
+        ("{kl_target: 2, kl: 0}", "mine.yaml:3: a price of 0 cannot be adapted"),
+        ("{kl_target: 2, kl_horizon: 7}", "mine.yaml:3: kl_horizon (7) is less than the answers of one step (8)"),
+    ],
+)
+def test_a_kl_target_that_cannot_be_held(tmp_path, rl, said):
+    assert said in fault(tmp_path, BASE + f"rl: {rl}\n")
+
+
 def test_one_line_swaps_the_labels(tmp_path):
     ai = read_experiment(written(tmp_path, BASE + "labels: ai\n")).arms["ai"]
     human = read_experiment(written(tmp_path, BASE + "labels: human\n")).arms["human"]

@@ -385,3 +385,34 @@ def test_ctrl_c_keeps_what_is_done(tmp_path, tiny, monkeypatch):
     monkeypatch.chdir(tmp_path)
     stages = planned()
     assert stages["revise"] == 1  # the held-out traces alone and "load_data" not in stages and stages["train_sft"] == 1
+
+
+def test_a_killed_ppo_goes_on_from_its_last_rollout(place, monkeypatch):
+    """Killed in each policy's second rollout, then run again: the first is not repeated, and the result is the same."""
+    from cai.trainers.ppo import PPOTrainer
+
+    made = sorted(Path("runs/store").glob("train_ppo-*"))
+    digests = {folder.name: json.loads((folder / "manifest.json").read_text())["digest"] for folder in made}
+    assert len(digests) == 2
+    for folder in made:
+        shutil.rmtree(folder)
+    rollouts, deadly = [], [1, 4]  # counted from 0 over all attempts: the second one of each policy
+    sample = PPOTrainer._generate_and_score_completions
+
+    def killed(self, inputs):
+        rollouts.append(self.state.global_step)
+        if len(rollouts) - 1 in deadly:
+            raise KeyboardInterrupt
+        return sample(self, inputs)
+
+    monkeypatch.setattr(PPOTrainer, "_generate_and_score_completions", killed)
+    for _ in deadly:
+        with pytest.raises(KeyboardInterrupt):
+            main(["mine.yaml"])
+        assert len(list(Path("runs/store").glob("train_ppo-*.unfinished/checkpoint-1"))) == 1
+    assert main(["mine.yaml"]) == 0
+    # First arm: rollout 0, killed in 1, then 1 alone; second arm as well.
+    assert rollouts == [0, 1, 1, 0, 1, 1]
+    again = {folder.name: json.loads((folder / "manifest.json").read_text())["digest"] for folder in made}
+    assert again == digests
+    assert sorted(Path("runs/store").glob("train_ppo-*")) == made, "the checkpoints are gone"

@@ -255,6 +255,8 @@ def test_a_saved_adapter_comes_back_on_its_base(tiny: Source, ids: list[int], tm
             torch.nn.init.normal_(weight)
     save(model, load_tokenizer(tiny), tmp_path / "model")
     assert not (tmp_path / "model" / "model.safetensors").exists()  # the adapter alone
+    layers = json.loads((tmp_path / "model" / "adapter_config.json").read_text())["target_modules"]
+    assert len(layers) == 7 and layers == sorted(layers), "the same adapter must have the same digest in every process"
     again = load(find(str(tmp_path / "model")), "float32", "cpu")
     alike(logits(again, ids), logits(model, ids))
     assert (logits(again, ids) - plain).abs().max() > 0.01

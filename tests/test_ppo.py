@@ -14,6 +14,7 @@ from transformers import LlamaForCausalLM, TrainerCallback
 from cai.errors import UserError
 from cai.trainers.ppo import PPOConfig, PPOTrainer
 from cai.trainers.ppo_math import (
+    adapted_kl_coef,
     explained_variance,
     gae,
     masked_mean,
@@ -54,6 +55,20 @@ def test_means_count_valid_tokens_only():
     assert masked_mean(x, torch.zeros(1, 3)).item() == 0
 
 
+def test_whitened_rewards_keep_their_mean():
+    x, mask = torch.tensor([[2.0, 6.0, 99.0]]), torch.tensor([[1.0, 1.0, 0.0]])  # mean 4, spread 2
+    assert whiten(x, mask, keep_mean=True).tolist() == [[pytest.approx(3), pytest.approx(5), 0]]
+
+
+@pytest.mark.parametrize(
+    ("kl", "expected"),
+    [(6.0, 0.05), (6.6, 0.0505), (5.4, 0.0495), (60.0, 0.051), (0.0, 0.049), (-3.0, 0.049), (math.nan, 0.05)],
+)
+def test_the_kl_controller_by_hand(kl, expected):
+    """Target 6, gain 0.1: a KL 10% off moves the coefficient by 1%, and never by more than 2%."""
+    assert adapted_kl_coef(0.05, kl, target=6.0, gain=0.1) == pytest.approx(expected)
+
+
 def test_policy_loss_by_hand():
     # clip 0.2. Advantage 1: -min(1.5, 1.2) and -min(0.5, 0.8); advantage -1: max(1.5, 1.2) and max(0.5, 0.8).
     ratio, advantages = torch.tensor([[1.5, 0.5, 1.5, 0.5]]), torch.tensor([[1.0, 1.0, -1.0, -1.0]])
@@ -90,7 +105,9 @@ def share_of_yes(prompts, completions, completion_ids, **_) -> list[float]:
     return [ids.count(YES) / len(ids) for ids in completion_ids]
 
 
-def trainer(path: Path, reward=share_of_yes, model=None, peft_config=None, callbacks=None, **options) -> PPOTrainer:
+def trainer(
+    path: Path, reward=share_of_yes, model=None, peft_config=None, callbacks=None, value_model=None, **options
+) -> PPOTrainer:
     defaults = {"rollouts": 2, "per_device_train_batch_size": 8, "max_completion_length": 6, "learning_rate": 1e-2}
     defaults |= {"use_cpu": True, "report_to": "none", "save_strategy": "no", "seed": 5, "disable_tqdm": True}
     return PPOTrainer(
@@ -101,6 +118,7 @@ def trainer(path: Path, reward=share_of_yes, model=None, peft_config=None, callb
         processing_class=tiny_tokenizer(),
         peft_config=peft_config,
         callbacks=callbacks,
+        value_model=value_model,
     )
 
 
@@ -173,6 +191,58 @@ def test_the_penalty_is_per_token_and_towards_the_reference(tmp_path):
     assert taught._metrics["train"]["kl"][-1] == pytest.approx(sum(kl), abs=1e-5)
 
 
+def test_whitened_rewards_hold_the_score_and_the_penalty(tmp_path):
+    taught = trainer(tmp_path, lambda prompts, **_: [3.0], whiten_rewards=True, gamma=1.0, lam=1.0)
+    rollout = rollout_of(taught, [[YES, EOS]])
+    # Rewards 0 and 3, no KL yet: mean 1.5, spread 1.5, so 0.5 and 2.5.
+    assert rollout["returns"][0].tolist() == pytest.approx([3.0, 2.5], abs=1e-5)
+
+
+def test_the_coefficient_follows_the_kl(tmp_path):
+    """A target out of reach: a fifth less after each rollout, the horizon being one rollout; and it is what is paid."""
+    taught = trainer(tmp_path, rollouts=3, kl_target=1e9, kl_horizon=8, kl_coef=0.5)
+    taught.train()
+    assert curve(taught, "kl_coef") == pytest.approx([0.5, 0.4, 0.32])
+    assert taught.kl_coef == pytest.approx(0.256)
+    fixed = trainer(tmp_path, rollouts=3, kl_coef=0.5)
+    fixed.train()
+    assert curve(fixed, "kl_coef") == [0.5, 0.5, 0.5]
+    assert curve(fixed, "value_loss")[0] == curve(taught, "value_loss")[0], "the first rollout cost the same"
+    assert curve(fixed, "value_loss")[2] != curve(taught, "value_loss")[2]
+
+
+@pytest.mark.parametrize("options", [{"kl_coef": 0.0}, {"kl_target": 0.0}, {"kl_horizon": 7}])
+def test_a_target_that_cannot_be_held_is_refused(tmp_path, options):
+    with pytest.raises(UserError, match="no KL can be held"):
+        trainer(tmp_path, **{"kl_target": 1.0} | options)
+
+
+def test_updates_stop_when_the_policy_has_moved_too_far(tmp_path):
+    """Any move is too far: of three epochs one is left, and it is all that changes weights, critic and momentum."""
+    options = {"rollouts": 3, "lr_scheduler_type": "constant"}
+    stopped = trainer(tmp_path, num_ppo_epochs=3, kl_stop=1e-9, **options)
+    stopped.train()
+    once = trainer(tmp_path, num_ppo_epochs=1, **options)
+    once.train()
+    free = trainer(tmp_path, num_ppo_epochs=3, kl_stop=1e9, **options)
+    free.train()
+    assert curve(stopped, "early_stop") == pytest.approx([2 / 3] * 3)
+    assert curve(free, "early_stop") == [0] * 3
+    assert curve(stopped, "kl") == curve(once, "kl") != curve(free, "kl")
+    alone = weights(once)
+    assert all(torch.equal(tensor, alone[name]) for name, tensor in weights(stopped).items())
+
+
+def test_an_update_of_which_a_part_shows_the_move_is_dropped_whole(tmp_path):
+    """Two minibatches an update. The second update's first minibatch shows the move; its second is not looked at."""
+    options = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "generation_batch_size": 8}
+    watch = Watch()
+    taught = trainer(tmp_path, rollouts=1, kl_stop=1e-9, callbacks=[watch], **options)
+    taught.train()
+    assert curve(taught, "early_stop") == [0.5]
+    assert watch.norms[0] > 0 and watch.norms[1:] == [0.0]
+
+
 def weights(trainer: PPOTrainer) -> dict[str, torch.Tensor]:
     return {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()}
 
@@ -208,6 +278,9 @@ class Watch(TrainerCallback):
 
     def on_pre_optimizer_step(self, args, state, control, model, **_) -> None:
         grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        if not grads:
+            self.norms.append(0.0)
+            return
         assert any("value_head" in name for name in grads)
         self.norms.append(torch.cat([grad.flatten() for grad in grads.values()]).norm().item())
 
@@ -253,22 +326,6 @@ def test_the_same_seed_gives_the_same_run_and_another_another(tmp_path):
     assert runs[0] != runs[2]
 
 
-def test_it_learns(tmp_path):
-    taught = trainer(tmp_path, rollouts=40, max_completion_length=8, kl_coef=0.01, missing_eos_penalty=0.0)
-    taught.train()
-    rewards = curve(taught, "reward")
-    assert len(rewards) == 40
-    first, last = sum(rewards[:5]) / 5, sum(rewards[-5:]) / 5
-    assert first < 0.2, "a random model says it about once in 20"
-    assert last > 0.6
-    assert curve(taught, "kl")[-1] > 1 and curve(taught, "entropy")[-1] < curve(taught, "entropy")[0]
-    names = (
-        "approx_kl clip_fraction ratio_variance value_loss policy_loss explained_variance completion_length eos_rate"
-    )
-    for name in names.split():
-        assert len(curve(taught, name)) == 40, name
-
-
 def test_a_saved_policy_is_a_plain_model_and_the_critic_lies_beside_it(tmp_path):
     taught = trainer(tmp_path / "run")
     taught.train()
@@ -283,18 +340,6 @@ def test_a_saved_policy_is_a_plain_model_and_the_critic_lies_beside_it(tmp_path)
     assert torch.equal(fresh.value_head.linear.weight, taught.value_head.linear.weight)
     with pytest.raises(UserError, match="no critic"):
         fresh.load_critic(tmp_path)
-
-
-@pytest.mark.parametrize("lora", [False, True])
-def test_a_run_resumed_between_rollouts_ends_as_the_whole_one(tmp_path, lora):
-    options = {"rollouts": 3, "peft_config": adapter() if lora else None, "lr_scheduler_type": "constant"}
-    whole = trainer(tmp_path, save_strategy="steps", save_steps=2, **options)
-    whole.train()
-    resumed = trainer(tmp_path, **options)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
-    assert resumed.state.global_step == 6
-    ours = weights(resumed)
-    assert all(torch.equal(tensor, ours[name]) for name, tensor in weights(whole).items())
 
 
 @pytest.mark.parametrize("options", [{"top_p": 0.9}, {"loss_type": "grpo"}, {"beta": 0.1}, {"log_completions": True}])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from cai.store import CallCache, Store, canonical, digest_of, version
+from cai.store import CallCache, Store, canonical, digest_of, unfinished, version
 
 
 @version(1)
@@ -139,3 +139,33 @@ def test_a_broken_call_cache_is_named(tmp_path):
     with pytest.raises(UserError, match="cannot open the call cache") as error:
         CallCache(tmp_path / "calls.sqlite")
     assert str(tmp_path / "calls.sqlite") in str(error.value) and "move the file away" in str(error.value)
+
+
+def test_what_a_killed_stage_left_unfinished_is_found_again_and_goes_when_it_is_done(tmp_path):
+    @version(1)
+    def long(out, runtime, *, n):
+        with unfinished(out) as folder:
+            done = folder / "done"
+            had = done.read_text() if done.exists() else "nothing"
+            done.write_text("half")
+            if runtime == "killed":
+                raise KeyboardInterrupt
+        (out / "had").write_text(had)
+
+    with pytest.raises(KeyboardInterrupt):
+        Store(tmp_path).stage(long, runtime="killed", n=1)
+    assert (Store(tmp_path).stage(long, runtime="lives", n=2) / "had").read_text() == "nothing", "another key"
+    done = Store(tmp_path).stage(long, runtime="lives", n=1)
+    assert (done / "had").read_text() == "half"
+    assert len(list((tmp_path / "store").iterdir())) == 2
+
+
+def test_unfinished_work_belongs_to_one_process_at_a_time(tmp_path):
+    out = tmp_path / "stage-key.12.partial"
+    out.mkdir()
+    with unfinished(out) as mine, unfinished(out) as other:
+        assert mine == tmp_path / "stage-key.unfinished" and other.parent == out
+        (other / "file").touch()
+    assert list(out.iterdir()) == []
+    with unfinished(out) as again:
+        assert again == mine

@@ -37,6 +37,7 @@ CURVES = (
     ("reward", "accuracy", "reward model: accuracy on its own labels", "step"),
     ("policy", "reward", "PPO: reward (normalised)", "rollout"),
     ("policy", "kl", "PPO: KL to the SFT policy, nats an answer", "rollout"),
+    ("policy", "kl_coef", "PPO: price of KL, reward a nat", "rollout"),
     ("policy", "entropy", "PPO: entropy, nats a token", "rollout"),
     ("policy", "value_loss", "PPO: value loss", "rollout"),
     ("policy", "explained_variance", "PPO: explained variance of the critic", "rollout"),

@@ -26,12 +26,12 @@ from cai.models import (
     with_system,
 )
 from cai.records import Message, Prompt, Revision, read_jsonl
-from cai.store import Artifact, version
+from cai.store import Artifact, unfinished, version
 from cai.workbench import Workbench
 
 CURVES = (
-    "reward", "kl", "entropy", "clip_fraction", "approx_kl", "ratio_variance", "policy_loss", "value_loss",
-    "explained_variance", "completion_length", "eos_rate", "unscored",
+    "reward", "kl", "kl_coef", "entropy", "clip_fraction", "approx_kl", "ratio_variance", "policy_loss", "value_loss",
+    "explained_variance", "completion_length", "eos_rate", "unscored", "early_stop",
 )  # fmt: skip
 
 
@@ -54,8 +54,9 @@ def train_ppo(
     """model/ (the policy), curves.json (one row a rollout) and counts.json."""
     from datasets import Dataset  # heavy: only when there is something to train
 
-    from cai.trainers.common import arguments, curves, quiet, weights_dtype
+    from cai.trainers.common import curves, quiet, weights_dtype
     from cai.trainers.ppo import PPOConfig, PPOTrainer
+    from cai.trainers.rollouts import last_checkpoint
 
     work.release()
     tokenizer = load_tokenizer(sft)
@@ -67,34 +68,50 @@ def train_ppo(
     counts |= {f"reward {name} on the SFT answers": round(value, 4) for name, value in scale.items()}
 
     network = load_causal(sft, weights_dtype(policy, dtype), work.device, train=True)
-    config = PPOConfig(
-        output_dir=str(out / "trainer"),
-        rollouts=settings.steps,
-        num_ppo_epochs=settings.epochs,
-        generation_batch_size=settings.batch_size,
-        per_device_train_batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        kl_coef=settings.kl,
-        epsilon=settings.clip,
-        cliprange_value=settings.value_clip,
-        vf_coef=settings.value_weight,
-        gamma=settings.gamma,
-        lam=settings.gae_lambda,
-        missing_eos_penalty=settings.no_eos_penalty,
-        temperature=settings.temperature,
-        max_completion_length=settings.max_new_tokens,
-        **{key: value for key, value in arguments(work.device, policy, dtype, seed).items() if key != "logging_steps"},
-    )
     rows = Dataset.from_list([{"prompt": plain(tokenizer, with_system(p.messages, policy.system))} for p in prompts])
-    trainer = quiet(
-        PPOTrainer(network, judge_of_answers, config, train_dataset=rows, processing_class=tokenizer), "PPO"
-    )
-    trainer.train()
+    with unfinished(out) as checkpoints:
+        config = PPOConfig(str(checkpoints), **arguments_of(settings, policy, work.device, dtype, seed))
+        trainer = quiet(
+            PPOTrainer(network, judge_of_answers, config, train_dataset=rows, processing_class=tokenizer), "PPO"
+        )
+        trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints) is not None)
     history = [row | {"step": number} for number, row in enumerate(trainer.state.log_history, 1) if "reward" in row]
     (out / "curves.json").write_text(json.dumps(curves(history, {name: name for name in CURVES})))
     (out / "counts.json").write_text(json.dumps(counts, indent=1))
     save(trainer.model, tokenizer, out / "model")
     trainer.end()
+
+
+def arguments_of(settings: Rl, policy: Policy, device: str, dtype: Dtype, seed: int) -> dict[str, Any]:
+    """PPOConfig's arguments."""
+    from cai.trainers.common import arguments
+
+    common = arguments(device, policy, dtype, seed)
+    del common["logging_steps"]  # one row a rollout
+    # What a kill may cost: one rollout of LoRA, whose checkpoint is small, or an eighth of a run on whole weights.
+    rollouts = 1 if policy.training == "lora" else max(1, settings.steps // 8)
+    return common | {
+        "rollouts": settings.steps,
+        "num_ppo_epochs": settings.epochs,
+        "generation_batch_size": settings.batch_size,
+        "per_device_train_batch_size": settings.batch_size,
+        "learning_rate": settings.learning_rate,
+        "kl_coef": settings.kl,
+        "kl_target": settings.kl_target,
+        "kl_horizon": settings.kl_horizon,
+        "kl_stop": settings.kl_stop,
+        "epsilon": settings.clip,
+        "cliprange_value": settings.value_clip,
+        "vf_coef": settings.value_weight,
+        "gamma": settings.gamma,
+        "lam": settings.gae_lambda,
+        "missing_eos_penalty": settings.no_eos_penalty,
+        "temperature": settings.temperature,
+        "max_completion_length": settings.max_new_tokens,
+        "save_strategy": "steps",
+        "save_steps": rollouts * settings.epochs,
+        "save_total_limit": 2,  # the last may be half written when the run is killed
+    }
 
 
 def mix(

@@ -42,6 +42,7 @@ class Bar(TrainerCallback):
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._bar = progress(self.title, state.max_steps)
         self._step = self._bar.__enter__()
+        self._step(state.global_step)  # more than 0 where a killed run goes on
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._step(1)

@@ -1,8 +1,9 @@
 """PPO for language models on TRL's GRPOTrainer: critic, GAE, per-token KL penalty, clipped policy and value losses.
 
 TRL removed its PPO in 1.13. What PPO shares with GRPO is taken from GRPOTrainer (sampling, generation, calling the
-reward functions, the buffer that reuses a rollout for several epochs, checkpoints, logs); the algorithm is here, in two
-methods to be read in order: `_generate_and_score_completions` (steps 1-6) and `_compute_loss` (steps 7-9).
+reward functions, the buffer that reuses a rollout for several epochs, checkpoints, logs), made resumable in
+rollouts.py; the algorithm is here, in two methods to be read in order: `_generate_and_score_completions` (steps 1-6)
+and `_compute_loss` (steps 7-9).
 
 Sources: Schulman et al. 2016 (GAE), Schulman et al. 2017 (PPO), Ziegler et al. 2019 (RLHF: KL in the reward, one trunk
 for policy and value), Huang et al. 2023 ("The N Implementation Details of RLHF with PPO": what the papers leave out)
@@ -10,30 +11,31 @@ and Huang et al. 2024 ("The N+ Implementation Details ...": the end-of-turn toke
 
 One forward for policy and critic: as in Ziegler et al. (openai/lm-human-preferences, `scalar_heads=["value"]`) the
 critic is a head on the policy's own last hidden states, so the forward that gives the log-probabilities gives values
-and entropies too. A separate critic would double the memory and the forwards of every step.
+and entropies too. A separate critic (`value_model`) is possible; it doubles the memory and the forwards of every step.
 
-Departures: a fixed KL coefficient (Ziegler et al. adapt it); a value head that starts at zero; several answers to each
-prompt (GRPO insists on two; the advantages come from GAE alone, never from the group).
+Departures: a value head that starts at zero; several answers to each prompt (GRPO insists on two; the advantages come
+from GAE alone, never from the group).
 
 Tensor names end in their shape: B answers, T answer tokens, V vocabulary, D hidden size.
 """
 
-import functools
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel
-from trl import GRPOConfig, GRPOTrainer
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from trl.trainer.utils import pad
 
 from cai.errors import UserError
+from cai.trainers.critic import add_critic
+from cai.trainers.ppo_config import PPOConfig
 from cai.trainers.ppo_math import (
+    adapted_kl_coef,
     explained_variance,
     gae,
     masked_mean,
@@ -44,124 +46,78 @@ from cai.trainers.ppo_math import (
     value_loss,
     whiten,
 )
+from cai.trainers.reward_models import reward_function
+from cai.trainers.rollouts import RolloutTrainer
 
 VALUE_HEAD = "value_head.safetensors"
-# Settings of GRPO that change its own loss or logs: PPO reads none of them, so setting one is refused, not ignored.
-NOT_READ = (
-    "beta", "delta", "entropy_coef", "epsilon_high", "importance_sampling_level", "log_completions", "loss_type",
-    "mask_truncated_completions", "off_policy_mask_threshold", "scale_rewards", "top_entropy_quantile",
-    "use_adaptive_entropy",
-)  # fmt: skip
 
 
-@dataclass
-class PPOConfig(GRPOConfig):
-    """TRL's GRPOConfig with what PPO adds. One rollout = `generation_batch_size` answers, trained on for
-    `num_ppo_epochs`; `per_device_train_batch_size` is the minibatch, `epsilon` the policy's clip range.
-    `max_steps` and `logging_steps` follow from `rollouts`: one row of the log is one rollout."""
-
-    rollouts: int = 100  # sets max_steps
-    num_ppo_epochs: int = 2  # passes over each rollout
-    kl_coef: float = 0.05  # price, in reward, of one nat of KL to the reference
-    gamma: float = 1.0  # discount of later rewards
-    lam: float = 0.95  # GAE: 0 trusts the critic, 1 the sampled return
-    vf_coef: float = 0.1  # weight of the value loss
-    cliprange_value: float = 0.2  # how far a value may move in one rollout
-    missing_eos_penalty: float = 1.0  # off the score of an answer that was cut off
-    critic_learning_rate: float = 1e-3  # the value head starts at zero, so it must be quick
-    # Other defaults than TRL's: they suit small models on CPU; the precision is that in which the model was loaded.
-    num_generations: int | None = 2
-    disable_dropout: bool = True
-    activation_checkpointing: bool | None = False
-    bf16: bool | None = False
-
-    def __post_init__(self) -> None:
-        for name in NOT_READ:
-            if getattr(self, name) != GRPOConfig.__dataclass_fields__[name].default:
-                raise UserError(f"PPO has no setting {name}", name, "remove it; the settings are those of PPOConfig")
-        if (self.top_p, self.top_k, self.min_p, self.repetition_penalty) != (1.0, 0, None, 1.0):
-            raise UserError(
-                "PPO must sample from the policy whose probabilities it trains on",
-                "top_p, top_k, min_p, repetition_penalty",
-                "leave them alone; temperature is allowed, it is applied to the probabilities as well",
-            )
-        self.num_iterations = self.num_ppo_epochs
-        super().__post_init__()
-        self.max_steps = self.rollouts * self.updates_per_rollout
-        self.logging_steps = self.updates_per_rollout
-
-    @property
-    def updates_per_rollout(self) -> int:
-        """Optimizer steps between two rollouts. Save at multiples of it: a checkpoint does not hold a rollout."""
-        minibatches = self.num_ppo_epochs * (self.steps_per_generation or 1)
-        assert minibatches % self.gradient_accumulation_steps == 0, "a rollout must be a whole number of updates"
-        return minibatches // self.gradient_accumulation_steps
+def check_prompts(dataset: Any, args: PPOConfig) -> None:
+    """Are there enough for a rollout? Raises UserError."""
+    if not hasattr(dataset, "__len__"):
+        raise UserError("PPO needs a dataset of known length", "train_dataset", "give a datasets.Dataset")
+    prompts, needed = len(dataset), (args.generation_batch_size or 1) // (args.num_generations or 1)
+    if prompts < needed:
+        raise UserError(
+            f"one rollout takes {needed} prompts and there are {prompts}",
+            "PPO's batch size",
+            "give more prompts, or make the batch smaller",
+        )
 
 
-# --- The critic.
+def as_functions(rewards: Any, tokenizers: Any, device: str) -> list[Callable[..., Any]]:
+    """Reward functions as they are; reward models and their paths as functions. tokenizers: of the models, in order."""
+    rewards = rewards if isinstance(rewards, list) else [rewards]
+    tokenizers = tokenizers if isinstance(tokenizers, list) else [tokenizers] * len(rewards)
+    return [
+        reward_function(reward, tokenizer, device) if isinstance(reward, (str, nn.Module)) else reward
+        for reward, tokenizer in zip(rewards, tokenizers, strict=True)
+    ]
 
 
-class ValueHead(nn.Module):
-    """V(s_t) from the trunk's last hidden state: linear, no dropout, fp32 at any precision of the trunk, 0 at first."""
+class PPOTrainer(RolloutTrainer):
+    """PPO with a critic. Arguments are GRPOTrainer's, and `value_model`.
 
-    def __init__(self, hidden_size: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(hidden_size, 1, dtype=torch.float32)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, hidden_BTD: Tensor) -> Tensor:
-        with torch.autocast(hidden_BTD.device.type, enabled=False):
-            return self.linear(hidden_BTD.float()).squeeze(-1)
-
-
-def add_value_head(model: PreTrainedModel) -> ValueHead:
-    """Make `model(..., logits_to_keep=positions_T, with_values=True)` return logits (B, T, V) and values (B, T).
-
-    The head is a submodule of the policy and runs inside its forward. So whatever the Trainer does to the policy's
-    parameters it does to the critic's: zeroing and clipping of gradients, synchronising them between processes.
-    """
-    head = ValueHead(model.config.get_text_config().hidden_size).to(model.device)
-    model.add_module("value_head", head)
-    # A saved policy is a plain language model, whoever saves it.
-    not_saved = {f"value_head.{name}" for name in head.state_dict()}
-    model._keys_to_ignore_on_save = set(model._keys_to_ignore_on_save or ()) | not_saved
-    lm_forward = model.forward
-
-    @functools.wraps(lm_forward)  # `generate` inspects the signature
-    def forward(*args: Any, with_values: bool = False, **kwargs: Any) -> Any:
-        if not with_values:
-            return lm_forward(*args, **kwargs)
-        output = lm_forward(*args, **kwargs | {"output_hidden_states": True})  # PEFT itself passes None
-        return {"logits": output.logits, "values": head(output.hidden_states[-1][:, kwargs["logits_to_keep"]])}
-
-    model.forward = forward
-    return head
-
-
-class PPOTrainer(GRPOTrainer):
-    """PPO with a critic. Arguments are GRPOTrainer's; `reward_funcs` are callables
-    `f(prompts, completions, **columns) -> list[float | None]` (None: could not be scored; the answer is left out).
-
-    model: plain weights, to be trained whole or through a new adapter (`peft_config`), or weights with a trainable
-    adapter. The reference is the policy as it is passed in.
+    model: a path, or plain weights, to be trained whole or through a new adapter (`peft_config`), or weights with a
+    trainable adapter. The reference is the policy as it is passed in.
+    reward_funcs: one or several, whose rewards are added: functions, sync or async,
+    `f(prompts, completions, **columns) -> list[float | None]` (None: could not be scored; the answer is left out), or
+    reward models, or their paths; a reward model reads text by its own tokenizer (`reward_processing_classes`).
+    train_dataset: a column "prompt" of strings or of chats; its other columns go to the reward functions.
+    value_model: a separate critic, as a model or a path; None: a head on the policy. A whole model learns at a lower
+    `critic_learning_rate` than a fresh head does.
     Log rows (`trainer.state.log_history`, one a rollout): reward (mean score, before penalties), kl (nats an answer),
-    entropy, clip_fraction, approx_kl, ratio_variance, policy_loss, value_loss, explained_variance, completion_length,
-    eos_rate, unscored (share of answers), and Trainer's own loss, grad_norm, learning_rate.
+    kl_coef, entropy, clip_fraction, approx_kl, ratio_variance, policy_loss, value_loss, explained_variance,
+    completion_length, eos_rate, unscored (share of answers), early_stop (share of the rollout's minibatches left out by
+    `kl_stop`), and Trainer's own loss, grad_norm, learning_rate.
     `save_model` writes the critic beside the weights, as value_head.safetensors.
     """
 
-    def __init__(self, model: str | PreTrainedModel, reward_funcs: Any, args: PPOConfig, **kwargs: Any) -> None:
-        super().__init__(model, reward_funcs, args, **kwargs)
-        self.config = args
-        assert args.generation_batch_size and args.num_generations
-        prompts, needed = len(kwargs["train_dataset"]), args.generation_batch_size // args.num_generations
-        if prompts < needed:
-            raise UserError(
-                f"one rollout takes {needed} prompts and there are {prompts}",
-                "PPO's batch size",
-                "give more prompts, or make the batch smaller",
-            )
+    def __init__(
+        self,
+        model: str | PreTrainedModel,
+        reward_funcs: Any,
+        args: PPOConfig | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        reward_processing_classes: Any = None,
+        *,
+        value_model: str | PreTrainedModel | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if args is None:
+            name = model if isinstance(model, str) else model.config.name_or_path or "model"
+            args = PPOConfig(f"{Path(name).name}-PPO")
+        check_prompts(train_dataset, args)
+        if any(
+            value_model is reward for reward in (reward_funcs if isinstance(reward_funcs, list) else [reward_funcs])
+        ):
+            value_model = copy.deepcopy(value_model)  # a critic that starts as the reward model must not change it
+        rewards: Any = as_functions(reward_funcs, reward_processing_classes, str(args.device))
+        super().__init__(model, rewards, args, train_dataset, eval_dataset, processing_class, **kwargs)
+        self.config, self.kl_coef = args, args.kl_coef
+        self._stopped = False
         self.policy: Any = self.accelerator.unwrap_model(self.model)
         network: Any = getattr(self.policy, "get_base_model", lambda: self.policy)()
         self.network = cast(PreTrainedModel, network)
@@ -169,7 +125,11 @@ class PPOTrainer(GRPOTrainer):
         vars(self.network).pop("forward", None)
         # The reference: what training changes, as it was at first. It is swapped in, so no second model is held.
         self._reference = [(p, p.detach().clone()) for p in self.network.parameters() if p.requires_grad]
-        self.value_head = add_value_head(self.network)
+        if isinstance(value_model, str):
+            value_model = AutoModelForSequenceClassification.from_pretrained(
+                value_model, num_labels=1, dtype=self.network.dtype
+            )
+        self.value_head = add_critic(self.network, value_model)
 
     @contextmanager
     def reference(self) -> Iterator[None]:
@@ -243,25 +203,30 @@ class PPOTrainer(GRPOTrainer):
         logprobs_BT, values_BT, ref_logprobs_BT = self._evaluate_rollout(rollout)
 
         # 4. Reward of each token: -kl_coef * (log pi_old - log pi_ref), and the score on the last one (Ziegler et al.
-        #    2019, eq. 2; a token at a time: Huang et al. 2023).
+        #    2019, eq. 2; a token at a time: Huang et al. 2023). If wanted, scaled to variance 1.
         kl_BT = (logprobs_BT - ref_logprobs_BT) * mask_BT
-        rewards_BT = -args.kl_coef * kl_BT
+        rewards_BT = -self.kl_coef * kl_BT
         last_B = rollout["completion_mask"].sum(dim=1) - 1
         rewards_BT[torch.arange(len(prompts)), last_B] += score_B - args.missing_eos_penalty * ~ended_B
+        if args.whiten_rewards:
+            rewards_BT = whiten(rewards_BT, mask_BT, keep_mean=True)
 
         # 5. Advantages by GAE; returns = advantages + values are what the critic learns.
         advantages_BT = gae(rewards_BT, values_BT, mask_BT, args.gamma, args.lam)
         returns_BT = advantages_BT + values_BT * mask_BT
 
-        # 6. Whiten the advantages over the valid tokens of the rollout (of this process).
+        # 6. Whiten the advantages over the valid tokens of the rollout (of this process); adapt the price of KL.
         self._log_rollout(
             reward=score_B[scored_B].mean(),
             kl=kl_BT.sum(dim=1)[scored_B].mean(),
+            kl_coef=torch.tensor(self.kl_coef, device=device),
             explained_variance=explained_variance(values_BT, returns_BT, mask_BT),
             completion_length=rollout["completion_mask"].sum(dim=1).float().mean(),
             eos_rate=ended_B.float().mean(),
             unscored=(~scored_B).float().mean(),
         )
+        if args.kl_target is not None and self.policy.training:
+            self.kl_coef = adapted_kl_coef(self.kl_coef, self._metrics["train"]["kl"][-1], args.kl_target, args.kl_gain)
         return rollout | {
             "mask": mask_BT,
             "old_logprobs": logprobs_BT,
@@ -308,23 +273,52 @@ class PPOTrainer(GRPOTrainer):
         """Add to the means that the next row of the log will show (TRL leaves NaN out of them)."""
         mode = "train" if self.policy.training else "eval"
         for name, value in metrics.items():
-            self._metrics[mode][name].append(self.accelerator.gather(value.detach()).mean().item())
+            self._metrics[mode][name].append(self.accelerator.gather(value.detach()).nanmean().item())
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        """Forward and backward of a minibatch, unless the policy has moved by `kl_stop` from the one that sampled.
+
+        The update whose minibatch shows it is dropped as a whole, and so is every later one on this rollout: where no
+        parameter has a gradient, the optimizer leaves weights and its own state alone.
+        """
+        if self._step % self.minibatches == 0:
+            self._stopped = False
+        if self._stopped:
+            self._step += 1
+            loss = torch.zeros((), device=self.accelerator.device)
+        else:
+            loss = super().training_step(model, inputs, num_items_in_batch)
+            limit = self.config.kl_stop
+            self._stopped = limit is not None and self._metrics["train"]["approx_kl"][-1] > limit
+            if self._stopped:
+                model.zero_grad()
+        self._metrics["train"]["early_stop"].append(float(self._stopped))
+        return loss
+
+    def own_state(self) -> dict[str, Any]:
+        return {"kl_coef": self.kl_coef}
+
+    def load_own_state(self, state: dict[str, Any]) -> None:
+        self.kl_coef = state["kl_coef"]
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The Trainer's optimizer, with the critic in a group of its own (own learning rate, no weight decay)."""
         if self.optimizer is not None:
             return self.optimizer
+        critic = [parameter for parameter in self.value_head.parameters() if parameter.requires_grad]
         self.value_head.requires_grad_(False)  # or the Trainer would put it among the policy's parameters
         optimizer = super().create_optimizer(model)
-        self.value_head.requires_grad_(True)
-        head = {"params": list(self.value_head.parameters()), "weight_decay": 0.0}
+        for parameter in critic:
+            parameter.requires_grad_(True)
+        head = {"params": critic, "weight_decay": 0.0}
         optimizer.add_param_group(head | {"lr": self.config.critic_learning_rate})
         return optimizer
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         folder = Path(output_dir or str(self.args.output_dir))
         super()._save(str(folder), state_dict)
-        save_file(self.value_head.state_dict(), folder / VALUE_HEAD)
+        if self.args.should_save:  # one process writes
+            save_file(self.value_head.state_dict(), folder / VALUE_HEAD)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -335,9 +329,3 @@ class PPOTrainer(GRPOTrainer):
         if not (folder / VALUE_HEAD).exists():
             raise UserError("there is no critic here", str(folder / VALUE_HEAD), "resume from a checkpoint of PPO")
         self.value_head.load_state_dict(load_file(folder / VALUE_HEAD))
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """None: the store's manifest says how the model came about."""
-
-    def _send_telemetry(self) -> None:
-        """None."""

@@ -4,6 +4,8 @@ Tensor names end in their shape: B answers, T answer tokens, V vocabulary. mask_
 chose, the end-of-turn token included, and 0 elsewhere.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -18,10 +20,26 @@ def masked_variance(x_BT: Tensor, mask_BT: Tensor) -> Tensor:
     return masked_mean((x_BT - masked_mean(x_BT, mask_BT)) ** 2, mask_BT)
 
 
-def whiten(x_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """Mean 0 and variance 1 over valid tokens, 0 elsewhere (Huang et al. 2023: advantage whitening)."""
-    scaled_BT = (x_BT - masked_mean(x_BT, mask_BT)) * torch.rsqrt(masked_variance(x_BT, mask_BT) + 1e-8)
-    return scaled_BT * mask_BT
+def whiten(x_BT: Tensor, mask_BT: Tensor, *, keep_mean: bool = False) -> Tensor:
+    """Variance 1 over valid tokens, and mean 0 or the mean as it was; 0 elsewhere.
+
+    Huang et al. 2023: advantages are whitened to mean 0, rewards keep their mean.
+    """
+    mean = masked_mean(x_BT, mask_BT)
+    scaled_BT = (x_BT - mean) * torch.rsqrt(masked_variance(x_BT, mask_BT) + 1e-8)
+    return (scaled_BT + mean if keep_mean else scaled_BT) * mask_BT
+
+
+def adapted_kl_coef(kl_coef: float, kl: float, target: float, gain: float) -> float:
+    """The coefficient for the next rollout, after one whose KL was `kl` (Ziegler et al. 2019, section 2.2).
+
+    Proportional control of the coefficient's logarithm: the relative error, cut to +-0.2, times the gain. The paper's
+    gain K_beta is 0.1. NaN (nothing could be scored) changes nothing.
+    """
+    if math.isnan(kl):
+        return kl_coef
+    error = min(max(kl / target - 1, -0.2), 0.2)
+    return kl_coef * (1 + gain * error)
 
 
 def gae(rewards_BT: Tensor, values_BT: Tensor, mask_BT: Tensor, gamma: float, lam: float) -> Tensor:

@@ -36,8 +36,21 @@ def score(
     batch_tokens: at most this many tokens, padding included, in one forward (a single longer chat goes alone).
     progress: called after each batch with the number of chats it scored.
     """
-    assert model.config.num_labels == 1, "a reward model has one label"
     rows = [render_scored(tokenizer, chat) for chat in chats]
+    return score_rows(model, tokenizer, rows, max_length=max_length, batch_tokens=batch_tokens, progress=progress)
+
+
+def score_rows(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[list[int]],
+    *,
+    max_length: int,
+    batch_tokens: int,
+    progress: Callable[[int], None] | None = None,
+) -> list[float | None]:
+    """`score` of already rendered rows."""
+    assert model.config.num_labels == 1, "a reward model has one label"
     rewards: list[float | None] = [None] * len(rows)
     fitting = [i for i, ids in enumerate(rows) if len(ids) <= max_length]
     was_training = model.training

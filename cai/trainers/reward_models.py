@@ -1,0 +1,69 @@
+"""A reward model as a reward function: text in, one number an answer out, by the model's own tokenizer.
+
+TRL's trainers take reward models too, but read them in another way than reward training does: all answers in one
+batch, at whatever position the padding token points to. Here every reward model is read by `score` (score.py), and the
+text is rendered anew for it: token ids of the policy mean nothing to another tokenizer.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from trl.data_utils import is_conversational
+
+from cai.errors import UserError
+from cai.models import find, harmless, load_reward, local, pick_dtype
+from cai.records import Message
+from cai.trainers.score import render_scored, score_rows
+
+
+def reward_function(
+    model: Any, tokenizer: PreTrainedTokenizerBase | None, device: str, batch_tokens: int = 4096
+) -> Callable[..., list[float | None]]:
+    """`f(prompts, completions, **_)` as TRL calls it; None for a conversation longer than the reward model can read.
+
+    model: a sequence-classification model with one label, or its path (a folder, of a LoRA adapter as well, or a hub
+    id); a path must have a chat template. tokenizer: the reward model's own; None: the one saved beside it. Raises
+    UserError for a model without a head that was trained.
+    """
+    name = model if isinstance(model, str) else str(model.config.name_or_path)
+    if isinstance(model, str):
+        source = find(model)
+        name = local(source)
+        # Small models are loaded here; float32 costs little then, and bfloat16 would blur their rewards.
+        model = load_reward(source, "float32" if device == "cpu" else pick_dtype("auto", device), device)
+        head = getattr(model, "score", None)
+        if head is not None and not any(weight.any() for weight in head.parameters()):
+            raise UserError("this is no reward model: it has no trained head", name, "train one, or give a function")
+    if model.config.num_labels != 1:
+        raise UserError(f"a reward model has one label, this one {model.config.num_labels}", name, "give another model")
+    own: Any = tokenizer or AutoTokenizer.from_pretrained(name)
+    reader = with_padding(own)
+    model = model.to(device).eval().requires_grad_(False)
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None) or reader.model_max_length
+
+    def reward(prompts: list[Any], completions: list[Any], **_: Any) -> list[float | None]:
+        rows = [row_of(reader, prompt, answer) for prompt, answer in zip(prompts, completions, strict=True)]
+        return score_rows(model, reader, rows, max_length=limit, batch_tokens=batch_tokens)
+
+    reward.__name__ = name.rpartition("/")[2] or type(model).__name__
+    return reward
+
+
+def row_of(tokenizer: PreTrainedTokenizerBase, prompt: Any, answer: Any) -> list[int]:
+    """Token ids of a prompt with its answer: two strings, or two lists of chat messages."""
+    if is_conversational({"prompt": prompt}):
+        return render_scored(tokenizer, tuple(Message(turn["role"], turn["content"]) for turn in [*prompt, *answer]))
+    return list(tokenizer(harmless(tokenizer, prompt + answer))["input_ids"])
+
+
+def with_padding(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """The tokenizer, or a copy that pads with something else than its end of text: that would hide where a row ends."""
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id != tokenizer.eos_token_id:
+        return tokenizer
+    tokenizer = copy.deepcopy(tokenizer)
+    # Padding is masked, so any token will do that no row ends with; `score_ids` makes sure of that.
+    others = (tokenizer.unk_token, tokenizer.bos_token, *tokenizer.convert_ids_to_tokens([0, 1]))
+    tokenizer.pad_token = next(token for token in others if token is not None and token != tokenizer.eos_token)
+    return tokenizer
