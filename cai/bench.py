@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from cai.config import Data, Judge, Runtime
 from cai.constitution import Judging, read_constitution
 from cai.data import read_source, uniform
 from cai.engines import Question, Reading, Request, Sampling
@@ -27,6 +26,7 @@ from cai.errors import UserError, run_main
 from cai.methods import ballots, templates_for
 from cai.models import find, pick_dtype
 from cai.records import Pair
+from cai.settings import Data, Judge, Runtime
 from cai.workbench import Workbench
 
 CONSTITUTION = "constitutions/harmless.txt"

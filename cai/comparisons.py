@@ -21,11 +21,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cai.config import Data
 from cai.data import _row_pair, _row_prompt, hh_rows, identity, make_pair, parse_hh
 from cai.engines import Question
 from cai.errors import UserError
 from cai.records import Chat, Message, Pair, parse_json
+from cai.settings import Data
 
 SEED = 0  # which answer is called a: the same in every run, so that every run asks the same questions
 ANY_LENGTH = 10**6  # words; what is too long is for the judge to say

@@ -1,7 +1,7 @@
 """One YAML file -> one frozen, typed `Experiment`.
 
 An arm is the whole experiment with some keys changed; the file's own keys are what all arms share. What the arms do not
-change is computed once, because the store keys it the same.
+change is computed once, because the store keys it the same. The sections themselves are in cai/settings.py.
 """
 
 from collections.abc import Sequence
@@ -11,229 +11,23 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cai.errors import UserError
+from cai.settings import (
+    Count,
+    Data,
+    Evaluate,
+    Helpful,
+    Labeller,
+    Pairs,
+    Policy,
+    Revise,
+    Reward,
+    Rl,
+    Runtime,
+    Section,
+    Sft,
+)
 from cai.validation import Fault, raise_all, validate
 from cai.yamlfile import Tree, load_tree, merge
-
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Rate = Annotated[float, Field(gt=0)]
-Amount = Annotated[float, Field(ge=0)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Policy(Section):
-    """The model that is trained. model: an embedded name (smollm2-135m), a local folder, or a hub id."""
-
-    model: str = "smollm2-135m"
-    system: str | None = "You are a helpful assistant."
-    training: Literal["lora", "full"] = "lora"
-    lora_rank: Positive = 16
-    # LoRA on the last n layers only (null: all): the layers below then need no backward pass.
-    lora_layers: Positive | None = None
-
-
-class Data(Section):
-    """Prompts, and the human-labelled pairs that come with them.
-
-    source: rated-answers (human-rated answers carried by a pip package), hh-rlhf (the hub), or a .jsonl(.gz) file of
-    prompts, of pairs, or of HH-RLHF rows. Splits are by prompt: no prompt is in both train and test.
-    """
-
-    source: str
-    test: Share = 0.3
-    # Share of the prompts that are kept for choosing and calibrating the judge, and used for nothing else.
-    calibration: Share = 0.0
-    # Pairs from ratings: the least difference between the two mean ratings, and how many pairs one prompt may give.
-    min_gap: Share = 0.25
-    pairs_per_prompt: Positive = 6
-    max_words: Positive = 400
-    train_pairs: Positive | None = None
-    calibration_pairs: Positive | None = None
-    test_pairs: Positive | None = None
-
-    @model_validator(mode="after")
-    def _something_is_left_to_train_on(self) -> "Data":
-        if self.test + self.calibration >= 1 and self.calibration:
-            problem = f"test ({self.test}) and calibration ({self.calibration}) leave no prompt to train on"
-            raise Fault(problem, "lower one of them", "calibration")
-        return self
-
-
-class Helpful(Section):
-    """Harmless everyday prompts: the helpfulness mix of SFT and PPO, and the check for over-refusal."""
-
-    source: str = "experiments/data/helpful.jsonl"
-
-
-class Revise(Section):
-    """Drafts, then rounds of critique and revision (Bai et al. 2022, section 3.1)."""
-
-    prompts: Positive = 64
-    rounds: Positive = 2
-    max_new_tokens: Positive = 96
-    temperature: Amount = 1.0
-
-
-class Sft(Section):
-    """Supervised fine-tuning on the final revisions. helpful: share of rows that answer a helpful prompt."""
-
-    epochs: Rate = 1
-    learning_rate: Rate = 1e-4
-    batch_size: Positive = 8
-    helpful: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    max_length: Positive = 512
-
-
-class Pairs(Section):
-    """data: the labelled pairs of `data:`. policy: two fresh answers of the SFT policy to each training prompt.
-
-    opposed: the SFT policy answers once told to keep to a principle and once told to go against it (Yang et al. 2023,
-    RLCD); `judge.method: provenance` then labels each pair by which answer was written under which instruction.
-    """
-
-    source: Literal["data", "policy", "opposed"] = "data"
-    prompts: Positive | None = None
-    max_new_tokens: Positive = 96
-    temperature: Amount = 1.0
-
-
-class Reason(Section):
-    """Chain of thought before the choice (Bai et al. 2022, section 4.1): its length, and how the outcome is tamed."""
-
-    max_new_tokens: Positive = 96
-    temperature: Amount = 1.0
-    # Thoughts drawn for each order; the probabilities they lead to are averaged.
-    samples: Positive = 1
-    # After a chain of thought a model is surer than it is right; the paper found 0.4 to 0.6 best.
-    clamp: Annotated[tuple[Share, Share], Field(min_length=2, max_length=2)] = (0.4, 0.6)
-
-
-Method = Literal["rate", "choice", "score", "contrast", "reason", "provenance"]
-Mix = Annotated[dict[Method, Rate], Field(min_length=1)]
-
-
-class Judge(Section):
-    """How a model is asked which answer is better; the methods are described in cai/methods.py."""
-
-    model: str = "smollm2-135m"
-    # One method, or several with a weight each.
-    method: Method | Mix = "rate"
-    # How many principles are drawn for a prompt; the paper draws one.
-    principles: Positive | Literal["all"] = 1
-    # Of several principles: the mean of their log-odds, or the share of them that prefer an answer.
-    combine: Literal["average", "vote"] = "average"
-    # Worked examples for a method, shown before its question: a file of turns, as in prompts/examples/.
-    examples: dict[Method, str] = {}
-    reason: Reason = Reason()
-    # A vote whose options hold less than this share of the probability is not read; no readable vote, no label.
-    min_mass: Share = 0.02
-    # Divides the log-odds: below 1 it sharpens the timid probabilities of a small judge; it never turns a verdict.
-    temperature: Rate = 1.0
-    system: str | None = None
-    # Longest question in tokens; a pair that needs more is abstained and counted, never cut.
-    max_length: Positive = 1024
-
-
-class Preflight(Section):
-    """A sample is judged before all pairs are. Below one of these the run stops, and says what would do better."""
-
-    pairs: Positive = 48
-    # The median share of probability that the options have together.
-    mass: Share = 0.05
-    # How often both orders of a question name the same answer (methods that show both answers).
-    consistency: Share = 0.5
-    # Agreement with people, where people judged the sample.
-    accuracy: Share = 0.5
-
-
-class Labeller(Judge):
-    """The judge that stands in for people. auto: the method that does best on the calibration split."""
-
-    method: Method | Mix | Literal["auto"] = "rate"  # pyrefly: ignore (frozen, so a wider type does no harm)
-    # Fit slope and bias (Platt 1999) on the calibration split, so that a P of 0.8 is right 80% of the time.
-    calibrate: bool = False
-    # null: label without looking first.
-    preflight: Preflight | None = Preflight()
-
-
-class Reward(Section):
-    epochs: Rate = 1
-    learning_rate: Rate = 1e-4
-    batch_size: Positive = 8
-    max_length: Positive = 384
-
-
-class Rl(Section):
-    """PPO (Schulman et al. 2017) with a KL penalty to the SFT policy for each token (Ziegler et al. 2019)."""
-
-    steps: Positive = 16
-    batch_size: Positive = 8
-    epochs: Positive = 2
-    learning_rate: Rate = 5e-5
-    # Price, in reward, of one nat of KL to the SFT policy: as it is, or only at first, where a target is to be held.
-    kl: Amount = 0.05
-    # Nats an answer. The price follows the KL as in Ziegler et al. 2019, within `kl_horizon` answers (null: 10 steps).
-    kl_target: Rate | None = None
-    kl_horizon: Positive | None = None
-    # Nats a token between the policy that answered and the one that learns; beyond it the rest of a step is left out.
-    kl_stop: Rate | None = None
-    clip: Rate = 0.2
-    value_clip: Rate = 0.2
-    value_weight: Amount = 0.1
-    gamma: Share = 1.0
-    gae_lambda: Share = 0.95
-    # Taken off the score of an answer that did not end by itself.
-    no_eos_penalty: Amount = 1.0
-    helpful: Share = 0.25
-    max_prompt_tokens: Positive = 192
-    max_new_tokens: Positive = 48
-    temperature: Rate = 1.0
-
-    @model_validator(mode="after")
-    def _the_target_can_be_held(self) -> "Rl":
-        if self.kl_target is None and self.kl_horizon is not None:
-            raise Fault(
-                "kl_horizon says how fast a target is approached, and there is none", "set kl_target", "kl_horizon"
-            )
-        if self.kl_target is not None and not self.kl:
-            raise Fault("a price of 0 cannot be adapted", "set kl to more than 0, such as 0.05", "kl")
-        if (self.kl_horizon or self.batch_size) < self.batch_size:
-            problem = f"kl_horizon ({self.kl_horizon}) is less than the answers of one step ({self.batch_size})"
-            raise Fault(problem, "raise it", "kl_horizon")
-        return self
-
-
-class Evaluate(Section):
-    """Held-out prompts that every policy answers, and the judge that compares the answers.
-
-    The judge's constitution is one of its own, so that editing an arm's constitution never moves the yardstick.
-    """
-
-    constitution: str = "constitutions/yardstick.txt"
-
-    prompts: Positive = 60
-    helpful: Count = 30
-    # Held-out prompts whose critiques and revisions are made as well, to be read in the report beside the answers.
-    transcripts: Count = 20
-    max_new_tokens: Positive = 64
-    temperature: Amount = 1.0
-    judge: Judge = Judge(principles="all")
-
-
-class Runtime(Section):
-    """Where and how fast; never part of a key, never changes a result by more than rounding.
-
-    dtype is the exception that is made plain: it is stored with each call and each set of weights.
-    """
-
-    device: str = "auto"
-    threads: Positive | None = None
-    batch_tokens: Positive = 4096
-    root: str = "runs"
 
 
 class Arm(Section):
@@ -288,7 +82,7 @@ class File(Arm):
     name: str | None = None
     question: str = "Does an AI judge that reads a constitution do what human labellers do?"
     seeds: Annotated[tuple[Count, ...], Field(min_length=1)] = (0,)
-    arms: dict[str, dict | None] = {}
+    arms: dict[str, dict | None] = Field(default={})
     runtime: Runtime = Runtime()
 
 

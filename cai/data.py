@@ -18,10 +18,10 @@ from itertools import combinations, dropwhile, pairwise
 from pathlib import Path
 from typing import Any
 
-from cai.config import Data
 from cai.errors import UserError
 from cai.packages import PYRIT, fetch
 from cai.records import Chat, Message, Pair, Prompt, Rating, Split, decode, parse_json, write_jsonl
+from cai.settings import Data
 from cai.store import digest_file, digest_of, version
 
 HUB_HH = "hh-rlhf"

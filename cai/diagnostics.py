@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from math import nan
 from typing import Any
 
-from cai.config import Judge
 from cai.judging import EXACT, combine
 from cai.methods import BOTH_ORDERS, NO_MASS, RAMBLED, REFUSED, logit, shares
 from cai.records import Abstained, Estimate, Label, Pair, Vote
+from cai.settings import Judge
 from cai.textstats import refuses, words
 
 WITHOUT_OPTIONS = ("contrast", "provenance")

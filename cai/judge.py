@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from cai.comparisons import Comparisons, Item, read_comparisons
-from cai.config import Judge, Runtime
 from cai.constitution import Constitution, read_constitution
 from cai.data import uniform
 from cai.diagnostics import Diagnosis, diagnose
@@ -28,6 +27,7 @@ from cai.judging import judge_pairs
 from cai.methods import ASKING, BOTH_ORDERS, PROMPTS, Ballot, cast, principles_for, templates_for
 from cai.models import find, pick_dtype
 from cai.records import Abstained, Estimate, Label, plain
+from cai.settings import Judge, Runtime
 from cai.textstats import words
 from cai.workbench import Workbench
 

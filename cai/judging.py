@@ -11,7 +11,6 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from cai.config import Judge
 from cai.constitution import Judging, draw
 from cai.data import seed_of
 from cai.engines import Question, Reading, Reply, Request, Sampling
@@ -29,6 +28,7 @@ from cai.methods import (
     thoughts,
 )
 from cai.records import Abstained, Label, Pair, Vote
+from cai.settings import Judge
 
 EXACT = 1 - 1e-15
 

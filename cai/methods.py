@@ -16,10 +16,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cai.config import Judge
 from cai.constitution import Constitution, Judging
 from cai.engines import Question, Reading, Reply
 from cai.records import Chat, Message, Pair, Vote
+from cai.settings import Judge
 from cai.templates import Template, load_template
 from cai.textstats import refuses, repetition
 

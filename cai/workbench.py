@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cai.config import Arm, Runtime
+from cai.config import Arm
 from cai.engines import Engine
 from cai.engines.cached import CachedEngine
 from cai.models import Dtype, Source, chat_ids, load_reward, load_tokenizer, pick_device, pick_dtype, with_system
 from cai.records import Chat
+from cai.settings import Runtime
 from cai.store import CallCache, digest_of
 
 

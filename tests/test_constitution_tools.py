@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from fakes import ScriptedJudge
 
-from cai.config import Judge, Method
 from cai.constitution import Constitution, Principle, read_constitution
 from cai.constitution.__main__ import METHODS, main
 from cai.constitution.changes import applied, changes, headline, show
@@ -22,6 +21,7 @@ from cai.constitution.trial import Record, idle, judge_all, read_pairs, table, t
 from cai.errors import UserError, UserErrors, run_main
 from cai.methods import templates_for
 from cai.records import Abstained, Label, Message, Pair, Prompt, Vote
+from cai.settings import Judge, Method
 
 PAPER = Path(__file__).parents[2] / "shared" / "data" / "cai-paper"
 JUDGE = Judge(model="tiny-random", method="rate", principles="all")

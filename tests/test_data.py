@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from cai.config import Data
 from cai.data import (
     Material,
     hh_rows,
@@ -26,6 +25,7 @@ from cai.data import (
 )
 from cai.errors import UserError
 from cai.records import Message, Pair, Prompt, read_jsonl
+from cai.settings import Data
 
 SHARED_HH = Path("/work/shared/data/hh-rlhf-harmless-base.jsonl.gz")
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from cai.config import Judge, Reason
 from cai.diagnostics import PrincipleReport, _mixed, _opinions, by_principle, diagnose
 from cai.judging import combine, verdict
 from cai.methods import NO_MASS, RAMBLED, REFUSED, TOO_LONG, log_odds, sigmoid
 from cai.records import Abstained, Estimate, Label, Message, Pair, Prompt, Vote, read_jsonl, write_jsonl
+from cai.settings import Judge, Reason
 
 RATE = Judge(principles="all")
 CHOICE = Judge(method="choice", principles="all")

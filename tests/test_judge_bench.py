@@ -10,7 +10,6 @@ import pytest
 from fakes import ScriptedJudge
 
 from cai.comparisons import Comparisons, Item
-from cai.config import Judge
 from cai.constitution import read_constitution
 from cai.data import uniform
 from cai.engines import Question
@@ -18,6 +17,7 @@ from cai.errors import UserError, run_main
 from cai.judge import AS_GIVEN, Asking, Clock, Row, bench_file, main, methods_of, page, report, rulers, sample
 from cai.models import Source
 from cai.records import Message, Pair, Prompt
+from cai.settings import Judge
 
 LAW = "- Choose the response that is kind.\n"
 

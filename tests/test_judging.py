@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from fakes import ScriptedJudge
 
-from cai.config import Judge, Reason
 from cai.constitution import Judging
 from cai.engines import Question
 from cai.errors import UserError
 from cai.judging import judge_pairs
 from cai.methods import log_odds, logit, sigmoid, templates_for
 from cai.records import Abstained, Label, Message, Pair, Prompt, Vote
+from cai.settings import Judge, Reason
 
 KIND = Judging("kind", "Choose the response that is kind.", (), 1.0)
 SAFE = Judging("safe", "Choose the response that is safe.", (), 1.0)

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "cai"
 LAYERS = (
     ("errors", "textstats", "batching"),
     ("records", "yamlfile", "progress"),
-    ("validation", "templates", "config", "store", "compare", "compare.statistics", "compare.calibration"),
+    ("validation", "settings", "templates", "config", "store", "compare", "compare.statistics", "compare.calibration"),
     tuple(f"constitution{name}" for name in ("", ".records", ".parse", ".drawing", ".lint", ".changes", ".paper")),
     ("packages",),
     ("models", "data", "engines", "engines.cached", "engines.tree", "engines.transformers"),

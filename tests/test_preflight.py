@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from fakes import ScriptedJudge
 
-from cai.config import Labeller, Preflight
 from cai.constitution import Judging
 from cai.engines import Question
 from cai.errors import UserError
 from cai.methods import templates_for
 from cai.records import Label, Message, Pair, Prompt, read_jsonl, write_jsonl
+from cai.settings import Labeller, Preflight
 from cai.stages.label import label_by_judge
 from cai.stages.preflight import preflight
 from cai.store import Artifact

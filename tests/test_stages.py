@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from fakes import ScriptedJudge
 
-from cai.config import Judge, Policy, Revise, Rl
 from cai.constitution import Judging, Revising
 from cai.engines import Reply, Sampling
 from cai.errors import UserError
 from cai.models import Source, load_tokenizer
 from cai.records import Label, Message, Pair, Prompt, Response, Revision, read_jsonl, write_jsonl
+from cai.settings import Judge, Policy, Revise, Rl
 from cai.stages.evaluate import play
 from cai.stages.label import label_by_people
 from cai.stages.policy import mix

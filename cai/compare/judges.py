@@ -10,11 +10,11 @@ from typing import Any
 
 from cai.cells import Cell
 from cai.compare import calibration
-from cai.config import Labeller
 from cai.diagnostics import by_principle, diagnose
 from cai.judging import combine, weights_of
 from cai.methods import name_of, principles_for, sigmoid
 from cai.records import Abstained, Estimate, Label, Pair, read_jsonl
+from cai.settings import Labeller
 
 SCORES = {"Brier score": calibration.brier, "ECE": calibration.ece, "log-loss": calibration.log_loss}
 

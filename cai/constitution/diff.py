@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from cai.compare.statistics import accuracy, mean, paired_difference
-from cai.config import Judge
 from cai.constitution import Constitution
 from cai.constitution.changes import Change, applied
 from cai.constitution.lint import short
 from cai.judging import combine, weights_of
 from cai.methods import principles_for, sigmoid
 from cai.records import Abstained, Estimate, Label, Pair, Vote
+from cai.settings import Judge
 
 CUT = 200  # letters of an answer, and of the end of a prompt, that an example shows
 Verdict = Label | Abstained

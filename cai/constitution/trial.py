@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cai.comparisons import read_comparisons
-from cai.config import Judge, Runtime
 from cai.constitution import Constitution
 from cai.constitution.lint import Warnings, short
 from cai.engines.cached import CachedEngine
@@ -19,6 +18,7 @@ from cai.judging import Asked, judge_pairs
 from cai.methods import Templates, log_odds, principles_for, templates_for
 from cai.models import find, pick_dtype
 from cai.records import Abstained, Label, Pair
+from cai.settings import Judge, Runtime
 from cai.workbench import Workbench
 
 # A principle whose votes spread less than this share of what is usual (the median of the others) tells answers apart

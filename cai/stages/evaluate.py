@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cai.config import Judge, Policy
 from cai.constitution import Judging
 from cai.data import identity
 from cai.judging import judge_pairs
 from cai.models import Dtype, Source, answered, load_tokenizer
 from cai.progress import progress
 from cai.records import Abstained, Label, Pair, Prompt, Response, read_jsonl, write_jsonl
+from cai.settings import Judge, Policy
 from cai.store import Artifact, version
 from cai.templates import Template
 from cai.workbench import Workbench

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cai.config import Labeller
 from cai.constitution import Judging
 from cai.errors import UserError
 from cai.judging import judge_pairs
 from cai.models import Dtype, Source
 from cai.records import Abstained, Label, Pair, read_jsonl, write_jsonl
+from cai.settings import Labeller
 from cai.store import Artifact, version
 from cai.templates import Template
 from cai.workbench import Workbench

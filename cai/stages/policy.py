@@ -10,7 +10,6 @@ from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
-from cai.config import Policy, Rl
 from cai.data import uniform
 from cai.errors import UserError
 from cai.models import (
@@ -26,6 +25,7 @@ from cai.models import (
     with_system,
 )
 from cai.records import Message, Prompt, Revision, read_jsonl
+from cai.settings import Policy, Rl
 from cai.store import Artifact, unfinished, version
 from cai.workbench import Workbench
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from cai.compare.calibration import fit_platt
-from cai.config import Judge, Labeller, Preflight
 from cai.constitution import Judging
 from cai.data import uniform
 from cai.diagnostics import Diagnosis, diagnose
@@ -24,6 +23,7 @@ from cai.judging import combine, judge_pairs, weights_of
 from cai.methods import ASKING, methods_of, name_of, templates_for
 from cai.models import Dtype, Source
 from cai.records import Abstained, Label, Pair, plain, read_jsonl
+from cai.settings import Judge, Labeller, Preflight
 from cai.store import Artifact, version
 from cai.templates import Template
 from cai.workbench import Workbench

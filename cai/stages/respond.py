@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from cai.config import Policy
 from cai.constitution import Judging, draw
 from cai.data import identity, pick, seed_of, uniform
 from cai.engines import Request, Sampling
 from cai.errors import UserError
 from cai.models import Dtype, Source
 from cai.records import Pair, Prompt, Response, Split, read_jsonl, write_jsonl
+from cai.settings import Policy
 from cai.store import Artifact, version
 from cai.templates import Template
 from cai.workbench import Workbench

@@ -9,13 +9,13 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from cai.config import Policy, Revise
 from cai.constitution import Revising, draw
 from cai.data import pick, seed_of
 from cai.engines import Request, Sampling
 from cai.engines.cached import CachedEngine
 from cai.models import Dtype, Source
 from cai.records import Chat, Message, Prompt, Revision, Round, Split, read_jsonl, write_jsonl
+from cai.settings import Policy, Revise
 from cai.store import Artifact, version
 from cai.templates import Template
 from cai.textstats import whole_sentences

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cai.config import Policy, Reward
 from cai.errors import UserError
 from cai.models import Dtype, Source, answered, load_reward, load_tokenizer, lora, save
 from cai.records import Comparison, Label, Pair, read_jsonl
+from cai.settings import Policy, Reward
 from cai.store import Artifact, version
 from cai.workbench import Workbench
 

@@ -10,10 +10,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from cai.config import Policy, Sft
 from cai.data import uniform
 from cai.models import Dtype, Source, chat_ids, load_causal, load_tokenizer, lora, save, with_system
 from cai.records import Chat, Message, Prompt, Response, Revision, read_jsonl
+from cai.settings import Policy, Sft
 from cai.store import Artifact, version
 from cai.textstats import whole_sentences
 from cai.workbench import Workbench

@@ -4,9 +4,9 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from cai.config import Policy
 from cai.models import Dtype
 from cai.progress import progress
+from cai.settings import Policy
 
 
 def weights_dtype(policy: Policy, dtype: Dtype) -> Dtype:
