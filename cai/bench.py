@@ -20,13 +20,14 @@ from statistics import median
 from typing import Any
 
 from cai.constitution import Judging, read_constitution
-from cai.data import read_source, uniform
+from cai.data import uniform
 from cai.engines import Question, Reading, Request, Sampling
 from cai.errors import UserError, run_main
 from cai.methods import ballots, templates_for
 from cai.models import find, pick_dtype
 from cai.records import Pair
 from cai.settings import Data, Judge, Runtime
+from cai.sources import read_source
 from cai.workbench import Workbench
 
 CONSTITUTION = "constitutions/harmless.txt"

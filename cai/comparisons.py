@@ -11,21 +11,20 @@ The evaluation items (Bai et al. 2022) are multiple-choice questions about, or w
 both forms: as given, and re-asked as one of our pairs, so that every method of asking can be compared on it.
 """
 
-import gzip
 import json
 import re
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cai.data import _row_pair, _row_prompt, hh_rows, identity, make_pair, parse_hh
+from cai.data import identity, make_pair
 from cai.engines import Question
 from cai.errors import UserError
-from cai.records import Chat, Message, Pair, parse_json
+from cai.records import Chat, Message, Pair, read_rows
 from cai.settings import Data
+from cai.sources import hh_rows, parse_hh, row_pair, row_prompt
 
 SEED = 0  # which answer is called a: the same in every run, so that every run asks the same questions
 ANY_LENGTH = 10**6  # words; what is too long is for the judge to say
@@ -72,7 +71,7 @@ def read_comparisons(path: str | Path, *, judged: bool = True) -> Comparisons:
     faults: list[tuple[str, str]] = []
     form: Counter[str] = Counter()
     seen: dict[tuple, tuple[str, float]] = {}
-    for where, parse in _rows(path):
+    for where, parse in read_rows(path):
         try:
             row = parse()
             name, read = _form(row, where)
@@ -94,33 +93,6 @@ def read_comparisons(path: str | Path, *, judged: bool = True) -> Comparisons:
 
 
 # 1. Rows --------------------------------------------------------------------------------------------------------------
-
-
-def _rows(path: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """(where, a way to its parsed JSON). Parsed one by one, so that a broken line costs that line alone."""
-    # Not data.read_lines: it ends at the first line that is not JSON.
-    opener: Callable = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8-sig") as file:
-            text = file.read()
-    except OSError as error:
-        if isinstance(error, gzip.BadGzipFile):
-            raise _damaged(path, error) from None
-        raise UserError(f"cannot read it: {error.strerror}", str(path), "give a file that exists") from None
-    except (EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise _damaged(path, error) from None
-    if path.name.removesuffix(".gz").endswith(".json") and text.lstrip().startswith("["):
-        rows = parse_json(text, str(path))
-        yield from ((f"{path}:row {number}", lambda row=row: row) for number, row in enumerate(rows, 1))
-        return
-    for number, line in enumerate(text.split("\n"), 1):  # not splitlines: U+2028 may stand in a JSON string
-        if line.strip():
-            where = f"{path}:{number}"
-            yield where, lambda line=line, where=where: parse_json(line, where)
-
-
-def _damaged(path: Path, error: Exception) -> UserError:
-    return UserError(f"cannot be read to its end: {error}", str(path), "it is cut off or damaged: get it again")
 
 
 Read = tuple[Pair, Question | None, str]  # the pair, the multiple choice as given, the conversation's opening
@@ -182,13 +154,13 @@ def _llmbar(row: dict, where: str, data: Data) -> Read:
         raise UserError("`label` must be 1 or 2, the number of the better output", where)
     if row["label"] == 2:
         better, worse = worse, better
-    prompt = _row_prompt({"prompt": _text(row, "input", where)}, where, data, SEED)
+    prompt = row_prompt({"prompt": _text(row, "input", where)}, where, data, SEED)
     return make_pair(prompt, better, worse, 1.0, (1.0,), SEED), None, _opening(prompt.messages)
 
 
 def _own(row: dict, where: str, data: Data) -> Read:
-    prompt = _row_prompt(row, where, data, SEED)
-    return _row_pair(row, prompt, where, SEED), None, _opening(prompt.messages)
+    prompt = row_prompt(row, where, data, SEED)
+    return row_pair(row, prompt, where, SEED), None, _opening(prompt.messages)
 
 
 def _opening(messages: Chat) -> str:
@@ -240,7 +212,7 @@ def _evaluation_item(row: dict, where: str, data: Data) -> Read:
     messages = turns or (Message("user", rest or before.strip()),)
     if texts is None or (options and messages[-1].role == "assistant"):
         messages = (Message("user", before.strip()),)
-    asked = _row_prompt({"prompt": [asdict(message) for message in messages]}, where, data, SEED)
+    asked = row_prompt({"prompt": [asdict(message) for message in messages]}, where, data, SEED)
     opening = next((turn.content for turn in turns if turn.role == "user"), _opening(messages))
     return make_pair(asked, better, worse, 1.0, (1.0,), SEED), given, opening
 

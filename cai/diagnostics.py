@@ -16,12 +16,11 @@ from math import nan
 from typing import Any
 
 from cai.judging import EXACT, combine
-from cai.methods import BOTH_ORDERS, NO_MASS, RAMBLED, REFUSED, logit, shares
+from cai.methods import BOTH_ORDERS, NO_MASS, RAMBLED, REFUSED, WITHOUT_OPTIONS, logit, shares
 from cai.records import Abstained, Estimate, Label, Pair, Vote
 from cai.settings import Judge
 from cai.textstats import refuses, words
 
-WITHOUT_OPTIONS = ("contrast", "provenance")
 SHARED = 3  # fewer pairs that two principles both judged say nothing about how they go together
 RESAMPLES = 500  # there are several intervals for each principle, and up to dozens of principles
 

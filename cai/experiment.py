@@ -15,11 +15,11 @@ from pathlib import Path
 from cai.cells import Cell, Measured
 from cai.config import Arm, Experiment, read_experiment
 from cai.constitution import read_constitution
-from cai.data import load_data, load_helpful, source_digest
 from cai.engines import Sampling
 from cai.errors import UserError, UserErrors, run_main
 from cai.methods import principles_for, templates_for
 from cai.models import UNREACHABLE, Source, find, trained
+from cai.sources import load_data, load_helpful, source_digest
 from cai.stages.evaluate import play, score_answers, score_pairs
 from cai.stages.label import label_by_judge, label_by_people
 from cai.stages.policy import train_ppo

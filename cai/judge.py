@@ -87,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _bench(args: argparse.Namespace) -> int:
     # 1. Everything that can be wrong is found before a model is loaded.
-    methods = methods_of(args.method)
+    methods = methods_named(args.method)
     principles = "all" if args.principles == "all" else _count(args.principles, "--principles")
     for name in ("limit", "max_length"):
         if getattr(args, name) is not None:
@@ -118,7 +118,7 @@ def _bench(args: argparse.Namespace) -> int:
     return 0
 
 
-def methods_of(text: str) -> tuple[str, ...]:
+def methods_named(text: str) -> tuple[str, ...]:
     """The methods named, in order; empty for `all`. Raises UserError for one that does not exist."""
     if text == "all":
         return ()

@@ -37,6 +37,10 @@ PROMPTS: dict[str, tuple[str, ...]] = {
 }
 ASKING = tuple(method for method in PROMPTS if PROMPTS[method])
 BOTH_ORDERS = ("choice", "reason")  # a vote in one order alone is half a vote: the judge may only like a position
+WITHOUT_OPTIONS = (
+    "contrast",
+    "provenance",
+)  # nothing that could lack probability: their votes have no mass to speak of
 SURE = 0.99  # what a verdict without a probability counts as
 
 TOO_LONG = "longer than judge.max_length"
@@ -165,8 +169,7 @@ def cast(ballot: Ballot, pair: Pair, readings: Sequence[Reading | None], min_mas
     of = {"method": ballot.method, "principle": ballot.principle, "order": ballot.order, "reply": ballot.reply}
     read = [reading for reading in readings if reading is not None]
     logprobs = tuple(value for reading in read for value in reading.logprobs)
-    free = ballot.method in ("contrast", "provenance")  # no options that could lack probability
-    mass = 1.0 if free else min((reading.mass for reading in read), default=0.0)
+    mass = 1.0 if ballot.method in WITHOUT_OPTIONS else min((reading.mass for reading in read), default=0.0)
     fault = ballot.fault or (TOO_LONG if len(read) < len(readings) else NO_MASS if mass < min_mass else "")
     if ballot.fault or len(read) < len(readings):
         return Vote(**of, p_a=0.5, mass=0.0, logprobs=logprobs, fault=fault)

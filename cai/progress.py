@@ -37,3 +37,20 @@ def _lines(title: str, total: int, every: float = 20.0) -> Callable[[int], None]
             shown = now
 
     return step
+
+
+def quiet() -> None:
+    """Our own progress bars tell what goes on; the libraries' load bars and advice do not."""
+    import logging
+    import warnings
+
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    for name in ("trl", "peft", "accelerate", "datasets"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="(trl|peft|torch|transformers|accelerate).*")
+    import datasets
+
+    datasets.disable_progress_bars()

@@ -1,8 +1,9 @@
 """The store: content-addressed stages and the cache of model calls.
 
-    runs/store/<stage>-<key>/             what one stage made; immutable; manifest.json is written last
-    runs/store/<stage>-<key>.unfinished/  checkpoints of a long stage that was killed; gone when the stage is done
-    runs/calls.sqlite                     one row a model call
+    runs/store/<stage>-<key>/                what one stage made; immutable; manifest.json is written last
+    runs/store/<stage>-<key>.<pid>.partial/  what a process is making
+    runs/store/<stage>-<key>.unfinished/     checkpoints of a long stage that was killed; gone when the stage is done
+    runs/calls.sqlite                        one row a model call
 
 A stage's key is the sha256 of its name and version, its own parameters, and the digests of its inputs' *contents*:
 an upstream stage that is run again and comes out the same stops the ripple there. What only says where and how fast
@@ -17,7 +18,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -106,9 +107,9 @@ class Store:
         """`function(out, runtime, **inputs)` once for each distinct key; afterwards the same folder is handed back.
 
         An Artifact among the inputs reaches the function as itself (`labels / "labels.jsonl"`); its contents, not its
-        place, are in the key. An exception leaves no trace in the store but `.partial` work, which is thrown away at
-        the next attempt: what is dear inside a stage is kept by the call cache (model calls) or, where a stage has
-        asked for it, in `unfinished` (checkpoints of a training).
+        place, are in the key. An exception leaves no trace in the store, and what a kill leaves is thrown away when a
+        stage runs next (`sweep`): what is dear inside a stage is kept by the call cache (model calls) or, where a stage
+        has asked for it, in `unfinished` (checkpoints of a training).
         """
         name = function.__name__
         key = digest_of({"stage": name, "version": function.version, "inputs": inputs})[:16]  # pyrefly: ignore
@@ -128,22 +129,26 @@ class Store:
         self, function: Callable[..., None], name: str, key: str, folder: Path, runtime: Any, inputs: dict
     ) -> Artifact:
         partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+        sweep(folder.parent)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        self.notify(name, key)
-        start = time.perf_counter()
-        try:
-            function(partial, runtime, **inputs)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        seconds = time.perf_counter() - start
-        digest = digest_folder(partial)
-        manifest = {"stage": name, "key": key, "digest": digest, "seconds": round(seconds, 3), "made": time.time()}
-        manifest["inputs"] = canonical(inputs)
-        write_durably(partial / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False))
-        shutil.rmtree(folder, ignore_errors=True)  # a folder without a manifest is a leftover, never a result
-        partial.rename(folder)
+        with ExitStack() as held:
+            with suppress(OSError):  # a file system without locks, on which `sweep` removes nothing
+                held.enter_context(_held(partial))
+            self.notify(name, key)
+            start = time.perf_counter()
+            try:
+                function(partial, runtime, **inputs)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+            seconds = time.perf_counter() - start
+            digest = digest_folder(partial)
+            manifest = {"stage": name, "key": key, "digest": digest, "seconds": round(seconds, 3), "made": time.time()}
+            manifest["inputs"] = canonical(inputs)
+            write_durably(partial / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False))
+            shutil.rmtree(folder, ignore_errors=True)  # a folder without a manifest is a leftover, never a result
+            partial.rename(folder)
         shutil.rmtree(_unfinished(partial), ignore_errors=True)
         return Artifact(name, key, folder, digest, seconds, cached=False)
 
@@ -151,6 +156,37 @@ class Store:
         if all(known.path != artifact.path for known in self.ledger):
             self.ledger.append(artifact)
         return artifact
+
+
+def sweep(store: Path) -> None:
+    """Remove the work of processes that were killed: `.partial` folders whose process is gone."""
+    for partial in store.glob("*.partial"):
+        pid = partial.name.split(".")[-2]
+        if pid.isdecimal() and not _alive(int(pid)):
+            # Process ids are those of one machine, and a store may be shared by several: the lock tells of the others.
+            with suppress(OSError), _held(partial):
+                shutil.rmtree(partial, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Lock a folder that only its own process may write to. Raises OSError where another one holds it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _unfinished(out: Path) -> Path:

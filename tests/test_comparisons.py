@@ -330,11 +330,11 @@ def test_damaged_files(tmp_path: Path) -> None:
     for number, held in enumerate((whole[:-20], b"no archive", whole[:20] + b"\0\0\0" + whole[23:])):
         path = tmp_path / f"{number}.jsonl.gz"
         path.write_bytes(held)
-        with pytest.raises(UserError, match="cannot be read to its end") as caught:
+        with pytest.raises(UserError, match="cannot be read on from here") as caught:
             read_comparisons(path)
-        assert caught.value.where == str(path)
+        assert caught.value.where == f"{path}:1"
     (tmp_path / "latin.jsonl").write_bytes('{"prompt": "é"}'.encode("latin-1"))
-    with pytest.raises(UserError, match="cannot be read to its end"):
+    with pytest.raises(UserError, match="cannot be read on from here"):
         read_comparisons(tmp_path / "latin.jsonl")
 
 

@@ -582,3 +582,14 @@ def test_a_cached_choice_is_the_choice_bit_for_bit(engine: TransformersEngine, t
     made = CachedEngine(lambda: engine, engine.identity, engine.prompt_ids, CallCache(tmp_path / "calls.sqlite"))
     assert made.choose(questions, 2048, "choices") == made.choose(questions, 2048, "choices")
     assert (made.asked, made.found) == (5, 5)
+
+
+def test_a_reading_of_an_older_version_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    question = Question(ask("Well?"), ("Yes", "No"))
+    with monkeypatch.context() as before:
+        before.setattr("cai.engines.cached.READING", 1)
+        cached(tmp_path, FakeEngine()).choose([question], 100, "choices")
+    fake = FakeEngine()
+    again = cached(tmp_path, fake)
+    assert [again.choose([question], 100, "choices") for _ in range(2)] == [[Reading((-3.0, -2.0))]] * 2
+    assert (again.asked, again.found, len(fake.asked)) == (1, 1, 1)

@@ -14,7 +14,7 @@ from cai.constitution import read_constitution
 from cai.data import uniform
 from cai.engines import Question
 from cai.errors import UserError, run_main
-from cai.judge import AS_GIVEN, Asking, Clock, Row, bench_file, main, methods_of, page, report, rulers, sample
+from cai.judge import AS_GIVEN, Asking, Clock, Row, bench_file, main, methods_named, page, report, rulers, sample
 from cai.models import Source
 from cai.records import Message, Pair, Prompt
 from cai.settings import Judge
@@ -62,13 +62,13 @@ def row(rows: list[Row], name: str) -> Row:
 
 
 def test_methods_by_name() -> None:
-    assert methods_of("all") == ()
-    assert methods_of("rate, choice,rate") == ("rate", "choice")
+    assert methods_named("all") == ()
+    assert methods_named("rate, choice,rate") == ("rate", "choice")
 
 
 def test_an_unknown_method_is_named_with_a_suggestion() -> None:
     with pytest.raises(UserError) as caught:
-        methods_of("rate,chioce")
+        methods_named("rate,chioce")
     assert (caught.value.problem, caught.value.where) == ('there is no method "chioce"', "--method")
     assert caught.value.remedy == 'did you mean "choice"?'
 

@@ -1,12 +1,16 @@
 """Stages are made once, whole or not at all; calls once answered are kept."""
 
+import fcntl
 import json
 import os
+import signal
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import pytest
 
-from cai.store import CallCache, Store, canonical, digest_of, unfinished, version
+from cai.store import CallCache, Store, canonical, digest_of, sweep, unfinished, version
 
 
 @version(1)
@@ -68,6 +72,56 @@ def test_a_failed_stage_leaves_nothing_that_counts(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         Store(tmp_path).stage(fails, n=1)
     assert list((tmp_path / "store").iterdir()) == []
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from cai.store import Store, version
+
+@version(1)
+def killed(out, runtime, *, n):
+    (out / "half").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+Store(Path(sys.argv[1])).stage(killed, n=1)
+"""
+
+
+def test_what_a_killed_process_left_goes_when_a_stage_runs_next(tmp_path):
+    assert subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)]).returncode == -signal.SIGKILL
+    (left,) = (tmp_path / "store").iterdir()
+    assert left.suffix == ".partial" and (left / "half").is_file()
+    made = Store(tmp_path).stage(write, runtime=[], text="a")
+    assert list((tmp_path / "store").iterdir()) == [made.path]
+    Store(tmp_path).stage(write, runtime=[], text="a")  # looked up, not run
+
+
+def test_what_a_living_process_makes_is_left_alone(tmp_path):
+    store = tmp_path / "store"
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    # The parent of this process lives; a process of another machine is dead here, but holds its folder.
+    ours, elsewhere = (store / f"{name}-0.{pid}.partial" for name, pid in (("a", os.getppid()), ("b", gone.pid)))
+    for folder in (ours, elsewhere):
+        folder.mkdir(parents=True)
+    handle = os.open(elsewhere, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    sweep(store)
+    assert sorted(store.iterdir()) == [ours, elsewhere]
+    os.close(handle)
+    sweep(store)
+    assert list(store.iterdir()) == [ours]
+
+
+def test_a_running_stage_is_held(tmp_path):
+    @version(1)
+    def looks(out, runtime, *, n):
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(os.open(out, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (out / "whole").write_text("whole")
+
+    assert (Store(tmp_path).stage(looks, n=1) / "whole").is_file()
 
 
 def test_a_folder_without_a_manifest_is_made_again(tmp_path):

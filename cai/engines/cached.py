@@ -8,6 +8,10 @@ from cai.engines import Engine, Question, Reading, Reply, Request, Sampling
 from cai.progress import progress
 from cai.store import CallCache, digest_of
 
+# Raise it when the same question would now be read otherwise: rows of older versions are then never found again.
+# 2: the options of a question exclude one another (see `Reading`).
+READING = 2
+
 
 class CachedEngine:
     """`generate` and `choose` as plain functions from a list to a list, in order, with a progress bar.
@@ -35,7 +39,7 @@ class CachedEngine:
     def choose(self, questions: Sequence[Question], max_length: int, title: str) -> list[Reading | None]:
         """One reading a question; None where it is longer than max_length tokens."""
         keys = [
-            digest_of([self.identity, "choose", self.prompt_ids(q.chat), q.lead, q.options, max_length])
+            digest_of([self.identity, "choose", READING, self.prompt_ids(q.chat), q.lead, q.options, max_length])
             for q in questions
         ]
         rows = self._through(
