@@ -19,8 +19,8 @@ Deliberate differences. [n] marks the check below that it is this difference and
     Answers without end, and those whose end is the last column, are paid alike.
 [3] pad == eos. The peer finds the end of an answer by looking for the padding token; where that is the end-of-turn
     token too, ending a turn is never trained. We go by lengths.
-[4] A padding token that was sampled ends the answer for the peer, whose rest is not trained and not attended to; for
-    us it is a token like another.
+[4] A padding token that was sampled ends the answer for the peer, whose rest is not trained; for us it is a token like
+    another.
 [5] Missing EOS. The same penalty, subtracted by both before the rewards. The peer's log shows scores after it, ours
     before it: what the reward model said, and what is optimised, are different curves. Off by default there, 1 here.
     Without a stop token the peer's answers go on after an end-of-turn token, and one anywhere counts; ours stop there.
