@@ -42,7 +42,7 @@ class Meter:
         self.seconds, self.began = 0.0, 0.0
         self.phases = dict.fromkeys(PHASES, 0.0)
         self.inside = False
-        self.loading = 0
+        self.loading, self.forgot = 0, False
 
     def now(self) -> float:
         if self.device == "cuda":
@@ -55,7 +55,7 @@ class Meter:
         """Call it when everything is loaded: what loading took at its peak is not training's."""
         gc.collect()
         self.loading = peak_memory()
-        forget_peak()
+        self.forgot = forget_peak()
 
     def rollout_ended(self) -> None:
         self.rollouts += 1
@@ -84,9 +84,9 @@ class Meter:
     def result(self, **more: Any) -> dict[str, Any]:
         """Bytes, seconds. training: the peak since `start`; None where this system does not tell."""
         training = peak_memory()
-        found = {"rollouts": self.rollouts - self.warmup, "seconds": self.seconds, "tokens": self.tokens}
-        found |= {"phases": self.phases, "process": max(self.loading, training)}
-        found["training"] = training if sys.platform == "linux" else None
+        found: dict[str, Any] = {"rollouts": self.rollouts - self.warmup, "seconds": self.seconds}
+        found |= {"tokens": self.tokens, "phases": self.phases, "process": max(self.loading, training)}
+        found["training"] = training if self.forgot else None
         if self.device == "cuda":
             import torch
 
@@ -101,12 +101,16 @@ def peak_memory() -> int:
         return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
 
 
-def forget_peak() -> None:
-    if sys.platform == "linux":
+def forget_peak() -> bool:
+    """Whether it could: only Linux can, and not in every container."""
+    try:
         Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
 
 
 def watch_backward_and_optimizer(meter: Meter) -> None:
