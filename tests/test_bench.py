@@ -1,4 +1,4 @@
-"""The benchmark: verdicts read by hand, the arithmetic of its figures, and the whole program on the tiny model."""
+"""Benchmark of labels: verdicts read by hand, its arithmetic, and the whole program on the tiny model."""
 
 import json
 from pathlib import Path
@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-import cai.bench
-from cai.bench import WAYS, Round, Spread, Vote, main, measure, page, some_pairs, spread_out, verdict, votes_on
+import cai.bench.labels
+from cai.bench.__main__ import main
+from cai.bench.common import Spread
+from cai.bench.labels import WAYS, Round, Vote, measure, page, some_pairs, spread_out, verdict, votes_on
 from cai.constitution import read_constitution
 from cai.engines import Question, Reading
 from cai.errors import UserError, run_main
@@ -85,7 +87,7 @@ def test_the_figures_of_a_case_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
         readings = {"shared": [Reading((-1.0, -2.0))], "full": [Reading((-1.0, -2.25))]}
         return Round(len(votes), next(rounds[way]), 100), readings.get(way, ["Yes.", "Maybe."])
 
-    monkeypatch.setattr(cai.bench, "timed", timed)
+    monkeypatch.setattr(cai.bench.labels, "timed", timed)
     case = measure(None, votes_on([pair("swim"), pair("sing")], LAW[:2], "rate"), "rate", 2, 3, 2)
     # Each way comes first once.
     assert order == ["shared", "full", "written", "full", "written", "shared", "written", "shared", "full"]

@@ -26,7 +26,9 @@ LAYERS = (
     ("cells", "plan"),
     ("compare.table", "compare.report", "compare.measures", "compare.judges", "compare.results"),
     ("constitution.trial", "constitution.diff"),
-    ("experiment", "judge", "bench", "constitution.__main__"),
+    ("bench", "bench.common", "bench.ppo_run"),
+    ("bench.labels", "bench.ppo"),
+    ("experiment", "judge", "bench.__main__", "constitution.__main__"),
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(
@@ -62,7 +64,7 @@ def test_stages_never_import_one_another():
     assert {name: [o for o in imported(name) if o.startswith("stages.")] for name in stages} == {n: [] for n in stages}
 
 
-PROGRAMS = ["cai.experiment", "cai.constitution.__main__", "cai.judge", "cai.bench", "cai.plan"]
+PROGRAMS = ["cai.experiment", "cai.constitution.__main__", "cai.judge", "cai.bench.__main__", "cai.plan"]
 
 
 @pytest.mark.parametrize("module", PROGRAMS)

@@ -16,13 +16,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from statistics import median
 from typing import Any
 
+from cai.bench.common import Spread, positive, show
 from cai.constitution import Judging, read_constitution
 from cai.data import uniform
 from cai.engines import Question, Reading, Request, Sampling
-from cai.errors import UserError, run_main
+from cai.errors import UserError
 from cai.methods import ballots, templates_for
 from cai.models import find, pick_dtype
 from cai.records import Pair
@@ -57,17 +57,6 @@ class Round:
     votes: int
     seconds: float
     tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
-        return cls(median(values), min(values), max(values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +191,17 @@ def measure(engine: Engine, votes: Sequence[Vote], method: str, principles: int,
     )
 
 
-def labels(args: argparse.Namespace) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", default="rated-answers", help="where the pairs come from: as `data.source` in a config"
+    )
+    parser.add_argument("--pairs", type=positive, default=8)
+    parser.add_argument("--principles", type=positive, default=16, help=f"of {CONSTITUTION}, beside 1 (default: 16)")
+    parser.add_argument("--rounds", type=positive, default=3)
+    parser.add_argument("--written", type=positive, default=32, help="at most so many votes are written in a round")
+
+
+def run(args: argparse.Namespace) -> None:
     """The benchmark `labels`: both methods, by one principle and by all that were asked for."""
     law = read_constitution(CONSTITUTION)
     if args.principles > len(law.judging):
@@ -253,45 +252,9 @@ def page(about: dict[str, Any], cases: Sequence[Case]) -> str:
         lines += ["", f"{case.method}, {case.principles} principle{'s' if case.principles > 1 else ''} a pair"]
         lines.append(f"  {'':8}  {'votes/s':>22}  {'pairs/s':>22}  {'tokens/vote':>11}  {'shared is':>22}")
         for way in WAYS:
-            ratio = f"{_show(case.ratios[way])} x" if way in case.ratios else ""
-            cells = f"{_show(case.votes[way]):>22}  {_show(case.pairs[way]):>22}  {case.tokens[way]:>11.0f}"
+            ratio = f"{show(case.ratios[way])} x" if way in case.ratios else ""
+            cells = f"{show(case.votes[way]):>22}  {show(case.pairs[way]):>22}  {case.tokens[way]:>11.0f}"
             lines.append(f"  {way:8}  {cells}  {ratio:>22}".rstrip())
         lines.append(f"  largest difference in a log-probability, shared from full: {case.difference:.2g}")
         lines.append(f"  written verdicts that cannot be read: {case.unreadable} of {case.written}")
     return "\n".join(lines)
-
-
-def _show(spread: Spread) -> str:
-    return f"{spread.median:.3g} [{spread.low:.3g}, {spread.high:.3g}]"
-
-
-def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m cai.bench", description="Benchmarks against the usual ways.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    ask = commands.add_parser("labels", help="AI labels a second, beside a pass for each question and written verdicts")
-    ask.add_argument("--data", default="rated-answers", help="where the pairs come from: as `data.source` in a config")
-    ask.add_argument("--pairs", type=_positive, default=8)
-    ask.add_argument("--principles", type=_positive, default=16, help=f"of {CONSTITUTION}, beside 1 (default: 16)")
-    ask.add_argument("--rounds", type=_positive, default=3)
-    ask.add_argument("--written", type=_positive, default=32, help="at most so many votes are written in a round")
-    ask.set_defaults(run=labels)
-    for command in (ask,):  # what all benchmarks have in common
-        command.add_argument("--model", default="smollm2-135m", help="an embedded name, a folder, or a hub id")
-        command.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
-        command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ...")
-        command.add_argument("--threads", type=_positive, help="of the CPU (default: as many as it has)")
-        command.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
-    args = parser.parse_args(argv)
-    args.run(args)
-    return 0
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number
-
-
-if __name__ == "__main__":
-    sys.exit(run_main(main))

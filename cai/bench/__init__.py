@@ -1,0 +1,1 @@
+"""Benchmarks against the usual ways: `python -m cai.bench labels|ppo`."""

@@ -1,0 +1,33 @@
+"""`python -m cai.bench labels|ppo`: a measurement of one's own machine, one benchmark a file."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from cai.bench import labels, ppo
+from cai.bench.common import positive
+from cai.errors import run_main
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m cai.bench", description="Benchmarks against the usual ways.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, benchmark, text in (
+        ("labels", labels, "AI labels a second, beside a pass for each question and written verdicts"),
+        ("ppo", ppo, "time and memory of PPO, beside the last PPOTrainer that TRL had (1.12)"),
+    ):
+        command = commands.add_parser(name, help=text)
+        benchmark.add_arguments(command)
+        command.add_argument("--model", default="smollm2-135m", help="an embedded name, a folder, or a hub id")
+        command.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
+        command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ...")
+        command.add_argument("--threads", type=positive, help="of the CPU (default: as many as it has)")
+        command.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+        command.set_defaults(run=benchmark.run)
+    args = parser.parse_args(argv)
+    args.run(args)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))
