@@ -93,7 +93,7 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
         labels = stage(label_by_judge, pairs=pairs, preflight=checked, **asked)
 
     # From here on nothing knows where the labels came from; the seed makes replicas of an arm.
-    reward = stage(train_reward, pairs=pairs, labels=labels, model=start, settings=arm.reward, seed=seed, **model)
+    reward = stage(train_reward, pairs=(pairs,), labels=(labels,), model=start, settings=arm.reward, seed=seed, **model)
     policy = stage(
         train_ppo, data=data, helpful=helpful, revisions=revised, sft=trained(sft, "sft"),
         reward=trained(reward, "reward"), settings=arm.rl, reward_max_length=arm.reward.max_length, seed=seed, **model,

@@ -156,6 +156,14 @@ class Labeller(Judge):
 
 
 class Reward(Section):
+    """The reward model.
+
+    group: what stands together in one batch element, of which a step takes `batch_size`. pair: one comparison. prompt:
+    all comparisons among the answers to one prompt, each answer read once (Ouyang et al. 2022, section 3.5); where
+    prompts have many answers a batch then holds many, so lower `batch_size`.
+    """
+
+    group: Literal["pair", "prompt"] = "pair"
     epochs: Rate = 1
     learning_rate: Rate = 1e-4
     batch_size: Positive = 8
