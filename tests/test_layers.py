@@ -14,7 +14,7 @@ LAYERS = (
     ("records", "yamlfile", "progress"),
     ("validation", "settings", "templates", "config", "store", "compare", "compare.statistics", "compare.calibration"),
     tuple(f"constitution{name}" for name in ("", ".records", ".parse", ".drawing", ".lint", ".changes", ".paper")),
-    ("packages",),
+    ("packages", "votes"),
     ("models", "data", "engines", "engines.cached", "engines.tree", "engines.transformers"),
     ("methods", "judging", "comparisons"),
     ("diagnostics", "workbench"),
