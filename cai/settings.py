@@ -155,6 +155,17 @@ class Labeller(Judge):
     preflight: Preflight | None = Preflight()
 
 
+class Simulated(Section):
+    """Simulated people (AlpacaFarm, Dubois et al. 2023, section 3): each pair goes to one of a pool of judges.
+
+    A judge of the pool is written as what it changes of `judge:`. It names one answer, as a person would; a share
+    `flip` of the choices is then turned round, for people contradict one another and themselves.
+    """
+
+    pool: tuple[Judge, ...] = ()
+    flip: Share = 0.25
+
+
 class Reward(Section):
     """The reward model.
 

@@ -6,8 +6,8 @@ is 1, 0, or 0.5 where both stand alike; P(a better) is the mean of the votes, so
 Departure from the paper: it leaves ties out of training; here a tie is a vote of 0.5, for it was said.
 
 People's files are never clean. One person's part of a row that cannot be used is set aside, with its place and the
-reason, and the rest is used; what is said twice counts once; of what contradicts itself nothing counts, for nobody can
-know which was meant.
+reason, and the rest is used. What is said twice counts once, and where one person contradicts themselves, the later
+word counts: files are appended to, and the labelling page lets people think again.
 """
 
 import json
@@ -23,7 +23,7 @@ from cai.records import Said, SetAside
 
 KINDS = ("ranking", "ratings", "thumbs")
 THUMBS = {"up": 1.0, "down": 0.0, "true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "-1": 0.0}
-TWICE, CONTRADICTORY = "said twice by one rater", "one rater contradicts themselves"
+TWICE, CONTRADICTED = "said twice by one rater", "contradicted by the same rater further down"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +50,11 @@ def settle(judgements: Iterable[Judgement]) -> tuple[dict[Any, tuple[Said, ...]]
     kept: dict[Any, list[Said]] = {}
     aside: list[SetAside] = []
     for one in order:
-        known = by_rater.get((one.key, one.said.rater), [one]) if one.said.rater else [one]
-        if len({other.said.p_a for other in known}) > 1:
-            aside.append(SetAside(one.where, CONTRADICTORY, one.row))
-        elif one is not known[0]:
-            aside.append(SetAside(one.where, TWICE, one.row))
-        else:
+        last = by_rater[one.key, one.said.rater][-1] if one.said.rater else one
+        if one is last:
             kept.setdefault(one.key, []).append(one.said)
+        elif not math.isnan(one.said.p_a):  # NaN: they had skipped it before
+            aside.append(SetAside(one.where, TWICE if one.said.p_a == last.said.p_a else CONTRADICTED, one.row))
     return {key: tuple(said) for key, said in kept.items()}, aside
 
 

@@ -81,7 +81,7 @@ def test_a_row_that_ranks_nothing_is_refused(row, problem):
     assert error.value.where == "file:7"
 
 
-def test_repetitions_count_once_and_contradictions_not_at_all():
+def test_of_what_one_person_says_again_the_last_counts():
     def judgement(rater, p, line):
         return Judgement("pair", Said(rater, p), f"f:{line}", "row")
 
@@ -89,12 +89,11 @@ def test_repetitions_count_once_and_contradictions_not_at_all():
         [judgement("ann", 1.0, 1), judgement("bob", 1.0, 2), judgement("ann", 1.0, 3), judgement("bob", 0.0, 4),
          judgement("", 0.0, 5), judgement("", 0.0, 6)]
     )  # fmt: skip
-    assert [(one.rater, one.p_a) for one in kept["pair"]] == [("ann", 1.0), ("", 0.0), ("", 0.0)]
-    assert share(kept["pair"]) == pytest.approx(1 / 3)
+    assert [(one.rater, one.p_a) for one in kept["pair"]] == [("ann", 1.0), ("bob", 0.0), ("", 0.0), ("", 0.0)]
+    assert share(kept["pair"]) == pytest.approx(1 / 4)
     assert [(one.where, one.reason) for one in aside] == [
-        ("f:2", "one rater contradicts themselves"),
-        ("f:3", "said twice by one rater"),
-        ("f:4", "one rater contradicts themselves"),
+        ("f:1", "said twice by one rater"),
+        ("f:2", "contradicted by the same rater further down"),
     ]
 
 
@@ -122,7 +121,7 @@ def test_a_file_of_rankings_becomes_pairs_with_soft_labels_and_names(tmp_path):
     }
     assert [(one.where, one.reason) for one in material.aside] == [
         (f"{path}:3", "ranking: a rank is out of range (rater cat)"),
-        (f"{path}:4", "said twice by one rater"),
+        (f"{path}:1", "said twice by one rater"),
     ]
     assert material.counts["judgements set aside: said twice by one rater"] == 1
     assert material.counts["judgements of ranked or rated answers"] == 7

@@ -86,12 +86,13 @@ class HeldOut:
         rows = read_jsonl(cells[0].pairs / "pairs.jsonl", Pair)
         self.pairs = {pair.id: pair for pair in rows if pair.prompt.split == split}
         self.human: Rows = {pair.id: pair.human for pair in self.pairs.values() if pair.human is not None}
-        self.labels = {cell.arm: self._labels(cell.labels) for cell in cells if cell.settings.labels == "ai"}
+        self.labels = {c.arm: self.of(c.labels) for c in cells if not c.settings.labels.comes_with_pairs}
         self.margins = {name: _margins(artifact) for name, artifact in measured.pair_scores.items()}
         if split != "test":
             self.margins = {}
 
-    def _labels(self, artifact: Artifact) -> Rows:
+    def of(self, artifact: Artifact) -> Rows:
+        """What a stage of labels says of these pairs."""
         labels = read_jsonl(artifact / "labels.jsonl", Label)
         return {label.pair_id: label.p_a for label in labels if label.pair_id in self.pairs}
 
@@ -144,7 +145,8 @@ class HeldOut:
         kappa = statistics.mean_kappa(by_rater(said), clusters)
         return {
             "name": "one person with another" + _bracketed("mean kappa", kappa),
-            "kind": "ceiling", "split": "test", "accuracy": estimate, "balanced": None, "auc": None, "picks_shorter": None, "arm": None,
+            "kind": "ceiling", "split": "test", "accuracy": estimate, "balanced": None,
+            "auc": None, "picks_shorter": None, "arm": None,
         }  # fmt: skip
 
 
