@@ -77,8 +77,8 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
     # RLAIF or RLHF: the pairs are the same, and only who labels them differs. In each further round the last round's
     # policy answers anew, and the reward model is trained anew on the labels of all rounds so far (Ouyang et al. 2022,
     # section 3.1; Bai et al. 2022, "Training a Helpful and Harmless Assistant", section 4.5). RL departs from the
-    # latter, which begins each time at the SFT policy: it goes on from the last policy, and is held near that one,
-    # because the answers of that one are what the reward model has just learnt to judge.
+    # latter, where each round trains a policy anew: it goes on from the last policy, and is held near that one, because
+    # the answers of that one are what the reward model has just learnt to judge.
     lineage: list[Iteration] = []
     latest, checked, said = trained(sft, "sft"), None, {}
     for number in range(arm.rounds):

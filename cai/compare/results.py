@@ -264,7 +264,9 @@ def warnings(experiment: Experiment, cells: Sequence[Cell], held: HeldOut, dtype
     elif len(experiment.seeds) < 3:
         notes.append("The noise floor rests on two seeds. They cover reward model and PPO, not revisions and SFT.")
     for name, other in experiment.arms.items():
-        changed = sorted(k for k, v in other.model_dump().items() if v != arm.model_dump()[k] and k != "labels")
+        changed = sorted(
+            k for k, v in other.model_dump().items() if v != arm.model_dump()[k] and k not in ("labels", "simulated")
+        )
         if changed:
             notes.append(
                 f"Arm {name} differs from {next(iter(experiment.arms))} in more than labels: {', '.join(changed)}."
