@@ -42,8 +42,8 @@ class Data(Section):
     test: Share = 0.3
     # Share of the prompts that are kept for choosing and calibrating the judge, and used for nothing else.
     calibration: Share = 0.0
-    # Pairs from ratings: the least difference between the two mean ratings. Of any source: how many pairs one prompt may
-    # give; K ranked answers give K(K-1)/2, and what is over the limit is counted.
+    # Pairs from ratings: the least difference between the two mean ratings. Of any source: how many pairs one prompt
+    # may give; K ranked answers give K(K-1)/2, and what is over the limit is counted.
     min_gap: Share = 0.25
     pairs_per_prompt: Positive = 6
     max_words: Positive = 400
