@@ -8,8 +8,21 @@ from cai.store import Artifact
 
 
 @dataclass(frozen=True)
+class Iteration:
+    """What one round of pairs -> labels -> reward model -> policy left."""
+
+    pairs: Artifact
+    labels: Artifact
+    reward: Artifact
+    policy: Artifact
+
+
+@dataclass(frozen=True)
 class Cell:
-    """One arm with one seed, and what its stages left."""
+    """One arm with one seed, and what its stages left; pairs, labels, reward and policy are those of its last round.
+
+    said: source of labels -> what it said of the last round's pairs. lineage: all rounds, the last one included.
+    """
 
     arm: str
     seed: int
@@ -24,6 +37,14 @@ class Cell:
     labels: Artifact
     reward: Artifact
     policy: Artifact
+    said: dict[str, Artifact]
+    lineage: tuple[Iteration, ...]
+
+    @property
+    def policies(self) -> dict[str, Iteration]:
+        """Name of the policy -> its round; the last one's is the cell's own."""
+        names = [f"{self.name} round {number}" for number in range(1, len(self.lineage))]
+        return dict(zip([*names, self.name], self.lineage, strict=True))
 
     @property
     def name(self) -> str:

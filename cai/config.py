@@ -5,12 +5,14 @@ change is computed once, because the store keys it the same. The sections themse
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cai.errors import UserError
+from cai.label_sources import Labels, Sources
 from cai.settings import (
     Count,
     Data,
@@ -19,12 +21,14 @@ from cai.settings import (
     Labeller,
     Pairs,
     Policy,
+    Positive,
     Revise,
     Reward,
     Rl,
     Runtime,
     Section,
     Sft,
+    Simulated,
 )
 from cai.validation import Fault, raise_all, validate
 from cai.yamlfile import Tree, load_tree, merge
@@ -34,7 +38,7 @@ class Arm(Section):
     """One arm of an experiment: everything that decides its result."""
 
     constitution: str
-    labels: Literal["ai", "human"] = "ai"
+    labels: Labels = Sources(default="ai")
     seed: Count = 0
     # auto: bfloat16 where the device computes in it natively, else float32.
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -45,27 +49,44 @@ class Arm(Section):
     sft: Sft = Sft()
     pairs: Pairs = Pairs()
     judge: Labeller = Labeller()
+    simulated: Simulated = Simulated()
     reward: Reward = Reward()
     rl: Rl = Rl()
+    # How often pairs -> labels -> reward -> policy is gone through, each time from the last round's policy.
+    rounds: Positive = 1
     evaluate: Evaluate = Evaluate()
 
     @model_validator(mode="after")
     def _labels_have_what_they_need(self) -> "Arm":
-        if self.labels == "human" and self.pairs.source != "data":
+        asked = self.labels.all
+        if "human" in asked and self.labels.file is None and self.pairs.source != "data":
             raise Fault(
                 "labels: human needs pairs that people have judged, and pairs.source: "
                 f"{self.pairs.source} makes fresh ones",
-                "use pairs.source: data, or labels: ai",
+                "use pairs.source: data, or labels: ai, or name a file of labels",
                 "labels",
             )
-        if self.labels == "ai" and self.judge.method == "provenance" and self.pairs.source != "opposed":
+        if self.rounds > 1 and self.pairs.source == "data":
+            raise Fault(
+                "rounds repeats the labelling of what the last round's policy answers, and pairs.source: data are the "
+                "same old answers in every round",
+                "set pairs.source: policy (or opposed), or rounds: 1",
+                "rounds",
+            )
+        if "simulated" in asked and not self.simulated.pool:
+            raise Fault(
+                "labels: simulated needs the judges that stand for people",
+                "add `simulated: {pool: [{method: rate}, {method: choice}]}`",
+                "labels",
+            )
+        if "ai" in asked and self.judge.method == "provenance" and self.pairs.source != "opposed":
             raise Fault(
                 "judge.method: provenance labels by which instruction wrote which answer, and nobody knows that of "
                 f"pairs.source: {self.pairs.source}",
                 "set pairs.source: opposed, or name another method",
                 "judge.method",
             )
-        if self.labels == "ai" and not self.data.calibration:
+        if "ai" in asked and not self.data.calibration:
             for key, wanted in (("method", self.judge.method == "auto"), ("calibrate", self.judge.calibrate)):
                 if wanted:
                     raise Fault(
@@ -103,6 +124,29 @@ class Experiment(BaseModel):
 OWN_KEYS = ("name", "question", "seeds", "arms", "runtime")
 
 
+def arm_of(shared: Tree, own: Tree) -> Tree:
+    """The arm's keys laid over the file's. Its `labels` replace the file's: two forms laid over each other are none."""
+    base = shared.without("labels") if own.get(("labels",)) is not None else shared
+    return with_pool(merge(base, own))
+
+
+def with_pool(tree: Tree) -> Tree:
+    """Each judge of `simulated.pool` laid over `judge:`, so that it says only what it does otherwise."""
+    pool, judge = tree.get(("simulated", "pool")), tree.get(("judge",))
+    if not isinstance(pool, list) or not isinstance(judge, dict):
+        return tree
+    base = tree.at("judge").without("calibrate", "preflight")
+    whole = [
+        merge(base, tree.at("simulated", "pool", i)) if isinstance(pool[i], dict) else None for i in range(len(pool))
+    ]
+    items = [one.data if one else pool[i] for i, one in enumerate(whole)]
+    places = dict(tree.places)
+    for i, one in enumerate(whole):
+        inner = one.places.items() if one else ()
+        places |= {("simulated", "pool", i, *key): place for key, place in inner if key}
+    return replace(tree, data={**tree.data, "simulated": {**tree.data["simulated"], "pool": items}}, places=places)
+
+
 def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     """Read and check a whole file and every arm in it. Raises UserErrors with all faults, each with its line."""
     tree = load_tree(path, overrides)
@@ -115,10 +159,10 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         except UserError as error:
             faults.append(error)
 
-    file = checked(tree, File)
+    file = checked(with_pool(tree), File)
     named = tree.get(("arms",))
     names = list(named) if isinstance(named, dict) else []
-    arms = {name: checked(merge(shared, tree.at("arms", name)), Arm) for name in names}
+    arms = {name: checked(arm_of(shared, tree.at("arms", name)), Arm) for name in names}
     faults += [
         UserError(f'an arm cannot be called "{name}"', tree.where(("arms", name)), "use letters, digits, - and _")
         for name in names
@@ -131,7 +175,7 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         name=file.name or path.stem,
         question=file.question,
         seeds=file.seeds,
-        arms=arms or {file.labels: validate(shared, Arm)},
+        arms=arms or {file.labels.name: validate(with_pool(shared), Arm)},
         runtime=file.runtime,
         text=path.read_text(encoding="utf-8"),
         overrides=tuple(overrides),

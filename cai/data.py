@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cai.errors import UserError
-from cai.records import Pair, Prompt, Rating, Split
+from cai.records import Pair, Prompt, Rating, SetAside, Split
 from cai.settings import Data
 from cai.store import digest_of
 
@@ -25,6 +25,7 @@ class Material:
     pairs: dict[str, Pair] = field(default_factory=dict)
     ratings: list[Rating] = field(default_factory=list)
     counts: Counter = field(default_factory=Counter)
+    aside: list[SetAside] = field(default_factory=list)
 
     def add(self, pair: Pair, where: str = "") -> None:
         """A pair that was judged before gets the new votes beside the old ones: an id stands for one pair."""
@@ -36,7 +37,9 @@ class Material:
         self.counts["pairs that stand more than once"] += 1
         votes = known.votes + pair.votes
         human = sum(votes) / len(votes) if votes else None
-        self.pairs[pair.id] = replace(known, human=human, votes=votes)
+        names = [*known.raters, *[""] * (len(known.votes) - len(known.raters)), *pair.raters]
+        raters = (*names, *[""] * (len(votes) - len(names))) if any(names) else ()
+        self.pairs[pair.id] = replace(known, human=human, votes=votes, raters=raters)
 
 
 def uniform(*parts: Any) -> float:
@@ -58,13 +61,15 @@ def split_of(prompt_id: str, data: Data, seed: int) -> Split:
     return "test" if spot < data.test else "calibration" if spot < data.test + data.calibration else "train"
 
 
-def make_pair(prompt: Prompt, better: str, worse: str, human: float, votes: Iterable[float], seed: int) -> Pair:
+def make_pair(
+    prompt: Prompt, better: str, worse: str, human: float, votes: Iterable[float], seed: int, raters: Iterable[str] = ()
+) -> Pair:
     """A pair whose order is drawn by hash, whoever won. human, votes: P(`better` is better)."""
     pair_id = identity("pair", prompt.id, *sorted((better, worse)))
     a, b = sorted((better, worse), reverse=uniform("order", seed, pair_id) < 0.5)
     if a == better:
-        return Pair(pair_id, prompt, a, b, human, tuple(votes))
-    return Pair(pair_id, prompt, a, b, 1 - human, tuple(1 - vote for vote in votes))
+        return Pair(pair_id, prompt, a, b, human, tuple(votes), raters=tuple(raters))
+    return Pair(pair_id, prompt, a, b, 1 - human, tuple(1 - vote for vote in votes), raters=tuple(raters))
 
 
 def pick(prompts: list[Prompt], split: Split, count: int | None, seed: int) -> list[Prompt]:

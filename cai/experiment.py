@@ -12,16 +12,17 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cai.cells import Cell, Measured
+from cai.cells import Cell, Iteration, Measured
 from cai.config import Arm, Experiment, read_experiment
-from cai.constitution import read_constitution
+from cai.constitution import Constitution, read_constitution
 from cai.engines import Sampling
 from cai.errors import UserError, UserErrors, run_main
+from cai.labels import LabelFile
 from cai.methods import principles_for, templates_for
-from cai.models import UNREACHABLE, Source, find, trained
+from cai.models import UNREACHABLE, Dtype, Source, find, trained
 from cai.sources import load_data, load_helpful, source_digest
 from cai.stages.evaluate import play, score_answers, score_pairs
-from cai.stages.label import label_by_judge, label_by_people
+from cai.stages.label import Simulant, label_by_judge, label_by_people, label_by_simulation, mix_labels
 from cai.stages.policy import train_ppo
 from cai.stages.preflight import preflight
 from cai.stages.respond import respond, sample_pairs
@@ -73,32 +74,66 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
         seed=arm.seed, **model,
     )  # fmt: skip
 
-    # RLAIF or RLHF: the pairs are the same, and only who labels them differs.
-    pairs = data
-    if arm.pairs.source != "data":
-        told = arm.pairs.source == "opposed"
-        pairs = stage(
-            sample_pairs, data=data, count=arm.pairs.prompts, model=trained(sft, "sft"), seed=arm.seed,
-            sampling=Sampling(arm.pairs.max_new_tokens, arm.pairs.temperature),
-            opposed=law.contrasting if told else (), template=load_template("contrast") if told else None, **model,
-        )  # fmt: skip
-    checked = None
-    if arm.labels == "human":
-        labels = stage(label_by_people, pairs=pairs)
-    else:
-        asked = {"judge": arm.judge, "model": find(arm.judge.model), "dtype": dtype, "seed": arm.seed}
-        asked |= {"judging": principles_for(law, arm.judge), "templates": templates_for(arm.judge)}
-        if arm.judge.preflight or arm.judge.method == "auto" or arm.judge.calibrate:
-            checked = stage(preflight, data=data, pairs=pairs, **asked)
-        labels = stage(label_by_judge, pairs=pairs, preflight=checked, **asked)
+    # RLAIF or RLHF: the pairs are the same, and only who labels them differs. In each further round the last round's
+    # policy answers anew, and the reward model is trained anew on the labels of all rounds so far (Ouyang et al. 2022,
+    # section 3.1; Bai et al. 2022, "Training a Helpful and Harmless Assistant", section 4.5). RL departs from the
+    # latter, where each round trains a policy anew: it goes on from the last policy, and is held near that one, because
+    # the answers of that one are what the reward model has just learnt to judge.
+    lineage: list[Iteration] = []
+    latest, checked, said = trained(sft, "sft"), None, {}
+    for number in range(arm.rounds):
+        shift = 1000 * number  # other prompts and draws in each round
+        pairs = data
+        if arm.pairs.source != "data":
+            told = arm.pairs.source == "opposed"
+            pairs = stage(
+                sample_pairs, data=data, count=arm.pairs.prompts, model=latest, seed=arm.seed + shift,
+                sampling=Sampling(arm.pairs.max_new_tokens, arm.pairs.temperature),
+                opposed=law.contrasting if told else (), template=load_template("contrast") if told else None, **model,
+            )  # fmt: skip
+        said, labels, checked = label(stage, arm, law, data, pairs, checked, dtype)
 
-    # From here on nothing knows where the labels came from; the seed makes replicas of an arm.
-    reward = stage(train_reward, pairs=pairs, labels=labels, model=start, settings=arm.reward, seed=seed, **model)
-    policy = stage(
-        train_ppo, data=data, helpful=helpful, revisions=revised, sft=trained(sft, "sft"),
-        reward=trained(reward, "reward"), settings=arm.rl, reward_max_length=arm.reward.max_length, seed=seed, **model,
+        # From here on nothing knows where the labels came from; the seed makes replicas of an arm.
+        reward = stage(
+            train_reward, pairs=(*(one.pairs for one in lineage), pairs), settings=arm.reward, seed=seed + shift,
+            labels=(*(one.labels for one in lineage), labels), model=start, **model,
+        )  # fmt: skip
+        policy = stage(
+            train_ppo, data=data, helpful=helpful, revisions=revised, sft=latest, reward=trained(reward, "reward"),
+            settings=arm.rl, reward_max_length=arm.reward.max_length, seed=seed + shift, **model,
+        )  # fmt: skip
+        lineage.append(Iteration(pairs, labels, reward, policy))
+        latest = trained(policy, f"round {number + 1}")
+    last = lineage[-1]
+    return Cell(
+        name, seed, arm, law, data, helpful, revised, sft, last.pairs, checked, last.labels, last.reward, last.policy,
+        said, tuple(lineage),
     )  # fmt: skip
-    return Cell(name, seed, arm, law, data, helpful, revised, sft, pairs, checked, labels, reward, policy)
+
+
+def label(
+    stage: Stage, arm: Arm, law: Constitution, data: Artifact, pairs: Artifact, checked: Artifact | None, dtype: Dtype
+) -> tuple[dict[str, Artifact], Artifact, Artifact | None]:
+    """(what each source said, the labels to train on, the judge's preflight, which is done once for all rounds)."""
+    sources, rule, said = arm.labels, arm.labels.rule, {}
+    asked = {"pairs": pairs, "rule": rule, "seed": arm.seed}
+    if "ai" in sources.all:
+        judge = {"judge": arm.judge, "model": find(arm.judge.model), "dtype": dtype}
+        judge |= {"judging": principles_for(law, arm.judge), "templates": templates_for(arm.judge)}
+        if not checked and (arm.judge.preflight or arm.judge.method == "auto" or arm.judge.calibrate):
+            checked = stage(preflight, data=data, pairs=pairs, seed=arm.seed, **judge)
+        said["ai"] = stage(label_by_judge, preflight=checked, **judge, **asked)
+    if "human" in sources.all:
+        file = LabelFile.of(sources.file) if sources.file else None
+        said["human"] = stage(label_by_people, file=file, raters=sources.raters, **asked)
+    if "simulated" in sources.all:
+        pool = tuple(
+            Simulant(one, find(one.model), principles_for(law, one), templates_for(one)) for one in arm.simulated.pool
+        )
+        said["simulated"] = stage(label_by_simulation, pool=pool, flip=arm.simulated.flip, dtype=dtype, **asked)
+    if rule is None:
+        return said, said[sources.all[0]], checked
+    return said, stage(mix_labels, parts=said, **asked), checked
 
 
 def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
@@ -115,13 +150,16 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
         ) if ask.transcripts else None
     )  # fmt: skip
     policies: dict[str, Source] = {"start": find(arm.policy.model), "sft": trained(first.sft, "sft")}
-    policies |= {cell.name: trained(cell.policy, cell.name) for cell in cells}
+    policies |= {name: trained(one.policy, name) for cell in cells for name, one in cell.policies.items()}
+
+    main = ("start", "sft", *(cell.name for cell in cells))
 
     # 1. Answers, with the same draws for every policy.
     sampling = Sampling(ask.max_new_tokens, ask.temperature)
     for name, source in policies.items():
         for kind, prompts, count in (("red-team", first.data, ask.prompts), ("helpful", first.helpful, ask.helpful)):
-            if prompts and count:
+            # Everyday prompts are for the table of policies; the policies of earlier rounds stand in that of rounds.
+            if prompts and count and (kind == "red-team" or name in main):
                 measured.answers[name, kind] = stage(
                     respond, prompts=prompts, split="test", count=count, model=source, sampling=sampling, seed=arm.seed,
                     **model,
@@ -149,7 +187,7 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
 
 def matches(cells: Sequence[Cell]) -> list[tuple[str, str]]:
     """Which policies meet: (first, second) by name."""
-    games = [("sft", "start")] + [(cell.name, "sft") for cell in cells]
+    games = [("sft", "start")] + [(name, "sft") for cell in cells for name in cell.policies]
     games += [(a.name, b.name) for a in cells for b in cells if a.seed == b.seed and a.arm == cells[0].arm != b.arm]
     games += [(a.name, b.name) for a in cells for b in cells if a.arm == b.arm and a.seed < b.seed]
     return games
@@ -169,14 +207,16 @@ def check(experiment: Experiment, *, plan: bool = False) -> None:
     faults: list[UserError] = []
     for arm in experiment.arms.values():
         ask = arm.evaluate
+        judges = (arm.judge, ask.judge, *(arm.simulated.pool if "simulated" in arm.labels.all else ()))
         tasks: list[Callable[[], object]] = [
             lambda arm=arm: read_constitution(arm.constitution),
             lambda ask=ask: read_constitution(ask.constitution),
-            *(lambda ref=ref: reachable(ref, plan) for ref in (arm.policy.model, arm.judge.model, ask.judge.model)),
+            *(lambda ref=ref: reachable(ref, plan) for ref in (arm.policy.model, *(judge.model for judge in judges))),
+            lambda arm=arm: arm.labels.file and LabelFile.of(arm.labels.file),
             lambda arm=arm: source_digest(arm.data),
             lambda arm=arm: arm.helpful and digest_file(Path(arm.helpful.source)),
             *(lambda name=name: load_template(name) for name in ("critique", "revision")),
-            *(lambda judge=judge: templates_for(judge) for judge in (arm.judge, ask.judge)),
+            *(lambda judge=judge: templates_for(judge) for judge in judges),
         ]
         for task in tasks:
             try:

@@ -27,6 +27,8 @@ GPU = {"generate": 1500.0, "read": 20000.0, "train": 5000.0}
 def print_plan(experiment: Experiment, ledger: Sequence[Artifact], cells: Sequence[Cell], device: str) -> None:
     """The table of stages and the sum of what is to run."""
     print(f"{experiment.name}: arms {', '.join(experiment.arms)}; seeds {', '.join(map(str, experiment.seeds))}")
+    for name, arm in experiment.arms.items():
+        print(f"  arm {name}: labels by {arm.labels}" + (f"; {arm.rounds} rounds" if arm.rounds > 1 else ""))
     total = 0.0
     pairs = pair_counts(cells[0])
     for artifact in ledger:
@@ -48,7 +50,9 @@ def estimate(stage: str, arm: Arm, pairs: tuple[int, int], device: str) -> float
     if not tokens:
         return 1.0
     speed = (CPU if device == "cpu" else GPU)[kind]
-    model = arm.judge.model if stage in ("preflight", "label_by_judge", "play") else arm.policy.model
+    model = (
+        arm.judge.model if stage in ("preflight", "label_by_judge", "label_by_simulation", "play") else arm.policy.model
+    )
     size = parameters(model)
     return 3 + tokens / speed * size / (SMALL if device == "cpu" else 8e9)
 
@@ -82,6 +86,7 @@ def tokens_of(stage: str, arm: Arm, pairs: tuple[int, int]) -> tuple[str, float]
         "train_sft": ("train", arm.revise.prompts / (1 - arm.sft.helpful) * row * arm.sft.epochs),
         "preflight": ("read", tried * (judged + (4 * drawn * row + thought) * (arm.judge.method == "auto"))),
         "label_by_judge": ("read", sum(pairs) * judged),
+        "label_by_simulation": ("read", sum(pairs) * judged),
         "train_reward": ("train", 2 * pairs[0] * row * arm.reward.epochs),
         "train_ppo": (
             "train",

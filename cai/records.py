@@ -88,7 +88,7 @@ class Pair:
     """Two answers to one prompt.
 
     human: P(a better) by the human labellers, in [0, 1], or None where no human judged the pair.
-    votes: each labeller's own P(a better): 1, 0, or 0.5 for a tie.
+    votes: each labeller's own P(a better): 1, 0, or 0.5 for a tie. raters: their names, where they are known, as votes.
     prompted: P(a better) by the instruction that each answer was written under (RLCD, Yang et al. 2023): 1 where a was
     told to keep to a principle and b to go against it; None where the answers came from elsewhere.
     """
@@ -100,6 +100,7 @@ class Pair:
     human: float | None = None
     votes: tuple[float, ...] = ()
     prompted: float | None = None
+    raters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +126,33 @@ class Vote:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """What one person, or one simulated person, said of a pair. p_a: P(a better): 1, 0, or 0.5 for a tie."""
+
+    rater: str
+    p_a: float
+    note: str = ""
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A row, or one person's part of it, that could not be used: as it was found, with its place and the reason."""
+
+    where: str
+    reason: str
+    row: str
+
+
+@dataclass(frozen=True, slots=True)
 class Label:
+    """source: "ai", "human" (the pair's own data), "human file", "simulated". votes: a judge's; said: people's."""
+
     pair_id: str
     p_a: float
     source: str
     votes: tuple[Vote, ...] = ()
+    said: tuple[Said, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

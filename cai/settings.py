@@ -42,7 +42,8 @@ class Data(Section):
     test: Share = 0.3
     # Share of the prompts that are kept for choosing and calibrating the judge, and used for nothing else.
     calibration: Share = 0.0
-    # Pairs from ratings: the least difference between the two mean ratings, and how many pairs one prompt may give.
+    # Pairs from ratings: the least difference between the two mean ratings. Of any source: how many pairs one prompt
+    # may give; K ranked answers give K(K-1)/2, and what is over the limit is counted.
     min_gap: Share = 0.25
     pairs_per_prompt: Positive = 6
     max_words: Positive = 400
@@ -155,7 +156,26 @@ class Labeller(Judge):
     preflight: Preflight | None = Preflight()
 
 
+class Simulated(Section):
+    """Simulated people (AlpacaFarm, Dubois et al. 2023, section 3): each pair goes to one of a pool of judges.
+
+    A judge of the pool is written as what it changes of `judge:`. It names one answer, as a person would; a share
+    `flip` of the choices is then turned round, for people contradict one another and themselves.
+    """
+
+    pool: tuple[Judge, ...] = ()
+    flip: Share = 0.25
+
+
 class Reward(Section):
+    """The reward model.
+
+    group: what stands together in one batch element, of which a step takes `batch_size`. pair: one comparison. prompt:
+    all comparisons among the answers to one prompt, each answer read once (Ouyang et al. 2022, section 3.5); where
+    prompts have many answers a batch then holds many, so lower `batch_size`.
+    """
+
+    group: Literal["pair", "prompt"] = "pair"
     epochs: Rate = 1
     learning_rate: Rate = 1e-4
     batch_size: Positive = 8

@@ -9,7 +9,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations, dropwhile, pairwise
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,17 @@ from typing import Any
 from cai.data import Material, identity, make_pair, split_of, uniform
 from cai.errors import UserError
 from cai.packages import PYRIT, fetch
-from cai.records import Chat, Message, Pair, Prompt, Rating, decode, read_rows, write_jsonl
+from cai.records import Chat, Message, Pair, Prompt, Rating, SetAside, decode, read_rows, write_jsonl
 from cai.settings import Data
 from cai.store import digest_file, version
+from cai.votes import Judgement, answers_of, counted, judgements_of, settle, share
 
 HUB_HH = "hh-rlhf"
 
 
-@version(3)
+@version(4)
 def load_data(out: Path, runtime: Any, *, data: Data, contents: str, seed: int) -> None:
-    """prompts.jsonl, pairs.jsonl, ratings.jsonl (where people rated answers) and counts.json.
+    """prompts.jsonl, pairs.jsonl, ratings.jsonl (where people rated answers), set_aside.jsonl and counts.json.
 
     contents: `source_digest(data)`, so that an edited file is reread.
     """
@@ -35,6 +36,7 @@ def load_data(out: Path, runtime: Any, *, data: Data, contents: str, seed: int) 
     write_jsonl(out / "prompts.jsonl", material.prompts.values())
     write_jsonl(out / "pairs.jsonl", pairs)
     write_jsonl(out / "ratings.jsonl", material.ratings)
+    write_jsonl(out / "set_aside.jsonl", material.aside)
     (out / "counts.json").write_text(json.dumps(dict(material.counts), indent=1))
 
 
@@ -141,7 +143,8 @@ def rated_answers(data: Data, seed: int) -> Material:
                     for mine, other in zip(better.scores, worse.scores, strict=True)
                 ]
                 human = sum(votes) / len(votes)
-                material.add(make_pair(prompt, better.text, worse.text, human, votes, seed))
+                raters = [f"{one.panel} {number}" for number in range(1, len(votes) + 1)]
+                material.add(make_pair(prompt, better.text, worse.text, human, votes, seed, raters))
     return material
 
 
@@ -251,8 +254,11 @@ def _hub_rows(source: str) -> Iterator[tuple[str, dict]]:
 
 
 def read_file(path: Path, data: Data, seed: int) -> Material:
-    """A file of HH-RLHF rows (`chosen`, `rejected`), of pairs (`a`, `b`), or of prompts, told apart by their fields."""
+    """A file of prompts, of pairs (`a`, `b`), of HH-RLHF rows (`chosen`, `rejected`), or of ranked or rated `answers`
+    (cai/votes.py), told apart by their fields.
+    """
     material = Material()
+    judged: list[Judgement] = []
     for where, parse in read_rows(path):
         row = parse()
         if not isinstance(row, dict):
@@ -269,9 +275,38 @@ def read_file(path: Path, data: Data, seed: int) -> Material:
             raise UserError("this prompt has another split or subset further up", where, "make its rows agree")
         if any(name in row for name in ("a", "b", "chosen", "rejected")):
             material.add(row_pair(row, prompt, where, seed), where)
+        elif "answers" in row:
+            answers = answers_of(row, where)
+            for one in judgements_of(row, where):
+                if isinstance(one, SetAside):
+                    material.aside.append(one)
+                else:
+                    judged.append(_of_answers(one, prompt, answers))
+    _add_judged(material, judged, seed)
     if not material.prompts:
         raise UserError("no prompts in this file", str(path), "it needs one JSON object a line")
     return material
+
+
+def _of_answers(one: Judgement, prompt: Prompt, answers: list[str]) -> Judgement:
+    """The same word about the same two answers under one key, whatever their places in the row."""
+    i, j = one.key  # pyrefly: ignore
+    a, b = sorted((answers[i], answers[j]))
+    said = one.said if a == answers[i] else replace(one.said, p_a=1 - one.said.p_a)
+    return replace(one, key=(prompt.id, a, b), said=said)
+
+
+def _add_judged(material: Material, judged: list[Judgement], seed: int) -> None:
+    """The pairs that people's rankings, ratings and thumbs make, with who said what."""
+    kept, aside = settle(judged)
+    for (prompt_id, a, b), said in kept.items():
+        votes, raters = [one.p_a for one in said], [one.rater for one in said]
+        raters = raters if any(raters) else []
+        material.add(make_pair(material.prompts[prompt_id], a, b, share(said), votes, seed, raters))
+    material.aside += aside
+    material.counts.update(counted(material.aside, "judgements"))
+    if judged:
+        material.counts["judgements of ranked or rated answers"] += len(judged)
 
 
 def row_prompt(row: dict, where: str, data: Data, seed: int) -> Prompt:
@@ -289,7 +324,8 @@ def row_prompt(row: dict, where: str, data: Data, seed: int) -> Prompt:
     if messages[-1].role != "user":
         raise UserError("the conversation must end with the user's turn", where, "put answers in `a` and `b`")
     text_id = identity("prompt", *(message.content for message in messages))
-    own = None if "a" in row or "chosen" in row else row.get("id")  # beside two answers, `id` is the pair's
+    # Beside answers, `id` is the row's: two people's rows on one prompt are one prompt.
+    own = None if {"a", "chosen", "answers"} & set(row) else row.get("id")
     prompt_id = str(own or text_id)
     given = {"id": prompt_id, "messages": [asdict(message) for message in messages], "subset": row.get("subset", "all")}
     return decode({**given, "split": row.get("split") or split_of(text_id, data, seed)}, Prompt, where)
@@ -309,11 +345,13 @@ def row_pair(row: dict, prompt: Prompt, where: str, seed: int) -> Pair:
     votes = row.get("votes") or ([] if human is None else [human])
     pair_id = str(row.get("id") or identity("pair", prompt.id, a, b))
     given = {"id": pair_id, "prompt": asdict(prompt), "a": a, "b": b, "human": human, "votes": votes}
-    pair = decode({**given, "prompted": row.get("prompted")}, Pair, where)
+    pair = decode({**given, "prompted": row.get("prompted"), "raters": row.get("raters") or ()}, Pair, where)
     if a == b:
         raise UserError("both answers are the same", where, "remove this row: there is nothing to compare")
     if pair.prompted is not None and not 0 <= pair.prompted <= 1:
         raise UserError("`prompted` must be P(a better), from 0 to 1, or null", where, "1: a was told to be the better")
     if not all(0 <= vote <= 1 for vote in pair.votes):
         raise UserError("each of `votes` must be P(a better), from 0 to 1", where, "1 means that a is better")
+    if len(pair.raters) not in (0, len(pair.votes)):
+        raise UserError("`raters` must name who gave each of `votes`", where, "give as many names as votes, or none")
     return pair

@@ -41,8 +41,8 @@ def test_without_arms_the_file_is_one_arm_named_by_its_labels(tmp_path):
 def test_arms_lay_over_the_base(tmp_path):
     text = BASE + "rl: {steps: 3, kl: 0.5}\narms:\n  ai:\n  human: {labels: human, rl: {kl: 0.1}}\n"
     arms = read_experiment(written(tmp_path, text)).arms
-    assert (arms["ai"].labels, arms["ai"].rl.steps, arms["ai"].rl.kl) == ("ai", 3, 0.5)
-    assert (arms["human"].labels, arms["human"].rl.steps, arms["human"].rl.kl) == ("human", 3, 0.1)
+    assert (arms["ai"].labels.name, arms["ai"].rl.steps, arms["ai"].rl.kl) == ("ai", 3, 0.5)
+    assert (arms["human"].labels.name, arms["human"].rl.steps, arms["human"].rl.kl) == ("human", 3, 0.1)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_all_faults_at_once_with_their_lines(tmp_path):
     )
     said = fault(tmp_path, text)
     assert [line for line in said.splitlines() if line.startswith("mine")] == [
-        'mine.yaml:3: labels must be one of "ai", "human", not "robots"',
+        'mine.yaml:3: labels must be one of "ai", "human", "simulated", or a section, not "robots"',
         'mine.yaml:4: unknown key "metod" in judge',
         'mine.yaml:6: rl.steps must be a whole number of at least 1, not "none"',
         'mine.yaml:9: an arm cannot be called "a b"',
@@ -90,7 +90,7 @@ def test_seeds_must_differ(tmp_path):
 def test_human_labels_on_fresh_pairs_are_refused(tmp_path):
     said = fault(tmp_path, BASE + "pairs: {source: policy}\narms:\n  ai: {labels: ai}\n  human: {labels: human}\n")
     assert said.startswith("mine.yaml:6: labels: human needs pairs that people have judged")
-    assert "use pairs.source: data, or labels: ai" in said
+    assert "use pairs.source: data, or labels: ai, or name a file of labels" in said
 
 
 def test_a_fault_of_an_arm_stands_in_the_arm(tmp_path):
@@ -121,3 +121,87 @@ def test_provenance_needs_pairs_that_were_told(tmp_path):
     assert fault(tmp_path, BASE + "judge: {method: provenance}\n").startswith("mine.yaml:3: judge.method: provenance")
     text = BASE + "pairs: {source: opposed}\njudge: {method: provenance}\n"
     assert read_experiment(written(tmp_path, text)).arms["ai"].pairs.source == "opposed"
+
+
+def sources(tmp_path, labels, more=""):
+    experiment = read_experiment(written(tmp_path, BASE + f"labels: {labels}\n{more}"))
+    (arm,) = experiment.arms.values()
+    return list(experiment.arms), arm.labels
+
+
+POOL = "simulated: {pool: [{method: rate}]}\n"
+
+
+@pytest.mark.parametrize(
+    ("labels", "name", "said"),
+    [
+        ("ai", "ai", "the AI judge"),
+        ("simulated", "simulated", "simulated people"),
+        ("{human: labels.jsonl}", "human", "people (labels.jsonl)"),
+        ("{human: labels.jsonl, raters: [ann, bob]}", "human", "people (labels.jsonl)"),
+        ("{crime: ai, helpful: human}", "mixed", "the AI judge for crime, people for helpful"),
+        ("{helpful: human, default: ai}", "mixed", "people for helpful, the AI judge for the rest"),
+        ("{ai: 0.9, human: 0.1, file: x.jsonl}", "mixed", "90% the AI judge, 10% people (x.jsonl)"),
+        ("{human: 20, else: ai}", "mixed", "people for 20 training pairs drawn at random, the AI judge elsewhere"),
+        (
+            "{human: 20, else: ai, order: uncertain}", "mixed",
+            "people for 20 training pairs that the judge is least sure of, the AI judge elsewhere",
+        ),
+    ],
+)  # fmt: skip
+def test_the_forms_of_labels(tmp_path, labels, name, said):
+    names, found = sources(tmp_path, labels, POOL)
+    assert names == [name] and str(found) == said
+    assert (found.rule is None) == (name != "mixed")
+    assert found.comes_with_pairs == (labels == "human")
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ("humn", 'did you mean "human"?'),
+        ("{helpful: humam}", 'labels.helpful must be one of "ai", "human", "simulated", not "humam"'),
+        ("{ai: 0.9, human: 0.2}", "the shares of labels add up to 1.1, not 1"),
+        ("{ai: 0.5, human: 200}", "write {human: 200, else: ai}"),
+        ("{human: 20, else: ai, ordr: uncertain}", 'did you mean "order"?'),
+        ("{human: 20, else: ai, order: uncertian}", 'did you mean "uncertain"?'),
+        ("{human: 0, else: ai}", "at least 1, not 0"),
+        ("{human: 20, else: human}", "people label them all already"),
+        ("{human: 20, else: simulated, order: uncertain}", "nobody says how sure the judge is"),
+        ("{human: labels.jsonl, ai: 0.5}", "name the file as `file:`"),
+        ("{ai: 1.0, file: labels.jsonl}", "nobody asks them"),
+        ("{helpful: human, default: ai, raters: [ann]}", "whose labels in a file are known, and there is none"),
+        ("{human: labels.csv}", "a file of labels is a .jsonl file"),
+        ("simulated", "labels: simulated needs the judges that stand for people"),
+        ("[ai]", "not a list of 1 item"),
+    ],
+)
+def test_a_fault_of_labels_stands_at_its_line(tmp_path, labels, said):
+    found = fault(tmp_path, BASE + f"labels: {labels}\n")
+    assert found.startswith("mine.yaml:3: ") and said in found
+
+
+def test_an_arms_labels_replace_those_of_the_file(tmp_path):
+    text = BASE + "labels: {ai: 0.9, human: 0.1}\narms:\n  mixed:\n  budget: {labels: {human: 5, else: ai}}\n"
+    arms = read_experiment(written(tmp_path, text)).arms
+    assert arms["mixed"].labels.shares == {"ai": 0.9, "human": 0.1}
+    assert arms["budget"].labels.budget == 5 and not arms["budget"].labels.shares
+
+
+def test_the_simulated_people_say_only_what_they_do_otherwise(tmp_path):
+    text = BASE + (
+        "labels: simulated\njudge: {model: tiny-random, principles: 2, calibrate: false}\n"
+        "simulated:\n  flip: 0.1\n  pool:\n    - {method: choice}\n    - {principles: all}\n"
+    )
+    one, two = read_experiment(written(tmp_path, text)).arms["simulated"].simulated.pool
+    assert (one.model, one.method, one.principles) == ("tiny-random", "choice", 2)
+    assert (two.model, two.method, two.principles) == ("tiny-random", "rate", "all")
+    assert fault(tmp_path, text.replace("method: choice", "metod: choice")).startswith(
+        'mine.yaml:8: unknown key "metod"'
+    )
+
+
+def test_rounds_need_fresh_pairs(tmp_path):
+    said = fault(tmp_path, BASE + "rounds: 2\n")
+    assert said.startswith("mine.yaml:3: rounds repeats") and "set pairs.source: policy" in said
+    assert read_experiment(written(tmp_path, BASE + "rounds: 2\npairs: {source: policy}\n")).arms["ai"].rounds == 2

@@ -293,6 +293,82 @@ def test_every_way_of_asking_labels_pairs_in_the_pipeline(place, changes):
     assert rows and len(rows) + len(abstained) == wanted and all(0 < row["p_a"] < 1 for row in rows)
 
 
+SOURCES = {
+    "{human: labels.jsonl}": {"human file"},
+    "simulated": {"simulated"},
+    "{even: ai, odd: human}": {"ai", "human"},
+    "{ai: 0.5, human: 0.5, file: labels.jsonl}": {"ai", "human file"},
+    "{human: 3, else: ai, order: uncertain}": {"ai", "human"},
+    "{human: 3, else: simulated}": {"simulated", "human"},
+}
+
+
+@pytest.mark.parametrize("labels", SOURCES)
+def test_every_source_of_labels_trains_a_reward_model_by_the_same_path(place, labels):
+    rows = [json.loads(line) for line in Path("pairs.jsonl").read_text().splitlines()]
+    rows = [row | {"id": f"p{n}", "subset": "odd" if n % 2 else "even"} for n, row in enumerate(rows)]
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = [{"pair_id": f"p{n}", "choice": "ab"[n % 2], "rater": name} for n in range(16) for name in ("ann", "bob")]
+    Path("labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in said) + '{"pair_id": "p0", "ch')
+    edit("mine.yaml", "  human: {labels: human}\n", "")
+    edit("mine.yaml", "{labels: ai}", f"{{labels: {labels}, simulated: {{pool: [{{}}, {{method: score}}]}}}}")
+    experiment = read_experiment(Path("mine.yaml"))
+    check(experiment)
+
+    class Enough(Exception):
+        pass
+
+    def notify(stage, key):
+        if stage == "train_ppo":
+            raise Enough
+
+    work = Workbench.open(experiment.runtime)
+    store = Store(work.root, notify=notify)
+    with pytest.raises(Enough):
+        run(experiment, store, work)
+    made = {artifact.stage: artifact for artifact in store.ledger}
+    manifest = json.loads((made["train_reward"] / "manifest.json").read_text())
+    (used,) = manifest["inputs"]["labels"]
+    labelled = next(artifact for artifact in store.ledger if artifact.digest == used["digest"])
+    found = [json.loads(line) for line in (labelled / "labels.jsonl").read_text().splitlines()]
+    assert {row["source"] for row in found} == SOURCES[labels] and len(found) == 16
+    assert json.loads((made["train_reward"] / "counts.json").read_text())["training pairs labelled"] == 10
+    if "file" in labels:
+        (aside,) = (made["label_by_people"] / "set_aside.jsonl").read_text().splitlines()
+        assert json.loads(aside)["where"] == "labels.jsonl:33"
+
+
+def test_rounds_go_on_from_the_last_policy_and_learn_from_all_labels(place, capsys):
+    edit("mine.yaml", "  human: {labels: human}\n", "")
+    fresh = ["rounds=2", "pairs.source=policy", "pairs.prompts=4", "pairs.max_new_tokens=6"]
+    assert main(["mine.yaml", *(f"--set={one}" for one in fresh)]) == 0
+    results = json.loads(Path("runs/mine/results.json").read_text())
+    one, two = results["rounds"]
+    assert (one["round"], two["round"]) == (1, 2) and one["keys"] != two["keys"]
+    for row in (one, two):
+        assert row["win_rate_vs_sft"]["n"] == 4 == row["reward"]["n"] and row["labels"] == row["pairs"] > 0
+
+    def manifest(stage, row):
+        name = {"pairs": "sample_pairs", "reward": "train_reward", "policy": "train_ppo"}[stage]
+        return json.loads(Path(f"runs/store/{name}-{row['keys'][stage]}/manifest.json").read_text())
+
+    first = {"digest": manifest("policy", one)["digest"]}
+    assert manifest("pairs", two)["inputs"]["model"] == first == manifest("policy", two)["inputs"]["sft"]
+    pairs = [{"digest": manifest("pairs", row)["digest"]} for row in (one, two)]
+    assert (
+        manifest("reward", one)["inputs"]["pairs"] == pairs[:1] and manifest("reward", two)["inputs"]["pairs"] == pairs
+    )
+    links = json.loads(Path("runs/mine/links.json").read_text())["ai/0"]
+    assert links["policy"].endswith(two["keys"]["policy"])
+    assert links["round 1"]["policy"].endswith(one["keys"]["policy"])
+    assert "Round by round" in Path("runs/mine/report.html").read_text()
+    assert any(row["what"].startswith("policy of round 1") for row in results["counts"])
+    capsys.readouterr()
+    assert main(["mine.yaml", "--plan", *(f"--set={one}" for one in fresh)]) == 0
+    out = capsys.readouterr().out
+    assert "arm ai: labels by the AI judge; 2 rounds" in out and "0 of" in out
+
+
 def test_a_second_run_asks_no_model(place, capsys):
     began = time.monotonic()
     assert main(["mine.yaml"]) == 0

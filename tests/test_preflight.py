@@ -138,8 +138,8 @@ def test_calibration_sharpens_a_timid_judge_and_the_labels_use_it(tmp_path: Path
     labels.mkdir()
     made = Artifact("preflight", "key", tmp_path / "out", "digest")
     label_by_judge(
-        labels, Bench(ScriptedJudge(mostly)), pairs=folder(tmp_path / "data", rows), preflight=made, judge=judge,
-        model=None, judging=LAW, templates=templates_for(judge), dtype="float32", seed=0,  # pyrefly: ignore
+        labels, Bench(ScriptedJudge(mostly)), pairs=folder(tmp_path / "data", rows), rule=None, preflight=made,
+        judge=judge, model=None, judging=LAW, templates=templates_for(judge), dtype="float32", seed=0,  # pyrefly: ignore
     )  # fmt: skip
     found_labels = read_jsonl(labels / "labels.jsonl", Label)
     assert [label.pair_id for label in found_labels] == ["pair test 0", "pair test 1"]

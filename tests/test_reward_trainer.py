@@ -1,6 +1,7 @@
 """The soft Bradley-Terry loss, by hand-computed numbers, and that no path falls back to hard labels."""
 
 import math
+from itertools import combinations
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from peft import LoraConfig
 from test_score import CHATS, tiny_reward_model, tiny_tokenizer
 from trl import RewardConfig, RewardTrainer
 
-from cai.trainers.reward import SoftRewardTrainer, soft_bradley_terry
+from cai.trainers.reward import ElementCollator, SoftRewardTrainer, element, fitting, soft_bradley_terry
 from cai.trainers.score import render_scored, score
 
 torch.set_num_threads(1)
@@ -18,8 +19,7 @@ torch.set_num_threads(1)
 def rows(labels: list[float]) -> Dataset:
     """Pair i: CHATS[2i] against CHATS[2i + 1]."""
     ids = [render_scored(tiny_tokenizer(), one) for one in CHATS]
-    pairs = zip(ids[::2], ids[1::2], labels, strict=True)
-    return Dataset.from_list([{"chosen_ids": a, "rejected_ids": b, "p": p} for a, b, p in pairs])
+    return Dataset.from_list([element([pair]) for pair in zip(ids[::2], ids[1::2], labels, strict=True)])
 
 
 def config(path, **options) -> RewardConfig:
@@ -28,10 +28,24 @@ def config(path, **options) -> RewardConfig:
     return RewardConfig(str(path), **defaults | {"per_device_train_batch_size": 3} | options)
 
 
-def trainer(path, labels, kind=SoftRewardTrainer, **options):
-    data = rows(labels)
-    return kind(
-        model=tiny_reward_model(), args=config(path, **options), train_dataset=data, processing_class=tiny_tokenizer()
+def trainer(path, labels=(), data=None, **options):
+    return SoftRewardTrainer(
+        model=tiny_reward_model(),
+        args=config(path, **options),
+        train_dataset=data or rows(labels),
+        processing_class=tiny_tokenizer(),
+    )
+
+
+def trls_own(path, **options):
+    """TRL's RewardTrainer on the same pairs, whose labels are hard."""
+    ids = [render_scored(tiny_tokenizer(), one) for one in CHATS]
+    data = [{"chosen_ids": a, "rejected_ids": b} for a, b in zip(ids[::2], ids[1::2], strict=True)]
+    return RewardTrainer(
+        model=tiny_reward_model(),
+        args=config(path, **options),
+        train_dataset=Dataset.from_list(data),
+        processing_class=tiny_tokenizer(),
     )
 
 
@@ -43,25 +57,87 @@ def first_loss(trainer) -> torch.Tensor:
 def test_loss_by_hand():
     # d = ln 3: sigmoid(d) = 3/4. p = 0.6: -(0.6 ln 0.75 + 0.4 ln 0.25) = 0.1726 + 0.5545 = 0.7271.
     # d = 0: ln 2 = 0.6931 whatever p. Mean: 0.7101.
-    loss = soft_bradley_terry(torch.tensor([math.log(3), 0.0]), torch.tensor([0.6, 0.9]))
+    loss = soft_bradley_terry(torch.tensor([math.log(3), 0.0]), torch.tensor([0.6, 0.9]), torch.tensor([0, 1]))
     assert loss.item() == pytest.approx(0.7101, abs=1e-4)
 
 
 def test_loss_stays_exact_far_from_zero():
     # p = 1 and a margin of -100: the loss is 100, not infinite.
-    assert soft_bradley_terry(torch.tensor([-100.0]), torch.tensor([1.0])).item() == pytest.approx(100)
+    far = soft_bradley_terry(torch.tensor([-100.0]), torch.tensor([1.0]), torch.tensor([0]))
+    assert far.item() == pytest.approx(100)
 
 
 def test_an_even_label_pulls_equal_rewards_nowhere():
     margin = torch.zeros(2, requires_grad=True)
-    soft_bradley_terry(margin, torch.tensor([0.5, 1.0])).backward()
+    soft_bradley_terry(margin, torch.tensor([0.5, 1.0]), torch.tensor([0, 1])).backward()
     assert margin.grad.tolist() == pytest.approx([0.0, -0.25])  # -(1 - 1/2) / 2 rows for the certain label
 
 
 def test_certain_labels_give_trls_own_loss(tmp_path):
-    hard = trainer(tmp_path, [1.0, 1.0, 1.0], RewardTrainer)
+    hard = trls_own(tmp_path)
     soft = trainer(tmp_path, [1.0, 1.0, 1.0])
     assert first_loss(soft).item() == pytest.approx(first_loss(hard).item(), abs=1e-6)
+
+
+def test_pairs_with_certain_labels_train_bit_for_bit_as_trl_does(tmp_path):
+    ours, theirs = trainer(tmp_path, [1.0] * 3, max_steps=4), trls_own(tmp_path, max_steps=4)
+    ours.train()
+    theirs.train()
+    for name, weight in theirs.model.state_dict().items():
+        assert torch.equal(weight, ours.model.state_dict()[name]), name
+
+
+def test_the_loss_of_a_ranking_by_hand():
+    # Rewards 2, 1, 0 ranked in that order: -log sigmoid(1), of d = 2, of d = 1 = 0.3133, 0.1269, 0.3133; mean 0.2512.
+    # Beside it a pair at d = 0: 0.6931. The prompt with three comparisons weighs as much as the pair: 0.4721.
+    margins = torch.tensor([1.0, 2.0, 1.0, 0.0])
+    loss = soft_bradley_terry(margins, torch.tensor([1.0, 1.0, 1.0, 0.3]), torch.tensor([0, 0, 0, 1]))
+    assert loss.item() == pytest.approx(0.4721, abs=1e-4)
+
+
+def test_an_element_holds_each_answer_once_and_knows_who_met_whom():
+    row = element([([1], [2, 2], 1.0), ([3], [1], 0.5), ([2, 2], [3], 0.25)])
+    assert row == {"answers": [[1], [2, 2], [3]], "first": [0, 2, 1], "second": [1, 0, 2], "p": [1.0, 0.5, 0.25]}
+    # The answer [2, 2] is too long for one token: one comparison is left, and its answers are numbered anew.
+    assert fitting(row, 1) == {"answers": [[3], [1]], "first": [0], "second": [1], "p": [0.5]}
+    assert fitting(row, 0)["p"] == []
+
+
+def test_a_batch_of_elements_of_different_sizes():
+    batch = ElementCollator(0)([element([([5], [6], 0.9)]), element([([7], [8, 8], 1.0), ([8, 8], [9], 0.4)])])
+    # First answers first, then second ones, then third ones.
+    assert batch["input_ids"].tolist() == [[5, 0], [7, 0], [6, 0], [8, 8], [9, 0]]
+    assert batch["attention_mask"].tolist() == [[1, 0], [1, 0], [1, 0], [1, 1], [1, 0]]
+    assert batch["first"].tolist() == [0, 1, 3] and batch["second"].tolist() == [2, 3, 4]
+    assert batch["element"].tolist() == [0, 1, 1] and batch["p"].tolist() == pytest.approx([0.9, 1.0, 0.4])
+
+
+def test_a_ranking_in_one_element_gives_the_loss_of_its_pairs_with_half_the_forwards(tmp_path):
+    """Four answers, six comparisons: twelve answers are read as pairs, four as one element."""
+    ids = [render_scored(tiny_tokenizer(), one) for one in CHATS[:4]]
+    pairs = [(ids[a], ids[b], 0.9) for a, b in combinations(range(4), 2)]
+    losses, read = [], []
+    for data in (Dataset.from_list([element([pair]) for pair in pairs]), Dataset.from_list([element(pairs)])):
+        one = trainer(tmp_path, data=data, per_device_train_batch_size=6)
+        one.model.register_forward_pre_hook(
+            lambda module, args, kwargs: read.append(len(kwargs["input_ids"])), with_kwargs=True
+        )
+        loss = first_loss(one)
+        loss.backward()
+        losses.append((loss.item(), one.model.score.weight.grad))
+        assert len(one._metrics["train"]["accuracy"]) == 6
+    assert read == [12, 4]
+    assert losses[0][0] == pytest.approx(losses[1][0], abs=1e-6)
+    assert torch.allclose(losses[0][1], losses[1][1], atol=1e-5)
+
+
+def test_a_ranking_is_learnt(tmp_path):
+    ids = [render_scored(tiny_tokenizer(), one) for one in CHATS[:3]]
+    data = Dataset.from_list([element((ids[a], ids[b], 0.9) for a, b in combinations(range(3), 2))])
+    taught = trainer(tmp_path, data=data, max_steps=40, learning_rate=1e-2, lr_scheduler_type="constant")
+    taught.train()
+    first, second, third = score(taught.model, tiny_tokenizer(), CHATS[:3], max_length=99, batch_tokens=999)
+    assert first > second > third
 
 
 def test_the_label_reaches_the_loss(tmp_path):

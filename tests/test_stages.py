@@ -10,7 +10,7 @@ from cai.constitution import Judging, Revising
 from cai.engines import Reply, Sampling
 from cai.errors import UserError
 from cai.models import Source, load_tokenizer
-from cai.records import Label, Message, Pair, Prompt, Response, Revision, read_jsonl, write_jsonl
+from cai.records import Label, Message, Pair, Prompt, Response, Revision, Said, read_jsonl, write_jsonl
 from cai.settings import Judge, Policy, Revise, Rl
 from cai.stages.evaluate import play
 from cai.stages.label import label_by_people
@@ -53,6 +53,9 @@ class Bench:
 
     def engine(self, source, *, dtype, system):
         return self._engine
+
+
+ITS_OWN = {"rule": None, "file": None, "raters": (), "seed": 0}  # the labels that came with the pairs, all of them
 
 
 def run_revise(tmp_path, talker, rounds=2, principles=None, prompts=("one", "two")):
@@ -157,10 +160,11 @@ def test_people_abstain_where_they_did_not_judge(tmp_path):
     pairs = [Pair("x", prompt("x"), "a", "b", 0.75, (1.0, 0.5)), Pair("y", prompt("y"), "a", "b")]
     out = tmp_path / "out"
     out.mkdir()
-    label_by_people(out, None, pairs=artifact(tmp_path / "pairs", pairs=pairs))
-    assert [label.p_a for label in read_jsonl(out / "labels.jsonl", Label)] == [0.75]
+    label_by_people(out, None, pairs=artifact(tmp_path / "pairs", pairs=pairs), **ITS_OWN)
+    (label,) = read_jsonl(out / "labels.jsonl", Label)
+    assert label == Label("x", 0.75, "human", said=(Said("", 1.0), Said("", 0.5)))
     counts = json.loads((out / "counts.json").read_text())
-    assert counts == {"labelled": 1, "abstained: no human judged this pair": 1}
+    assert counts == {"labelled": 1, "labelled by human": 1, "abstained: no human judged this pair": 1}
 
 
 def test_two_policies_get_the_same_draws(tmp_path):
@@ -214,7 +218,7 @@ def test_nobody_labels_the_calibration_split(tmp_path):
     pairs = [Pair("x", prompt("x"), "a", "b", 1.0), Pair("y", prompt("y", "calibration"), "a", "b", 1.0)]
     made = artifact(tmp_path / "pairs", pairs=pairs)
     (tmp_path / "people").mkdir()
-    label_by_people(tmp_path / "people", None, pairs=made)
+    label_by_people(tmp_path / "people", None, pairs=made, **ITS_OWN)
     assert [label.pair_id for label in read_jsonl(tmp_path / "people/labels.jsonl", Label)] == ["x"]
 
 

@@ -10,6 +10,7 @@ from cai.compare.statistics import (
     kappa,
     length_balance,
     mean,
+    mean_kappa,
     paired_difference,
     rater_agreement,
     wilson,
@@ -208,3 +209,24 @@ def test_kappa_leaves_out_rows_that_one_rater_did_not_judge() -> None:
     # a, b, b, b: 0.5 * 0.25 + 0.5 * 0.75 = 0.5.
     estimate = kappa([1, nan, 1, 0, 0, 0.2], [1, 1, 0, 0, 0, nan], list("uvwxyz"))
     assert (estimate.value, estimate.n) == (pytest.approx(0.5), 4)
+
+
+def test_mean_kappa_by_hand() -> None:
+    nan = float("nan")
+    # A and B on 4 pairs: 3 alike of (a, a), (a, a), (b, b), (a, b). By chance 3/4 * 2/4 + 1/4 * 2/4 = 1/2: kappa 1/2.
+    # A and C on 2 pairs: (a, a), (b, b): by chance 1/2: kappa 1. B and C never met. Mean: 3/4.
+    table = [[1, 1, 1], [0.8, 1, nan], [0, 0, nan], [1, 0, nan], [0, nan, 0]]
+    table[0][2] = nan
+    table.append([1, nan, 1])
+    assert mean_kappa(table, list("vwxyzu")).value == pytest.approx(0.75)
+    assert mean_kappa(table, list("vwxyzu")).n == 6
+    both = [row[:2] for row in table[:4]]
+    one = kappa([row[0] for row in both], [row[1] for row in both], list("vwxy"))
+    assert mean_kappa(both, list("vwxy")).value == pytest.approx(one.value) == pytest.approx(0.5)
+
+
+def test_mean_kappa_at_the_edges() -> None:
+    assert mean_kappa([], []).n == 0
+    assert mean_kappa([[1, None], [None, 0]], ["x", "y"]).n == 0
+    always = mean_kappa([[1, 1], [1, 1]], ["x", "y"])
+    assert always.value != always.value and always.n == 2

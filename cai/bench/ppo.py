@@ -27,7 +27,7 @@ from typing import Any
 
 from cai.bench.common import Spread, positive, show
 from cai.bench.ppo_run import PHASES
-from cai.data import read_source, uniform
+from cai.data import uniform
 from cai.errors import UserError
 from cai.models import (
     chat_ids,
@@ -44,6 +44,7 @@ from cai.models import (
 )
 from cai.records import Chat
 from cai.settings import Data, Policy
+from cai.sources import read_source
 
 OURS, PEERS = "ours", ("trl float32", "trl bfloat16")
 WAYS = (OURS, *PEERS)

@@ -21,7 +21,7 @@ SCORES = {"Brier score": calibration.brier, "ECE": calibration.ece, "log-loss": 
 
 def judges(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """One entry for each arm that an AI judge labelled."""
-    by_arm = {cell.arm: cell for cell in reversed(cells) if cell.settings.labels == "ai"}
+    by_arm = {cell.arm: cell for cell in reversed(cells) if "ai" in cell.said}
     return [judge_of(cell) for cell in reversed(by_arm.values())]
 
 
@@ -44,8 +44,8 @@ def judge_of(cell: Cell) -> dict[str, Any]:
     verdicts: list[Label | Abstained] = [
         verdict
         for verdict in (
-            *read_jsonl(cell.labels / "labels.jsonl", Label),
-            *read_jsonl(cell.labels / "abstained.jsonl", Abstained),
+            *read_jsonl(cell.said["ai"] / "labels.jsonl", Label),
+            *read_jsonl(cell.said["ai"] / "abstained.jsonl", Abstained),
         )
         if verdict.pair_id in held
     ]

@@ -12,7 +12,7 @@ from typing import Any
 from cai.cells import Cell, Measured
 from cai.compare import statistics
 from cai.judging import sigmoid
-from cai.records import Label, Pair, Prompt, Rating, Response, read_jsonl
+from cai.records import Estimate, Label, Pair, Prompt, Rating, Response, read_jsonl
 from cai.stages.evaluate import Score
 from cai.store import Artifact
 from cai.textstats import refuses, words
@@ -86,12 +86,13 @@ class HeldOut:
         rows = read_jsonl(cells[0].pairs / "pairs.jsonl", Pair)
         self.pairs = {pair.id: pair for pair in rows if pair.prompt.split == split}
         self.human: Rows = {pair.id: pair.human for pair in self.pairs.values() if pair.human is not None}
-        self.labels = {cell.arm: self._labels(cell.labels) for cell in cells if cell.settings.labels == "ai"}
+        self.labels = {c.arm: self.of(c.labels) for c in cells if not c.settings.labels.comes_with_pairs}
         self.margins = {name: _margins(artifact) for name, artifact in measured.pair_scores.items()}
         if split != "test":
             self.margins = {}
 
-    def _labels(self, artifact: Artifact) -> Rows:
+    def of(self, artifact: Artifact) -> Rows:
+        """What a stage of labels says of these pairs."""
         labels = read_jsonl(artifact / "labels.jsonl", Label)
         return {label.pair_id: label.p_a for label in labels if label.pair_id in self.pairs}
 
@@ -138,11 +139,28 @@ class HeldOut:
     def ceiling(self) -> dict[str, Any]:
         """How often two people agree with one another on these pairs."""
         rated = [pair for pair in self.pairs.values() if len(pair.votes) > 1]
-        estimate = statistics.rater_agreement([pair.votes for pair in rated], [pair.prompt.id for pair in rated])
+        clusters = [pair.prompt.id for pair in rated]
+        estimate = statistics.rater_agreement([pair.votes for pair in rated], clusters)
+        said = [dict(zip(pair.raters or range(len(pair.votes)), pair.votes, strict=True)) for pair in rated]
+        kappa = statistics.mean_kappa(by_rater(said), clusters)
         return {
-            "name": "one person with another", "kind": "ceiling", "split": "test", "accuracy": estimate,
-            "balanced": None, "auc": None, "picks_shorter": None, "arm": None,
+            "name": "one person with another" + _bracketed("mean kappa", kappa),
+            "kind": "ceiling", "split": "test", "accuracy": estimate, "balanced": None,
+            "auc": None, "picks_shorter": None, "arm": None,
         }  # fmt: skip
+
+
+def by_rater(said: Sequence[dict[Any, float]]) -> list[list[float | None]]:
+    """A row a pair, a column a rater, None where a rater did not judge a pair. said: rater -> vote, for each pair."""
+    raters = list(dict.fromkeys(rater for one in said for rater in one))
+    return [[one.get(rater) for rater in raters] for one in said]
+
+
+def _bracketed(name: str, estimate: Estimate) -> str:
+    """` (mean kappa 0.41 [0.30, 0.52])`; nothing where there is no number."""
+    if estimate.value != estimate.value:
+        return ""
+    return f" ({name} {estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}])"
 
 
 def rater_lines(data: Artifact) -> list[dict[str, Any]]:
@@ -165,7 +183,7 @@ def rater_lines(data: Artifact) -> list[dict[str, Any]]:
     alpha = statistics.alpha(table, [rating.prompt_id for rating in rated])
     return [
         {
-            "name": f"two people, any two answers (alpha {alpha.value:.2f} [{alpha.low:.2f}, {alpha.high:.2f}])",
+            "name": "two people, any two answers" + _bracketed("alpha", alpha),
             "kind": "ceiling", "split": "all", "accuracy": statistics.rater_agreement(votes, clusters),
             "balanced": None, "auc": None, "picks_shorter": None, "arm": None,
         }

@@ -16,6 +16,9 @@ Schema of `results` (results.json; NaN is null; E is an estimate {"value", "low"
                           "arms": {arm: E}, "difference": null | {"estimate": E, "noise": float | null, "of": [x, y]}}]
     labels                [{"name", "kind": "judge" | "baseline" | "reward" | "ceiling", "split", "accuracy": E,
                           "balanced", "auc", "picks_shorter": E | null, "arm"?: str}]
+    sources               [{"arm", "said": str, "labelled": {source: int}}]: who labelled the training pairs
+    rounds                [{"arm", "seed", "round", "keys": {stage: key}, "pairs": int, "labels": int,
+                          "win_rate_vs_sft": E, "reward": E}]; empty where there is one round
     judges                [what cai/compare/judges.py makes of each AI judge]
     cross                 null | {"rows": [str], "columns": [str], "cells": [[E | null]]}
     counts                [{"what", "arm", "n", "of": int | null, "note"}]
@@ -58,7 +61,8 @@ CSS = {
 DASHES = ("", "5 2", "1.5 1.5", "7 2 1.5 2")
 BLANK: dict[str, Any] = {
     "name": "", "question": "", "arms": [], "seeds": [], "warnings": [], "headline": None, "measures": [],
-    "labels": [], "judges": [], "cross": None, "counts": [], "curves": [], "stages": [], "provenance": {},
+    "labels": [], "sources": [], "rounds": [], "judges": [], "cross": None, "counts": [],
+    "curves": [], "stages": [], "provenance": {},
 }  # fmt: skip
 
 

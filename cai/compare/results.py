@@ -10,6 +10,7 @@ from typing import Any
 
 from cai.cells import Cell, Measured
 from cai.compare.judges import judges, method_of
+from cai.compare.lineage import ROUND, counts, rounds, sources
 from cai.compare.measures import (
     HeldOut,
     average,
@@ -71,6 +72,10 @@ def finish(
             for stage in ("data", "revised", "sft", "pairs", "preflight", "labels", "reward", "policy")
             if getattr(cell, stage)
         }
+        | {
+            f"round {number}": {stage: str(getattr(one, stage).path) for stage in ROUND}
+            for number, one in enumerate(cell.lineage[:-1], 1)
+        }
         for cell in cells
     }
     (home / "links.json").write_text(json.dumps(links, indent=1))
@@ -100,6 +105,8 @@ def build(
         "headline": headline(cells, measured),
         "measures": measures(cells, measured, held),
         "labels": label_lines(cells, measured, held),
+        "sources": sources(cells),
+        "rounds": rounds(cells, measured),
         "judges": judges(cells),
         "cross": cross(cells, held),
         "counts": counts(cells, measured),
@@ -208,9 +215,13 @@ def label_lines(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> lis
     lines = [held.ceiling(), *rater_lines(cells[0].data)]
     train = HeldOut(cells, measured, "train")
     for cell in {cell.arm: cell for cell in cells if cell.arm in held.labels}.values():
-        name = f"AI judge ({method_of(cell)})"
-        lines.append(held.line(name, "judge", held.labels[cell.arm], "test", cell.arm))
-        lines.append(train.line(name, "judge", train.labels[cell.arm], "train", cell.arm))
+        for who, said in cell.said.items():
+            if who == "human" and not cell.settings.labels.file:
+                continue  # they are what the others are held against
+            people = f"people of {cell.settings.labels.file}"
+            name = {"ai": f"AI judge ({method_of(cell)})", "human": people, "simulated": "simulated people"}[who]
+            lines.append(held.line(name, "judge", held.of(said), "test", cell.arm))
+            lines.append(train.line(name, "judge", train.of(said), "train", cell.arm))
     for cell in cells:
         lines.append(held.line(f"reward model {cell.name}", "reward", held.margins[cell.name], "test", cell.arm))
     lines += [held.line(name, "baseline", rows, "test") for name, rows in held.baselines().items()]
@@ -238,7 +249,7 @@ def warnings(experiment: Experiment, cells: Sequence[Cell], held: HeldOut, dtype
     """What a careful reader must know before the first number."""
     notes = []
     arm = cells[0].settings
-    if any(cell.settings.labels == "ai" and cell.settings.judge.model == arm.evaluate.judge.model for cell in cells):
+    if any("ai" in cell.said and cell.settings.judge.model == arm.evaluate.judge.model for cell in cells):
         notes.append(
             f"The games are judged by {arm.evaluate.judge.model}, the model that also labelled the AI arm: it may "
             "favour that arm. Set evaluate.judge.model to another model for a claim."
@@ -253,7 +264,9 @@ def warnings(experiment: Experiment, cells: Sequence[Cell], held: HeldOut, dtype
     elif len(experiment.seeds) < 3:
         notes.append("The noise floor rests on two seeds. They cover reward model and PPO, not revisions and SFT.")
     for name, other in experiment.arms.items():
-        changed = sorted(k for k, v in other.model_dump().items() if v != arm.model_dump()[k] and k != "labels")
+        changed = sorted(
+            k for k, v in other.model_dump().items() if v != arm.model_dump()[k] and k not in ("labels", "simulated")
+        )
         if changed:
             notes.append(
                 f"Arm {name} differs from {next(iter(experiment.arms))} in more than labels: {', '.join(changed)}."
@@ -266,25 +279,6 @@ def warnings(experiment: Experiment, cells: Sequence[Cell], held: HeldOut, dtype
                 "short), so agreement is also shown with length balanced out."
             )
     return notes
-
-
-def counts(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
-    """Every row that was dropped and every label that was withheld, by stage and arm."""
-    lines, seen = [], set()
-    for cell in cells:
-        for stage in ("data", "revised", "sft", "labels", "reward", "policy"):
-            artifact: Artifact = getattr(cell, stage)
-            if artifact.path in seen or not (artifact / "counts.json").is_file():
-                continue
-            seen.add(artifact.path)
-            arm = cell.name if stage in ("reward", "policy") else cell.arm if stage == "labels" else "all"
-            for what, n in json.loads((artifact / "counts.json").read_text()).items():
-                lines.append({"what": f"{stage}: {what}", "arm": arm, "n": n, "of": None, "note": ""})
-    for (one, two), artifact in measured.games.items():
-        n = len(read_jsonl(artifact / "abstained.jsonl", Abstained))
-        of = n + len(read_jsonl(artifact / "games.jsonl", Label))
-        lines.append({"what": "games the judge could not read", "arm": f"{one} : {two}", "n": n, "of": of, "note": ""})
-    return lines
 
 
 def curves(cells: Sequence[Cell]) -> list[dict[str, Any]]:
@@ -354,10 +348,11 @@ def transcripts(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any
 
 def label_examples(cells: Sequence[Cell], most: int = 40) -> list[dict[str, Any]]:
     """Held-out pairs as the judge and people saw them."""
-    judged = next((cell for cell in cells if cell.settings.labels == "ai"), cells[0])
-    labels = {label.pair_id: label for label in read_jsonl(judged.labels / "labels.jsonl", Label)}
-    abstained = {row.pair_id: row for row in read_jsonl(judged.labels / "abstained.jsonl", Abstained)}
-    is_ai = judged.settings.labels == "ai"
+    judged = next((cell for cell in cells if "ai" in cell.said), cells[0])
+    is_ai = "ai" in judged.said
+    said = judged.said["ai"] if is_ai else judged.labels
+    labels = {label.pair_id: label for label in read_jsonl(said / "labels.jsonl", Label)}
+    abstained = {row.pair_id: row for row in read_jsonl(said / "abstained.jsonl", Abstained)}
     found = []
     pairs = [pair for pair in read_jsonl(judged.pairs / "pairs.jsonl", Pair) if pair.prompt.split == "test"]
     for pair in pairs[:most]:

@@ -194,6 +194,45 @@ def rater_agreement(
     return mean(shares, clusters, seed=seed, resamples=resamples)
 
 
+def mean_kappa(
+    votes: Sequence[Sequence[float | None]] | np.ndarray, clusters: Clusters, *, seed: int = 0, resamples: int = 300
+) -> Estimate:
+    """Cohen's kappa of each two raters on the units that both judged, averaged over the pairs of raters (Light 1971).
+
+    votes: shape (units, raters), P(a better) read by its side of 0.5; NaN or None where a rater is missing. n: units
+    that two or more judged. NaN where no two raters met, or chance alone would make all of them agree always.
+    """
+    table = np.asarray(votes, float)
+    if table.ndim != 2 or not table.size:
+        return EMPTY
+    keep = np.sum(~np.isnan(table), axis=1) >= 2
+    if not keep.any():
+        return EMPTY
+    table, index = table[keep], np.unique(np.asarray(clusters)[keep], return_inverse=True)[1]
+    met = []
+    for one, two in combinations(range(table.shape[1]), 2):
+        both = np.flatnonzero(~np.isnan(table[:, one]) & ~np.isnan(table[:, two]))
+        if len(both):
+            sides = (2 * _side(table[both, one])).astype(int), (2 * _side(table[both, two])).astype(int)
+            met.append((both, 3 * sides[0] + sides[1]))
+
+    def statistic(w: np.ndarray) -> float:
+        kappas = [_cohen(np.bincount(cell, w[rows], minlength=9).reshape(3, 3)) for rows, cell in met]
+        known = [value for value in kappas if value == value]
+        return float(np.mean(known)) if known else nan
+
+    return resampled(statistic, index, seed, resamples)
+
+
+def _cohen(cells: np.ndarray) -> float:
+    """Kappa of a 3 x 3 table of counts; NaN where both raters always say one and the same thing, or nothing."""
+    total = cells.sum()
+    if not total:
+        return nan
+    by_chance = float(cells.sum(0) @ cells.sum(1)) / total**2
+    return nan if by_chance == 1 else (float(np.trace(cells)) / total - by_chance) / (1 - by_chance)
+
+
 def wilson(share: float, trials: int) -> tuple[float, float]:
     """Wilson's 95% score interval for a share of `trials`."""
     z2 = 1.959964**2

@@ -51,7 +51,10 @@ def train_ppo(
     dtype: Dtype,
     seed: int,
 ) -> None:
-    """model/ (the policy), curves.json (one row a rollout) and counts.json."""
+    """model/ (the policy), curves.json (one row a rollout) and counts.json.
+
+    sft: the policy to start from, which is also the reference; in later rounds the last round's.
+    """
     from datasets import Dataset  # heavy: only when there is something to train
 
     from cai.trainers.common import curves, quiet, weights_dtype

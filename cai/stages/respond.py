@@ -61,7 +61,7 @@ def sample_pairs(
     dtype: Dtype,
     seed: int,
 ) -> None:
-    """pairs.jsonl: two fresh answers of the SFT policy to each prompt (Bai et al. 2022, section 4.1).
+    """pairs.jsonl: two fresh answers of the latest policy to each prompt (Bai et al. 2022, section 4.1).
 
     opposed: with principles, one of the two is told to keep to a drawn one and the other to go against it (by the
     template), and the pair remembers which was which (RLCD, Yang et al. 2023).

@@ -20,40 +20,42 @@ def train_reward(
     out: Path,
     work: Workbench,
     *,
-    pairs: Artifact,
-    labels: Artifact,
+    pairs: tuple[Artifact, ...],
+    labels: tuple[Artifact, ...],
     model: Source,
     policy: Policy,
     settings: Reward,
     dtype: Dtype,
     seed: int,
 ) -> None:
-    """model/ (the reward model), curves.json and counts.json, from the training pairs that have a label."""
+    """model/ (the reward model), curves.json and counts.json, from the training pairs that have a label.
+
+    pairs, labels: one of each for every round so far. A reward model of a later round is trained anew on all of them.
+    """
     from datasets import Dataset  # heavy: only when there is something to train
     from trl import RewardConfig
 
     from cai.trainers.common import arguments, curves, quiet, weights_dtype
-    from cai.trainers.reward import SoftRewardTrainer
-    from cai.trainers.score import render_scored
+    from cai.trainers.reward import SoftRewardTrainer, fitting
 
     work.release()
     tokenizer = load_tokenizer(model)
-    comparisons = read_comparisons(pairs, labels)
-    rows: list[dict[str, Any]] = []
-    for comparison in comparisons:
-        pair = comparison.pair
-        ids = [
-            render_scored(tokenizer, answered(pair.prompt.messages, text, policy.system)) for text in (pair.a, pair.b)
-        ]
-        rows.append({"chosen_ids": ids[0], "rejected_ids": ids[1], "p": comparison.p_a})
-    kept = [row for row in rows if max(len(row["chosen_ids"]), len(row["rejected_ids"])) <= settings.max_length]
-    if not kept:
+    comparisons = [one for some in zip(pairs, labels, strict=True) for one in read_comparisons(*some)]
+    rows = [fitting(row, settings.max_length) for row in elements(comparisons, tokenizer, policy, settings)]
+    rows = [row for row in rows if row["p"]]
+    kept = sum(len(row["p"]) for row in rows)
+    if not rows:
         raise UserError(
-            f"none of {len(rows)} labelled training pairs is left to train the reward model on",
+            f"none of {len(comparisons)} labelled training pairs is left to train the reward model on",
             "reward",
             f"raise reward.max_length ({settings.max_length} tokens), or give more pairs",
         )
-    counts = {"training pairs labelled": len(rows), "dropped: longer than reward.max_length": len(rows) - len(kept)}
+    counts = {
+        "training pairs labelled": len(comparisons),
+        "dropped: longer than reward.max_length": len(comparisons) - kept,
+    }
+    if settings.group == "prompt":
+        counts |= {"prompts, each one batch element": len(rows), "answers read": sum(len(r["answers"]) for r in rows)}
 
     network = load_reward(model, weights_dtype(policy, dtype), work.device)
     adapter = lora(network, policy.lora_rank, policy.lora_layers, reward=True) if policy.training == "lora" else None
@@ -70,7 +72,7 @@ def train_reward(
         SoftRewardTrainer(
             model=network,
             args=config,
-            train_dataset=Dataset.from_list(kept),
+            train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
             peft_config=adapter,
         ),
@@ -88,3 +90,19 @@ def read_comparisons(pairs: Artifact, labels: Artifact) -> list[Comparison]:
     p_a = {label.pair_id: label.p_a for label in read_jsonl(labels / "labels.jsonl", Label)}
     rows = read_jsonl(pairs / "pairs.jsonl", Pair)
     return [Comparison(pair, p_a[pair.id]) for pair in rows if pair.prompt.split == "train" and pair.id in p_a]
+
+
+def elements(comparisons: list[Comparison], tokenizer: Any, policy: Policy, settings: Reward) -> list[dict[str, list]]:
+    """Rows for `SoftRewardTrainer`, in the order of the comparisons: one for each, or one for each prompt."""
+    from cai.trainers.reward import element
+    from cai.trainers.score import render_scored
+
+    groups: dict[Any, list[Any]] = {}
+    for number, comparison in enumerate(comparisons):
+        pair = comparison.pair
+        a, b = (
+            render_scored(tokenizer, answered(pair.prompt.messages, text, policy.system)) for text in (pair.a, pair.b)
+        )
+        key = pair.prompt.id if settings.group == "prompt" else number
+        groups.setdefault(key, []).append((a, b, comparison.p_a))
+    return [element(group) for group in groups.values()]
