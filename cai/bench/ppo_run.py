@@ -5,14 +5,15 @@ The peer's interpreter runs this file by its path, without `cai` beside it: so n
 
 What the peer was given, and why, where its own defaults would have made it look worse, or the comparison unfair:
 
-- The critic has LoRA, as the policy has. TRL's examples train the critic whole: that costs 1.1 GB of optimizer state
-  more, and a backward pass through all weights. PPOTrainer takes `peft_config` for the policy alone, but a critic that
-  PEFT has wrapped already works, if PEFT was asked for the task SEQ_CLS.
+- The critic has LoRA, as the policy has. TRL's examples train the critic whole, which costs two more numbers a weight
+  of optimizer state, and a backward pass through all of them. PPOTrainer takes `peft_config` for the policy alone, but
+  a critic that PEFT has wrapped already works, if PEFT was asked for the task SEQ_CLS.
 - The reward model is an adapter; the peer reads it merged into its weights, which is quicker than beside them.
-- No gradient checkpointing (its default is on): at these lengths it costs time and saves nothing that the peak shows.
+- No activations are recomputed, as in ours. (The peer never reads `gradient_checkpointing`, whatever it is set to.)
 - The whole batch in one forward (`local_rollout_forward_batch_size`), no samples printed, nothing saved or reported.
 - Its `bf16` setting changes nothing: it makes an Accelerator that is not told of it. What does work is to load all its
-  models in bfloat16; so it is run in both precisions (`dtype` in the spec), and the table shows both.
+  models in bfloat16; so it is run in both precisions (`dtype` in the spec), and the table shows both. (The environment
+  variable ACCELERATE_MIXED_PRECISION works too, but keeps its float32 weights, and so their memory.)
 - No stop token: then each answer has exactly the number of tokens that was asked for. Ours is told the same by
   `min_new_tokens`.
 """
