@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cai.errors import UserError
 from cai.settings import (
+    ALONE,
     Count,
     Data,
     Evaluate,
@@ -73,6 +74,22 @@ class Arm(Section):
                         "set data.calibration to the share of prompts to keep for it, such as 0.15",
                         f"judge.{key}",
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _direct_rewards_can_be_asked_for(self) -> "Arm":
+        if self.rl.method != "direct":
+            return self
+        if self.labels != "ai":
+            problem = "rl.method: direct asks the judge about each answer and reads no label"
+            raise Fault(problem, "set labels: ai, or name another rl.method", "labels")
+        methods = self.judge.method if isinstance(self.judge.method, dict) else [self.judge.method]
+        if not set(methods) <= set(ALONE):
+            problem = f"rl.method: direct rewards single answers, and judge.method: {', '.join(methods)} compares two"
+            raise Fault(problem, f"name {' or '.join(ALONE)}", "judge.method")
+        if self.judge.combine != "average":
+            problem = "rl.method: direct averages the principles' opinions of an answer; there is nothing to vote on"
+            raise Fault(problem, "set judge.combine: average", "judge.combine")
         return self
 
 

@@ -11,20 +11,22 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from cai.cells import Cell, Measured
 from cai.config import Arm, Experiment, read_experiment
-from cai.constitution import read_constitution
+from cai.constitution import Constitution, read_constitution
 from cai.data import load_data, load_helpful, source_digest
 from cai.engines import Sampling
 from cai.errors import UserError, UserErrors, run_main
 from cai.methods import principles_for, templates_for
 from cai.models import UNREACHABLE, Source, find, trained
+from cai.stages.dpo import train_dpo
 from cai.stages.evaluate import play, score_answers, score_pairs
 from cai.stages.label import label_by_judge, label_by_people
-from cai.stages.policy import train_ppo
+from cai.stages.policy import train_direct, train_grpo, train_ppo, train_rloo
 from cai.stages.preflight import preflight
-from cai.stages.respond import respond, sample_pairs
+from cai.stages.respond import best_of_n, respond, respond_best, sample_pairs
 from cai.stages.revise import revise
 from cai.stages.reward import train_reward
 from cai.stages.sft import train_sft
@@ -33,6 +35,7 @@ from cai.templates import load_template
 from cai.workbench import Workbench
 
 Stage = Callable[..., Artifact]
+AGAINST_REWARDS = {"ppo": train_ppo, "rloo": train_rloo, "grpo": train_grpo}
 
 
 def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell:
@@ -82,7 +85,7 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
             sampling=Sampling(arm.pairs.max_new_tokens, arm.pairs.temperature),
             opposed=law.contrasting if told else (), template=load_template("contrast") if told else None, **model,
         )  # fmt: skip
-    checked = None
+    checked = labels = reward = None
     if arm.labels == "human":
         labels = stage(label_by_people, pairs=pairs)
     else:
@@ -90,15 +93,40 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
         asked |= {"judging": principles_for(law, arm.judge), "templates": templates_for(arm.judge)}
         if arm.judge.preflight or arm.judge.method == "auto" or arm.judge.calibrate:
             checked = stage(preflight, data=data, pairs=pairs, **asked)
-        labels = stage(label_by_judge, pairs=pairs, preflight=checked, **asked)
+        if arm.rl.method != "direct":
+            labels = stage(label_by_judge, pairs=pairs, preflight=checked, **asked)
 
     # From here on nothing knows where the labels came from; the seed makes replicas of an arm.
-    reward = stage(train_reward, pairs=pairs, labels=labels, model=start, settings=arm.reward, seed=seed, **model)
-    policy = stage(
-        train_ppo, data=data, helpful=helpful, revisions=revised, sft=trained(sft, "sft"),
-        reward=trained(reward, "reward"), settings=arm.rl, reward_max_length=arm.reward.max_length, seed=seed, **model,
-    )  # fmt: skip
+    if arm.rl.reads_rewards:
+        reward = stage(train_reward, pairs=pairs, labels=labels, model=start, settings=arm.reward, seed=seed, **model)
+    prompts = {"data": data, "helpful": helpful, "revisions": revised}
+    policy = train_policy(stage, arm, law, prompts, sft, pairs, labels, reward, seed=seed, **model)
     return Cell(name, seed, arm, law, data, helpful, revised, sft, pairs, checked, labels, reward, policy)
+
+
+def train_policy(
+    stage: Stage, arm: Arm, law: Constitution, prompts: dict[str, Artifact | None], sft: Artifact, pairs: Artifact,
+    labels: Artifact | None, reward: Artifact | None, **common: Any,
+) -> Artifact:  # fmt: skip
+    """The SFT policy and what the arm's method learns from -> the policy. prompts: what it is sampled on."""
+    rl, common = arm.rl, {"sft": trained(sft, "sft"), **common}
+    longest = arm.reward.max_length
+    if rl.method == "direct":
+        return stage(
+            train_direct, judge=arm.judge, judge_model=find(arm.judge.model), judging=principles_for(law, arm.judge),
+            templates=templates_for(arm.judge), judge_seed=arm.seed, settings=rl, **prompts, **common,
+        )  # fmt: skip
+    if rl.method == "dpo":
+        return stage(
+            train_dpo, pairs=pairs, labels=labels, epochs=rl.epochs, batch_size=rl.batch_size, kl=rl.kl,
+            learning_rate=rl.learning_rate, max_length=longest, **common,
+        )  # fmt: skip
+    assert reward is not None
+    rewards = trained(reward, "reward")
+    if rl.method == "best_of_n":
+        return stage(best_of_n, sft=common["sft"], reward=rewards, n=rl.best_of)
+    against = AGAINST_REWARDS[rl.method]
+    return stage(against, reward=rewards, settings=rl, reward_max_length=longest, **prompts, **common)
 
 
 def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
@@ -115,20 +143,24 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
         ) if ask.transcripts else None
     )  # fmt: skip
     policies: dict[str, Source] = {"start": find(arm.policy.model), "sft": trained(first.sft, "sft")}
-    policies |= {cell.name: trained(cell.policy, cell.name) for cell in cells}
+    policies |= {cell.name: policies["sft"] if picks(cell) else trained(cell.policy, cell.name) for cell in cells}
+    best = {cell.name: cell for cell in cells if picks(cell)}
 
     # 1. Answers, with the same draws for every policy.
     sampling = Sampling(ask.max_new_tokens, ask.temperature)
     for name, source in policies.items():
         for kind, prompts, count in (("red-team", first.data, ask.prompts), ("helpful", first.helpful, ask.helpful)):
             if prompts and count:
+                own = of_best(best[name]) if name in best else {}
                 measured.answers[name, kind] = stage(
-                    respond, prompts=prompts, split="test", count=count, model=source, sampling=sampling, seed=arm.seed,
-                    **model,
+                    respond_best if own else respond, prompts=prompts, split="test", count=count, model=source,
+                    sampling=sampling, seed=arm.seed, **own, **model,
                 )  # fmt: skip
 
     # 2. Rewards: of the held-out pairs, for agreement with labels, and of all answers, under every arm's reward model.
     for cell in cells:
+        if cell.reward is None:
+            continue
         reward = {"reward": trained(cell.reward, cell.name), "max_length": cell.settings.reward.max_length, **model}
         measured.pair_scores[cell.name] = stage(score_pairs, pairs=first.pairs, **reward)
         for name in policies:
@@ -145,6 +177,18 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
             seed=arm.seed,
         )  # fmt: skip
     return measured
+
+
+def picks(cell: Cell) -> bool:
+    """Whether its policy is the best of several answers of the SFT policy."""
+    return cell.settings.rl.method == "best_of_n"
+
+
+def of_best(cell: Cell) -> dict[str, Any]:
+    """What `respond_best` needs beside what `respond` does."""
+    assert cell.reward is not None
+    longest = cell.settings.reward.max_length
+    return {"reward": trained(cell.reward, "reward"), "n": cell.settings.rl.best_of, "max_length": longest}
 
 
 def matches(cells: Sequence[Cell]) -> list[tuple[str, str]]:

@@ -24,7 +24,7 @@ from cai.compare.measures import (
 from cai.compare.report import write_report
 from cai.compare.statistics import mean
 from cai.compare.table import print_table
-from cai.config import Experiment
+from cai.config import Arm, Experiment
 from cai.methods import name_of
 from cai.records import Abstained, Label, Pair, Response, Revision, plain, read_jsonl
 from cai.stages.evaluate import Score
@@ -35,15 +35,19 @@ from cai.workbench import Workbench
 CURVES = (
     ("reward", "loss", "reward model: loss", "step"),
     ("reward", "accuracy", "reward model: accuracy on its own labels", "step"),
-    ("policy", "reward", "PPO: reward (normalised)", "rollout"),
-    ("policy", "kl", "PPO: KL to the SFT policy, nats an answer", "rollout"),
+    ("policy", "reward", "policy: reward (normalised)", "rollout"),
+    ("policy", "loss", "DPO: loss on its own labels", "step"),
+    ("policy", "accuracy", "DPO: implicit reward agrees with its own labels", "step"),
+    ("policy", "margin", "DPO: implicit reward of the preferred answer minus the other's", "step"),
+    ("policy", "kl", "policy: KL to the SFT policy, nats an answer", "rollout"),
     ("policy", "kl_coef", "PPO: price of KL, reward a nat", "rollout"),
-    ("policy", "entropy", "PPO: entropy, nats a token", "rollout"),
+    ("policy", "entropy", "policy: entropy, nats a token", "rollout, or step of DPO"),
     ("policy", "value_loss", "PPO: value loss", "rollout"),
     ("policy", "explained_variance", "PPO: explained variance of the critic", "rollout"),
-    ("policy", "clip_fraction", "PPO: clip fraction", "rollout"),
-    ("policy", "completion_length", "PPO: answer length, tokens", "rollout"),
-    ("policy", "eos_rate", "PPO: share of answers that end by themselves", "rollout"),
+    ("policy", "clip_fraction", "policy: clip fraction", "rollout"),
+    ("policy", "completion_length", "policy: answer length, tokens", "rollout"),
+    ("policy", "eos_rate", "policy: share of answers that end by themselves", "rollout"),
+    ("policy", "unscored", "policy: share of answers without a reward", "rollout"),
 )
 VOTE = ("method", "principle", "order", "p_a", "mass", "fault", "reply")  # what is shown of a vote
 PACKAGES = ("cai", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
@@ -150,11 +154,12 @@ def measures(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> list[d
     def red(name: str) -> Artifact:
         return measured.answers[name, "red-team"]
 
-    if held.human:
+    with_rewards = [cell for cell in cells if cell.reward]
+    if held.human and with_rewards:
         lines.append(
             measure(
                 "reward_accuracy", "reward model agrees with people",
-                lambda name: held.agreement(held.margins[name], held.human), cells, unit="%",
+                lambda name: held.agreement(held.margins.get(name, {}), held.human), cells, unit="%",
                 better="higher", before=(), cluster=held.cluster,
                 help="held-out pairs; chance is 50%, and the trivial baselines stand below",
             )
@@ -165,7 +170,7 @@ def measures(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> list[d
             better="higher", before=(), help="games decided by the evaluation judge; 50% is a draw",
         )
     )  # fmt: skip
-    for arm in dict.fromkeys(cell.arm for cell in cells):
+    for arm in dict.fromkeys(cell.arm for cell in with_rewards):
         judges = [cell.name for cell in cells if cell.arm == arm]
 
         def rewards(name: str, judges: list[str] = judges) -> dict[str, float]:
@@ -212,7 +217,8 @@ def label_lines(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> lis
         lines.append(held.line(name, "judge", held.labels[cell.arm], "test", cell.arm))
         lines.append(train.line(name, "judge", train.labels[cell.arm], "train", cell.arm))
     for cell in cells:
-        lines.append(held.line(f"reward model {cell.name}", "reward", held.margins[cell.name], "test", cell.arm))
+        if cell.reward:
+            lines.append(held.line(f"reward model {cell.name}", "reward", held.margins[cell.name], "test", cell.arm))
     lines += [held.line(name, "baseline", rows, "test") for name, rows in held.baselines().items()]
     return lines
 
@@ -220,9 +226,9 @@ def label_lines(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> lis
 def cross(cells: Sequence[Cell], held: HeldOut) -> dict[str, Any] | None:
     """Each arm's reward model on the labels of people and of each AI judge (accuracy, held-out pairs)."""
     columns = ({"human labels": held.human} if held.human else {}) | {f"{a} labels": r for a, r in held.labels.items()}
-    if not columns:
+    arms = list(dict.fromkeys(cell.arm for cell in cells if cell.reward))
+    if not columns or not arms:
         return None
-    arms = list(dict.fromkeys(cell.arm for cell in cells))
     table = []
     for arm in arms:
         row = []
@@ -251,9 +257,9 @@ def warnings(experiment: Experiment, cells: Sequence[Cell], held: HeldOut, dtype
     if len(experiment.seeds) < 2:
         notes.append("One seed: there is no noise floor, so no difference can be told from chance in training.")
     elif len(experiment.seeds) < 3:
-        notes.append("The noise floor rests on two seeds. They cover reward model and PPO, not revisions and SFT.")
+        notes.append("The noise floor rests on two seeds. They cover reward model and RL, not revisions and SFT.")
     for name, other in experiment.arms.items():
-        changed = sorted(k for k, v in other.model_dump().items() if v != arm.model_dump()[k] and k != "labels")
+        changed = sorted(k for k in Arm.model_fields if getattr(other, k) != getattr(arm, k) and k != "labels")
         if changed:
             notes.append(
                 f"Arm {name} differs from {next(iter(experiment.arms))} in more than labels: {', '.join(changed)}."
@@ -273,13 +279,17 @@ def counts(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
     lines, seen = [], set()
     for cell in cells:
         for stage in ("data", "revised", "sft", "labels", "reward", "policy"):
-            artifact: Artifact = getattr(cell, stage)
-            if artifact.path in seen or not (artifact / "counts.json").is_file():
+            artifact: Artifact | None = getattr(cell, stage)
+            if not artifact or artifact.path in seen or not (artifact / "counts.json").is_file():
                 continue
             seen.add(artifact.path)
             arm = cell.name if stage in ("reward", "policy") else cell.arm if stage == "labels" else "all"
             for what, n in json.loads((artifact / "counts.json").read_text()).items():
                 lines.append({"what": f"{stage}: {what}", "arm": arm, "n": n, "of": None, "note": ""})
+    for (name, kind), artifact in measured.answers.items():
+        if (artifact / "counts.json").is_file():
+            for what, n in json.loads((artifact / "counts.json").read_text()).items():
+                lines.append({"what": f"{kind} answers: {what}", "arm": name, "n": n, "of": None, "note": ""})
     for (one, two), artifact in measured.games.items():
         n = len(read_jsonl(artifact / "abstained.jsonl", Abstained))
         of = n + len(read_jsonl(artifact / "games.jsonl", Label))
@@ -296,7 +306,8 @@ def curves(cells: Sequence[Cell]) -> list[dict[str, Any]]:
         }
     ]  # fmt: skip
     for stage, key, title, x in CURVES:
-        tables = [(cell, json.loads((getattr(cell, stage) / "curves.json").read_text())) for cell in cells]
+        made = [(cell, getattr(cell, stage)) for cell in cells]
+        tables = [(cell, json.loads((artifact / "curves.json").read_text())) for cell, artifact in made if artifact]
         lines = [
             {"arm": cell.arm, "seed": cell.seed, "x": table["step"], "y": table[key]}
             for cell, table in tables
@@ -323,6 +334,7 @@ def transcripts(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any
             r.id: r.reward for r in read_jsonl(measured.scores[cell.name, name] / "scores.jsonl", Score)
         }
         for cell in cells
+        if cell.reward
         for name in names
     }
     games = {
@@ -337,7 +349,7 @@ def transcripts(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any
             if key not in answers[name]:
                 continue
             arm, _, seed = name.partition("/")
-            marks = {f"reward model {cell.name}": scores[cell.name, name].get(key) for cell in cells}
+            marks = {f"reward model {cell.name}": scores[cell.name, name].get(key) for cell in cells if cell.reward}
             if name in games:
                 marks["judge: P(better than SFT)"] = games[name].get(key)
             marks = {mark: value for mark, value in marks.items() if value is not None}
@@ -354,7 +366,10 @@ def transcripts(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any
 
 def label_examples(cells: Sequence[Cell], most: int = 40) -> list[dict[str, Any]]:
     """Held-out pairs as the judge and people saw them."""
-    judged = next((cell for cell in cells if cell.settings.labels == "ai"), cells[0])
+    labelled = [cell for cell in cells if cell.labels]
+    judged = next((cell for cell in labelled if cell.settings.labels == "ai"), labelled[0] if labelled else None)
+    if judged is None or judged.labels is None:
+        return []
     labels = {label.pair_id: label for label in read_jsonl(judged.labels / "labels.jsonl", Label)}
     abstained = {row.pair_id: row for row in read_jsonl(judged.labels / "abstained.jsonl", Abstained)}
     is_ai = judged.settings.labels == "ai"

@@ -9,7 +9,7 @@ from typing import Any
 
 from cai.errors import UserError
 from cai.models import Dtype, Source, answered, load_reward, load_tokenizer, lora, save
-from cai.records import Comparison, Label, Pair, read_jsonl
+from cai.records import Comparison, Label, Pair, comparisons, read_jsonl
 from cai.settings import Policy, Reward
 from cai.store import Artifact, version
 from cai.workbench import Workbench
@@ -38,9 +38,8 @@ def train_reward(
 
     work.release()
     tokenizer = load_tokenizer(model)
-    comparisons = read_comparisons(pairs, labels)
     rows: list[dict[str, Any]] = []
-    for comparison in comparisons:
+    for comparison in read_comparisons(pairs, labels):
         pair = comparison.pair
         ids = [
             render_scored(tokenizer, answered(pair.prompt.messages, text, policy.system)) for text in (pair.a, pair.b)
@@ -84,7 +83,5 @@ def train_reward(
 
 
 def read_comparisons(pairs: Artifact, labels: Artifact) -> list[Comparison]:
-    """The labelled training pairs in the order of the pairs: the same rows, in one order, for every label source."""
-    p_a = {label.pair_id: label.p_a for label in read_jsonl(labels / "labels.jsonl", Label)}
-    rows = read_jsonl(pairs / "pairs.jsonl", Pair)
-    return [Comparison(pair, p_a[pair.id]) for pair in rows if pair.prompt.split == "train" and pair.id in p_a]
+    """`comparisons` of what the stages left."""
+    return comparisons(read_jsonl(pairs / "pairs.jsonl", Pair), read_jsonl(labels / "labels.jsonl", Label))

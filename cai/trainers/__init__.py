@@ -5,7 +5,9 @@ reward.py         `SoftRewardTrainer`: Bradley-Terry cross-entropy with soft lab
 reward_models.py  a reward model as a function of text.
 ppo.py            `PPOTrainer`: PPO with a critic, GAE and a per-token KL penalty. ppo_config.py: `PPOConfig`.
 ppo_math.py       its mathematics. critic.py: its critic.
-rollouts.py       `RolloutTrainer`: TRL's GRPOTrainer, resumable bit for bit.
+rollouts.py       `Rollouts`, `RolloutTrainer`: TRL's online trainers, resumable bit for bit.
+groups.py         `ResumableRLOO`, `ResumableGRPO`: TRL's, with PPO's penalty and curves.
+dpo.py            `SoftDPOTrainer`: DPO with soft labels.
 
     from cai.trainers import PPOConfig, PPOTrainer
 
@@ -15,8 +17,11 @@ Each module imports torch and trl, which take seconds: that happens when a name 
 from importlib import import_module
 from typing import Any
 
-__all__ = ["PPOConfig", "PPOTrainer", "SoftRewardTrainer"]
-PLACES = {"PPOConfig": "ppo_config", "PPOTrainer": "ppo", "SoftRewardTrainer": "reward"}
+__all__ = ["PPOConfig", "PPOTrainer", "ResumableGRPO", "ResumableRLOO", "SoftDPOTrainer", "SoftRewardTrainer"]
+PLACES = {
+    "PPOConfig": "ppo_config", "PPOTrainer": "ppo", "ResumableGRPO": "groups", "ResumableRLOO": "groups",
+    "SoftDPOTrainer": "dpo", "SoftRewardTrainer": "reward",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
