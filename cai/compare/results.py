@@ -170,7 +170,10 @@ def measures(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> list[d
             better="higher", before=(), help="games decided by the evaluation judge; 50% is a draw",
         )
     )  # fmt: skip
+    models: dict[tuple[str, ...], str] = {}  # arms that learn from the same labels have the same reward models
     for arm in dict.fromkeys(cell.arm for cell in with_rewards):
+        models.setdefault(tuple(str(cell.reward.path) for cell in with_rewards if cell.arm == arm if cell.reward), arm)
+    for arm in models.values():
         judges = [cell.name for cell in cells if cell.arm == arm]
 
         def rewards(name: str, judges: list[str] = judges) -> dict[str, float]:
