@@ -109,8 +109,8 @@ def train_policy(
     labels: Artifact | None, reward: Artifact | None, **common: Any,
 ) -> Artifact:  # fmt: skip
     """The SFT policy and what the arm's method learns from -> the policy. prompts: what it is sampled on."""
-    rl, common = arm.rl, {"sft": trained(sft, "sft"), **common}
-    longest = arm.reward.max_length
+    rl, longest, start = arm.rl, arm.reward.max_length, trained(sft, "sft")
+    common["sft"] = start
     if rl.method == "direct":
         return stage(
             train_direct, judge=arm.judge, judge_model=find(arm.judge.model), judging=principles_for(law, arm.judge),
@@ -124,7 +124,7 @@ def train_policy(
     assert reward is not None
     rewards = trained(reward, "reward")
     if rl.method == "best_of_n":
-        return stage(best_of_n, sft=common["sft"], reward=rewards, n=rl.best_of)
+        return stage(best_of_n, sft=start, reward=rewards, n=rl.best_of)
     against = AGAINST_REWARDS[rl.method]
     return stage(against, reward=rewards, settings=rl, reward_max_length=longest, **prompts, **common)
 
@@ -143,7 +143,8 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
         ) if ask.transcripts else None
     )  # fmt: skip
     policies: dict[str, Source] = {"start": find(arm.policy.model), "sft": trained(first.sft, "sft")}
-    policies |= {cell.name: policies["sft"] if picks(cell) else trained(cell.policy, cell.name) for cell in cells}
+    for cell in cells:
+        policies[cell.name] = trained(cell.sft, "sft") if picks(cell) else trained(cell.policy, cell.name)
     best = {cell.name: cell for cell in cells if picks(cell)}
 
     # 1. Answers, with the same draws for every policy.

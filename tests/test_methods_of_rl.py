@@ -19,7 +19,7 @@ from cai.judging import judge_answers
 from cai.models import Source
 from cai.records import Response, Revision, Round, read_jsonl
 from cai.settings import Judge, Policy, Rl
-from cai.stages.policy import judged_reward
+from cai.stages.policy import judged_reward, left_out
 from cai.stages.respond import best_of_n, respond_best
 from cai.store import canonical
 from cai.templates import load_template
@@ -165,6 +165,11 @@ def test_direct_rewards_are_the_judges_log_odds_normalised_on_the_sft_answers():
     assert given == [pytest.approx(1.0), None, pytest.approx(-0.1875 / 1.0625)]
     with pytest.raises(UserError, match="the judge can read no answer of the SFT policy"):
         judged_reward(ScriptedJudge(says), [], [revised("mumbled")] * 3, judge, (KIND,), TEMPLATES, 0)
+
+
+def test_answers_without_a_reward_are_counted():
+    assert left_out([{"unscored": 0.25}, {"unscored": 0.0}, {"unscored": 0.125}], 8) == {"answers without a reward": 3}
+    assert left_out([{"unscored": 0.0}], 8) == {}
 
 
 # --- best of n --------------------------------------------------------------------------------------------------------

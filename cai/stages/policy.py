@@ -164,9 +164,15 @@ def optimise(
         trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints) is not None)
     history = [row | {"step": number} for number, row in enumerate(trainer.state.log_history, 1) if "reward" in row]
     (out / "curves.json").write_text(json.dumps(curves(history, {name: name for name in CURVES})))
-    (out / "counts.json").write_text(json.dumps(counts, indent=1))
+    (out / "counts.json").write_text(json.dumps({**counts, **left_out(history, settings.batch_size)}, indent=1))
     save(trainer.model, tokenizer, out / "model")
     trainer.end()
+
+
+def left_out(history: Sequence[Mapping[str, float]], answers: int) -> dict[str, int]:
+    """How many answers had no reward and took no part, where there were any. answers: of a rollout."""
+    lost = round(sum(row["unscored"] * answers for row in history))
+    return {"answers without a reward": lost} if lost else {}
 
 
 def rollout_arguments(settings: Rl, policy: Policy, device: str, dtype: Dtype, seed: int) -> dict[str, Any]:
