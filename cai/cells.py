@@ -12,8 +12,8 @@ class Iteration:
     """What one round of pairs -> labels -> reward model -> policy left."""
 
     pairs: Artifact
-    labels: Artifact
-    reward: Artifact
+    labels: Artifact | None
+    reward: Artifact | None
     policy: Artifact
 
 
@@ -34,8 +34,9 @@ class Cell:
     sft: Artifact
     pairs: Artifact
     preflight: Artifact | None
-    labels: Artifact
-    reward: Artifact
+    # None where the arm's method does not need them: `direct` reads no labels, and `dpo` no rewards either.
+    labels: Artifact | None
+    reward: Artifact | None
     policy: Artifact
     said: dict[str, Artifact]
     lineage: tuple[Iteration, ...]
@@ -54,7 +55,7 @@ class Cell:
 @dataclass(frozen=True)
 class Measured:
     """What the evaluation left; all of it on held-out prompts. traces: critiques and revisions to be read.
-    Policies are named "start", "sft" and as their cells; reward models as their cells.
+    Policies are named "start", "sft" and as their cells; reward models as their cells, of those that have one.
 
     answers: (policy, "red-team" | "helpful") -> responses. pair_scores: reward model -> rewards of the held-out pairs.
     scores: (reward model, policy) -> rewards of its answers. games: (first policy, second policy) -> who won.

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from cai.errors import UserError
 from cai.label_sources import Labels, Sources
 from cai.settings import (
+    ALONE,
     Count,
     Data,
     Evaluate,
@@ -73,6 +74,13 @@ class Arm(Section):
                 "set pairs.source: policy (or opposed), or rounds: 1",
                 "rounds",
             )
+        if self.rounds > 1 and self.rl.method in ("best_of_n", "direct"):
+            raise Fault(
+                f"rounds repeats the labelling of what a trained policy answers, and rl.method: {self.rl.method} "
+                + ("trains none" if self.rl.method == "best_of_n" else "reads no label"),
+                "name another rl.method, or set rounds: 1",
+                "rounds",
+            )
         if "simulated" in asked and not self.simulated.pool:
             raise Fault(
                 "labels: simulated needs the judges that stand for people",
@@ -94,6 +102,22 @@ class Arm(Section):
                         "set data.calibration to the share of prompts to keep for it, such as 0.15",
                         f"judge.{key}",
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _direct_rewards_can_be_asked_for(self) -> "Arm":
+        if self.rl.method != "direct":
+            return self
+        if self.labels.all != ("ai",):
+            problem = "rl.method: direct asks the judge about each answer and reads no label"
+            raise Fault(problem, "set labels: ai, or name another rl.method", "labels")
+        methods = self.judge.method if isinstance(self.judge.method, dict) else [self.judge.method]
+        if not set(methods) <= set(ALONE):
+            problem = f"rl.method: direct rewards single answers, and judge.method: {', '.join(methods)} compares two"
+            raise Fault(problem, f"name {' or '.join(ALONE)}", "judge.method")
+        if self.judge.combine != "average":
+            problem = "rl.method: direct averages the principles' opinions of an answer; there is nothing to vote on"
+            raise Fault(problem, "set judge.combine: average", "judge.combine")
         return self
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from cai.cells import Cell, Iteration, Measured
 from cai.config import Arm, Experiment, read_experiment
@@ -21,11 +22,12 @@ from cai.labels import LabelFile
 from cai.methods import principles_for, templates_for
 from cai.models import UNREACHABLE, Dtype, Source, find, trained
 from cai.sources import load_data, load_helpful, source_digest
+from cai.stages.dpo import train_dpo
 from cai.stages.evaluate import play, score_answers, score_pairs
 from cai.stages.label import Simulant, label_by_judge, label_by_people, label_by_simulation, mix_labels
-from cai.stages.policy import train_ppo
+from cai.stages.policy import train_direct, train_grpo, train_ppo, train_rloo
 from cai.stages.preflight import preflight
-from cai.stages.respond import respond, sample_pairs
+from cai.stages.respond import best_of_n, respond, respond_best, sample_pairs
 from cai.stages.revise import revise
 from cai.stages.reward import train_reward
 from cai.stages.sft import train_sft
@@ -34,6 +36,7 @@ from cai.templates import load_template
 from cai.workbench import Workbench
 
 Stage = Callable[..., Artifact]
+AGAINST_REWARDS = {"ppo": train_ppo, "rloo": train_rloo, "grpo": train_grpo}
 
 
 def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell:
@@ -94,14 +97,17 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
         said, labels, checked = label(stage, arm, law, data, pairs, checked, dtype)
 
         # From here on nothing knows where the labels came from; the seed makes replicas of an arm.
-        reward = stage(
-            train_reward, pairs=(*(one.pairs for one in lineage), pairs), settings=arm.reward, seed=seed + shift,
-            labels=(*(one.labels for one in lineage), labels), model=start, **model,
-        )  # fmt: skip
-        policy = stage(
-            train_ppo, data=data, helpful=helpful, revisions=revised, sft=latest, reward=trained(reward, "reward"),
-            settings=arm.rl, reward_max_length=arm.reward.max_length, seed=seed + shift, **model,
-        )  # fmt: skip
+        so_far: dict[str, tuple[Artifact | None, ...]] = {
+            "pairs": (*(one.pairs for one in lineage), pairs),
+            "labels": (*(one.labels for one in lineage), labels),
+        }
+        reward = None
+        if arm.rl.reads_rewards:
+            reward = stage(
+                train_reward, model=start, settings=arm.reward, seed=seed + shift, **so_far, **model,
+            )  # fmt: skip
+        prompts = {"data": data, "helpful": helpful, "revisions": revised}
+        policy = train_policy(stage, arm, law, latest, prompts, so_far, reward, seed=seed + shift, **model)
         lineage.append(Iteration(pairs, labels, reward, policy))
         latest = trained(policy, f"round {number + 1}")
     last = lineage[-1]
@@ -113,7 +119,7 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
 
 def label(
     stage: Stage, arm: Arm, law: Constitution, data: Artifact, pairs: Artifact, checked: Artifact | None, dtype: Dtype
-) -> tuple[dict[str, Artifact], Artifact, Artifact | None]:
+) -> tuple[dict[str, Artifact], Artifact | None, Artifact | None]:
     """(what each source said, the labels to train on, the judge's preflight, which is done once for all rounds)."""
     sources, rule, said = arm.labels, arm.labels.rule, {}
     asked = {"pairs": pairs, "rule": rule, "seed": arm.seed}
@@ -122,6 +128,8 @@ def label(
         judge |= {"judging": principles_for(law, arm.judge), "templates": templates_for(arm.judge)}
         if not checked and (arm.judge.preflight or arm.judge.method == "auto" or arm.judge.calibrate):
             checked = stage(preflight, data=data, pairs=pairs, seed=arm.seed, **judge)
+        if arm.rl.method == "direct":  # the judge is asked about the policy's answers instead
+            return {}, None, checked
         said["ai"] = stage(label_by_judge, preflight=checked, **judge, **asked)
     if "human" in sources.all:
         file = LabelFile.of(sources.file) if sources.file else None
@@ -134,6 +142,34 @@ def label(
     if rule is None:
         return said, said[sources.all[0]], checked
     return said, stage(mix_labels, parts=said, **asked), checked
+
+
+def train_policy(
+    stage: Stage, arm: Arm, law: Constitution, latest: Source, prompts: dict[str, Artifact | None],
+    so_far: dict[str, tuple[Artifact | None, ...]], reward: Artifact | None, **common: Any,
+) -> Artifact:  # fmt: skip
+    """The SFT policy, or the last round's, and what the arm's method learns from -> the policy.
+
+    prompts: what it is sampled on. so_far: pairs and labels of all rounds.
+    """
+    rl, longest = arm.rl, arm.reward.max_length
+    common["sft"] = latest
+    if rl.method == "direct":
+        return stage(
+            train_direct, judge=arm.judge, judge_model=find(arm.judge.model), judging=principles_for(law, arm.judge),
+            templates=templates_for(arm.judge), judge_seed=arm.seed, settings=rl, **prompts, **common,
+        )  # fmt: skip
+    if rl.method == "dpo":
+        return stage(
+            train_dpo, epochs=rl.epochs, batch_size=rl.batch_size, kl=rl.kl, learning_rate=rl.learning_rate,
+            max_length=longest, **so_far, **common,
+        )  # fmt: skip
+    assert reward is not None
+    rewards = trained(reward, "reward")
+    if rl.method == "best_of_n":
+        return stage(best_of_n, sft=latest, reward=rewards, n=rl.best_of)
+    against = AGAINST_REWARDS[rl.method]
+    return stage(against, reward=rewards, settings=rl, reward_max_length=longest, **prompts, **common)
 
 
 def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
@@ -151,6 +187,8 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
     )  # fmt: skip
     policies: dict[str, Source] = {"start": find(arm.policy.model), "sft": trained(first.sft, "sft")}
     policies |= {name: trained(one.policy, name) for cell in cells for name, one in cell.policies.items()}
+    best = {cell.name: cell for cell in cells if picks(cell)}
+    policies |= {name: trained(cell.sft, "sft") for name, cell in best.items()}
 
     main = ("start", "sft", *(cell.name for cell in cells))
 
@@ -160,13 +198,16 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
         for kind, prompts, count in (("red-team", first.data, ask.prompts), ("helpful", first.helpful, ask.helpful)):
             # Everyday prompts are for the table of policies; the policies of earlier rounds stand in that of rounds.
             if prompts and count and (kind == "red-team" or name in main):
+                own = of_best(best[name]) if name in best else {}
                 measured.answers[name, kind] = stage(
-                    respond, prompts=prompts, split="test", count=count, model=source, sampling=sampling, seed=arm.seed,
-                    **model,
+                    respond_best if own else respond, prompts=prompts, split="test", count=count, model=source,
+                    sampling=sampling, seed=arm.seed, **own, **model,
                 )  # fmt: skip
 
     # 2. Rewards: of the held-out pairs, for agreement with labels, and of all answers, under every arm's reward model.
     for cell in cells:
+        if cell.reward is None:
+            continue
         reward = {"reward": trained(cell.reward, cell.name), "max_length": cell.settings.reward.max_length, **model}
         measured.pair_scores[cell.name] = stage(score_pairs, pairs=first.pairs, **reward)
         for name in policies:
@@ -183,6 +224,18 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
             seed=arm.seed,
         )  # fmt: skip
     return measured
+
+
+def picks(cell: Cell) -> bool:
+    """Whether its policy is the best of several answers of the SFT policy."""
+    return cell.settings.rl.method == "best_of_n"
+
+
+def of_best(cell: Cell) -> dict[str, Any]:
+    """What `respond_best` needs beside what `respond` does."""
+    assert cell.reward is not None
+    longest = cell.settings.reward.max_length
+    return {"reward": trained(cell.reward, "reward"), "n": cell.settings.rl.best_of, "max_length": longest}
 
 
 def matches(cells: Sequence[Cell]) -> list[tuple[str, str]]:

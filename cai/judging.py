@@ -18,16 +18,18 @@ from cai.methods import (
     BOTH_ORDERS,
     Ballot,
     Templates,
+    alone,
     ballots,
     cast,
     log_odds,
     logit,
+    merit,
     reasoned,
     shares,
     sigmoid,
     thoughts,
 )
-from cai.records import Abstained, Label, Pair, Vote
+from cai.records import Abstained, Label, Pair, Prompt, Vote
 from cai.settings import Judge
 
 EXACT = 1 - 1e-15
@@ -57,7 +59,7 @@ def judge_pairs(
     `judge.temperature`.
     """
     # 1. Draw the principles of each pair, and write down what is to be asked.
-    drawn = [_drawn(pair, judging, judge, seed) for pair in pairs]
+    drawn = [_drawn(pair.prompt, judging, judge, seed) for pair in pairs]
     papers: list[tuple[int, Ballot]] = []
     for method in shares(judge):
         if method == "reason":
@@ -86,10 +88,50 @@ def judge_pairs(
     return [verdict(pair, tuple(mine), judge, weights, platt) for pair, mine in zip(pairs, votes, strict=True)]
 
 
-def _drawn(pair: Pair, judging: Sequence[Judging], judge: Judge, seed: int) -> tuple[Judging, ...]:
+def judge_answers(
+    engine: Asked,
+    answers: Sequence[tuple[Prompt, str]],
+    judging: Sequence[Judging],
+    judge: Judge,
+    templates: Templates,
+    *,
+    seed: int,
+    title: str,
+) -> list[float | None]:
+    """How good each answer is by itself, in order: the mean over its principles of the log-odds of Yes (`rate`) or of
+    the expected rating (`score`); of a mix of methods, their weighted mean.
+
+    An opinion that cannot be read is left out; None for an answer without one. Equal questions are asked once.
+    """
+    asks = [
+        (index, method, principle, alone(method, prompt.messages, answer, principle, templates))
+        for index, (prompt, answer) in enumerate(answers)
+        for principle in _drawn(prompt, judging, judge, seed)
+        for method in shares(judge)
+    ]
+    questions = list(dict.fromkeys(question for *_, question in asks))
+    readings = dict(zip(questions, engine.choose(questions, judge.max_length, title), strict=True)) if questions else {}
+    weights = weights_of(judging, judge)
+    opinions: list[dict[str, list[tuple[float, float]]]] = [defaultdict(list) for _ in answers]
+    for index, method, principle, question in asks:
+        reading = readings[question]
+        if reading is not None and reading.mass >= judge.min_mass:
+            opinions[index][method].append((weights[principle.name], merit(method, reading.logprobs)))
+    return [
+        weighted([(shares(judge)[method], weighted(found)) for method, found in mine.items()]) if mine else None
+        for mine in opinions
+    ]
+
+
+def weighted(rows: Sequence[tuple[float, float]]) -> float:
+    """The mean of (weight, value) rows."""
+    return math.fsum(weight * value for weight, value in rows) / math.fsum(weight for weight, _ in rows)
+
+
+def _drawn(prompt: Prompt, judging: Sequence[Judging], judge: Judge, seed: int) -> tuple[Judging, ...]:
     """By prompt, so that the pairs of one prompt share their principles, and with them the judge's calls."""
     n = len(judging) if judge.principles == "all" else judge.principles
-    return draw(judging, seed=seed, key=pair.prompt.id, subset=pair.prompt.subset, n=n)
+    return draw(judging, seed=seed, key=prompt.id, subset=prompt.subset, n=n)
 
 
 def _think(
@@ -165,7 +207,7 @@ def combine(votes: Sequence[Vote], judge: Judge, weights: Mapping[str, float]) -
         if opinions:
             odds = _of_principles(opinions, judge) / judge.temperature
             parts.append((share, _clamped(odds, judge) if method == "reason" else odds))
-    return math.fsum(share * odds for share, odds in parts) / math.fsum(share for share, _ in parts) if parts else None
+    return weighted(parts) if parts else None
 
 
 def _pooled(samples: Sequence[Vote]) -> float:
@@ -176,9 +218,9 @@ def _pooled(samples: Sequence[Vote]) -> float:
 
 def _of_principles(opinions: Sequence[tuple[float, float]], judge: Judge) -> float:
     """(weight, log-odds) of each principle -> log-odds. A vote's share is smoothed (half a voter on each side)."""
-    total = math.fsum(weight for weight, _ in opinions)
     if judge.combine == "average":
-        return math.fsum(weight * odds for weight, odds in opinions) / total
+        return weighted(opinions)
+    total = math.fsum(weight for weight, _ in opinions)
     share = math.fsum(weight * (0.5 if odds == 0 else float(odds > 0)) for weight, odds in opinions) / total
     return logit((share * len(opinions) + 0.5) / (len(opinions) + 1), EXACT)
 

@@ -19,13 +19,14 @@ from typing import Any
 from cai.constitution import Constitution, Judging
 from cai.engines import Question, Reading, Reply
 from cai.records import Chat, Message, Pair, Vote
-from cai.settings import Judge
+from cai.settings import ALONE, Judge
 from cai.templates import Template, load_template
 from cai.textstats import refuses, repetition
 
 YES_NO = ("Yes", "No")
 LETTERS = ("A", "B")
 RATINGS = tuple(str(rating) for rating in range(1, 11))
+OPTIONS = {"rate": YES_NO, "score": RATINGS}  # of the methods that ask about one answer
 # Which files in prompts/ a method reads.
 PROMPTS: dict[str, tuple[str, ...]] = {
     "rate": ("rate",),
@@ -104,7 +105,7 @@ def templates_for(judge: Judge, methods: Sequence[str] = ()) -> dict[str, Templa
 def thoughts(pair: Pair, principle: Judging, templates: Templates) -> list[tuple[str, Chat]]:
     """(order, chat) of what `reason` must write before it can be asked for a letter."""
     return [
-        (order, _with_examples("reason", templates, pair, principle, first=first, second=second))
+        (order, _with_examples("reason", templates, pair.prompt.messages, principle, first=first, second=second))
         for order, first, second in _orders(pair)
     ]
 
@@ -116,20 +117,24 @@ def ballots(method: str, pair: Pair, principle: Judging, templates: Templates) -
         return Ballot(method, principle.name, order, questions, fault=fault)
 
     def ask(**values: Any) -> Chat:
-        return _with_examples(method, templates, pair, principle, **values)
+        return _with_examples(method, templates, pair.prompt.messages, principle, **values)
 
     if method == "provenance":
         return [ballot("each", fault="" if pair.prompted is not None else NO_PROVENANCE)]
-    if method == "rate":
-        return [ballot("each", *(Question(ask(answer=answer), YES_NO) for answer in (pair.a, pair.b)))]
-    if method == "score":
-        return [ballot("each", *(Question(ask(answer=answer), RATINGS) for answer in (pair.a, pair.b)))]
+    if method in ALONE:
+        chat = pair.prompt.messages
+        return [ballot("each", *(alone(method, chat, answer, principle, templates) for answer in (pair.a, pair.b)))]
     if method == "contrast":
         return [ballot("each", *(Question(ask(side=side), (pair.a, pair.b)) for side in ("for", "against")))]
     assert method == "choice", method
     return [
         ballot(order, _letter(ask(first=first, second=second))) for order, first, second in _orders(pair)
     ]  # fmt: skip
+
+
+def alone(method: str, messages: Chat, answer: str, principle: Judging, templates: Templates) -> Question:
+    """What one principle asks about one answer, by a method of ALONE."""
+    return Question(_with_examples(method, templates, messages, principle, answer=answer), OPTIONS[method])
 
 
 def reasoned(principle: str, order: str, chat: Chat, reply: Reply | None, templates: Templates) -> Ballot:
@@ -152,9 +157,9 @@ def _letter(chat: Chat) -> Question:
     return Question(chat, LETTERS, lead="(")
 
 
-def _with_examples(method: str, templates: Templates, pair: Pair, principle: Judging, **values: Any) -> Chat:
+def _with_examples(method: str, templates: Templates, messages: Chat, principle: Judging, **values: Any) -> Chat:
     """The question, with the worked examples between its system turn and what is asked: all questions share them."""
-    chat = templates[method].render(messages=pair.prompt.messages, principle=principle, **values)
+    chat = templates[method].render(messages=messages, principle=principle, **values)
     if examples := templates.get(f"examples/{method}"):
         start = int(chat[0].role == "system")
         return (*chat[:start], *examples.render(), *chat[start:])
@@ -185,17 +190,20 @@ def log_odds(vote: Vote) -> float:
     values = vote.logprobs
     if vote.method == "provenance":
         return logit(vote.p_a)
-    if vote.method == "score":
-        return _expected(values[: len(RATINGS)]) - _expected(values[len(RATINGS) :])
+    if vote.method in ALONE:
+        asked = len(OPTIONS[vote.method])
+        return merit(vote.method, values[:asked]) - merit(vote.method, values[asked:])
     if vote.method in BOTH_ORDERS:
         first, second = values
         return first - second if vote.order == "ab" else second - first
-    if vote.method == "rate":
-        yes_a, no_a, yes_b, no_b = values
-        return (yes_a - no_a) - (yes_b - no_b)
     assert vote.method == "contrast", vote.method
     a_for, b_for, a_against, b_against = values
     return (a_for - a_against) - (b_for - b_against)
+
+
+def merit(method: str, logprobs: Sequence[float]) -> float:
+    """How good one answer is by itself: the log-odds of Yes, or the mean rating."""
+    return _expected(logprobs) if method == "score" else logprobs[0] - logprobs[1]
 
 
 def _expected(logprobs: Sequence[float]) -> float:

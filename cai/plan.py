@@ -31,11 +31,17 @@ def print_plan(experiment: Experiment, ledger: Sequence[Artifact], cells: Sequen
         print(f"  arm {name}: labels by {arm.labels}" + (f"; {arm.rounds} rounds" if arm.rounds > 1 else ""))
     total = 0.0
     pairs = pair_counts(cells[0])
+    # Arms differ in what they make of the labels; the rest is as in the first arm.
+    own = {
+        made.path: cell.settings for cell in reversed(cells) for made in (cell.labels, cell.reward, cell.policy) if made
+    }
+    picking = next((cell.settings for cell in cells if cell.settings.rl.method == "best_of_n"), cells[0].settings)
     for artifact in ledger:
         if artifact.cached:
             print(f"  cached   {artifact.stage:<16} {artifact.key}   took {clock(artifact.seconds)}")
             continue
-        seconds = estimate(artifact.stage, cells[0].settings, pairs, device)
+        arm = picking if artifact.stage == "respond_best" else own.get(artifact.path, cells[0].settings)
+        seconds = estimate(artifact.stage, arm, pairs, device)
         total += seconds
         print(f"  to run   {artifact.stage:<16} {artifact.key}   about {clock(seconds)}")
     running = sum(not artifact.cached for artifact in ledger)
@@ -78,6 +84,10 @@ def tokens_of(stage: str, arm: Arm, pairs: tuple[int, int]) -> tuple[str, float]
     judged, played = 2 * (row + drawn * QUESTION), 2 * (row + asked * QUESTION)
     thought = 2 * drawn * arm.judge.reason.max_new_tokens * arm.judge.reason.samples * CPU["read"] / CPU["generate"]
     judged += thought * (arm.judge.method == "reason")
+    # An epoch of learning, and the policy's and the reference's forward passes; the answers are generated first.
+    online = rollouts * ((PROMPT + arm.rl.max_new_tokens) * (arm.rl.epochs + 1) + 2 * arm.rl.max_new_tokens)
+    opinions = (arm.revise.prompts + rollouts) * judged / 2 * CPU["train"] / CPU["read"]
+    best = arm.rl.best_of * CPU["read"] / CPU["generate"] * arm.evaluate.max_new_tokens
     tried = arm.data.calibration_pairs or (arm.judge.preflight.pairs if arm.judge.preflight else 0)
     table: dict[str, tuple[str, float]] = {
         "revise": ("generate", arm.revise.prompts * (1 + 2 * arm.revise.rounds) * arm.revise.max_new_tokens),
@@ -88,9 +98,14 @@ def tokens_of(stage: str, arm: Arm, pairs: tuple[int, int]) -> tuple[str, float]
         "label_by_judge": ("read", sum(pairs) * judged),
         "label_by_simulation": ("read", sum(pairs) * judged),
         "train_reward": ("train", 2 * pairs[0] * row * arm.reward.epochs),
-        "train_ppo": (
-            "train",
-            rollouts * ((PROMPT + arm.rl.max_new_tokens) * (arm.rl.epochs + 1) + 2 * arm.rl.max_new_tokens),
+        "train_ppo": ("train", online),
+        "train_rloo": ("train", online),
+        "train_grpo": ("train", online),
+        "train_direct": ("train", online + opinions),
+        "train_dpo": ("train", 2 * pairs[0] * row * arm.rl.epochs * 4 / 3),  # the reference reads them as well
+        "respond_best": (
+            "read",
+            arm.evaluate.prompts * (best + arm.rl.best_of * (PROMPT + arm.evaluate.max_new_tokens)),
         ),
         "score_pairs": ("read", 2 * pairs[1] * row),
         "score_answers": ("read", arm.evaluate.prompts * (PROMPT + arm.evaluate.max_new_tokens)),

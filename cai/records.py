@@ -9,7 +9,7 @@ import io
 import json
 import math
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -170,6 +170,12 @@ class Comparison:
 
     pair: Pair
     p_a: float
+
+
+def comparisons(pairs: Sequence[Pair], labels: Sequence[Label]) -> list[Comparison]:
+    """The labelled training pairs in the order of the pairs: the same rows, in one order, for every label source."""
+    p_a = {label.pair_id: label.p_a for label in labels}
+    return [Comparison(pair, p_a[pair.id]) for pair in pairs if pair.prompt.split == "train" and pair.id in p_a]
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,7 @@ class Reason(Section):
 
 Method = Literal["rate", "choice", "score", "contrast", "reason", "provenance"]
 Mix = Annotated[dict[Method, Rate], Field(min_length=1)]
+ALONE = ("rate", "score")  # methods that ask about each answer by itself, and so can reward a single one
 
 
 class Judge(Section):
@@ -183,8 +184,22 @@ class Reward(Section):
 
 
 class Rl(Section):
-    """PPO (Schulman et al. 2017) with a KL penalty to the SFT policy for each token (Ziegler et al. 2019)."""
+    """How the policy is made from the SFT policy, and at which price of moving away from it.
 
+    ppo        PPO (Schulman et al. 2017) with a KL penalty for each token (Ziegler et al. 2019), on a reward model
+    rloo       REINFORCE, with a prompt's other answers as baseline (Ahmadian et al. 2024); on a reward model
+    grpo       advantages by group instead of a critic (Shao et al. 2024); on a reward model
+    direct     PPO on the judge's opinion of each answer, asked as it goes (d-RLAIF, Lee et al. 2023); no labels
+    dpo        from the labels, without a reward model (Rafailov et al. 2023): `epochs` passes over the labelled pairs,
+               `batch_size` of them a step; `kl` is its beta, the price of a nat in log-odds of the preference
+    best_of_n  no training: the SFT policy answers `best_of` times, and the reward model picks (Stiennon et al. 2020)
+
+    Read by ppo and direct alone: kl_target, kl_horizon, kl_stop, value_clip, value_weight, gamma, gae_lambda.
+    """
+
+    # Neither is part of a key: the stage's own name says the method, and `best_of` is given to what reads it.
+    method: Literal["ppo", "rloo", "grpo", "direct", "dpo", "best_of_n"] = Field(default="ppo", exclude=True)
+    best_of: Annotated[int, Field(ge=2)] = Field(default=4, exclude=True)
     steps: Positive = 16
     batch_size: Positive = 8
     epochs: Positive = 2
@@ -220,6 +235,21 @@ class Rl(Section):
             problem = f"kl_horizon ({self.kl_horizon}) is less than the answers of one step ({self.batch_size})"
             raise Fault(problem, "raise it", "kl_horizon")
         return self
+
+    @model_validator(mode="after")
+    def _the_method_reads_what_is_set(self) -> "Rl":
+        if self.method not in ("ppo", "direct"):
+            for key in ("kl_target", "kl_stop"):
+                if getattr(self, key) is not None:
+                    raise Fault(f"method: {self.method} cannot hold a {key}", f"set {key}: null, or method: ppo", key)
+        if self.method == "dpo" and not self.kl:
+            raise Fault("method: dpo needs a price of KL, its beta", "set kl to more than 0, such as 0.1", "kl")
+        return self
+
+    @property
+    def reads_rewards(self) -> bool:
+        """Whether the method needs a reward model."""
+        return self.method not in ("direct", "dpo")
 
 
 class Evaluate(Section):

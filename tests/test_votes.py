@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from cai.sources import read_file
 from cai.errors import UserError
 from cai.records import Said, SetAside
 from cai.settings import Data
+from cai.sources import read_file
 from cai.votes import Judgement, judgements_of, settle, share
 
 ANSWERS = ["one", "two", "three"]

@@ -15,6 +15,7 @@ from cai.judging import combine, weights_of
 from cai.methods import name_of, principles_for, sigmoid
 from cai.records import Abstained, Estimate, Label, Pair, read_jsonl
 from cai.settings import Labeller
+from cai.store import Artifact
 
 SCORES = {"Brier score": calibration.brier, "ECE": calibration.ece, "log-loss": calibration.log_loss}
 
@@ -22,7 +23,7 @@ SCORES = {"Brier score": calibration.brier, "ECE": calibration.ece, "log-loss": 
 def judges(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """One entry for each arm that an AI judge labelled."""
     by_arm = {cell.arm: cell for cell in reversed(cells) if "ai" in cell.said}
-    return [judge_of(cell) for cell in reversed(by_arm.values())]
+    return [judge_of(cell, cell.said["ai"]) for cell in reversed(by_arm.values())]
 
 
 def method_of(cell: Cell) -> str:
@@ -39,13 +40,13 @@ def _preflight(cell: Cell) -> dict[str, Any] | None:
     return json.loads((cell.preflight / "preflight.json").read_text()) if cell.preflight else None
 
 
-def judge_of(cell: Cell) -> dict[str, Any]:
+def judge_of(cell: Cell, labels: Artifact) -> dict[str, Any]:
     held = {pair.id: pair for pair in read_jsonl(cell.pairs / "pairs.jsonl", Pair) if pair.prompt.split == "test"}
     verdicts: list[Label | Abstained] = [
         verdict
         for verdict in (
-            *read_jsonl(cell.said["ai"] / "labels.jsonl", Label),
-            *read_jsonl(cell.said["ai"] / "abstained.jsonl", Abstained),
+            *read_jsonl(labels / "labels.jsonl", Label),
+            *read_jsonl(labels / "abstained.jsonl", Abstained),
         )
         if verdict.pair_id in held
     ]

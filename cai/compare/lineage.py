@@ -21,7 +21,7 @@ def sources(cells: Sequence[Cell]) -> list[dict[str, Any]]:
         labelled: Counter[str] = Counter()
         for one in cell.lineage:
             train = {pair.id for pair in read_jsonl(one.pairs / "pairs.jsonl", Pair) if pair.prompt.split == "train"}
-            rows = read_jsonl(one.labels / "labels.jsonl", Label)
+            rows = read_jsonl(one.labels / "labels.jsonl", Label) if one.labels else []
             labelled.update(row.source for row in rows if row.pair_id in train)
         lines.append({"arm": arm, "said": str(cell.settings.labels), "labelled": dict(labelled)})
     return lines[::-1]
@@ -43,7 +43,7 @@ def rounds(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
                     "arm": cell.arm, "seed": cell.seed, "round": number,
                     "keys": {stage: getattr(one, stage).key for stage in ROUND if getattr(one, stage)},
                     "pairs": len(read_jsonl(one.pairs / "pairs.jsonl", Pair)),
-                    "labels": len(read_jsonl(one.labels / "labels.jsonl", Label)),
+                    "labels": len(read_jsonl(one.labels / "labels.jsonl", Label)) if one.labels else 0,
                     "win_rate_vs_sft": mean(list(wins.values()), list(wins)),
                     "reward": mean(list(rewards.values()), list(rewards)),
                 }
@@ -63,13 +63,17 @@ def counts(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
             for stage in ("labels", "reward", "policy"):
                 made.append((stage + name, getattr(one, stage), cell.arm if stage == "labels" else cell.name))
         for stage, artifact, arm in made:
-            if artifact.path in seen or not (artifact / "counts.json").is_file():
+            if artifact is None or artifact.path in seen or not (artifact / "counts.json").is_file():
                 continue
             seen.add(artifact.path)
             places = set_aside(artifact)
             for what, n in json.loads((artifact / "counts.json").read_text()).items():
                 note = places.get(what.partition(" set aside: ")[2], "")
                 lines.append({"what": f"{stage}: {what}", "arm": arm, "n": n, "of": None, "note": note})
+    for (name, kind), artifact in measured.answers.items():
+        if (artifact / "counts.json").is_file():
+            for what, n in json.loads((artifact / "counts.json").read_text()).items():
+                lines.append({"what": f"{kind} answers: {what}", "arm": name, "n": n, "of": None, "note": ""})
     for (one, two), artifact in measured.games.items():
         n = len(read_jsonl(artifact / "abstained.jsonl", Abstained))
         of = n + len(read_jsonl(artifact / "games.jsonl", Label))

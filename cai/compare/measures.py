@@ -86,7 +86,8 @@ class HeldOut:
         rows = read_jsonl(cells[0].pairs / "pairs.jsonl", Pair)
         self.pairs = {pair.id: pair for pair in rows if pair.prompt.split == split}
         self.human: Rows = {pair.id: pair.human for pair in self.pairs.values() if pair.human is not None}
-        self.labels = {c.arm: self.of(c.labels) for c in cells if not c.settings.labels.comes_with_pairs}
+        judged = [(cell.arm, cell.labels) for cell in cells if not cell.settings.labels.comes_with_pairs]
+        self.labels = {arm: self.of(labels) for arm, labels in judged if labels}
         self.margins = {name: _margins(artifact) for name, artifact in measured.pair_scores.items()}
         if split != "test":
             self.margins = {}

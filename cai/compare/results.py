@@ -25,7 +25,7 @@ from cai.compare.measures import (
 from cai.compare.report import write_report
 from cai.compare.statistics import mean
 from cai.compare.table import print_table
-from cai.config import Experiment
+from cai.config import Arm, Experiment
 from cai.methods import name_of
 from cai.records import Abstained, Label, Pair, Response, Revision, plain, read_jsonl
 from cai.stages.evaluate import Score
@@ -36,15 +36,19 @@ from cai.workbench import Workbench
 CURVES = (
     ("reward", "loss", "reward model: loss", "step"),
     ("reward", "accuracy", "reward model: accuracy on its own labels", "step"),
-    ("policy", "reward", "PPO: reward (normalised)", "rollout"),
-    ("policy", "kl", "PPO: KL to the SFT policy, nats an answer", "rollout"),
+    ("policy", "reward", "policy: reward (normalised)", "rollout"),
+    ("policy", "loss", "DPO: loss on its own labels", "step"),
+    ("policy", "accuracy", "DPO: implicit reward agrees with its own labels", "step"),
+    ("policy", "margin", "DPO: implicit reward of the preferred answer minus the other's", "step"),
+    ("policy", "kl", "policy: KL to the SFT policy, nats an answer", "rollout"),
     ("policy", "kl_coef", "PPO: price of KL, reward a nat", "rollout"),
-    ("policy", "entropy", "PPO: entropy, nats a token", "rollout"),
+    ("policy", "entropy", "policy: entropy, nats a token", "rollout, or step of DPO"),
     ("policy", "value_loss", "PPO: value loss", "rollout"),
     ("policy", "explained_variance", "PPO: explained variance of the critic", "rollout"),
-    ("policy", "clip_fraction", "PPO: clip fraction", "rollout"),
-    ("policy", "completion_length", "PPO: answer length, tokens", "rollout"),
-    ("policy", "eos_rate", "PPO: share of answers that end by themselves", "rollout"),
+    ("policy", "clip_fraction", "policy: clip fraction", "rollout"),
+    ("policy", "completion_length", "policy: answer length, tokens", "rollout"),
+    ("policy", "eos_rate", "policy: share of answers that end by themselves", "rollout"),
+    ("policy", "unscored", "policy: share of answers without a reward", "rollout"),
 )
 VOTE = ("method", "principle", "order", "p_a", "mass", "fault", "reply")  # what is shown of a vote
 PACKAGES = ("cai", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
@@ -157,11 +161,12 @@ def measures(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> list[d
     def red(name: str) -> Artifact:
         return measured.answers[name, "red-team"]
 
-    if held.human:
+    with_rewards = [cell for cell in cells if cell.reward]
+    if held.human and with_rewards:
         lines.append(
             measure(
                 "reward_accuracy", "reward model agrees with people",
-                lambda name: held.agreement(held.margins[name], held.human), cells, unit="%",
+                lambda name: held.agreement(held.margins.get(name, {}), held.human), cells, unit="%",
                 better="higher", before=(), cluster=held.cluster,
                 help="held-out pairs; chance is 50%, and the trivial baselines stand below",
             )
@@ -172,7 +177,10 @@ def measures(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> list[d
             better="higher", before=(), help="games decided by the evaluation judge; 50% is a draw",
         )
     )  # fmt: skip
-    for arm in dict.fromkeys(cell.arm for cell in cells):
+    models: dict[tuple[str, ...], str] = {}  # arms that learn from the same labels have the same reward models
+    for arm in dict.fromkeys(cell.arm for cell in with_rewards):
+        models.setdefault(tuple(str(cell.reward.path) for cell in with_rewards if cell.arm == arm if cell.reward), arm)
+    for arm in models.values():
         judges = [cell.name for cell in cells if cell.arm == arm]
 
         def rewards(name: str, judges: list[str] = judges) -> dict[str, float]:
@@ -223,7 +231,8 @@ def label_lines(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> lis
             lines.append(held.line(name, "judge", held.of(said), "test", cell.arm))
             lines.append(train.line(name, "judge", train.of(said), "train", cell.arm))
     for cell in cells:
-        lines.append(held.line(f"reward model {cell.name}", "reward", held.margins[cell.name], "test", cell.arm))
+        if cell.reward:
+            lines.append(held.line(f"reward model {cell.name}", "reward", held.margins[cell.name], "test", cell.arm))
     lines += [held.line(name, "baseline", rows, "test") for name, rows in held.baselines().items()]
     return lines
 
@@ -231,9 +240,9 @@ def label_lines(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> lis
 def cross(cells: Sequence[Cell], held: HeldOut) -> dict[str, Any] | None:
     """Each arm's reward model on the labels of people and of each AI judge (accuracy, held-out pairs)."""
     columns = ({"human labels": held.human} if held.human else {}) | {f"{a} labels": r for a, r in held.labels.items()}
-    if not columns:
+    arms = list(dict.fromkeys(cell.arm for cell in cells if cell.reward))
+    if not columns or not arms:
         return None
-    arms = list(dict.fromkeys(cell.arm for cell in cells))
     table = []
     for arm in arms:
         row = []
@@ -262,10 +271,10 @@ def warnings(experiment: Experiment, cells: Sequence[Cell], held: HeldOut, dtype
     if len(experiment.seeds) < 2:
         notes.append("One seed: there is no noise floor, so no difference can be told from chance in training.")
     elif len(experiment.seeds) < 3:
-        notes.append("The noise floor rests on two seeds. They cover reward model and PPO, not revisions and SFT.")
+        notes.append("The noise floor rests on two seeds. They cover reward model and RL, not revisions and SFT.")
     for name, other in experiment.arms.items():
         changed = sorted(
-            k for k, v in other.model_dump().items() if v != arm.model_dump()[k] and k not in ("labels", "simulated")
+            k for k in Arm.model_fields if getattr(other, k) != getattr(arm, k) and k not in ("labels", "simulated")
         )
         if changed:
             notes.append(
@@ -290,7 +299,8 @@ def curves(cells: Sequence[Cell]) -> list[dict[str, Any]]:
         }
     ]  # fmt: skip
     for stage, key, title, x in CURVES:
-        tables = [(cell, json.loads((getattr(cell, stage) / "curves.json").read_text())) for cell in cells]
+        made = [(cell, getattr(cell, stage)) for cell in cells]
+        tables = [(cell, json.loads((artifact / "curves.json").read_text())) for cell, artifact in made if artifact]
         lines = [
             {"arm": cell.arm, "seed": cell.seed, "x": table["step"], "y": table[key]}
             for cell, table in tables
@@ -317,6 +327,7 @@ def transcripts(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any
             r.id: r.reward for r in read_jsonl(measured.scores[cell.name, name] / "scores.jsonl", Score)
         }
         for cell in cells
+        if cell.reward
         for name in names
     }
     games = {
@@ -331,7 +342,7 @@ def transcripts(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any
             if key not in answers[name]:
                 continue
             arm, _, seed = name.partition("/")
-            marks = {f"reward model {cell.name}": scores[cell.name, name].get(key) for cell in cells}
+            marks = {f"reward model {cell.name}": scores[cell.name, name].get(key) for cell in cells if cell.reward}
             if name in games:
                 marks["judge: P(better than SFT)"] = games[name].get(key)
             marks = {mark: value for mark, value in marks.items() if value is not None}
@@ -348,7 +359,10 @@ def transcripts(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any
 
 def label_examples(cells: Sequence[Cell], most: int = 40) -> list[dict[str, Any]]:
     """Held-out pairs as the judge and people saw them."""
-    judged = next((cell for cell in cells if "ai" in cell.said), cells[0])
+    labelled = [cell for cell in cells if cell.labels]
+    judged = next((cell for cell in labelled if "ai" in cell.said), labelled[0] if labelled else None)
+    if judged is None or judged.labels is None:
+        return []
     is_ai = "ai" in judged.said
     said = judged.said["ai"] if is_ai else judged.labels
     labels = {label.pair_id: label for label in read_jsonl(said / "labels.jsonl", Label)}

@@ -1,17 +1,24 @@
-"""The policy: PPO against a reward model, held near the SFT policy by a KL penalty for each token.
+"""The policy: PPO, RLOO or GRPO against a reward model, or PPO against the judge itself, held near the SFT policy.
 
-Sources: Ouyang et al. 2022 (section 3.5), Bai et al. 2022 (section 4.1). Rewards are normalised to mean 0 and variance
-1 on the answers that the SFT policy was trained on (Huang et al. 2024), so that one `rl.kl` means the same for a timid
-reward model as for a bold one, and arms differ by what they prefer and not by how loudly.
+Sources: Ouyang et al. 2022 (section 3.5), Bai et al. 2022 (section 4.1); Lee et al. 2023 for rewards that are the
+judge's own (direct RLAIF). Rewards are normalised to mean 0 and variance 1 on the answers that the SFT policy was
+trained on (Huang et al. 2024), so that one `rl.kl` means the same for a timid reward model as for a bold one, and arms
+differ by what they prefer and not by how loudly.
+
+Each method is a stage of its own, picked by `rl.method` in cai/experiment.py: here those that sample as they learn.
+DPO learns from labelled pairs (dpo.py), and best-of-n does not learn (`respond_best` in respond.py).
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
+from cai.constitution import Judging
 from cai.data import uniform
 from cai.errors import UserError
+from cai.judging import judge_answers
 from cai.models import (
     Dtype,
     Source,
@@ -25,8 +32,9 @@ from cai.models import (
     with_system,
 )
 from cai.records import Message, Prompt, Revision, read_jsonl
-from cai.settings import Policy, Rl
+from cai.settings import Judge, Policy, Rl
 from cai.store import Artifact, unfinished, version
+from cai.templates import Template
 from cai.workbench import Workbench
 
 CURVES = (
@@ -35,8 +43,29 @@ CURVES = (
 )  # fmt: skip
 
 
+# 1. Stages ------------------------------------------------------------------------------------------------------------
+
+
 @version(1)
-def train_ppo(
+def train_ppo(out: Path, work: Workbench, **inputs: Any) -> None:
+    """PPO against a reward model. Inputs: see `by_reward_model`."""
+    by_reward_model("ppo", out, work, **inputs)
+
+
+@version(1)
+def train_rloo(out: Path, work: Workbench, **inputs: Any) -> None:
+    """TRL's RLOO against a reward model (cai/trainers/groups.py). Inputs: see `by_reward_model`."""
+    by_reward_model("rloo", out, work, **inputs)
+
+
+@version(1)
+def train_grpo(out: Path, work: Workbench, **inputs: Any) -> None:
+    """TRL's GRPO against a reward model (cai/trainers/groups.py). Inputs: see `by_reward_model`."""
+    by_reward_model("grpo", out, work, **inputs)
+
+
+def by_reward_model(
+    method: str,
     out: Path,
     work: Workbench,
     *,
@@ -55,38 +84,102 @@ def train_ppo(
 
     sft: the policy to start from, which is also the reference; in later rounds the last round's.
     """
+    work.release()
+    prompts, counts = training_prompts(data, helpful, sft, policy, settings, seed)
+    judge_of_answers, scale = normalised_reward(work, reward, revisions, policy, dtype, reward_max_length)
+    counts |= {f"reward {name} on the SFT answers": round(value, 4) for name, value in scale.items()}
+    optimise(method, out, work, judge_of_answers, prompts, counts, sft, policy, settings, dtype, seed)
+
+
+@version(1)
+def train_direct(
+    out: Path,
+    work: Workbench,
+    *,
+    data: Artifact,
+    helpful: Artifact | None,
+    revisions: Artifact,
+    sft: Source,
+    judge: Judge,
+    judge_model: Source,
+    judging: tuple[Judging, ...],
+    templates: Mapping[str, Template],
+    judge_seed: int,
+    policy: Policy,
+    settings: Rl,
+    dtype: Dtype,
+    seed: int,
+) -> None:
+    """PPO on the judge's own opinion of each answer, as far as it can be read. Leaves what `train_ppo` leaves.
+
+    The judge is asked through the call cache and stays in memory beside the policy. judge_seed: draws the principles.
+    """
+    work.release()
+    prompts, counts = training_prompts(data, helpful, sft, policy, settings, seed)
+    engine = work.engine(judge_model, dtype=dtype, system=judge.system)
+    known = read_jsonl(revisions / "revisions.jsonl", Revision)
+    judge_of_answers, found = judged_reward(engine, prompts, known, judge, judging, templates, judge_seed)
+    counts |= {f"judge: {name}": round(value, 4) for name, value in found.items()}
+    optimise("direct", out, work, judge_of_answers, prompts, counts, sft, policy, settings, dtype, seed)
+
+
+# 2. Training ----------------------------------------------------------------------------------------------------------
+
+
+def optimise(
+    method: str,
+    out: Path,
+    work: Workbench,
+    reward: Any,
+    prompts: Sequence[Prompt],
+    counts: Mapping[str, Any],
+    sft: Source,
+    policy: Policy,
+    settings: Rl,
+    dtype: Dtype,
+    seed: int,
+) -> None:
+    """Train the SFT policy against a reward function as TRL calls it; a killed run goes on from its last checkpoint."""
     from datasets import Dataset  # heavy: only when there is something to train
 
     from cai.trainers.common import curves, quiet, weights_dtype
-    from cai.trainers.ppo import PPOConfig, PPOTrainer
     from cai.trainers.rollouts import last_checkpoint
 
-    work.release()
     tokenizer = load_tokenizer(sft)
-    red_team = [prompt for prompt in read_jsonl(data / "prompts.jsonl", Prompt) if prompt.split == "train"]
-    kind = read_jsonl(helpful / "prompts.jsonl", Prompt) if helpful else []
-    kind = [prompt for prompt in kind if prompt.split == "train"]
-    prompts, counts = mix(red_team, kind, tokenizer, policy, settings, seed)
-    judge_of_answers, scale = normalised_reward(work, reward, revisions, policy, dtype, reward_max_length)
-    counts |= {f"reward {name} on the SFT answers": round(value, 4) for name, value in scale.items()}
-
     network = load_causal(sft, weights_dtype(policy, dtype), work.device, train=True)
-    rows = Dataset.from_list([{"prompt": plain(tokenizer, with_system(p.messages, policy.system))} for p in prompts])
+    rows = Dataset.from_list(
+        [{"prompt": plain(tokenizer, with_system(p.messages, policy.system)), "prompt_id": p.id} for p in prompts]
+    )
     with unfinished(out) as checkpoints:
-        config = PPOConfig(str(checkpoints), **arguments_of(settings, policy, work.device, dtype, seed))
-        trainer = quiet(
-            PPOTrainer(network, judge_of_answers, config, train_dataset=rows, processing_class=tokenizer), "PPO"
-        )
+        common = rollout_arguments(settings, policy, work.device, dtype, seed) | {"output_dir": str(checkpoints)}
+        given = {"train_dataset": rows, "processing_class": tokenizer}
+        if method in ("ppo", "direct"):
+            from cai.trainers.ppo import PPOConfig, PPOTrainer
+
+            trainer: Any = PPOTrainer(network, reward, PPOConfig(**common | ppo_arguments(settings)), **given)
+        else:
+            from cai.trainers.groups import KINDS
+
+            make, config = KINDS[method]
+            arguments = config(**common | group_arguments(settings))
+            trainer = make(network, reward, arguments, missing_eos_penalty=settings.no_eos_penalty, **given)
+        quiet(trainer, method.upper())
         trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints) is not None)
     history = [row | {"step": number} for number, row in enumerate(trainer.state.log_history, 1) if "reward" in row]
     (out / "curves.json").write_text(json.dumps(curves(history, {name: name for name in CURVES})))
-    (out / "counts.json").write_text(json.dumps(counts, indent=1))
+    (out / "counts.json").write_text(json.dumps({**counts, **left_out(history, settings.batch_size)}, indent=1))
     save(trainer.model, tokenizer, out / "model")
     trainer.end()
 
 
-def arguments_of(settings: Rl, policy: Policy, device: str, dtype: Dtype, seed: int) -> dict[str, Any]:
-    """PPOConfig's arguments."""
+def left_out(history: Sequence[Mapping[str, float]], answers: int) -> dict[str, int]:
+    """How many answers had no reward and took no part, where there were any. answers: of a rollout."""
+    lost = round(sum(row["unscored"] * answers for row in history))
+    return {"answers without a reward": lost} if lost else {}
+
+
+def rollout_arguments(settings: Rl, policy: Policy, device: str, dtype: Dtype, seed: int) -> dict[str, Any]:
+    """Arguments that PPOConfig, RLOOConfig and GRPOConfig share: prompts, answers and what to save."""
     from cai.trainers.common import arguments
 
     common = arguments(device, policy, dtype, seed)
@@ -94,27 +187,59 @@ def arguments_of(settings: Rl, policy: Policy, device: str, dtype: Dtype, seed: 
     # What a kill may cost: one rollout of LoRA, whose checkpoint is small, or an eighth of a run on whole weights.
     rollouts = 1 if policy.training == "lora" else max(1, settings.steps // 8)
     return common | {
-        "rollouts": settings.steps,
-        "num_ppo_epochs": settings.epochs,
         "generation_batch_size": settings.batch_size,
         "per_device_train_batch_size": settings.batch_size,
+        "num_generations": 2,
         "learning_rate": settings.learning_rate,
+        "epsilon": settings.clip,
+        "temperature": settings.temperature,
+        "max_completion_length": settings.max_new_tokens,
+        "disable_dropout": True,
+        "activation_checkpointing": False,
+        "save_strategy": "steps",
+        "save_steps": rollouts * settings.epochs,
+        "save_total_limit": 2,  # the last may be half written when the run is killed
+    }
+
+
+def ppo_arguments(settings: Rl) -> dict[str, Any]:
+    """What PPOConfig is told besides."""
+    return {
+        "rollouts": settings.steps,
+        "num_ppo_epochs": settings.epochs,
         "kl_coef": settings.kl,
         "kl_target": settings.kl_target,
         "kl_horizon": settings.kl_horizon,
         "kl_stop": settings.kl_stop,
-        "epsilon": settings.clip,
         "cliprange_value": settings.value_clip,
         "vf_coef": settings.value_weight,
         "gamma": settings.gamma,
         "lam": settings.gae_lambda,
         "missing_eos_penalty": settings.no_eos_penalty,
-        "temperature": settings.temperature,
-        "max_completion_length": settings.max_new_tokens,
-        "save_strategy": "steps",
-        "save_steps": rollouts * settings.epochs,
-        "save_total_limit": 2,  # the last may be half written when the run is killed
     }
+
+
+def group_arguments(settings: Rl) -> dict[str, Any]:
+    """What RLOOConfig and GRPOConfig are told besides."""
+    return {
+        "max_steps": settings.steps * settings.epochs,
+        "num_iterations": settings.epochs,
+        "logging_steps": settings.epochs,  # one row a rollout
+        "beta": settings.kl,
+    }
+
+
+# 3. Prompts and rewards -----------------------------------------------------------------------------------------------
+
+
+def training_prompts(
+    data: Artifact, helpful: Artifact | None, sft: Source, policy: Policy, settings: Rl, seed: int
+) -> tuple[list[Prompt], dict[str, Any]]:
+    """`mix` of the training splits."""
+    red_team = [prompt for prompt in read_jsonl(data / "prompts.jsonl", Prompt) if prompt.split == "train"]
+    kind = read_jsonl(helpful / "prompts.jsonl", Prompt) if helpful else []
+    kind = [prompt for prompt in kind if prompt.split == "train"]
+    return mix(red_team, kind, load_tokenizer(sft), policy, settings, seed)
 
 
 def mix(
@@ -149,12 +274,9 @@ def normalised_reward(
     batch_tokens = work.runtime.batch_tokens
     known = read_jsonl(revisions / "revisions.jsonl", Revision)
     chats = [answered(revision.prompt.messages, revision.final, policy.system) for revision in known]
-    values = [
-        v for v in score(model, tokenizer, chats, max_length=max_length, batch_tokens=batch_tokens) if v is not None
-    ]
-    if len(values) < 2:
-        raise UserError("the reward model can score no answer of the SFT policy", "reward.max_length", "raise it")
-    mean, spread = fmean(values), max(pstdev(values), 1e-6)
+    values = score(model, tokenizer, chats, max_length=max_length, batch_tokens=batch_tokens)
+    fault = UserError("the reward model can score no answer of the SFT policy", "reward.max_length", "raise it")
+    mean, spread = scale_of(values, fault)
 
     def reward(prompts: list, completions: list, **_: Any) -> list[float | None]:
         """Normalised score of each answer. Text is passed, never token ids: the two tokenizers may differ."""
@@ -166,3 +288,42 @@ def normalised_reward(
         return [None if value is None else (value - mean) / spread for value in raw]
 
     return reward, {"mean": mean, "spread": spread}
+
+
+def judged_reward(
+    engine: Any,
+    prompts: Sequence[Prompt],
+    known: Sequence[Revision],
+    judge: Judge,
+    judging: Sequence[Judging],
+    templates: Mapping[str, Template],
+    seed: int,
+) -> tuple[Any, dict[str, float]]:
+    """A reward function as TRL calls it, for rows with a column "prompt_id", and how the judge fares on known answers.
+
+    An answer that the judge cannot read has no reward.
+    """
+
+    def ask(answers: Sequence[tuple[Prompt, str]], title: str) -> list[float | None]:
+        return judge_answers(engine, answers, judging, judge, templates, seed=seed, title=title)
+
+    values = ask([(revision.prompt, revision.final) for revision in known], "judge the SFT answers")
+    fault = UserError("the judge can read no answer of the SFT policy", "judge.min_mass", "lower it, or reword")
+    mean, spread = scale_of(values, fault)
+    by_id = {prompt.id: prompt for prompt in prompts}
+
+    def reward(prompt_id: list[str], completions: list, **_: Any) -> list[float | None]:
+        """Normalised opinion of each answer, its text as the evaluation will have it."""
+        texts = [turns[-1]["content"].strip() for turns in completions]
+        raw = ask([(by_id[name], text) for name, text in zip(prompt_id, texts, strict=True)], "judge the answers")
+        return [None if value is None else (value - mean) / spread for value in raw]
+
+    return reward, {"mean": mean, "spread": spread, "SFT answers it cannot read": values.count(None)}
+
+
+def scale_of(values: Sequence[float | None], fault: UserError) -> tuple[float, float]:
+    """Mean and spread of what there is; raises `fault` where that is nothing."""
+    found = [value for value in values if value is not None]
+    if len(found) < 2:
+        raise fault
+    return fmean(found), max(pstdev(found), 1e-6)

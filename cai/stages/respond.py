@@ -1,12 +1,14 @@
 """A policy answers prompts: for the helpfulness mix, for fresh pairs, and for the evaluation."""
 
+import json
+import math
 from pathlib import Path
 
 from cai.constitution import Judging, draw
 from cai.data import identity, pick, seed_of, uniform
 from cai.engines import Request, Sampling
 from cai.errors import UserError
-from cai.models import Dtype, Source
+from cai.models import Dtype, Source, answered, load_tokenizer
 from cai.records import Pair, Prompt, Response, Split, read_jsonl, write_jsonl
 from cai.settings import Policy
 from cai.store import Artifact, version
@@ -44,6 +46,76 @@ def respond(
             if reply and reply.text
         ],
     )
+
+
+@version(1)
+def best_of_n(out: Path, work: Workbench, *, sft: Source, reward: Source, n: int) -> None:
+    """counts.json and curves.json, and no model/: this policy is the best of n answers of another (`respond_best`).
+
+    Its KL to that one is at most log n - (n - 1)/n nats an answer (Stiennon et al. 2020, appendix G.3).
+    """
+    bound = math.log(n) - (n - 1) / n
+    counts = {"best of": n, "KL to the SFT policy at most, nats an answer": round(bound, 4)}
+    (out / "curves.json").write_text(json.dumps({"step": [1], "kl": [bound]}))
+    (out / "counts.json").write_text(json.dumps(counts, indent=1))
+    (out / "policy.json").write_text(json.dumps({"answers of": sft.name, "picked by": reward.name, "n": n}, indent=1))
+
+
+@version(1)
+def respond_best(
+    out: Path,
+    work: Workbench,
+    *,
+    prompts: Artifact,
+    split: Split,
+    count: int | None,
+    model: Source,
+    reward: Source,
+    n: int,
+    max_length: int,
+    policy: Policy,
+    sampling: Sampling,
+    dtype: Dtype,
+    seed: int,
+) -> None:
+    """responses.jsonl: of n sampled answers to each prompt the one with the highest reward, and counts.json.
+
+    The first answer is the one that `respond` samples; the others have draws of their own. An answer that the reward
+    model cannot score is picked only where it can score none; then it is the first. max_length: of what the reward
+    model reads, in tokens. Sources: Stiennon et al. 2020; Dubois et al. 2023 (AlpacaFarm).
+    """
+    from cai.trainers.score import score  # heavy: only when there is something to score
+
+    chosen = pick(read_jsonl(prompts / "prompts.jsonl", Prompt), split, count, seed)
+    engine = work.engine(model, dtype=dtype, system=policy.system)
+    seeds = [("respond", seed), *(("respond", "again", number, seed) for number in range(1, n))]
+    requests = [Request(prompt.messages, seed_of(*draw_seed, prompt.id)) for draw_seed in seeds for prompt in chosen]
+    replies = engine.generate(requests, sampling, f"answers, {n} a prompt")
+    drawn = [[reply for reply in replies[place :: len(chosen)] if reply and reply.text] for place in range(len(chosen))]
+
+    chats = [
+        answered(prompt.messages, reply.text, policy.system)
+        for prompt, mine in zip(chosen, drawn, strict=True)
+        for reply in mine
+    ]
+    rewards = iter(
+        score(
+            work.reward_model(reward, dtype), load_tokenizer(reward), chats, max_length=max_length,
+            batch_tokens=work.runtime.batch_tokens,
+        )
+    )  # fmt: skip
+    responses, unscored, first = [], 0, 0
+    for prompt, mine in zip(chosen, drawn, strict=True):
+        scored = [next(rewards) for _ in mine]
+        unscored += scored.count(None)
+        if mine:
+            marks = [-math.inf if mark is None else mark for mark in scored]
+            best = marks.index(max(marks))
+            first += best == 0
+            responses.append(Response(prompt.id, mine[best].text, model.name, mine[best].finish))
+    write_jsonl(out / "responses.jsonl", responses)
+    counts = {"drawn": len(chats), "could not be scored": unscored, "prompts whose first answer is the best": first}
+    (out / "counts.json").write_text(json.dumps(counts, indent=1))
 
 
 @version(2)

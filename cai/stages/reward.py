@@ -9,7 +9,7 @@ from typing import Any
 
 from cai.errors import UserError
 from cai.models import Dtype, Source, answered, load_reward, load_tokenizer, lora, save
-from cai.records import Comparison, Label, Pair, read_jsonl
+from cai.records import Comparison, Label, Pair, comparisons, read_jsonl
 from cai.settings import Policy, Reward
 from cai.store import Artifact, version
 from cai.workbench import Workbench
@@ -40,19 +40,19 @@ def train_reward(
 
     work.release()
     tokenizer = load_tokenizer(model)
-    comparisons = [one for some in zip(pairs, labels, strict=True) for one in read_comparisons(*some)]
-    rows = [fitting(row, settings.max_length) for row in elements(comparisons, tokenizer, policy, settings)]
+    labelled = [one for some in zip(pairs, labels, strict=True) for one in read_comparisons(*some)]
+    rows = [fitting(row, settings.max_length) for row in elements(labelled, tokenizer, policy, settings)]
     rows = [row for row in rows if row["p"]]
     kept = sum(len(row["p"]) for row in rows)
     if not rows:
         raise UserError(
-            f"none of {len(comparisons)} labelled training pairs is left to train the reward model on",
+            f"none of {len(labelled)} labelled training pairs is left to train the reward model on",
             "reward",
             f"raise reward.max_length ({settings.max_length} tokens), or give more pairs",
         )
     counts = {
-        "training pairs labelled": len(comparisons),
-        "dropped: longer than reward.max_length": len(comparisons) - kept,
+        "training pairs labelled": len(labelled),
+        "dropped: longer than reward.max_length": len(labelled) - kept,
     }
     if settings.group == "prompt":
         counts |= {"prompts, each one batch element": len(rows), "answers read": sum(len(r["answers"]) for r in rows)}
@@ -86,19 +86,17 @@ def train_reward(
 
 
 def read_comparisons(pairs: Artifact, labels: Artifact) -> list[Comparison]:
-    """The labelled training pairs in the order of the pairs: the same rows, in one order, for every label source."""
-    p_a = {label.pair_id: label.p_a for label in read_jsonl(labels / "labels.jsonl", Label)}
-    rows = read_jsonl(pairs / "pairs.jsonl", Pair)
-    return [Comparison(pair, p_a[pair.id]) for pair in rows if pair.prompt.split == "train" and pair.id in p_a]
+    """`comparisons` of what the stages left."""
+    return comparisons(read_jsonl(pairs / "pairs.jsonl", Pair), read_jsonl(labels / "labels.jsonl", Label))
 
 
-def elements(comparisons: list[Comparison], tokenizer: Any, policy: Policy, settings: Reward) -> list[dict[str, list]]:
+def elements(labelled: list[Comparison], tokenizer: Any, policy: Policy, settings: Reward) -> list[dict[str, list]]:
     """Rows for `SoftRewardTrainer`, in the order of the comparisons: one for each, or one for each prompt."""
     from cai.trainers.reward import element
     from cai.trainers.score import render_scored
 
     groups: dict[Any, list[Any]] = {}
-    for number, comparison in enumerate(comparisons):
+    for number, comparison in enumerate(labelled):
         pair = comparison.pair
         a, b = (
             render_scored(tokenizer, answered(pair.prompt.messages, text, policy.system)) for text in (pair.a, pair.b)

@@ -1,11 +1,13 @@
 """Subclasses of TRL's trainers, and the one way a reward model reads a conversation.
 
 score.py          `render_scored`, `score`: text -> token ids -> scalar reward; in training, in PPO and in evaluation.
-reward.py         `SoftRewardTrainer`: Bradley-Terry cross-entropy with soft labels; `element` makes its rows of pairs or rankings.
+reward.py         `SoftRewardTrainer`: Bradley-Terry cross-entropy with soft labels, on pairs or rankings (`element`).
 reward_models.py  a reward model as a function of text.
 ppo.py            `PPOTrainer`: PPO with a critic, GAE and a per-token KL penalty. ppo_config.py: `PPOConfig`.
 ppo_math.py       its mathematics. critic.py: its critic.
-rollouts.py       `RolloutTrainer`: TRL's GRPOTrainer, resumable bit for bit.
+rollouts.py       `Rollouts`, `RolloutTrainer`: TRL's online trainers, resumable bit for bit.
+groups.py         `ResumableRLOO`, `ResumableGRPO`: TRL's, with PPO's penalty and curves.
+dpo.py            `SoftDPOTrainer`: DPO with soft labels.
 
     from cai.trainers import PPOConfig, PPOTrainer
 
@@ -15,8 +17,11 @@ Each module imports torch and trl, which take seconds: that happens when a name 
 from importlib import import_module
 from typing import Any
 
-__all__ = ["PPOConfig", "PPOTrainer", "SoftRewardTrainer"]
-PLACES = {"PPOConfig": "ppo_config", "PPOTrainer": "ppo", "SoftRewardTrainer": "reward"}
+__all__ = ["PPOConfig", "PPOTrainer", "ResumableGRPO", "ResumableRLOO", "SoftDPOTrainer", "SoftRewardTrainer"]
+PLACES = {
+    "PPOConfig": "ppo_config", "PPOTrainer": "ppo", "ResumableGRPO": "groups", "ResumableRLOO": "groups",
+    "SoftDPOTrainer": "dpo", "SoftRewardTrainer": "reward",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -52,15 +52,15 @@ from cai.trainers.rollouts import RolloutTrainer
 VALUE_HEAD = "value_head.safetensors"
 
 
-def check_prompts(dataset: Any, args: PPOConfig) -> None:
+def check_prompts(dataset: Any, args: Any) -> None:
     """Are there enough for a rollout? Raises UserError."""
     if not hasattr(dataset, "__len__"):
-        raise UserError("PPO needs a dataset of known length", "train_dataset", "give a datasets.Dataset")
+        raise UserError("rollouts need a dataset of known length", "train_dataset", "give a datasets.Dataset")
     prompts, needed = len(dataset), (args.generation_batch_size or 1) // (args.num_generations or 1)
     if prompts < needed:
         raise UserError(
             f"one rollout takes {needed} prompts and there are {prompts}",
-            "PPO's batch size",
+            "the batch size",
             "give more prompts, or make the batch smaller",
         )
 

@@ -1,4 +1,4 @@
-"""GRPOTrainer made resumable: killed at any moment, it goes on from its last checkpoint bit for bit (on CPU).
+"""TRL's online trainers made resumable: killed at any moment, they go on from the last checkpoint bit for bit (on CPU).
 
 Trainer saves weights, optimizer, schedule, random state and log. What TRL's online trainers hold besides is lost with
 it, in three ways, each mended here:
@@ -18,7 +18,7 @@ import gc
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from torch.utils.data import Sampler
 from trl import GRPOTrainer
@@ -28,6 +28,7 @@ from cai.errors import UserError
 from cai.store import write_durably
 
 COMPLETE = "rollouts.json"
+Online = GRPOTrainer if TYPE_CHECKING else object  # what `Rollouts` is laid over: GRPOTrainer or RLOOTrainer
 
 
 class WholeRun(Sampler[int]):
@@ -56,10 +57,10 @@ def last_checkpoint(folder: Path) -> Path | None:
     return max(made, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
-class RolloutTrainer(GRPOTrainer):
-    """GRPOTrainer that resumes exactly; needs `max_steps` in its arguments and a dataset of known length."""
+class Rollouts(Online):
+    """Makes an online trainer resume exactly; needs `max_steps` in its arguments and a dataset of known length."""
 
-    args: Any  # GRPOConfig or a kind of it
+    args: Any  # GRPOConfig, RLOOConfig, or a kind of one
     _save_is_due = False
 
     @property
@@ -138,3 +139,7 @@ class RolloutTrainer(GRPOTrainer):
 
     def _send_telemetry(self) -> None:
         """None."""
+
+
+class RolloutTrainer(Rollouts, GRPOTrainer):
+    """GRPOTrainer that resumes exactly."""
