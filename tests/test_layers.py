@@ -13,6 +13,7 @@ LAYERS = (
     ("errors", "textstats", "batching"),
     ("records", "yamlfile", "progress"),
     ("validation", "settings", "templates", "config", "store", "compare", "compare.statistics", "compare.calibration"),
+    tuple(f"compare.{name}" for name in ("agreement", "crossed", "games", "paired")),
     tuple(f"constitution{name}" for name in ("", ".records", ".parse", ".drawing", ".lint", ".changes", ".paper")),
     ("packages",),
     ("models", "data", "engines", "engines.cached", "engines.tree", "engines.transformers"),
