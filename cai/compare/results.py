@@ -140,7 +140,7 @@ def measures(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> list[d
     lines.append(
         measure(
             "win_rate_vs_sft", "wins against the SFT policy", lambda n: game_rows(measured, n, "sft"), cells, unit="%",
-            better="higher", before=(), help="games decided by the evaluation judge; 50% is a draw",
+            better="higher", before=(), help="games decided by the evaluation judge; 50% is a draw", margin=margin,
         )
     )  # fmt: skip
     for arm in dict.fromkeys(cell.arm for cell in cells):
