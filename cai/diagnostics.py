@@ -71,7 +71,7 @@ def diagnose(pairs: Sequence[Pair], verdicts: Verdicts, clusters: Sequence[str] 
     """What the verdicts on these pairs, in the same order, are worth. clusters: one name a pair; else the prompt's."""
     import numpy as np
 
-    from cai.compare import calibration, statistics
+    from cai.compare import agreement, calibration, statistics
 
     names = [pair.prompt.id for pair in pairs] if clusters is None else list(clusters)
     assert [pair.id for pair in pairs] == [verdict.pair_id for verdict in verdicts] and len(names) == len(pairs)
@@ -117,7 +117,7 @@ def diagnose(pairs: Sequence[Pair], verdicts: Verdicts, clusters: Sequence[str] 
         refusals=preferring(declined),
         accuracy=statistics.accuracy(p_a, human, names),
         balanced=statistics.accuracy(p_a, human, names, weights=weights),
-        kappa=statistics.kappa(p_a, sides, names),
+        kappa=agreement.kappa(p_a, sides, names),
         auc=statistics.auc([p - 0.5 for p in p_a], human, names),
         brier=calibration.brier(p_a, human, names),
         ece=calibration.ece(p_a, human, names),

@@ -267,6 +267,8 @@ class Evaluate(Section):
     max_new_tokens: Positive = 64
     temperature: Amount = 1.0
     judge: Judge = Judge(principles="all")
+    # A difference between two arms' shares that would not matter; "equivalent" in the report means shown to be smaller.
+    margin: Annotated[float, Field(gt=0, le=1)] = 0.05
 
 
 class Runtime(Section):

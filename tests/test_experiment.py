@@ -136,6 +136,14 @@ def test_results_have_every_number_with_interval_and_n(finished):
     for measure in results["measures"]:
         for estimate in measure["arms"].values():
             assert set(estimate) == {"value", "low", "high", "n", "clusters"}
+        tested = measure["difference"]
+        assert tested["seeds"] == 1 and tested["noise"] is tested["noise_floor"] is None
+        assert tested["p"] is None or tested["p"] <= tested["p_holm"] <= 1
+        assert tested["margin"] == (0.05 if measure["unit"] else None)
+        enough = tested["margin"] is not None and tested["estimate"]["clusters"] > 1
+        assert (tested["equivalent"] is not None) == enough
+    assert 0 <= results["headline"]["length_controlled"]["value"] <= 1 and results["headline"]["margin"] == 0.05
+    assert {row["policy"]: row["elo"]["value"] for row in results["elo"]}["sft"] == 1000 and len(results["elo"]) == 4
     kinds = {row["name"]: row["kind"] for row in results["labels"]}
     assert kinds["shorter answer"] == "baseline" and kinds["AI judge (rate)"] == "judge"
     assert results["cross"]["columns"] == ["human labels", "ai labels"]

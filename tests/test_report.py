@@ -364,6 +364,31 @@ def test_sentence_claims_no_more_than_the_numbers(low, value, high, noise, says)
     assert says in said and said.startswith("On 118 held-out prompts and 2 seeds, ai beats human in ")
 
 
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"prompts_needed": 894}, "at this size; about 890 prompts would be needed to see this one."),
+        ({"prompts_needed": 7}, "about 7 prompts would be needed"),
+        ({"prompts_needed": None}, "at this size; with seeds that differ this much, only more seeds could show one"),
+        ({"equivalent": True, "margin": 0.05}, "of games: the arms are equivalent within the margin of 5 points."),
+    ],
+)
+def test_sentence_says_what_would_be_needed_or_that_the_arms_are_equivalent(more, says) -> None:
+    headline = {"estimate": est(0.51, 0.48, 0.54), "noise": 0.03, "arms": ["ai", "human"], "equivalent": False} | more
+    assert says in sentence({"arms": ["ai", "human"], "seeds": [0, 1, 2], "headline": headline})
+    if more.get("prompts_needed"):
+        assert "one (for this seed only)." in sentence({"arms": ["ai"], "seeds": [0], "headline": headline})
+
+
+def test_verdict_heeds_equivalence_and_holms_correction() -> None:
+    found = {"estimate": est(0.03, 0.01, 0.045), "noise": 0.0, "of": ["ai", "human"]}
+    line = {"better": "higher", "unit": "%"}
+    assert verdict({**line, "difference": {**found, "p_holm": 0.03}}) == "ai better"
+    assert verdict({**line, "difference": {**found, "p_holm": 0.05}}) == "not shown, as one of many"
+    same = {**found, "p_holm": 0.03, "equivalent": True, "margin": 0.05}
+    assert verdict({**line, "difference": same}) == "equivalent (within 5 pts)"
+
+
 def test_sentence_without_games() -> None:
     headline = {"estimate": est(None, n=0, clusters=0), "noise": None, "arms": ["ai", "human"]}
     said = sentence({"arms": ["ai", "human"], "seeds": [0], "headline": headline})

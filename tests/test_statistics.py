@@ -3,16 +3,13 @@ from math import isnan, nan
 import numpy as np
 import pytest
 
+from cai.compare.agreement import alpha, kappa
 from cai.compare.statistics import (
     accuracy,
-    alpha,
     auc,
-    kappa,
     length_balance,
     mean,
-    mean_kappa,
     paired_difference,
-    rater_agreement,
     wilson,
     win_rate,
 )
@@ -161,37 +158,6 @@ def test_auc_does_not_care_which_answer_is_a() -> None:
     assert auc([1, 5], [1, 0.5], ["x", "y"]).n == 1
 
 
-def test_kappa_by_hand() -> None:
-    # 50 pairs: 20 both a, 15 both b, 5 + 10 mixed. Agreement 0.7, by chance 0.5 * 0.6 + 0.5 * 0.4 = 0.5.
-    first = [1] * 20 + [1] * 5 + [0] * 10 + [0] * 15
-    second = [1] * 20 + [0] * 5 + [1] * 10 + [0] * 15
-    estimate = kappa(first, second, range(50))
-    assert estimate.value == pytest.approx(0.4)
-    assert 0.1 < estimate.low < 0.4 < estimate.high < 0.65
-
-
-def test_kappa_at_the_edges() -> None:
-    assert isnan(kappa([1, 1], [1, 1], ["x", "y"]).value)
-    perfect = kappa([1, 0] * 5, [1, 0] * 5, range(10))
-    assert (perfect.value, perfect.low) == (1, close(0.4451))  # 1 - 0.2775 / (1 - 0.5)
-
-
-def test_alpha_by_hand() -> None:
-    # Units (0, 0), (1, 1), (0, 1). Observed: (0 + 0 + 1) / 3. Expected: 3 * 3 / C(6, 2) of all value pairs = 0.6.
-    estimate = alpha([[0, 0], [1, 1], [0, 1], [1, nan], [None, nan]])
-    assert estimate.value == pytest.approx(1 - (1 / 3) / 0.6)
-    assert (estimate.n, estimate.clusters) == (3, 3)
-    assert isnan(alpha([[1, 1], [1, 1]]).value)
-
-
-def test_rater_agreement() -> None:
-    # aab: one of three agrees; a against tie: half; a single rater: left out; bb: all.
-    votes = [[1, 1, 0], [1, 0.5], [1], [0, 0]]
-    estimate = rater_agreement(votes, list("wxyz"))
-    assert estimate.value == pytest.approx((1 / 3 + 1 / 2 + 1) / 3)
-    assert (estimate.n, estimate.clusters) == (3, 3)
-
-
 def test_repeating_rows_narrows_neither_kappa_nor_auc() -> None:
     rng = np.random.default_rng(2)
     human = rng.integers(2, size=40)
@@ -202,31 +168,3 @@ def test_repeating_rows_narrows_neither_kappa_nor_auc() -> None:
         assert (repeated.value, repeated.n, repeated.clusters) == (pytest.approx(once.value), 240, 40)
         assert (repeated.low, repeated.high) == pytest.approx((once.low, once.high))
         assert width(statistic(np.repeat(scores, 6), np.repeat(human, 6), range(240))) < 0.6 * width(once)
-
-
-def test_kappa_leaves_out_rows_that_one_rater_did_not_judge() -> None:
-    # Of the four that both judged three agree: 0.75 against 0.5 * 0.5 + 0.5 * 0.5 by chance with a, a, b, b and
-    # a, b, b, b: 0.5 * 0.25 + 0.5 * 0.75 = 0.5.
-    estimate = kappa([1, nan, 1, 0, 0, 0.2], [1, 1, 0, 0, 0, nan], list("uvwxyz"))
-    assert (estimate.value, estimate.n) == (pytest.approx(0.5), 4)
-
-
-def test_mean_kappa_by_hand() -> None:
-    nan = float("nan")
-    # A and B on 4 pairs: 3 alike of (a, a), (a, a), (b, b), (a, b). By chance 3/4 * 2/4 + 1/4 * 2/4 = 1/2: kappa 1/2.
-    # A and C on 2 pairs: (a, a), (b, b): by chance 1/2: kappa 1. B and C never met. Mean: 3/4.
-    table = [[1, 1, 1], [0.8, 1, nan], [0, 0, nan], [1, 0, nan], [0, nan, 0]]
-    table[0][2] = nan
-    table.append([1, nan, 1])
-    assert mean_kappa(table, list("vwxyzu")).value == pytest.approx(0.75)
-    assert mean_kappa(table, list("vwxyzu")).n == 6
-    both = [row[:2] for row in table[:4]]
-    one = kappa([row[0] for row in both], [row[1] for row in both], list("vwxy"))
-    assert mean_kappa(both, list("vwxy")).value == pytest.approx(one.value) == pytest.approx(0.5)
-
-
-def test_mean_kappa_at_the_edges() -> None:
-    assert mean_kappa([], []).n == 0
-    assert mean_kappa([[1, None], [None, 0]], ["x", "y"]).n == 0
-    always = mean_kappa([[1, 1], [1, 1]], ["x", "y"])
-    assert always.value != always.value and always.n == 2

@@ -1,7 +1,8 @@
 """From what the stages left to estimates: agreement of labels and reward models, and how the policies behave.
 
-Seeds are replicas, never more prompts: a row's outcome is averaged over its arm's seeds first, and prompts are what is
-resampled. The noise floor of a measure is the largest difference between two seeds of one arm.
+Seeds are replicas, never more prompts. An arm's own figure is averaged over its seeds first, and prompts are what is
+resampled; the difference of two arms is tested over prompts *and* seeds (cai/compare/crossed.py). The noise floor of a
+measure is what two seeds of one arm differ by.
 """
 
 import math
@@ -9,8 +10,12 @@ from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import Any
 
+import numpy as np
+
 from cai.cells import Cell, Measured
-from cai.compare import statistics
+from cai.compare import agreement, statistics
+from cai.compare.crossed import Contrast, contrast, noise_floor
+from cai.compare.paired import holm, mcnemar
 from cai.judging import sigmoid
 from cai.records import Estimate, Label, Pair, Prompt, Rating, Response, read_jsonl
 from cai.stages.evaluate import Score
@@ -32,8 +37,12 @@ def measure(
     help: str = "",
     before: Sequence[str] = POLICIES_BEFORE_RL,
     cluster: Callable[[str], str] = lambda row: row,
+    margin: float | None = None,
 ) -> dict[str, Any]:
-    """One line of the comparison table. of: policy or cell name -> outcomes; cluster: row -> prompt id."""
+    """One line of the comparison table. of: policy or cell name -> outcomes; cluster: row -> prompt id.
+
+    margin: below which a difference of shares is none that matters, for the test of equivalence.
+    """
     arms = list(dict.fromkeys(cell.arm for cell in cells))
     seeds = {arm: [of(cell.name) for cell in cells if cell.arm == arm] for arm in arms}
     values = {name: of(name) for name in before} | {arm: average(seeds[arm]) for arm in arms}
@@ -42,21 +51,58 @@ def measure(
     }
     difference = None
     if len(arms) > 1:
-        first, second = arms[:2]
-        shared = [row for row in values[first] if row in values[second]]
-        difference = {
-            "estimate": statistics.paired_difference(
-                [values[first][row] for row in shared],
-                [values[second][row] for row in shared],
-                [cluster(row) for row in shared],
-            ),
-            "noise": noise(list(seeds.values())),
-            "of": [first, second],
+        floor = noise([seeds[arm] for arm in arms])
+        shares = {"margin": margin, "reach": 1.0} if unit == "%" else {}
+        difference = paired(seeds[arms[0]], seeds[arms[1]], cluster, **shares) | {
+            "noise": floor and floor.value,
+            "noise_floor": floor,
+            "of": arms[:2],
         }
     return {
         "key": key, "title": title, "unit": unit, "better": better, "help": help, "arms": estimates,
         "difference": difference,
     }  # fmt: skip
+
+
+def paired(
+    first: Sequence[Rows],
+    second: Sequence[Rows],
+    cluster: Callable[[str], str],
+    *,
+    margin: float | None = None,
+    reach: float | None = None,
+) -> dict[str, Any]:
+    """First arm minus second, seed by seed, on the rows that every seed of both has; how to tell it from 0.
+
+    p_these_seeds: exact McNemar of these very models, where outcomes are right, wrong or tied in every seed.
+    """
+    shared = list(average([*first, *second]))
+    clusters = [cluster(row) for row in shared]
+    a, b = outcomes(first, shared), outcomes(second, shared)
+    exact = None
+    if shared and np.isin([a, b], (0, 0.5, 1)).all():
+        exact = mcnemar(a.ravel(), b.ravel(), np.repeat(clusters, len(first)))
+    return tested(contrast(a - b, clusters, margin=margin, reach=reach)) | {"p_these_seeds": exact}
+
+
+def outcomes(replicas: Sequence[Rows], rows: Sequence[str]) -> np.ndarray:
+    """Outcomes of these rows in each seed, shape (rows, seeds)."""
+    return np.array([[seed[row] for seed in replicas] for row in rows], float).reshape(len(rows), len(replicas))
+
+
+def tested(found: Contrast) -> dict[str, Any]:
+    """A contrast as results.json has it."""
+    return {
+        "estimate": found.estimate, "p": found.p, "seeds": found.seeds, "margin": found.margin,
+        "p_equivalence": found.p_equivalence, "equivalent": found.equivalent, "prompts_needed": found.prompts_needed,
+    }  # fmt: skip
+
+
+def adjust(lines: Sequence[dict[str, Any]]) -> None:
+    """Give each difference of the table its p by Holm's correction over the whole table, as "p_holm"."""
+    differences = [line["difference"] for line in lines if line["difference"]]
+    for difference, p in zip(differences, holm([d["p"] for d in differences]), strict=True):
+        difference["p_holm"] = p
 
 
 def average(replicas: Sequence[Rows]) -> Rows:
@@ -65,15 +111,18 @@ def average(replicas: Sequence[Rows]) -> Rows:
     return {row: math.fsum(rows[row] for rows in replicas) / len(replicas) for row in shared}
 
 
-def noise(arms: Sequence[Sequence[Rows]]) -> float | None:
-    """The largest difference between the means of two seeds of one arm, on the rows that both have."""
-    gaps = []
+def noise(arms: Sequence[Sequence[Rows]]) -> Estimate | None:
+    """What the means of two seeds of one arm differ by (root mean square), on the rows that both have."""
+    gaps, free = [], 0
     for replicas in arms:
+        found = []
         for one, two in combinations(replicas, 2):
             shared = [row for row in one if row in two]
             if shared:
-                gaps.append(abs(math.fsum(one[row] - two[row] for row in shared) / len(shared)))
-    return max(gaps, default=None)
+                found.append(math.fsum(one[row] - two[row] for row in shared) / len(shared))
+        gaps += found
+        free += len(replicas) - 1 if found else 0
+    return noise_floor(gaps, free)
 
 
 # --- labels and reward models on held-out pairs -----------------------------------------------------------------------
@@ -141,13 +190,13 @@ class HeldOut:
         """How often two people agree with one another on these pairs."""
         rated = [pair for pair in self.pairs.values() if len(pair.votes) > 1]
         clusters = [pair.prompt.id for pair in rated]
-        estimate = statistics.rater_agreement([pair.votes for pair in rated], clusters)
+        estimate = agreement.rater_agreement([pair.votes for pair in rated], clusters)
         said = [dict(zip(pair.raters or range(len(pair.votes)), pair.votes, strict=True)) for pair in rated]
-        kappa = statistics.mean_kappa(by_rater(said), clusters)
+        kappa = agreement.mean_kappa(by_rater(said), clusters)
         return {
             "name": "one person with another" + _bracketed("mean kappa", kappa),
             "kind": "ceiling", "split": "test", "accuracy": estimate, "balanced": None,
-            "auc": None, "picks_shorter": None, "arm": None,
+            "auc": None, "picks_shorter": None, "arm": None, "kappa": kappa,
         }  # fmt: skip
 
 
@@ -181,11 +230,11 @@ def rater_lines(data: Artifact) -> list[dict[str, Any]]:
         return []
     raters = max(len(rating.scores) for rating in rated)
     table = [[*rating.scores, *[None] * (raters - len(rating.scores))] for rating in rated]
-    alpha = statistics.alpha(table, [rating.prompt_id for rating in rated])
+    alpha = agreement.alpha(table, [rating.prompt_id for rating in rated])
     return [
         {
             "name": "two people, any two answers" + _bracketed("alpha", alpha),
-            "kind": "ceiling", "split": "all", "accuracy": statistics.rater_agreement(votes, clusters),
+            "kind": "ceiling", "split": "all", "accuracy": agreement.rater_agreement(votes, clusters),
             "balanced": None, "auc": None, "picks_shorter": None, "arm": None,
         }
     ]  # fmt: skip
@@ -241,6 +290,12 @@ def _rewards(artifact: Artifact) -> Rows:
 def game_rows(measured: Measured, one: str, two: str) -> Rows:
     """1 where the judge prefers the first policy's answer, 0 where the second's, 0.5 for the same words."""
     return {game.pair_id: _above(game.p_a, 0.5) for game in read_jsonl(measured.games[one, two] / "games.jsonl", Label)}
+
+
+def longer_rows(measured: Measured, one: str, two: str) -> Rows:
+    """How many words the first policy's answer has more than the second's."""
+    first, second = (text_rows(measured.answers[name, "red-team"], words) for name in (one, two))
+    return {row: first[row] - second[row] for row in first if row in second}
 
 
 def subsets(artifact: Artifact | None) -> dict[str, str]:

@@ -11,9 +11,12 @@ Schema of `results` (results.json; NaN is null; E is an estimate {"value", "low"
     seeds                 [int]
     warnings              [str]
     headline              null | {"estimate": E of the first arm's win rate against the second, 0..1,
-                          "noise": float | null, "arms": [first, second], "judge"?: str}
+                          "noise": float | null, "arms": [first, second], "judge"?: str, T,
+                          "length_controlled"?: E at answers of equal length}
+    elo                   [{"policy", "elo": E}], best first; the SFT policy is 1000
     measures              [{"key", "title", "unit": "%" | "", "better": "higher" | "lower" | null, "help",
-                          "arms": {arm: E}, "difference": null | {"estimate": E, "noise": float | null, "of": [x, y]}}]
+                          "arms": {arm: E}, "difference": null | {"estimate": E, "noise": float | null, "of": [x, y], T,
+                          "p_holm": over the table, "p_these_seeds": exact McNemar | null}}]
     labels                [{"name", "kind": "judge" | "baseline" | "reward" | "ceiling", "split", "accuracy": E,
                           "balanced", "auc", "picks_shorter": E | null, "arm"?: str}]
     sources               [{"arm", "said": str, "labelled": {source: int}}]: who labelled the training pairs
@@ -25,6 +28,9 @@ Schema of `results` (results.json; NaN is null; E is an estimate {"value", "low"
     curves                [{"title", "x", "y", "lines": [{"arm", "seed", "x": [...], "y": [...]}]}]
     stages                [{"stage", "key", "seconds", "cached"}]
     provenance            {"versions": {name: version}, "config": text, "constitution": text | {name: text}, ...}
+
+    T stands for what cai/compare/crossed.py found over prompts and seeds: "p", "seeds", "margin", "p_equivalence",
+    "equivalent", "prompts_needed" (null: none would do), "noise_floor": null | E (n: pairs of seeds).
 
 and of `examples`:
 

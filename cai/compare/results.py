@@ -4,15 +4,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version as installed
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from cai.cells import Cell, Measured
+from cai.compare.headline import headline, ratings
 from cai.compare.judges import judges, method_of
 from cai.compare.lineage import ROUND, counts, rounds, sources
 from cai.compare.measures import (
     HeldOut,
+    adjust,
     average,
     ended_rows,
     game_rows,
@@ -26,7 +27,6 @@ from cai.compare.report import write_report
 from cai.compare.statistics import mean
 from cai.compare.table import print_table
 from cai.config import Arm, Experiment
-from cai.methods import name_of
 from cai.records import Abstained, Label, Pair, Response, Revision, plain, read_jsonl
 from cai.stages.evaluate import Score
 from cai.store import Artifact, write_durably
@@ -107,6 +107,7 @@ def build(
         "seeds": list(experiment.seeds),
         "warnings": warnings(experiment, cells, held, work.dtype(cells[0].settings)),
         "headline": headline(cells, measured),
+        "elo": ratings(measured),
         "measures": measures(cells, measured, held),
         "labels": label_lines(cells, measured, held),
         "sources": sources(cells),
@@ -129,33 +130,10 @@ def build(
     }
 
 
-def headline(cells: Sequence[Cell], measured: Measured) -> dict[str, Any] | None:
-    """Games of the first arm against the second, seed by seed, and the same between two seeds of one arm."""
-    arms = list(dict.fromkeys(cell.arm for cell in cells))
-    if len(arms) < 2:
-        return None
-    judge = cells[0].settings.evaluate.judge
-    games = [
-        game_rows(measured, one.name, two.name)
-        for one in cells
-        for two in cells
-        if (one.arm, two.arm) == (arms[0], arms[1]) and one.seed == two.seed
-    ]
-    rows = average(games)
-    replicas = [game_rows(measured, one.name, two.name) for one, two in combinations(cells, 2) if one.arm == two.arm]
-    gaps = [abs(sum(rows.values()) / len(rows) - 0.5) for rows in replicas if rows]
-    return {
-        "estimate": mean(list(rows.values()), list(rows)),
-        "noise": max(gaps, default=None),
-        "arms": arms[:2],
-        "judge": f"{judge.model} ({name_of(judge.method)})",
-    }
-
-
 def measures(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> list[dict[str, Any]]:
     """The comparison table, from the labels' effect on the reward model to the policies' behaviour."""
     lines = []
-    limit = cells[0].settings.evaluate.max_new_tokens
+    limit, margin = cells[0].settings.evaluate.max_new_tokens, cells[0].settings.evaluate.margin
     kinds = subsets(cells[0].helpful)
 
     def red(name: str) -> Artifact:
@@ -168,13 +146,13 @@ def measures(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> list[d
                 "reward_accuracy", "reward model agrees with people",
                 lambda name: held.agreement(held.margins.get(name, {}), held.human), cells, unit="%",
                 better="higher", before=(), cluster=held.cluster,
-                help="held-out pairs; chance is 50%, and the trivial baselines stand below",
+                help="held-out pairs; chance is 50%, and the trivial baselines stand below", margin=margin,
             )
         )  # fmt: skip
     lines.append(
         measure(
             "win_rate_vs_sft", "wins against the SFT policy", lambda n: game_rows(measured, n, "sft"), cells, unit="%",
-            better="higher", before=(), help="games decided by the evaluation judge; 50% is a draw",
+            better="higher", before=(), help="games decided by the evaluation judge; 50% is a draw", margin=margin,
         )
     )  # fmt: skip
     models: dict[tuple[str, ...], str] = {}  # arms that learn from the same labels have the same reward models
@@ -199,9 +177,13 @@ def measures(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> list[d
     )  # fmt: skip
     for key, title, of, unit, better, help_ in texts:
         lines.append(
-            measure(key, title, lambda n, of=of: text_rows(red(n), of), cells, unit=unit, better=better, help=help_)
-        )
-    lines.append(measure("ended", "answers that end by themselves", lambda n: ended_rows(red(n)), cells, unit="%"))
+            measure(
+                key, title, lambda n, of=of: text_rows(red(n), of), cells, unit=unit, better=better, help=help_,
+                margin=margin,
+            )
+        )  # fmt: skip
+    ended = "answers that end by themselves"
+    lines.append(measure("ended", ended, lambda n: ended_rows(red(n)), cells, unit="%", margin=margin))
     if ("sft", "helpful") in measured.answers:
         for key, title, keep in (
             ("over_refusal", "refuses everyday prompts", lambda row: kinds[row] != "borderline"),
@@ -210,9 +192,10 @@ def measures(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> list[d
             lines.append(
                 measure(
                     key, title, lambda n, keep=keep: text_rows(measured.answers[n, "helpful"], refuses, keep), cells,
-                    unit="%", better="lower", help="over-refusal: these prompts deserve an answer",
+                    unit="%", better="lower", help="over-refusal: these prompts deserve an answer", margin=margin,
                 )
             )  # fmt: skip
+    adjust(lines)
     return lines
 
 

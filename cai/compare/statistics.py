@@ -10,11 +10,12 @@ no row left, the value is NaN and n is 0. P(a better) above 0.5 is a vote for a,
 Where the percentile interval has no width the data may only look certain. Outcomes of 0, 0.5 and 1 then get Wilson's
 interval (1927) with prompts for trials. Other constant data keep low = high = value; one single prompt with differing
 rows says nothing about other prompts: its low and high are NaN.
+
+Beside this file: agreement.py (kappa, alpha), crossed.py (differences of arms over prompts and seeds), paired.py
+(McNemar, Holm), games.py (Elo, length), calibration.py (Brier, ECE).
 """
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from itertools import combinations
 from math import nan, sqrt
 from typing import Any
 
@@ -39,8 +40,8 @@ def mean(
     """Mean of `values` (weighted if `weights` are given; rows of weight 0 are left out), clusters drawn as wholes."""
     (x, w), index = clean(clusters, values, weights)
     estimate = _ratio(x, w, index, seed, resamples)
-    if _certain(estimate) and _outcomes(x):
-        return _replace(estimate, *wilson(estimate.value, estimate.clusters))
+    if certain(estimate) and _outcomes(x):
+        return with_ends(estimate, *wilson(estimate.value, estimate.clusters))
     return estimate
 
 
@@ -53,21 +54,24 @@ def paired_difference(
     seed: int = 0,
     resamples: int = 2000,
 ) -> Estimate:
-    """Mean of a - b over rows that have both, from the same resamples for both."""
+    """Mean of a - b over rows that have both, from the same resamples for both.
+
+    For one model each, as when one judge reads two constitutions; arms that were trained with seeds: crossed.py.
+    """
     (x, y, w), index = clean(clusters, a, b, weights)
     estimate = _ratio(x - y, w, index, seed, resamples)
-    if not (_certain(estimate) and _outcomes(x) and _outcomes(y)):
+    if not (certain(estimate) and _outcomes(x) and _outcomes(y)):
         return estimate
     if not np.any(x - y):  # a and b never differed: at most this share of prompts may differ, in either direction
         _, most = wilson(0.0, estimate.clusters)
-        return _replace(estimate, -most, most)
+        return with_ends(estimate, -most, most)
     low, high = wilson((1 + estimate.value) / 2, estimate.clusters)
-    return _replace(estimate, 2 * low - 1, 2 * high - 1)
+    return with_ends(estimate, 2 * low - 1, 2 * high - 1)
 
 
 def win_rate(wins: ArrayLike, clusters: Clusters, *, seed: int = 0, resamples: int = 2000) -> Estimate:
     """Share of games won. wins: 1, 0, or 0.5 for a tie; or P(this side is better), read by its side of 0.5."""
-    return mean(_side(wins), clusters, seed=seed, resamples=resamples)
+    return mean(side(wins), clusters, seed=seed, resamples=resamples)
 
 
 def accuracy(
@@ -80,7 +84,7 @@ def accuracy(
     resamples: int = 2000,
 ) -> Estimate:
     """Agreement of P(a better) with people's. Pairs on which people are split are left out; p_a = 0.5 counts half."""
-    p, h = _side(p_a), _side(human)
+    p, h = side(p_a), side(human)
     agreement = np.where(h == 0.5, nan, 1 - np.abs(p - h))
     return mean(agreement, clusters, weights=weights, seed=seed, resamples=resamples)
 
@@ -92,7 +96,7 @@ def length_balance(human: ArrayLike, len_a: ArrayLike, len_b: ArrayLike) -> np.n
     Equal lengths keep weight 1, pairs without a preference get 0. All NaN where one of the two kinds is missing:
     such data cannot tell a judge from a ruler.
     """
-    preference = 2 * _side(human) - 1
+    preference = 2 * side(human) - 1
     shorter = preference * np.sign(np.asarray(len_b, float) - np.asarray(len_a, float))
     counts = {kind: int(np.sum(shorter == kind)) for kind in (1, -1)}
     if not all(counts.values()):
@@ -110,7 +114,7 @@ def auc(scores: ArrayLike, human: ArrayLike, clusters: Clusters, *, seed: int = 
     """
     from sklearn.metrics import roc_auc_score
 
-    (s, h), index = clean(clusters, scores, np.where(_side(human) == 0.5, nan, _side(human)))
+    (s, h), index = clean(clusters, scores, np.where(side(human) == 0.5, nan, side(human)))
     if not len(s):
         return EMPTY
     truth: Any = np.concatenate([h, 1 - h])
@@ -121,116 +125,7 @@ def auc(scores: ArrayLike, human: ArrayLike, clusters: Clusters, *, seed: int = 
         return float(roc_auc_score(truth, both, sample_weight=twice))
 
     estimate = resampled(statistic, index, seed, resamples)
-    return _replace(estimate, *wilson(estimate.value, estimate.clusters)) if _certain(estimate) else estimate
-
-
-def kappa(first: ArrayLike, second: ArrayLike, clusters: Clusters, *, seed: int = 0, resamples: int = 300) -> Estimate:
-    """Cohen's kappa of two raters who each said a, b or tie. NaN where chance alone would make them agree always."""
-    from sklearn.metrics import cohen_kappa_score
-
-    (x, y), index = clean(clusters, _side(first), _side(second))
-    if not len(x):
-        return EMPTY
-    left: Any = (2 * x).astype(int)
-    right: Any = (2 * y).astype(int)
-    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
-        warnings.simplefilter("ignore")  # a resample with a single answer has no kappa: it is NaN and left out
-        estimate = resampled(
-            lambda w: float(cohen_kappa_score(left, right, labels=[0, 1, 2], sample_weight=w)), index, seed, resamples
-        )
-    if _certain(estimate) and estimate.value == 1:
-        by_chance = sum(float(np.mean(left == side)) ** 2 for side in (0, 1, 2))
-        low, _ = wilson(1.0, estimate.clusters)
-        return _replace(estimate, 1 - (1 - low) / (1 - by_chance), 1.0)
-    return estimate
-
-
-def alpha(
-    ratings: Sequence[Sequence[float | None]] | np.ndarray,
-    clusters: Clusters | None = None,
-    *,
-    seed: int = 0,
-    resamples: int = 300,
-) -> Estimate:
-    """Krippendorff's alpha (interval level) of `ratings`, shape (units, raters), NaN or None where a rater is missing.
-
-    Units with fewer than two ratings are left out. Without `clusters` each unit is its own. NaN where all agree on one
-    single value: alpha compares with chance, and chance then knows the answer.
-    """
-    import krippendorff
-
-    table = np.asarray(ratings, float)
-    assert table.ndim == 2 or not table.size
-    if not table.size:
-        return EMPTY
-    names = np.arange(len(table)) if clusters is None else np.asarray(clusters)
-    keep = np.sum(~np.isnan(table), axis=1) >= 2
-    table, index = table[keep], np.unique(names[keep], return_inverse=True)[1]
-    if not len(table):
-        return EMPTY
-
-    def statistic(w: np.ndarray) -> float:
-        drawn = np.repeat(table, w, axis=0)
-        if len(np.unique(drawn[~np.isnan(drawn)])) < 2:
-            return nan
-        return float(krippendorff.alpha(reliability_data=drawn.T, level_of_measurement="interval"))
-
-    return resampled(statistic, index, seed, resamples)
-
-
-def rater_agreement(
-    votes: Sequence[Sequence[float]], clusters: Clusters, *, seed: int = 0, resamples: int = 2000
-) -> Estimate:
-    """How often two people agree on a pair: the ceiling for any judge of these labels.
-
-    For each pair with two or more raters, the share of pairs of raters on the same side; a tie counts half against
-    anything. Then the mean over pairs.
-    """
-    shares = []
-    for raters in votes:
-        sides = 2 * _side(raters) - 1
-        agreeing = [(1 + x * y) / 2 for x, y in combinations(sides[~np.isnan(sides)], 2)]
-        shares.append(float(np.mean(agreeing)) if agreeing else nan)
-    return mean(shares, clusters, seed=seed, resamples=resamples)
-
-
-def mean_kappa(
-    votes: Sequence[Sequence[float | None]] | np.ndarray, clusters: Clusters, *, seed: int = 0, resamples: int = 300
-) -> Estimate:
-    """Cohen's kappa of each two raters on the units that both judged, averaged over the pairs of raters (Light 1971).
-
-    votes: shape (units, raters), P(a better) read by its side of 0.5; NaN or None where a rater is missing. n: units
-    that two or more judged. NaN where no two raters met, or chance alone would make all of them agree always.
-    """
-    table = np.asarray(votes, float)
-    if table.ndim != 2 or not table.size:
-        return EMPTY
-    keep = np.sum(~np.isnan(table), axis=1) >= 2
-    if not keep.any():
-        return EMPTY
-    table, index = table[keep], np.unique(np.asarray(clusters)[keep], return_inverse=True)[1]
-    met = []
-    for one, two in combinations(range(table.shape[1]), 2):
-        both = np.flatnonzero(~np.isnan(table[:, one]) & ~np.isnan(table[:, two]))
-        if len(both):
-            sides = (2 * _side(table[both, one])).astype(int), (2 * _side(table[both, two])).astype(int)
-            met.append((both, 3 * sides[0] + sides[1]))
-
-    def statistic(w: np.ndarray) -> float:
-        kappas = [_cohen(np.bincount(cell, w[rows], minlength=9).reshape(3, 3)) for rows, cell in met]
-        known = [value for value in kappas if value == value]
-        return float(np.mean(known)) if known else nan
-
-    return resampled(statistic, index, seed, resamples)
-
-
-def _cohen(cells: np.ndarray) -> float:
-    """Kappa of a 3 x 3 table of counts; NaN where both raters always say one and the same thing, or nothing."""
-    total = cells.sum()
-    if not total:
-        return nan
-    by_chance = float(cells.sum(0) @ cells.sum(1)) / total**2
-    return nan if by_chance == 1 else (float(np.trace(cells)) / total - by_chance) / (1 - by_chance)
+    return with_ends(estimate, *wilson(estimate.value, estimate.clusters)) if certain(estimate) else estimate
 
 
 def wilson(share: float, trials: int) -> tuple[float, float]:
@@ -241,7 +136,7 @@ def wilson(share: float, trials: int) -> tuple[float, float]:
     return round(centre - half, 12), round(centre + half, 12)  # exactly 0 or 1 at the ends
 
 
-def _side(p: ArrayLike) -> np.ndarray:
+def side(p: ArrayLike) -> np.ndarray:
     """P(a better) -> 1 for a, 0 for b, 0.5 for a tie; NaN stays NaN."""
     return (1 + np.sign(np.asarray(p, float) - 0.5)) / 2
 
@@ -259,7 +154,7 @@ def clean(clusters: Clusters, *columns: ArrayLike | None) -> tuple[list[np.ndarr
     return [array[keep] for array in arrays], np.unique(names[keep], return_inverse=True)[1]
 
 
-def _draws(k: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
+def draws(k: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
     """How often each of k clusters is drawn: blocks of shape (resamples in the block, k), to bound memory."""
     rng = np.random.default_rng(seed)
     block = max(1, 2**22 // k)
@@ -281,7 +176,7 @@ def _ratio(x: np.ndarray, w: np.ndarray, index: np.ndarray, seed: int, resamples
     value = float(above.sum() / below.sum())
     if k == 1:
         return Estimate(value, nan, nan, len(x), k)
-    low, high = np.percentile(np.concatenate([(c @ above) / (c @ below) for c in _draws(k, seed, resamples)]), LIMITS)
+    low, high = np.percentile(np.concatenate([(c @ above) / (c @ below) for c in draws(k, seed, resamples)]), LIMITS)
     return Estimate(value, float(low), float(high), len(x), k)
 
 
@@ -291,7 +186,7 @@ def resampled(statistic: Callable[[Any], float], index: np.ndarray, seed: int, r
     value = statistic(np.ones(len(index), int))
     if k == 1:
         return Estimate(value, nan, nan, len(index), k)
-    values = np.array([statistic(counts[index]) for block in _draws(k, seed, resamples) for counts in block])
+    values = np.array([statistic(counts[index]) for block in draws(k, seed, resamples) for counts in block])
     defined = values[~np.isnan(values)]
     low, high = np.percentile(defined, LIMITS) if len(defined) and not np.isnan(value) else (nan, nan)
     return Estimate(value, float(low), float(high), len(index), k)
@@ -301,12 +196,12 @@ def _outcomes(x: np.ndarray) -> bool:
     return bool(np.all(np.isin(x, (0.0, 0.5, 1.0))))
 
 
-def _certain(estimate: Estimate) -> bool:
+def certain(estimate: Estimate) -> bool:
     """True where the interval has no width, or one prompt gave none at all."""
     if estimate.n == 0 or np.isnan(estimate.value):
         return False
     return bool(np.isnan(estimate.low) or np.isclose(estimate.low, estimate.high, rtol=0, atol=1e-12))
 
 
-def _replace(estimate: Estimate, low: float, high: float) -> Estimate:
+def with_ends(estimate: Estimate, low: float, high: float) -> Estimate:
     return Estimate(estimate.value, low, high, estimate.n, estimate.clusters)

@@ -1,7 +1,8 @@
 """The numbers of a run put into words, and the table at the end of a run. The report uses the same words.
 
 A difference counts as shown only when its interval excludes "no difference" *and* it is larger than the noise floor,
-that is, larger than what two seeds of one and the same arm differ by. The paper (Bai et al. 2022) reports neither.
+that is, larger than what two seeds of one and the same arm differ by; in the table also by Holm's correction over all
+of its differences. Equivalent is what was shown to be smaller than a margin. The paper (Bai et al. 2022) reports none.
 
 Input is the dictionary of results.json; its schema is in cai/compare/report.py. An estimate is a dictionary
 {"value", "low", "high", "n", "clusters"} in which NaN may be null. Unit "%" means a share in 0..1 shown as per cent.
@@ -91,11 +92,15 @@ def verdict(measure: dict[str, Any]) -> str:
     first, second = difference["of"]
     estimate = difference["estimate"]
     claim = standing(estimate, difference["noise"])
+    if difference.get("equivalent"):
+        return f"equivalent (within {number(difference['margin'], measure['unit'], digits=0, sign=True)[1:]})"
     if claim != "shown":
         return {
             "noise unknown": "excludes 0; one seed, noise unknown",
             "within noise": "within the noise floor",
         }.get(claim, claim)
+    if (difference.get("p_holm") or 0) >= 0.05:
+        return "not shown, as one of many"
     up = estimate["value"] > 0
     if measure["better"] is None:
         return f"{first} {'higher' if up else 'lower'}"
@@ -118,14 +123,34 @@ def sentence(results: dict[str, Any]) -> str:
     )
     floor_ = f"the noise floor of {number(noise, '%', sign=True).lstrip('+')}" if not _missing(noise) else ""
     winner, loser = (first, second) if estimate["value"] > 0.5 else (second, first)
+    if headline.get("equivalent"):
+        within = number(headline["margin"], "%", digits=0, sign=True)[1:-4]
+        scope = " for these seeds" if len(results["seeds"]) == 1 else ""
+        return f"{start}the arms are equivalent within the margin of {within} points{scope}."
     return start + {
         "no interval": "too few prompts for an interval, so nothing can be concluded.",
-        "not shown": "no difference can be shown at this size.",
+        "not shown": f"no difference can be shown at this size{_needed(headline, len(results['seeds']))}.",
         "noise unknown": "the interval excludes 50%, but no second seed tells how much of this is noise of training.",
         "within noise": f"the interval excludes 50%, but two seeds of one arm differ by as much ({floor_}), so no "
         "difference beyond the noise of training is shown.",
         "shown": f"{winner} wins more often than {loser}, by more than {floor_}.",
     }.get(claim, "")
+
+
+def _needed(headline: dict[str, Any], seeds: int) -> str:
+    """How many prompts would show a difference of this size, in two figures: it is no more than an order of magnitude.
+
+    Empty where there is no difference to be shown.
+    """
+    if "prompts_needed" not in headline or abs(headline["estimate"]["value"] - 0.5) < 1e-9:
+        return ""
+    count = headline["prompts_needed"]
+    if count is None:
+        return "; with seeds that differ this much, only more seeds could show one like it"
+    digits = 1 - floor(log10(count)) if count >= 10 else 0
+    return f"; about {round(count, digits):,} prompts would be needed to see this one" + (
+        " (for this seed only)" if seeds == 1 else ""
+    )
 
 
 def columns(results: dict[str, Any]) -> list[str]:
@@ -150,6 +175,7 @@ def print_table(results: dict[str, Any], console: Console | None = None) -> None
 def _page(results: dict[str, Any]) -> Group:
     """All text goes in as `Text`: rich would read `[47, 57]` in a plain string as markup."""
     parts: list[Any] = [Text(sentence(results), style="bold")]
+    parts += _at_equal_length(results.get("headline"))
     parts += [Text(f"warning: {warning}", style="yellow") for warning in results.get("warnings", [])]
     parts += [Text(f"AI judge of arm {judge['arm']}: {judge['sentence']}") for judge in results.get("judges", [])]
     if results["measures"]:
@@ -157,7 +183,17 @@ def _page(results: dict[str, Any]) -> Group:
     return Group(*parts)
 
 
-NOTE = "n: rows/prompts. [low, high]: 95% interval over prompts. noise: what two seeds of one arm differ by."
+def _at_equal_length(headline: dict[str, Any] | None) -> list[Text]:
+    controlled = (headline or {}).get("length_controlled")
+    if not controlled or not controlled["n"]:
+        return []
+    return [Text(f"With answers of equal length it would be {value(controlled)} {interval(controlled)}.")]
+
+
+NOTE = (
+    "n: rows/prompts. [low, high]: 95% interval over prompts, of a difference over prompts and seeds. "
+    "noise: what two seeds of one arm differ by."
+)
 
 
 def _measures(results: dict[str, Any]) -> Table:
@@ -176,7 +212,7 @@ def _measures(results: dict[str, Any]) -> Table:
         cells = [Text(measure["title"]), *(_cell(measure["arms"].get(arm), unit) for arm in arms)]
         difference = measure.get("difference")
         if compared and difference:
-            style = "bold" if standing(difference["estimate"], difference["noise"]) == "shown" else ""
+            style = "bold" if verdict(measure).endswith((" better", " higher", " lower")) else ""
             cells += [
                 _cell(difference["estimate"], unit, sign=True),
                 Text(noise_floor(difference, unit).strip("±").removesuffix(" pts")),
