@@ -14,7 +14,7 @@ LAYERS = (
     ("records", "yamlfile", "progress"),
     ("validation", "settings", "templates", "config", "store", "compare", "compare.statistics", "compare.calibration"),
     tuple(f"constitution{name}" for name in ("", ".records", ".parse", ".drawing", ".lint", ".changes", ".paper")),
-    ("packages",),
+    ("packages", "annotate", "annotate.labels", "annotate.guard"),
     ("models", "data", "engines", "engines.cached", "engines.tree", "engines.transformers"),
     ("methods", "judging", "comparisons"),
     ("diagnostics", "workbench"),
@@ -25,7 +25,11 @@ LAYERS = (
     ("cells", "plan"),
     ("compare.table", "compare.report", "compare.measures", "compare.judges", "compare.results"),
     ("constitution.trial", "constitution.diff"),
-    ("experiment", "judge", "bench", "constitution.__main__"),
+    ("annotate.sheet",),
+    ("annotate.desk", "annotate.export"),
+    ("annotate.agreement",),
+    ("annotate.server",),
+    ("experiment", "judge", "bench", "constitution.__main__", "annotate.__main__"),
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(
@@ -61,7 +65,14 @@ def test_stages_never_import_one_another():
     assert {name: [o for o in imported(name) if o.startswith("stages.")] for name in stages} == {n: [] for n in stages}
 
 
-PROGRAMS = ["cai.experiment", "cai.constitution.__main__", "cai.judge", "cai.bench", "cai.plan"]
+PROGRAMS = [
+    "cai.experiment",
+    "cai.constitution.__main__",
+    "cai.judge",
+    "cai.bench",
+    "cai.plan",
+    "cai.annotate.__main__",
+]
 
 
 @pytest.mark.parametrize("module", PROGRAMS)

@@ -71,6 +71,7 @@ def finish(
             for stage in ("data", "revised", "sft", "pairs", "preflight", "labels", "reward", "policy")
             if getattr(cell, stage)
         }
+        | {"scores": str(measured.pair_scores[cell.name].path)}
         for cell in cells
     }
     (home / "links.json").write_text(json.dumps(links, indent=1))
