@@ -16,7 +16,7 @@ function show(screen) {
 }
 
 function complain(text) {
-  $("fault").textContent = text;
+  $("fault").textContent = text.charAt(0).toUpperCase() + text.slice(1);
   $("fault").hidden = !text;
 }
 

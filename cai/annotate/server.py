@@ -83,6 +83,7 @@ def listen(port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((HOST, port))
+        listener.listen()  # before the address is printed: an early visitor waits instead of being refused
     except OSError as error:
         listener.close()
         raise UserError(f"cannot listen on port {port}: {error.strerror}", "--port", "give another, or none") from None
