@@ -184,9 +184,8 @@ def test_undo_shows_the_pair_again_and_skips_come_again_on_request(tmp_path):
     assert state["task"] is None
     again = state["progress"]["line"]
     assert desk.state("ana", again)["task"]["pair_id"] == "n0"
-    assert (
-        desk.label(decision("ana", "n0", "skip", seconds=2.0, again=again))["task"] is None
-    )  # skipped twice: let it rest
+    state = desk.label(decision("ana", "n0", "skip", seconds=2.0, again=again))
+    assert state["task"] is None  # skipped twice: let it rest
 
 
 def test_a_choice_sent_twice_is_written_once(tmp_path):
@@ -247,6 +246,13 @@ def test_what_somebody_labelled_comes_last_in_uncertain(tmp_path):
     desk = desk_on(tmp_path / "l", PAIRS[:3], "uncertain", judge={"n0": 0.9, "n1": 0.45, "n2": 0.3})
     desk.label(decision("ben", "n1", "left"))
     assert desk.state("ana")["task"]["pair_id"] == "n2"
+
+
+def test_ones_own_labels_do_not_part_the_principles_of_a_pair(tmp_path):
+    law = parse("One principle.\nAnother one.\n", tmp_path / "c.txt")
+    desk = desk_on(tmp_path / "l", PAIRS[:2], "uncertain", law, judge={"n0": 0.5, "n1": 0.9})
+    state = desk.label(decision("ana", "n0", "left", principle="One principle."))
+    assert (state["task"]["pair_id"], state["task"]["principle"]["name"]) == ("n0", "Another one.")
 
 
 def test_random_is_one_order_for_all_and_not_the_files(tmp_path):

@@ -31,6 +31,10 @@ def main(argv: Sequence[str]) -> int:
         return _export(args, found)
     if args.labels:
         found = replace(found, judge=judge_labels(args.labels))
+        if not found.judge:
+            raise UserError(
+                "no label in this file is from an AI judge", str(args.labels), "give a judge's labels.jsonl"
+            )
     if args.scores:
         found = replace(found, margins=reward_margins([args.scores]))
     return _serve(args, found)

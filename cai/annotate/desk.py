@@ -95,8 +95,8 @@ class Desk:
         """
         mine = {task.key: self.log.get((rater, *task.key)) for task in self.tasks}
         others = set()
-        if self.order == "uncertain":  # what nobody has labelled is worth more
-            others = {row.pair_id for row in self._rows() if row.p_a is not None}
+        if self.order == "uncertain":  # what no other rater has labelled is worth more
+            others = {row.pair_id for row in self._rows() if row.p_a is not None and row.rater != rater}
         todo = [task for task in self.tasks if mine[task.key] is None]
         todo.sort(key=lambda task: task.pair.id in others)  # stable: each part keeps its order
         todo += [

@@ -84,9 +84,10 @@ def listen(port: int) -> socket.socket:
     try:
         listener.bind((HOST, port))
         listener.listen()  # before the address is printed: an early visitor waits instead of being refused
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         listener.close()
-        raise UserError(f"cannot listen on port {port}: {error.strerror}", "--port", "give another, or none") from None
+        problem = f"cannot listen on port {port}: {getattr(error, 'strerror', None) or error}"
+        raise UserError(problem, "--port", "give another, or none") from None
     return listener
 
 

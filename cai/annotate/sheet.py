@@ -8,7 +8,7 @@ the two, each drawing its verdict by its own P, name the same answer,
 
 near 0 where both are sure and disagree, 1/2 where the judge is unsure, near 1 where both are sure and agree. Without
 rewards r = q, which is the order of the judge's |log-odds|; a pair that the judge could not read has q = 1/2. Ties are
-broken by hash, and pairs that somebody has labelled already come last.
+broken by hash, and pairs that another rater has labelled already come last.
 """
 
 import json
@@ -103,16 +103,22 @@ def _kept(home: Path, link: str) -> Path:
     return home.resolve().parent / "store" / Path(link).name
 
 
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise UserError("there is no such file", str(path), "give one that a run made, or runs/NAME for its own")
+    return path
+
+
 def judge_labels(path: Path) -> dict[str, float]:
     """pair -> P(a better), of the labels that an AI judge gave; none for a file of other people's labels."""
-    return {label.pair_id: label.p_a for label in read_jsonl(path, Label) if label.source == "ai"}
+    return {label.pair_id: label.p_a for label in read_jsonl(_existing(path), Label) if label.source == "ai"}
 
 
 def reward_margins(paths: Sequence[Path]) -> dict[str, float]:
     """pair -> reward of a minus reward of b, the mean over the files; pairs with an answer too long are left out."""
     margins: dict[str, list[float]] = {}
     for path in paths:
-        rewards = {(row.id, row.side): row.reward for row in read_jsonl(path, Score)}
+        rewards = {(row.id, row.side): row.reward for row in read_jsonl(_existing(path), Score)}
         for (name, side), reward in rewards.items():
             other = rewards.get((name, "b"))
             if side == "a" and reward is not None and other is not None:
