@@ -59,14 +59,15 @@ class Comparisons:
         return tuple(item.pair for item in self.items)
 
 
-def read_comparisons(path: str | Path, *, judged: bool = True) -> Comparisons:
+def read_comparisons(path: str | Path, *, judged: bool = True, test: float = 0.3) -> Comparisons:
     """Every usable comparison of a .jsonl or .jsonl.gz file, or of a JSON array.
 
     judged: leave out pairs that nobody judged. A benchmark needs the verdicts; what only asks the judge does not.
+    test: the share of prompts in the test split, where a row names no split.
     Raises UserError for a file that is missing, damaged, or without a usable row.
     """
     path = Path(path).expanduser()
-    data = Data(source=str(path), max_words=ANY_LENGTH)
+    data = Data(source=str(path), max_words=ANY_LENGTH, test=test)
     items: list[Item] = []
     faults: list[tuple[str, str]] = []
     form: Counter[str] = Counter()

@@ -12,7 +12,6 @@ principles only counts with the mean over these. Nothing is fatal but a file wit
 are set aside, named by file and line, and counted (cai/votes.py).
 """
 
-import hashlib
 import json
 import math
 from collections import defaultdict
@@ -21,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cai.annotate.labels import sha
 from cai.data import uniform
 from cai.errors import UserError, suggest
 from cai.label_sources import Sources
@@ -110,10 +110,10 @@ def _judgement(
         fault += f" ({near})" if near.startswith("did you mean") else ""
     if fault or pair is None:
         return SetAside(where, fault, line)
-    sha = row.get("a_sha") or ""
-    if sha and sha == answer_sha(pair.b):
+    seen = row.get("a_sha") or ""
+    if seen and seen == sha(pair.b):
         p_a = 1 - p_a
-    elif sha and sha != answer_sha(pair.a):
+    elif seen and seen != sha(pair.a):
         return SetAside(where, "the pair has other answers than the rater saw", line)
     return Judgement((pair.id, row.get("principle") or ""), replace(said, p_a=p_a), where, line)
 
@@ -136,11 +136,6 @@ def _read(row: Any) -> tuple[str, float, Said]:
     if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0):
         return "seconds out of range", math.nan, said
     return "", P_A[choice] if choice is not None else float(p_a or 0), said
-
-
-def answer_sha(answer: str) -> str:
-    """12 hexadecimal digits that stand for an answer's text."""
-    return hashlib.sha256(answer.encode("utf-8", "replace")).hexdigest()[:12]
 
 
 def _of_rater(rows: list[tuple[str, Said]]) -> Said:

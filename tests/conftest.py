@@ -11,6 +11,7 @@ from typing import Any
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1"}
 
 import pytest
+from browser import chromium, page  # noqa: F401
 
 from cai.errors import UserError
 from cai.models import Source, find, local

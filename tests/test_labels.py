@@ -9,7 +9,7 @@ from test_stages import ITS_OWN, Bench, artifact, prompt
 from cai.constitution import Judging
 from cai.errors import UserError
 from cai.label_sources import Sources
-from cai.labels import LabelFile, answer_sha, labeller_of, read_labels, spend
+from cai.labels import LabelFile, labeller_of, read_labels, sha, spend
 from cai.records import Abstained, Label, Pair, Prompt, Said, SetAside, read_jsonl
 from cai.settings import Judge
 from cai.stages.label import Simulant, label_by_people, label_by_simulation, mix_labels
@@ -59,7 +59,7 @@ def test_choices_and_probabilities_of_several_raters(tmp_path):
         ("[1, 2]", "a row that is no label: it has no pair_id"),
         ('{"pair_id": "p0", "cho', "a half-written line"),
         (row(choice="undo"), "an undo with nothing to undo"),
-        (row(a_sha=answer_sha("another answer")), "the pair has other answers than the rater saw"),
+        (row(a_sha=sha("another answer")), "the pair has other answers than the rater saw"),
     ],
 )
 def test_a_bad_row_is_named_and_costs_no_other(tmp_path, bad, reason):
@@ -92,7 +92,7 @@ def test_undo_and_skip(tmp_path):
 
 
 def test_answers_that_changed_places_turn_the_label_round(tmp_path):
-    people, _ = labels(tmp_path, row(a_sha=answer_sha("b0")), row("p1", a_sha=answer_sha("a1")))
+    people, _ = labels(tmp_path, row(a_sha=sha("b0")), row("p1", a_sha=sha("a1")))
     assert people == {"p0": {"ann": 0.0}, "p1": {"ann": 1.0}}
 
 

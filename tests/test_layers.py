@@ -16,7 +16,7 @@ LAYERS = (
     ("compare", "compare.statistics", "compare.calibration"),
     tuple(f"compare.{name}" for name in ("agreement", "crossed", "games", "paired")),
     tuple(f"constitution{name}" for name in ("", ".records", ".parse", ".drawing", ".lint", ".changes", ".paper")),
-    ("packages", "votes"),
+    ("packages", "votes", "annotate", "annotate.labels", "annotate.guard"),
     ("embedded", "data"),
     ("models", "sources", "engines", "engines.cached", "engines.tree", "engines.transformers"),
     ("methods", "judging", "comparisons", "labels"),
@@ -29,9 +29,13 @@ LAYERS = (
     ("cells", "plan"),
     tuple(f"compare.{name}" for name in ("table", "report", "measures", "judges", "lineage", "headline", "results")),
     ("constitution.trial", "constitution.diff"),
+    ("annotate.sheet",),
+    ("annotate.desk", "annotate.export"),
+    ("annotate.agreement",),
+    ("annotate.server",),
     ("bench", "bench.common", "bench.ppo_run"),
     ("bench.labels", "bench.ppo"),
-    ("experiment", "judge", "bench.__main__", "constitution.__main__"),
+    ("experiment", "judge", "bench.__main__", "constitution.__main__", "annotate.__main__"),
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(
@@ -67,7 +71,14 @@ def test_stages_never_import_one_another():
     assert {name: [o for o in imported(name) if o.startswith("stages.")] for name in stages} == {n: [] for n in stages}
 
 
-PROGRAMS = ["cai.experiment", "cai.constitution.__main__", "cai.judge", "cai.bench.__main__", "cai.plan"]
+PROGRAMS = [
+    "cai.experiment",
+    "cai.constitution.__main__",
+    "cai.judge",
+    "cai.bench.__main__",
+    "cai.plan",
+    "cai.annotate.__main__",
+]
 
 
 @pytest.mark.parametrize("module", PROGRAMS)

@@ -77,9 +77,10 @@ def finish(
             if getattr(cell, stage)
         }
         | {
-            f"round {number}": {stage: str(getattr(one, stage).path) for stage in ROUND}
+            f"round {number}": {stage: str(getattr(one, stage).path) for stage in ROUND if getattr(one, stage)}
             for number, one in enumerate(cell.lineage[:-1], 1)
         }
+        | ({"scores": str(measured.pair_scores[cell.name].path)} if cell.name in measured.pair_scores else {})
         for cell in cells
     }
     (home / "links.json").write_text(json.dumps(links, indent=1))

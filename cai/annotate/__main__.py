@@ -1,0 +1,134 @@
+"""Label pairs in the browser: `python -m cai.annotate PAIRS --out labels.jsonl`.
+
+PAIRS is a file of pairs in any form that `data.source` or `python -m cai.judge bench` takes, a folder of the store
+with pairs, or a finished run (runs/NAME). Use the labels with `labels: {human: labels.jsonl}`, or turn them into a file
+of pairs: `python -m cai.annotate PAIRS --export labels.jsonl --out pairs.jsonl`.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cai.errors import UserError, run_main
+
+if TYPE_CHECKING:
+    from cai.annotate.labels import LabelLog
+    from cai.annotate.sheet import Found
+
+NAMED = 5  # faulty rows that are named one by one
+
+
+def main(argv: Sequence[str]) -> int:
+    args = _parser().parse_args(argv)
+    from cai.annotate.sheet import find_pairs, judge_labels, reward_margins  # pydantic: not for --help
+
+    found = find_pairs(args.pairs)
+    _name(found.faults, "left out")
+    if args.export:
+        return _export(args, found)
+    if args.labels:
+        found = replace(found, judge=judge_labels(args.labels))
+        if not found.judge:
+            raise UserError(
+                "no label in this file is from an AI judge", str(args.labels), "give a judge's labels.jsonl"
+            )
+    if args.scores:
+        found = replace(found, margins=reward_margins([args.scores]))
+    return _serve(args, found)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m cai.annotate", description="Label pairs in the browser: which of two answers is better?"
+    )
+    parser.add_argument("pairs", type=Path, metavar="PAIRS", help="a file of pairs, or runs/NAME of a finished run")
+    parser.add_argument("--out", type=Path, required=True, help="the label log to append to; with --export: the pairs")
+    parser.add_argument("--rater", action="append", default=[], metavar="NAME", help="who may label (default: anyone)")
+    parser.add_argument(
+        "--order", choices=("given", "random", "uncertain"), default="random",
+        help="random: by hash, one order for all (default); uncertain: where judge and reward model disagree or are "
+        "unsure first; given: as in the file",
+    )  # fmt: skip
+    parser.add_argument("--labels", type=Path, metavar="FILE", help="the judge's labels.jsonl (a run has its own)")
+    parser.add_argument("--scores", type=Path, metavar="FILE", help="a reward model's scores.jsonl (a run has its own)")
+    parser.add_argument("--constitution", metavar="FILE", help="ask for each of its principles, one at a time")
+    parser.add_argument("--port", type=int, default=0, help="of 127.0.0.1 (default: any that is free)")
+    parser.add_argument("--export", type=Path, metavar="LOG", help="write pairs with human P from this log, and stop")
+    return parser
+
+
+def _export(args: argparse.Namespace, found: "Found") -> int:
+    from cai.annotate.export import export
+    from cai.annotate.labels import LabelLog
+
+    if not args.export.is_file():
+        raise UserError("there is no such label log", str(args.export), "give what --out named when you labelled")
+    if args.out.exists() and args.out.resolve() in (args.export.resolve(), args.pairs.resolve()):
+        raise UserError("this would overwrite what is read", str(args.out), "give --out another name")
+    log = LabelLog(args.export)
+    _name(log.faults, "not counted")
+    for what, n in export(found, log, args.out).items():
+        print(f"{n:6d}  {what}")
+    print(f"{args.out}: data.source for an experiment with labels: human")
+    return 0
+
+
+def _serve(args: argparse.Namespace, found: "Found") -> int:
+    from cai.annotate.desk import Desk
+    from cai.annotate.guard import new_token
+    from cai.annotate.sheet import tasks
+    from cai.constitution import read_constitution
+
+    try:
+        from cai.annotate.server import HOST, labelling, listen, serve
+    except ModuleNotFoundError as error:
+        if error.name not in ("starlette", "uvicorn"):
+            raise
+        remedy = "install the extra: pip install -c .ci/constraints.txt -e '.[annotate]'"
+        raise UserError(f"the labelling page needs the package {error.name}", "", remedy) from None
+    law = read_constitution(args.constitution) if args.constitution else None
+    asked = tasks(found, args.order, law)
+    log = _open_log(args.out, found)
+    raters = tuple(dict.fromkeys(args.rater))
+    desk = Desk(args.pairs.resolve().name, asked, found, log, args.order, raters)
+    for name in raters:
+        if desk.rater(name) != name:
+            raise UserError(f'the name "{name}" has blanks that cannot be typed', "--rater", "give it without them")
+    listener, token = listen(args.port), new_token()
+    url = f"http://{HOST}:{listener.getsockname()[1]}/?token={token}"
+    print(f"{len(found.pairs)} pairs, {len(asked)} questions, {len(log.in_force())} answered in {args.out}")
+    # Not opened for you: a program that is started with the address shows the token to all users of the machine.
+    print(f"open this in a browser on this machine (Ctrl-C ends; every choice is kept):\n\n  {url}\n", flush=True)
+    serve(labelling(desk), listener, token)
+    return 0
+
+
+def _open_log(path: Path, found: "Found") -> "LabelLog":
+    """The log, with all that is odd about it named. Raises UserError for a file that is something else."""
+    from cai.annotate.labels import LabelLog
+
+    if not path.parent.is_dir():
+        raise UserError("there is no such folder", str(path.parent), "make it, or mend --out")
+    log = LabelLog(path)
+    if log.faults and not log.rows and any(why != "a half-written line" for _, why in log.faults):
+        raise UserError("this file is not a label log", str(path), "give --out the name of a log, or of a new file")
+    known = {pair.id for pair in found.pairs}
+    rows = [row for row in log.in_force() if row.pair_id not in known]
+    strange = [(str(path), f'a label for "{row.pair_id}", which is no pair here') for row in rows]
+    _name([*log.faults, *log.repeated(), *strange], "noted, and kept in the file")
+    return log
+
+
+def _name(faults: Sequence[tuple[str, str]], what: str) -> None:
+    """The first few faults by line, and how many there are."""
+    for where, why in faults[:NAMED]:
+        print(f"note: {where}: {why}", file=sys.stderr)
+    if faults:
+        print(f"note: {len(faults)} rows {what}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

@@ -1,0 +1,59 @@
+"""The end of a labelling session in figures: what a rater did, and how often other raters say the same."""
+
+from collections import Counter
+from itertools import combinations
+from statistics import median
+from typing import Any
+
+from cai.annotate.desk import Desk
+from cai.annotate.labels import LabelRow
+from cai.records import plain
+
+
+def summary(desk: Desk, rater: str) -> dict[str, Any]:
+    """Counts of one rater's choices, agreement of all pairs of raters, and the faults of the log."""
+    desk.log.refresh()
+    rows = [row for row in desk.log.in_force() if row.key[1:] in {task.key for task in desk.tasks}]
+    mine = [row for row in rows if row.rater == rater]
+    chosen = Counter(_place(row) for row in mine)
+    seconds = [row.seconds for row in mine if row.p_a is not None]
+    return {
+        "rater": rater,
+        "file": str(desk.log.path),
+        "total": len(desk.tasks),
+        "labelled": len(seconds),
+        "chosen": {place: chosen[place] for place in ("left", "right", "tie", "skip")},
+        "seconds": median(seconds) if seconds else None,
+        "notes": sum(bool(row.note) for row in mine),
+        "agreement": agreement(desk, rows),
+        "faults": dict(Counter(why for _, why in desk.log.faults + desk.log.repeated())),
+    }
+
+
+def agreement(desk: Desk, rows: list[LabelRow]) -> list[dict[str, Any]]:
+    """For each two raters with questions in common: share of the same answer, and Cohen's kappa, with intervals."""
+    p_of: dict[str, dict[tuple, float]] = {}
+    for row in rows:
+        if row.p_a is not None:
+            p_of.setdefault(row.rater, {})[row.key[1:]] = row.p_a
+    prompts = {task.key: task.pair.prompt.id for task in desk.tasks}
+    common = {(one, two): [key for key in p_of[one] if key in p_of[two]] for one, two in combinations(sorted(p_of), 2)}
+    if not any(common.values()):
+        return []
+
+    from cai.compare.agreement import kappa, rater_agreement  # heavy: only when there is something to compare
+
+    found = []
+    for (one, two), keys in common.items():
+        if keys:
+            first, second = ([p_of[rater][key] for key in keys] for rater in (one, two))
+            clusters = [prompts[key] for key in keys]
+            same = rater_agreement(list(zip(first, second, strict=True)), clusters)
+            found.append(plain({"raters": [one, two], "same": same, "kappa": kappa(first, second, clusters)}))
+    return found
+
+
+def _place(row: LabelRow) -> str:
+    if row.choice in ("a", "b"):
+        return "left" if row.choice == row.left else "right"
+    return row.choice

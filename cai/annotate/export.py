@@ -1,0 +1,60 @@
+"""A label log -> pairs with human P(a better), in the form that `data.source` takes."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from cai.annotate.labels import LabelLog, LabelRow, p_for
+from cai.annotate.sheet import Found
+from cai.errors import UserError
+from cai.store import write_durably
+
+
+def export(found: Found, log: LabelLog, out: Path) -> Counter[str]:
+    """Write each labelled pair with `votes` (one P for each rater, by name) and `human`, their mean.
+
+    A rater's P is their verdict on the whole; of one who judged by principles only, the mean over these. Pairs that
+    nobody labelled are left out, and so is a label that the pair had in its source. A split is written where the
+    source names one; where it was only drawn, the experiment that reads the file draws it, by its own `data.test`.
+    Returns what was written and what was left out. Raises UserError where no label fits a pair.
+    """
+    counts: Counter[str] = Counter(why for _, why in log.faults + log.repeated())
+    by_pair: dict[str, dict[str, list[LabelRow]]] = defaultdict(lambda: defaultdict(list))
+    for row in log.in_force():
+        by_pair[row.pair_id][row.rater].append(row)
+    rows = []
+    for pair in found.pairs:
+        votes = {}
+        for rater, said in sorted(by_pair.pop(pair.id, {}).items()):
+            try:
+                p = _of_rater(said, [p_for(row, pair) for row in said])
+            except UserError:
+                counts["labels left out: the pair has other answers now"] += 1
+                continue
+            if p is not None:
+                votes[rater] = p
+        if not votes:
+            counts["pairs that nobody labelled"] += 1
+            continue
+        made: dict[str, Any] = asdict(pair) | {"human": fmean(votes.values()), "votes": list(votes.values())}
+        if pair.id in found.drawn:
+            del made["prompt"]["split"]
+        rows.append(made)
+    strangers = [row for raters in by_pair.values() for said in raters.values() for row in said]
+    counts["labels left out: there is no such pair"] += len(strangers)
+    if not rows:
+        problem = "no label of this log is of a pair that was given"
+        raise UserError(problem, str(log.path), "give the pairs that were labelled")
+    write_durably(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    counts["pairs written"] = len(rows)
+    return +counts
+
+
+def _of_rater(said: Sequence[LabelRow], values: Sequence[float | None]) -> float | None:
+    known = [(row.principle is None, p) for row, p in zip(said, values, strict=True) if p is not None]
+    whole = [p for overall, p in known if overall]
+    return fmean(whole or [p for _, p in known]) if known else None

@@ -1,0 +1,163 @@
+"""What there is to label and in which order: pairs from a file or a run, principles, the judge's labels, rewards.
+
+The order `uncertain` asks people where they can teach most. For each pair let q be the judge's P(a better) and r that
+of the reward model (Bradley-Terry: the sigmoid of the difference of its rewards). Pairs come by the probability that
+the two, each drawing its verdict by its own P, name the same answer,
+
+    agreement = q r + (1 - q) (1 - r),    lowest first:
+
+near 0 where both are sure and disagree, 1/2 where the judge is unsure, near 1 where both are sure and agree. Without
+rewards r = q, which is the order of the judge's |log-odds|; a pair that the judge could not read has q = 1/2. Ties are
+broken by hash, and pairs that another rater has labelled already come last.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Literal
+
+from cai.comparisons import read_comparisons
+from cai.constitution import Constitution, Judging
+from cai.data import uniform
+from cai.errors import UserError
+from cai.records import Label, Pair, read_jsonl
+from cai.stages.evaluate import Score
+
+Order = Literal["given", "random", "uncertain"]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One question to a rater: which answer of the pair is better, as a whole or by one principle."""
+
+    pair: Pair
+    principle: Judging | None = None
+
+    @property
+    def key(self) -> tuple[str, str | None]:
+        return self.pair.id, self.principle.name if self.principle else None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a place holds.
+
+    judge:   pair -> the AI judge's P(a better); empty where no judge labelled them.
+    margins: pair -> reward of a minus reward of b, the mean of an arm's reward models.
+    faults:  (file:line, why) of each row that is left out.
+    drawn:   pairs whose split the file does not name, but a hash.
+    """
+
+    pairs: tuple[Pair, ...]
+    judge: Mapping[str, float] = field(default_factory=dict)
+    margins: Mapping[str, float] = field(default_factory=dict)
+    faults: tuple[tuple[str, str], ...] = ()
+    drawn: frozenset[str] = frozenset()
+
+
+# 1. Pairs -------------------------------------------------------------------------------------------------------------
+
+
+def find_pairs(place: Path) -> Found:
+    """The pairs of a file of any form that cai/comparisons.py knows, of a stage's folder, or of a run (runs/NAME).
+
+    A run brings its judge's labels and reward scores along. Raises UserError where there are no pairs.
+    """
+    if (place / "links.json").is_file():
+        return _of_run(place)
+    if place.is_dir():
+        if not (place / "pairs.jsonl").is_file():
+            problem = "this folder has neither links.json (a finished run) nor pairs.jsonl (a stage that makes pairs)"
+            raise UserError(problem, str(place), "give runs/NAME of a finished experiment, or a file of pairs")
+        return Found(tuple(read_jsonl(place / "pairs.jsonl", Pair)))
+    held = read_comparisons(place, judged=False, test=0.0)
+    # The file is read once with every split that it leaves open set to train, and once with all of them set to test.
+    other = {pair.id: pair.prompt.split for pair in read_comparisons(place, judged=False, test=1.0).pairs}
+    drawn = frozenset(pair.id for pair in held.pairs if pair.prompt.split != other[pair.id])
+    return Found(held.pairs, faults=held.faults, drawn=drawn)
+
+
+def _of_run(home: Path) -> Found:
+    """The pairs of all arms; labels and scores of the first arm that an AI judge labelled."""
+    links = json.loads((home / "links.json").read_text(encoding="utf-8"))
+    folders = {cell: {stage: _kept(home, link) for stage, link in of.items()} for cell, of in links.items()}
+    pairs: dict[str, Pair] = {}
+    for folder in dict.fromkeys(of["pairs"] for of in folders.values()):
+        for pair in read_jsonl(folder / "pairs.jsonl", Pair):
+            if pairs.setdefault(pair.id, pair) != pair:
+                raise UserError(f'two arms give the id "{pair.id}" to different pairs', str(home), "label a stage")
+    for cell, of in folders.items():
+        if judge := judge_labels(of["labels"] / "labels.jsonl"):
+            arm = cell.rpartition("/")[0]
+            same = [f for name, f in folders.items() if name.rpartition("/")[0] == arm and "scores" in f]
+            scores = [f["scores"] / "scores.jsonl" for f in same]
+            return Found(tuple(pairs.values()), judge, reward_margins(scores))
+    return Found(tuple(pairs.values()))
+
+
+def _kept(home: Path, link: str) -> Path:
+    """Where a stage's folder is now: in the store beside the run, also after `runs/` was copied elsewhere."""
+    return home.resolve().parent / "store" / Path(link).name
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise UserError("there is no such file", str(path), "give one that a run made, or runs/NAME for its own")
+    return path
+
+
+def judge_labels(path: Path) -> dict[str, float]:
+    """pair -> P(a better), of the labels that an AI judge gave; none for a file of other people's labels."""
+    return {label.pair_id: label.p_a for label in read_jsonl(_existing(path), Label) if label.source == "ai"}
+
+
+def reward_margins(paths: Sequence[Path]) -> dict[str, float]:
+    """pair -> reward of a minus reward of b, the mean over the files; pairs with an answer too long are left out."""
+    margins: dict[str, list[float]] = {}
+    for path in paths:
+        rewards = {(row.id, row.side): row.reward for row in read_jsonl(_existing(path), Score)}
+        for (name, side), reward in rewards.items():
+            other = rewards.get((name, "b"))
+            if side == "a" and reward is not None and other is not None:
+                margins.setdefault(name, []).append(reward - other)
+    return {name: fmean(found) for name, found in margins.items()}
+
+
+# 2. Tasks and their order ---------------------------------------------------------------------------------------------
+
+
+def tasks(found: Found, order: Order, law: Constitution | None = None) -> list[Task]:
+    """Every pair, once or once for each principle that applies to it, in one order for all raters.
+
+    The same order for all, so that two raters who stop early have judged the same pairs and can be compared.
+    """
+    pairs = list(found.pairs)
+    if order == "random":
+        pairs.sort(key=lambda pair: uniform("annotate", pair.id))
+    elif order == "uncertain":
+        if not found.judge and not found.margins:
+            problem = "--order uncertain needs to know what the judge or the reward model thinks of these pairs"
+            raise UserError(problem, "", "give --labels or --scores, or runs/NAME of an experiment with an AI judge")
+        pairs.sort(key=lambda pair: (agreement(pair.id, found), uniform("annotate", pair.id)))
+    if law is None:
+        return [Task(pair) for pair in pairs]
+    made = [Task(pair, principle) for pair in pairs for principle in _applying(law, pair.prompt.subset)]
+    if not made:
+        raise UserError("no principle applies to any of these pairs", str(law.path), 'mend its "Applies to:"')
+    return made
+
+
+def _applying(law: Constitution, subset: str) -> list[Judging]:
+    return [p for p in law.judging if not p.applies_to or subset in p.applies_to]
+
+
+def agreement(pair_id: str, found: Found) -> float:
+    """How probably judge and reward model name the same answer (see above), rounded so that equal ones are ties."""
+    margin = found.margins.get(pair_id)
+    r = None if margin is None else (1 + math.tanh(margin / 2)) / 2
+    q = found.judge.get(pair_id, 0.5 if found.judge or r is None else r)
+    r = q if r is None else r
+    return round(q * r + (1 - q) * (1 - r), 9)
