@@ -1,7 +1,7 @@
 """Subclasses of TRL's trainers, and the one way a reward model reads a conversation.
 
 score.py          `render_scored`, `score`: text -> token ids -> scalar reward; in training, in PPO and in evaluation.
-reward.py         `SoftRewardTrainer`: Bradley-Terry cross-entropy with soft labels; `element` makes its rows of pairs or rankings.
+reward.py         `SoftRewardTrainer`: Bradley-Terry cross-entropy with soft labels; `element`: a row of K answers.
 reward_models.py  a reward model as a function of text.
 ppo.py            `PPOTrainer`: PPO with a critic, GAE and a per-token KL penalty. ppo_config.py: `PPOConfig`.
 ppo_math.py       its mathematics. critic.py: its critic.
