@@ -18,6 +18,7 @@ from cai.constitution import read_constitution
 from cai.data import load_data, load_helpful, source_digest
 from cai.engines import Sampling
 from cai.errors import UserError, UserErrors, run_main
+from cai.gold import yardstick
 from cai.methods import principles_for, templates_for
 from cai.models import UNREACHABLE, Source, find, trained
 from cai.stages.evaluate import play, score_answers, score_pairs
@@ -96,7 +97,8 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
     reward = stage(train_reward, pairs=pairs, labels=labels, model=start, settings=arm.reward, seed=seed, **model)
     policy = stage(
         train_ppo, data=data, helpful=helpful, revisions=revised, sft=trained(sft, "sft"),
-        reward=trained(reward, "reward"), settings=arm.rl, reward_max_length=arm.reward.max_length, seed=seed, **model,
+        reward=trained(reward, "reward"), settings=arm.rl, reward_max_length=arm.reward.max_length,
+        gold=yardstick(arm), seed=seed, **model,
     )  # fmt: skip
     return Cell(name, seed, arm, law, data, helpful, revised, sft, pairs, checked, labels, reward, policy)
 
@@ -136,12 +138,12 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
             measured.scores[cell.name, name] = stage(score_answers, prompts=first.data, answers=answers, **reward)
 
     # 3. Games: arm against arm seed by seed, every cell against the SFT policy, and seed against seed for the noise.
-    yardstick = principles_for(read_constitution(ask.constitution), ask.judge)
+    judging = principles_for(read_constitution(ask.constitution), ask.judge)
     templates = templates_for(ask.judge)
     for one, two in matches(cells):
         measured.games[one, two] = stage(
             play, prompts=first.data, first=measured.answers[one, "red-team"], second=measured.answers[two, "red-team"],
-            judge=ask.judge, model=find(ask.judge.model), judging=yardstick, templates=templates, dtype=dtype,
+            judge=ask.judge, model=find(ask.judge.model), judging=judging, templates=templates, dtype=dtype,
             seed=arm.seed,
         )  # fmt: skip
     return measured
@@ -172,7 +174,7 @@ def check(experiment: Experiment, *, plan: bool = False) -> None:
         tasks: list[Callable[[], object]] = [
             lambda arm=arm: read_constitution(arm.constitution),
             lambda ask=ask: read_constitution(ask.constitution),
-            *(lambda ref=ref: reachable(ref, plan) for ref in (arm.policy.model, arm.judge.model, ask.judge.model)),
+            *(lambda ref=ref: reachable(ref, plan) for ref in models_of(arm)),
             lambda arm=arm: source_digest(arm.data),
             lambda arm=arm: arm.helpful and digest_file(Path(arm.helpful.source)),
             *(lambda name=name: load_template(name) for name in ("critique", "revision")),
@@ -192,6 +194,12 @@ def check(experiment: Experiment, *, plan: bool = False) -> None:
         raise UserErrors(unique)
     if unique:
         raise unique[0]
+
+
+def models_of(arm: Arm) -> list[str]:
+    gold = arm.rl.gold
+    own = [gold.by] if gold and gold.by != "judge" else []
+    return [arm.policy.model, arm.judge.model, arm.evaluate.judge.model, *own]
 
 
 def reachable(ref: str, plan: bool) -> None:

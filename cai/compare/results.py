@@ -44,6 +44,8 @@ CURVES = (
     ("policy", "clip_fraction", "PPO: clip fraction", "rollout"),
     ("policy", "completion_length", "PPO: answer length, tokens", "rollout"),
     ("policy", "eos_rate", "PPO: share of answers that end by themselves", "rollout"),
+    ("policy", "repetition", "PPO: share of repeated 4-grams", "rollout"),
+    ("policy", "distinct_2", "PPO: share of distinct 2-grams", "rollout"),
 )
 VOTE = ("method", "principle", "order", "p_a", "mass", "fault", "reply")  # what is shown of a vote
 PACKAGES = ("cai", "torch", "transformers", "trl", "peft", "datasets", "accelerate")

@@ -6,12 +6,14 @@ reward model as for a bold one, and arms differ by what they prefer and not by h
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
 from cai.data import uniform
 from cai.errors import UserError
+from cai.gold import held_out
 from cai.models import (
     Dtype,
     Source,
@@ -21,7 +23,6 @@ from cai.models import (
     load_reward,
     load_tokenizer,
     plain,
-    save,
     with_system,
 )
 from cai.records import Message, Prompt, Revision, read_jsonl
@@ -31,11 +32,11 @@ from cai.workbench import Workbench
 
 CURVES = (
     "reward", "kl", "kl_coef", "entropy", "clip_fraction", "approx_kl", "ratio_variance", "policy_loss", "value_loss",
-    "explained_variance", "completion_length", "eos_rate", "unscored", "early_stop",
+    "explained_variance", "completion_length", "eos_rate", "unscored", "early_stop", "repetition", "distinct_2",
 )  # fmt: skip
 
 
-@version(1)
+@version(2)
 def train_ppo(
     out: Path,
     work: Workbench,
@@ -48,15 +49,20 @@ def train_ppo(
     policy: Policy,
     settings: Rl,
     reward_max_length: int,
+    gold: Mapping[str, Any] | None,
     dtype: Dtype,
     seed: int,
 ) -> None:
-    """model/ (the policy), curves.json (one row a rollout) and counts.json."""
+    """model/ (the policy), curves.json (one row a rollout), warnings.json, counts.json, and gold.json with `rl.gold`.
+
+    gold: what `yardstick` in cai/gold.py says.
+    """
     from datasets import Dataset  # heavy: only when there is something to train
 
     from cai.trainers.common import curves, quiet, weights_dtype
     from cai.trainers.ppo import PPOConfig, PPOTrainer
     from cai.trainers.rollouts import last_checkpoint
+    from cai.trainers.watch import Watch
 
     work.release()
     tokenizer = load_tokenizer(sft)
@@ -67,18 +73,20 @@ def train_ppo(
     judge_of_answers, scale = normalised_reward(work, reward, revisions, policy, dtype, reward_max_length)
     counts |= {f"reward {name} on the SFT answers": round(value, 4) for name, value in scale.items()}
 
+    watch = Watch(tokenizer, held_out(work, data, tokenizer, policy, settings, dtype, gold))
     network = load_causal(sft, weights_dtype(policy, dtype), work.device, train=True)
     rows = Dataset.from_list([{"prompt": plain(tokenizer, with_system(p.messages, policy.system))} for p in prompts])
     with unfinished(out) as checkpoints:
         config = PPOConfig(str(checkpoints), **arguments_of(settings, policy, work.device, dtype, seed))
-        trainer = quiet(
-            PPOTrainer(network, judge_of_answers, config, train_dataset=rows, processing_class=tokenizer), "PPO"
-        )
+        given = {"train_dataset": rows, "processing_class": tokenizer, "callbacks": [watch]}
+        trainer = quiet(PPOTrainer(network, watch.reading(judge_of_answers), config, **given), "PPO")
+        watch.reference = trainer.reference
         trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints) is not None)
-    history = [row | {"step": number} for number, row in enumerate(trainer.state.log_history, 1) if "reward" in row]
+        counts |= watch.leave(trainer.model, out)
+    rollouts = [row for row in trainer.state.log_history if "reward" in row]
+    history = [row | row["answers"] | {"step": number} for number, row in enumerate(rollouts, 1)]
     (out / "curves.json").write_text(json.dumps(curves(history, {name: name for name in CURVES})))
     (out / "counts.json").write_text(json.dumps(counts, indent=1))
-    save(trainer.model, tokenizer, out / "model")
     trainer.end()
 
 
