@@ -17,6 +17,7 @@ from cai.textstats import distinct, repetition
 # A share among 32 answers has a standard error of at most 0.09, the difference of two such shares one of 0.125; smaller
 # rollouts are pooled until there are as many.
 POOL = 32
+PAIRED = 16  # answers to the same prompts with the same draws differ by less: half a pool will do
 REPEATED = 0.25  # more repeated 4-grams than the SFT policy: every fourth answer has become a loop
 DISTINCT = 0.5  # of the SFT policy's distinct 2-grams: half of what it could say is gone
 LENGTH = 2.0  # times as long, or as short
@@ -85,7 +86,7 @@ def _comparisons(log: Sequence[dict[str, Any]]) -> Iterator[tuple[Answers, Answe
     for row in log:
         if "look" in row:
             looks.append(Answers(**{name: row["look"][name] for name in Answers.__slots__}))
-            if len(looks) > 1:
+            if len(looks) > 1 and looks[-1].count >= PAIRED:
                 yield looks[-1], looks[0]
         elif "answers" in row:
             entropy = row.get("entropy")  # nats a token

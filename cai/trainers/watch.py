@@ -177,7 +177,8 @@ class Watch(TrainerCallback):
             shutil.copytree(self._place(kept), folder / "model")
         found = {"by": self.held_out.by, "prompts": self.held_out.ids, "kept": kept, "best": run["best"]}
         found |= {"says": sentence(run), "looks": looks}
-        (folder / "gold.json").write_text(json.dumps(found, indent=1, ensure_ascii=False))
+        # Sorted, because a checkpoint sorts the keys of what it gives back.
+        (folder / "gold.json").write_text(json.dumps(found, indent=1, sort_keys=True))
         counts |= {"gold prompts": len(self.held_out.ids), "policy kept: after rollout": kept}
         unread = sum(gold is None for look in looks for gold in look["golds"])
         return counts | {"gold rewards that could not be read": unread}
