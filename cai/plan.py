@@ -5,6 +5,7 @@ on two CPU cores, scaled by the size of the model. An estimate, not a promise: a
 """
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,6 +70,10 @@ def tokens_of(stage: str, arm: Arm, pairs: tuple[int, int]) -> tuple[str, float]
     drawn = 16 if arm.judge.principles == "all" else arm.judge.principles
     asked = 16 if arm.evaluate.judge.principles == "all" else arm.evaluate.judge.principles
     rollouts = arm.rl.steps * arm.rl.batch_size
+    looked = 0.0  # generated, read by policy and reference, and judged
+    if gold := arm.rl.gold:
+        looks = 1 + math.ceil(arm.rl.steps / gold.every)
+        looked = looks * gold.prompts * (PROMPT + 3 * arm.rl.max_new_tokens + asked * QUESTION * (gold.by == "judge"))
     row = PROMPT + ANSWER
     # What the principles' questions have in common is read once.
     judged, played = 2 * (row + drawn * QUESTION), 2 * (row + asked * QUESTION)
@@ -85,7 +90,7 @@ def tokens_of(stage: str, arm: Arm, pairs: tuple[int, int]) -> tuple[str, float]
         "train_reward": ("train", 2 * pairs[0] * row * arm.reward.epochs),
         "train_ppo": (
             "train",
-            rollouts * ((PROMPT + arm.rl.max_new_tokens) * (arm.rl.epochs + 1) + 2 * arm.rl.max_new_tokens),
+            rollouts * ((PROMPT + arm.rl.max_new_tokens) * (arm.rl.epochs + 1) + 2 * arm.rl.max_new_tokens) + looked,
         ),
         "score_pairs": ("read", 2 * pairs[1] * row),
         "score_answers": ("read", arm.evaluate.prompts * (PROMPT + arm.evaluate.max_new_tokens)),

@@ -25,7 +25,8 @@ LAYERS = (
     tuple(f"stages.{name}" for name in ("revise", "sft", "preflight", "label", "respond")),
     tuple(f"stages.{name}" for name in ("reward", "policy", "evaluate")),
     ("cells", "plan"),
-    ("compare.table", "compare.report", "compare.measures", "compare.judges", "compare.results"),
+    ("compare.table", "compare.report", "compare.measures", "compare.judges", "compare.watched"),
+    ("compare.results",),
     ("constitution.trial", "constitution.diff"),
     ("experiment", "judge", "bench", "constitution.__main__"),
 )  # fmt: skip

@@ -42,7 +42,6 @@ def held_out(gold, every=1, keep="best", count=4) -> HeldOut:
     )
 
 
-
 def watched(path: Path, held=None, callbacks=(), **options):
     watch = Watch(tiny_tokenizer(), held)
     taught = trainer(path, watch.reading(yes_share), callbacks=[watch, *callbacks], **options)
@@ -359,7 +358,7 @@ def test_a_killed_run_has_the_looks_and_the_policy_of_one_that_was_not(tmp_path,
 def test_weights_of_an_earlier_best_wait_for_the_checkpoint(tmp_path):
     """Killed after a new best was found and before the checkpoint: the old best is still there to go back to."""
     saving = RUN | {"save_strategy": "steps", "save_steps": 4}
-    watch, killed = watched(tmp_path, held_out(script_of([0, 1, 2, 3, 4, 5])), [KilledAt(6)], **saving)
+    _, killed = watched(tmp_path, held_out(script_of([0, 1, 2, 3, 4, 5])), [KilledAt(6)], **saving)
     with pytest.raises(KeyboardInterrupt):
         killed.train()
     # The checkpoint is of rollout 2 (4 updates); since then the look after rollout 3 was better.

@@ -24,6 +24,8 @@ from cai.compare.measures import (
 from cai.compare.report import write_report
 from cai.compare.statistics import mean
 from cai.compare.table import print_table
+from cai.compare.watched import overoptimisation
+from cai.compare.watched import warnings as watched
 from cai.config import Experiment
 from cai.methods import name_of
 from cai.records import Abstained, Label, Pair, Response, Revision, plain, read_jsonl
@@ -106,6 +108,7 @@ def build(
         "cross": cross(cells, held),
         "counts": counts(cells, measured),
         "curves": curves(cells),
+        "overoptimisation": overoptimisation(cells),
         "stages": [{"stage": a.stage, "key": a.key[:8], "seconds": a.seconds, "cached": a.cached} for a in ledger],
         "provenance": {
             "versions": {name: installed(name) for name in PACKAGES},
@@ -267,7 +270,7 @@ def warnings(experiment: Experiment, cells: Sequence[Cell], held: HeldOut, dtype
                 f"On these pairs people prefer the shorter answer {100 * shorter.value:.0f}% of the time (refusals are "
                 "short), so agreement is also shown with length balanced out."
             )
-    return notes
+    return notes + watched(cells)
 
 
 def counts(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
