@@ -94,6 +94,12 @@ class Arm(Section):
                 "set pairs.source: opposed, or name another method",
                 "judge.method",
             )
+        if self.rl.gold and not self.data.calibration:
+            raise Fault(
+                "rl.gold needs prompts that nothing else is trained or reported on",
+                "set data.calibration to the share of prompts to keep for it, such as 0.15",
+                "rl.gold",
+            )
         if "ai" in asked and not self.data.calibration:
             for key, wanted in (("method", self.judge.method == "auto"), ("calibrate", self.judge.calibrate)):
                 if wanted:

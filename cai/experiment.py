@@ -18,6 +18,7 @@ from cai.config import Arm, Experiment, read_experiment
 from cai.constitution import Constitution, read_constitution
 from cai.engines import Sampling
 from cai.errors import UserError, UserErrors, run_main
+from cai.gold import yardstick
 from cai.labels import LabelFile
 from cai.methods import principles_for, templates_for
 from cai.models import UNREACHABLE, Dtype, Source, find, trained
@@ -154,10 +155,11 @@ def train_policy(
     """
     rl, longest = arm.rl, arm.reward.max_length
     common["sft"] = latest
+    looked_at = {"settings": rl, "gold": yardstick(arm), **prompts}
     if rl.method == "direct":
         return stage(
             train_direct, judge=arm.judge, judge_model=find(arm.judge.model), judging=principles_for(law, arm.judge),
-            templates=templates_for(arm.judge), judge_seed=arm.seed, settings=rl, **prompts, **common,
+            templates=templates_for(arm.judge), judge_seed=arm.seed, **looked_at, **common,
         )  # fmt: skip
     if rl.method == "dpo":
         return stage(
@@ -169,7 +171,7 @@ def train_policy(
     if rl.method == "best_of_n":
         return stage(best_of_n, sft=latest, reward=rewards, n=rl.best_of)
     against = AGAINST_REWARDS[rl.method]
-    return stage(against, reward=rewards, settings=rl, reward_max_length=longest, **prompts, **common)
+    return stage(against, reward=rewards, reward_max_length=longest, **looked_at, **common)
 
 
 def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
@@ -215,12 +217,12 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
             measured.scores[cell.name, name] = stage(score_answers, prompts=first.data, answers=answers, **reward)
 
     # 3. Games: arm against arm seed by seed, every cell against the SFT policy, and seed against seed for the noise.
-    yardstick = principles_for(read_constitution(ask.constitution), ask.judge)
+    judging = principles_for(read_constitution(ask.constitution), ask.judge)
     templates = templates_for(ask.judge)
     for one, two in matches(cells):
         measured.games[one, two] = stage(
             play, prompts=first.data, first=measured.answers[one, "red-team"], second=measured.answers[two, "red-team"],
-            judge=ask.judge, model=find(ask.judge.model), judging=yardstick, templates=templates, dtype=dtype,
+            judge=ask.judge, model=find(ask.judge.model), judging=judging, templates=templates, dtype=dtype,
             seed=arm.seed,
         )  # fmt: skip
     return measured
@@ -264,7 +266,7 @@ def check(experiment: Experiment, *, plan: bool = False) -> None:
         tasks: list[Callable[[], object]] = [
             lambda arm=arm: read_constitution(arm.constitution),
             lambda ask=ask: read_constitution(ask.constitution),
-            *(lambda ref=ref: reachable(ref, plan) for ref in (arm.policy.model, *(judge.model for judge in judges))),
+            *(lambda ref=ref: reachable(ref, plan) for ref in models_of(arm, judges)),
             lambda arm=arm: arm.labels.file and LabelFile.of(arm.labels.file),
             lambda arm=arm: source_digest(arm.data),
             lambda arm=arm: arm.helpful and digest_file(Path(arm.helpful.source)),
@@ -285,6 +287,12 @@ def check(experiment: Experiment, *, plan: bool = False) -> None:
         raise UserErrors(unique)
     if unique:
         raise unique[0]
+
+
+def models_of(arm: Arm, judges: Sequence[Judge]) -> list[str]:
+    gold = arm.rl.gold
+    own = [gold.by] if gold and gold.by != "judge" else []
+    return [arm.policy.model, *(judge.model for judge in judges), *own]
 
 
 def reachable(ref: str, plan: bool) -> None:

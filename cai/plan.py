@@ -5,6 +5,7 @@ on two CPU cores, scaled by the size of the model. An estimate, not a promise: a
 """
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,6 +80,10 @@ def tokens_of(stage: str, arm: Arm, pairs: tuple[int, int]) -> tuple[str, float]
     drawn = 16 if arm.judge.principles == "all" else arm.judge.principles
     asked = 16 if arm.evaluate.judge.principles == "all" else arm.evaluate.judge.principles
     rollouts = arm.rl.steps * arm.rl.batch_size
+    looked = 0.0  # generated, read by policy and reference, and judged
+    if gold := arm.rl.gold:
+        looks = 1 + math.ceil(arm.rl.steps / gold.every)
+        looked = looks * gold.prompts * (PROMPT + 3 * arm.rl.max_new_tokens + asked * QUESTION * (gold.by == "judge"))
     row = PROMPT + ANSWER
     # What the principles' questions have in common is read once.
     judged, played = 2 * (row + drawn * QUESTION), 2 * (row + asked * QUESTION)
@@ -98,10 +103,10 @@ def tokens_of(stage: str, arm: Arm, pairs: tuple[int, int]) -> tuple[str, float]
         "label_by_judge": ("read", sum(pairs) * judged),
         "label_by_simulation": ("read", sum(pairs) * judged),
         "train_reward": ("train", 2 * pairs[0] * row * arm.reward.epochs),
-        "train_ppo": ("train", online),
-        "train_rloo": ("train", online),
-        "train_grpo": ("train", online),
-        "train_direct": ("train", online + opinions),
+        "train_ppo": ("train", online + looked),
+        "train_rloo": ("train", online + looked),
+        "train_grpo": ("train", online + looked),
+        "train_direct": ("train", online + opinions + looked),
         "train_dpo": ("train", 2 * pairs[0] * row * arm.rl.epochs * 4 / 3),  # the reference reads them as well
         "respond_best": (
             "read",

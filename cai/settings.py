@@ -40,7 +40,8 @@ class Data(Section):
 
     source: str
     test: Share = 0.3
-    # Share of the prompts that are kept for choosing and calibrating the judge, and used for nothing else.
+    # Share of the prompts that nothing is trained on and no result is reported of: on these the judge is chosen and
+    # calibrated, and `rl.gold` looks at the policy.
     calibration: Share = 0.0
     # Pairs from ratings: the least difference between the two mean ratings. Of any source: how many pairs one prompt
     # may give; K ranked answers give K(K-1)/2, and what is over the limit is counted.
@@ -183,6 +184,23 @@ class Reward(Section):
     max_length: Positive = 384
 
 
+class Gold(Section):
+    """A second opinion on the policy while it is trained, on prompts and by a reward that training never uses.
+
+    Over-optimisation (Gao et al. 2022) is then measured: the reward that is trained for rises, and this one falls. The
+    prompts are those of the calibration split: no reward model is trained on them, PPO does not see them, and the
+    reported test prompts stay untouched, also where `keep: best` chooses by what is seen here.
+    """
+
+    # judge: the evaluation's own judge and constitution; else a reward model, by its folder or hub id.
+    by: str = "judge"
+    # Rollouts between two looks; there is always one before the first rollout and one after the last.
+    every: Positive = 4
+    prompts: Annotated[int, Field(ge=2)] = 32
+    # What the stage leaves: the policy at the look that gold liked best, or the one that training ended with.
+    keep: Literal["best", "last"] = "best"
+
+
 class Rl(Section):
     """How the policy is made from the SFT policy, and at which price of moving away from it.
 
@@ -222,6 +240,8 @@ class Rl(Section):
     max_prompt_tokens: Positive = 192
     max_new_tokens: Positive = 48
     temperature: Rate = 1.0
+    # null: training is not looked at from outside.
+    gold: Gold | None = None
 
     @model_validator(mode="after")
     def _the_target_can_be_held(self) -> "Rl":

@@ -1,6 +1,7 @@
 """Plain counts of a text: refusal, repetition, length; what trivial baselines and collapse checks are made of."""
 
 import re
+from collections.abc import Sequence
 
 # Openings by which assistants decline. A phrase list over-counts stories about refusals and misses polite detours; it
 # is a baseline and a warning light, not a judge.
@@ -35,6 +36,16 @@ def repetition(text: str, n: int = 4) -> float:
     tokens = text.lower().split()
     grams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def distinct(texts: Sequence[str], n: int = 2) -> float:
+    """Distinct word n-grams of all texts together as a share of all their n-grams (Li et al. 2016, distinct-n).
+
+    It falls with the amount of text, so compare like with like: as many answers, to the same prompts. 0 for no n-gram.
+    """
+    rows = [text.lower().split() for text in texts]
+    grams = [tuple(tokens[i : i + n]) for tokens in rows for i in range(len(tokens) - n + 1)]
+    return len(set(grams)) / len(grams) if grams else 0.0
 
 
 def whole_sentences(text: str) -> str:

@@ -48,13 +48,13 @@ EXPERIMENT = """
 constitution: law.txt
 seeds: [0]
 policy: {model: tiny-random, lora_rank: 4}
-data: {source: pairs.jsonl, test: 0.4}
+data: {source: pairs.jsonl, test: 0.4, calibration: 0.25}
 helpful: {source: helpful.jsonl}
 revise: {prompts: 4, rounds: 1, max_new_tokens: 8}
 sft: {helpful: 0.3, batch_size: 4}
 judge: {model: tiny-random, principles: all, min_mass: 0.0, preflight: {mass: 0, accuracy: 0}}
 reward: {batch_size: 4}
-rl: {steps: 2, batch_size: 4, max_new_tokens: 6, epochs: 1}
+rl: {steps: 2, batch_size: 4, max_new_tokens: 6, epochs: 1, gold: {every: 1, prompts: 3}}
 evaluate:
   prompts: 4
   helpful: 2
@@ -150,6 +150,11 @@ def test_results_have_every_number_with_interval_and_n(finished):
     assert {curve["y"] for curve in results["curves"]} >= {"loss", "reward", "kl", "value loss"}
     assert any("may favour that arm" in warning for warning in results["warnings"])
     assert results["provenance"]["constitution"]["ai"] == LAW
+    for plot in results["overoptimisation"]:
+        (line,) = plot["lines"]
+        assert line["rollout"] == [0, 1, 2] and line["proxy"][0] == line["gold"][0] == line["root_kl"][0] == 0
+        assert line["kept"] == line["best"] and plot["by"] == "judge tiny-random"
+    assert [plot["arm"] for plot in results["overoptimisation"]] == ["ai", "human"]
 
 
 def test_the_report_is_one_file_that_needs_nothing_else(finished):
@@ -247,9 +252,9 @@ def test_after_a_change_of_one_principle_only_its_calls_are_asked_again(place, c
     with pytest.raises(Enough):
         run(experiment, Store(work.root, notify=notify), work)
     assert ran == ["preflight", "label_by_judge", "train_reward"]
-    # 16 pairs x 2 answers x 2 principles; those of the principle "safe" were answered in the first run. The preflight
-    # asked the 10 training pairs before: half of its calls were known, and the label stage finds all of them.
-    assert work.counts() == {"asked": 32, "found": 20 + 52}
+    # 16 pairs x 2 answers x 2 principles, of which the preflight asks the calibration pairs and the label stage the
+    # others; what concerns the principle "safe" was answered in the first run.
+    assert work.counts() == {"asked": 32, "found": 32}
 
 
 JUDGED = "data.calibration=0.3"
@@ -264,7 +269,10 @@ JUDGED = "data.calibration=0.3"
         ["judge.method=reason", "judge.reason.max_new_tokens=8", "judge.preflight.consistency=0"],
         ['judge.method={"rate": 2, "choice": 1}', "judge.preflight.consistency=0"],
         ["judge.method=auto", "judge.calibrate=true", "judge.reason.max_new_tokens=8", JUDGED],
-        ["judge.method=provenance", "pairs.source=opposed", "pairs.prompts=4", "pairs.max_new_tokens=6"],
+        [
+            *("judge.method=provenance", "pairs.source=opposed", "pairs.prompts=4", "pairs.max_new_tokens=6"),
+            *("data.calibration=0", "rl.gold=null"),  # nobody knows which instruction wrote the calibration pairs
+        ],
         ['judge.examples={"rate": "examples.jinja"}', "judge.preflight=null"],
     ],
     ids=lambda changes: changes[0].replace("judge.", ""),

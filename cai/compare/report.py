@@ -26,6 +26,9 @@ Schema of `results` (results.json; NaN is null; E is an estimate {"value", "low"
     cross                 null | {"rows": [str], "columns": [str], "cells": [[E | null]]}
     counts                [{"what", "arm", "n", "of": int | null, "note"}]
     curves                [{"title", "x", "y", "lines": [{"arm", "seed", "x": [...], "y": [...]}]}]
+    overoptimisation      [{"arm", "by", "lines": [{"seed", "rollout": [...], "root_kl": [...], "proxy": [...],
+                          "gold": [...], "kept", "best", "last", "fell": E, "rose": E, "verdict", "sentence"}]}], see
+                          cai/compare/overoptimisation.py
     stages                [{"stage", "key", "seconds", "cached"}]
     provenance            {"versions": {name: version}, "config": text, "constitution": text | {name: text}, ...}
 
@@ -64,11 +67,12 @@ CSS = {
     INK: "currentColor", MUTED: "var(--muted)", RULE: "var(--rule)", BAND: "var(--band)", PAPER: "var(--paper)",
     **{colour: f"var(--arm-{i})" for i, colour in enumerate(ARMS)},
 }  # fmt: skip
+MARKERS = ("o", "s", "^", "D")
 DASHES = ("", "5 2", "1.5 1.5", "7 2 1.5 2")
 BLANK: dict[str, Any] = {
     "name": "", "question": "", "arms": [], "seeds": [], "warnings": [], "headline": None, "measures": [],
     "labels": [], "sources": [], "rounds": [], "judges": [], "cross": None, "counts": [],
-    "curves": [], "stages": [], "provenance": {},
+    "curves": [], "overoptimisation": [], "stages": [], "provenance": {},
 }  # fmt: skip
 
 
@@ -153,6 +157,10 @@ def _plots(results: dict[str, Any]) -> dict[str, Any]:
             "curves": [
                 _curve_plot(curve, results["arms"], results["seeds"], f"c{i}")
                 for i, curve in enumerate(results["curves"])
+            ],
+            "gold": [
+                _gold_plot(plot, results["arms"], results["seeds"], f"g{i}")
+                for i, plot in enumerate(results["overoptimisation"])
             ],
         }
 
@@ -242,6 +250,37 @@ def _curve_plot(curve: dict[str, Any], arms: list[str], seeds: list[int], key: s
     axes.set_xlabel(curve["x"])
     axes.set_ylabel(curve["y"])
     return _svg(figure, key, f"{curve['title']}: {curve['y']} by {curve['x']}. " + "; ".join(last))
+
+
+def _gold_plot(plot: dict[str, Any], arms: list[str], seeds: list[int], key: str) -> Markup:
+    """Proxy (solid) and gold (dashed) over sqrt(KL); zeros stand at one height, the scales are each one's own.
+
+    A marker a seed. A ring is round the look whose policy was kept.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    figure, left = _axes(3.9, 2.3)
+    right, said = left.twinx(), []
+    for axes, name, style in ((left, "proxy", "-"), (right, "gold", (0, (4, 2)))):
+        colour = _colour(plot["arm"], arms) if name == "proxy" else INK
+        for line in plot["lines"]:
+            marker = MARKERS[seeds.index(line["seed"]) % len(MARKERS)] if line["seed"] in seeds else "o"
+            drawn = list(zip(line["root_kl"], line[name], strict=True)) if line[name] else []
+            axes.plot(*zip(*drawn, strict=True), color=colour, linewidth=1.3, linestyle=style, marker=marker, ms=3)
+            kept = [point for point, rollout in zip(drawn, line["rollout"], strict=False) if rollout == line["kept"]]
+            axes.plot(*zip(*kept, strict=True), "o", color=colour, markerfacecolor="none", ms=8)
+            if drawn:
+                said.append(f"seed {line['seed']}: {name} ends at {table.number(drawn[-1][1], sign=True)}")
+        values = [abs(y) for line in plot["lines"] for y in line[name]]
+        most = 1.15 * max([*values, 1e-6])
+        axes.set_ylim(-most, most)
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+        axes.tick_params(axis="y", labelcolor=colour)
+    left.axhline(0, color=RULE, linewidth=0.8)
+    left.set_xlabel("√KL to the SFT policy, √nats")
+    left.set_ylabel("proxy (solid)")
+    right.set_ylabel("gold (dashed)")
+    return _svg(figure, key, f"{plot['arm']}: proxy and gold reward over the root of the KL. " + "; ".join(said))
 
 
 def _svg(figure: "Figure", key: str, title: str) -> Markup:

@@ -26,6 +26,8 @@ from cai.compare.measures import (
 from cai.compare.report import write_report
 from cai.compare.statistics import mean
 from cai.compare.table import print_table
+from cai.compare.watched import overoptimisation
+from cai.compare.watched import warnings as watched
 from cai.config import Arm, Experiment
 from cai.records import Abstained, Label, Pair, Response, Revision, plain, read_jsonl
 from cai.stages.evaluate import Score
@@ -49,6 +51,8 @@ CURVES = (
     ("policy", "completion_length", "policy: answer length, tokens", "rollout"),
     ("policy", "eos_rate", "policy: share of answers that end by themselves", "rollout"),
     ("policy", "unscored", "policy: share of answers without a reward", "rollout"),
+    ("policy", "repetition", "policy: share of repeated 4-grams", "rollout"),
+    ("policy", "distinct_2", "policy: share of distinct 2-grams", "rollout"),
 )
 VOTE = ("method", "principle", "order", "p_a", "mass", "fault", "reply")  # what is shown of a vote
 PACKAGES = ("cai", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
@@ -117,6 +121,7 @@ def build(
         "cross": cross(cells, held),
         "counts": counts(cells, measured),
         "curves": curves(cells),
+        "overoptimisation": overoptimisation(cells),
         "stages": [{"stage": a.stage, "key": a.key[:8], "seconds": a.seconds, "cached": a.cached} for a in ledger],
         "provenance": {
             "versions": {name: installed(name) for name in PACKAGES},
@@ -271,7 +276,7 @@ def warnings(experiment: Experiment, cells: Sequence[Cell], held: HeldOut, dtype
                 f"On these pairs people prefer the shorter answer {100 * shorter.value:.0f}% of the time (refusals are "
                 "short), so agreement is also shown with length balanced out."
             )
-    return notes
+    return notes + watched(cells)
 
 
 def curves(cells: Sequence[Cell]) -> list[dict[str, Any]]:

@@ -68,33 +68,8 @@ class TransformersEngine:
             yield list(zip(batch, replies, strict=True))
 
     def _sample(self, rows: list[list[int]], seeds: list[int], sampling: Sampling) -> list[Reply]:
-        width = max(map(len, rows))
-        pad = self.tokenizer.pad_token_id
-        ids_BT = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=self.device)
-        mask_BT = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self.device)
-        processors = LogitsProcessorList()
-        if sampling.temperature > 0:
-            processors.append(SeededSampler(seeds, width, sampling))
-        output_BT = self.model.generate(
-            input_ids=ids_BT,
-            attention_mask=mask_BT,
-            max_new_tokens=sampling.max_new_tokens,
-            do_sample=False,  # SeededSampler has drawn already: it leaves one token possible
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            repetition_penalty=1.0,
-            logits_processor=processors,
-            pad_token_id=pad,
-            eos_token_id=sorted(self.stop_ids),
-        )
-        return [self._reply(row[width:].tolist()) for row in output_BT]
-
-    def _reply(self, ids: list[int]) -> Reply:
-        for position, token in enumerate(ids):
-            if token in self.stop_ids:
-                return Reply(self.tokenizer.decode(ids[:position], skip_special_tokens=True).strip(), "stop")
-        return Reply(self.tokenizer.decode(ids, skip_special_tokens=True).strip(), "length")
+        answers = sample_ids(self.model, rows, seeds, sampling, self.tokenizer.pad_token_id, self.stop_ids)
+        return [reply_of(self.tokenizer, ids, self.stop_ids) for ids in answers]
 
     @torch.inference_mode()
     def choose(self, questions: Sequence[Question], max_length: int) -> Iterator[list[tuple[int, Reading | None]]]:
@@ -255,6 +230,44 @@ def stop_ids(model: Any, tokenizer: Any) -> set[int]:
     own = model.generation_config.eos_token_id
     more = own if isinstance(own, list) else [own]
     return {token for token in [tokenizer.eos_token_id, *more] if token is not None}
+
+
+def sample_ids(
+    model: Any, rows: Sequence[list[int]], seeds: Sequence[int], sampling: Sampling, pad: int, stops: set[int]
+) -> list[list[int]]:
+    """One sampled answer to each row of token ids, in one batch: its ids up to and with the one that ends the turn.
+
+    Neither reads nor moves the global random state: every draw comes from the row's own seed.
+    """
+    width = max(map(len, rows))
+    ids_BT = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=model.device)
+    mask_BT = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=model.device)
+    processors = LogitsProcessorList()
+    if sampling.temperature > 0:
+        processors.append(SeededSampler(seeds, width, sampling))
+    output_BT = model.generate(
+        input_ids=ids_BT,
+        attention_mask=mask_BT,
+        max_new_tokens=sampling.max_new_tokens,
+        do_sample=False,  # SeededSampler has drawn already: it leaves one token possible
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        repetition_penalty=1.0,
+        logits_processor=processors,
+        pad_token_id=pad,
+        eos_token_id=sorted(stops),
+    )
+    answers = [row[width:].tolist() for row in output_BT]
+    ends = [next((place + 1 for place, token in enumerate(ids) if token in stops), len(ids)) for ids in answers]
+    return [ids[:end] for ids, end in zip(answers, ends, strict=True)]
+
+
+def reply_of(tokenizer: Any, ids: list[int], stops: set[int]) -> Reply:
+    """The text of what `sample_ids` gave, without the token that ended it."""
+    ended = bool(ids) and ids[-1] in stops
+    text = tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=True).strip()
+    return Reply(text, "stop" if ended else "length")
 
 
 class SeededSampler(LogitsProcessor):

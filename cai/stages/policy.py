@@ -18,6 +18,7 @@ from typing import Any
 from cai.constitution import Judging
 from cai.data import uniform
 from cai.errors import UserError
+from cai.gold import held_out
 from cai.judging import judge_answers
 from cai.models import (
     Dtype,
@@ -25,10 +26,8 @@ from cai.models import (
     answered,
     chat_ids,
     load_causal,
-    load_reward,
     load_tokenizer,
     plain,
-    save,
     with_system,
 )
 from cai.records import Message, Prompt, Revision, read_jsonl
@@ -39,14 +38,14 @@ from cai.workbench import Workbench
 
 CURVES = (
     "reward", "kl", "kl_coef", "entropy", "clip_fraction", "approx_kl", "ratio_variance", "policy_loss", "value_loss",
-    "explained_variance", "completion_length", "eos_rate", "unscored", "early_stop",
+    "explained_variance", "completion_length", "eos_rate", "unscored", "early_stop", "repetition", "distinct_2",
 )  # fmt: skip
 
 
 # 1. Stages ------------------------------------------------------------------------------------------------------------
 
 
-@version(1)
+@version(2)
 def train_ppo(out: Path, work: Workbench, **inputs: Any) -> None:
     """PPO against a reward model. Inputs: see `by_reward_model`."""
     by_reward_model("ppo", out, work, **inputs)
@@ -77,18 +76,24 @@ def by_reward_model(
     policy: Policy,
     settings: Rl,
     reward_max_length: int,
+    gold: Mapping[str, Any] | None,
     dtype: Dtype,
     seed: int,
 ) -> None:
-    """model/ (the policy), curves.json (one row a rollout) and counts.json.
+    """model/ (the policy), curves.json (one row a rollout), warnings.json, counts.json, and gold.json with `rl.gold`.
 
     sft: the policy to start from, which is also the reference; in later rounds the last round's.
+    gold: what `yardstick` in cai/gold.py says.
     """
+    from cai.trainers.common import weights_dtype
+
     work.release()
     prompts, counts = training_prompts(data, helpful, sft, policy, settings, seed)
-    judge_of_answers, scale = normalised_reward(work, reward, revisions, policy, dtype, reward_max_length)
+    network = load_causal(sft, weights_dtype(policy, dtype), work.device, train=True)
+    judge_of_answers, scale = normalised_reward(work, network, reward, revisions, policy, dtype, reward_max_length)
     counts |= {f"reward {name} on the SFT answers": round(value, 4) for name, value in scale.items()}
-    optimise(method, out, work, judge_of_answers, prompts, counts, sft, policy, settings, dtype, seed)
+    held = held_out(work, data, load_tokenizer(sft), policy, settings, dtype, gold)
+    optimise(method, out, work, network, judge_of_answers, prompts, counts, held, sft, policy, settings, dtype, seed)
 
 
 @version(1)
@@ -107,6 +112,7 @@ def train_direct(
     judge_seed: int,
     policy: Policy,
     settings: Rl,
+    gold: Mapping[str, Any] | None,
     dtype: Dtype,
     seed: int,
 ) -> None:
@@ -114,13 +120,17 @@ def train_direct(
 
     The judge is asked through the call cache and stays in memory beside the policy. judge_seed: draws the principles.
     """
+    from cai.trainers.common import weights_dtype
+
     work.release()
     prompts, counts = training_prompts(data, helpful, sft, policy, settings, seed)
     engine = work.engine(judge_model, dtype=dtype, system=judge.system)
     known = read_jsonl(revisions / "revisions.jsonl", Revision)
     judge_of_answers, found = judged_reward(engine, prompts, known, judge, judging, templates, judge_seed)
     counts |= {f"judge: {name}": round(value, 4) for name, value in found.items()}
-    optimise("direct", out, work, judge_of_answers, prompts, counts, sft, policy, settings, dtype, seed)
+    held = held_out(work, data, load_tokenizer(sft), policy, settings, dtype, gold)
+    network = load_causal(sft, weights_dtype(policy, dtype), work.device, train=True)
+    optimise("direct", out, work, network, judge_of_answers, prompts, counts, held, sft, policy, settings, dtype, seed)
 
 
 # 2. Training ----------------------------------------------------------------------------------------------------------
@@ -130,45 +140,56 @@ def optimise(
     method: str,
     out: Path,
     work: Workbench,
+    network: Any,
     reward: Any,
     prompts: Sequence[Prompt],
     counts: Mapping[str, Any],
+    held: Any,
     sft: Source,
     policy: Policy,
     settings: Rl,
     dtype: Dtype,
     seed: int,
 ) -> None:
-    """Train the SFT policy against a reward function as TRL calls it; a killed run goes on from its last checkpoint."""
+    """Train the SFT policy against a reward function as TRL calls it; a killed run goes on from its last checkpoint.
+
+    held: `HeldOut` of cai/trainers/watch.py, or None.
+    """
     from datasets import Dataset  # heavy: only when there is something to train
 
-    from cai.trainers.common import curves, quiet, weights_dtype
+    from cai.trainers.common import curves, quiet
     from cai.trainers.rollouts import last_checkpoint
+    from cai.trainers.watch import Watch
 
     tokenizer = load_tokenizer(sft)
-    network = load_causal(sft, weights_dtype(policy, dtype), work.device, train=True)
+    watch = Watch(tokenizer, held)
     rows = Dataset.from_list(
         [{"prompt": plain(tokenizer, with_system(p.messages, policy.system)), "prompt_id": p.id} for p in prompts]
     )
     with unfinished(out) as checkpoints:
         common = rollout_arguments(settings, policy, work.device, dtype, seed) | {"output_dir": str(checkpoints)}
-        given = {"train_dataset": rows, "processing_class": tokenizer}
+        given = {"train_dataset": rows, "processing_class": tokenizer, "callbacks": [watch]}
         if method in ("ppo", "direct"):
             from cai.trainers.ppo import PPOConfig, PPOTrainer
 
-            trainer: Any = PPOTrainer(network, reward, PPOConfig(**common | ppo_arguments(settings)), **given)
+            arguments = PPOConfig(**common | ppo_arguments(settings))
+            trainer: Any = PPOTrainer(network, watch.reading(reward), arguments, **given)
         else:
             from cai.trainers.groups import KINDS
 
             make, config = KINDS[method]
             arguments = config(**common | group_arguments(settings))
-            trainer = make(network, reward, arguments, missing_eos_penalty=settings.no_eos_penalty, **given)
+            given["missing_eos_penalty"] = settings.no_eos_penalty
+            trainer = make(network, watch.reading(reward), arguments, **given)
+        watch.reference = trainer.reference
         quiet(trainer, method.upper())
         trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints) is not None)
-    history = [row | {"step": number} for number, row in enumerate(trainer.state.log_history, 1) if "reward" in row]
+        watched = watch.leave(trainer.model, out)
+    rollouts = [row for row in trainer.state.log_history if "reward" in row]
+    history = [row | row["answers"] | {"step": number} for number, row in enumerate(rollouts, 1)]
     (out / "curves.json").write_text(json.dumps(curves(history, {name: name for name in CURVES})))
-    (out / "counts.json").write_text(json.dumps({**counts, **left_out(history, settings.batch_size)}, indent=1))
-    save(trainer.model, tokenizer, out / "model")
+    found = {**counts, **watched, **left_out(history, settings.batch_size)}
+    (out / "counts.json").write_text(json.dumps(found, indent=1))
     trainer.end()
 
 
@@ -264,13 +285,17 @@ def mix(
 
 
 def normalised_reward(
-    work: Workbench, source: Source, revisions: Artifact, policy: Policy, dtype: Dtype, max_length: int
+    work: Workbench, network: Any, source: Source, revisions: Artifact, policy: Policy, dtype: Dtype, max_length: int
 ) -> tuple[Any, dict[str, float]]:
-    """A reward function as TRL calls it, and the mean and spread by which it is normalised."""
+    """A reward function as TRL calls it, and the mean and spread by which it is normalised.
+
+    network: the policy, whose base weights the reward model shares where it can.
+    """
+    from cai.trainers.backbone import load_reward_on
     from cai.trainers.score import score
 
     tokenizer = load_tokenizer(source)
-    model = load_reward(source, dtype, work.device).eval()
+    model = load_reward_on(network, source, dtype, work.device).eval()
     batch_tokens = work.runtime.batch_tokens
     known = read_jsonl(revisions / "revisions.jsonl", Revision)
     chats = [answered(revision.prompt.messages, revision.final, policy.system) for revision in known]
