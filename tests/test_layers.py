@@ -19,7 +19,7 @@ LAYERS = (
     ("methods", "judging", "comparisons"),
     ("diagnostics", "workbench"),
     ("trainers", "trainers.common", "trainers.score", "trainers.reward", "trainers.ppo_math", "trainers.ppo_config"),
-    ("trainers.critic", "trainers.reward_models", "trainers.rollouts", "trainers.ppo"),
+    ("trainers.critic", "trainers.backbone", "trainers.reward_models", "trainers.rollouts", "trainers.ppo"),
     tuple(f"stages.{name}" for name in ("revise", "sft", "preflight", "label", "respond")),
     tuple(f"stages.{name}" for name in ("reward", "policy", "evaluate")),
     ("cells", "plan"),

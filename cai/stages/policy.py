@@ -18,7 +18,6 @@ from cai.models import (
     answered,
     chat_ids,
     load_causal,
-    load_reward,
     load_tokenizer,
     plain,
     save,
@@ -64,10 +63,10 @@ def train_ppo(
     kind = read_jsonl(helpful / "prompts.jsonl", Prompt) if helpful else []
     kind = [prompt for prompt in kind if prompt.split == "train"]
     prompts, counts = mix(red_team, kind, tokenizer, policy, settings, seed)
-    judge_of_answers, scale = normalised_reward(work, reward, revisions, policy, dtype, reward_max_length)
+    network = load_causal(sft, weights_dtype(policy, dtype), work.device, train=True)
+    judge_of_answers, scale = normalised_reward(work, network, reward, revisions, policy, dtype, reward_max_length)
     counts |= {f"reward {name} on the SFT answers": round(value, 4) for name, value in scale.items()}
 
-    network = load_causal(sft, weights_dtype(policy, dtype), work.device, train=True)
     rows = Dataset.from_list([{"prompt": plain(tokenizer, with_system(p.messages, policy.system))} for p in prompts])
     with unfinished(out) as checkpoints:
         config = PPOConfig(str(checkpoints), **arguments_of(settings, policy, work.device, dtype, seed))
@@ -136,13 +135,17 @@ def mix(
 
 
 def normalised_reward(
-    work: Workbench, source: Source, revisions: Artifact, policy: Policy, dtype: Dtype, max_length: int
+    work: Workbench, network: Any, source: Source, revisions: Artifact, policy: Policy, dtype: Dtype, max_length: int
 ) -> tuple[Any, dict[str, float]]:
-    """A reward function as TRL calls it, and the mean and spread by which it is normalised."""
+    """A reward function as TRL calls it, and the mean and spread by which it is normalised.
+
+    network: the policy, whose base weights the reward model shares where it can.
+    """
+    from cai.trainers.backbone import load_reward_on
     from cai.trainers.score import score
 
     tokenizer = load_tokenizer(source)
-    model = load_reward(source, dtype, work.device).eval()
+    model = load_reward_on(network, source, dtype, work.device).eval()
     batch_tokens = work.runtime.batch_tokens
     known = read_jsonl(revisions / "revisions.jsonl", Revision)
     chats = [answered(revision.prompt.messages, revision.final, policy.system) for revision in known]

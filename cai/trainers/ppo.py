@@ -65,14 +65,21 @@ def check_prompts(dataset: Any, args: PPOConfig) -> None:
         )
 
 
-def as_functions(rewards: Any, tokenizers: Any, device: str) -> list[Callable[..., Any]]:
+def as_functions(rewards: list[Any], tokenizers: Any, device: str, policy: Any) -> list[Callable[..., Any]]:
     """Reward functions as they are; reward models and their paths as functions. tokenizers: of the models, in order."""
-    rewards = rewards if isinstance(rewards, list) else [rewards]
     tokenizers = tokenizers if isinstance(tokenizers, list) else [tokenizers] * len(rewards)
-    return [
-        reward_function(reward, tokenizer, device) if isinstance(reward, (str, nn.Module)) else reward
-        for reward, tokenizer in zip(rewards, tokenizers, strict=True)
-    ]
+    with torch.random.fork_rng(devices=[]):  # a network draws weights before it is given its own
+        return [
+            reward_function(reward, tokenizer, device, policy=policy)
+            if isinstance(reward, (str, nn.Module))
+            else reward
+            for reward, tokenizer in zip(rewards, tokenizers, strict=True)
+        ]
+
+
+def not_yet(**_: Any) -> list[float]:
+    """Stands for a reward model that is not loaded yet."""
+    raise AssertionError("asked for a reward before the trainer was made")
 
 
 class PPOTrainer(RolloutTrainer):
@@ -82,7 +89,8 @@ class PPOTrainer(RolloutTrainer):
     trainable adapter. The reference is the policy as it is passed in.
     reward_funcs: one or several, whose rewards are added: functions, sync or async,
     `f(prompts, completions, **columns) -> list[float | None]` (None: could not be scored; the answer is left out), or
-    reward models, or their paths; a reward model reads text by its own tokenizer (`reward_processing_classes`).
+    reward models, or their paths; a reward model reads text by its own tokenizer (`reward_processing_classes`). Of a
+    LoRA policy, the path of a LoRA reward model on the same base costs its adapter alone (backbone.py).
     train_dataset: a column "prompt" of strings or of chats; its other columns go to the reward functions.
     value_model: a separate critic, as a model or a path; None: a head on the policy. A whole model learns at a lower
     `critic_learning_rate` than a fresh head does.
@@ -110,15 +118,22 @@ class PPOTrainer(RolloutTrainer):
             name = model if isinstance(model, str) else model.config.name_or_path or "model"
             args = PPOConfig(f"{Path(name).name}-PPO")
         check_prompts(train_dataset, args)
-        if any(
-            value_model is reward for reward in (reward_funcs if isinstance(reward_funcs, list) else [reward_funcs])
-        ):
+        rewards = list(reward_funcs) if isinstance(reward_funcs, list) else [reward_funcs]
+        if any(value_model is reward for reward in rewards):
             value_model = copy.deepcopy(value_model)  # a critic that starts as the reward model must not change it
-        rewards: Any = as_functions(reward_funcs, reward_processing_classes, str(args.device))
-        super().__init__(model, rewards, args, train_dataset, eval_dataset, processing_class, **kwargs)
+        # Reward models are made once the policy is there, whose base weights they may share. TRL reads them nowhere
+        # before; it would load a path itself.
+        known: Any = [not_yet if isinstance(reward, (str, nn.Module)) else reward for reward in rewards]
+        super().__init__(model, known, args, train_dataset, eval_dataset, processing_class, **kwargs)
         self.config, self.kl_coef = args, args.kl_coef
         self._stopped = False
         self.policy: Any = self.accelerator.unwrap_model(self.model)
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled  # then the base does not stay where it is
+        functions: Any = as_functions(
+            rewards, reward_processing_classes, str(args.device), None if sharded else self.policy
+        )
+        self.reward_funcs = functions
+        self.reward_func_names = [getattr(function, "__name__", type(function).__name__) for function in functions]
         network: Any = getattr(self.policy, "get_base_model", lambda: self.policy)()
         self.network = cast(PreTrainedModel, network)
         # TRL's fused head on `forward` scores the prompt's tokens as well where there is no Triton; ours does not.
