@@ -20,7 +20,7 @@ Tensor names end in their shape: B answers, T answer tokens, V vocabulary, D hid
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -39,14 +39,13 @@ from cai.trainers.ppo_math import (
     explained_variance,
     gae,
     masked_mean,
-    masked_variance,
     policy_loss,
     token_entropy,
     token_logprobs,
     value_loss,
     whiten,
 )
-from cai.trainers.reward_models import reward_function
+from cai.trainers.reward_models import as_functions, not_yet
 from cai.trainers.rollouts import RolloutTrainer
 
 VALUE_HEAD = "value_head.safetensors"
@@ -63,23 +62,6 @@ def check_prompts(dataset: Any, args: PPOConfig) -> None:
             "PPO's batch size",
             "give more prompts, or make the batch smaller",
         )
-
-
-def as_functions(rewards: list[Any], tokenizers: Any, device: str, policy: Any) -> list[Callable[..., Any]]:
-    """Reward functions as they are; reward models and their paths as functions. tokenizers: of the models, in order."""
-    tokenizers = tokenizers if isinstance(tokenizers, list) else [tokenizers] * len(rewards)
-    with torch.random.fork_rng(devices=[]):  # a network draws weights before it is given its own
-        return [
-            reward_function(reward, tokenizer, device, policy=policy)
-            if isinstance(reward, (str, nn.Module))
-            else reward
-            for reward, tokenizer in zip(rewards, tokenizers, strict=True)
-        ]
-
-
-def not_yet(**_: Any) -> list[float]:
-    """Stands for a reward model that is not loaded yet."""
-    raise AssertionError("asked for a reward before the trainer was made")
 
 
 class PPOTrainer(RolloutTrainer):
@@ -176,8 +158,8 @@ class PPOTrainer(RolloutTrainer):
             )
 
     @torch.no_grad()
-    def _evaluate_rollout(self, rollout: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-        """(policy's log-probabilities, values, reference's log-probabilities), each (B, T), in minibatches."""
+    def _evaluate_rollout(self, rollout: dict[str, Any]) -> dict[str, Tensor]:
+        """old_logprobs and old_values of the policy, ref_logprobs of the reference, each (B, T), in minibatches."""
         size = self.config.per_device_train_batch_size
         parts = []
         for start in range(0, len(rollout["completion_ids"]), size):
@@ -189,8 +171,8 @@ class PPOTrainer(RolloutTrainer):
                 token_logprobs(x["logits"], part["completion_ids"], self.temperature) for x in (output, reference)
             )
             parts.append((logprobs_BT, output["values"], ref_logprobs_BT))
-        logprobs_BT, values_BT, ref_logprobs_BT = (torch.cat(column) for column in zip(*parts, strict=True))
-        return logprobs_BT, values_BT, ref_logprobs_BT
+        names = ("old_logprobs", "old_values", "ref_logprobs")
+        return {name: torch.cat(column) for name, column in zip(names, zip(*parts, strict=True), strict=True)}
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """One rollout: sampled answers with everything the PPO epochs need (steps 1-6)."""
@@ -202,27 +184,29 @@ class PPOTrainer(RolloutTrainer):
         prompt_ids, answer_ids, tool_mask, completions, *_ = self._generate(prompts)
         assert tool_mask is None, "tools are not supported"
         rollout = self._padded("prompt", prompt_ids, "left") | self._padded("completion", answer_ids, "right")
-        mask_BT = rollout["completion_mask"].float()
 
         # 2. Score whole answers with the reward functions; an answer without end costs `missing_eos_penalty` (Huang
         #    et al. 2024, "EOS trick"). What could not be scored takes no part in any loss.
-        rewards = self._calculate_rewards(inputs, prompts, completions, answer_ids)
-        first = self.accelerator.process_index * len(prompts)  # rewards come gathered from all processes
-        rewards = rewards[first : first + len(prompts)] * self.reward_weights.to(device)
+        rewards = self._calculate_rewards(inputs, prompts, completions, answer_ids)  # of all processes
+        rewards = rewards * self.reward_weights.to(device)
         scored_B = ~rewards.isnan().all(dim=1)
         score_B = rewards.nansum(dim=1)
-        ended_B = torch.tensor([ids[-1] in self.eos_token_ids for ids in answer_ids], device=device)
-        mask_BT = mask_BT * scored_B.unsqueeze(1)
 
-        # 3. Log-probabilities and values of the policy that sampled, and the reference's log-probabilities.
-        logprobs_BT, values_BT, ref_logprobs_BT = self._evaluate_rollout(rollout)
+        # 3. Log-probabilities and values of the policy that sampled, and the reference's log-probabilities. From here
+        #    on all is computed over the whole rollout, by every process alike.
+        ended = [ids[-1] in self.eos_token_ids for ids in answer_ids]
+        rollout = self._gathered(
+            rollout | self._evaluate_rollout(rollout) | {"ended": torch.tensor(ended, device=device)}
+        )
+        logprobs_BT, values_BT, ended_B = rollout["old_logprobs"], rollout["old_values"], rollout.pop("ended")
+        mask_BT = rollout["completion_mask"] * scored_B.unsqueeze(1).float()
 
         # 4. Reward of each token: -kl_coef * (log pi_old - log pi_ref), and the score on the last one (Ziegler et al.
         #    2019, eq. 2; a token at a time: Huang et al. 2023). If wanted, scaled to variance 1.
-        kl_BT = (logprobs_BT - ref_logprobs_BT) * mask_BT
+        kl_BT = (logprobs_BT - rollout.pop("ref_logprobs")) * mask_BT
         rewards_BT = -self.kl_coef * kl_BT
         last_B = rollout["completion_mask"].sum(dim=1) - 1
-        rewards_BT[torch.arange(len(prompts)), last_B] += score_B - args.missing_eos_penalty * ~ended_B
+        rewards_BT[torch.arange(len(last_B)), last_B] += score_B - args.missing_eos_penalty * ~ended_B
         if args.whiten_rewards:
             rewards_BT = whiten(rewards_BT, mask_BT, keep_mean=True)
 
@@ -230,7 +214,7 @@ class PPOTrainer(RolloutTrainer):
         advantages_BT = gae(rewards_BT, values_BT, mask_BT, args.gamma, args.lam)
         returns_BT = advantages_BT + values_BT * mask_BT
 
-        # 6. Whiten the advantages over the valid tokens of the rollout (of this process); adapt the price of KL.
+        # 6. Whiten the advantages over the valid tokens of the rollout; adapt the price of KL.
         self._log_rollout(
             reward=score_B[scored_B].mean(),
             kl=kl_BT.sum(dim=1)[scored_B].mean(),
@@ -244,8 +228,6 @@ class PPOTrainer(RolloutTrainer):
             self.kl_coef = adapted_kl_coef(self.kl_coef, self._metrics["train"]["kl"][-1], args.kl_target, args.kl_gain)
         return rollout | {
             "mask": mask_BT,
-            "old_logprobs": logprobs_BT,
-            "old_values": values_BT,
             "returns": returns_BT,
             "advantages": whiten(advantages_BT, mask_BT),
         }
@@ -273,22 +255,33 @@ class PPOTrainer(RolloutTrainer):
 
         # 9. Curves. approx_kl: the low-variance estimator (ratio - 1) - log ratio of KL(old || new) (Schulman 2020).
         with torch.no_grad():
-            self._log_rollout(
+            self._log_minibatch(
+                mask_BT,
                 policy_loss=pg_loss,
                 value_loss=vf_loss,
                 entropy=masked_mean(token_entropy(output["logits"], self.temperature), mask_BT),
                 approx_kl=masked_mean(ratio_BT - 1 - log_ratio_BT, mask_BT),
                 clip_fraction=masked_mean(((ratio_BT - 1).abs() > args.epsilon).float(), mask_BT),
-                ratio_variance=masked_variance(ratio_BT, mask_BT),
+                ratio_mean=masked_mean(ratio_BT - 1, mask_BT),
+                ratio_variance=masked_mean((ratio_BT - 1) ** 2, mask_BT),
             )
-        accumulated = self.current_gradient_accumulation_steps if self.policy.training else 1
-        return (pg_loss + args.vf_coef * vf_loss) / accumulated
+        # Of the mean over all tokens of the update, the part of these. Gradients are averaged over the processes.
+        share = mask_BT.sum() / inputs["update_tokens"].clamp(min=1) * self.accelerator.num_processes
+        return (pg_loss + args.vf_coef * vf_loss) * share
+
+    def _log_minibatch(self, mask_BT: Tensor, **means: Tensor) -> None:
+        """Log means over this process's tokens as means over the minibatch of all processes."""
+        tokens = mask_BT.sum().reshape(1)
+        sums = self.accelerator.reduce(torch.cat([torch.stack(list(means.values())) * tokens, tokens]), "sum")
+        known = dict(zip(means, sums[:-1] / sums[-1].clamp(min=1), strict=True))
+        known["ratio_variance"] = (known["ratio_variance"] - known.pop("ratio_mean") ** 2).clamp(min=0)
+        self._log_rollout(**known)
 
     def _log_rollout(self, **metrics: Tensor) -> None:
         """Add to the means that the next row of the log will show (TRL leaves NaN out of them)."""
         mode = "train" if self.policy.training else "eval"
         for name, value in metrics.items():
-            self._metrics[mode][name].append(self.accelerator.gather(value.detach()).nanmean().item())
+            self._metrics[mode][name].append(value.item())
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward of a minibatch, unless the policy has moved by `kl_stop` from the one that sampled.

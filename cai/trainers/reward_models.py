@@ -9,6 +9,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from trl.data_utils import is_conversational
 
@@ -51,6 +52,23 @@ def reward_function(
 
     reward.__name__ = name.rpartition("/")[2] or type(model).__name__
     return reward
+
+
+def as_functions(rewards: list[Any], tokenizers: Any, device: str, policy: Any) -> list[Callable[..., Any]]:
+    """Reward functions as they are; reward models and their paths as functions. tokenizers: of the models, in order."""
+    tokenizers = tokenizers if isinstance(tokenizers, list) else [tokenizers] * len(rewards)
+    with torch.random.fork_rng(devices=[]):  # a network draws weights before it is given its own
+        return [
+            reward_function(reward, tokenizer, device, policy=policy)
+            if isinstance(reward, (str, torch.nn.Module))
+            else reward
+            for reward, tokenizer in zip(rewards, tokenizers, strict=True)
+        ]
+
+
+def not_yet(**_: Any) -> list[float]:
+    """Stands for a reward model that is not loaded yet."""
+    raise AssertionError("asked for a reward before the trainer was made")
 
 
 def row_of(tokenizer: PreTrainedTokenizerBase, prompt: Any, answer: Any) -> list[int]:
