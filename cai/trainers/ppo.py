@@ -21,7 +21,7 @@ Tensor names end in their shape: B answers, T answer tokens, V vocabulary, D hid
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,15 +38,14 @@ from cai.trainers.ppo_math import (
     adapted_kl_coef,
     explained_variance,
     gae,
+    logprobs_and_entropy,
     masked_mean,
     policy_loss,
-    token_entropy,
-    token_logprobs,
     value_loss,
     whiten,
 )
 from cai.trainers.reward_models import as_functions, not_yet
-from cai.trainers.rollouts import RolloutTrainer
+from cai.trainers.rollouts import RolloutTrainer, trimmed
 
 VALUE_HEAD = "value_head.safetensors"
 
@@ -160,19 +159,24 @@ class PPOTrainer(RolloutTrainer):
     @torch.no_grad()
     def _evaluate_rollout(self, rollout: dict[str, Any]) -> dict[str, Tensor]:
         """old_logprobs and old_values of the policy, ref_logprobs of the reference, each (B, T), in minibatches."""
-        size = self.config.per_device_train_batch_size
-        parts = []
-        for start in range(0, len(rollout["completion_ids"]), size):
-            part = {name: tensor[start : start + size] for name, tensor in rollout.items()}
-            output = self._forward(self.policy, part, with_values=True)
-            with self.reference():
-                reference = self._forward(self.policy, part)
-            logprobs_BT, ref_logprobs_BT = (
-                token_logprobs(x["logits"], part["completion_ids"], self.temperature) for x in (output, reference)
-            )
-            parts.append((logprobs_BT, output["values"], ref_logprobs_BT))
-        names = ("old_logprobs", "old_values", "ref_logprobs")
-        return {name: torch.cat(column) for name, column in zip(names, zip(*parts, strict=True), strict=True)}
+        length = rollout["prompt_mask"].sum(dim=1) + rollout["completion_mask"].sum(dim=1)
+        known = {
+            name: torch.zeros(rollout["completion_ids"].shape, device=length.device)
+            for name in ("old_logprobs", "old_values", "ref_logprobs")
+        }
+        # Like lengths together: less padding. What is true of an answer does not depend on its company.
+        for rows in length.argsort(stable=True).split(self.config.per_device_train_batch_size):
+            part = trimmed({name: tensor[rows] for name, tensor in rollout.items()})
+            width = part["completion_ids"].size(1)
+            for name in ("old_logprobs", "ref_logprobs"):
+                of_policy = name == "old_logprobs"
+                with nullcontext() if of_policy else self.reference():
+                    output = self._forward(self.policy, part, **{"with_values": True} if of_policy else {})
+                logprobs_BT, _ = logprobs_and_entropy(output["logits"], part["completion_ids"], self.temperature)
+                known[name][rows, :width] = logprobs_BT
+                if of_policy:
+                    known["old_values"][rows, :width] = output["values"]
+        return known
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """One rollout: sampled answers with everything the PPO epochs need (steps 1-6)."""
@@ -245,7 +249,7 @@ class PPOTrainer(RolloutTrainer):
 
         # 7. One forward of the policy as it now is: ratio to the policy that sampled.
         output = self._forward(model, inputs, with_values=True)
-        logprobs_BT = token_logprobs(output["logits"], inputs["completion_ids"], self.temperature)
+        logprobs_BT, entropy_BT = logprobs_and_entropy(output["logits"], inputs["completion_ids"], self.temperature)
         log_ratio_BT = (logprobs_BT - inputs["old_logprobs"]) * mask_BT
         ratio_BT = log_ratio_BT.exp()
 
@@ -259,7 +263,7 @@ class PPOTrainer(RolloutTrainer):
                 mask_BT,
                 policy_loss=pg_loss,
                 value_loss=vf_loss,
-                entropy=masked_mean(token_entropy(output["logits"], self.temperature), mask_BT),
+                entropy=masked_mean(entropy_BT, mask_BT),
                 approx_kl=masked_mean(ratio_BT - 1 - log_ratio_BT, mask_BT),
                 clip_fraction=masked_mean(((ratio_BT - 1).abs() > args.epsilon).float(), mask_BT),
                 ratio_mean=masked_mean(ratio_BT - 1, mask_BT),

@@ -23,6 +23,7 @@ draws from a generator of its own, and shuffles and averages what is its own. He
 import gc
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -69,6 +70,20 @@ def last_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint in a trainer's output folder."""
     made = [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")]
     return max(made, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+@contextmanager
+def whole_states(model: Any) -> Iterator[None]:
+    """Within: the head is given states that lie together in memory.
+
+    `generate` gives it the last of each prompt, a strided slice. On CPU that product then copies the vocabulary matrix
+    for each row: 620 ms and 230 MB for four rows of SmolLM2-135M, against 7 ms.
+    """
+    hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:]))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def trimmed(rows: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -160,6 +175,7 @@ class RolloutTrainer(GRPOTrainer):
             ) as model,
             torch.no_grad(),
             self._dist.summon_full_params(self.model_wrapped, recurse=False),
+            whole_states(model),
         ):
             output_BT = cast(Any, model).generate(
                 input_ids=pad(rows, self._tokenizer.pad_token_id, "left").to(device),
