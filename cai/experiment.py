@@ -22,6 +22,7 @@ from cai.gold import yardstick
 from cai.labels import LabelFile
 from cai.methods import principles_for, templates_for
 from cai.models import UNREACHABLE, Dtype, Source, find, trained
+from cai.settings import Judge
 from cai.sources import load_data, load_helpful, source_digest
 from cai.stages.dpo import train_dpo
 from cai.stages.evaluate import play, score_answers, score_pairs

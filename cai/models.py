@@ -197,15 +197,10 @@ def _load(kind: Any, source: Source, dtype: Dtype, device: str, train: bool = Fa
     place = Path(local(source))
     try:
         if (place / "adapter_config.json").is_file():
-            from peft import PeftModel
-
             base = json.loads((place / "adapter_config.json").read_text())["base_model_name_or_path"]
-            model = kind.from_pretrained(base, dtype=getattr(torch, dtype), **options)
-            _float32_head(model)
-            model = PeftModel.from_pretrained(model, str(place), is_trainable=train)
-            for name, weight in model.named_parameters():
-                if "lora_" in name and not train:  # peft keeps adapters in float32, which only training needs
-                    weight.data = weight.data.to(getattr(torch, dtype))
+            model = with_adapter(
+                kind.from_pretrained(base, dtype=getattr(torch, dtype), **options), place, dtype, train
+            )
         else:
             model = kind.from_pretrained(str(place), dtype=getattr(torch, dtype), **options)
             _float32_head(model)
@@ -213,6 +208,19 @@ def _load(kind: Any, source: Source, dtype: Dtype, device: str, train: bool = Fa
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"cannot load the model: {_first_line(error)}", str(place), "check the model folder") from None
     return model.to(device)
+
+
+def with_adapter(base: Any, place: Path, dtype: str, train: bool = False) -> Any:
+    """A model whose base is loaded, and the adapter that lies in the folder `place`."""
+    import torch
+    from peft import PeftModel
+
+    _float32_head(base)
+    model: Any = PeftModel.from_pretrained(base, str(place), is_trainable=train)
+    for name, weight in model.named_parameters():
+        if "lora_" in name and not train:  # peft keeps adapters in float32, which only training needs
+            weight.data = weight.data.to(getattr(torch, dtype))
+    return model
 
 
 def _float32_head(model: Any) -> None:

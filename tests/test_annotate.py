@@ -15,10 +15,10 @@ from cai.annotate.guard import Guard
 from cai.annotate.labels import LabelLog, make_row, p_for, read_label_log
 from cai.annotate.sheet import Found, agreement, find_pairs, tasks
 from cai.constitution.parse import parse
-from cai.sources import load_data, source_digest
 from cai.errors import UserError
 from cai.records import Label, Message, Pair, Prompt, write_jsonl
 from cai.settings import Data
+from cai.sources import load_data, source_digest
 from cai.stages.evaluate import Score
 from cai.stages.label import label_by_people
 from cai.store import Store

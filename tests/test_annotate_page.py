@@ -15,9 +15,9 @@ import pytest
 
 from cai.annotate.desk import left_of
 from cai.annotate.labels import read_label_log
-from cai.sources import load_data, source_digest
 from cai.records import Label, read_jsonl
 from cai.settings import Data, Policy, Reward, Runtime
+from cai.sources import load_data, source_digest
 from cai.stages.label import label_by_people
 from cai.stages.reward import train_reward
 from cai.store import Store

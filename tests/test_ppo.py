@@ -17,14 +17,14 @@ from cai.trainers.ppo_math import (
     adapted_kl_coef,
     explained_variance,
     gae,
+    logprobs_and_entropy,
     masked_mean,
     masked_variance,
     policy_loss,
-    token_entropy,
-    token_logprobs,
     value_loss,
     whiten,
 )
+from cai.trainers.rollouts import tokens_of_updates, trimmed
 
 torch.set_num_threads(1)
 YES, EOS = 8, 2
@@ -90,10 +90,35 @@ def test_explained_variance_by_hand():
 
 def test_logprobs_and_entropy_by_hand_and_under_temperature():
     logits, second = torch.tensor([[[0.0, math.log(3)]]]), torch.tensor([[1]])  # probabilities 1/4, 3/4
-    assert token_logprobs(logits, second, 1.0).item() == pytest.approx(-0.28768, abs=1e-5)
-    assert token_entropy(logits, 1.0).item() == pytest.approx(0.56234, abs=1e-5)
+    logprob, entropy = logprobs_and_entropy(logits, second, 1.0)
+    assert logprob.item() == pytest.approx(-0.28768, abs=1e-5)
+    assert entropy.item() == pytest.approx(0.56234, abs=1e-5)
     # Temperature 2: odds sqrt(3) to 1, probability 0.63397.
-    assert token_logprobs(logits, second, 2.0).item() == pytest.approx(-0.45575, abs=1e-5)
+    assert logprobs_and_entropy(logits, second, 2.0)[0].item() == pytest.approx(-0.45575, abs=1e-5)
+
+
+def test_the_gradient_of_a_logprob_by_hand():
+    # d log p(second) = (0 - 1/4, 1 - 3/4), and by temperature 2 half of (-0.36603, 0.36603).
+    logits = torch.tensor([[[0.0, math.log(3)]]], requires_grad=True)
+    logprobs_and_entropy(logits, torch.tensor([[1]]), 1.0)[0].sum().backward()
+    assert logits.grad.flatten().tolist() == pytest.approx([-0.25, 0.25])
+    logits.grad = None
+    logprobs_and_entropy(logits, torch.tensor([[1]]), 2.0)[0].sum().backward()
+    assert logits.grad.flatten().tolist() == pytest.approx([-0.18301, 0.18301], abs=1e-5)
+
+
+def test_logprobs_and_gradients_of_many_tokens_are_those_of_log_softmax():
+    """More tokens than go together in one piece."""
+    torch.manual_seed(0)
+    logits = torch.randn(3, 50, 7, dtype=torch.float32, requires_grad=True)
+    actions, weight = torch.randint(7, (3, 50)), torch.randn(3, 50)
+    plain = (logits / 0.7).log_softmax(-1)
+    expected = plain.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+    (wanted,) = torch.autograd.grad((expected * weight).sum(), logits)
+    got, entropy = logprobs_and_entropy(logits, actions, 0.7)
+    (gradient,) = torch.autograd.grad((got * weight).sum(), logits)
+    assert torch.allclose(got, expected, atol=1e-5) and torch.allclose(gradient, wanted, atol=1e-5)
+    assert torch.allclose(entropy, -(plain.exp() * plain).sum(-1), atol=1e-5) and not entropy.requires_grad
 
 
 # --- the trainer
@@ -313,6 +338,65 @@ def test_minibatches_and_accumulation_make_whole_rollouts(tmp_path):
     taught.train()
     assert taught.state.global_step == 4
     assert len(curve(taught, "reward")) == 2
+
+
+def test_an_update_of_several_forwards_is_that_of_one(tmp_path):
+    """Sorted by length, trimmed of padding, added up: the loss is the mean over all the update's tokens."""
+    whole = trainer(tmp_path, per_device_train_batch_size=8)
+    parts = trainer(
+        tmp_path, per_device_train_batch_size=2, gradient_accumulation_steps=4, generation_batch_size=8,
+    )  # fmt: skip
+    widths = []
+    forward = parts._forward
+    parts._forward = lambda model, rows, **kw: widths.append(rows["prompt_ids"].size(1)) or forward(model, rows, **kw)
+    for taught in (whole, parts):
+        taught.train()
+    assert len(set(widths)) > 1, "shorter prompts take part in narrower forwards"
+    for name in ("reward", "kl", "grad_norm"):
+        assert curve(parts, name) == pytest.approx(curve(whole, name), abs=1e-5), name
+    ours, theirs = weights(parts), weights(whole)
+    assert max((tensor - theirs[name]).abs().max().item() for name, tensor in ours.items()) < 2e-5
+
+
+def test_the_tokens_of_updates_by_hand():
+    # Three minibatches of 5, 7 and 9 tokens, two passes, two forwards an update: (5, 7), (9, 5), (7, 9).
+    assert tokens_of_updates([5, 7, 9], 2, 2) == [12, 12, 14, 14, 16, 16]
+    assert tokens_of_updates([5, 7], 2, 1) == [5, 7, 5, 7]
+    assert tokens_of_updates([5, 7], 2, 4) == [24, 24, 24, 24]
+
+
+def test_padding_of_all_rows_is_trimmed():
+    rows = {
+        "prompt_ids": torch.tensor([[0, 0, 3], [0, 4, 5]]), "prompt_mask": torch.tensor([[0, 0, 1], [0, 1, 1]]),
+        "completion_mask": torch.tensor([[1, 0, 0], [1, 0, 0]]), "returns": torch.tensor([[7.0, 0, 0], [8.0, 0, 0]]),
+    }  # fmt: skip
+    cut = trimmed(rows)
+    assert cut["prompt_ids"].tolist() == [[0, 3], [4, 5]] and cut["returns"].tolist() == [[7], [8]]
+
+
+def test_a_draw_depends_on_its_row_alone(tmp_path):
+    """The same answers one by one, with the row said, as in one batch; other rows and rollouts draw others."""
+    taught, prompts = trainer(tmp_path, max_completion_length=12), [[1, 6, 4], [1, 6, 4, 12, 13], [1, 6, 4], [1, 5]]
+    together, _ = taught._generate_single_turn(prompts, None, {}, 2)
+    assert together[0] != together[2], "the same prompt twice"
+    for row, ids in enumerate(prompts):
+        taught.accelerator.state._shared_state["process_index"] = row  # as if each row had a process of its own
+        try:
+            assert taught._generate_single_turn([ids], None, {}, 2)[0] == [together[row]]
+        finally:
+            taught.accelerator.state._shared_state["process_index"] = 0
+    taught.state.global_step = taught.minibatches
+    assert taught._generate_single_turn(prompts, None, {}, 2)[0] != together
+
+
+def test_the_head_never_reads_a_strided_slice(tmp_path):
+    """On CPU that costs a copy of the vocabulary matrix for each row."""
+    taught, seen = trainer(tmp_path, rollouts=1), []
+    head = taught.network.get_output_embeddings()
+    head.register_forward_hook(lambda _, args, __: seen.append(args[0].is_contiguous()))
+    taught.train()
+    assert len(seen) >= 6 and all(seen)
+    assert not head._forward_pre_hooks, "the hook is there while tokens are drawn, and no longer"
 
 
 def test_the_same_seed_gives_the_same_run_and_another_another(tmp_path):

@@ -1,4 +1,4 @@
-"""PPO in two processes (gloo, CPU): they stay of one mind, and resume bit for bit as one process does."""
+"""PPO in two processes (gloo, CPU): they do what one process does, are of one mind, and resume bit for bit."""
 
 import os
 import subprocess
@@ -6,49 +6,82 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from test_ppo import adapter, curve, trainer, weights
 
-# Run by each process: a whole run with checkpoints, then the same run from its second rollout on.
+# Of one process; two take half as many answers each into a forward. The update of "full" is made of two forwards.
+RUNS = {
+    "lora": {"per_device_train_batch_size": 8, "learning_rate": 1e-2, "kl_stop": 3e-4, "kl_target": 0.3,
+        "kl_horizon": 8},
+    "full": {
+        "per_device_train_batch_size": 4, "generation_batch_size": 16, "gradient_accumulation_steps": 2,
+        "learning_rate": 3e-3, "whiten_rewards": True, "kl_stop": 1e-2,
+    },
+}  # fmt: skip
+CURVES = (
+    "reward", "kl", "kl_coef", "entropy", "clip_fraction", "approx_kl", "ratio_variance", "policy_loss", "value_loss",
+    "explained_variance", "completion_length", "eos_rate", "early_stop", "loss", "grad_norm",
+)  # fmt: skip
+
+# Run by each process: a whole run with checkpoints, then the same run from its second or third rollout on.
 RUN = """
 import sys
 from pathlib import Path
 
 import torch
-from test_ppo import adapter, curve, trainer, weights
+from test_ppo import curve, weights
+from test_ppo_processes import CURVES, made
 
-folder, lora = Path(sys.argv[1]), sys.argv[2] == "lora"
-options = dict(rollouts=5, per_device_train_batch_size=4, save_strategy="steps", save_steps=1, kl_stop=5e-3)
-options |= dict(kl_target=0.3, kl_horizon=8)
+folder, how = Path(sys.argv[1]), sys.argv[2]
 ended = []
 for start in (None, str(folder / "checkpoint-4")):
-    taught = trainer(folder, peft_config=adapter() if lora else None, **options)
+    taught = made(folder, how, processes=2)
     assert taught.accelerator.num_processes == 2
     taught.train(resume_from_checkpoint=start)
     ended.append(taught)
 whole, resumed = map(weights, ended)
 assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
-assert all(curve(ended[0], name) == curve(ended[1], name) for name in ("reward", "kl", "kl_coef", "early_stop"))
+assert all(curve(ended[0], name) == curve(ended[1], name) for name in CURVES)
 for name, tensor in whole.items():
     both = ended[0].accelerator.gather(tensor.detach().reshape(1, -1).contiguous())
     assert torch.equal(both[0], both[1]), f"the processes differ in {name}"
-(folder / f"of one mind {ended[0].accelerator.process_index}").touch()
+if ended[0].accelerator.is_main_process:
+    torch.save({"weights": whole, "curves": {name: curve(ended[0], name) for name in CURVES}}, folder / "end.pt")
 ended[1].let_go()
 ended[0].end()
 """
 
 
-@pytest.mark.parametrize("lora", ["lora", "full"])
-def test_two_processes_resume_and_agree(tmp_path, lora):
+def made(folder: Path, how: str, processes: int):
+    options = RUNS[how] | {"rollouts": 5, "save_strategy": "steps", "save_steps": 1}
+    options["per_device_train_batch_size"] //= processes
+    return trainer(folder, peft_config=adapter() if how == "lora" else None, **options)
+
+
+@pytest.mark.parametrize("how", RUNS)
+def test_two_processes_do_what_one_does_and_resume(tmp_path, how):
     script = tmp_path / "run.py"
     script.write_text(RUN)
     here = Path(__file__).parent
     path = os.pathsep.join([str(here.parent), str(here), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     done = subprocess.run(
-        [*command, str(tmp_path / "out"), lora],
+        [*command, str(tmp_path / "out"), how],
         env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
         timeout=240,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert len(list((tmp_path / "out").glob("of one mind *"))) == 2
+    two = torch.load(tmp_path / "out/end.pt")
+
+    one = made(tmp_path / "one", how, processes=1)
+    first = weights(one)
+    one.train()
+    assert len(curve(one, "kl")) == 5 and 0 < sum(curve(one, "early_stop")) < 2.5, "it stops now and then"
+    for name in CURVES:
+        assert two["curves"][name] == pytest.approx(curve(one, name), abs=1e-5), name
+    apart = {name: (two["weights"][name] - tensor).abs().max().item() for name, tensor in weights(one).items()}
+    assert max(apart.values()) < 2e-5, apart
+    moved = [(first[name] - tensor).abs().max().item() for name, tensor in weights(one).items()]
+    assert max(moved) > 0.01, "a thousand times as far as the rounding"

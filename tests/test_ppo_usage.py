@@ -111,7 +111,7 @@ def test_a_policy_by_path_with_an_adapter(tmp_path):
     tiny_policy().save_pretrained(tmp_path / "start")
     taught = PPOTrainer(
         str(tmp_path / "start"),
-        lambda prompts, **_: [1.0] * len(prompts),
+        lambda prompts, **_: [2.0] * len(prompts),  # more than what an answer without end costs
         PPOConfig(str(tmp_path), rollouts=1, per_device_train_batch_size=4, max_completion_length=4, use_cpu=True),
         Dataset.from_list([{"prompt": prompt} for prompt in PROMPTS]),
         processing_class=tiny_tokenizer(),
@@ -146,7 +146,7 @@ def test_a_separate_critic_reads_the_states_in_which_tokens_are_chosen(tmp_path)
     taught = trainer(tmp_path, value_model=critic)
     prompts, answers = [[1, 6, 4], [1, 6, 4, 12, 13]], [[8, 2], [9, 14, 2]]
     rollout = taught._padded("prompt", prompts, "left") | taught._padded("completion", answers, "right")
-    values_BT = taught._evaluate_rollout(rollout)[1]
+    values_BT = taught._evaluate_rollout(rollout)["old_values"]
     for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         hidden = critic.model(input_ids=torch.tensor([prompt + answer])).last_hidden_state
         expected = critic.score(hidden)[0, len(prompt) - 1 : -1, 0]

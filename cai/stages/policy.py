@@ -126,7 +126,8 @@ def train_direct(
     prompts, counts = training_prompts(data, helpful, sft, policy, settings, seed)
     engine = work.engine(judge_model, dtype=dtype, system=judge.system)
     known = read_jsonl(revisions / "revisions.jsonl", Revision)
-    judge_of_answers, found = judged_reward(engine, prompts, known, judge, judging, templates, judge_seed)
+    asked = [*prompts, *read_jsonl(data / "prompts.jsonl", Prompt)]  # `rl.gold` looks at others than it trains on
+    judge_of_answers, found = judged_reward(engine, asked, known, judge, judging, templates, judge_seed)
     counts |= {f"judge: {name}": round(value, 4) for name, value in found.items()}
     held = held_out(work, data, load_tokenizer(sft), policy, settings, dtype, gold)
     network = load_causal(sft, weights_dtype(policy, dtype), work.device, train=True)
@@ -168,7 +169,7 @@ def optimise(
     )
     with unfinished(out) as checkpoints:
         common = rollout_arguments(settings, policy, work.device, dtype, seed) | {"output_dir": str(checkpoints)}
-        given = {"train_dataset": rows, "processing_class": tokenizer, "callbacks": [watch]}
+        given: dict[str, Any] = {"train_dataset": rows, "processing_class": tokenizer, "callbacks": [watch]}
         if method in ("ppo", "direct"):
             from cai.trainers.ppo import PPOConfig, PPOTrainer
 

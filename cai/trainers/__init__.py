@@ -2,6 +2,7 @@
 
 score.py          `render_scored`, `score`: text -> token ids -> scalar reward; in training, in PPO and in evaluation.
 reward.py         `SoftRewardTrainer`: Bradley-Terry cross-entropy with soft labels, on pairs or rankings (`element`).
+backbone.py       a LoRA reward model over the base weights that the policy holds already.
 reward_models.py  a reward model as a function of text.
 ppo.py            `PPOTrainer`: PPO with a critic, GAE and a per-token KL penalty. ppo_config.py: `PPOConfig`.
 ppo_math.py       its mathematics. critic.py: its critic.

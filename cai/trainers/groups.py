@@ -18,9 +18,9 @@ from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from cai.trainers.ppo import check_prompts
-from cai.trainers.rollouts import Rollouts
+from cai.trainers.rollouts import Rollouts, RolloutTrainer
 
-Online = GRPOTrainer if TYPE_CHECKING else object
+Online = RolloutTrainer if TYPE_CHECKING else object
 
 
 class Penalised(Online):
@@ -36,6 +36,7 @@ class Penalised(Online):
         check_prompts(self.train_dataset, self.args)
         assert len(self.reward_funcs) == 1, "one reward, from which the penalty is taken"
         self.missing_eos_penalty = missing_eos_penalty
+        self.remember()
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         """(answers of all processes, 1); NaN where an answer could not be scored."""

@@ -20,8 +20,7 @@ Tensor names end in their shape: B answers, T answer tokens, V vocabulary, D hid
 """
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,16 +37,14 @@ from cai.trainers.ppo_math import (
     adapted_kl_coef,
     explained_variance,
     gae,
+    logprobs_and_entropy,
     masked_mean,
-    masked_variance,
     policy_loss,
-    token_entropy,
-    token_logprobs,
     value_loss,
     whiten,
 )
-from cai.trainers.reward_models import reward_function
-from cai.trainers.rollouts import RolloutTrainer
+from cai.trainers.reward_models import as_functions, not_yet
+from cai.trainers.rollouts import RolloutTrainer, trimmed
 
 VALUE_HEAD = "value_head.safetensors"
 
@@ -65,16 +62,6 @@ def check_prompts(dataset: Any, args: Any) -> None:
         )
 
 
-def as_functions(rewards: Any, tokenizers: Any, device: str) -> list[Callable[..., Any]]:
-    """Reward functions as they are; reward models and their paths as functions. tokenizers: of the models, in order."""
-    rewards = rewards if isinstance(rewards, list) else [rewards]
-    tokenizers = tokenizers if isinstance(tokenizers, list) else [tokenizers] * len(rewards)
-    return [
-        reward_function(reward, tokenizer, device) if isinstance(reward, (str, nn.Module)) else reward
-        for reward, tokenizer in zip(rewards, tokenizers, strict=True)
-    ]
-
-
 class PPOTrainer(RolloutTrainer):
     """PPO with a critic. Arguments are GRPOTrainer's, and `value_model`.
 
@@ -82,7 +69,8 @@ class PPOTrainer(RolloutTrainer):
     trainable adapter. The reference is the policy as it is passed in.
     reward_funcs: one or several, whose rewards are added: functions, sync or async,
     `f(prompts, completions, **columns) -> list[float | None]` (None: could not be scored; the answer is left out), or
-    reward models, or their paths; a reward model reads text by its own tokenizer (`reward_processing_classes`).
+    reward models, or their paths; a reward model reads text by its own tokenizer (`reward_processing_classes`). Of a
+    LoRA policy, the path of a LoRA reward model on the same base costs its adapter alone (backbone.py).
     train_dataset: a column "prompt" of strings or of chats; its other columns go to the reward functions.
     value_model: a separate critic, as a model or a path; None: a head on the policy. A whole model learns at a lower
     `critic_learning_rate` than a fresh head does.
@@ -110,38 +98,32 @@ class PPOTrainer(RolloutTrainer):
             name = model if isinstance(model, str) else model.config.name_or_path or "model"
             args = PPOConfig(f"{Path(name).name}-PPO")
         check_prompts(train_dataset, args)
-        if any(
-            value_model is reward for reward in (reward_funcs if isinstance(reward_funcs, list) else [reward_funcs])
-        ):
+        rewards = list(reward_funcs) if isinstance(reward_funcs, list) else [reward_funcs]
+        if any(value_model is reward for reward in rewards):
             value_model = copy.deepcopy(value_model)  # a critic that starts as the reward model must not change it
-        rewards: Any = as_functions(reward_funcs, reward_processing_classes, str(args.device))
-        super().__init__(model, rewards, args, train_dataset, eval_dataset, processing_class, **kwargs)
+        # Reward models are made once the policy is there, whose base weights they may share. TRL reads them nowhere
+        # before; it would load a path itself.
+        known: Any = [not_yet if isinstance(reward, (str, nn.Module)) else reward for reward in rewards]
+        super().__init__(model, known, args, train_dataset, eval_dataset, processing_class, **kwargs)
         self.config, self.kl_coef = args, args.kl_coef
         self._stopped = False
         self.policy: Any = self.accelerator.unwrap_model(self.model)
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled  # then the base does not stay where it is
+        functions: Any = as_functions(
+            rewards, reward_processing_classes, str(args.device), None if sharded else self.policy
+        )
+        self.reward_funcs = functions
+        self.reward_func_names = [getattr(function, "__name__", type(function).__name__) for function in functions]
         network: Any = getattr(self.policy, "get_base_model", lambda: self.policy)()
         self.network = cast(PreTrainedModel, network)
         # TRL's fused head on `forward` scores the prompt's tokens as well where there is no Triton; ours does not.
         vars(self.network).pop("forward", None)
-        # The reference: what training changes, as it was at first. It is swapped in, so no second model is held.
-        self._reference = [(p, p.detach().clone()) for p in self.network.parameters() if p.requires_grad]
+        self.remember()
         if isinstance(value_model, str):
             value_model = AutoModelForSequenceClassification.from_pretrained(
                 value_model, num_labels=1, dtype=self.network.dtype
             )
         self.value_head = add_critic(self.network, value_model)
-
-    @contextmanager
-    def reference(self) -> Iterator[None]:
-        """Within: `self.policy` is the reference."""
-        trained = [parameter.data for parameter, _ in self._reference]
-        try:
-            for parameter, first in self._reference:
-                parameter.data = first
-            yield
-        finally:
-            for (parameter, _), data in zip(self._reference, trained, strict=True):
-                parameter.data = data
 
     def _forward(self, model: Any, rollout: dict[str, Any], **kwargs: Any) -> Any:
         """Logits (B, T, V), and values (B, T) if asked for, of the states in which the answers' tokens were chosen."""
@@ -161,21 +143,26 @@ class PPOTrainer(RolloutTrainer):
             )
 
     @torch.no_grad()
-    def _evaluate_rollout(self, rollout: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-        """(policy's log-probabilities, values, reference's log-probabilities), each (B, T), in minibatches."""
-        size = self.config.per_device_train_batch_size
-        parts = []
-        for start in range(0, len(rollout["completion_ids"]), size):
-            part = {name: tensor[start : start + size] for name, tensor in rollout.items()}
-            output = self._forward(self.policy, part, with_values=True)
-            with self.reference():
-                reference = self._forward(self.policy, part)
-            logprobs_BT, ref_logprobs_BT = (
-                token_logprobs(x["logits"], part["completion_ids"], self.temperature) for x in (output, reference)
-            )
-            parts.append((logprobs_BT, output["values"], ref_logprobs_BT))
-        logprobs_BT, values_BT, ref_logprobs_BT = (torch.cat(column) for column in zip(*parts, strict=True))
-        return logprobs_BT, values_BT, ref_logprobs_BT
+    def _evaluate_rollout(self, rollout: dict[str, Any]) -> dict[str, Tensor]:
+        """old_logprobs and old_values of the policy, ref_logprobs of the reference, each (B, T), in minibatches."""
+        length = rollout["prompt_mask"].sum(dim=1) + rollout["completion_mask"].sum(dim=1)
+        known = {
+            name: torch.zeros(rollout["completion_ids"].shape, device=length.device)
+            for name in ("old_logprobs", "old_values", "ref_logprobs")
+        }
+        # Like lengths together: less padding. What is true of an answer does not depend on its company.
+        for rows in length.argsort(stable=True).split(self.config.per_device_train_batch_size):
+            part = trimmed({name: tensor[rows] for name, tensor in rollout.items()})
+            width = part["completion_ids"].size(1)
+            for name in ("old_logprobs", "ref_logprobs"):
+                of_policy = name == "old_logprobs"
+                with nullcontext() if of_policy else self.reference():
+                    output = self._forward(self.policy, part, **{"with_values": True} if of_policy else {})
+                logprobs_BT, _ = logprobs_and_entropy(output["logits"], part["completion_ids"], self.temperature)
+                known[name][rows, :width] = logprobs_BT
+                if of_policy:
+                    known["old_values"][rows, :width] = output["values"]
+        return known
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """One rollout: sampled answers with everything the PPO epochs need (steps 1-6)."""
@@ -187,27 +174,29 @@ class PPOTrainer(RolloutTrainer):
         prompt_ids, answer_ids, tool_mask, completions, *_ = self._generate(prompts)
         assert tool_mask is None, "tools are not supported"
         rollout = self._padded("prompt", prompt_ids, "left") | self._padded("completion", answer_ids, "right")
-        mask_BT = rollout["completion_mask"].float()
 
         # 2. Score whole answers with the reward functions; an answer without end costs `missing_eos_penalty` (Huang
         #    et al. 2024, "EOS trick"). What could not be scored takes no part in any loss.
-        rewards = self._calculate_rewards(inputs, prompts, completions, answer_ids)
-        first = self.accelerator.process_index * len(prompts)  # rewards come gathered from all processes
-        rewards = rewards[first : first + len(prompts)] * self.reward_weights.to(device)
+        rewards = self._calculate_rewards(inputs, prompts, completions, answer_ids)  # of all processes
+        rewards = rewards * self.reward_weights.to(device)
         scored_B = ~rewards.isnan().all(dim=1)
         score_B = rewards.nansum(dim=1)
-        ended_B = torch.tensor([ids[-1] in self.eos_token_ids for ids in answer_ids], device=device)
-        mask_BT = mask_BT * scored_B.unsqueeze(1)
 
-        # 3. Log-probabilities and values of the policy that sampled, and the reference's log-probabilities.
-        logprobs_BT, values_BT, ref_logprobs_BT = self._evaluate_rollout(rollout)
+        # 3. Log-probabilities and values of the policy that sampled, and the reference's log-probabilities. From here
+        #    on all is computed over the whole rollout, by every process alike.
+        ended = [ids[-1] in self.eos_token_ids for ids in answer_ids]
+        rollout = self._gathered(
+            rollout | self._evaluate_rollout(rollout) | {"ended": torch.tensor(ended, device=device)}
+        )
+        logprobs_BT, values_BT, ended_B = rollout["old_logprobs"], rollout["old_values"], rollout.pop("ended")
+        mask_BT = rollout["completion_mask"] * scored_B.unsqueeze(1).float()
 
         # 4. Reward of each token: -kl_coef * (log pi_old - log pi_ref), and the score on the last one (Ziegler et al.
         #    2019, eq. 2; a token at a time: Huang et al. 2023). If wanted, scaled to variance 1.
-        kl_BT = (logprobs_BT - ref_logprobs_BT) * mask_BT
+        kl_BT = (logprobs_BT - rollout.pop("ref_logprobs")) * mask_BT
         rewards_BT = -self.kl_coef * kl_BT
         last_B = rollout["completion_mask"].sum(dim=1) - 1
-        rewards_BT[torch.arange(len(prompts)), last_B] += score_B - args.missing_eos_penalty * ~ended_B
+        rewards_BT[torch.arange(len(last_B)), last_B] += score_B - args.missing_eos_penalty * ~ended_B
         if args.whiten_rewards:
             rewards_BT = whiten(rewards_BT, mask_BT, keep_mean=True)
 
@@ -215,7 +204,7 @@ class PPOTrainer(RolloutTrainer):
         advantages_BT = gae(rewards_BT, values_BT, mask_BT, args.gamma, args.lam)
         returns_BT = advantages_BT + values_BT * mask_BT
 
-        # 6. Whiten the advantages over the valid tokens of the rollout (of this process); adapt the price of KL.
+        # 6. Whiten the advantages over the valid tokens of the rollout; adapt the price of KL.
         self._log_rollout(
             reward=score_B[scored_B].mean(),
             kl=kl_BT.sum(dim=1)[scored_B].mean(),
@@ -229,8 +218,6 @@ class PPOTrainer(RolloutTrainer):
             self.kl_coef = adapted_kl_coef(self.kl_coef, self._metrics["train"]["kl"][-1], args.kl_target, args.kl_gain)
         return rollout | {
             "mask": mask_BT,
-            "old_logprobs": logprobs_BT,
-            "old_values": values_BT,
             "returns": returns_BT,
             "advantages": whiten(advantages_BT, mask_BT),
         }
@@ -248,7 +235,7 @@ class PPOTrainer(RolloutTrainer):
 
         # 7. One forward of the policy as it now is: ratio to the policy that sampled.
         output = self._forward(model, inputs, with_values=True)
-        logprobs_BT = token_logprobs(output["logits"], inputs["completion_ids"], self.temperature)
+        logprobs_BT, entropy_BT = logprobs_and_entropy(output["logits"], inputs["completion_ids"], self.temperature)
         log_ratio_BT = (logprobs_BT - inputs["old_logprobs"]) * mask_BT
         ratio_BT = log_ratio_BT.exp()
 
@@ -258,22 +245,33 @@ class PPOTrainer(RolloutTrainer):
 
         # 9. Curves. approx_kl: the low-variance estimator (ratio - 1) - log ratio of KL(old || new) (Schulman 2020).
         with torch.no_grad():
-            self._log_rollout(
+            self._log_minibatch(
+                mask_BT,
                 policy_loss=pg_loss,
                 value_loss=vf_loss,
-                entropy=masked_mean(token_entropy(output["logits"], self.temperature), mask_BT),
+                entropy=masked_mean(entropy_BT, mask_BT),
                 approx_kl=masked_mean(ratio_BT - 1 - log_ratio_BT, mask_BT),
                 clip_fraction=masked_mean(((ratio_BT - 1).abs() > args.epsilon).float(), mask_BT),
-                ratio_variance=masked_variance(ratio_BT, mask_BT),
+                ratio_mean=masked_mean(ratio_BT - 1, mask_BT),
+                ratio_variance=masked_mean((ratio_BT - 1) ** 2, mask_BT),
             )
-        accumulated = self.current_gradient_accumulation_steps if self.policy.training else 1
-        return (pg_loss + args.vf_coef * vf_loss) / accumulated
+        # Of the mean over all tokens of the update, the part of these. Gradients are averaged over the processes.
+        share = mask_BT.sum() / inputs["update_tokens"].clamp(min=1) * self.accelerator.num_processes
+        return (pg_loss + args.vf_coef * vf_loss) * share
+
+    def _log_minibatch(self, mask_BT: Tensor, **means: Tensor) -> None:
+        """Log means over this process's tokens as means over the minibatch of all processes."""
+        tokens = mask_BT.sum().reshape(1)
+        sums = self.accelerator.reduce(torch.cat([torch.stack(list(means.values())) * tokens, tokens]), "sum")
+        known = dict(zip(means, sums[:-1] / sums[-1].clamp(min=1), strict=True))
+        known["ratio_variance"] = (known["ratio_variance"] - known.pop("ratio_mean") ** 2).clamp(min=0)
+        self._log_rollout(**known)
 
     def _log_rollout(self, **metrics: Tensor) -> None:
         """Add to the means that the next row of the log will show (TRL leaves NaN out of them)."""
         mode = "train" if self.policy.training else "eval"
         for name, value in metrics.items():
-            self._metrics[mode][name].append(self.accelerator.gather(value.detach()).nanmean().item())
+            self._metrics[mode][name].append(value.item())
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward of a minibatch, unless the policy has moved by `kl_stop` from the one that sampled.

@@ -5,9 +5,13 @@ chose, the end-of-turn token included, and 0 elsewhere.
 """
 
 import math
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+CHUNK = 128  # tokens whose logits are in fp32 at one time
 
 
 def masked_mean(x_BT: Tensor, mask_BT: Tensor) -> Tensor:
@@ -78,17 +82,43 @@ def explained_variance(values_BT: Tensor, returns_BT: Tensor, mask_BT: Tensor) -
     return torch.where(total > 0, 1 - masked_variance(returns_BT - values_BT, mask_BT) / total, torch.nan)
 
 
-def token_logprobs(logits_BTV: Tensor, actions_BT: Tensor, temperature: float) -> Tensor:
-    """Log-probability of each action under softmax(logits / temperature), in fp32.
+class _Choice(torch.autograd.Function):
+    """`logprobs_and_entropy` of (N, V), a few tokens at a time: what is held of all of them is the logits alone."""
 
-    The temperature of sampling belongs to the policy (Huang et al. 2023).
+    @staticmethod
+    def forward(ctx: Any, logits_NV: Tensor, actions_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        parts = []
+        for part_NV, action_N in zip(logits_NV.split(CHUNK), actions_N.split(CHUNK), strict=True):
+            scaled_NV = part_NV.float() if temperature == 1 else part_NV.float() / temperature
+            norm_N = scaled_NV.logsumexp(-1)
+            logprobs_NV = scaled_NV - norm_N.unsqueeze(1)
+            chosen_N = logprobs_NV.gather(1, action_N.unsqueeze(1)).squeeze(1)
+            parts.append((norm_N, chosen_N, -logprobs_NV.exp().mul_(logprobs_NV).sum(-1)))
+        norm_N, chosen_N, entropy_N = (torch.cat(column) for column in zip(*parts, strict=True))
+        ctx.save_for_backward(logits_NV, actions_N, norm_N)
+        ctx.temperature = temperature
+        ctx.mark_non_differentiable(entropy_N)
+        return chosen_N, entropy_N
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor, None, None]:  # pyrefly: ignore  (the decorator hides the type)
+        """d log p(a) / d logit(v) = ([v = a] - p(v)) / temperature."""
+        logits_NV, actions_N, norm_N = ctx.saved_tensors
+        out_NV, scale_N = torch.empty_like(logits_NV), grad_outputs[0] / ctx.temperature
+        split = (tensor.split(CHUNK) for tensor in (logits_NV, actions_N, norm_N, scale_N, out_NV))
+        for part_NV, action_N, norm, scale, out in zip(*split, strict=True):
+            scaled_NV = part_NV.float() if ctx.temperature == 1 else part_NV.float() / ctx.temperature
+            grad_NV = (scaled_NV - norm.unsqueeze(1)).exp_().mul_(-scale.unsqueeze(1))
+            out.copy_(grad_NV.scatter_add_(1, action_N.unsqueeze(1), scale.unsqueeze(1)))
+        return out_NV, None, None
+
+
+def logprobs_and_entropy(logits_BTV: Tensor, actions_BT: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Of each choice under softmax(logits / temperature), (B, T) both: log-probability of the action, and entropy.
+
+    In nats and in fp32, without ever holding all logits in fp32; the entropy is for the log and has no gradient. The
+    temperature of sampling belongs to the policy (Huang et al. 2023).
     """
-    logits_BTV = logits_BTV.float() / temperature
-    return logits_BTV.gather(-1, actions_BT.unsqueeze(-1)).squeeze(-1) - logits_BTV.logsumexp(-1)
-
-
-@torch.no_grad()
-def token_entropy(logits_BTV: Tensor, temperature: float) -> Tensor:
-    """Entropy (nats) of each choice under softmax(logits / temperature); for the log, so without gradient."""
-    logprobs_BTV = (logits_BTV.float() / temperature).log_softmax(-1)
-    return -torch.einsum("btv,btv->bt", logprobs_BTV.exp(), logprobs_BTV)
+    chosen_N, entropy_N = cast(Any, _Choice).apply(logits_BTV.flatten(0, 1), actions_BT.flatten(), temperature)
+    return chosen_N.view_as(actions_BT), entropy_N.view_as(actions_BT)

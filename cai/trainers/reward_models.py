@@ -9,30 +9,33 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from trl.data_utils import is_conversational
 
 from cai.errors import UserError
-from cai.models import find, harmless, load_reward, local, pick_dtype
+from cai.models import find, harmless, local, pick_dtype
 from cai.records import Message
+from cai.trainers.backbone import load_reward_on
 from cai.trainers.score import render_scored, score_rows
 
 
 def reward_function(
-    model: Any, tokenizer: PreTrainedTokenizerBase | None, device: str, batch_tokens: int = 4096
+    model: Any, tokenizer: PreTrainedTokenizerBase | None, device: str, batch_tokens: int = 4096, policy: Any = None
 ) -> Callable[..., list[float | None]]:
     """`f(prompts, completions, **_)` as TRL calls it; None for a conversation longer than the reward model can read.
 
     model: a sequence-classification model with one label, or its path (a folder, of a LoRA adapter as well, or a hub
-    id); a path must have a chat template. tokenizer: the reward model's own; None: the one saved beside it. Raises
-    UserError for a model without a head that was trained.
+    id); a path must have a chat template. tokenizer: the reward model's own; None: the one saved beside it. policy:
+    what is trained; an adapter given by path uses its base weights where it can (backbone.py). Raises UserError for a
+    model without a head that was trained.
     """
     name = model if isinstance(model, str) else str(model.config.name_or_path)
     if isinstance(model, str):
         source = find(model)
         name = local(source)
         # Small models are loaded here; float32 costs little then, and bfloat16 would blur their rewards.
-        model = load_reward(source, "float32" if device == "cpu" else pick_dtype("auto", device), device)
+        model = load_reward_on(policy, source, "float32" if device == "cpu" else pick_dtype("auto", device), device)
         head = getattr(model, "score", None)
         if head is not None and not any(weight.any() for weight in head.parameters()):
             raise UserError("this is no reward model: it has no trained head", name, "train one, or give a function")
@@ -49,6 +52,23 @@ def reward_function(
 
     reward.__name__ = name.rpartition("/")[2] or type(model).__name__
     return reward
+
+
+def as_functions(rewards: list[Any], tokenizers: Any, device: str, policy: Any) -> list[Callable[..., Any]]:
+    """Reward functions as they are; reward models and their paths as functions. tokenizers: of the models, in order."""
+    tokenizers = tokenizers if isinstance(tokenizers, list) else [tokenizers] * len(rewards)
+    with torch.random.fork_rng(devices=[]):  # a network draws weights before it is given its own
+        return [
+            reward_function(reward, tokenizer, device, policy=policy)
+            if isinstance(reward, (str, torch.nn.Module))
+            else reward
+            for reward, tokenizer in zip(rewards, tokenizers, strict=True)
+        ]
+
+
+def not_yet(**_: Any) -> list[float]:
+    """Stands for a reward model that is not loaded yet."""
+    raise AssertionError("asked for a reward before the trainer was made")
 
 
 def row_of(tokenizer: PreTrainedTokenizerBase, prompt: Any, answer: Any) -> list[int]:

@@ -240,7 +240,7 @@ def measure(
     # 3. Rewards.
     chats = [plain(tokenizer, chat) for chat in held_out.chats]
     completions = [[{"role": "assistant", "content": text}] for text in texts]
-    proxies = proxy(prompts=chats, completions=completions, completion_ids=answers)
+    proxies = proxy(prompts=chats, completions=completions, completion_ids=answers, prompt_id=list(held_out.ids))
     golds = held_out.gold(texts, before[0]["texts"] if before else texts)
     return describe(texts, answers, stops) | {
         "kl": _mean(kls), "entropy": _mean(entropies), "proxy": _mean(proxies), "gold": _mean(golds),
