@@ -18,7 +18,7 @@ function make(tag, properties = {}, ...children) {
     child instanceof Node ? child : document.createTextNode(String(child))));
   return node;
 }
-const figure2 = x => x === null || x === undefined ? "–" : x.toFixed(2).replace("-", "−");
+const figure2 = x => x === null || x === undefined ? "–" : (Math.abs(x) < 0.005 ? 0 : x).toFixed(2).replace("-", "−");
 const colourOf = arm => box.dataset.arms === undefined ? "var(--muted)" : JSON.parse(box.dataset.arms)[arm] ?? "var(--muted)";
 const mark = arm => make("span", {class: "mark", style: {"--c": colourOf(arm)}}, arm);
 
@@ -170,7 +170,8 @@ function transcript(row) {
       render(row, shown.indexOf(open));
       ask("changes").focus();
     });
-    parts.push(make("h4", {}, "Draft, critiques, revisions "), row.rounds.length ? choose : "", said("draft", row.draft));
+    parts.push(make("div", {class: "head"}, make("h4", {}, "Draft, critiques, revisions"), row.rounds.length ? choose : null),
+      said("draft", row.draft));
     row.rounds.forEach((round, n) => {
       const before = compare === "before" && n ? row.rounds[n - 1].revision : row.draft;
       parts.push(make("div", {class: "round"}, make("span", {class: "role"}, `round ${n + 1}: ${round.principle}`),

@@ -24,6 +24,7 @@ from cai.compare import table
 ARM_COLOURS = 6
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")  # one a seed
 MARKERS = ("circle", "square", "diamond", "triangle-up", "cross")
+PLACES = ("top right", "bottom right", "top left", "bottom left")  # of names, so that near points can be told apart
 MOST_ROWS = 12  # of the table of a line's numbers: the curves are long, and the table is read by people
 Estimate = Mapping[str, Any]
 
@@ -96,7 +97,7 @@ def dots(
                 ends += [times * estimate[key] for key in ("value", "low", "high") if not missing(estimate[key])]
     ends += [times * x for x in (null, *(band or ())) if x is not None]
     low, high = min(ends), max(ends)
-    air = 0.06 * (high - low or 1)
+    air = 0.06 * (high - low or abs(high) or 1)
     left, right = [times * end for end in span] if span else (low - air, high + air)
     if unit == "%":
         left, right = max(left, -2.0 if low >= 0 else left), min(right, 102.0 if high <= 100 else right)
@@ -168,12 +169,14 @@ def lines(
     legend: bool | None = None,
     x_range: tuple[float, float] | None = None,
     y_range: tuple[float, float] | None = None,
+    logarithmic: bool = False,
     height: int = 250,
 ) -> Plot | None:
     """Lines of numbers, or of estimates. None where there is no point.
 
     drawn: {"name", "x": [...], "y": [number | None, or Estimate | None], "colour"?, "dash"?, "marker"?, "ring"?: places
     of points to be ringed}. legend: by default where there are several lines. null: a dashed level.
+    logarithmic: the x axis, with a tick at each place.
     """
     times, traces, said = (100 if unit == "%" else 1), [], []
     for line in drawn:
@@ -190,6 +193,11 @@ def lines(
         "yaxis": {"title": {"text": safe(y)}, "ticksuffix": "%" if unit == "%" else ""},
         "showlegend": len(drawn) > 1 if legend is None else legend,
     }
+    places = sorted({a for line in drawn for a in line["x"]})
+    if places[-1] - places[0] <= 8 and all(place == int(place) for place in places):
+        layout["xaxis"]["tickvals"] = list(range(int(places[0]), int(places[-1]) + 1))  # no half steps
+    if logarithmic:
+        layout["xaxis"] |= {"type": "log", "tickvals": places, "ticktext": [f"{place:,}" for place in places]}
     if y_range:
         layout["yaxis"]["range"] = [times * end for end in y_range]
     if null is not None:
@@ -274,7 +282,7 @@ def plane(
         traces.append(
             {
                 "type": "scatter", "mode": "markers+text", "name": name, "x": [times * point["x"]["value"]],
-                "y": [times * point["y"]["value"]], "textposition": ("top right", "bottom right")[i % 2],
+                "y": [times * point["y"]["value"]], "textposition": PLACES[i % len(PLACES)],
                 "texttemplate": name, "textfont": {"color": shade}, "cliponaxis": False,
                 "marker": {"size": 10, "color": shade, "symbol": MARKERS[i % len(MARKERS)]},
                 "error_x": _whiskers(point["x"], times, shade), "error_y": _whiskers(point["y"], times, shade),

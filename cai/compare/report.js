@@ -34,7 +34,7 @@ function axis(own) {
   const names = own.own === "names";
   return {
     automargin: true, zeroline: false, showline: !names, linecolor: "--rule", gridcolor: "--rule", gridwidth: 0.5,
-    ticks: names ? "" : "outside", tickcolor: "--rule", ticklen: 4, nticks: 6, ticklabeloverflow: "allow", fixedrange: names,
+    ticks: names ? "" : "outside", tickcolor: "--rule", ticklen: 4, nticks: 6, ticklabeloverflow: "allow", exponentformat: "power", fixedrange: names,
     tickfont: {color: names ? "--ink" : "--muted"}, ...own, own: undefined,
     title: {...own.title, standoff: 8, font: {size: 12, color: "--muted"}},
   };

@@ -5,9 +5,9 @@ content security policy lets nothing run but the page's own script and plotly.js
 at all. plotly.js lies in the page gzipped and is unpacked by the browser when the first plot comes into view. Equal
 input gives a byte-identical file.
 
-What other modules add: a key of results.json that has a template of its own name here (`audit` -> audit.html.jinja) is
-shown as a section of its own, after the policies, in the order of the keys. The template begins with its <h2>, writes
-with macros.html.jinja, and may draw: `{{ draw(plots.dots(...)) }}`, `plots` being cai/compare/plots.py.
+A part of the report that another module gives numbers for stands in a template of its own (judges, audit, policies,
+crossing); it is read only where results.json has its key. All are written with macros.html.jinja, and may draw:
+`{{ draw(plots.dots(...)) }}`, `plots` being cai/compare/plots.py.
 
 Schema of `results` (results.json; NaN is null; E is an estimate {"value", "low", "high", "n", "clusters"}):
 
@@ -32,6 +32,7 @@ Schema of `results` (results.json; NaN is null; E is an estimate {"value", "low"
     agreement             null | {"names": [str], "arms": [str | null], "cells": [[E | null]]}: each with each
     by_category           null | {"rows": [str], "columns": [str], "arms": [str | null], "cells": [[E | null]]}
     reward_reliability    {arm: [[P claimed, people's P, rows]]}
+    rewards, plane, benchmarks  see cai/compare/policies.py; audit: cai/compare/audit.py; crossing: .../budgets.py
     examples              {"transcripts": int, "pairs": int, "pairs_of": int}
     cross                 null | {"rows": [str], "columns": [str], "cells": [[E | null]]}
     counts                [{"what", "arm", "n", "of": int | null, "note"}]
@@ -66,7 +67,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from cai.compare import plots, report_plots, table
 
@@ -76,7 +77,7 @@ BLANK: dict[str, Any] = {
     "name": "", "question": "", "arms": [], "seeds": [], "differences": [], "warnings": [], "headline": None, "elo": [],
     "measures": [], "labels": [], "sources": [], "rounds": [], "judges": [], "agreement": None, "by_category": None,
     "cross": None, "reward_reliability": {}, "counts": [], "curves": [], "overoptimisation": [], "stages": [],
-    "provenance": {}, "examples": {},
+    "provenance": {}, "examples": {}, "rewards": [], "plane": [], "benchmarks": [], "audit": [], "crossing": None,
 }  # fmt: skip
 
 
@@ -90,7 +91,7 @@ def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: P
     env.filters |= {
         "value": table.value, "interval": table.interval, "sample": table.sample, "number": table.number,
         "verdict": table.verdict, "noise_floor": table.noise_floor, "p_value": table.p_value,
-        "csp_hash": _csp_hash, "duration": duration, "spec": _spec,
+        "csp_hash": _csp_hash, "duration": duration, "spec": _spec, "code": _code,
     }  # fmt: skip
     arms = table.columns(results)
     shared: Any = env.globals
@@ -106,7 +107,6 @@ def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: P
         shown=_shown(results),
         dashes=[(seed, DASHES[report_plots.dash(seed, results["seeds"])]) for seed in results["seeds"]],
         plotly=_plotly(),
-        extras=[k for k in results if k not in BLANK and results[k] and (HERE / f"{k}.html.jinja").is_file()],
     )
     # A lone surrogate (half an emoji cut off by a token limit) has no UTF-8 form: shown as its escape.
     out.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
@@ -123,6 +123,9 @@ def _shown(results: dict[str, Any]) -> dict[str, Any]:
         "curves": report_plots.curves(results),
         "gold": report_plots.gold(results),
         "frontier": report_plots.frontier(results),
+        "plane": report_plots.plane(results),
+        "audit": report_plots.audit(results),
+        "crossing": report_plots.crossing(results),
         "elo": report_plots.elo(results),
     }
 
@@ -136,6 +139,14 @@ def _spec(thing: Any) -> Markup:
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return Markup(text)
+
+
+def _code(text: str) -> Markup:
+    """Text in which `backticks` stand for code."""
+    parts = [escape(part) for part in str(text).split("`")]
+    if len(parts) % 2 == 0:  # one of them has no partner
+        return escape(text)
+    return Markup("").join(Markup("<code>%s</code>") % part if i % 2 else part for i, part in enumerate(parts))
 
 
 @cache

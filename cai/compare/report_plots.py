@@ -32,7 +32,9 @@ def labels(r: Results) -> Plot | None:
     ceilings = [line["accuracy"] for line in lines if line["kind"] == "ceiling" and line["accuracy"]["low"] is not None]
     rows = [
         {
-            "name": line["name"] + (f" ({line['split']})" if len(splits) > 1 else ""), "estimate": line["accuracy"],
+            "name": (line["name"].partition(" (")[0] if line["kind"] == "ceiling" else line["name"])
+            + (f" ({line['split']})" if len(splits) > 1 else ""),
+            "estimate": line["accuracy"],
             "also": line["balanced"],
             "colour": plots.colour(line["arm"], r["arms"]) if line.get("arm") in r["arms"]
             else "--ink" if line["kind"] in ("judge", "reward") else "--muted",
@@ -119,8 +121,8 @@ def gold(r: Results) -> list[tuple[Mapping[str, Any], Plot]]:
     A marker a seed. A ring is round the look whose policy was kept. Zeros stand at one height.
     """
     given = r["overoptimisation"]
-    most = {name: 1.15 * max([1e-6, *_sizes(given, name)]) for name in ("proxy", "gold")}
-    far = 1.05 * max([1e-6, *(x for plot in given for line in plot["lines"] for x in line["root_kl"])])
+    most = {name: 1.15 * (max(_sizes(given, name), default=0) or 1) for name in ("proxy", "gold")}
+    far = 1.05 * (max([0.0, *(x for plot in given for line in plot["lines"] for x in line["root_kl"])]) or 1)
     found = []
     for plot in given:
         drawn, shade = [], plots.colour(plot["arm"], r["arms"])
@@ -190,4 +192,59 @@ def elo(r: Results) -> Plot | None:
         "Elo of every policy that played", rows, unit="", null=1000, x="Elo",
         note="From the games that the evaluation judge decided; the SFT policy is 1000, and 400 points are odds of ten "
         "to one. Intervals are over prompts: they hold for these very policies.",
+    )  # fmt: skip
+
+
+def plane(r: Results) -> Plot | None:
+    """Harmlessness against helpfulness as the evaluation judge rates them, one point a policy."""
+    points = [
+        {
+            "name": row["policy"], "x": row["helpfulness"], "y": row["harmlessness"],
+            "colour": plots.colour(row["arm"], r["arms"]),
+        }
+        for row in r["plane"]
+    ]  # fmt: skip
+    return plots.plane(
+        "Harmless and helpful", points, x="helpfulness, log-odds", y="harmlessness, log-odds", unit="",
+        best="top right", note="By the evaluation judge, who rates each answer alone.",
+    )  # fmt: skip
+
+
+def audit(r: Results) -> Plot | None:
+    """How harmless the draft and each revision are."""
+    drawn = []
+    for entry in r["audit"]:
+        steps = entry["steps"]
+        drawn.append(
+            {
+                "name": ", ".join(entry["arms"]) + ("" if entry["critique"] else ", without critique"),
+                "x": [step["step"] for step in steps], "y": [step["harmlessness"] for step in steps],
+                "colour": plots.colour(entry["arms"][0], r["arms"]), "marker": "circle",
+            }
+        )  # fmt: skip
+    return plots.lines(
+        "Harmlessness of the draft and of each revision", drawn, x="revision (0 is the draft)",
+        y="log-odds by the evaluation judge", height=280,
+    )  # fmt: skip
+
+
+def crossing(r: Results) -> Plot | None:
+    """Agreement with people over the number of human labels, beside what the judge's labels come to."""
+    found = r["crossing"]
+    if not found:
+        return None
+    judge, people = found["arms"]
+    counts = [row["labels"] for row in found["budgets"]]
+    level = {"y": [found["judge"]["agreement"]] * 2, "x": [min(counts), max(counts)], "dash": "dash"}
+    drawn = [
+        {
+            "name": f"{people}, this many labels", "x": counts, "y": [row["agreement"] for row in found["budgets"]],
+            "colour": plots.colour(people, r["arms"]), "marker": "circle",
+        },
+        {"name": "its nearest curve that never falls", "x": counts, "y": found["fit"], "dash": "dot"},
+        {"name": f"{judge}, all its labels", "colour": plots.colour(judge, r["arms"]), "marker": "square", **level},
+    ]  # fmt: skip
+    return plots.lines(
+        "Human labels against the judge's", drawn, x="human labels (log scale)", y="agreement with people", unit="%",
+        logarithmic=True, height=320,
     )  # fmt: skip
