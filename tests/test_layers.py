@@ -39,7 +39,7 @@ LAYERS = (
     ("annotate.agreement",),
     ("annotate.server",),
     ("bench", "bench.common", "bench.ppo_run"),
-    ("bench.labels", "bench.ppo"),
+    ("bench.labels", "bench.ppo", "bench.report"),
     ("experiment", "judge", "bench.__main__", "constitution.__main__", "annotate.__main__"),
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -261,7 +261,10 @@ def _table_of(drawn: Sequence[Mapping[str, Any]], x: str, unit: str) -> tuple[tu
     def cell(point: Any) -> str:
         return says(point, unit) if isinstance(point, Mapping) else table.number(point, unit)
 
-    rows = [(table.number(place), *(cell(column.get(place)) for column in columns)) for place in places]
+    rows = [
+        (f"{place:,}" if place == int(place) else table.number(place), *(cell(column.get(place)) for column in columns))
+        for place in places
+    ]
     return (x, *(str(line["name"]) for line in drawn)), tuple(rows)
 
 
