@@ -162,7 +162,13 @@ def results() -> dict[str, Any]:
             curve("PPO answer length", "tokens", 120, 150, 4),
         ],
         "stages": [
-            {"stage": "label", "key": "ab12cd34", "seconds": 12.34, "cached": False},
+            {
+                "stage": "label",
+                "key": "ab12cd34",
+                "seconds": 12.34,
+                "cached": False,
+                "calls": {"asked": 1234, "found": 12, "tokens read": 56789, "tokens written": 0},
+            },
             {"stage": "train_reward", "key": "0f9e8d7c", "seconds": 130.0, "cached": False},
             {"stage": "train_sft", "key": "77aa77aa", "seconds": 400.0, "cached": True},
         ],

@@ -40,7 +40,8 @@ Schema of `results` (results.json; NaN is null; E is an estimate {"value", "low"
     overoptimisation      [{"arm", "by", "lines": [{"seed", "rollout": [...], "root_kl": [...], "proxy": [...],
                           "gold": [...], "kept", "best", "last", "fell": E, "rose": E, "verdict", "sentence"}]}], see
                           cai/compare/overoptimisation.py
-    stages                [{"stage", "key", "digest"?, "seconds", "cached"}]
+    stages                [{"stage", "key", "digest"?, "seconds", "cached", "calls"?: {"asked", "found", "tokens read",
+                          "tokens written"}}]
     provenance            {"versions": {name: version}, "config": text, "constitution": text | {name: text}, ...}
 
     T stands for what cai/compare/crossed.py found over prompts and seeds: "p", "seeds", "margin", "p_equivalence",

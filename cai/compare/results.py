@@ -107,7 +107,14 @@ def build(
         "curves": curves(cells),
         "overoptimisation": overoptimisation(cells),
         "stages": [
-            {"stage": a.stage, "key": a.key[:8], "digest": a.digest[:12], "seconds": a.seconds, "cached": a.cached}
+            {
+                "stage": a.stage,
+                "key": a.key[:8],
+                "digest": a.digest[:12],
+                "seconds": a.seconds,
+                "cached": a.cached,
+                "calls": dict(a.calls),
+            }
             for a in ledger
         ],
         "provenance": provenance(experiment, cells, work, seconds),
