@@ -325,7 +325,7 @@ def main(argv: Sequence[str]) -> int:
     store = Store(work.root, notify=announce(time.perf_counter()))
     cells, measured = run(experiment, store, work)
 
-    from cai.compare.results import finish  # numpy and matplotlib: only now
+    from cai.compare.results import finish  # numpy and scikit-learn: only now
 
     print(f"compare -> {work.root / experiment.name}", file=sys.stderr)
     finish(experiment, cells, measured, store.ledger, work, time.time() - began)

@@ -67,6 +67,7 @@ class Artifact:
 
     digest: of its contents. In a plan they cannot be known for what does not exist yet; then it is "?" and the key,
     which is enough to tell apart, and to recognise, what would be made from it.
+    calls: the model calls that it took, and their tokens, where its runtime counts them.
     """
 
     stage: str
@@ -75,6 +76,7 @@ class Artifact:
     digest: str
     seconds: float = 0.0
     cached: bool = True
+    calls: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -116,7 +118,8 @@ class Store:
         folder = self.root / "store" / f"{name}-{key}"
         if (folder / "manifest.json").is_file():
             manifest = json.loads((folder / "manifest.json").read_text())
-            return self._note(Artifact(name, key, folder, manifest["digest"], manifest["seconds"]))
+            known = manifest["digest"], manifest["seconds"]
+            return self._note(Artifact(name, key, folder, *known, calls=manifest.get("calls", {})))
         if self.plan:
             return self._note(Artifact(name, key, folder, f"?{key}", cached=False))
         return self._note(self._run(function, name, key, folder, runtime, inputs))
@@ -136,7 +139,8 @@ class Store:
             with suppress(OSError):  # a file system without locks, on which `sweep` removes nothing
                 held.enter_context(_held(partial))
             self.notify(name, key)
-            start = time.perf_counter()
+            start, count = time.perf_counter(), getattr(runtime, "counts", dict)
+            before = count()
             try:
                 function(partial, runtime, **inputs)
             except BaseException:
@@ -144,13 +148,15 @@ class Store:
                 raise
             seconds = time.perf_counter() - start
             digest = digest_folder(partial)
-            manifest = {"stage": name, "key": key, "digest": digest, "seconds": round(seconds, 3), "made": time.time()}
+            calls = {kind: number - before.get(kind, 0) for kind, number in count().items()}
+            manifest: dict[str, Any] = {"stage": name, "key": key, "digest": digest, "seconds": round(seconds, 3)}
+            manifest |= {"made": time.time(), "calls": calls}
             manifest["inputs"] = canonical(inputs)
             write_durably(partial / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False))
             shutil.rmtree(folder, ignore_errors=True)  # a folder without a manifest is a leftover, never a result
             partial.rename(folder)
         shutil.rmtree(_unfinished(partial), ignore_errors=True)
-        return Artifact(name, key, folder, digest, seconds, cached=False)
+        return Artifact(name, key, folder, digest, seconds, cached=False, calls=calls)
 
     def _note(self, artifact: Artifact) -> Artifact:
         if all(known.path != artifact.path for known in self.ledger):

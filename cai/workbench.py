@@ -59,7 +59,10 @@ class Workbench:
         def prompt_ids(chat: Chat) -> list[int]:
             return chat_ids(tokenizer, with_system(chat, system), answer=True)
 
-        engine = CachedEngine(open_engine, identity, prompt_ids, self._calls)
+        def tokens(text: str) -> int:
+            return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+        engine = CachedEngine(open_engine, identity, prompt_ids, self._calls, tokens)
         self._made.append(engine)
         return engine
 
@@ -79,5 +82,6 @@ class Workbench:
         gc.collect()
 
     def counts(self) -> dict[str, int]:
-        """Model calls so far: made by a model, or found in the cache."""
-        return {"asked": sum(e.asked for e in self._made), "found": sum(e.found for e in self._made)}
+        """Model calls so far: made by a model, or found in the cache; and the tokens of those that were made."""
+        kinds = {"asked": "asked", "found": "found", "tokens read": "read", "tokens written": "written"}
+        return {name: sum(getattr(engine, kind) for engine in self._made) for name, kind in kinds.items()}

@@ -494,7 +494,7 @@ def cached(folder: Path, fake: FakeEngine, opened: list[int] | None = None) -> C
         (opened if opened is not None else []).append(1)
         return fake
 
-    return CachedEngine(open_fake, fake.identity, fake.prompt_ids, CallCache(folder / "calls.sqlite"))
+    return CachedEngine(open_fake, fake.identity, fake.prompt_ids, CallCache(folder / "calls.sqlite"), len)
 
 
 REQUESTS = [Request(ask(word), seed) for seed, word in enumerate(["one", "two", "three", "four", "five"])]
@@ -577,9 +577,20 @@ def rows(folder: Path) -> int:
     return sqlite3.connect(folder / "calls.sqlite").execute("SELECT count(*) FROM calls").fetchone()[0]
 
 
+def test_tokens_are_counted_of_calls_that_are_made_and_not_of_those_that_are_found(tmp_path: Path) -> None:
+    fake = FakeEngine()
+    made = cached(tmp_path, fake)
+    for _ in range(2):
+        replies = made.generate(REQUESTS, Sampling(8, 0), "answers")
+    prompts = sum(len(fake.prompt_ids(request.chat)) for request in REQUESTS)
+    assert (made.read, made.written) == (prompts, sum(len(reply.text) for reply in replies if reply))
+    assert prompts > 0 < made.written and (made.asked, made.found) == (5, 5)
+
+
 def test_a_cached_choice_is_the_choice_bit_for_bit(engine: TransformersEngine, tmp_path: Path) -> None:
     questions = [Question(chat, ("Yes", "No")) for chat in CHATS]
-    made = CachedEngine(lambda: engine, engine.identity, engine.prompt_ids, CallCache(tmp_path / "calls.sqlite"))
+    cache = CallCache(tmp_path / "calls.sqlite")
+    made = CachedEngine(lambda: engine, engine.identity, engine.prompt_ids, cache, len)
     assert made.choose(questions, 2048, "choices") == made.choose(questions, 2048, "choices")
     assert (made.asked, made.found) == (5, 5)
 

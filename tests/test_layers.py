@@ -27,7 +27,11 @@ LAYERS = (
     tuple(f"stages.{name}" for name in ("revise", "sft", "preflight", "label", "respond")),
     tuple(f"stages.{name}" for name in ("reward", "policy", "dpo", "evaluate")),
     ("cells", "plan"),
-    tuple(f"compare.{name}" for name in ("table", "report", "measures", "judges", "lineage", "headline", "watched")),
+    ("compare.table",),
+    ("compare.plots",),
+    ("compare.report_plots",),
+    tuple(f"compare.{name}" for name in ("report", "measures", "judges", "lineage", "headline", "watched")),
+    tuple(f"compare.{name}" for name in ("curves", "examples", "notes", "opinions", "provenance")),
     ("compare.results",),
     ("constitution.trial", "constitution.diff"),
     ("annotate.sheet",),
@@ -35,7 +39,7 @@ LAYERS = (
     ("annotate.agreement",),
     ("annotate.server",),
     ("bench", "bench.common", "bench.ppo_run"),
-    ("bench.labels", "bench.ppo"),
+    ("bench.labels", "bench.ppo", "bench.report"),
     ("experiment", "judge", "bench.__main__", "constitution.__main__", "annotate.__main__"),
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -84,7 +88,7 @@ PROGRAMS = [
 
 @pytest.mark.parametrize("module", PROGRAMS)
 def test_nothing_heavy_is_imported_early(module):
-    heavy = ("torch", "transformers", "trl", "peft", "datasets", "numpy", "matplotlib", "sklearn")
+    heavy = ("torch", "transformers", "trl", "peft", "datasets", "numpy", "plotly", "sklearn")
     code = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

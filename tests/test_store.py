@@ -31,6 +31,17 @@ class Settings:
     words: tuple[str, ...]
 
 
+def test_model_calls_of_a_stage_are_told_also_when_it_is_found_again(tmp_path):
+    class Runtime(list):
+        def counts(self):
+            return {"asked": 10 * len(self) + 5}
+
+    runtime = Runtime(["before"])
+    made, found = (Store(tmp_path).stage(write, runtime=runtime, text="a") for _ in range(2))
+    assert made.calls == found.calls == {"asked": 10}
+    assert Store(tmp_path).stage(write, runtime=[], text="b").calls == {}
+
+
 def test_a_stage_runs_once_for_each_key(tmp_path):
     ran: list[str] = []
     first = Store(tmp_path).stage(write, runtime=ran, text="a")

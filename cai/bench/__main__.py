@@ -1,10 +1,10 @@
-"""`python -m cai.bench labels|ppo`: a measurement of one's own machine, one benchmark a file."""
+"""`python -m cai.bench labels|ppo|report`: a measurement of one's own machine, one benchmark a file."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
-from cai.bench import labels, ppo
+from cai.bench import labels, ppo, report
 from cai.bench.common import positive
 from cai.errors import run_main
 
@@ -24,6 +24,9 @@ def main(argv: Sequence[str]) -> int:
         command.add_argument("--threads", type=positive, help="of the CPU (default: as many as it has)")
         command.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
         command.set_defaults(run=benchmark.run)
+    command = commands.add_parser("report", help="time and size of a report of many examples, and how fast it scrolls")
+    report.add_arguments(command)
+    command.set_defaults(run=report.run)
     args = parser.parse_args(argv)
     args.run(args)
     return 0

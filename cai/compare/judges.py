@@ -51,6 +51,8 @@ def judge_of(cell: Cell, labels: Artifact) -> dict[str, Any]:
         if verdict.pair_id in held
     ]
     pairs = [held[verdict.pair_id] for verdict in verdicts]
+    said = {verdict.pair_id: verdict.p_a for verdict in verdicts if isinstance(verdict, Label)}
+    people = [(said[pair.id], pair.human) for pair in pairs if pair.id in said and pair.human is not None]
     found, judge = _preflight(cell), _asked(cell)
     weights = weights_of(principles_for(cell.law, judge), judge)
     return {
@@ -60,6 +62,7 @@ def judge_of(cell: Cell, labels: Artifact) -> dict[str, Any]:
         "sentence": sentence(found),
         "preflight": found,
         "labels": diagnose(pairs, verdicts),
+        "reliability": calibration.reliability([p for p, _ in people], [human for _, human in people]),
         "calibration": calibrated(pairs, verdicts, judge, weights, found["platt"])
         if found and found["platt"]
         else None,

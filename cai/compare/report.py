@@ -1,13 +1,19 @@
 """report.html: the whole experiment on one page that opens from disk, with no request to anywhere.
 
-Model text is text: jinja escapes everything, and a content security policy lets nothing run but the page's own script
-(by its hash) and nothing load at all. Plots are inline SVG whose colours are the page's CSS variables, so they follow
-light, dark and print. Equal input gives a byte-identical file.
+Model text is text: jinja escapes everything, examples travel as JSON and reach the page through textContent, and a
+content security policy lets nothing run but the page's own script and plotly.js (both by their hash), and nothing load
+at all. plotly.js lies in the page gzipped and is unpacked by the browser when the first plot comes into view. Equal
+input gives a byte-identical file.
+
+A part of the report that another module gives numbers for stands in a template of its own (judges, audit, policies,
+crossing); it is read only where results.json has its key. All are written with macros.html.jinja, and may draw:
+`{{ draw(plots.dots(...)) }}`, `plots` being cai/compare/plots.py.
 
 Schema of `results` (results.json; NaN is null; E is an estimate {"value", "low", "high", "n", "clusters"}):
 
     name, question        str
     arms                  [str]; the order decides the colours
+    differences           [{"arm", "from", "keys": [{"key", "from", "to"}]}]: settings that are not the first arm's
     seeds                 [int]
     warnings              [str]
     headline              null | {"estimate": E of the first arm's win rate against the second, 0..1,
@@ -23,84 +29,133 @@ Schema of `results` (results.json; NaN is null; E is an estimate {"value", "low"
     rounds                [{"arm", "seed", "round", "keys": {stage: key}, "pairs": int, "labels": int,
                           "win_rate_vs_sft": E, "reward": E}]; empty where there is one round
     judges                [what cai/compare/judges.py makes of each AI judge]
+    agreement             null | {"names": [str], "arms": [str | null], "cells": [[E | null]]}: each with each
+    by_category           null | {"rows": [str], "columns": [str], "arms": [str | null], "cells": [[E | null]]}
+    reward_reliability    {arm: [[P claimed, people's P, rows]]}
+    rewards, plane, benchmarks  see cai/compare/policies.py; audit: cai/compare/audit.py; crossing: .../budgets.py
+    examples              {"transcripts": int, "pairs": int, "pairs_of": int}
     cross                 null | {"rows": [str], "columns": [str], "cells": [[E | null]]}
     counts                [{"what", "arm", "n", "of": int | null, "note"}]
     curves                [{"title", "x", "y", "lines": [{"arm", "seed", "x": [...], "y": [...]}]}]
     overoptimisation      [{"arm", "by", "lines": [{"seed", "rollout": [...], "root_kl": [...], "proxy": [...],
                           "gold": [...], "kept", "best", "last", "fell": E, "rose": E, "verdict", "sentence"}]}], see
                           cai/compare/overoptimisation.py
-    stages                [{"stage", "key", "seconds", "cached"}]
+    stages                [{"stage", "key", "digest"?, "seconds", "cached", "calls"?: {"asked", "found", "tokens read",
+                          "tokens written"}}]
     provenance            {"versions": {name: version}, "config": text, "constitution": text | {name: text}, ...}
 
     T stands for what cai/compare/crossed.py found over prompts and seeds: "p", "seeds", "margin", "p_equivalence",
     "equivalent", "prompts_needed" (null: none would do), "noise_floor": null | E (n: pairs of seeds).
 
-and of `examples`:
+and of `examples` (cai/compare/examples.py says what disagree, against and gap are):
 
-    {"kind": "transcript", "prompt": [{"role", "content"}], "subset", "draft",
+    {"kind": "transcript", "id", "prompt": [{"role", "content"}], "subset", "draft", "disagree": bool, "gap",
      "rounds": [{"principle", "critique", "revision"}], "answers": [{"arm", "seed", "text", "scores": {name: float}}]}
-    {"kind": "label", "prompt": [...], "a", "b", "human": float | null, "ai": float | null, "reason",
-     "votes": [{"method", "principle", "order", "p_a", "mass", "fault", "reply"}]}
+    {"kind": "label", "id", "prompt": [...], "subset", "a", "b", "human": float | null, "people": [[rater, p]],
+     "ai": float | null, "reason", "opinions": [{"name", "arm", "p"}], "disagree": bool, "against": bool, "gap",
+     "votes": [[method, principle, order, p_a, mass, fault, reply]]}
 """
 
 import base64
+import gzip
 import hashlib
-import io
-import re
+import json
+from collections import Counter
+from dataclasses import asdict
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from cai.compare import table
+from cai.compare import plots, report_plots, table
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-ARM_COLOURS = 6
-# Stand-ins that matplotlib accepts as colours, exchanged for the page's CSS variables afterwards.
-INK, MUTED, RULE, BAND, PAPER = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f"
-ARMS = [f"#a0b0c{i}" for i in range(ARM_COLOURS)]
-CSS = {
-    INK: "currentColor", MUTED: "var(--muted)", RULE: "var(--rule)", BAND: "var(--band)", PAPER: "var(--paper)",
-    **{colour: f"var(--arm-{i})" for i, colour in enumerate(ARMS)},
-}  # fmt: skip
-MARKERS = ("o", "s", "^", "D")
-DASHES = ("", "5 2", "1.5 1.5", "7 2 1.5 2")
+HERE = Path(__file__).parent
+DASHES = {"solid": "", "dash": "6 3", "dot": "1.5 2", "dashdot": "6 2 1.5 2", "longdash": "10 3"}
 BLANK: dict[str, Any] = {
-    "name": "", "question": "", "arms": [], "seeds": [], "warnings": [], "headline": None, "measures": [],
-    "labels": [], "sources": [], "rounds": [], "judges": [], "cross": None, "counts": [],
-    "curves": [], "overoptimisation": [], "stages": [], "provenance": {},
+    "name": "", "question": "", "arms": [], "seeds": [], "differences": [], "warnings": [], "headline": None, "elo": [],
+    "measures": [], "labels": [], "sources": [], "rounds": [], "judges": [], "agreement": None, "by_category": None,
+    "cross": None, "reward_reliability": {}, "counts": [], "curves": [], "overoptimisation": [], "stages": [],
+    "provenance": {}, "examples": {}, "rewards": [], "plane": [], "benchmarks": [], "audit": [], "crossing": None,
 }  # fmt: skip
 
 
 def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: Path) -> None:
     """Write the report of one run to the file `out`."""
     results = BLANK | results
-    here = Path(__file__).parent
+    assert len({row["id"] for row in examples}) == len(examples), "the page links to an example by its id"
     env = Environment(
-        loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     env.filters |= {
         "value": table.value, "interval": table.interval, "sample": table.sample, "number": table.number,
-        "verdict": table.verdict, "noise_floor": table.noise_floor,
-        "csp_hash": _csp_hash, "duration": duration, "by_seed": _by_seed,
+        "verdict": table.verdict, "noise_floor": table.noise_floor, "p_value": table.p_value,
+        "csp_hash": _csp_hash, "duration": duration, "spec": _spec, "code": _code,
     }  # fmt: skip
+    arms = table.columns(results)
+    shared: Any = env.globals
+    shared |= {"colour": lambda arm: f"var({plots.colour(arm, results['arms'])})", "plots": plots}
     page = env.get_template("report.html.jinja").render(
         r=results,
-        arms=table.columns(results),
-        colour=lambda arm: f"--c: {_colour(arm, results['arms'], css=True)}",
+        arms=arms,
+        accents={arm: f"var({plots.colour(arm, results['arms'])})" for arm in results["arms"]},
         sentence=table.sentence(results),
         remaining=_remaining(results["headline"]),
-        transcripts=[example for example in examples if example["kind"] == "transcript"],
-        labelled=[example for example in examples if example["kind"] == "label"],
-        plots=_plots(results),
-        dashes=[(seed, DASHES[i % len(DASHES)]) for i, seed in enumerate(results["seeds"])],
+        rows=examples,
+        kinds={"transcript": 0, "label": 0} | Counter(row["kind"] for row in examples),
+        shown=_shown(results),
+        dashes=[(seed, DASHES[report_plots.dash(seed, results["seeds"])]) for seed in results["seeds"]],
+        plotly=_plotly(),
     )
     # A lone surrogate (half an emoji cut off by a token limit) has no UTF-8 form: shown as its escape.
     out.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
+
+
+def _shown(results: dict[str, Any]) -> dict[str, Any]:
+    """Every plot of the report by its place in the templates; None where there is nothing to draw."""
+    return {
+        "headline": report_plots.headline(results),
+        "labels": report_plots.labels(results),
+        "position": report_plots.position(results),
+        "reliability": [p for judge in results["judges"] if (p := report_plots.reliability(judge, results["arms"]))],
+        "rewards": report_plots.rewards(results),
+        "curves": report_plots.curves(results),
+        "gold": report_plots.gold(results),
+        "frontier": report_plots.frontier(results),
+        "plane": report_plots.plane(results),
+        "audit": report_plots.audit(results),
+        "crossing": report_plots.crossing(results),
+        "elo": report_plots.elo(results),
+    }
+
+
+def _spec(thing: Any) -> Markup:
+    """A plot, or any data, as JSON that is safe inside a <script>: it holds no "<", and nothing a parser trips over."""
+    if isinstance(thing, plots.Plot):
+        given = asdict(thing)
+        thing = {"data": given["traces"], "layout": given["layout"]}
+    text = json.dumps(thing, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return Markup(text)
+
+
+def _code(text: str) -> Markup:
+    """Text in which `backticks` stand for code."""
+    parts = [escape(part) for part in str(text).split("`")]
+    if len(parts) % 2 == 0:  # one of them has no partner
+        return escape(text)
+    return Markup("").join(Markup("<code>%s</code>") % part if i % 2 else part for i, part in enumerate(parts))
+
+
+@cache
+def _plotly() -> dict[str, Markup]:
+    """plotly.js from the Python package: packed for the page, and the hash that lets it run."""
+    source = files("plotly").joinpath("package_data/plotly.min.js").read_bytes()
+    packed = gzip.compress(source, 9, mtime=0)
+    return {"packed": Markup(base64.b64encode(packed).decode()), "hash": _csp_hash(source)}
 
 
 def duration(seconds: float | None) -> str:
@@ -113,12 +168,6 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _by_seed(answers: list[dict[str, Any]]) -> list[tuple[int | None, list[dict[str, Any]]]]:
-    """(seed, its answers side by side), in order of appearance; a policy without a seed has None."""
-    seeds = dict.fromkeys(answer["seed"] for answer in answers)
-    return [(seed, [answer for answer in answers if answer["seed"] == seed]) for seed in seeds]
-
-
 def _remaining(headline: dict[str, Any] | None) -> str:
     """How large an effect may still hide where none was shown."""
     if headline is None or table.standing(headline["estimate"], headline["noise"], null=0.5) != "not shown":
@@ -127,173 +176,7 @@ def _remaining(headline: dict[str, Any] | None) -> str:
     return f"An effect of up to {100 * max(abs(end - 0.5) for end in ends):.0f} points either way is not ruled out."
 
 
-def _csp_hash(script: str) -> Markup:
+def _csp_hash(script: str | bytes) -> Markup:
     """The source expression that lets exactly this inline script run."""
-    return Markup("'sha256-" + base64.b64encode(hashlib.sha256(str(script).encode()).digest()).decode() + "'")
-
-
-def _colour(arm: str | None, arms: list[str], *, css: bool = False) -> str:
-    """One accent an arm; muted for whatever is no arm of the experiment, such as the SFT policy."""
-    colour = ARMS[arms.index(arm) % ARM_COLOURS] if arm in arms else MUTED
-    return CSS[colour] if css else colour
-
-
-def _plots(results: dict[str, Any]) -> dict[str, Any]:
-    import matplotlib as mpl
-
-    settings = {
-        "svg.fonttype": "none",  # text stays text: it takes the page's font and colour, and can be searched
-        "svg.hashsalt": "cai",
-        "text.parse_math": False,  # a "$" in a name is a dollar
-        "font.size": 9, "text.color": INK, "axes.edgecolor": RULE, "axes.linewidth": 0.8, "axes.labelcolor": MUTED,
-        "xtick.color": RULE, "ytick.color": RULE, "xtick.labelcolor": MUTED, "ytick.labelcolor": MUTED,
-        "axes.spines.top": False, "axes.spines.right": False, "xtick.major.size": 3, "ytick.major.size": 3,
-        "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
-    }  # fmt: skip
-    with mpl.rc_context(settings):
-        return {
-            "headline": _headline_plot(results["headline"], results["arms"]),
-            "labels": _labels_plot(results["labels"], results["arms"]),
-            "curves": [
-                _curve_plot(curve, results["arms"], results["seeds"], f"c{i}")
-                for i, curve in enumerate(results["curves"])
-            ],
-            "gold": [
-                _gold_plot(plot, results["arms"], results["seeds"], f"g{i}")
-                for i, plot in enumerate(results["overoptimisation"])
-            ],
-        }
-
-
-def _axes(width: float, height: float) -> "tuple[Figure, Axes]":
-    """Sizes in inches. No pyplot: it would pick a window system and keep every figure alive."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.add_subplot()
-
-
-def _headline_plot(headline: dict[str, Any] | None, arms: list[str]) -> Markup:
-    if headline is None or not headline["estimate"]["n"]:
-        return Markup()
-    estimate, noise, (first, second) = headline["estimate"], headline["noise"], headline["arms"]
-    figure, axes = _axes(5.2, 0.95)
-    if noise:
-        axes.axvspan(50 - 100 * noise, 50 + 100 * noise, color=BAND, linewidth=0)
-    axes.axvline(50, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
-    _dot(axes, estimate, 0, INK, size=7)
-    axes.set(xlim=(0, 100), ylim=(-1, 1), yticks=[], xticks=[0, 25, 50, 75, 100])
-    axes.set_xticklabels(["0%", "25%", "50%", "75%", "100%"])
-    axes.text(0, 0.2, f"{second} wins more", color=_colour(second, arms))
-    axes.text(100, 0.2, f"{first} wins more", color=_colour(first, arms), ha="right")
-    axes.spines["left"].set_visible(False)
-    text = f"Win rate of {first} against {second}: {table.value(estimate)} {table.interval(estimate)}"
-    return _svg(figure, "h", text + (f"; noise floor {table.number(noise, '%')} around 50%" if noise else ""))
-
-
-def _labels_plot(labels: list[dict[str, Any]], arms: list[str]) -> Markup:
-    """A row a source: filled dot for accuracy, hollow one below it for length-balanced accuracy."""
-    rows = [label for label in labels if label["accuracy"] and label["accuracy"]["value"] is not None]
-    if not rows:
-        return Markup()
-    figure, axes = _axes(5.6, 0.6 + 0.3 * len(rows))
-    ends = [50.0]
-    for y, label in enumerate(rows):
-        colour = {"judge": INK, "reward": INK}.get(label["kind"], MUTED)
-        colour = _colour(label["arm"], arms) if label.get("arm") in arms else colour
-        if label["kind"] == "ceiling" and label["accuracy"]["low"] is not None:
-            axes.axvspan(100 * label["accuracy"]["low"], 100 * label["accuracy"]["high"], color=BAND, linewidth=0)
-        ends += _dot(axes, label["accuracy"], y - 0.12, colour)
-        if label["balanced"] and label["balanced"]["value"] is not None:
-            ends += _dot(axes, label["balanced"], y + 0.2, colour, hollow=True)
-    axes.axvline(50, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
-    splits = {label["split"] for label in rows}
-    names = [label["name"] + (f" ({label['split']})" if len(splits) > 1 else "") for label in rows]
-    axes.set_yticks(range(len(rows)), names, color=INK)
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
-    axes.set(ylim=(len(rows) - 0.4, -0.6), xlim=(max(0, min(ends) // 10 * 10), min(101, -(-max(ends) // 10) * 10)))
-    axes.set_xlabel("agreement with people, %")
-    parts = (f"{name}: {table.value(label['accuracy'])}" for name, label in zip(names, rows, strict=True))
-    return _svg(figure, "l", "Agreement with people's preferences. " + "; ".join(parts))
-
-
-def _dot(
-    axes: "Axes", estimate: dict[str, Any], y: float, colour: str, *, size: float = 5, hollow: bool = False
-) -> list:
-    """A dot and its interval, in per cent; returns the numbers drawn."""
-    ends = [100 * estimate[key] for key in ("low", "high") if estimate[key] is not None]
-    if len(ends) == 2:
-        axes.plot(ends, [y, y], color=colour, linewidth=1 if hollow else 1.6, solid_capstyle="butt")
-    fill = PAPER if hollow else colour
-    axes.plot([100 * estimate["value"]], [y], "o", markersize=size - hollow, color=colour, markerfacecolor=fill)
-    return [*ends, 100 * estimate["value"]]
-
-
-def _curve_plot(curve: dict[str, Any], arms: list[str], seeds: list[int], key: str) -> Markup:
-    from matplotlib.ticker import MaxNLocator
-
-    figure, axes = _axes(3.5, 2.1)
-    last = []
-    for line in curve["lines"]:
-        y = [float("nan") if point is None else point for point in line["y"]]
-        dash = DASHES[seeds.index(line["seed"]) % len(DASHES)] if line["seed"] in seeds else ""
-        style = (0, tuple(float(part) for part in dash.split())) if dash else "-"
-        marker = "o" if len(y) == 1 else ""
-        axes.plot(line["x"], y, color=_colour(line["arm"], arms), linewidth=1.3, linestyle=style, marker=marker, ms=4)
-        if y:
-            last.append(f"{line['arm']} seed {line['seed']} ends at {table.number(y[-1])}")
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
-    axes.grid(axis="y", color=RULE, linewidth=0.5)
-    axes.set_axisbelow(True)
-    axes.set_xlabel(curve["x"])
-    axes.set_ylabel(curve["y"])
-    return _svg(figure, key, f"{curve['title']}: {curve['y']} by {curve['x']}. " + "; ".join(last))
-
-
-def _gold_plot(plot: dict[str, Any], arms: list[str], seeds: list[int], key: str) -> Markup:
-    """Proxy (solid) and gold (dashed) over sqrt(KL); zeros stand at one height, the scales are each one's own.
-
-    A marker a seed. A ring is round the look whose policy was kept.
-    """
-    from matplotlib.ticker import MaxNLocator
-
-    figure, left = _axes(3.9, 2.3)
-    right, said = left.twinx(), []
-    for axes, name, style in ((left, "proxy", "-"), (right, "gold", (0, (4, 2)))):
-        colour = _colour(plot["arm"], arms) if name == "proxy" else INK
-        for line in plot["lines"]:
-            marker = MARKERS[seeds.index(line["seed"]) % len(MARKERS)] if line["seed"] in seeds else "o"
-            drawn = list(zip(line["root_kl"], line[name], strict=True)) if line[name] else []
-            axes.plot(*zip(*drawn, strict=True), color=colour, linewidth=1.3, linestyle=style, marker=marker, ms=3)
-            kept = [point for point, rollout in zip(drawn, line["rollout"], strict=False) if rollout == line["kept"]]
-            axes.plot(*zip(*kept, strict=True), "o", color=colour, markerfacecolor="none", ms=8)
-            if drawn:
-                said.append(f"seed {line['seed']}: {name} ends at {table.number(drawn[-1][1], sign=True)}")
-        values = [abs(y) for line in plot["lines"] for y in line[name]]
-        most = 1.15 * max([*values, 1e-6])
-        axes.set_ylim(-most, most)
-        axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
-        axes.tick_params(axis="y", labelcolor=colour)
-    left.axhline(0, color=RULE, linewidth=0.8)
-    left.set_xlabel("√KL to the SFT policy, √nats")
-    left.set_ylabel("proxy (solid)")
-    right.set_ylabel("gold (dashed)")
-    return _svg(figure, key, f"{plot['arm']}: proxy and gold reward over the root of the KL. " + "; ".join(said))
-
-
-def _svg(figure: "Figure", key: str, title: str) -> Markup:
-    """The figure as inline SVG: page colours, a title for screen readers, ids made unique by `key`."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :].strip()
-    for colour, variable in CSS.items():
-        text = text.replace(colour, variable)
-    text = re.sub(r'\b(id="|xlink:href="#|url\(#)', rf"\g<1>{key}-", text)
-    text = text.replace('xlink:href="', 'href="')
-    size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
-    assert size
-    head = f'<svg viewBox="{size[0][9:-1]}" style="max-width: {float(size[1]) * 1.25:.0f}pt" role="img">'
-    return Markup(f"{head}<title>{escape(title)}</title>{text[text.index('>') + 1 :]}")
+    given = script if isinstance(script, bytes) else str(script).encode()
+    return Markup("'sha256-" + base64.b64encode(hashlib.sha256(given).digest()).decode() + "'")

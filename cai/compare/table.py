@@ -84,6 +84,13 @@ def noise_floor(difference: dict[str, Any], unit: str) -> str:
     return "±" + number(difference["noise"], unit, digits=digits, sign=True).removeprefix("+")
 
 
+def p_value(p: float | None) -> str:
+    """`0.03`, `0.34`, `< 0.001`; never 0."""
+    if p is None or isnan(p):
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
 def verdict(measure: dict[str, Any]) -> str:
     """What a measure's difference allows one to say, in a few words."""
     difference = measure.get("difference")
