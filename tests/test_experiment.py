@@ -61,6 +61,7 @@ evaluate:
   transcripts: 2
   max_new_tokens: 6
   constitution: yardstick.txt
+  helpfulness: helpfulness.txt
   judge: {model: tiny-random, principles: 1, min_mass: 0.0}
 arms:
   ai: {labels: ai}
@@ -79,6 +80,7 @@ def lay_out(folder: Path) -> None:
     (folder / "helpful.jsonl").write_text("".join(json.dumps(row) + "\n" for row in helpful))
     (folder / "law.txt").write_text(LAW)
     (folder / "yardstick.txt").write_text("- Choose the response that is good.\n")
+    (folder / "helpfulness.txt").write_text("- Choose the response that is of use.\n")
     (folder / "mine.yaml").write_text(EXPERIMENT)
 
 

@@ -23,6 +23,9 @@ Schema of `results` (results.json; NaN is null; E is an estimate {"value", "low"
     rounds                [{"arm", "seed", "round", "keys": {stage: key}, "pairs": int, "labels": int,
                           "win_rate_vs_sft": E, "reward": E}]; empty where there is one round
     judges                [what cai/compare/judges.py makes of each AI judge]
+    audit                 [what cai/compare/audit.py makes of each set of revisions], the first arm's first
+    plane, benchmarks     what the functions of that name in cai/compare/policies.py make
+    rewards               what cai/compare/rewards.py makes of each reward model
     cross                 null | {"rows": [str], "columns": [str], "cells": [[E | null]]}
     counts                [{"what", "arm", "n", "of": int | null, "note"}]
     curves                [{"title", "x", "y", "lines": [{"arm", "seed", "x": [...], "y": [...]}]}]
@@ -72,6 +75,7 @@ DASHES = ("", "5 2", "1.5 1.5", "7 2 1.5 2")
 BLANK: dict[str, Any] = {
     "name": "", "question": "", "arms": [], "seeds": [], "warnings": [], "headline": None, "measures": [],
     "labels": [], "sources": [], "rounds": [], "judges": [], "cross": None, "counts": [],
+    "audit": [], "plane": [], "rewards": [], "benchmarks": [],
     "curves": [], "overoptimisation": [], "stages": [], "provenance": {},
 }  # fmt: skip
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cai.cells import Cell, Measured
+from cai.compare.audit import audit
 from cai.compare.headline import headline, ratings
 from cai.compare.judges import judges, method_of
 from cai.compare.lineage import ROUND, counts, rounds, sources
@@ -23,7 +24,9 @@ from cai.compare.measures import (
     subsets,
     text_rows,
 )
+from cai.compare.policies import benchmarks, lines_of_policies, plane
 from cai.compare.report import write_report
+from cai.compare.rewards import rewards
 from cai.compare.statistics import mean
 from cai.compare.table import print_table
 from cai.compare.watched import overoptimisation
@@ -119,6 +122,10 @@ def build(
         "rounds": rounds(cells, measured),
         "judges": judges(cells),
         "cross": cross(cells, held),
+        "rewards": rewards(cells, held),
+        "plane": plane(cells, measured),
+        "benchmarks": benchmarks(cells, measured),
+        "audit": audit(cells, measured),
         "counts": counts(cells, measured),
         "curves": curves(cells),
         "overoptimisation": overoptimisation(cells),
@@ -201,6 +208,7 @@ def measures(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> list[d
                     unit="%", better="lower", help="over-refusal: these prompts deserve an answer", margin=margin,
                 )
             )  # fmt: skip
+    lines += lines_of_policies(cells, measured, margin)
     adjust(lines)
     return lines
 
