@@ -38,7 +38,7 @@ _ASSENT = (
 )
 _ANNOUNCES = re.compile(
     rf"^\W*(?:{_ASSENT}[!,.:]\W*)*(?:"
-    rf"here(?:'s| is) (?:(?:a|an|the|my|one|your) )?(?:\w+,? ){{0,2}}?{_NEW},? (?:\w+,? ){{0,3}}?{_TEXT}\b"
+    rf"here(?:'s| is) (?:(?:a|an|the|my|one|your) )?(?:\w+,? ){{0,4}}?{_NEW},? (?:\w+,? ){{0,3}}?{_TEXT}\b"
     r"|here(?:'s| is) (?:a|an|the|my|one) (?:rewrite|rewriting|revision|re-?write|response|reply)\b"
     rf"|(?:(?:the|my|a) )?{_NEW} {_TEXT}\W*(?::|\bis\b|\bcould be\b|\bwould be\b)"
     rf"|(?:{_TEXT}|assistant|revision|rewrite)\W{{0,3}}:"
