@@ -287,7 +287,11 @@ def test_ai_to_human_reruns_label_reward_policy_only(place):
     shutil.rmtree("runs")
     assert main(["mine.yaml"]) == 0
     edit("mine.yaml", "labels: ai", "labels: human")
-    trained = {stage: n for stage, n in planned().items() if not stage.startswith(("respond", "score", "play", "rate"))}
+    trained = {
+        stage: n
+        for stage, n in planned().items()
+        if not stage.startswith(("respond", "score", "play", "rate", "choose"))
+    }
     assert trained == {"label_by_people": 1, "train_reward": 1, "train_ppo": 1}
 
 
