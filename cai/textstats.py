@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from difflib import SequenceMatcher
 
 # Openings by which assistants decline. A phrase list over-counts stories about refusals and misses polite detours; it
-# is a baseline and a warning light, not a judge.
+# is a baseline and a warning light, not a judge. Read by hand, of 656 different texts by SmolLM2-135M (quickstart's
+# answers, drafts and revisions) it flags 6, of which 4 decline; of 102 that it does not flag, 42 of them picked for
+# words such as "sorry" and "illegal", one does ("I'm too busy"), and some change the subject. A model that hardly ever
+# declines says little about how many refusals would be missed.
 _CANNOT = r"(?:can't|cannot|can not|could not|won't|will not|am not able to|am unable to)"
 _HELP = (
     r"(?:help(?! but\b)|assist|provide|do (?:that|this|so)|answer|support|create|write|generate|give|fulfil|comply"
@@ -42,11 +45,13 @@ _ANNOUNCES = re.compile(
     r"|here(?:'s| is) (?:a|an|the|my|one) (?:rewrite|rewriting|revision|re-?write|response|reply)\b"
     rf"|(?:(?:the|my|a) )?{_NEW} {_TEXT}\W*(?::|\bis\b|\bcould be\b|\bwould be\b)"
     rf"|(?:{_TEXT}|assistant|revision|rewrite)\W{{0,3}}:"
-    r"|i(?:'ve| have|'ll| will| would|'d)? (?:re-?(?:written|wrote|write)|revised?|re(?:phrased?|worded?))"
-    r" (?:the|my|this|it)"
     r")"
+    r"|\bi(?:'ve| have|'ll| will| would|'d)? (?:re-?(?:written|wrote|write)|revised?|re(?:phrased?|worded?))"
+    r" (?:the|my|this|it)\b"
+    r"|\b(?:rewrite|revision|criticism|critique|draft):|\bmake (?:this|my) response\b"
     r"|\b(?:this|the|your) (?:critique|criticism|reviewer|feedback)\b"
-    r"|\b(?:my|the) (?:previous|last|earlier|original|first|drafted|revised) (?:response|reply|answer|draft)\b",
+    r"|\b(?:my|the|assistant's) (?:previous|last|earlier|original|first|drafted|revised)"
+    r" (?:response|reply|answer|draft)\b",
     re.IGNORECASE,
 )
 _ASSENTS = re.compile(rf"^\W*{_ASSENT}[!,.:]", re.IGNORECASE)

@@ -102,6 +102,10 @@ Thank you for the feedback. Be kind.
 In the light of your criticism I would say: be kind.
 My previous response was rude. Be kind.
 A better answer would be: be kind.
+I'd like to make this response even more polite. Be kind.
+It is more polite so, and I'll rephrase it once more: be kind.
+Be kind. Rewrite: Be very kind.
+Draft: Be kind. Criticism: The assistant's last response is rude.
 """
 
 ASSENTED = """
@@ -126,6 +130,8 @@ The response to the call was great.
 As an author, I would begin in the middle.
 I am a doctor.
 Critique of Pure Reason is a book by Kant.
+To make the response time shorter, add an index.
+I drafted a letter for you.
 """
 
 
