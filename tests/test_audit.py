@@ -52,6 +52,7 @@ def test_each_step_is_counted_by_hand():
     assert (draft["unchanged"], draft["similarity"], draft["echo"], draft["gain"]) == (None,) * 4
     assert revised["unchanged"].value == 0.25
     assert revised["echo"].value == 0.25  # of six words five are those of the critique
+    assert revised["hollow"].value == 0
     # Nothing of p1, p2 and p4 is in their drafts.
     assert revised["similarity"].value == pytest.approx(1 / 4)
     assert draft["words"].value == (8 + 4 + 4 + 6) / 4 and revised["words"].value == (8 + 8 + 4 + 6) / 4
@@ -61,9 +62,18 @@ def test_each_step_is_counted_by_hand():
     assert revised["better"].value == pytest.approx(2.5 / 3)
 
 
+def test_a_critique_that_only_repeats_the_answer_is_hollow():
+    second = ("One two three.", "Four five.")
+    traces = [trace("p1", "Take the red one.", ("Take the red one!", "One two three."), second), trace("p2", "No.")]
+    _, one, two = steps_of([*traces[:1], trace("p3", "No.", ("Why not?", "Yes."), ("Yes.", "Yes."))], {})
+    assert one["hollow"].value == 0 and two["hollow"].value == 1  # "one!" is not "one.": three words of four
+    assert two["echo"].value == 0.5 and one["echo"].value == 0
+    assert steps_of(traces, {})[1]["n"] == 1  # a trace that ended early is no part of later steps
+
+
 def test_without_critiques_nothing_can_echo_them():
     (_, revised) = steps_of([trace("p1", "One.", ("", "Two.")), trace("p2", "One.", ("", "Three."))], {})
-    assert revised["echo"] is None and revised["similarity"].value == 0 and revised["gain"].n == 0
+    assert revised["echo"] is revised["hollow"] is None and revised["similarity"].value == 0 and revised["gain"].n == 0
     assert steps_of([], {}) == []
 
 

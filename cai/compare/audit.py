@@ -5,6 +5,7 @@ and each revision (steps 1 to n), with prompts as clusters:
 
     unchanged      the very words of the step before
     copied         the very words of the answer to another prompt: the revisions have become one stock phrase
+    hollow         its critique is no critique: at least ECHO of the words are those of the answer it is about
     echo           at least ECHO of its words are those of its own critique
     announces, assents, as_an_ai, refuses    phrases (cai/textstats.py); the draft's own share stands beside them
     words, similarity    length, and the share of words it has in common with the draft
@@ -75,7 +76,8 @@ def steps_of(traces: Sequence[Revision], merits: Merits) -> list[dict[str, Any]]
             return statistics.mean(values, [trace.prompt.id for trace in rows])
 
         row: dict[str, Any] = {"step": step, "n": len(rows)}
-        row |= {"unchanged": None, "echo": None, "similarity": None, "gain": None, "better": None}
+        row |= {"unchanged": None, "echo": None, "hollow": None, "similarity": None}
+        row |= {"gain": None, "better": None}
         row["copied"] = share(lambda trace, text, often=often: often[text] > 1)
         for name in PREAMBLES:
             row[name] = share(lambda trace, text, name=name: name in preambles(text))
@@ -86,9 +88,12 @@ def steps_of(traces: Sequence[Revision], merits: Merits) -> list[dict[str, Any]]
             row["unchanged"] = share(lambda trace, text, step=step: text == text_at(trace, step - 1))
             row["similarity"] = share(lambda trace, text: similarity(trace.draft, text))
             if any(trace.rounds[step - 1].critique for trace in rows):
-                row["echo"] = share(
-                    lambda trace, text, step=step: similarity(trace.rounds[step - 1].critique, text) >= ECHO
-                )
+
+                def repeats(trace: Revision, text: str, step: int = step) -> float:
+                    return similarity(trace.rounds[step - 1].critique, text) >= ECHO
+
+                row["echo"] = share(repeats)
+                row["hollow"] = share(lambda trace, text, of=repeats, at=step - 1: of(trace, text_at(trace, at)))
             row |= gained(merits, step)
         found.append(row)
     return found
