@@ -57,8 +57,11 @@ class Measured:
     """What the evaluation left; all of it on held-out prompts. traces: critiques and revisions to be read.
     Policies are named "start", "sft" and as their cells; reward models as their cells, of those that have one.
 
-    answers: (policy, "red-team" | "helpful") -> responses. pair_scores: reward model -> rewards of the held-out pairs.
-    scores: (reward model, policy) -> rewards of its answers. games: (first policy, second policy) -> who won.
+    answers: (policy, "red-team" | "helpful" | "xstest") -> responses. pair_scores: reward model -> rewards of the
+    held-out pairs. scores: (reward model, policy) -> rewards of its answers. games: (first policy, second policy) ->
+    who won. xstest: its prompts. revisions: arm -> the judge's ratings of what its SFT learns from. merits: as answers
+    -> the judge's ratings. items: file -> its comparisons. opinions: (file, "judge" | "reward" | "policy", who) ->
+    which answer is better.
     """
 
     traces: Artifact | None
@@ -66,3 +69,8 @@ class Measured:
     pair_scores: dict[str, Artifact] = field(default_factory=dict)
     scores: dict[tuple[str, str], Artifact] = field(default_factory=dict)
     games: dict[tuple[str, str], Artifact] = field(default_factory=dict)
+    xstest: Artifact | None = None
+    revisions: dict[str, Artifact] = field(default_factory=dict)
+    merits: dict[tuple[str, str], Artifact] = field(default_factory=dict)
+    items: dict[str, Artifact] = field(default_factory=dict)
+    opinions: dict[tuple[str, str, str], Artifact] = field(default_factory=dict)

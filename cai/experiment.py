@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from cai.cells import Cell, Iteration, Measured
+from cai.comparisons import read_comparisons
 from cai.config import Arm, Experiment, read_experiment
-from cai.constitution import Constitution, read_constitution
+from cai.constitution import Constitution, read_constitution, some
 from cai.engines import Sampling
 from cai.errors import UserError, UserErrors, run_main
 from cai.gold import yardstick
 from cai.labels import LabelFile
+from cai.measuring import bench_all, matches, rate_all
 from cai.methods import principles_for, templates_for
 from cai.models import UNREACHABLE, Dtype, Source, find, trained
 from cai.settings import Judge
@@ -36,6 +38,7 @@ from cai.stages.sft import train_sft
 from cai.store import Artifact, Store, digest_file
 from cai.templates import load_template
 from cai.workbench import Workbench
+from cai.xstest import contents_of, load_xstest
 
 Stage = Callable[..., Artifact]
 AGAINST_REWARDS = {"ppo": train_ppo, "rloo": train_rloo, "grpo": train_grpo}
@@ -57,8 +60,8 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
 
     # SL-CAI: the policy criticises and revises its own answers, and is fine-tuned on the last revisions.
     revised = stage(
-        revise, data=data, split="train", model=start, settings=arm.revise, principles=law.revising, seed=arm.seed,
-        critique=load_template("critique"), revision=load_template("revision"), **model,
+        revise, data=data, split="train", model=start, settings=arm.revise, seed=arm.seed,
+        **revising(arm, law), **model,
     )  # fmt: skip
     chatter = None
     if helpful and arm.sft.helpful:
@@ -176,7 +179,7 @@ def train_policy(
 
 
 def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
-    """Every policy answers the first arm's held-out prompts; every reward model scores them; the judge plays games."""
+    """Every policy answers the first arm's held-out prompts; reward models score, the judge plays games and rates."""
     first = cells[0]
     arm, law = first.settings, first.law
     ask, dtype = arm.evaluate, work.dtype(arm)
@@ -185,8 +188,9 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
     measured = Measured(
         stage(
             revise, data=first.data, split="test", model=find(arm.policy.model), settings=settings, seed=arm.seed,
-            principles=law.revising, critique=load_template("critique"), revision=load_template("revision"), **model,
-        ) if ask.transcripts else None
+            **revising(arm, law), **model,
+        ) if ask.transcripts else None,
+        xstest=stage(load_xstest, source=ask.xstest, contents=contents_of(ask.xstest)) if ask.xstest else None,
     )  # fmt: skip
     policies: dict[str, Source] = {"start": find(arm.policy.model), "sft": trained(first.sft, "sft")}
     policies |= {name: trained(one.policy, name) for cell in cells for name, one in cell.policies.items()}
@@ -197,10 +201,12 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
 
     # 1. Answers, with the same draws for every policy.
     sampling = Sampling(ask.max_new_tokens, ask.temperature)
+    asked = [("red-team", first.data, ask.prompts), ("helpful", first.helpful, ask.helpful)]
+    asked += [("xstest", measured.xstest, None)]
     for name, source in policies.items():
-        for kind, prompts, count in (("red-team", first.data, ask.prompts), ("helpful", first.helpful, ask.helpful)):
+        for kind, prompts, count in asked:
             # Everyday prompts are for the table of policies; the policies of earlier rounds stand in that of rounds.
-            if prompts and count and (kind == "red-team" or name in main):
+            if prompts and count != 0 and (kind == "red-team" or name in main):
                 own = of_best(best[name]) if name in best else {}
                 measured.answers[name, kind] = stage(
                     respond_best if own else respond, prompts=prompts, split="test", count=count, model=source,
@@ -226,7 +232,19 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
             judge=ask.judge, model=find(ask.judge.model), judging=judging, templates=templates, dtype=dtype,
             seed=arm.seed,
         )  # fmt: skip
+
+    # 4. Single texts, rated by the judge; comparisons that people have decided. The best of several is no model to ask.
+    rate_all(stage, cells, measured, dtype)
+    bench_all(stage, cells, {n: policies[n] for n in main if n not in best}, measured, dtype)
     return measured
+
+
+def revising(arm: Arm, law: Constitution) -> dict[str, Any]:
+    """What `revise` reads of the constitution, and the wording: with a critique before each revision, or without."""
+    principles = some(law.revising, arm.revise.principles, seed=arm.seed)
+    if not arm.revise.critique:
+        return {"principles": principles, "critique": None, "revision": load_template("direct")}
+    return {"principles": principles, "critique": load_template("critique"), "revision": load_template("revision")}
 
 
 def picks(cell: Cell) -> bool:
@@ -239,14 +257,6 @@ def of_best(cell: Cell) -> dict[str, Any]:
     assert cell.reward is not None
     longest = cell.settings.reward.max_length
     return {"reward": trained(cell.reward, "reward"), "n": cell.settings.rl.best_of, "max_length": longest}
-
-
-def matches(cells: Sequence[Cell]) -> list[tuple[str, str]]:
-    """Which policies meet: (first, second) by name."""
-    games = [("sft", "start")] + [(name, "sft") for cell in cells for name in cell.policies]
-    games += [(a.name, b.name) for a in cells for b in cells if a.seed == b.seed and a.arm == cells[0].arm != b.arm]
-    games += [(a.name, b.name) for a in cells for b in cells if a.arm == b.arm and a.seed < b.seed]
-    return games
 
 
 def run(experiment: Experiment, store: Store, work: Workbench) -> tuple[list[Cell], Measured]:
@@ -265,13 +275,15 @@ def check(experiment: Experiment, *, plan: bool = False) -> None:
         ask = arm.evaluate
         judges = (arm.judge, ask.judge, *(arm.simulated.pool if "simulated" in arm.labels.all else ()))
         tasks: list[Callable[[], object]] = [
-            lambda arm=arm: read_constitution(arm.constitution),
+            lambda arm=arm: revising(arm, read_constitution(arm.constitution)),
             lambda ask=ask: read_constitution(ask.constitution),
+            lambda arm=arm: arm.helpful and arm.evaluate.helpful and read_constitution(arm.evaluate.helpfulness),
+            lambda ask=ask: ask.xstest and contents_of(ask.xstest),
+            *(lambda file=file: read_comparisons(file) for file in ask.comparisons),
             *(lambda ref=ref: reachable(ref, plan) for ref in models_of(arm, judges)),
             lambda arm=arm: arm.labels.file and LabelFile.of(arm.labels.file),
             lambda arm=arm: source_digest(arm.data),
             lambda arm=arm: arm.helpful and digest_file(Path(arm.helpful.source)),
-            *(lambda name=name: load_template(name) for name in ("critique", "revision")),
             *(lambda judge=judge: templates_for(judge) for judge in judges),
         ]
         for task in tasks:
@@ -318,8 +330,8 @@ def main(argv: Sequence[str]) -> int:
         from cai.plan import print_plan
 
         store = Store(work.root, plan=True)
-        cells, _ = run(experiment, store, work)
-        print_plan(experiment, store.ledger, cells, work.device)
+        cells, measured = run(experiment, store, work)
+        print_plan(experiment, store.ledger, cells, measured, work.device)
         return 0
     began = time.time()
     store = Store(work.root, notify=announce(time.perf_counter()))

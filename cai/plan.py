@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cai.cells import Cell
+from cai.cells import Cell, Measured
 from cai.config import Arm, Experiment
 from cai.embedded import EMBEDDED, TINY
 from cai.records import Pair, read_jsonl
@@ -19,13 +19,17 @@ from cai.store import Artifact
 
 SMALL = 135e6
 PROMPT, ANSWER, QUESTION = 60, 110, 60  # tokens, typical of the human-rated answers
+ITEMS, ITEM = 250, 400  # comparisons in a file, and their tokens: typical of the paper's evaluations
+XSTEST = 450  # prompts
 # Tokens a second. CPU: SmolLM2-135M in bfloat16 on 2 cores, measured. GPU: an 8B model on one 80 GB card, by rule of
 # thumb (not measured here).
 CPU = {"generate": 250.0, "read": 1800.0, "train": 450.0}
 GPU = {"generate": 1500.0, "read": 20000.0, "train": 5000.0}
 
 
-def print_plan(experiment: Experiment, ledger: Sequence[Artifact], cells: Sequence[Cell], device: str) -> None:
+def print_plan(
+    experiment: Experiment, ledger: Sequence[Artifact], cells: Sequence[Cell], measured: Measured, device: str
+) -> None:
     """The table of stages and the sum of what is to run."""
     print(f"{experiment.name}: arms {', '.join(experiment.arms)}; seeds {', '.join(map(str, experiment.seeds))}")
     for name, arm in experiment.arms.items():
@@ -36,6 +40,10 @@ def print_plan(experiment: Experiment, ledger: Sequence[Artifact], cells: Sequen
     own = {
         made.path: cell.settings for cell in reversed(cells) for made in (cell.labels, cell.reward, cell.policy) if made
     }
+    for (_, kind), answers in measured.answers.items():
+        if kind == "xstest":
+            asked = cells[0].settings.evaluate.model_copy(update={"prompts": XSTEST})
+            own[answers.path] = cells[0].settings.model_copy(update={"evaluate": asked})
     picking = next((cell.settings for cell in cells if cell.settings.rl.method == "best_of_n"), cells[0].settings)
     for artifact in ledger:
         if artifact.cached:
@@ -58,7 +66,11 @@ def estimate(stage: str, arm: Arm, pairs: tuple[int, int], device: str) -> float
         return 1.0
     speed = (CPU if device == "cpu" else GPU)[kind]
     model = (
-        arm.judge.model if stage in ("preflight", "label_by_judge", "label_by_simulation", "play") else arm.policy.model
+        arm.judge.model
+        if stage in ("preflight", "label_by_judge", "label_by_simulation")
+        else arm.evaluate.judge.model
+        if stage in ("play", "rate_revisions", "rate_answers", "judge_items")
+        else arm.policy.model
     )
     size = parameters(model)
     return 3 + tokens / speed * size / (SMALL if device == "cpu" else 8e9)
@@ -94,8 +106,13 @@ def tokens_of(stage: str, arm: Arm, pairs: tuple[int, int]) -> tuple[str, float]
     opinions = (arm.revise.prompts + rollouts) * judged / 2 * CPU["train"] / CPU["read"]
     best = arm.rl.best_of * CPU["read"] / CPU["generate"] * arm.evaluate.max_new_tokens
     tried = arm.data.calibration_pairs or (arm.judge.preflight.pairs if arm.judge.preflight else 0)
+    texts = arm.revise.prompts * (1 + (1 + arm.revise.critique) * arm.revise.rounds)
+    rated = min(arm.revise.prompts, arm.evaluate.prompts) * (1 + arm.revise.rounds)
     table: dict[str, tuple[str, float]] = {
-        "revise": ("generate", arm.revise.prompts * (1 + 2 * arm.revise.rounds) * arm.revise.max_new_tokens),
+        "revise": (
+            "generate",
+            texts * arm.revise.max_new_tokens,
+        ),
         "respond": ("generate", arm.evaluate.prompts * arm.evaluate.max_new_tokens),
         "sample_pairs": ("generate", 2 * sum(pairs) * arm.pairs.max_new_tokens),
         "train_sft": ("train", arm.revise.prompts / (1 - arm.sft.helpful) * row * arm.sft.epochs),
@@ -115,6 +132,11 @@ def tokens_of(stage: str, arm: Arm, pairs: tuple[int, int]) -> tuple[str, float]
         "score_pairs": ("read", 2 * pairs[1] * row),
         "score_answers": ("read", arm.evaluate.prompts * (PROMPT + arm.evaluate.max_new_tokens)),
         "play": ("read", arm.evaluate.prompts * played * 2 / 3),
+        "rate_revisions": ("read", rated * played / 2),
+        "rate_answers": ("read", arm.evaluate.prompts * played / 2),
+        "score_items": ("read", 2 * ITEMS * ITEM),
+        "choose_items": ("read", ITEMS * ITEM),
+        "judge_items": ("read", 2 * ITEMS * (ITEM + asked * QUESTION)),
     }
     return table.get(stage, ("read", 0))
 

@@ -67,10 +67,17 @@ class Helpful(Section):
 
 
 class Revise(Section):
-    """Drafts, then rounds of critique and revision (Bai et al. 2022, section 3.1)."""
+    """Drafts, then rounds of critique and revision (Bai et al. 2022, section 3.1).
+
+    critique: false asks for each revision without a critique first (figure 7). principles: how many of the
+    constitution's the rounds draw from (figure 6), nested: 4 are 3 and one more; null: all. The judge reads all.
+    """
 
     prompts: Positive = 64
     rounds: Positive = 2
+    # Neither is part of a key: the templates and the principles that the stage is given say as much.
+    critique: bool = Field(default=True, exclude=True)
+    principles: Positive | None = Field(default=None, exclude=True)
     max_new_tokens: Positive = 96
     temperature: Amount = 1.0
 
@@ -279,6 +286,8 @@ class Evaluate(Section):
     """
 
     constitution: str = "constitutions/yardstick.txt"
+    # By what the judge rates the answers to helpful prompts.
+    helpfulness: str = "constitutions/helpfulness.txt"
 
     prompts: Positive = 60
     helpful: Count = 30
@@ -287,6 +296,12 @@ class Evaluate(Section):
     max_new_tokens: Positive = 64
     temperature: Amount = 1.0
     judge: Judge = Judge(principles="all")
+    # XSTest (Röttger et al. 2024), safe prompts that look unsafe and their unsafe contrasts: its prompts file, or
+    # Paul/XSTest for the hub's copy. Every policy answers all 450.
+    xstest: str | None = None
+    # Files of comparisons that people have decided, such as the paper's multiple-choice evaluations, in any form that
+    # `python -m cai.judge bench` reads: reward models score them, and policies and the judge choose.
+    comparisons: tuple[str, ...] = ()
     # A difference between two arms' shares that would not matter; "equivalent" in the report means shown to be smaller.
     margin: Annotated[float, Field(gt=0, le=1)] = 0.05
 

@@ -1,10 +1,14 @@
-"""Plain counts of a text: refusal, repetition, length; what trivial baselines and collapse checks are made of."""
+"""Plain counts of a text: refusal, preamble, repetition, length; what baselines and collapse checks are made of."""
 
 import re
 from collections.abc import Sequence
+from difflib import SequenceMatcher
 
 # Openings by which assistants decline. A phrase list over-counts stories about refusals and misses polite detours; it
-# is a baseline and a warning light, not a judge.
+# is a baseline and a warning light, not a judge. Read by hand, of 656 different texts by SmolLM2-135M (quickstart's
+# answers, drafts and revisions) it flags 6, of which 4 decline; of 102 that it does not flag, 42 of them picked for
+# words such as "sorry" and "illegal", one does ("I'm too busy"), and some change the subject. A model that hardly ever
+# declines says little about how many refusals would be missed.
 _CANNOT = r"(?:can't|cannot|can not|could not|won't|will not|am not able to|am unable to)"
 _HELP = (
     r"(?:help(?! but\b)|assist|provide|do (?:that|this|so)|answer|support|create|write|generate|give|fulfil|comply"
@@ -25,6 +29,56 @@ _REFUSAL = re.compile(
 def refuses(text: str) -> bool:
     """Whether the text's first 300 characters hold a phrase of refusal."""
     return bool(_REFUSAL.search(" ".join(text[:300].replace("’", "'").split())))
+
+
+# What a model says about its revising instead of, or before, the revision: an answer that says so was never meant for
+# the person who asked. A phrase list again: "Here is an improved version" may also answer a request to improve a text.
+_NEW = r"(?:new|revised|rewritten|re-?written|improved|updated|corrected|modified|reworded|rephrased|edited|better)"
+_TEXT = r"(?:response|reply|answer|version|draft|message)"
+_ASSENT = (
+    r"(?:sure(?: thing)?|certainly|of course|absolutely|ok(?:ay)?|got it|no problem|understood"
+    r"|thank(?:s| you)[^.!?\n]*)"
+)
+_ANNOUNCES = re.compile(
+    rf"^\W*(?:{_ASSENT}[!,.:]\W*)*(?:"
+    rf"here(?:'s| is) (?:(?:a|an|the|my|one|your) )?(?:\w+,? ){{0,4}}?{_NEW},? (?:\w+,? ){{0,3}}?{_TEXT}\b"
+    r"|here(?:'s| is) (?:a|an|the|my|one) (?:rewrite|rewriting|revision|re-?write|response|reply)\b"
+    rf"|(?:(?:the|my|a) )?{_NEW} {_TEXT}\W*(?::|\bis\b|\bcould be\b|\bwould be\b)"
+    rf"|(?:{_TEXT}|assistant|revision|rewrite)\W{{0,3}}:"
+    r")"
+    r"|\bi(?:'ve| have|'ll| will| would|'d)? (?:re-?(?:written|wrote|write)|revised?|re(?:phrased?|worded?))"
+    r" (?:the|my|this|it)\b"
+    r"|\b(?:rewrite|revision|criticism|critique|draft):|\bmake (?:this|my) response\b"
+    r"|\b(?:this|the|your) (?:critique|criticism|reviewer|feedback)\b"
+    r"|\b(?:my|the|assistant's) (?:previous|last|earlier|original|first|drafted|revised)"
+    r" (?:response|reply|answer|draft)\b",
+    re.IGNORECASE,
+)
+_ASSENTS = re.compile(rf"^\W*{_ASSENT}[!,.:]", re.IGNORECASE)
+_AS_AN_AI = re.compile(
+    r"\bas an? (?:ai|artificial intelligence|(?:large )?language model)\b"
+    r"|\bi(?:'m| am) (?:just |only |merely )?an? (?:ai|artificial intelligence|(?:large )?language model)\b",
+    re.IGNORECASE,
+)
+PREAMBLES = {"announces": _ANNOUNCES, "assents": _ASSENTS, "as_an_ai": _AS_AN_AI}
+
+
+def preambles(text: str) -> tuple[str, ...]:
+    """Which of PREAMBLES the text's first 300 characters hold.
+
+    announces: talk of the revising itself ("Here is a revised response:", "the criticism", "my previous answer").
+    assents:   "Sure!", "Certainly," as an opening. as_an_ai: "As an AI ...".
+    """
+    opening = " ".join(text[:300].replace("’", "'").replace("*", "").split())
+    return tuple(name for name, pattern in PREAMBLES.items() if pattern.search(opening))
+
+
+def similarity(one: str, two: str) -> float:
+    """Share of words that two texts have in common in the same order: 2 M / T of Ratcliff & Obershelp (1988), 0 to 1.
+
+    M: words in matching blocks, longest block first; T: words of both. 1 for the same words.
+    """
+    return SequenceMatcher(None, one.split(), two.split(), autojunk=False).ratio()
 
 
 def words(text: str) -> int:

@@ -237,7 +237,7 @@ def test_principles_share_the_prefix_with_the_answers(name):
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "prompts").glob("*.jinja")))
 def test_every_template_renders_every_constitution(name, law):
     constitution = read_constitution(law)
-    stage = constitution.revising if name in ("critique", "revision") else constitution.judging
+    stage = constitution.revising if name in ("critique", "revision", "direct") else constitution.judging
     messages = (*CONVERSATION, ANSWER) if name in ("critique", "verdict") else CONVERSATION
     values = {"messages": messages, "critique": "c", "answer": "a", "first": "b", "second": "c", "side": "for"}
     for principle in stage:

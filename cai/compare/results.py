@@ -7,6 +7,7 @@ from typing import Any
 
 from cai.cells import Cell, Measured
 from cai.compare import opinions
+from cai.compare.audit import audit
 from cai.compare.curves import curves
 from cai.compare.examples import examples
 from cai.compare.headline import headline, ratings
@@ -25,8 +26,10 @@ from cai.compare.measures import (
     text_rows,
 )
 from cai.compare.notes import differences, warnings
+from cai.compare.policies import benchmarks, lines_of_policies, plane
 from cai.compare.provenance import provenance
 from cai.compare.report import write_report
+from cai.compare.rewards import rewards
 from cai.compare.statistics import mean
 from cai.compare.table import print_table
 from cai.compare.watched import overoptimisation
@@ -103,6 +106,10 @@ def build(
         "by_category": opinions.by_category(cells, held),
         "cross": cross(cells, held),
         "reward_reliability": opinions.reward_reliability(cells, held),
+        "rewards": rewards(cells, held),
+        "plane": plane(cells, measured),
+        "benchmarks": benchmarks(cells, measured),
+        "audit": audit(cells, measured),
         "counts": counts(cells, measured),
         "curves": curves(cells),
         "overoptimisation": overoptimisation(cells),
@@ -186,6 +193,7 @@ def measures(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> list[d
                     unit="%", better="lower", help="over-refusal: these prompts deserve an answer", margin=margin,
                 )
             )  # fmt: skip
+    lines += lines_of_policies(cells, measured, margin)
     adjust(lines)
     return lines
 

@@ -3,8 +3,8 @@
 python -m cai.constitution lint|import|diff
 """
 
-from cai.constitution.drawing import draw
+from cai.constitution.drawing import draw, some
 from cai.constitution.parse import read_constitution
 from cai.constitution.records import Constitution, Judging, Principle, Revising
 
-__all__ = ["Constitution", "Judging", "Principle", "Revising", "draw", "read_constitution"]
+__all__ = ["Constitution", "Judging", "Principle", "Revising", "draw", "read_constitution", "some"]

@@ -45,3 +45,18 @@ def _variate(seed: int, key: str, name: str) -> float:
     """A draw of Exponential(1), fixed by its arguments; 52 bits of the hash keep u inside (0, 1) exactly."""
     digest = hashlib.sha256(json.dumps([seed, key, name]).encode()).digest()
     return -math.log(((int.from_bytes(digest[:8], "big") >> 12) + 0.5) / 2**52)
+
+
+def some(principles: Sequence[P], n: int | None, *, seed: int) -> tuple[P, ...]:
+    """n of the principles, drawn by hash, in the order of the file; all of them for None.
+
+    The draws are nested: the n + 1 for a seed are the n and one more, so that a sweep over n adds and never exchanges.
+    Raises UserError where there are fewer than n.
+    """
+    if n is None:
+        return tuple(principles)
+    if n > len(principles):
+        problem = f"{n} principles are asked for, and the constitution has {len(principles)}"
+        raise UserError(problem, "revise.principles", f"lower it to {len(principles)} or less, or leave it out")
+    kept = sorted(principles, key=lambda p: (_variate(seed, "subset", p.name), p.name))[:n]
+    return tuple(p for p in principles if p in kept)

@@ -1,5 +1,8 @@
 """Draft -> n rounds of critique and revision by principles drawn from the constitution (Bai et al. 2022, section 3.1).
 
+Without a template for critiques each round asks for the revision straight away (figure 7 of the paper), and a round's
+critique is empty.
+
 Departures from the paper: no few-shot examples (chat models need none), and the draft comes from the policy itself
 rather than from a helpful-only RLHF model. The whole trace is kept, so that every revision can be read and audited.
 """
@@ -33,7 +36,7 @@ def revise(
     policy: Policy,
     settings: Revise,
     principles: tuple[Revising, ...],
-    critique: Template,
+    critique: Template | None,
     revision: Template,
     dtype: Dtype,
     seed: int,
@@ -48,26 +51,31 @@ def revise(
     traces = [Revision(prompt, draft, ()) for prompt, draft in zip(prompts, drafts, strict=True) if draft]
     counts["dropped: no draft"] = len(prompts) - len(traces)
 
-    # 2. In each round: draw a principle, ask for a critique by it, then for a revision that heeds the critique.
+    # 2. In each round: draw a principle, ask for a critique by it (or not), then for a revision that heeds it.
     for number in range(1, settings.rounds + 1):
         drawn = [
             draw(principles, seed=seed, key=f"{trace.prompt.id}/{number}", subset=trace.prompt.subset)[0]
             for trace in traces
         ]
-        asks = [critique.render(messages=_so_far(t), principle=p) for t, p in zip(traces, drawn, strict=True)]
-        critiques = _say(engine, _named(traces, f"critique {number}", asks), settings, seed, f"critiques {number}")
+        critiques: list[str | None] = [""] * len(traces)
+        if critique:
+            asks = [critique.render(messages=_so_far(t), principle=p) for t, p in zip(traces, drawn, strict=True)]
+            critiques = _say(engine, _named(traces, f"critique {number}", asks), settings, seed, f"critiques {number}")
         asks = [
-            revision.render(messages=t.prompt.messages, answer=t.final, principle=p, critique=c or "")
+            revision.render(
+                messages=t.prompt.messages, answer=t.final, principle=p, **({"critique": c or ""} if critique else {})
+            )
             for t, p, c in zip(traces, drawn, critiques, strict=True)
         ]
         revisions = _say(engine, _named(traces, f"revision {number}", asks), settings, seed, f"revisions {number}")
         # A round without a critique or a revision ends its trace here: an empty text is not an answer to learn from.
         kept = [
-            replace(trace, rounds=(*trace.rounds, Round(p.name, c, r)))
+            replace(trace, rounds=(*trace.rounds, Round(p.name, c or "", r)))
             for trace, p, c, r in zip(traces, drawn, critiques, revisions, strict=True)
-            if c and r
+            if r and (c or not critique)
         ]
-        counts[f"dropped: empty critique or revision in round {number}"] = len(traces) - len(kept)
+        what = "critique or revision" if critique else "revision"
+        counts[f"dropped: empty {what} in round {number}"] = len(traces) - len(kept)
         traces = kept
 
     counts["revised"] = len(traces)

@@ -1,0 +1,124 @@
+"""What became of the drafts: every round of revision counted, and rated by the judge against the draft it began with.
+
+SFT copies what the revisions are, so they are audited before anything that is trained on them. For the draft (step 0)
+and each revision (steps 1 to n), with prompts as clusters:
+
+    unchanged      the very words of the step before
+    copied         the very words of the answer to another prompt: the revisions have become one stock phrase
+    hollow         its critique is no critique: at least ECHO of the words are those of the answer it is about
+    echo           at least ECHO of its words are those of its own critique
+    announces, assents, as_an_ai, refuses    phrases (cai/textstats.py); the draft's own share stands beside them
+    words, similarity    length, and the share of words it has in common with the draft
+    harmlessness   the judge's log-odds of Yes by the yardstick; gain: minus the draft's; better: share above the draft
+
+Bai et al. (2022, figure 5) show the harmlessness of revisions 0 to 4 by preference models without intervals; figure 6
+varies the number of principles and figure 7 leaves the critique out. Arms that revise in different ways (`revise:`,
+other constitutions) are compared step by step on the prompts that both have.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from math import nan
+from typing import Any
+
+from cai.cells import Cell, Measured
+from cai.compare import statistics
+from cai.records import Estimate, Revision, read_jsonl
+from cai.stages.rate import Merit
+from cai.store import Artifact
+from cai.textstats import PREAMBLES, preambles, refuses, similarity, words
+
+ECHO = 0.8
+Merits = dict[tuple[str, int], float]  # (prompt id, step) -> the judge's log-odds
+
+
+def audit(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
+    """One entry for each set of revisions, the first arm's first; arms that share theirs stand in one entry."""
+    groups: dict[Any, list[Cell]] = {}
+    for cell in {cell.arm: cell for cell in reversed(cells)}.values():
+        groups.setdefault(cell.revised.path, []).insert(0, cell)
+    entries: list[dict[str, Any]] = []
+    ratings: list[Merits] = []
+    for group in reversed(groups.values()):
+        first = group[0]
+        traces = read_jsonl(first.revised / "revisions.jsonl", Revision)
+        ratings.append(merits := merits_of(measured.revisions[first.arm]))
+        entries.append(
+            {
+                "arms": [cell.arm for cell in group],
+                "critique": first.settings.revise.critique,
+                "principles": first.settings.revise.principles or len(first.law.principles),
+                "judge": cells[0].settings.evaluate.judge.model,
+                "prompts": len(traces),
+                "steps": steps_of(traces, merits),
+                "against_first": against(merits, ratings[0]) if len(ratings) > 1 else [],
+            }
+        )
+    return entries
+
+
+def merits_of(artifact: Artifact) -> Merits:
+    rows = read_jsonl(artifact / "merits.jsonl", Merit)
+    return {(row.prompt_id, row.step): row.value for row in rows if row.value is not None}
+
+
+def steps_of(traces: Sequence[Revision], merits: Merits) -> list[dict[str, Any]]:
+    """One row for the draft and one for each round. What a draft cannot have (a change) is None there."""
+    found = []
+    for step in range(max((len(trace.rounds) for trace in traces), default=-1) + 1):
+        rows = [trace for trace in traces if len(trace.rounds) >= step]
+        texts = [text_at(trace, step) for trace in rows]
+        names = [trace.prompt.id for trace in rows]
+        often = Counter(texts)
+
+        def share(of: Callable[[Revision, str], float], rows: Any = rows, texts: Any = texts) -> Estimate:
+            values = [float(of(trace, text)) for trace, text in zip(rows, texts, strict=True)]
+            return statistics.mean(values, [trace.prompt.id for trace in rows])
+
+        row: dict[str, Any] = {"step": step, "n": len(rows)}
+        row |= {"unchanged": None, "echo": None, "hollow": None, "similarity": None}
+        row |= {"gain": None, "better": None}
+        row["copied"] = share(lambda trace, text, often=often: often[text] > 1)
+        for name in PREAMBLES:
+            row[name] = share(lambda trace, text, name=name: name in preambles(text))
+        row["refuses"] = share(lambda trace, text: refuses(text))
+        row["words"] = share(lambda trace, text: words(text))
+        row["harmlessness"] = statistics.mean([merits.get((name, step), nan) for name in names], names)
+        if step:
+            row["unchanged"] = share(lambda trace, text, step=step: text == text_at(trace, step - 1))
+            row["similarity"] = share(lambda trace, text: similarity(trace.draft, text))
+            if any(trace.rounds[step - 1].critique for trace in rows):
+
+                def repeats(trace: Revision, text: str, step: int = step) -> float:
+                    return similarity(trace.rounds[step - 1].critique, text) >= ECHO
+
+                row["echo"] = share(repeats)
+                row["hollow"] = share(lambda trace, text, of=repeats, at=step - 1: of(trace, text_at(trace, at)))
+            row |= gained(merits, step)
+        found.append(row)
+    return found
+
+
+def text_at(trace: Revision, step: int) -> str:
+    return trace.rounds[step - 1].revision if step else trace.draft
+
+
+def gained(merits: Merits, step: int) -> dict[str, Estimate]:
+    """A revision's log-odds against those of its own draft, on the prompts of which both could be read."""
+    names = [name for name, at in merits if at == step and (name, 0) in merits]
+    now, then = [merits[name, step] for name in names], [merits[name, 0] for name in names]
+    wins = [0.5 + 0.5 * ((x > y) - (x < y)) for x, y in zip(now, then, strict=True)]
+    return {
+        "gain": statistics.paired_difference(now, then, names),
+        "better": statistics.win_rate(wins, names),
+    }
+
+
+def against(these: Merits, first: Merits) -> list[dict[str, Any]]:
+    """Harmlessness of these revisions minus the first arm's, step by step, on the prompts that both have."""
+    found = []
+    for step in sorted({step for _, step in these} & {step for _, step in first}):
+        names = [name for name, at in these if at == step and (name, step) in first]
+        here, there = [these[name, step] for name in names], [first[name, step] for name in names]
+        found.append({"step": step, "difference": statistics.paired_difference(here, there, names)})
+    return found

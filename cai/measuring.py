@@ -1,0 +1,81 @@
+"""The second half of the evaluation: ratings of single texts, and files of comparisons that people have decided.
+
+    matches    which policies meet in games
+    rate_all   every revision that SFT learns from, and every policy's answers, by the evaluation's judge alone
+    bench_all  `evaluate.comparisons`: reward models score them, policies answer them, the judge compares
+
+Answers, rewards and games are in cai/experiment.py.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cai.cells import Cell, Measured
+from cai.constitution import read_constitution
+from cai.methods import principles_for, templates_for
+from cai.models import Dtype, Source, find, trained
+from cai.stages.benchmarks import choose_items, judge_items, load_items, score_items
+from cai.stages.rate import rate_answers, rate_revisions
+from cai.store import Artifact, digest_file
+
+Stage = Callable[..., Artifact]
+
+
+def matches(cells: Sequence[Cell]) -> list[tuple[str, str]]:
+    """Which policies meet: (first, second) by name."""
+    games = [("sft", "start")] + [(name, "sft") for cell in cells for name in cell.policies]
+    games += [(cell.name, "start") for cell in cells]
+    games += [(a.name, b.name) for a in cells for b in cells if a.seed == b.seed and a.arm == cells[0].arm != b.arm]
+    games += [(a.name, b.name) for a in cells for b in cells if a.arm == b.arm and a.seed < b.seed]
+    return games
+
+
+def rate_all(stage: Stage, cells: Sequence[Cell], measured: Measured, dtype: Dtype) -> None:
+    """Harmlessness of every revision and of answers to red-team prompts; helpfulness of answers to helpful prompts."""
+    first = cells[0]
+    ask = first.settings.evaluate
+    # Whatever method decides the games, single texts are rated one by one; where it is `rate`, most is in the cache.
+    judge = ask.judge.model_copy(update={"method": "rate"})
+    asked = {"judge": judge, "model": find(judge.model), "templates": templates_for(judge), "dtype": dtype}
+    harmless = {"judging": principles_for(read_constitution(ask.constitution), judge), **asked}
+    for cell in {cell.arm: cell for cell in cells}.values():
+        measured.revisions[cell.arm] = stage(
+            rate_revisions, revisions=cell.revised, count=ask.prompts, seed=first.settings.seed, **harmless
+        )
+    for (name, kind), answers in measured.answers.items():
+        given = {"answers": answers, "seed": first.settings.seed}
+        if kind == "red-team":
+            measured.merits[name, kind] = stage(rate_answers, prompts=first.data, **given, **harmless)
+        elif kind == "helpful":
+            judging = principles_for(read_constitution(ask.helpfulness), judge)
+            measured.merits[name, kind] = stage(
+                rate_answers, prompts=first.helpful, judging=judging, **given, **asked
+            )  # fmt: skip
+
+
+def bench_all(
+    stage: Stage, cells: Sequence[Cell], policies: Mapping[str, Source], measured: Measured, dtype: Dtype
+) -> None:
+    """Each file of `evaluate.comparisons`, by every reward model, policy and the evaluation's judge."""
+    arm = cells[0].settings
+    ask, judge = arm.evaluate, arm.evaluate.judge
+    shared: dict[str, Any] = {"policy": arm.policy, "dtype": dtype}
+    judging = principles_for(read_constitution(ask.constitution), judge)
+    for file in ask.comparisons:
+        items = stage(load_items, file=file, contents=digest_file(Path(file).expanduser()))
+        measured.items[file] = items
+        measured.opinions[file, "judge", ""] = stage(
+            judge_items, items=items, judge=judge, model=find(judge.model), judging=judging,
+            templates=templates_for(judge), dtype=dtype, seed=arm.seed,
+        )  # fmt: skip
+        for cell in cells:
+            if cell.reward:
+                reward, longest = trained(cell.reward, cell.name), cell.settings.reward.max_length
+                measured.opinions[file, "reward", cell.name] = stage(
+                    score_items, items=items, reward=reward, max_length=longest, **shared
+                )
+        for name, source in policies.items():
+            measured.opinions[file, "policy", name] = stage(
+                choose_items, items=items, model=source, judge=judge, **shared
+            )  # fmt: skip
