@@ -66,3 +66,5 @@ class Measured:
     pair_scores: dict[str, Artifact] = field(default_factory=dict)
     scores: dict[tuple[str, str], Artifact] = field(default_factory=dict)
     games: dict[tuple[str, str], Artifact] = field(default_factory=dict)
+    # label_budget: number of human labels -> the reward models trained on so many, one a seed; named as in pair_scores.
+    budgets: dict[int, dict[str, Artifact]] = field(default_factory=dict)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cai.cells import Cell, Iteration, Measured
-from cai.config import Arm, Experiment, read_experiment
+from cai.config import Arm, Experiment, opponents, read_sweep
 from cai.constitution import Constitution, read_constitution
 from cai.engines import Sampling
 from cai.errors import UserError, UserErrors, run_main
@@ -22,11 +22,13 @@ from cai.gold import yardstick
 from cai.labels import LabelFile
 from cai.methods import principles_for, templates_for
 from cai.models import UNREACHABLE, Dtype, Source, find, trained
+from cai.plan import estimates, print_grid, print_plan
+from cai.progress import Board
 from cai.settings import Judge
 from cai.sources import load_data, load_helpful, source_digest
 from cai.stages.dpo import train_dpo
 from cai.stages.evaluate import play, score_answers, score_pairs
-from cai.stages.label import Simulant, label_by_judge, label_by_people, label_by_simulation, mix_labels
+from cai.stages.label import Simulant, draw_labels, label_by_judge, label_by_people, label_by_simulation, mix_labels
 from cai.stages.policy import train_direct, train_grpo, train_ppo, train_rloo
 from cai.stages.preflight import preflight
 from cai.stages.respond import best_of_n, respond, respond_best, sample_pairs
@@ -34,6 +36,7 @@ from cai.stages.revise import revise
 from cai.stages.reward import train_reward
 from cai.stages.sft import train_sft
 from cai.store import Artifact, Store, digest_file
+from cai.sweep import size
 from cai.templates import load_template
 from cai.workbench import Workbench
 
@@ -249,19 +252,54 @@ def matches(cells: Sequence[Cell]) -> list[tuple[str, str]]:
     return games
 
 
-def run(experiment: Experiment, store: Store, work: Workbench) -> tuple[list[Cell], Measured]:
-    cells = [
-        train(store.stage_with(work), work, name, arm, seed)
-        for name, arm in experiment.arms.items()
+def draw_budgets(stage: Stage, work: Workbench, experiment: Experiment) -> dict[tuple[int, int], Artifact]:
+    """`label_budget:` (number of labels, seed) -> so many of people's labels; before all else, to fail early."""
+    met = opponents(experiment.arms) if experiment.label_budget else None
+    if not met:
+        return {}
+    arm = experiment.arms[met[1]]
+    data = stage(load_data, data=arm.data, contents=source_digest(arm.data), seed=arm.seed)
+    _, labels, _ = label(stage, arm, read_constitution(arm.constitution), data, data, None, work.dtype(arm))
+    return {
+        (count, seed): stage(draw_labels, pairs=data, labels=labels, count=count, seed=seed)
+        for count in experiment.label_budget
         for seed in experiment.seeds
-    ]
-    return cells, evaluate(store.stage_with(work), work, cells)
+    }
 
 
-def check(experiment: Experiment, *, plan: bool = False) -> None:
+def train_budgets(
+    stage: Stage, work: Workbench, cells: Sequence[Cell], drawn: dict[tuple[int, int], Artifact], measured: Measured
+) -> None:
+    """A reward model from each draw of people's labels, trained and scored as the arms' own are."""
+    met = opponents({cell.arm: cell.settings for cell in cells})
+    people = {cell.seed: cell for cell in cells if met and cell.arm == met[1]}
+    for (count, seed), labels in drawn.items():
+        cell, name = people[seed], f"{people[seed].arm} {count}/{seed}"
+        arm = cell.settings
+        model = {"policy": arm.policy, "dtype": work.dtype(arm)}
+        reward = stage(
+            train_reward, pairs=(cell.pairs,), labels=(labels,), model=find(arm.policy.model), settings=arm.reward,
+            seed=seed, **model,
+        )  # fmt: skip
+        measured.pair_scores[name] = stage(
+            score_pairs, pairs=cells[0].pairs, reward=trained(reward, name), max_length=arm.reward.max_length, **model
+        )
+        measured.budgets.setdefault(count, {})[name] = reward
+
+
+def run(experiment: Experiment, store: Store, work: Workbench) -> tuple[list[Cell], Measured]:
+    stage = store.stage_with(work)
+    drawn = draw_budgets(stage, work, experiment)
+    cells = [train(stage, work, name, arm, seed) for name, arm in experiment.arms.items() for seed in experiment.seeds]
+    measured = evaluate(stage, work, cells)
+    train_budgets(stage, work, cells, drawn, measured)
+    return cells, measured
+
+
+def check(*grid: Experiment, plan: bool = False) -> None:
     """Everything that can be found wrong before the first minute of work, all of it at once."""
     faults: list[UserError] = []
-    for arm in experiment.arms.values():
+    for arm in (arm for one in grid for arm in one.arms.values()):
         ask = arm.evaluate
         judges = (arm.judge, ask.judge, *(arm.simulated.pool if "simulated" in arm.labels.all else ()))
         tasks: list[Callable[[], object]] = [
@@ -309,35 +347,49 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m cai.experiment", description=__doc__.splitlines()[0])
     parser.add_argument("config", type=Path, help="a file like experiments/quickstart.yaml")
     parser.add_argument("--plan", action="store_true", help="say what would run and how long it takes, then stop")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the file")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the file, or fix a swept one"
+    )
     options = parser.parse_args(argv)
-    experiment = read_experiment(options.config, options.set)
-    check(experiment, plan=options.plan)
-    work = Workbench.open(experiment.runtime)
+    grid = read_sweep(options.config, options.set)
+    check(*grid, plan=options.plan)
+    work = Workbench.open(grid[0].runtime)
+    if grid[0].point:
+        print(f"{grid[0].sweep}: {size([one.point for one in grid])}", file=None if options.plan else sys.stderr)
+    ledger, seconds, parts = plan(grid, work)
     if options.plan:
-        from cai.plan import print_plan
-
-        store = Store(work.root, plan=True)
-        cells, _ = run(experiment, store, work)
-        print_plan(experiment, store.ledger, cells, work.device)
+        if grid[0].point:
+            print_grid(grid, parts, ledger, seconds, work.device)
+        else:
+            print_plan(grid[0], ledger, seconds, work.device)
         return 0
-    began = time.time()
-    store = Store(work.root, notify=announce(time.perf_counter()))
-    cells, measured = run(experiment, store, work)
+    found = []
+    with Board([(artifact.stage, each) for artifact, each in zip(ledger, seconds, strict=True)]) as board:
+        for one in grid:
+            began = time.time()
+            store = Store(work.root, notify=board.began, noted=board.noted)
+            cells, measured = run(one, store, work)
 
-    from cai.compare.results import finish  # numpy and matplotlib: only now
+            from cai.compare.results import finish, tell  # numpy and matplotlib: only now
+            from cai.compare.sweep import finish_sweep
 
-    print(f"compare -> {work.root / experiment.name}", file=sys.stderr)
-    finish(experiment, cells, measured, store.ledger, work, time.time() - began)
+            print(f"compare -> {work.root / one.name}", file=sys.stderr)
+            found.append(finish(one, cells, measured, store.ledger, work, time.time() - began))
+    if grid[0].point:
+        finish_sweep(grid[0].sweep, found, work.root)
+    else:
+        tell(found[0], work.root / grid[0].name)
     return 0
 
 
-def announce(start: float) -> Callable[[str, str], None]:
-    def say(stage: str, key: str) -> None:
-        minutes, seconds = divmod(int(time.perf_counter() - start), 60)
-        print(f"[{minutes:02d}:{seconds:02d}] {stage.replace('_', ' ')} ({key[:6]})", file=sys.stderr, flush=True)
-
-    return say
+def plan(grid: Sequence[Experiment], work: Workbench) -> tuple[list[Artifact], list[float], list[int]]:
+    """(every stage of every point, once; how long each will take; where each point's own begin)."""
+    store, seconds, parts = Store(work.root, plan=True), [], []
+    for one in grid:
+        parts.append(len(store.ledger))
+        cells, measured = run(one, store, work)
+        seconds += estimates(store.ledger[parts[-1] :], cells, measured, work.device)
+    return store.ledger, seconds, parts
 
 
 if __name__ == "__main__":

@@ -19,6 +19,9 @@ Schema of `results` (results.json; NaN is null; E is an estimate {"value", "low"
                           "p_holm": over the table, "p_these_seeds": exact McNemar | null}}]
     labels                [{"name", "kind": "judge" | "baseline" | "reward" | "ceiling", "split", "accuracy": E,
                           "balanced", "auc", "picks_shorter": E | null, "arm"?: str}]
+    crossing              null | what cai/compare/budgets.py found of `label_budget:`
+    replicas              [{"seed", "key", "unit", "arms": {arm: E}}]: the measures of each seed by itself
+    point                 {swept key: value}; empty where nothing is swept
     sources               [{"arm", "said": str, "labelled": {source: int}}]: who labelled the training pairs
     rounds                [{"arm", "seed", "round", "keys": {stage: key}, "pairs": int, "labels": int,
                           "win_rate_vs_sft": E, "reward": E}]; empty where there is one round
@@ -71,7 +74,7 @@ MARKERS = ("o", "s", "^", "D")
 DASHES = ("", "5 2", "1.5 1.5", "7 2 1.5 2")
 BLANK: dict[str, Any] = {
     "name": "", "question": "", "arms": [], "seeds": [], "warnings": [], "headline": None, "measures": [],
-    "labels": [], "sources": [], "rounds": [], "judges": [], "cross": None, "counts": [],
+    "labels": [], "sources": [], "rounds": [], "judges": [], "cross": None, "crossing": None, "counts": [],
     "curves": [], "overoptimisation": [], "stages": [], "provenance": {},
 }  # fmt: skip
 

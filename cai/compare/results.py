@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cai.cells import Cell, Measured
+from cai.compare.budgets import budgets
 from cai.compare.headline import headline, ratings
 from cai.compare.judges import judges, method_of
 from cai.compare.lineage import ROUND, counts, rounds, sources
@@ -66,7 +67,7 @@ def finish(
     work: Workbench,
     seconds: float,
 ) -> dict[str, Any]:
-    """Write runs/<name>/ and print the table. Returns what results.json holds."""
+    """Write runs/<name>/. Returns what results.json holds."""
     home = Path(experiment.runtime.root) / experiment.name
     home.mkdir(parents=True, exist_ok=True)
     results = plain(build(experiment, cells, measured, ledger, work, seconds))
@@ -90,9 +91,13 @@ def finish(
     (home / "links.json").write_text(json.dumps(links, indent=1))
     write_durably(home / "results.json", json.dumps(results, indent=1, ensure_ascii=False))
     write_report(results, examples, home / "report.html")
+    return results
+
+
+def tell(results: dict[str, Any], home: Path) -> None:
+    """Print the table of a run, and where the rest is."""
     print_table(results)
     print(f"\nreport: {home / 'report.html'}\nnumbers: {home / 'results.json'}")
-    return results
 
 
 def build(
@@ -115,6 +120,9 @@ def build(
         "elo": ratings(measured),
         "measures": measures(cells, measured, held),
         "labels": label_lines(cells, measured, held),
+        "crossing": budgets(cells, measured, held),
+        "replicas": replicas(cells, measured),
+        "point": experiment.point,
         "sources": sources(cells),
         "rounds": rounds(cells, measured),
         "judges": judges(cells),
@@ -202,6 +210,17 @@ def measures(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> list[d
                 )
             )  # fmt: skip
     adjust(lines)
+    return lines
+
+
+def replicas(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
+    """The comparison table of each seed by itself, for tables and plots of single runs."""
+    lines = []
+    for seed in dict.fromkeys(cell.seed for cell in cells):
+        own = [cell for cell in cells if cell.seed == seed]
+        for line in measures(own, measured, HeldOut(own, measured)):
+            trained = {arm: e for arm, e in line["arms"].items() if arm in {cell.arm for cell in own}}
+            lines.append({"seed": seed, "key": line["key"], "unit": line["unit"], "arms": trained})
     return lines
 
 
