@@ -51,6 +51,13 @@ class Cell:
     def name(self) -> str:
         return f"{self.arm}/{self.seed}"
 
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """All that its stages left, in the order of the pipeline."""
+        rounds = [one for it in self.lineage for one in (it.pairs, it.labels, it.reward, it.policy)]
+        made = (self.data, self.helpful, self.revised, self.sft, self.preflight, *self.said.values(), *rounds)
+        return tuple(one for one in made if one)
+
 
 @dataclass(frozen=True)
 class Measured:

@@ -80,6 +80,11 @@ class Artifact:
         return self.path / name
 
 
+def root_of(home: Path) -> Path | None:
+    """The folder whose `store` a run's folder belongs to: the nearest around it that has one."""
+    return next((one for one in home.resolve().parents if (one / "store").is_dir()), None)
+
+
 def version(number: int) -> Callable:
     """Mark a stage function with its version; raise it when the same inputs would now give another result."""
 

@@ -28,7 +28,7 @@ LAYERS = (
     tuple(f"stages.{name}" for name in ("reward", "policy", "dpo", "evaluate")),
     ("cells", "plan"),
     tuple(f"compare.{name}" for name in ("table", "report", "measures", "judges", "lineage", "headline", "watched")),
-    ("compare.budgets", "compare.facets"),
+    ("compare.budgets", "compare.facets", "compare.runs"),
     ("compare.results", "compare.sweep"),
     ("constitution.trial", "constitution.diff"),
     ("annotate.sheet",),
@@ -38,6 +38,7 @@ LAYERS = (
     ("bench", "bench.common", "bench.ppo_run"),
     ("bench.labels", "bench.ppo"),
     ("experiment", "judge", "bench.__main__", "constitution.__main__", "annotate.__main__"),
+    ("compare.__main__",),
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(
@@ -80,6 +81,7 @@ PROGRAMS = [
     "cai.bench.__main__",
     "cai.plan",
     "cai.annotate.__main__",
+    "cai.compare.__main__",
 ]
 
 

@@ -66,11 +66,13 @@ def finish(
     ledger: Sequence[Artifact],
     work: Workbench,
     seconds: float,
+    noted: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Write runs/<name>/. Returns what results.json holds."""
+    """Write runs/<name>/. Returns what results.json holds. noted: warnings that stand before all others."""
     home = Path(experiment.runtime.root) / experiment.name
     home.mkdir(parents=True, exist_ok=True)
     results = plain(build(experiment, cells, measured, ledger, work, seconds))
+    results["warnings"] = [*noted, *results["warnings"]]
     examples = plain(transcripts(cells, measured) + label_examples(cells))
     (home / "config.yaml").write_text(experiment.text, encoding="utf-8")
     for arm, cell in {cell.arm: cell for cell in cells}.items():
@@ -78,9 +80,10 @@ def finish(
     links = {
         cell.name: {
             stage: str(getattr(cell, stage).path)
-            for stage in ("data", "revised", "sft", "pairs", "preflight", "labels", "reward", "policy")
+            for stage in ("data", "helpful", "revised", "sft", "pairs", "preflight", "labels", "reward", "policy")
             if getattr(cell, stage)
         }
+        | {"said": {who: str(said.path) for who, said in cell.said.items()}}
         | {
             f"round {number}": {stage: str(getattr(one, stage).path) for stage in ROUND if getattr(one, stage)}
             for number, one in enumerate(cell.lineage[:-1], 1)
