@@ -10,6 +10,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -311,6 +312,7 @@ def check(*grid: Experiment, plan: bool = False) -> None:
             lambda arm=arm: arm.helpful and digest_file(Path(arm.helpful.source)),
             *(lambda name=name: load_template(name) for name in ("critique", "revision")),
             *(lambda judge=judge: templates_for(judge) for judge in judges),
+            *(lambda name=name: installed(name) for name in grid[0].runtime.report_to),
         ]
         for task in tasks:
             try:
@@ -332,6 +334,11 @@ def models_of(arm: Arm, judges: Sequence[Judge]) -> list[str]:
     gold = arm.rl.gold
     own = [gold.by] if gold and gold.by != "judge" else []
     return [arm.policy.model, *(judge.model for judge in judges), *own]
+
+
+def installed(tracker: str) -> None:
+    if find_spec(tracker) is None:
+        raise UserError(f"the package {tracker} is not installed", "runtime.report_to", f"pip install {tracker}")
 
 
 def reachable(ref: str, plan: bool) -> None:
