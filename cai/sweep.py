@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from itertools import product
 from typing import Any
 
@@ -18,6 +19,7 @@ from cai.errors import UserError
 from cai.validation import raise_all
 from cai.yamlfile import SWEEP, Key, Tree, name_of, show
 
+LONGEST = 100  # characters of a point's folder
 # Keys of the file that say nothing of a single arm, and why none of them is an axis.
 FIXED = {
     "name": "it names the whole sweep",
@@ -43,15 +45,19 @@ class Point:
 
     @property
     def slug(self) -> str:
-        """`revise.rounds=2,judge.method=rate`, as a file name."""
-        return ",".join(
-            f"{key}={re.sub(r'[^A-Za-z0-9.+-]+', '-', text(value)).strip('-')}" for key, value in self.values.items()
-        )
+        """`revise.rounds=2,judge.method=rate`, as a file name; a long one is cut and told apart by its digest."""
+        parts = (f"{key}={_plain(text(value))}" for key, value in self.values.items())
+        name = ",".join(parts)
+        return name if len(name) <= LONGEST else f"{name[: LONGEST - 9]}-{sha256(name.encode()).hexdigest()[:8]}"
 
 
 def text(value: Any) -> str:
     """A swept value as tables show it: plain text as it is, anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _plain(value: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.+-]+", "-", value).strip("-")
 
 
 def points(tree: Tree) -> list[Point]:

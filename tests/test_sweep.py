@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import pytest
 from pyarrow.parquet import read_table
 
 from cai.compare.__main__ import main as compare
-from cai.compare.facets import Dot, Facet, drawn, facets, span
-from cai.compare.runs import read_run
+from cai.compare.facets import Dot, Facet, drawn, facets, span, titles
+from cai.compare.runs import differences, experiment_of, read_run
 from cai.compare.sweep import long_rows, shown, write_csv, write_parquet
 from cai.config import read_experiment, read_sweep
 from cai.errors import UserError
 from cai.experiment import main
+from cai.models import find
+from cai.stages.reward import train_reward
 from cai.store import Store
 from cai.sweep import size
 from cai.trainers.common import tracked
@@ -208,13 +211,19 @@ def test_a_plot_stands_where_the_numbers_are():
     assert facet == Facet({}, (Dot("ai", 1, rows[0], (0.45,)), Dot("ai", 2, rows[1], ())))
     low, high = span([facet])
     assert (low, high) == pytest.approx((0.4 - 0.018, 0.7 + 0.018))
-    plot = drawn(facet, (0.4, 0.7), [1, 2])
+    plot = drawn(facet, (0.4, 0.7), [1, 2], ["1", "2"])
     one, two = plot["marks"]
     # From 10 (0.7) to 156 (0.4): 0.5 is 2/3 of the way; the columns are 123 wide from 46 on.
     assert one["y"] == pytest.approx(10 + 146 * 2 / 3, abs=0.1) and two["y"] == 10
     assert (one["x"], two["x"]) == (46 + 61.5, 46 + 184.5)
     assert one["ends"] == [156.0, pytest.approx(10 + 146 / 3, abs=0.1)] and two["ends"] == []
     assert one["seeds"] == [pytest.approx(10 + 146 * 5 / 6, abs=0.1)]
+
+
+def test_sections_are_named_by_what_differs():
+    sections = ['{"method": "rate", "principles": 2}', '{"method": "choice", "principles": 2, "examples": {"a": 1}}']
+    assert titles(sections) == ["rate", 'choice, examples {"a": 1}']
+    assert titles([1, "auto"]) == ["1", "auto"]
 
 
 def test_facets_split_by_the_other_swept_keys_and_leave_out_what_has_no_number():
@@ -395,18 +404,19 @@ def test_runs_with_other_held_out_prompts_are_refused(place):
     assert "the store has lost load_data-0123456789abcdef" in refused(one, two)
 
 
-def test_seeds_and_packages_that_differ_are_said(place, capsys):
+def test_seeds_and_packages_that_differ_are_said(place):
     one, two = (f"runs/mine/{point}" for point in POINTS)
     config = Path(two, "config.yaml")
     config.write_text(config.read_text().replace("seeds: [0, 1]", "seeds: [1, 7]"))
     results = json.loads(Path(two, "results.json").read_text())
     results["provenance"]["versions"]["torch"] = "1.0"
     Path(two, "results.json").write_text(json.dumps(results))
-    assert read_run(Path(two)).experiment.seeds == (1, 7)
-    assert compare([one, two]) == 0
-    said = capsys.readouterr().err
-    assert "differs: seeds: 0, 1 in mine.rl.best_of=2, 1, 7 in mine.rl.best_of=3; compared on 1" in said
-    assert "differs: torch (package): " in said and "1.0 in mine.rl.best_of=3" in said
+    runs = [read_run(Path(one)), read_run(Path(two))]
+    said = differences(runs)
+    assert "seeds: 0, 1 in mine.rl.best_of=2, 1, 7 in mine.rl.best_of=3; compared on 1" in said
+    assert any(line.startswith("torch (package): ") and line.endswith(", 1.0 in mine.rl.best_of=3") for line in said)
+    experiment, cells = experiment_of(runs)
+    assert experiment.seeds == (1,) and {cell.seed for cell in cells} == {1} and len(cells) == 4
     config.write_text(config.read_text().replace("seeds: [1, 7]", "seeds: [7]"))
     assert "no seed is in both runs: 7 here, 0, 1 in" in refused(one, two)
 
@@ -414,7 +424,7 @@ def test_seeds_and_packages_that_differ_are_said(place, capsys):
 # --- trackers ---------------------------------------------------------------------------------------------------------
 
 
-def test_trainings_are_reported_where_the_config_says_so(place, monkeypatch):
+def test_a_training_is_reported_where_the_config_says_so(place, monkeypatch):
     from transformers import TrainerCallback
     from transformers.integrations import integration_utils
 
@@ -425,14 +435,17 @@ def test_trainings_are_reported_where_the_config_says_so(place, monkeypatch):
             logged.append((args.run_name, "loss" in logs))
 
     monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "tensorboard", Fake)
-    monkeypatch.setattr("cai.experiment.find_spec", lambda name: object())
-    changed = ("runtime.report_to=[tensorboard]", "reward.epochs=3", "label_budget=[]", "rl.best_of=2", "seeds=[0]")
-    overrides = [f"--set={one}" for one in changed]
-    assert main(["mine.yaml", *overrides]) == 0
-    names = {name for name, _ in logged}
-    assert len(names) == 2 and all(name.startswith("train_reward-") and "partial" not in name for name in names)
-    assert all(folder.is_dir() for folder in (Path("runs/store") / name for name in names))
-    assert any(has_loss for _, has_loss in logged)
+    experiment = read_experiment(Path("mine.yaml"), ["rl.best_of=2", "runtime.report_to=[tensorboard]"])
+    (_, cells) = experiment_of([read_run(Path("runs/mine", POINTS[0]))])
+    cell, arm = cells[0], experiment.arms["ai"]
+    store = Store(Path("runs"))
+    made = store.stage(
+        train_reward, runtime=Workbench.open(experiment.runtime), pairs=(cell.pairs,), labels=(cell.labels,),
+        model=find("tiny-random"), policy=arm.policy, settings=arm.reward, dtype="float32", seed=9,
+    )  # fmt: skip
+    assert {name for name, _ in logged} == {made.path.name} and any(has_loss for _, has_loss in logged)
+    assert os.environ.pop("TENSORBOARD_LOGGING_DIR") == str(Path("runs/trackers").resolve() / made.path.name)
+    assert not list(made.path.rglob("*tfevents*"))
 
 
 def test_a_tracker_that_is_missing_is_said_before_anything_runs(place):

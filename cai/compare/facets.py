@@ -5,6 +5,7 @@ colours of the page's CSS variables; the same numbers stand in a table under eac
 their axes, so that facets compare. A dot is over all seeds, with its 95% interval; ticks beside it are single seeds.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
@@ -18,6 +19,7 @@ from cai.compare import table
 ARM_COLOURS = 6
 WIDTH, HEIGHT = 300, 190
 LEFT, RIGHT, TOP, BOTTOM = 46, 8, 10, 34
+ROOM = 40  # characters that fit under a plot; longer names are numbered
 Row = Mapping[str, Any]
 
 
@@ -77,20 +79,29 @@ def write_page(
     """Write the page of a sweep to `out`. points: names of the runs, whose reports lie in folders beside it."""
     found = facets(axes, rows)
     values = list(dict.fromkeys(row[axes[0]] for row in rows))
+    names = titles(values)
+    fits = all(len(title) * len(values) <= ROOM for title in names)
+    ticks = names if fits else [str(number) for number in range(1, len(values) + 1)]
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     env = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     env.filters |= {"value": table.value, "interval": table.interval, "sample": table.sample}
+    shown = []
+    for measure, some in found.items():
+        plots = [{"facet": one, "plot": drawn(one, span(some), values, ticks)} for one in some]
+        shown.append({"measure": measure, "facets": plots})
     page = env.get_template("sweep.html.jinja").render(
-        name=name, question=question, axes=axes, arms=arms, slugs=[one.removeprefix(f"{name}/") for one in points],
-        plots=[
-            {"measure": measure, "facets": [{"facet": one, "plot": drawn(one, span(some), values)} for one in some]}
-            for measure, some in found.items()
-        ],
+        name=name,
+        question=question,
+        axes=axes,
+        arms=arms,
+        legend=[] if fits else names,
+        slugs=[one.removeprefix(f"{name}/") for one in points],
+        plots=shown,
         colour=lambda arm: f"var(--arm-{arms.index(arm) % ARM_COLOURS})",
-    )  # fmt: skip
+    )
     out.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
@@ -108,8 +119,20 @@ def span(some: Sequence[Facet]) -> tuple[float, float]:
     return low - air, high + air
 
 
-def drawn(facet: Facet, ends: tuple[float, float], values: Sequence[Any]) -> dict[str, Any]:
-    """Where everything of a plot stands, in SVG units, for the template to write down."""
+def titles(values: Sequence[Any]) -> list[str]:
+    """What stands for each value of an axis; of sections (JSON), only in what they differ: `rate, all`."""
+    if not all(isinstance(one, str) and one.startswith("{") for one in values):
+        return [str(one) for one in values]
+    sections = [json.loads(one) for one in values]
+    alike = {k for k, v in sections[0].items() if all(k in one and one[k] == v for one in sections)}
+    return [
+        ", ".join(v if isinstance(v, str) else f"{k} {json.dumps(v)}" for k, v in one.items() if k not in alike)
+        for one in sections
+    ]
+
+
+def drawn(facet: Facet, ends: tuple[float, float], values: Sequence[Any], ticks: Sequence[str]) -> dict[str, Any]:
+    """Where everything of a plot stands, in SVG units, for the template to write down. ticks: a text for each value."""
     low, high = ends
 
     def y(value: float) -> float:
@@ -135,14 +158,10 @@ def drawn(facet: Facet, ends: tuple[float, float], values: Sequence[Any]) -> dic
     for arm in here:
         path = sorted((mark["x"], mark["y"]) for mark in marks if mark["arm"] == arm)
         lines.append({"arm": arm, "points": " ".join(f"{a},{b}" for a, b in path)})
-    ticks = [low + (high - low) * share for share in (0.06, 0.5, 0.94)]
+    levels = [low + (high - low) * share for share in (0.06, 0.5, 0.94)]
     return {
         "marks": marks, "lines": lines if len(values) > 1 else [], "width": WIDTH, "height": HEIGHT, "left": LEFT,
-        "right": WIDTH - RIGHT, "bottom": HEIGHT - BOTTOM, "ticks": [(y(tick), table.number(tick)) for tick in ticks],
-        "values": [(round(LEFT + step * (n + 0.5), 1), short(value)) for n, value in enumerate(values)],
+        "right": WIDTH - RIGHT, "bottom": HEIGHT - BOTTOM,
+        "ticks": [(y(level), table.number(level)) for level in levels],
+        "values": [(round(LEFT + step * (n + 0.5), 1), tick) for n, tick in enumerate(ticks)],
     }  # fmt: skip
-
-
-def short(value: Any, most: int = 14) -> str:
-    text = str(value)
-    return text if len(text) <= most else text[: most - 1] + "…"
