@@ -14,8 +14,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from cai.budgets import draw_budgets, train_budgets
 from cai.cells import Cell, Iteration, Measured
-from cai.config import Arm, Experiment, opponents, read_sweep
+from cai.config import Arm, Experiment, read_sweep
 from cai.constitution import Constitution, read_constitution
 from cai.engines import Sampling
 from cai.errors import UserError, UserErrors, run_main
@@ -29,7 +30,7 @@ from cai.settings import Judge
 from cai.sources import load_data, load_helpful, source_digest
 from cai.stages.dpo import train_dpo
 from cai.stages.evaluate import play, score_answers, score_pairs
-from cai.stages.label import Simulant, draw_labels, label_by_judge, label_by_people, label_by_simulation, mix_labels
+from cai.stages.label import Simulant, label_by_judge, label_by_people, label_by_simulation, mix_labels
 from cai.stages.policy import train_direct, train_grpo, train_ppo, train_rloo
 from cai.stages.preflight import preflight
 from cai.stages.respond import best_of_n, respond, respond_best, sample_pairs
@@ -253,44 +254,9 @@ def matches(cells: Sequence[Cell]) -> list[tuple[str, str]]:
     return games
 
 
-def draw_budgets(stage: Stage, work: Workbench, experiment: Experiment) -> dict[tuple[int, int], Artifact]:
-    """`label_budget:` (number of labels, seed) -> so many of people's labels; before all else, to fail early."""
-    met = opponents(experiment.arms) if experiment.label_budget else None
-    if not met:
-        return {}
-    arm = experiment.arms[met[1]]
-    data = stage(load_data, data=arm.data, contents=source_digest(arm.data), seed=arm.seed)
-    _, labels, _ = label(stage, arm, read_constitution(arm.constitution), data, data, None, work.dtype(arm))
-    return {
-        (count, seed): stage(draw_labels, pairs=data, labels=labels, count=count, seed=seed)
-        for count in experiment.label_budget
-        for seed in experiment.seeds
-    }
-
-
-def train_budgets(
-    stage: Stage, work: Workbench, cells: Sequence[Cell], drawn: dict[tuple[int, int], Artifact], measured: Measured
-) -> None:
-    """A reward model from each draw of people's labels, trained and scored as the arms' own are."""
-    met = opponents({cell.arm: cell.settings for cell in cells})
-    people = {cell.seed: cell for cell in cells if met and cell.arm == met[1]}
-    for (count, seed), labels in drawn.items():
-        cell, name = people[seed], f"{people[seed].arm} {count}/{seed}"
-        arm = cell.settings
-        model = {"policy": arm.policy, "dtype": work.dtype(arm)}
-        reward = stage(
-            train_reward, pairs=(cell.pairs,), labels=(labels,), model=find(arm.policy.model), settings=arm.reward,
-            seed=seed, **model,
-        )  # fmt: skip
-        measured.pair_scores[name] = stage(
-            score_pairs, pairs=cells[0].pairs, reward=trained(reward, name), max_length=arm.reward.max_length, **model
-        )
-        measured.budgets.setdefault(count, {})[name] = reward
-
-
 def run(experiment: Experiment, store: Store, work: Workbench) -> tuple[list[Cell], Measured]:
     stage = store.stage_with(work)
-    drawn = draw_budgets(stage, work, experiment)
+    drawn = draw_budgets(stage, experiment)
     cells = [train(stage, work, name, arm, seed) for name, arm in experiment.arms.items() for seed in experiment.seeds]
     measured = evaluate(stage, work, cells)
     train_budgets(stage, work, cells, drawn, measured)

@@ -26,7 +26,7 @@ LAYERS = (
     ("trainers.groups", "trainers.dpo", "trainers.collapse", "trainers.watch", "gold"),
     tuple(f"stages.{name}" for name in ("revise", "sft", "preflight", "label", "respond")),
     tuple(f"stages.{name}" for name in ("reward", "policy", "dpo", "evaluate")),
-    ("cells", "plan"),
+    ("cells", "plan", "budgets"),
     tuple(f"compare.{name}" for name in ("table", "report", "measures", "judges", "lineage", "headline", "watched")),
     ("compare.budgets", "compare.facets", "compare.runs"),
     ("compare.results", "compare.sweep"),
