@@ -51,6 +51,13 @@ class Cell:
     def name(self) -> str:
         return f"{self.arm}/{self.seed}"
 
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """All that its stages left, in the order of the pipeline."""
+        rounds = [one for it in self.lineage for one in (it.pairs, it.labels, it.reward, it.policy)]
+        made = (self.data, self.helpful, self.revised, self.sft, self.preflight, *self.said.values(), *rounds)
+        return tuple(one for one in made if one)
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -74,3 +81,5 @@ class Measured:
     merits: dict[tuple[str, str], Artifact] = field(default_factory=dict)
     items: dict[str, Artifact] = field(default_factory=dict)
     opinions: dict[tuple[str, str, str], Artifact] = field(default_factory=dict)
+    # label_budget: number of human labels -> the reward models trained on so many, one a seed; named as in pair_scores.
+    budgets: dict[int, dict[str, Artifact]] = field(default_factory=dict)

@@ -1,10 +1,11 @@
 """One YAML file -> one frozen, typed `Experiment`.
 
 An arm is the whole experiment with some keys changed; the file's own keys are what all arms share. What the arms do not
-change is computed once, because the store keys it the same. The sections themselves are in cai/settings.py.
+change is computed once, because the store keys it the same. The sections themselves are in cai/settings.py. A file with
+a sweep in it (cai/sweep.py) is several experiments.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,6 +32,7 @@ from cai.settings import (
     Sft,
     Simulated,
 )
+from cai.sweep import points
 from cai.validation import Fault, raise_all, validate
 from cai.yamlfile import Tree, load_tree, merge
 
@@ -133,6 +135,8 @@ class File(Arm):
     name: str | None = None
     question: str = "Does an AI judge that reads a constitution do what human labellers do?"
     seeds: Annotated[tuple[Count, ...], Field(min_length=1)] = (0,)
+    # Reward models from so many human labels each: how many are the judge's worth? (cai/compare/crossing.py)
+    label_budget: tuple[Positive, ...] = ()
     arms: dict[str, dict | None] = Field(default={})
     runtime: Runtime = Runtime()
 
@@ -145,13 +149,16 @@ class Experiment(BaseModel):
     name: str
     question: str
     seeds: tuple[int, ...]
+    label_budget: tuple[int, ...] = ()
     arms: dict[str, Arm]
     runtime: Runtime
     text: str  # the file as written, for the report
     overrides: tuple[str, ...]
+    sweep: str = ""  # the name of the sweep that it is a point of
+    point: dict[str, Any] = {}  # and the swept keys with their values here
 
 
-OWN_KEYS = ("name", "question", "seeds", "arms", "runtime")
+OWN_KEYS = ("name", "question", "seeds", "label_budget", "arms", "runtime")
 
 
 def arm_of(shared: Tree, own: Tree) -> Tree:
@@ -177,9 +184,42 @@ def with_pool(tree: Tree) -> Tree:
     return replace(tree, data={**tree.data, "simulated": {**tree.data["simulated"], "pool": items}}, places=places)
 
 
+def opponents(arms: Mapping[str, Arm]) -> tuple[str, str] | None:
+    """(the arm that the judge labels, the arm that people label), the first of each; None where one is missing."""
+    judge = next((name for name, arm in arms.items() if arm.labels.all == ("ai",) and arm.rl.reads_rewards), None)
+    people = next((name for name, arm in arms.items() if arm.labels.comes_with_pairs), None)
+    return (judge, people) if judge is not None and people is not None else None
+
+
 def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
-    """Read and check a whole file and every arm in it. Raises UserErrors with all faults, each with its line."""
+    """Read and check a file that sweeps nothing. Raises UserErrors with all faults, each with its line."""
+    found = read_sweep(path, overrides)
+    if found[0].point:
+        keys = ", ".join(found[0].point)
+        raise UserError(f"{keys}: swept, and this takes one experiment", str(path), "fix it: --set key=value")
+    return found[0]
+
+
+def read_sweep(path: Path, overrides: Sequence[str] = ()) -> list[Experiment]:
+    """Every point of a file's grid, one where it sweeps nothing. Raises UserErrors with all faults of all points."""
+    faults: list[UserError] = []
+    found = []
     tree = load_tree(path, overrides)
+    for point in points(tree):
+        try:
+            one = _experiment(point.tree, path, (*overrides, *point.overrides))
+            if point.values:
+                own = {"name": f"{one.name}/{point.slug}", "sweep": one.name, "point": dict(point.values)}
+                one = one.model_copy(update=own)
+            found.append(one)
+        except UserError as error:
+            faults.append(error)
+    raise_all(faults)
+    return found
+
+
+def _experiment(tree: Tree, path: Path, overrides: tuple[str, ...]) -> Experiment:
+    """A whole file and every arm in it, checked."""
     shared = tree.without(*OWN_KEYS)
     faults: list[UserError] = []
 
@@ -200,13 +240,26 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     ]
     if file and len(set(file.seeds)) < len(file.seeds):
         faults.append(UserError("a seed stands twice", tree.where(("seeds",)), "give each replica a seed of its own"))
+    if file and file.label_budget and all(arms.values()):
+        faults += _budget_faults(tree, file, arms)
     raise_all(faults)
     return Experiment(
         name=file.name or path.stem,
         question=file.question,
         seeds=file.seeds,
+        label_budget=file.label_budget,
         arms=arms or {file.labels.name: validate(with_pool(shared), Arm)},
         runtime=file.runtime,
         text=path.read_text(encoding="utf-8"),
-        overrides=tuple(overrides),
+        overrides=overrides,
     )
+
+
+def _budget_faults(tree: Tree, file: File, arms: Mapping[str, Arm]) -> list[UserError]:
+    where, budget = tree.where(("label_budget",)), file.label_budget
+    if len(budget) < 2 or list(budget) != sorted(set(budget)):
+        return [UserError("label_budget must be two or more growing numbers", where, "write [25, 50, 100]")]
+    if not opponents(arms):
+        problem = "label_budget holds people's labels against the judge's: it needs an arm of each, with reward models"
+        return [UserError(problem, where, "add arms: {ai: {labels: ai}, human: {labels: human}}")]
+    return []

@@ -10,12 +10,14 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from cai.budgets import draw_budgets, train_budgets
 from cai.cells import Cell, Iteration, Measured
 from cai.comparisons import read_comparisons
-from cai.config import Arm, Experiment, read_experiment
+from cai.config import Arm, Experiment, read_sweep
 from cai.constitution import Constitution, read_constitution, some
 from cai.engines import Sampling
 from cai.errors import UserError, UserErrors, run_main
@@ -24,6 +26,8 @@ from cai.labels import LabelFile
 from cai.measuring import bench_all, matches, rate_all
 from cai.methods import principles_for, templates_for
 from cai.models import UNREACHABLE, Dtype, Source, find, trained
+from cai.plan import estimates, print_grid, print_plan
+from cai.progress import Board
 from cai.settings import Judge
 from cai.sources import load_data, load_helpful, source_digest
 from cai.stages.dpo import train_dpo
@@ -36,6 +40,7 @@ from cai.stages.revise import revise
 from cai.stages.reward import train_reward
 from cai.stages.sft import train_sft
 from cai.store import Artifact, Store, digest_file
+from cai.sweep import size
 from cai.templates import load_template
 from cai.workbench import Workbench
 from cai.xstest import contents_of, load_xstest
@@ -260,18 +265,18 @@ def of_best(cell: Cell) -> dict[str, Any]:
 
 
 def run(experiment: Experiment, store: Store, work: Workbench) -> tuple[list[Cell], Measured]:
-    cells = [
-        train(store.stage_with(work), work, name, arm, seed)
-        for name, arm in experiment.arms.items()
-        for seed in experiment.seeds
-    ]
-    return cells, evaluate(store.stage_with(work), work, cells)
+    stage = store.stage_with(work)
+    drawn = draw_budgets(stage, experiment)
+    cells = [train(stage, work, name, arm, seed) for name, arm in experiment.arms.items() for seed in experiment.seeds]
+    measured = evaluate(stage, work, cells)
+    train_budgets(stage, work, cells, drawn, measured)
+    return cells, measured
 
 
-def check(experiment: Experiment, *, plan: bool = False) -> None:
+def check(*grid: Experiment, plan: bool = False) -> None:
     """Everything that can be found wrong before the first minute of work, all of it at once."""
     faults: list[UserError] = []
-    for arm in experiment.arms.values():
+    for arm in (arm for one in grid for arm in one.arms.values()):
         ask = arm.evaluate
         judges = (arm.judge, ask.judge, *(arm.simulated.pool if "simulated" in arm.labels.all else ()))
         tasks: list[Callable[[], object]] = [
@@ -285,6 +290,7 @@ def check(experiment: Experiment, *, plan: bool = False) -> None:
             lambda arm=arm: source_digest(arm.data),
             lambda arm=arm: arm.helpful and digest_file(Path(arm.helpful.source)),
             *(lambda judge=judge: templates_for(judge) for judge in judges),
+            *(lambda name=name: installed(name) for name in grid[0].runtime.report_to),
         ]
         for task in tasks:
             try:
@@ -308,6 +314,11 @@ def models_of(arm: Arm, judges: Sequence[Judge]) -> list[str]:
     return [arm.policy.model, *(judge.model for judge in judges), *own]
 
 
+def installed(tracker: str) -> None:
+    if find_spec(tracker) is None:
+        raise UserError(f"the package {tracker} is not installed", "runtime.report_to", f"pip install {tracker}")
+
+
 def reachable(ref: str, plan: bool) -> None:
     """A model that cannot be had is a fault now, not when its stage comes up hours later; a plan only says so."""
     if find(ref).digest.endswith(UNREACHABLE):
@@ -321,35 +332,49 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m cai.experiment", description=__doc__.splitlines()[0])
     parser.add_argument("config", type=Path, help="a file like experiments/quickstart.yaml")
     parser.add_argument("--plan", action="store_true", help="say what would run and how long it takes, then stop")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the file")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the file, or fix a swept one"
+    )
     options = parser.parse_args(argv)
-    experiment = read_experiment(options.config, options.set)
-    check(experiment, plan=options.plan)
-    work = Workbench.open(experiment.runtime)
+    grid = read_sweep(options.config, options.set)
+    check(*grid, plan=options.plan)
+    work = Workbench.open(grid[0].runtime)
+    if grid[0].point:
+        print(f"{grid[0].sweep}: {size([one.point for one in grid])}", file=None if options.plan else sys.stderr)
+    ledger, seconds, parts = plan(grid, work)
     if options.plan:
-        from cai.plan import print_plan
-
-        store = Store(work.root, plan=True)
-        cells, measured = run(experiment, store, work)
-        print_plan(experiment, store.ledger, cells, measured, work.device)
+        if grid[0].point:
+            print_grid(grid, parts, ledger, seconds, work.device)
+        else:
+            print_plan(grid[0], ledger, seconds, work.device)
         return 0
-    began = time.time()
-    store = Store(work.root, notify=announce(time.perf_counter()))
-    cells, measured = run(experiment, store, work)
+    found = []
+    with Board([(artifact.stage, each) for artifact, each in zip(ledger, seconds, strict=True)]) as board:
+        for one in grid:
+            began = time.time()
+            store = Store(work.root, notify=board.began, noted=board.noted)
+            cells, measured = run(one, store, work)
 
-    from cai.compare.results import finish  # numpy and scikit-learn: only now
+            from cai.compare.results import finish, tell  # numpy and scikit-learn: only now
+            from cai.compare.sweep import finish_sweep
 
-    print(f"compare -> {work.root / experiment.name}", file=sys.stderr)
-    finish(experiment, cells, measured, store.ledger, work, time.time() - began)
+            print(f"compare -> {work.root / one.name}", file=sys.stderr)
+            found.append(finish(one, cells, measured, store.ledger, work, time.time() - began))
+    if grid[0].point:
+        finish_sweep(grid[0].sweep, found, work.root)
+    else:
+        tell(found[0], work.root / grid[0].name)
     return 0
 
 
-def announce(start: float) -> Callable[[str, str], None]:
-    def say(stage: str, key: str) -> None:
-        minutes, seconds = divmod(int(time.perf_counter() - start), 60)
-        print(f"[{minutes:02d}:{seconds:02d}] {stage.replace('_', ' ')} ({key[:6]})", file=sys.stderr, flush=True)
-
-    return say
+def plan(grid: Sequence[Experiment], work: Workbench) -> tuple[list[Artifact], list[float], list[int]]:
+    """(every stage of every point, once; how long each will take; where each point's own begin)."""
+    store, seconds, parts = Store(work.root, plan=True), [], []
+    for one in grid:
+        parts.append(len(store.ledger))
+        cells, measured = run(one, store, work)
+        seconds += estimates(store.ledger[parts[-1] :], cells, measured, work.device)
+    return store.ledger, seconds, parts
 
 
 if __name__ == "__main__":

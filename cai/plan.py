@@ -14,6 +14,7 @@ from typing import Any
 from cai.cells import Cell, Measured
 from cai.config import Arm, Experiment
 from cai.embedded import EMBEDDED, TINY
+from cai.progress import clock
 from cai.records import Pair, read_jsonl
 from cai.store import Artifact
 
@@ -27,15 +28,43 @@ CPU = {"generate": 250.0, "read": 1800.0, "train": 450.0}
 GPU = {"generate": 1500.0, "read": 20000.0, "train": 5000.0}
 
 
-def print_plan(
-    experiment: Experiment, ledger: Sequence[Artifact], cells: Sequence[Cell], measured: Measured, device: str
-) -> None:
-    """The table of stages and the sum of what is to run."""
+def print_plan(experiment: Experiment, ledger: Sequence[Artifact], seconds: Sequence[float], device: str) -> None:
+    """The table of stages and the sum of what is to run. seconds: of each stage, as `estimates` says."""
     print(f"{experiment.name}: arms {', '.join(experiment.arms)}; seeds {', '.join(map(str, experiment.seeds))}")
     for name, arm in experiment.arms.items():
         print(f"  arm {name}: labels by {arm.labels}" + (f"; {arm.rounds} rounds" if arm.rounds > 1 else ""))
-    total = 0.0
-    pairs = pair_counts(cells[0])
+    if experiment.label_budget:
+        print(f"  reward models from {', '.join(map(str, experiment.label_budget))} human labels as well")
+    for artifact, each in zip(ledger, seconds, strict=True):
+        if artifact.cached:
+            print(f"  cached   {artifact.stage:<16} {artifact.key}   took {clock(artifact.seconds)}")
+        else:
+            print(f"  to run   {artifact.stage:<16} {artifact.key}   about {clock(each)}")
+    print_sum(ledger, seconds, device)
+
+
+def print_grid(
+    grid: Sequence[Experiment], parts: Sequence[int], ledger: Sequence[Artifact], seconds: Sequence[float], device: str
+) -> None:
+    """What each point of a sweep adds to the points before it. parts: where each one's stages begin in the ledger."""
+    for one, start, end in zip(grid, parts, [*parts[1:], len(ledger)], strict=True):
+        new = [artifact for artifact in ledger[start:end] if not artifact.cached]
+        about = clock(sum(seconds[start:end]))
+        print(f"  {one.name}: {len(new)} stages to run beside those of the points above, about {about}")
+    print_sum(ledger, seconds, device)
+
+
+def print_sum(ledger: Sequence[Artifact], seconds: Sequence[float], device: str) -> None:
+    running = sum(not artifact.cached for artifact in ledger)
+    print(f"{running} of {len(ledger)} stages to run on {device}, about {clock(sum(seconds))} in all")
+    if running:
+        print("what follows a stage that runs is counted as to run; where that stage comes out the same, it is skipped")
+
+
+def estimates(ledger: Sequence[Artifact], cells: Sequence[Cell], measured: Measured, device: str) -> list[float]:
+    """Seconds that each stage of a plan will take; 0 where it is there already."""
+    train, test = pair_counts(cells[0])
+    few = {model.path: count for count, models in measured.budgets.items() for model in models.values()}
     # Arms differ in what they make of the labels; the rest is as in the first arm.
     own = {
         made.path: cell.settings for cell in reversed(cells) for made in (cell.labels, cell.reward, cell.policy) if made
@@ -45,18 +74,12 @@ def print_plan(
             asked = cells[0].settings.evaluate.model_copy(update={"prompts": XSTEST})
             own[answers.path] = cells[0].settings.model_copy(update={"evaluate": asked})
     picking = next((cell.settings for cell in cells if cell.settings.rl.method == "best_of_n"), cells[0].settings)
+    found = []
     for artifact in ledger:
-        if artifact.cached:
-            print(f"  cached   {artifact.stage:<16} {artifact.key}   took {clock(artifact.seconds)}")
-            continue
         arm = picking if artifact.stage == "respond_best" else own.get(artifact.path, cells[0].settings)
-        seconds = estimate(artifact.stage, arm, pairs, device)
-        total += seconds
-        print(f"  to run   {artifact.stage:<16} {artifact.key}   about {clock(seconds)}")
-    running = sum(not artifact.cached for artifact in ledger)
-    print(f"{running} of {len(ledger)} stages to run on {device}, about {clock(total)} in all")
-    if running:
-        print("what follows a stage that runs is counted as to run; where that stage comes out the same, it is skipped")
+        pairs = few.get(artifact.path, train), test
+        found.append(0.0 if artifact.cached else estimate(artifact.stage, arm, pairs, device))
+    return found
 
 
 def estimate(stage: str, arm: Arm, pairs: tuple[int, int], device: str) -> float:
@@ -159,10 +182,3 @@ def _from_config(config: dict[str, Any]) -> float:
     hidden = config.get("hidden_size", 1024)
     layer = 4 * hidden**2 + 3 * hidden * config.get("intermediate_size", 4 * hidden)
     return float(config.get("num_hidden_layers", 12) * layer + config.get("vocab_size", 50_000) * hidden)
-
-
-def clock(seconds: float) -> str:
-    """`45 s`, `12 min`, `3.5 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -316,3 +316,5 @@ class Runtime(Section):
     threads: Positive | None = None
     batch_tokens: Positive = 4096
     root: str = "runs"
+    # Trackers that every training is reported to, through TRL; each is a package of its own. None unless named.
+    report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()

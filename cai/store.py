@@ -82,6 +82,11 @@ class Artifact:
         return self.path / name
 
 
+def root_of(home: Path) -> Path | None:
+    """The folder whose `store` a run's folder belongs to: the nearest around it that has one."""
+    return next((one for one in home.resolve().parents if (one / "store").is_dir()), None)
+
+
 def version(number: int) -> Callable:
     """Mark a stage function with its version; raise it when the same inputs would now give another result."""
 
@@ -97,12 +102,13 @@ class Store:
     """Runs stages, or looks them up. `ledger` holds every stage asked for so far, in order.
 
     plan:   True only looks up and writes nothing: a stage that would run is returned with a digest of "?" and its key.
-    notify: called with (stage name, key) just before a stage runs.
+    notify: called with (stage name, key) just before a stage runs. noted: with each stage that is there, once.
     """
 
     root: Path
     plan: bool = False
     notify: Callable[[str, str], None] = lambda stage, key: None
+    noted: Callable[[Artifact], None] = lambda artifact: None
     ledger: list[Artifact] = field(default_factory=list)
 
     def stage(self, function: Callable[..., None], *, runtime: Any = None, **inputs: Any) -> Artifact:
@@ -161,6 +167,7 @@ class Store:
     def _note(self, artifact: Artifact) -> Artifact:
         if all(known.path != artifact.path for known in self.ledger):
             self.ledger.append(artifact)
+            self.noted(artifact)
         return artifact
 
 

@@ -20,6 +20,7 @@ import yaml
 from cai.errors import UserError, suggest
 
 Key = tuple[str | int, ...]
+SWEEP = "sweep"  # a mapping with this key stands for several values in turn (cai/sweep.py)
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def merge(base: Tree, override: Tree) -> Tree:
 
 
 def _merged(base: Any, override: Any) -> Any:
-    if not (isinstance(base, dict) and isinstance(override, dict)):
+    if not (isinstance(base, dict) and isinstance(override, dict)) or SWEEP in base or SWEEP in override:
         return override
     return base | {key: _merged(base.get(key), value) for key, value in override.items()}
 
@@ -100,6 +101,10 @@ def _set(tree: Tree, override: str) -> Tree:
             if not isinstance(tree.get(path[:n]), dict | NoneType):
                 around, shown = name_of(path[:n]), show(tree.get(path[:n]))
                 raise UserError(f"{around} is {shown}: it has no keys", where, f"set all of it: --set {around}=...")
+            if SWEEP in (tree.get(path[:n]) or ()):
+                raise UserError(
+                    f"{name_of(path[:n])} is swept as a whole", where, f"set all of it: --set {name_of(path[:n])}=..."
+                )
         value = reader.read(text)
     except UserError as error:
         return replace(tree, faults=(*tree.faults, error))

@@ -12,9 +12,9 @@ PACKAGE = Path(__file__).parent.parent / "cai"
 LAYERS = (
     ("errors", "textstats", "batching"),
     ("records", "yamlfile", "progress"),
-    ("validation", "settings", "label_sources", "templates", "config", "store"),
+    ("validation", "settings", "label_sources", "templates", "sweep", "config", "store"),
     ("compare", "compare.statistics", "compare.calibration", "compare.overoptimisation"),
-    tuple(f"compare.{name}" for name in ("agreement", "crossed", "games", "paired")),
+    tuple(f"compare.{name}" for name in ("agreement", "crossed", "crossing", "games", "paired")),
     tuple(f"constitution{name}" for name in ("", ".records", ".parse", ".drawing", ".lint", ".changes", ".paper")),
     ("packages", "votes", "annotate", "annotate.labels", "annotate.guard"),
     ("embedded", "data"),
@@ -27,14 +27,14 @@ LAYERS = (
     tuple(f"stages.{name}" for name in ("revise", "sft", "preflight", "label", "respond")),
     tuple(f"stages.{name}" for name in ("reward", "policy", "dpo", "evaluate")),
     tuple(f"stages.{name}" for name in ("rate", "benchmarks")),
-    ("cells", "plan", "measuring"),
+    ("cells", "plan", "measuring", "budgets"),
     ("compare.table",),
     ("compare.plots",),
     ("compare.report_plots",),
     tuple(f"compare.{name}" for name in ("report", "measures", "judges", "lineage", "headline", "watched")),
     tuple(f"compare.{name}" for name in ("curves", "examples", "notes", "opinions", "provenance")),
-    tuple(f"compare.{name}" for name in ("audit", "policies", "rewards")),
-    ("compare.results",),
+    tuple(f"compare.{name}" for name in ("audit", "policies", "rewards", "budgets", "facets", "runs")),
+    ("compare.results", "compare.sweep"),
     ("constitution.trial", "constitution.diff"),
     ("annotate.sheet",),
     ("annotate.desk", "annotate.export"),
@@ -43,6 +43,7 @@ LAYERS = (
     ("bench", "bench.common", "bench.ppo_run"),
     ("bench.labels", "bench.ppo", "bench.report"),
     ("experiment", "judge", "bench.__main__", "constitution.__main__", "annotate.__main__"),
+    ("compare.__main__",),
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(
@@ -85,6 +86,7 @@ PROGRAMS = [
     "cai.bench.__main__",
     "cai.plan",
     "cai.annotate.__main__",
+    "cai.compare.__main__",
 ]
 
 

@@ -25,6 +25,7 @@ from cai.data import uniform
 from cai.errors import UserError
 from cai.records import Label, Pair, read_jsonl
 from cai.stages.evaluate import Score
+from cai.store import root_of
 
 Order = Literal["given", "random", "uncertain"]
 
@@ -83,7 +84,10 @@ def find_pairs(place: Path) -> Found:
 def _of_run(home: Path) -> Found:
     """The pairs of all arms; labels and scores of the first arm that an AI judge labelled."""
     links = json.loads((home / "links.json").read_text(encoding="utf-8"))
-    folders = {cell: {stage: _kept(home, link) for stage, link in of.items()} for cell, of in links.items()}
+    folders = {
+        cell: {stage: _kept(home, link) for stage, link in of.items() if isinstance(link, str)}  # the last round's
+        for cell, of in links.items()
+    }
     pairs: dict[str, Pair] = {}
     for folder in dict.fromkeys(of["pairs"] for of in folders.values()):
         for pair in read_jsonl(folder / "pairs.jsonl", Pair):
@@ -100,7 +104,8 @@ def _of_run(home: Path) -> Found:
 
 def _kept(home: Path, link: str) -> Path:
     """Where a stage's folder is now: in the store beside the run, also after `runs/` was copied elsewhere."""
-    return home.resolve().parent / "store" / Path(link).name
+    root = root_of(home) or home.resolve().parent
+    return root / "store" / Path(link).name
 
 
 def _existing(path: Path) -> Path:

@@ -25,6 +25,9 @@ Schema of `results` (results.json; NaN is null; E is an estimate {"value", "low"
                           "p_holm": over the table, "p_these_seeds": exact McNemar | null}}]
     labels                [{"name", "kind": "judge" | "baseline" | "reward" | "ceiling", "split", "accuracy": E,
                           "balanced", "auc", "picks_shorter": E | null, "arm"?: str}]
+    crossing              null | what cai/compare/budgets.py found of `label_budget:`
+    replicas              [{"seed", "key", "unit", "arms": {arm: E}}]: the measures of each seed by itself
+    point                 {swept key: value}; empty where nothing is swept
     sources               [{"arm", "said": str, "labelled": {source: int}}]: who labelled the training pairs
     rounds                [{"arm", "seed", "round", "keys": {stage: key}, "pairs": int, "labels": int,
                           "win_rate_vs_sft": E, "reward": E}]; empty where there is one round

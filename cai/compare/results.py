@@ -8,6 +8,7 @@ from typing import Any
 from cai.cells import Cell, Measured
 from cai.compare import opinions
 from cai.compare.audit import audit
+from cai.compare.budgets import budgets
 from cai.compare.curves import curves
 from cai.compare.examples import examples
 from cai.compare.headline import headline, ratings
@@ -47,22 +48,25 @@ def finish(
     ledger: Sequence[Artifact],
     work: Workbench,
     seconds: float,
+    noted: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Write runs/<name>/ and print the table. Returns what results.json holds."""
+    """Write runs/<name>/. Returns what results.json holds. noted: warnings that stand before all others."""
     home = Path(experiment.runtime.root) / experiment.name
     home.mkdir(parents=True, exist_ok=True)
     held = HeldOut(cells, measured)
     rows, counted = examples(cells, measured, held)
     results = plain(build(experiment, cells, measured, held, ledger, work, seconds)) | {"examples": counted}
+    results["warnings"] = [*noted, *results["warnings"]]
     (home / "config.yaml").write_text(experiment.text, encoding="utf-8")
     for arm, cell in {cell.arm: cell for cell in cells}.items():
         (home / f"constitution-{arm}.txt").write_text(cell.law.path.read_text(encoding="utf-8"), encoding="utf-8")
     links = {
         cell.name: {
             stage: str(getattr(cell, stage).path)
-            for stage in ("data", "revised", "sft", "pairs", "preflight", "labels", "reward", "policy")
+            for stage in ("data", "helpful", "revised", "sft", "pairs", "preflight", "labels", "reward", "policy")
             if getattr(cell, stage)
         }
+        | {"said": {who: str(said.path) for who, said in cell.said.items()}}
         | {
             f"round {number}": {stage: str(getattr(one, stage).path) for stage in ROUND if getattr(one, stage)}
             for number, one in enumerate(cell.lineage[:-1], 1)
@@ -73,9 +77,13 @@ def finish(
     (home / "links.json").write_text(json.dumps(links, indent=1))
     write_durably(home / "results.json", json.dumps(results, indent=1, ensure_ascii=False))
     write_report(results, rows, home / "report.html")
+    return results
+
+
+def tell(results: dict[str, Any], home: Path) -> None:
+    """Print the table of a run, and where the rest is."""
     print_table(results)
     print(f"\nreport: {home / 'report.html'}\nnumbers: {home / 'results.json'}")
-    return results
 
 
 def build(
@@ -99,6 +107,9 @@ def build(
         "elo": ratings(measured),
         "measures": measures(cells, measured, held),
         "labels": label_lines(cells, measured, held),
+        "crossing": budgets(cells, measured, held),
+        "replicas": replicas(cells, measured),
+        "point": experiment.point,
         "sources": sources(cells),
         "rounds": rounds(cells, measured),
         "judges": judges(cells),
@@ -195,6 +206,17 @@ def measures(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> list[d
             )  # fmt: skip
     lines += lines_of_policies(cells, measured, margin)
     adjust(lines)
+    return lines
+
+
+def replicas(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
+    """The comparison table of each seed by itself, for tables and plots of single runs."""
+    lines = []
+    for seed in dict.fromkeys(cell.seed for cell in cells):
+        own = [cell for cell in cells if cell.seed == seed]
+        for line in measures(own, measured, HeldOut(own, measured)):
+            trained = {arm: e for arm, e in line["arms"].items() if arm in {cell.arm for cell in own}}
+            lines.append({"seed": seed, "key": line["key"], "unit": line["unit"], "arms": trained})
     return lines
 
 

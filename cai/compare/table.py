@@ -184,6 +184,8 @@ def _page(results: dict[str, Any]) -> Group:
     parts: list[Any] = [Text(sentence(results), style="bold")]
     parts += _at_equal_length(results.get("headline"))
     parts += [Text(f"warning: {warning}", style="yellow") for warning in results.get("warnings", [])]
+    if results.get("crossing"):
+        parts += [Text(results["crossing"]["sentence"], style="bold")]
     parts += [Text(f"AI judge of arm {judge['arm']}: {judge['sentence']}") for judge in results.get("judges", [])]
     if results["measures"]:
         parts += [Text(), _measures(results), Text(NOTE, style="dim")]

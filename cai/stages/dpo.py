@@ -72,7 +72,7 @@ def train_dpo(
         beta=kl,
         max_length=None,
         activation_checkpointing=False,
-        **arguments(work.device, policy, dtype, seed),
+        **arguments(work, out, policy, dtype, seed),
     )
     network = load_causal(sft, weights_dtype(policy, dtype), work.device, train=True)
     data = Dataset.from_list(kept)

@@ -174,6 +174,25 @@ def mix_labels(
     _write(out, [said[of[pair.id]][pair.id] for pair in rows], counts)
 
 
+@version(1)
+def draw_labels(out: Path, work: Any, *, pairs: Artifact, labels: Artifact, count: int, seed: int) -> None:
+    """labels.jsonl, abstained.jsonl and counts.json: `count` of the training pairs' labels, drawn by hash.
+
+    The draws of one seed are nested: the first n of an order that only the seed decides. Raises UserError where there
+    are fewer labels.
+    """
+    train = {pair.id for pair in read_jsonl(pairs / "pairs.jsonl", Pair) if pair.prompt.split == "train"}
+    known = [label for label in read_jsonl(labels / "labels.jsonl", Label) if label.pair_id in train]
+    if count > len(known):
+        raise UserError(
+            f"a budget of {count} labels, and there are {len(known)} training pairs that people have labelled",
+            "label_budget",
+            "lower the budget, or raise data.train_pairs (null: all that there are)",
+        )
+    drawn = sorted(known, key=lambda label: uniform("label budget", seed, label.pair_id))[:count]
+    _write(out, drawn, {"labels to draw from": len(known)})
+
+
 def _pairs_for(who: str, pairs: Artifact, rule: Sources | None, seed: int) -> list[Pair]:
     """The pairs that a source labels: none of the calibration split, from which nobody learns but the judge.
 

@@ -168,7 +168,7 @@ def optimise(
         [{"prompt": plain(tokenizer, with_system(p.messages, policy.system)), "prompt_id": p.id} for p in prompts]
     )
     with unfinished(out) as checkpoints:
-        common = rollout_arguments(settings, policy, work.device, dtype, seed) | {"output_dir": str(checkpoints)}
+        common = rollout_arguments(settings, work, out, policy, dtype, seed) | {"output_dir": str(checkpoints)}
         given: dict[str, Any] = {"train_dataset": rows, "processing_class": tokenizer, "callbacks": [watch]}
         if method in ("ppo", "direct"):
             from cai.trainers.ppo import PPOConfig, PPOTrainer
@@ -200,11 +200,13 @@ def left_out(history: Sequence[Mapping[str, float]], answers: int) -> dict[str, 
     return {"answers without a reward": lost} if lost else {}
 
 
-def rollout_arguments(settings: Rl, policy: Policy, device: str, dtype: Dtype, seed: int) -> dict[str, Any]:
+def rollout_arguments(
+    settings: Rl, work: Workbench, out: Path, policy: Policy, dtype: Dtype, seed: int
+) -> dict[str, Any]:
     """Arguments that PPOConfig, RLOOConfig and GRPOConfig share: prompts, answers and what to save."""
     from cai.trainers.common import arguments
 
-    common = arguments(device, policy, dtype, seed)
+    common = arguments(work, out, policy, dtype, seed)
     del common["logging_steps"]  # one row a rollout
     # What a kill may cost: one rollout of LoRA, whose checkpoint is small, or an eighth of a run on whole weights.
     rollouts = 1 if policy.training == "lora" else max(1, settings.steps // 8)

@@ -66,7 +66,7 @@ def train_reward(
         learning_rate=settings.learning_rate,
         max_length=settings.max_length,
         gradient_checkpointing=False,
-        **arguments(work.device, policy, dtype, seed),
+        **arguments(work, out, policy, dtype, seed),
     )
     trainer = quiet(
         SoftRewardTrainer(

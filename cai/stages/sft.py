@@ -57,7 +57,7 @@ def train_sft(
         max_length=settings.max_length,
         completion_only_loss=True,
         gradient_checkpointing=False,
-        **arguments(work.device, policy, dtype, seed),
+        **arguments(work, out, policy, dtype, seed),
     )
     data = Dataset.from_list(kept)
     trainer = quiet(

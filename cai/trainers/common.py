@@ -1,5 +1,7 @@
 """What every trainer here is told in the same way: where to run, what to seed, what to print, what to keep."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -7,6 +9,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from cai.models import Dtype
 from cai.progress import progress
 from cai.settings import Policy
+from cai.workbench import Workbench
+
+PROJECT = "cai"
 
 
 def weights_dtype(policy: Policy, dtype: Dtype) -> Dtype:
@@ -14,23 +19,39 @@ def weights_dtype(policy: Policy, dtype: Dtype) -> Dtype:
     return dtype if policy.training == "lora" else "float32"
 
 
-def arguments(device: str, policy: Policy, dtype: Dtype, seed: int) -> dict[str, Any]:
-    """Keyword arguments for any TRL config: seeded, silent, nothing written, nothing reported."""
+def arguments(work: Workbench, out: Path, policy: Policy, dtype: Dtype, seed: int) -> dict[str, Any]:
+    """Keyword arguments for any TRL config: seeded, silent, and reported to nobody but `runtime.report_to`.
+
+    out: the stage's folder; a tracker knows the training by its name.
+    """
     return {
         "seed": seed,
         "data_seed": seed,
-        "use_cpu": device == "cpu",
+        "use_cpu": work.device == "cpu",
         # Autocast only where the weights themselves are float32 and the device is quicker in bfloat16.
         "bf16": policy.training == "full" and dtype == "bfloat16",
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "save_strategy": "no",
-        "report_to": "none",
+        **tracked(work, out),
         "disable_tqdm": True,
         "lr_scheduler_type": "constant_with_warmup",
         "warmup_steps": 3,
-        "dataloader_pin_memory": device == "cuda",
+        "dataloader_pin_memory": work.device == "cuda",
     }
+
+
+def tracked(work: Workbench, out: Path) -> dict[str, Any]:
+    """To whom a training is reported. What trackers write goes beside the store, where it is part of no result."""
+    names, run = work.runtime.report_to, out.name.partition(".")[0]
+    if not names:
+        return {"report_to": "none"}
+    place = (work.root / "trackers").resolve()
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(place / run)
+    os.environ.setdefault("WANDB_DIR", str(place))
+    os.environ.setdefault("WANDB_PROJECT", PROJECT)
+    place.mkdir(parents=True, exist_ok=True)
+    return {"report_to": list(names), "run_name": run, "project": PROJECT}
 
 
 class Bar(TrainerCallback):

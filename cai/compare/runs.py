@@ -1,0 +1,240 @@
+"""Finished runs read back: their settings, the cells they left in the store, and everything in which they differ."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cai.cells import Cell, Iteration
+from cai.config import Arm, Experiment, read_experiment
+from cai.constitution import read_constitution
+from cai.errors import UserError, UserErrors
+from cai.store import Artifact, root_of
+from cai.validation import raise_all
+from cai.yamlfile import show
+
+SHOWN = 60  # characters of a value in the list of differences
+LABELS = ("labels", "simulated")  # what the comparison is about
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished run. links: cell -> stage -> folder, as the run wrote them. root: of its store."""
+
+    home: Path
+    root: Path
+    experiment: Experiment
+    results: Mapping[str, Any]
+    links: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def name(self) -> str:
+        return self.home.resolve().relative_to(self.root.resolve()).as_posix().replace("/", ".")
+
+    def arm_name(self, arm: str) -> str:
+        """An arm among those of other runs: by its run's name, where that has one arm."""
+        return self.name if len(self.experiment.arms) == 1 else f"{self.name}.{arm}"
+
+
+def read_run(home: Path) -> Run:
+    """Read a run's folder. Raises UserError where it is none, is not finished, or has lost its store."""
+    if not home.is_dir():
+        raise UserError("no such run", str(home), "name a folder like runs/quickstart")
+    files = {name: home / name for name in ("results.json", "links.json", "config.yaml")}
+    if not files["results.json"].is_file():
+        begun = any(file.is_file() for file in files.values())
+        problem = "this run is not finished" if begun else "this folder is no run: it holds no results.json"
+        raise UserError(problem, str(home), "run its experiment to the end: python -m cai.experiment CONFIG")
+    root = root_of(home)
+    if root is None:
+        raise UserError(
+            "the store of this run is gone", str(home), "keep a run beside the `store` folder it was made in"
+        )
+    results = json.loads(files["results.json"].read_text())
+    changed = results["provenance"]["settings changed on the command line"]
+    try:
+        experiment = read_experiment(files["config.yaml"], changed)
+        links = json.loads(files["links.json"].read_text())
+        told = "said" in next(iter(links.values()))
+    except (UserError, FileNotFoundError) as error:
+        lines = error.errors if isinstance(error, UserErrors) else (error,)
+        raise UserError(f"this run cannot be read: {lines[0]}", str(home), "run its experiment again") from None
+    if not told:
+        raise UserError("an older version made this run", str(home), "run its experiment again: what is done is reused")
+    return Run(home, root, experiment.model_copy(update={"name": results["name"]}), results, links)
+
+
+def check(runs: Sequence[Run]) -> None:
+    """Raises UserError, or UserErrors, where a comparison of the runs would be unsound or empty."""
+    first = runs[0]
+    if len({run.name for run in runs}) < len(runs):
+        raise UserError("a run is named twice", str(first.home), "name different runs")
+    if len(runs) == 1 and len(first.experiment.arms) == 1:
+        raise UserError("one run with one arm: there is nothing to compare it with", str(first.home), "name two runs")
+    faults = []
+    for run in runs[1:]:
+        if run.root.resolve() != first.root.resolve():
+            faults.append(
+                UserError(
+                    f"this run is in another store than {first.home}", str(run.home),
+                    f"lay its store over the other's (nothing collides): cp -rn {run.root}/. {first.root}",
+                )
+            )  # fmt: skip
+        elif not shared_seeds([first, run]):
+            mine, others = (", ".join(map(str, one.experiment.seeds)) for one in (run, first))
+            problem = f"no seed is in both runs: {mine} here, {others} in {first.home}"
+            faults.append(UserError(problem, str(run.home), "run one of them with the other's seeds"))
+        elif _data(run) != _data(first):
+            faults.append(
+                UserError(
+                    f"its held-out prompts are not those of {first.home}: what one run holds out, the other may have "
+                    "trained on", str(run.home), _why(first, run),
+                )
+            )  # fmt: skip
+    raise_all(faults)
+
+
+def _data(run: Run) -> set[str]:
+    """Contents of the data with their splits."""
+    return {_artifact(run, links["data"]).digest for links in run.links.values()}
+
+
+def _why(first: Run, run: Run) -> str:
+    keys = [line for line in differences([first, run]) if "data." in line or "seed" in line]
+    return (
+        f"set these alike: {'; '.join(keys)}" if keys else "the file that the data came from has changed: run one again"
+    )
+
+
+def shared_seeds(runs: Sequence[Run]) -> tuple[int, ...]:
+    return tuple(seed for seed in runs[0].experiment.seeds if all(seed in run.experiment.seeds for run in runs))
+
+
+def experiment_of(runs: Sequence[Run]) -> tuple[Experiment, list[Cell]]:
+    """The runs as one experiment, arm by arm and seed by seed. Evaluated as the first run's first arm says."""
+    seeds = shared_seeds(runs)
+    arms = {run.arm_name(name): arm for run in runs for name, arm in run.experiment.arms.items()}
+    first = runs[0].experiment
+    experiment = Experiment(
+        name="compare-" + "-".join(run.name for run in runs),
+        question=f"How do the runs {', '.join(run.name for run in runs)} differ?",
+        seeds=seeds,
+        arms=arms,
+        runtime=first.runtime.model_copy(update={"root": str(runs[0].root)}),
+        text="\n".join(f"# {run.home}/config.yaml\n{run.experiment.text}" for run in runs),
+        overrides=tuple(f"{run.name}: {one}" for run in runs for one in run.experiment.overrides),
+    )
+    return experiment, [
+        _cell(run, name, arm, seed) for run in runs for name, arm in run.experiment.arms.items() for seed in seeds
+    ]
+
+
+def _cell(run: Run, name: str, arm: Arm, seed: int) -> Cell:
+    links = run.links[f"{name}/{seed}"]
+
+    def made(stage: str, of: Mapping[str, Any] = links) -> Artifact | None:
+        return _artifact(run, of[stage]) if of.get(stage) else None
+
+    def needed(stage: str, of: Mapping[str, Any] = links) -> Artifact:
+        return _artifact(run, of[stage])
+
+    law = read_constitution(run.home / f"constitution-{name}.txt")
+    earlier = [
+        links[key] for key in sorted((key for key in links if key.startswith("round ")), key=lambda key: int(key[6:]))
+    ]
+    lineage = tuple(
+        Iteration(needed("pairs", one), made("labels", one), made("reward", one), needed("policy", one))
+        for one in (*earlier, links)
+    )
+    last = lineage[-1]
+    return Cell(
+        run.arm_name(name), seed, arm, law, needed("data"), made("helpful"), needed("revised"), needed("sft"),
+        last.pairs, made("preflight"), last.labels, last.reward, last.policy,
+        {who: _artifact(run, folder) for who, folder in links["said"].items()}, lineage,
+    )  # fmt: skip
+
+
+def _artifact(run: Run, folder: str) -> Artifact:
+    """What a stage left: found by its name, for the store may have been moved since."""
+    path = run.root / "store" / Path(folder).name
+    if not (path / "manifest.json").is_file():
+        raise UserError(f"the store has lost {path.name}", str(run.home), "run its experiment again")
+    manifest = json.loads((path / "manifest.json").read_text())
+    return Artifact(manifest["stage"], manifest["key"], path, manifest["digest"], manifest["seconds"])
+
+
+# --- in what runs differ ----------------------------------------------------------------------------------------------
+
+
+def differences(runs: Sequence[Run]) -> list[str]:
+    """Everything but the labels in which a run's arm is not the first run's first arm, and the runs' own circumstances.
+
+    `judge.method: "rate" in monday.ai, "choice" in tuesday.ai`
+    """
+    found = []
+    first = runs[0]
+    base_name, base = next(iter(first.experiment.arms.items()))
+    law = (first.home / f"constitution-{base_name}.txt").read_text(encoding="utf-8")
+    for run in runs:
+        for name, arm in run.experiment.arms.items():
+            here, there = first.arm_name(base_name), run.arm_name(name)
+            mine, others = flat(base), flat(arm)
+            found += [
+                f"{key}: {_short(mine.get(key))} in {here}, {_short(others.get(key))} in {there}"
+                for key in dict.fromkeys([*mine, *others])
+                if mine.get(key) != others.get(key) and key.partition(".")[0] not in (*LABELS, "constitution")
+            ]
+            if (run.home / f"constitution-{name}.txt").read_text(encoding="utf-8") != law:
+                found.append(f"constitution: another text in {there} than in {here}")
+            found += _stages(first, base_name, run, name)
+        if run is not first:
+            found += _circumstances(first, run)
+    return found
+
+
+def flat(arm: Arm) -> dict[str, Any]:
+    """Settings by dotted key, those that no stage's key holds (`rl.method`) included."""
+
+    def walk(held: Any, path: str) -> Iterator[tuple[str, Any]]:
+        fields = type(held).model_fields if hasattr(type(held), "model_fields") else None
+        if fields is None:
+            yield path, held
+            return
+        for name in fields:
+            yield from walk(getattr(held, name), f"{path}.{name}".lstrip("."))
+
+    return dict(walk(arm, ""))
+
+
+def _stages(first: Run, base: str, run: Run, name: str) -> list[str]:
+    """Inputs that both arms should share and do not, which no setting may show: a changed file, another version."""
+    seed = shared_seeds([first, run])
+    if not seed or (run is first and name == base):
+        return []
+    one, two = first.links[f"{base}/{seed[0]}"], run.links[f"{name}/{seed[0]}"]
+    return [
+        f"{words}: other contents in {run.arm_name(name)} than in {first.arm_name(base)}"
+        for stage, words in (("helpful", "helpful prompts"), ("sft", "the SFT policy"), ("pairs", "the labelled pairs"))
+        if bool(one.get(stage)) != bool(two.get(stage))
+        or (one.get(stage) and _artifact(first, one[stage]).digest != _artifact(run, two[stage]).digest)
+    ]
+
+
+def _circumstances(first: Run, run: Run) -> list[str]:
+    found = []
+    if first.experiment.seeds != run.experiment.seeds:
+        left = ", ".join(map(str, shared_seeds([first, run])))
+        mine, others = (", ".join(map(str, one.experiment.seeds)) for one in (first, run))
+        found.append(f"seeds: {mine} in {first.name}, {others} in {run.name}; compared on {left}")
+    here, there = (one.results["provenance"] for one in (first, run))
+    facts = [(f"{name} (package)", here["versions"][name], there["versions"].get(name)) for name in here["versions"]]
+    for name, one, two in (*facts, *((key, here[key], there[key]) for key in ("device", "dtype"))):
+        if one != two:
+            found.append(f"{name}: {one} in {first.name}, {two} in {run.name}")
+    return found
+
+
+def _short(value: Any) -> str:
+    text = show(value) if value is None or isinstance(value, str | int | float | bool) else str(value)
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
