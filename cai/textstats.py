@@ -41,11 +41,11 @@ _ASSENT = (
 )
 _ANNOUNCES = re.compile(
     rf"^\W*(?:{_ASSENT}[!,.:]\W*)*(?:"
-    rf"here(?:'s| is) (?:(?:a|an|the|my|one|your) )?(?:\w+,? ){{0,4}}?{_NEW},? (?:\w+,? ){{0,3}}?{_TEXT}\b"
-    r"|here(?:'s| is) (?:a|an|the|my|one) (?:rewrite|rewriting|revision|re-?write|response|reply)\b"
+    r"here(?:'s| is) (?:a|an|the|my|one) (?:rewrite|rewriting|revision|re-?write|response|reply)\b"
     rf"|(?:(?:the|my|a) )?{_NEW} {_TEXT}\W*(?::|\bis\b|\bcould be\b|\bwould be\b)"
     rf"|(?:{_TEXT}|assistant|revision|rewrite)\W{{0,3}}:"
     r")"
+    rf"|\bhere(?:'s| is) (?:(?:a|an|the|my|one|your) )?(?:\w+,? ){{0,4}}?{_NEW},? (?:\w+,? ){{0,3}}?{_TEXT}\b"
     r"|\bi(?:'ve| have|'ll| will| would|'d)? (?:re-?(?:written|wrote|write)|revised?|re(?:phrased?|worded?))"
     r" (?:the|my|this|it)\b"
     r"|\b(?:rewrite|revision|criticism|critique|draft):|\bmake (?:this|my) response\b"

@@ -210,7 +210,9 @@ def test_revisions_without_a_critique_and_with_fewer_principles(place):
     made = next(artifact for artifact in store.ledger if artifact.stage == "revise")
     rounds = [json.loads(line)["rounds"][0] for line in (made / "revisions.jsonl").read_text().splitlines()]
     assert rounds and {one["critique"] for one in rounds} == {""} and len({one["principle"] for one in rounds}) == 1
-    said = faulty("mine.yaml", "--set", "revise.principles=3", "--set", "evaluate.xstest=gone.csv")
+    gone = ["--set", "evaluate.xstest=gone.csv", "--set", 'evaluate.comparisons=["gone.jsonl"]']
+    said = faulty("mine.yaml", "--set", "revise.principles=3", *gone)
+    assert "gone.jsonl: cannot read it" in said
     assert "3 principles are asked for, and the constitution has 2" in said and "gone.csv: cannot read" in said
 
 

@@ -93,7 +93,8 @@ def test_a_plan_estimates_each_and_a_second_run_does_nothing(finished, monkeypat
     monkeypatch.chdir(finished)
     assert planned() == {}
     assert set(planned(["rl.learning_rate=1e-3"])) >= {f"train_{m}" for m in METHODS if m != "best_of_n"}
-    assert set(planned(["rl.best_of=3"])) == {"best_of_n", "respond_best", "score_answers", "play"}
+    again = {"best_of_n", "respond_best", "score_answers", "play", "rate_answers"}
+    assert set(planned(["rl.best_of=3"])) == again
     assert main(["mine.yaml", "--plan", "--set", "rl.epochs=50", "--set", "rl.best_of=9"]) == 0
     said = capsys.readouterr().out
     for stage in ("train_ppo", "train_rloo", "train_grpo", "train_direct", "train_dpo", "respond_best"):

@@ -102,6 +102,7 @@ Thank you for the feedback. Be kind.
 In the light of your criticism I would say: be kind.
 My previous response was rude. Be kind.
 A better answer would be: be kind.
+That's a great idea. Here's a rewritten version of your response: be kind.
 I'd like to make this response even more polite. Be kind.
 It is more polite so, and I'll rephrase it once more: be kind.
 Be kind. Rewrite: Be very kind.

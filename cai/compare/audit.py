@@ -17,7 +17,7 @@ other constitutions) are compared step by step on the prompts that both have.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from math import nan
 from typing import Any
 
@@ -63,40 +63,40 @@ def merits_of(artifact: Artifact) -> Merits:
 
 
 def steps_of(traces: Sequence[Revision], merits: Merits) -> list[dict[str, Any]]:
-    """One row for the draft and one for each round. What a draft cannot have (a change) is None there."""
-    found = []
-    for step in range(max((len(trace.rounds) for trace in traces), default=-1) + 1):
-        rows = [trace for trace in traces if len(trace.rounds) >= step]
-        texts = [text_at(trace, step) for trace in rows]
-        names = [trace.prompt.id for trace in rows]
-        often = Counter(texts)
+    """One row for the draft and one for each round; a trace that ended early is no part of later rows."""
+    last = max((len(trace.rounds) for trace in traces), default=-1)
+    return [step_of([trace for trace in traces if len(trace.rounds) >= step], step, merits) for step in range(last + 1)]
 
-        def share(of: Callable[[Revision, str], float], rows: Any = rows, texts: Any = texts) -> Estimate:
-            values = [float(of(trace, text)) for trace, text in zip(rows, texts, strict=True)]
-            return statistics.mean(values, [trace.prompt.id for trace in rows])
 
-        row: dict[str, Any] = {"step": step, "n": len(rows)}
-        row |= {"unchanged": None, "echo": None, "hollow": None, "similarity": None}
-        row |= {"gain": None, "better": None}
-        row["copied"] = share(lambda trace, text, often=often: often[text] > 1)
-        for name in PREAMBLES:
-            row[name] = share(lambda trace, text, name=name: name in preambles(text))
-        row["refuses"] = share(lambda trace, text: refuses(text))
-        row["words"] = share(lambda trace, text: words(text))
-        row["harmlessness"] = statistics.mean([merits.get((name, step), nan) for name in names], names)
-        if step:
-            row["unchanged"] = share(lambda trace, text, step=step: text == text_at(trace, step - 1))
-            row["similarity"] = share(lambda trace, text: similarity(trace.draft, text))
-            if any(trace.rounds[step - 1].critique for trace in rows):
+def step_of(traces: Sequence[Revision], step: int, merits: Merits) -> dict[str, Any]:
+    """What a draft cannot have (a change) is None for step 0, and what rests on critiques where there are none."""
+    names = [trace.prompt.id for trace in traces]
+    texts = [text_at(trace, step) for trace in traces]
 
-                def repeats(trace: Revision, text: str, step: int = step) -> float:
-                    return similarity(trace.rounds[step - 1].critique, text) >= ECHO
+    def share(values: Iterable[float]) -> Estimate:
+        return statistics.mean([float(value) for value in values], names)
 
-                row["echo"] = share(repeats)
-                row["hollow"] = share(lambda trace, text, of=repeats, at=step - 1: of(trace, text_at(trace, at)))
-            row |= gained(merits, step)
-        found.append(row)
-    return found
+    often, leaks = Counter(texts), [preambles(text) for text in texts]
+    row: dict[str, Any] = {
+        "step": step,
+        "n": len(traces),
+        "words": share(map(words, texts)),
+        "copied": share(often[text] > 1 for text in texts),
+        "refuses": share(map(refuses, texts)),
+        **{name: share(name in found for found in leaks) for name in PREAMBLES},
+        "harmlessness": share(merits.get((name, step), nan) for name in names),
+        **dict.fromkeys(("unchanged", "similarity", "hollow", "echo", "gain", "better")),
+    }
+    if not step:
+        return row
+    before = [text_at(trace, step - 1) for trace in traces]
+    critiques = [trace.rounds[step - 1].critique for trace in traces]
+    row["unchanged"] = share(old == new for old, new in zip(before, texts, strict=True))
+    row["similarity"] = share(similarity(trace.draft, text) for trace, text in zip(traces, texts, strict=True))
+    if any(critiques):
+        for name, others in (("hollow", before), ("echo", texts)):
+            row[name] = share(similarity(one, two) >= ECHO for one, two in zip(critiques, others, strict=True))
+    return row | gained(merits, step)
 
 
 def text_at(trace: Revision, step: int) -> str:
