@@ -10,7 +10,7 @@ import pytest
 from pyarrow.parquet import read_table
 
 from cai.compare.__main__ import main as compare
-from cai.compare.facets import Dot, Facet, drawn, facets, span, titles
+from cai.compare.facets import Dot, Facet, drawn, facets, levels, span, titles
 from cai.compare.runs import differences, experiment_of, read_run
 from cai.compare.sweep import long_rows, shown, write_csv, write_parquet
 from cai.config import read_experiment, read_sweep
@@ -174,7 +174,7 @@ def test_every_number_is_a_row():
     assert rows == [
         ("ai", None, "wins", 0.6, 0.5, 0.7, 10, 5),
         ("sft", None, "wins", 0.5, None, None, 10, 5),
-        ("ai - human", None, "wins", 0.1, -0.1, 0.3, 10, 5),
+        ("ai - human", None, "wins_difference", 0.1, -0.1, 0.3, 10, 5),
         ("ai", 3, "wins", 0.65, 0.4, 0.8, 10, 5),
         ("ai", None, "labels_accuracy", 0.7, 0.6, 0.8, 10, 5),
         ("ai", 3, "reward_model_balanced", 0.66, None, None, 10, 5),
@@ -218,6 +218,14 @@ def test_a_plot_stands_where_the_numbers_are():
     assert (one["x"], two["x"]) == (46 + 61.5, 46 + 184.5)
     assert one["ends"] == [156.0, pytest.approx(10 + 146 / 3, abs=0.1)] and two["ends"] == []
     assert one["seeds"] == [pytest.approx(10 + 146 * 5 / 6, abs=0.1)]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown_"),
+    [(0.39, 0.71, [0.4, 0.5, 0.6, 0.7]), (-1.17, 1.02, [-1, -0.5, 0, 0.5, 1]), (0, 95, [0, 20, 40, 60, 80])],
+)
+def test_axes_have_round_numbers(low, high, shown_):
+    assert levels(low, high) == shown_
 
 
 def test_sections_are_named_by_what_differs():
@@ -356,21 +364,21 @@ def test_a_plan_says_what_each_point_adds(place, capsys):
 
 
 def test_runs_are_compared_and_their_differences_listed(place, capsys):
+    for point in POINTS:  # as if each had been run with the one arm and seed, which keeps this short
+        config = Path("runs/mine", point, "config.yaml")
+        text = config.read_text().replace("seeds: [0, 1]", "seeds: [0]").replace("label_budget: [2, 5]\n", "")
+        config.write_text(text.replace("  human: {labels: human}\n", ""))
     assert compare([f"runs/mine/{point}" for point in POINTS]) == 0
-    said = capsys.readouterr()
-    differs = [line for line in said.err.splitlines() if line.startswith("differs")]
-    assert differs == [
-        f"differs: rl.best_of: 2 in mine.rl.best_of=2.ai, 3 in mine.rl.best_of=3.{arm}" for arm in ("ai", "human")
-    ]
-    name = "compare-mine.rl.best_of=2-mine.rl.best_of=3"
-    results = json.loads(Path(f"runs/{name}/results.json").read_text())
-    assert results["arms"] == [f"mine.rl.best_of={n}.{arm}" for n in (2, 3) for arm in ("ai", "human")]
+    one, two = (f"mine.{point}" for point in POINTS)
+    differs = [line for line in capsys.readouterr().err.splitlines() if line.startswith("differs")]
+    assert differs == [f"differs: rl.best_of: 2 in {one}, 3 in {two}"]
+    results = json.loads(Path(f"runs/compare-{one}-{two}/results.json").read_text())
+    assert results["arms"] == results["headline"]["arms"] == [one, two]
     assert results["warnings"][0] == differs[0].removeprefix("differs: ")
-    one = json.loads(Path("runs/mine/rl.best_of=2/results.json").read_text())
-    of = [next(line for line in r["measures"] if line["key"] == "reward_accuracy")["arms"] for r in (one, results)]
-    assert of[1]["mine.rl.best_of=2.ai"] == of[0]["ai"], "the very reward models that the run left"
-    store = Store(Path("runs"))
-    assert {folder.name.rpartition("-")[0] for folder in (store.root / "store").iterdir()} >= {"train_reward"}
+    before = json.loads(Path(f"runs/mine/{POINTS[0]}/results.json").read_text())
+    (seed,) = [row for row in before["replicas"] if row["key"] == "reward_accuracy" and row["seed"] == 0]
+    (now,) = [line for line in results["measures"] if line["key"] == "reward_accuracy"]
+    assert now["arms"][one] == seed["arms"]["ai"], "the very reward model that the run left"
 
 
 def refused(*runs: str) -> str:

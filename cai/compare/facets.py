@@ -8,7 +8,7 @@ their axes, so that facets compare. A dot is over all seeds, with its 95% interv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isnan
+from math import ceil, floor, isnan, log10
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ ARM_COLOURS = 6
 WIDTH, HEIGHT = 300, 190
 LEFT, RIGHT, TOP, BOTTOM = 46, 8, 10, 34
 ROOM = 40  # characters that fit under a plot; longer names are numbered
+OF_DATA = ("baseline_", "people_")  # in the table alone: what is swept does not move them
 Row = Mapping[str, Any]
 
 
@@ -42,11 +43,11 @@ class Facet:
 
 
 def facets(axes: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Facet]]:
-    """Measure -> its facets, in the order of the rows; measures without a number, or of no arm, are left out."""
+    """Measure -> its facets, in the order of the rows; less those without a number, or about the data alone."""
     found: dict[str, dict[tuple, dict[tuple[str, Any], Row]]] = {}
     seeds: dict[tuple, list[float]] = {}
     for row in rows:
-        if missing(row["value"]):
+        if missing(row["value"]) or row["measure"].startswith(OF_DATA):
             continue
         others = tuple(row[key] for key in axes[1:])
         place = row["arm"], row[axes[0]]
@@ -82,7 +83,7 @@ def write_page(
     names = titles(values)
     fits = all(len(title) * len(values) <= ROOM for title in names)
     ticks = names if fits else [str(number) for number in range(1, len(values) + 1)]
-    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    arms = list(dict.fromkeys(dot.arm for some in found.values() for facet in some for dot in facet.dots))
     env = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -131,6 +132,13 @@ def titles(values: Sequence[Any]) -> list[str]:
     ]
 
 
+def levels(low: float, high: float) -> list[float]:
+    """Three to six round numbers between the ends of an axis: multiples of 1, 2 or 5 times a power of ten."""
+    size = 10 ** floor(log10(high - low)) / 10
+    step = next(size * times for times in (1, 2, 5, 10, 20) if (high - low) / (size * times) <= 5)
+    return [round(n * step, 12) for n in range(ceil(low / step), floor(high / step) + 1)]
+
+
 def drawn(facet: Facet, ends: tuple[float, float], values: Sequence[Any], ticks: Sequence[str]) -> dict[str, Any]:
     """Where everything of a plot stands, in SVG units, for the template to write down. ticks: a text for each value."""
     low, high = ends
@@ -158,10 +166,9 @@ def drawn(facet: Facet, ends: tuple[float, float], values: Sequence[Any], ticks:
     for arm in here:
         path = sorted((mark["x"], mark["y"]) for mark in marks if mark["arm"] == arm)
         lines.append({"arm": arm, "points": " ".join(f"{a},{b}" for a, b in path)})
-    levels = [low + (high - low) * share for share in (0.06, 0.5, 0.94)]
     return {
         "marks": marks, "lines": lines if len(values) > 1 else [], "width": WIDTH, "height": HEIGHT, "left": LEFT,
         "right": WIDTH - RIGHT, "bottom": HEIGHT - BOTTOM,
-        "ticks": [(y(level), table.number(level)) for level in levels],
+        "ticks": [(y(level), f"{level:.6g}".replace("-", "−")) for level in levels(low, high)],
         "values": [(round(LEFT + step * (n + 0.5), 1), tick) for n, tick in enumerate(ticks)],
     }  # fmt: skip

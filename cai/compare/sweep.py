@@ -38,8 +38,8 @@ def finish_sweep(name: str, results: Sequence[Mapping[str, Any]], root: Path) ->
     for one in results:
         print(", ".join(f"{key} {value}" for key, value in shown(one["point"]).items()))
         for row in long_rows(one):
-            if row["measure"] in PRINTED and row["seed"] is None:
-                ends = f"{table.value(row)} {table.interval(row)}"
+            if row["measure"] in PRINTED and row["seed"] is None and row["n"]:
+                ends = f"{table.value(row)} {table.interval(row)}".translate(table.ASCII)
                 print(f"    {row['measure']:<20} {row['arm']:<12} {ends}")
     print(f"\nplots: {home / 'sweep.html'}\nnumbers: {home / 'sweep.csv'}, {home / 'sweep.parquet'}")
     return rows
@@ -57,7 +57,7 @@ def long_rows(results: Mapping[str, Any]) -> Iterator[Row]:
             yield row(arm, None, line["key"], estimate)
         if line["difference"]:
             first, second = line["difference"]["of"]
-            yield row(f"{first} - {second}", None, line["key"], line["difference"]["estimate"])
+            yield row(f"{first} - {second}", None, f"{line['key']}_difference", line["difference"]["estimate"])
     for line in results["replicas"]:
         for arm, estimate in line["arms"].items():
             yield row(arm, line["seed"], line["key"], estimate)
