@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from cai.annotate.feedback import FeedbackFile
 from cai.cells import Cell, Iteration, Measured
 from cai.config import Arm, Experiment, read_experiment
 from cai.constitution import Constitution, read_constitution
@@ -172,6 +173,9 @@ def train_policy(
     if rl.method == "best_of_n":
         return stage(best_of_n, sft=latest, reward=rewards, n=rl.best_of)
     against = AGAINST_REWARDS[rl.method]
+    if rl.feedback:
+        log = FeedbackFile.of(rl.feedback.log)
+        looked_at["feedback"] = {"log": log, "weight": rl.feedback.weight, "decay": rl.feedback.decay}
     return stage(against, reward=rewards, reward_max_length=longest, **looked_at, **common)
 
 
@@ -269,6 +273,7 @@ def check(experiment: Experiment, *, plan: bool = False) -> None:
             lambda ask=ask: read_constitution(ask.constitution),
             *(lambda ref=ref: reachable(ref, plan) for ref in models_of(arm, judges)),
             lambda arm=arm: arm.labels.file and LabelFile.of(arm.labels.file),
+            lambda arm=arm: arm.rl.feedback and FeedbackFile.of(arm.rl.feedback.log),
             lambda arm=arm: source_digest(arm.data),
             lambda arm=arm: arm.helpful and digest_file(Path(arm.helpful.source)),
             *(lambda name=name: load_template(name) for name in ("critique", "revision")),

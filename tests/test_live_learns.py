@@ -22,7 +22,7 @@ from cai.engines import Sampling
 from cai.engines.transformers import sample_ids
 from cai.models import find, save
 from cai.records import Chat, Message, Prompt
-from cai.tamer import WINDOW, credit
+from cai.tamer import credit
 
 FEEDBACKS, MOST = 60, CANDIDATES[-1][1]
 AT_ONCE = (0.0, 0.17)  # credit for what is on the screen while the key is pressed: no delay, at 6 tokens a second
@@ -33,7 +33,7 @@ class Recorded:
     """A voice whose answers were all drawn before, in few large batches: the same as drawing them turn by turn."""
 
     def __init__(self, voice: Voice, prompts: Sequence[Prompt], seed: int, batch: int = 256) -> None:
-        self.digest, self.room, self.ids = voice.digest, voice.room, voice.ids
+        self.digest, self.room, self.ids, self.states = voice.digest, voice.room, voice.ids, voice.states
         chats = [prompt.messages for prompt in prompts for _ in range(MOST)]
         seeds = [seed_of("recorded", seed, place) for place in range(len(chats))]
         self.told: dict[Chat, list[Drawn]] = {prompt.messages: [] for prompt in prompts}
@@ -87,24 +87,26 @@ def words(piece: str) -> float:
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory) -> list[tuple[Recorded, list[Prompt], list[Prompt]]]:
-    """Five seeds: for each (voice, prompts to teach on, fresh prompts)."""
+    """Eight seeds: for each (voice, prompts to teach on, fresh prompts)."""
     folder = tmp_path_factory.mktemp("words") / "model"
     save(tiny_policy(), tiny_tokenizer(), folder)
     sampling = Sampling(40, 1.0)
-    voice = Voice(
-        find(str(folder)), dtype="float32", device="cpu", system=None, sampling=sampling, batch_tokens=16384
-    )
+    voice = Voice(find(str(folder)), dtype="float32", device="cpu", system=None, sampling=sampling, batch_tokens=16384)
     made = []
-    for seed in range(5):
-        prompts = [Prompt(f"p{i}", (Message("user", f"w{i % 12} w{i // 12}"),), "all", "train") for i in range(72)]
-        made.append((Recorded(voice, prompts, seed), prompts[:48], prompts[48:]))
+    for seed in range(8):
+        prompts = [Prompt(f"p{i}", (Message("user", f"w{i % 12} w{i // 12}"),), "all", "train") for i in range(60)]
+        made.append((Recorded(voice, prompts, seed), prompts[:36], prompts[36:]))
     return made
 
 
 def test_after_sixty_feedbacks_answers_are_better_by_the_raters_own_measure(recorded, tmp_path, monkeypatch):
     def gains(name: str) -> list[float]:
         return [
-            float(np.mean(taught(voice, asked, fresh, ScriptedRater(words, seed), tmp_path / f"{name}{seed}", seed)))
+            float(
+                np.mean(
+                    taught(voice, asked, fresh, ScriptedRater(words, seed, moments=3), tmp_path / f"{name}{seed}", seed)
+                )
+            )
             for seed, (voice, asked, fresh) in enumerate(recorded)
         ]
 

@@ -14,7 +14,7 @@ the last word. Departure: there the human reward comes while the policy learns, 
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from statistics import fmean, pstdev
 from typing import Any
@@ -26,8 +26,8 @@ from cai.annotate.feedback import Answer, Feedback, FeedbackLog
 from cai.batching import by_length
 from cai.engines.transformers import stop_ids
 from cai.errors import UserError
-from cai.models import chat_ids, with_system
-from cai.records import Message
+from cai.models import chat_ids, harmless, with_system
+from cai.records import Message, Revision
 from cai.tamer import Example, HumanReward, bursts, credit, fit
 
 Row = tuple[list[int], list[int]]  # token ids of a prompt, opened for an answer, and of the answer
@@ -103,10 +103,10 @@ def of_log(
 class Shaped:
     """A reward function as TRL calls it: another one, and the human reward with a weight that decays.
 
-    reward: the other one. human: see `of_log`; a part of its own normalisation is `normalise`. reference: within it the
-    model is the policy that the features are of. An answer without a word has no human reward, so 0: the SFT mean.
-    Where no trainer asks (`Watch` looking from outside) there is no rollout, and the other reward stands alone: looks
-    are compared with each other, which a weight that changes would not allow.
+    reward: the other one. human: see `of_log`, and `normalise`. reference: within it the model is the policy that the
+    features are of; without one it is so as it stands. An answer without a word has no human reward: it counts 0, the
+    SFT mean. Where no trainer asks (`Watch` looking from outside) there is no rollout, and the other reward stands
+    alone: looks are compared with each other, which a weight that changes would not allow.
     """
 
     def __init__(
@@ -153,3 +153,38 @@ class Shaped:
         rows = [(chat_ids(self.tokenizer, c, answer=True), ids) for c, ids in zip(chats, answers, strict=True)]
         human = [0.0 if h is None else (h - self.mean) / self.spread for h in self._rewards(rows)]
         return [None if s is None else s + share * h for s, h in zip(scores, human, strict=True)]
+
+
+def shaped(
+    reward: Callable[..., list[float | None]],
+    feedback: Mapping[str, Any],
+    model: Any,
+    tokenizer: Any,
+    system: str | None,
+    known: Sequence[Revision],
+    updates: int,
+    batch_tokens: int,
+) -> tuple[Shaped, dict[str, Any]]:
+    """The reward with a person's share in it, and what to count. model: the SFT policy, before it learns.
+
+    feedback: log (`FeedbackFile`), weight and decay. known: the SFT answers. updates: optimizer steps a rollout.
+    """
+    human, learned = of_log(FeedbackLog(feedback["log"].path), model.eval(), tokenizer, system, batch_tokens)
+    made = Shaped(
+        reward, human, model, tokenizer, weight=feedback["weight"], decay=feedback["decay"], updates=updates,
+        batch_tokens=batch_tokens,
+    )  # fmt: skip
+    rows = [
+        (
+            chat_ids(tokenizer, with_system(one.prompt.messages, system), answer=True),
+            list(tokenizer(harmless(tokenizer, one.final), add_special_tokens=False)["input_ids"]),
+        )
+        for one in known
+    ]
+    scale = made.normalise(rows)
+    correlation = human.correlation()
+    counts: dict[str, Any] = {f"live feedback: {what}": n for what, n in learned.items()}
+    counts |= {f"human reward {name} on the SFT answers": round(value, 4) for name, value in scale.items()}
+    if correlation is not None:
+        counts["live feedback: correlation with what is predicted of it"] = round(correlation, 3)
+    return made, counts
