@@ -5,58 +5,74 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from test_config import BASE, fault
-from test_experiment import EXPERIMENT, lay_out, planned
+from test_experiment import lay_out
 
 from cai.annotate.__main__ import main as annotate
 from cai.annotate.feedback import FeedbackLog
 from cai.annotate.live import Session
 from cai.annotate.talk import find_policy
 from cai.annotate.voice import Voice
+from cai.cells import Cell
+from cai.config import read_experiment
 from cai.engines import Sampling
 from cai.errors import UserError
-from cai.experiment import main
+from cai.experiment import main, train
 from cai.records import Message, Prompt
 from cai.settings import Policy
+from cai.store import Store
+from cai.workbench import Workbench
 
 pytest.importorskip("uvicorn", reason="the extra `annotate` is not installed")
 
-RL = "rl: {steps: 2, batch_size: 4, max_new_tokens: 6, epochs: 2}\npairs: {max_new_tokens: 10}\n"
+SHARED = """
+constitution: law.txt
+labels: human
+policy: {model: tiny-random, lora_rank: 4}
+data: {source: pairs.jsonl, test: 0.3}
+helpful: null
+revise: {prompts: 4, rounds: 1, max_new_tokens: 8}
+sft: {batch_size: 4}
+pairs: {max_new_tokens: 10}
+reward: {batch_size: 4}
+rl: {steps: 2, batch_size: 4, max_new_tokens: 6, epochs: 2}
+"""
 ARMS = """arms:
   plain: {}
   told: {rl: {feedback: {log: feedback.jsonl, weight: 2, decay: 0.5}}}
 """
 
 
-def shared() -> str:
-    text = re.sub(r"rl: .*\n", RL, EXPERIMENT[: EXPERIMENT.index("arms:")])
-    return text.replace("  helpful: 2\n  transcripts: 2\n", "  helpful: 0\n  transcripts: 1\n")
+def trained_arms(overrides: Sequence[str] = (), plan: bool = False) -> tuple[dict[str, Cell], list[str]]:
+    """The arms of mine.yaml as far as their policies, and the stages that had to be run, or would have to be."""
+    experiment = read_experiment(Path("mine.yaml"), overrides)
+    work = Workbench.open(experiment.runtime)
+    store = Store(work.root, plan=plan)
+    cells = {name: train(store.stage_with(work), work, name, arm, 0) for name, arm in experiment.arms.items()}
+    return cells, [made.stage for made in store.ledger if not made.cached]
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, tiny):
-    """A folder with a finished experiment: an arm without feedback, and one with what was said of the start policy."""
+    """A folder in which two arms were trained: one without feedback, one with what was said of the start policy."""
     folder = tmp_path_factory.mktemp("live")
     lay_out(folder)
+    (folder / "mine.yaml").write_text(SHARED + ARMS)
+    voice = Voice(tiny, dtype="float32", device="cpu", system=Policy().system, sampling=Sampling(10), batch_tokens=4096)
+    prompts = [Prompt(f"p{i}", (Message("user", f"Question {i}?"),), "all", "train") for i in range(6)]
+    talk = Session("mine", voice, prompts, FeedbackLog(folder / "feedback.jsonl"))
+    for number in range(6):
+        said = talk.say("ann", None, False)
+        shown = [0.1 * place for place in range(said["tokens"])]
+        talk.press("ann", said["answer"], 1 if number % 2 else -1, 60.0, shown, 0.1 * said["tokens"])
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        voice = Voice(
-            tiny, dtype="float32", device="cpu", system=Policy().system, sampling=Sampling(10), batch_tokens=4096
-        )
-        prompts = [Prompt(f"p{i}", (Message("user", f"Question {i}?"),), "all", "train") for i in range(6)]
-        talk = Session("mine", voice, prompts, FeedbackLog(folder / "feedback.jsonl"))
-        for number in range(6):
-            said = talk.say("ann", None, False)
-            shown = [0.1 * place for place in range(said["tokens"])]
-            value = 1 if number % 2 else -1
-            talk.press("ann", said["answer"], value, 60.0, shown, 0.1 * said["tokens"])
-        (folder / "mine.yaml").write_text(shared() + ARMS)
-        assert main(["mine.yaml"]) == 0
+        trained_arms()
     return folder
 
 
@@ -67,31 +83,33 @@ def here(finished, monkeypatch):
 
 
 def test_a_policy_is_trained_with_a_persons_share_in_its_reward(here):
-    links = json.loads((here / "runs/mine/links.json").read_text())
+    cells, _ = trained_arms(plan=True)
 
     def of(arm: str, file: str) -> dict[str, Any]:
-        return json.loads((here / links[f"{arm}/0"]["policy"] / file).read_text())
+        return json.loads((cells[arm].policy / file).read_text())
 
     told, plain = of("told", "counts.json"), of("plain", "counts.json")
     assert (told["live feedback: feedbacks"], told["live feedback: good"], told["live feedback: bad"]) == (6, 3, 3)
     assert told["human reward spread on the SFT answers"] > 0
     assert not any("feedback" in name for name in plain)
-    assert links["told/0"]["reward"] == links["plain/0"]["reward"]
+    assert cells["told"].reward == cells["plain"].reward
     # The same first answers; what they are worth differs.
     rewards = [of(arm, "curves.json")["reward"] for arm in ("told", "plain")]
     assert len(rewards[0]) == 2 and rewards[0][0] != rewards[1][0]
 
 
 def test_the_key_has_the_logs_contents_and_not_its_place(here, tmp_path):
-    assert planned() == {}
+    def stale(*overrides: str) -> list[str]:
+        return trained_arms(overrides, plan=True)[1]
+
+    assert stale() == []
     (tmp_path / "copy.jsonl").write_bytes((here / "feedback.jsonl").read_bytes())
-    moved = [f"arms.told.rl.feedback.log={tmp_path / 'copy.jsonl'}"]
-    assert planned(moved) == {}
-    assert planned(["arms.told.rl.feedback.decay=0.6"])["train_ppo"] == 1
-    assert planned(["arms.told.rl.feedback.weight=1.5"])["train_ppo"] == 1
+    moved = f"arms.told.rl.feedback.log={tmp_path / 'copy.jsonl'}"
+    assert stale(moved) == []
+    assert stale("arms.told.rl.feedback.decay=0.6") == stale("arms.told.rl.feedback.weight=1.5") == ["train_ppo"]
     rows = (tmp_path / "copy.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "copy.jsonl").write_text("".join(rows[:-1]))
-    assert planned(moved)["train_ppo"] == 1
+    assert stale(moved) == ["train_ppo"]
 
 
 @pytest.mark.parametrize(
@@ -114,9 +132,9 @@ def test_a_log_that_is_not_there_is_a_fault_before_the_first_minute(here):
 
 def test_which_policy_is_talked_to(here):
     sft, told = (find_policy(Path("mine.yaml"), name) for name in ("sft", "told/0"))
-    links = json.loads(Path("runs/mine/links.json").read_text())
-    assert Path(sft.source.place).parent.name == Path(links["plain/0"]["sft"]).name
-    assert Path(told.source.place).parent.name == Path(links["told/0"]["policy"]).name
+    cells, _ = trained_arms(plan=True)
+    assert Path(sft.source.place).parent == cells["plain"].sft.path
+    assert Path(told.source.place).parent == cells["told"].policy.path
     assert {prompt.split for prompt in sft.prompts} == {"train"} and len(sft.prompts) > 5
 
 
@@ -125,14 +143,14 @@ def test_what_cannot_be_talked_to_is_said(here, capsys):
         with pytest.raises(UserError) as error:
             annotate(["--live", "mine.yaml", "--policy", name])
         assert said in str(error.value)
-    Path("best.yaml").write_text(shared() + "arms: {best: {rl: {method: best_of_n}}}\n")
+    Path("best.yaml").write_text(SHARED + "arms: {best: {rl: {method: best_of_n}}}\n")
     with pytest.raises(UserError, match="the best of several answers of sft and no model"):
         annotate(["--live", "best.yaml", "--policy", "best/0"])
     with pytest.raises(UserError, match="cannot be shown"):
         annotate(["--live", "mine.yaml", "--pace", "0"])
     with pytest.raises(UserError, match="this file is no log of live feedback"):
         annotate(["--live", "mine.yaml", "--out", "pairs.jsonl"])
-    Path("other.yaml").write_text(shared().replace("batch_size: 4}\njudge", "batch_size: 3}\njudge"))
+    Path("other.yaml").write_text(SHARED + "runtime: {root: elsewhere}\n")
     with pytest.raises(UserError) as error:
         annotate(["--live", "other.yaml"])
     assert "train_sft has not been run" in str(error.value)
@@ -196,7 +214,6 @@ def test_a_talk_in_a_browser(address, page, here):
     assert page.locator("#tally").inner_text() == "+1"
     wait_until(page, lambda: "1, 1" in page.locator("#facts").inner_text(), "the counts do not follow")
     assert page.locator(".token.good").count() > 0
-    page.screenshot(path="/tmp/live-shots/talk.png")
 
     # Something of one's own, and text that tries to break out.
     page.locator("#text").fill("<img src=x onerror=alert(1)> hello")

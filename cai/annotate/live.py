@@ -66,9 +66,10 @@ class Session:
 
     def welcome(self) -> dict[str, Any]:
         """What the page needs before a rater has a name."""
-        self.log.refresh()
-        presses = Counter(given.rater for rows in self.log.given.values() for given in rows)
-        names = list(self.raters) or sorted({answer.rater for answer in self.log.of()})
+        with self.lock:
+            self.log.refresh()
+            presses = Counter(given.rater for rows in self.log.given.values() for given in rows)
+            names = list(self.raters) or sorted({answer.rater for answer in self.log.of()})
         return {
             "name": self.name,
             "raters": [{"name": name, "done": presses[name]} for name in names],

@@ -20,16 +20,7 @@ from cai.data import uniform
 from cai.errors import UserError
 from cai.gold import held_out
 from cai.judging import judge_answers
-from cai.models import (
-    Dtype,
-    Source,
-    answered,
-    chat_ids,
-    load_causal,
-    load_tokenizer,
-    plain,
-    with_system,
-)
+from cai.models import Dtype, Source, answered, chat_ids, load_causal, load_tokenizer, plain, with_system
 from cai.records import Message, Prompt, Revision, read_jsonl
 from cai.settings import Judge, Policy, Rl
 from cai.store import Artifact, unfinished, version
@@ -96,10 +87,9 @@ def by_reward_model(
     if feedback:
         from cai.trainers.human import shaped
 
-        told = read_jsonl(revisions / "revisions.jsonl", Revision)
-        tokenizer, updates = load_tokenizer(sft), settings.epochs
+        known, limit = read_jsonl(revisions / "revisions.jsonl", Revision), work.runtime.batch_tokens
         judge_of_answers, taught = shaped(
-            judge_of_answers, feedback, network, tokenizer, policy.system, told, updates, work.runtime.batch_tokens
+            judge_of_answers, feedback, network, load_tokenizer(sft), policy, known, settings.epochs, limit
         )
         counts |= taught
     held = held_out(work, data, load_tokenizer(sft), policy, settings, dtype, gold)

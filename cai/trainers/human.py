@@ -28,6 +28,7 @@ from cai.engines.transformers import stop_ids
 from cai.errors import UserError
 from cai.models import chat_ids, harmless, with_system
 from cai.records import Message, Revision
+from cai.settings import Policy
 from cai.tamer import Example, HumanReward, bursts, credit, fit
 
 Row = tuple[list[int], list[int]]  # token ids of a prompt, opened for an answer, and of the answer
@@ -160,7 +161,7 @@ def shaped(
     feedback: Mapping[str, Any],
     model: Any,
     tokenizer: Any,
-    system: str | None,
+    policy: Policy,
     known: Sequence[Revision],
     updates: int,
     batch_tokens: int,
@@ -169,14 +170,14 @@ def shaped(
 
     feedback: log (`FeedbackFile`), weight and decay. known: the SFT answers. updates: optimizer steps a rollout.
     """
-    human, learned = of_log(FeedbackLog(feedback["log"].path), model.eval(), tokenizer, system, batch_tokens)
+    human, learned = of_log(FeedbackLog(feedback["log"].path), model.eval(), tokenizer, policy.system, batch_tokens)
     made = Shaped(
         reward, human, model, tokenizer, weight=feedback["weight"], decay=feedback["decay"], updates=updates,
         batch_tokens=batch_tokens,
     )  # fmt: skip
     rows = [
         (
-            chat_ids(tokenizer, with_system(one.prompt.messages, system), answer=True),
+            chat_ids(tokenizer, with_system(one.prompt.messages, policy.system), answer=True),
             list(tokenizer(harmless(tokenizer, one.final), add_special_tokens=False)["input_ids"]),
         )
         for one in known
