@@ -30,6 +30,7 @@ import numpy as np
 
 WINDOW = (0.2, 4.0)  # seconds between what a person reacts to and the key: the least and the most
 BURST = 0.5  # seconds between two presses of one feedback
+ANSWERS = 10  # with feedback, before a correlation is worth showing
 NOISE = np.logspace(-2, 3, 16)  # variance of a feedback's noise, in units of that of the reward
 
 
@@ -131,9 +132,12 @@ class HumanReward:
         return predicted_N
 
     def correlation(self) -> float | None:
-        """Of each feedback with what is predicted of it when its answer is left out; None where it is undefined."""
+        """Of each feedback with what is predicted of it when its answer is left out; None where that says nothing.
+
+        Of few answers it does not: a mean that leaves a value out is low where the value is high.
+        """
         predicted_N = self.left_out()
-        if len(np.unique(self.answers_N)) < 3 or min(np.ptp(predicted_N), np.ptp(self.values_N)) < 1e-9:
+        if len(np.unique(self.answers_N)) < ANSWERS or min(np.ptp(predicted_N), np.ptp(self.values_N)) < 1e-9:
             return None
         return float(np.corrcoef(predicted_N, self.values_N)[0, 1])
 

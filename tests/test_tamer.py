@@ -114,7 +114,8 @@ def test_the_correlation_tells_learning_from_noise():
     rng = np.random.default_rng(0)
     noise = [fit(states, [whole(i, rng.choice([-1.0, 1.0]), 6) for i in range(60)]).correlation() for _ in range(20)]
     assert abs(np.mean([value for value in noise if value is not None])) < 0.3
-    assert fit(states, examples[:2]).correlation() is None
+    assert fit(states, examples[:9]).correlation() is None
+    assert fit(states, examples[:10]).correlation() is not None
 
 
 def test_silence_is_not_zero():
