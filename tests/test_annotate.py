@@ -318,7 +318,7 @@ def test_export_gives_the_share_of_raters_and_trains_like_any_data(tmp_path):
     data = Data(source=str(out), test=1.0)  # n1, whose split was left open, goes where the experiment says
     store = Store(tmp_path / "runs")
     loaded = store.stage(load_data, data=data, contents=source_digest(data), seed=0)
-    labels = store.stage(label_by_people, pairs=loaded)
+    labels = store.stage(label_by_people, pairs=loaded, rule=None, file=None, raters=(), seed=0)
     held = [json.loads(line) for line in (loaded / "pairs.jsonl").read_text().splitlines()]
     assert {row["id"]: row["prompt"]["split"] for row in held} == {"n0": "train", "n1": "test"}
     assert {json.loads(line)["p_a"] for line in (labels / "labels.jsonl").read_text().splitlines()} == {0.75}

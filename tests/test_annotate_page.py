@@ -137,12 +137,12 @@ def test_ten_pairs_by_keyboard_through_a_kill_to_a_reward_model(start, page, pai
     work = Workbench.open(Runtime(root=str(tmp_path / "runs"), device="cpu"))
     stage = Store(work.root).stage_with(work)
     loaded = stage(load_data, data=data, contents=source_digest(data), seed=0)
-    labels = stage(label_by_people, pairs=loaded)
+    labels = stage(label_by_people, pairs=loaded, rule=None, file=None, raters=(), seed=0)
     assert {one.pair_id: one.p_a for one in read_jsonl(labels / "labels.jsonl", Label)} == {
         f"n{i}": p for i, p in enumerate(wanted)
     }
     reward = stage(
-        train_reward, pairs=loaded, labels=labels, model=tiny, policy=policy, settings=Reward(max_length=1600),
+        train_reward, pairs=(loaded,), labels=(labels,), model=tiny, policy=policy, settings=Reward(max_length=1600),
         dtype="float32", seed=0,
     )  # fmt: skip
     assert json.loads((reward / "counts.json").read_text())["training pairs labelled"] == 10

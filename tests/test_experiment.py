@@ -327,6 +327,8 @@ def test_every_source_of_labels_trains_a_reward_model_by_the_same_path(place, la
     said = [{"pair_id": f"p{n}", "choice": "ab"[n % 2], "rater": name} for n in range(16) for name in ("ann", "bob")]
     Path("labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in said) + '{"pair_id": "p0", "ch')
     edit("mine.yaml", "  human: {labels: human}\n", "")
+    edit("mine.yaml", "calibration: 0.25", "calibration: 0")
+    edit("mine.yaml", ", gold: {every: 1, prompts: 3}", "")
     edit("mine.yaml", "{labels: ai}", f"{{labels: {labels}, simulated: {{pool: [{{}}, {{method: score}}]}}}}")
     experiment = read_experiment(Path("mine.yaml"))
     check(experiment)

@@ -14,8 +14,7 @@ What the peer was given, and why, where its own defaults would have made it look
 - Its `bf16` setting changes nothing: it makes an Accelerator that is not told of it. What does work is to load all its
   models in bfloat16; so it is run in both precisions (`dtype` in the spec), and the table shows both. (The environment
   variable ACCELERATE_MIXED_PRECISION works too, but keeps its float32 weights, and so their memory.)
-- No stop token: then each answer has exactly the number of tokens that was asked for. Ours is told the same by
-  `min_new_tokens`.
+- No stop token: then each answer has exactly the number of tokens that was asked for. So has ours.
 """
 
 import gc
@@ -157,7 +156,6 @@ def ours(spec: dict[str, Any]) -> dict[str, Any]:
         rollouts=spec["steps"] + meter.warmup,
         generation_batch_size=spec["batch"],
         max_completion_length=spec["tokens"],
-        generation_kwargs={"min_new_tokens": spec["tokens"]},
         **common_arguments(spec),
     )
     trainer: Any = PPOTrainer(
@@ -168,6 +166,7 @@ def ours(spec: dict[str, Any]) -> dict[str, Any]:
         processing_class=load_tokenizer(source),
         peft_config=lora(policy, spec["lora"]["r"], None),
     )
+    trainer.eos_token_ids = {-1}  # which no token is
     generate = trainer._generate
 
     def counted(*args: Any) -> Any:

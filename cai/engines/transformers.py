@@ -9,7 +9,7 @@ by its own request (inverse transform sampling), so another batch, another order
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -232,6 +232,20 @@ def stop_ids(model: Any, tokenizer: Any) -> set[int]:
     return {token for token in [tokenizer.eos_token_id, *more] if token is not None}
 
 
+@contextmanager
+def whole_states(model: Any) -> Iterator[None]:
+    """Within: the head is given states that lie together in memory.
+
+    `generate` gives it the last of each prompt, a strided slice. On CPU that product then copies the vocabulary matrix
+    for each row: 620 ms and 230 MB for four rows of SmolLM2-135M, against 7 ms.
+    """
+    hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:]))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 def sample_ids(
     model: Any, rows: Sequence[list[int]], seeds: Sequence[int], sampling: Sampling, pad: int, stops: set[int]
 ) -> list[list[int]]:
@@ -245,19 +259,20 @@ def sample_ids(
     processors = LogitsProcessorList()
     if sampling.temperature > 0:
         processors.append(SeededSampler(seeds, width, sampling))
-    output_BT = model.generate(
-        input_ids=ids_BT,
-        attention_mask=mask_BT,
-        max_new_tokens=sampling.max_new_tokens,
-        do_sample=False,  # SeededSampler has drawn already: it leaves one token possible
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        repetition_penalty=1.0,
-        logits_processor=processors,
-        pad_token_id=pad,
-        eos_token_id=sorted(stops),
-    )
+    with whole_states(model):
+        output_BT = model.generate(
+            input_ids=ids_BT,
+            attention_mask=mask_BT,
+            max_new_tokens=sampling.max_new_tokens,
+            do_sample=False,  # SeededSampler has drawn already: it leaves one token possible
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            repetition_penalty=1.0,
+            logits_processor=processors,
+            pad_token_id=pad,
+            eos_token_id=sorted(stops),
+        )
     answers = [row[width:].tolist() for row in output_BT]
     ends = [next((place + 1 for place, token in enumerate(ids) if token in stops), len(ids)) for ids in answers]
     return [ids[:end] for ids, end in zip(answers, ends, strict=True)]

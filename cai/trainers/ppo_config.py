@@ -43,10 +43,11 @@ class PPOConfig(GRPOConfig):
         for name in NOT_READ:
             if getattr(self, name) != GRPOConfig.__dataclass_fields__[name].default:
                 raise UserError(f"PPO has no setting {name}", name, "remove it; the settings are those of PPOConfig")
-        if (self.top_p, self.top_k, self.min_p, self.repetition_penalty) != (1.0, 0, None, 1.0):
+        changed = (self.top_p, self.top_k, self.min_p, self.repetition_penalty) != (1.0, 0, None, 1.0)
+        if changed or self.generation_kwargs:
             raise UserError(
                 "PPO must sample from the policy whose probabilities it trains on",
-                "top_p, top_k, min_p, repetition_penalty",
+                "top_p, top_k, min_p, repetition_penalty, generation_kwargs",
                 "leave them alone; temperature is allowed, it is applied to the probabilities as well",
             )
         self.num_iterations = self.num_ppo_epochs

@@ -75,13 +75,15 @@ def cases(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def sample_ours(models: dict[str, str]) -> list[list[int]]:
-    """Answers to PROMPTS as our trainer samples them, all of full length."""
-    with our_trainer(models, SETTINGS, generation_kwargs={"min_new_tokens": 5, "suppress_tokens": [PAD]}) as trainer:
-        torch.manual_seed(1)
-        texts = [{"prompt": trainer._tokenizer.decode(ids)} for ids in PROMPTS]
-        prompt_ids, answers, *_ = trainer._generate([text["prompt"] for text in texts])
-    assert {len(answer) for answer in answers} == {5} and len(prompt_ids) == len(PROMPTS)
-    return answers
+    """Answers to PROMPTS as our trainer samples them: the first rollout in which none ends early or has padding."""
+    for seed in range(100):
+        with our_trainer(models, SETTINGS | {"seed": seed}) as trainer:
+            texts = [trainer._tokenizer.decode(ids) for ids in PROMPTS]
+            prompt_ids, answers, *_ = trainer._generate(texts)
+        assert len(prompt_ids) == len(PROMPTS)
+        if all(len(answer) == 5 and PAD not in answer for answer in answers):
+            return answers
+    raise AssertionError("no such rollout")
 
 
 def ask_peer(python: str, specs: dict[str, dict[str, Any]], folder: Path) -> dict[str, dict[str, Any]]:
@@ -158,9 +160,10 @@ def run_ours(spec: dict[str, Any], theirs: dict[str, Any], how: Callable[..., Te
         trainer._generate = lambda _: (prompts, answers, None, texts, None, {}, None, [])
         evaluate, compute = trainer._evaluate_rollout, trainer._generate_and_score_completions
 
-        def evaluated(rollout: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-            found["logprobs"], found["values"], found["ref_logprobs"] = parts = evaluate(rollout)
-            return parts
+        def evaluated(rollout: dict[str, Any]) -> dict[str, Tensor]:
+            known = evaluate(rollout)
+            found.update(logprobs=known["old_logprobs"], values=known["old_values"], ref_logprobs=known["ref_logprobs"])
+            return known
 
         def estimated(rewards_BT: Tensor, *args: Any) -> Tensor:
             found["rewards"] = rewards_BT.clone()
