@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from cai.annotate.feedback import FeedbackFile
 from cai.budgets import draw_budgets, train_budgets
 from cai.cells import Cell, Iteration, Measured
 from cai.comparisons import read_comparisons
@@ -180,6 +181,9 @@ def train_policy(
     if rl.method == "best_of_n":
         return stage(best_of_n, sft=latest, reward=rewards, n=rl.best_of)
     against = AGAINST_REWARDS[rl.method]
+    if rl.feedback:
+        log = FeedbackFile.of(rl.feedback.log)
+        looked_at["feedback"] = {"log": log, "weight": rl.feedback.weight, "decay": rl.feedback.decay}
     return stage(against, reward=rewards, reward_max_length=longest, **looked_at, **common)
 
 
@@ -287,6 +291,7 @@ def check(*grid: Experiment, plan: bool = False) -> None:
             *(lambda file=file: read_comparisons(file) for file in ask.comparisons),
             *(lambda ref=ref: reachable(ref, plan) for ref in models_of(arm, judges)),
             lambda arm=arm: arm.labels.file and LabelFile.of(arm.labels.file),
+            lambda arm=arm: arm.rl.feedback and FeedbackFile.of(arm.rl.feedback.log),
             lambda arm=arm: source_digest(arm.data),
             lambda arm=arm: arm.helpful and digest_file(Path(arm.helpful.source)),
             *(lambda judge=judge: templates_for(judge) for judge in judges),

@@ -208,6 +208,19 @@ class Gold(Section):
     keep: Literal["best", "last"] = "best"
 
 
+class LiveFeedback(Section):
+    """A person's live feedback as a part of the reward: reward model + weight * decay^rollout * human reward.
+
+    Both are normalised on the SFT answers (cai/trainers/human.py). log: what `python -m cai.annotate --live` wrote; its
+    contents are in the key, and its place is not.
+    """
+
+    log: str
+    weight: Rate = 1.0
+    # 1: the person's share stays; 0.8: it has halved after three rollouts.
+    decay: Share = 0.8
+
+
 class Rl(Section):
     """How the policy is made from the SFT policy, and at which price of moving away from it.
 
@@ -249,6 +262,8 @@ class Rl(Section):
     temperature: Rate = 1.0
     # null: training is not looked at from outside.
     gold: Gold | None = None
+    # No part of the key either: the stages that read it are given its contents and numbers.
+    feedback: LiveFeedback | None = Field(default=None, exclude=True)
 
     @model_validator(mode="after")
     def _the_target_can_be_held(self) -> "Rl":
@@ -269,6 +284,9 @@ class Rl(Section):
             for key in ("kl_target", "kl_stop"):
                 if getattr(self, key) is not None:
                     raise Fault(f"method: {self.method} cannot hold a {key}", f"set {key}: null, or method: ppo", key)
+        if self.feedback and self.method not in ("ppo", "rloo", "grpo"):
+            problem = f"method: {self.method} has no reward model for live feedback to be added to"
+            raise Fault(problem, "set feedback: null, or method: ppo", "feedback")
         if self.method == "dpo" and not self.kl:
             raise Fault("method: dpo needs a price of KL, its beta", "set kl to more than 0, such as 0.1", "kl")
         return self

@@ -10,20 +10,20 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "cai"
 # From the bottom up: a module may import only what stands on its own line or above.
 LAYERS = (
-    ("errors", "textstats", "batching"),
+    ("errors", "textstats", "batching", "tamer"),
     ("records", "yamlfile", "progress"),
     ("validation", "settings", "label_sources", "templates", "sweep", "config", "store"),
     ("compare", "compare.statistics", "compare.calibration", "compare.overoptimisation"),
     tuple(f"compare.{name}" for name in ("agreement", "crossed", "crossing", "games", "paired")),
     tuple(f"constitution{name}" for name in ("", ".records", ".parse", ".drawing", ".lint", ".changes", ".paper")),
-    ("packages", "votes", "annotate", "annotate.labels", "annotate.guard"),
+    ("packages", "votes", "annotate", "annotate.rows", "annotate.labels", "annotate.guard", "annotate.feedback"),
     ("embedded", "data"),
     ("models", "sources", "engines", "engines.cached", "engines.tree", "engines.transformers"),
     ("methods", "judging", "comparisons", "labels", "xstest"),
     ("diagnostics", "workbench"),
     ("trainers", "trainers.common", "trainers.score", "trainers.reward", "trainers.ppo_math", "trainers.ppo_config"),
     ("trainers.critic", "trainers.backbone", "trainers.reward_models", "trainers.rollouts", "trainers.ppo"),
-    ("trainers.groups", "trainers.dpo", "trainers.collapse", "trainers.watch", "gold"),
+    ("trainers.groups", "trainers.dpo", "trainers.collapse", "trainers.watch", "trainers.human", "gold"),
     tuple(f"stages.{name}" for name in ("revise", "sft", "preflight", "label", "respond")),
     tuple(f"stages.{name}" for name in ("reward", "policy", "dpo", "evaluate")),
     tuple(f"stages.{name}" for name in ("rate", "benchmarks")),
@@ -39,10 +39,12 @@ LAYERS = (
     ("annotate.sheet",),
     ("annotate.desk", "annotate.export"),
     ("annotate.agreement",),
+    ("annotate.voice",),
+    ("annotate.live",),
     ("annotate.server",),
     ("bench", "bench.common", "bench.ppo_run"),
     ("bench.labels", "bench.ppo", "bench.report"),
-    ("experiment", "judge", "bench.__main__", "constitution.__main__", "annotate.__main__"),
+    ("experiment", "judge", "annotate.talk", "bench.__main__", "constitution.__main__", "annotate.__main__"),
     ("compare.__main__",),
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -3,6 +3,9 @@
 PAIRS is a file of pairs in any form that `data.source` or `python -m cai.judge bench` takes, a folder of the store
 with pairs, or a finished run (runs/NAME). Use the labels with `labels: {human: labels.jsonl}`, or turn them into a file
 of pairs: `python -m cai.annotate PAIRS --export labels.jsonl --out pairs.jsonl`.
+
+Or talk to a policy and teach it what you like: `python -m cai.annotate --live EXPERIMENT.yaml`. What the log then holds
+can be a part of the reward: `rl: {feedback: {log: runs/NAME/feedback.jsonl}}`.
 """
 
 import argparse
@@ -10,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cai.errors import UserError, run_main
 
@@ -22,7 +25,14 @@ NAMED = 5  # faulty rows that are named one by one
 
 
 def main(argv: Sequence[str]) -> int:
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.live:
+        if args.pairs or args.export or args.labels or args.scores or args.constitution:
+            parser.error("--live talks to a policy: of the other options it takes --policy, --rater, --out and --port")
+        return _talk(args)
+    if not args.pairs or not args.out:
+        parser.error("give PAIRS and --out, or --live EXPERIMENT.yaml")
     from cai.annotate.sheet import find_pairs, judge_labels, reward_margins  # pydantic: not for --help
 
     found = find_pairs(args.pairs)
@@ -44,8 +54,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m cai.annotate", description="Label pairs in the browser: which of two answers is better?"
     )
-    parser.add_argument("pairs", type=Path, metavar="PAIRS", help="a file of pairs, or runs/NAME of a finished run")
-    parser.add_argument("--out", type=Path, required=True, help="the label log to append to; with --export: the pairs")
+    parser.add_argument(
+        "pairs", nargs="?", type=Path, metavar="PAIRS", help="a file of pairs, or runs/NAME of a finished run"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="the log to append to (--live: runs/NAME/feedback.jsonl unless given); with --export: "
+        "the pairs",
+    )  # fmt: skip
     parser.add_argument("--rater", action="append", default=[], metavar="NAME", help="who may label (default: anyone)")
     parser.add_argument(
         "--order", choices=("given", "random", "uncertain"), default="random",
@@ -57,6 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--constitution", metavar="FILE", help="ask for each of its principles, one at a time")
     parser.add_argument("--port", type=int, default=0, help="of 127.0.0.1 (default: any that is free)")
     parser.add_argument("--export", type=Path, metavar="LOG", help="write pairs with human P from this log, and stop")
+    parser.add_argument("--live", type=Path, metavar="EXPERIMENT", help="talk to a policy of this experiment instead")
+    parser.add_argument("--policy", default="sft", metavar="NAME", help="with --live: sft (default), or ARM/SEED")
+    parser.add_argument("--pace", type=float, default=6.0, metavar="N", help="with --live: tokens a second (default 6)")
     return parser
 
 
@@ -78,32 +96,77 @@ def _export(args: argparse.Namespace, found: "Found") -> int:
 
 def _serve(args: argparse.Namespace, found: "Found") -> int:
     from cai.annotate.desk import Desk
-    from cai.annotate.guard import new_token
     from cai.annotate.sheet import tasks
     from cai.constitution import read_constitution
 
-    try:
-        from cai.annotate.server import HOST, labelling, listen, serve
-    except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn"):
-            raise
-        remedy = "install the extra: pip install -c .ci/constraints.txt -e '.[annotate]'"
-        raise UserError(f"the labelling page needs the package {error.name}", "", remedy) from None
+    server = _server()
     law = read_constitution(args.constitution) if args.constitution else None
     asked = tasks(found, args.order, law)
     log = _open_log(args.out, found)
     raters = tuple(dict.fromkeys(args.rater))
     desk = Desk(args.pairs.resolve().name, asked, found, log, args.order, raters)
-    for name in raters:
-        if desk.rater(name) != name:
-            raise UserError(f'the name "{name}" has blanks that cannot be typed', "--rater", "give it without them")
-    listener, token = listen(args.port), new_token()
-    url = f"http://{HOST}:{listener.getsockname()[1]}/?token={token}"
+    _check_names(raters)
     print(f"{len(found.pairs)} pairs, {len(asked)} questions, {len(log.in_force())} answered in {args.out}")
+    _open(server, server.labelling(desk), args.port)
+    return 0
+
+
+def _talk(args: argparse.Namespace) -> int:
+    from cai.annotate.feedback import FeedbackLog
+    from cai.annotate.talk import find_policy
+
+    server, raters = _server(), tuple(dict.fromkeys(args.rater))
+    _check_names(raters)
+    if not 0 < args.pace <= 1000:
+        raise UserError(f"a pace of {args.pace:g} tokens a second cannot be shown", "--pace", "give one like 6")
+    found = find_policy(args.live, args.policy)
+    out = args.out or found.home / "feedback.jsonl"
+    if args.out and not out.parent.is_dir():
+        raise UserError("there is no such folder", str(out.parent), "make it, or mend --out")
+    log = FeedbackLog(out)
+    if log.faults and not log.answers and any(why != "a half-written line" for _, why in log.faults):
+        raise UserError(
+            "this file is no log of live feedback", str(out), "give --out the name of one, or of a new file"
+        )
+    _name(log.faults, "not learned from, and kept in the file")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    print(f"policy {args.policy} of {found.name}: {sum(map(len, log.given.values()))} presses in {out}", flush=True)
+    from cai.annotate.live import Session  # torch: once all that can be wrong has been looked at
+
+    session = Session(f"{found.name}, {args.policy}", found.voice(), found.prompts, log, raters)
+    _open(server, server.talking(session, args.pace), args.port)
+    return 0
+
+
+def _server() -> Any:
+    """The module with the server. Raises UserError where its packages are missing."""
+    try:
+        from cai.annotate import server
+    except ModuleNotFoundError as error:
+        if error.name not in ("starlette", "uvicorn"):
+            raise
+        remedy = "install the extra: pip install -c .ci/constraints.txt -e '.[annotate]'"
+        raise UserError(f"the labelling page needs the package {error.name}", "", remedy) from None
+    return server
+
+
+def _check_names(raters: Sequence[str]) -> None:
+    from cai.annotate.desk import known_rater
+
+    for name in raters:
+        if known_rater(name, raters) != name:
+            raise UserError(f'the name "{name}" has blanks that cannot be typed', "--rater", "give it without them")
+
+
+def _open(server: Any, app: Any, port: int) -> None:
+    """Serve until Ctrl-C, and say where."""
+    from cai.annotate.guard import new_token
+
+    listener, token = server.listen(port), new_token()
+    url = f"http://{server.HOST}:{listener.getsockname()[1]}/?token={token}"
     # Not opened for you: a program that is started with the address shows the token to all users of the machine.
     print(f"open this in a browser on this machine (Ctrl-C ends; every choice is kept):\n\n  {url}\n", flush=True)
-    serve(labelling(desk), listener, token)
-    return 0
+    server.serve(app, listener, token)
 
 
 def _open_log(path: Path, found: "Found") -> "LabelLog":

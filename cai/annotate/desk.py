@@ -33,6 +33,17 @@ class Decision:
     again: int = 0
 
 
+def known_rater(name: str, raters: Sequence[str]) -> str:
+    """The name, tidied. raters: the names allowed; empty for any. Raises UserError for one that is not allowed."""
+    name = " ".join(name.split())
+    if not name or len(name) > LONGEST_NAME or not name.isprintable():
+        problem = f"a name has 1 to {LONGEST_NAME} letters, and none that cannot be seen"
+        raise UserError(problem, "", "choose another")
+    if raters and name not in raters:
+        raise UserError(f'there is no rater "{name}"', "", suggest(name, raters))
+    return name
+
+
 def left_of(rater: str, pair_id: str) -> Side:
     """Which answer stands on the left for this rater: drawn by hash, and the same for every principle."""
     return "a" if uniform("left", rater, pair_id) < 0.5 else "b"
@@ -71,13 +82,7 @@ class Desk:
 
     def rater(self, name: str) -> str:
         """The name, tidied. Raises UserError for one that is not allowed."""
-        name = " ".join(name.split())
-        if not name or len(name) > LONGEST_NAME or not name.isprintable():
-            problem = f"a name has 1 to {LONGEST_NAME} letters, and none that cannot be seen"
-            raise UserError(problem, "", "choose another")
-        if self.raters and name not in self.raters:
-            raise UserError(f'there is no rater "{name}"', "", suggest(name, self.raters))
-        return name
+        return known_rater(name, self.raters)
 
     # What -----------------------------------------------------------------------------------------------------------
 

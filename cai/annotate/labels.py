@@ -3,23 +3,19 @@
     {"pair_id", "rater", "choice": "a"|"b"|"tie"|"skip"|"undo", "p_a": 1|0|0.5|null, "left": "a"|"b",
      "principle": text|null, "note", "seconds", "at": ISO time, "a_sha": start of the sha256 of answer a}
 
-An undo row cancels that rater's last row for that pair (and principle); skip and undo have a null `p_a`. A row is one
-`os.write` to a file opened with O_APPEND, under a lock and followed by fsync: any number of servers may write to one
-log, and a kill can cost at most the row that was being written. Such a torn row is closed off by the next writer,
-named and counted by every reader, and never removed.
+An undo row cancels that rater's last row for that pair (and principle); skip and undo have a null `p_a`. How rows are
+written, and what a kill may cost, is in rows.py.
 """
 
-import fcntl
 import hashlib
-import json
 import math
-import os
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from cai.annotate.rows import Rows
 from cai.errors import UserError
 from cai.records import Pair, decode, parse_json
 
@@ -97,45 +93,16 @@ def read_label_log(path: Path) -> tuple[list[LabelRow], Counter[str]]:
     return log.in_force(), Counter(why for _, why in log.faults + log.repeated())
 
 
-class LabelLog:
+class LabelLog(Rows):
     """A label log that is open for reading and appending; what other processes append is seen after `refresh`.
 
     faults: (file:line, why) of each row that cannot be used.
     rows:   how many can, undo rows among them.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._reset()
-        self.refresh()
-
-    def _reset(self) -> None:
-        self.faults: list[tuple[str, str]] = []
+    def _clear(self) -> None:
         self.rows = 0
         self._stacks: dict[Key, list[tuple[int, LabelRow]]] = {}
-        self._inode, self._offset, self._line = 0, 0, 1
-
-    def refresh(self) -> None:
-        """Read what was appended since; from the start where the file was replaced or cut."""
-        try:
-            file = self.path.open("rb")
-        except FileNotFoundError:
-            self._reset()
-            return
-        with file:
-            fcntl.flock(file, fcntl.LOCK_SH)  # no writer is in the middle of a row
-            status = os.fstat(file.fileno())
-            if status.st_ino != self._inode or status.st_size < self._offset:
-                self._reset()
-                self._inode = status.st_ino
-            file.seek(self._offset)
-            text = file.read()
-        self._offset += len(text)
-        lines = text.split(b"\n")
-        for number, line in enumerate(lines, self._line):
-            if line.strip():
-                self._take(number, line, last=number == self._line + len(lines) - 1)
-        self._line += len(lines) - 1
 
     def _take(self, number: int, line: bytes, last: bool) -> None:
         where = f"{self.path}:{number}"
@@ -186,25 +153,6 @@ class LabelLog:
                 found.append((f"{self.path}:{number}", why))
         return sorted(found)
 
-    def append(self, row: LabelRow) -> None:
-        """Write one row; it is on the disk when this returns. Raises OSError when it cannot be."""
-        line = json.dumps(asdict(row), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-        fresh = not self.path.exists()
-        file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            end = os.fstat(file).st_size
-            if end and os.pread(file, 1, end - 1) != b"\n":
-                line = b"\n" + line  # the row before was torn by a kill: it must not swallow this one
-            if os.write(file, line) != len(line):
-                raise OSError(28, "No space left on device", str(self.path))
-            os.fsync(file)
-        finally:
-            os.close(file)
-        if fresh:
-            _sync_folder(self.path.parent)
-        self.refresh()
-
 
 def _fault(row: LabelRow) -> str:
     if row.p_a != P_A[row.choice]:
@@ -212,12 +160,3 @@ def _fault(row: LabelRow) -> str:
     if not row.rater.strip() or not row.pair_id:
         return "a row without rater or pair"
     return "" if math.isfinite(row.seconds) and row.seconds >= 0 else "seconds out of range"
-
-
-def _sync_folder(folder: Path) -> None:
-    """A new file's name must be on the disk as well as its contents."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,21 +1,22 @@
-"""The labelling page's server: a few JSON answers and one page, on 127.0.0.1 alone.
+"""The pages' server: a few JSON answers, a stream of tokens and one page, on 127.0.0.1 alone.
 
 Starlette and uvicorn rather than Gradio: they are small (under 1 MB against 106), start in a fifth of a second, and
-let the page keep a strict content security policy, keys of its own and, later, a stream of tokens.
+let the page keep a strict content security policy, keys of its own and a stream of tokens.
 """
 
+import asyncio
 import json
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from cai.annotate.agreement import summary
@@ -23,6 +24,9 @@ from cai.annotate.desk import Decision, Desk
 from cai.annotate.guard import Guard
 from cai.errors import UserError
 from cai.records import decode
+
+if TYPE_CHECKING:
+    from cai.annotate.live import Session
 
 HERE = Path(__file__).parent
 HOST = "127.0.0.1"
@@ -56,6 +60,40 @@ def labelling(desk: Desk) -> Starlette:
     # The agreement takes seconds (intervals): in a thread, so that nobody's label waits for it.
     routes.append(Route("/api/summary", answering(summed, slow=True), methods=["POST"]))
     return Starlette(routes=[Route("/", show), *routes])
+
+
+def talking(session: "Session", pace: float) -> Starlette:
+    """The routes of the page of live feedback. pace: tokens a second."""
+
+    async def show(request: Request) -> Response:
+        return HTMLResponse(page("live.html.jinja", request.scope["nonce"], name=session.name))
+
+    async def stream(request: Request) -> Response:
+        try:
+            answer = await run_in_threadpool(session.shown, request.query_params.get("answer", ""))
+        except UserError as error:
+            return JSONResponse({"error": error.problem, "remedy": error.remedy}, 404)
+        return StreamingResponse(events(answer.pieces, pace), media_type="text/event-stream")
+
+    actions: dict[str, Callable[[dict[str, Any]], Any]] = {
+        "welcome": lambda body: session.welcome(),
+        "state": lambda body: session.state(body["rater"]),
+        "say": lambda body: session.say(body["rater"], body["text"], body["fresh"]),
+        "press": lambda body: session.press(
+            body["rater"], body["answer"], body["value"], body["seconds"], body["shown"], body["ended"]
+        ),
+    }
+    # In threads: the policy and the regression take their time, and meanwhile a stream must flow.
+    posts = [Route(f"/api/{name}", answering(act, slow=True), methods=["POST"]) for name, act in actions.items()]
+    return Starlette(routes=[Route("/", show), Route("/api/stream", stream), *posts])
+
+
+async def events(pieces: tuple[str, ...], pace: float) -> AsyncIterator[str]:
+    """Server-sent events: each token's text at its time, and one at the end, a token's time after the last."""
+    for piece in pieces:
+        yield f"data: {json.dumps(piece)}\n\n"
+        await asyncio.sleep(1 / pace)
+    yield "event: end\ndata:\n\n"
 
 
 def answering(action: Callable[[dict[str, Any]], Any], *, slow: bool = False) -> Callable[[Request], Any]:

@@ -20,16 +20,7 @@ from cai.data import uniform
 from cai.errors import UserError
 from cai.gold import held_out
 from cai.judging import judge_answers
-from cai.models import (
-    Dtype,
-    Source,
-    answered,
-    chat_ids,
-    load_causal,
-    load_tokenizer,
-    plain,
-    with_system,
-)
+from cai.models import Dtype, Source, answered, chat_ids, load_causal, load_tokenizer, plain, with_system
 from cai.records import Message, Prompt, Revision, read_jsonl
 from cai.settings import Judge, Policy, Rl
 from cai.store import Artifact, unfinished, version
@@ -79,11 +70,12 @@ def by_reward_model(
     gold: Mapping[str, Any] | None,
     dtype: Dtype,
     seed: int,
+    feedback: Mapping[str, Any] | None = None,
 ) -> None:
     """model/ (the policy), curves.json (one row a rollout), warnings.json, counts.json, and gold.json with `rl.gold`.
 
     sft: the policy to start from, which is also the reference; in later rounds the last round's.
-    gold: what `yardstick` in cai/gold.py says.
+    gold: what `yardstick` in cai/gold.py says. feedback: `rl.feedback`, with the log as a `FeedbackFile`.
     """
     from cai.trainers.common import weights_dtype
 
@@ -92,6 +84,14 @@ def by_reward_model(
     network = load_causal(sft, weights_dtype(policy, dtype), work.device, train=True)
     judge_of_answers, scale = normalised_reward(work, network, reward, revisions, policy, dtype, reward_max_length)
     counts |= {f"reward {name} on the SFT answers": round(value, 4) for name, value in scale.items()}
+    if feedback:
+        from cai.trainers.human import shaped
+
+        known, limit = read_jsonl(revisions / "revisions.jsonl", Revision), work.runtime.batch_tokens
+        judge_of_answers, taught = shaped(
+            judge_of_answers, feedback, network, load_tokenizer(sft), policy, known, settings.epochs, limit
+        )
+        counts |= taught
     held = held_out(work, data, load_tokenizer(sft), policy, settings, dtype, gold)
     optimise(method, out, work, network, judge_of_answers, prompts, counts, held, sft, policy, settings, dtype, seed)
 
@@ -183,6 +183,8 @@ def optimise(
             given["missing_eos_penalty"] = settings.no_eos_penalty
             trainer = make(network, watch.reading(reward), arguments, **given)
         watch.reference = trainer.reference
+        if hasattr(reward, "reference"):  # it reads the states of the policy as it was (cai/trainers/human.py)
+            reward.reference = trainer.reference
         quiet(trainer, method.upper())
         trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints) is not None)
         watched = watch.leave(trainer.model, out)

@@ -1,0 +1,216 @@
+"""Talking to a policy that learns what a person likes, without any HTTP (TAMER style, Knox & Stone 2009).
+
+A turn: the person says something, or takes the next prompt of the experiment; the policy answers; while the answer
+appears, and after, the person presses up or down. Each press is in the log before anything is learned from it, and
+then the human reward is learned anew from all feedback of that person (cai/tamer.py). The log is all the state there
+is: who comes back goes on where they stopped, also after a kill.
+
+*Re-ranking.* The policy draws n answers and the one that looks best to the human reward is shown. n grows with the
+number of feedbacks (`CANDIDATES`): before there is an opinion to rank by there is nothing to choose, and a choice by
+three feedbacks is a choice by their noise.
+
+*Exploration.* Which answer looks best is decided by one function drawn from the posterior for each turn (Thompson
+sampling, `HumanReward.draw`), not by the mean: an answer of an unknown kind is shown now and then, and what is shown
+is what feedback can teach about.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from threading import RLock
+from typing import Any
+
+import numpy as np
+
+from cai.annotate.desk import known_rater
+from cai.annotate.feedback import Answer, Feedback, FeedbackLog, fault_of
+from cai.annotate.voice import Voice
+from cai.data import identity, seed_of, uniform
+from cai.errors import UserError
+from cai.records import Chat, Message, Prompt
+from cai.tamer import HumanReward, credit
+from cai.trainers.human import learn
+
+CANDIDATES = ((0, 1), (5, 2), (10, 4), (20, 8))  # from so many feedbacks on, so many answers to choose from
+LONGEST = 4000  # characters of what a person says
+
+
+def candidates(feedbacks: int) -> int:
+    """How many answers are drawn for a turn."""
+    return max(n for at_least, n in CANDIDATES if feedbacks >= at_least)
+
+
+class Session:
+    """One policy, its prompts and a log; any number of raters, each with a human reward of their own.
+
+    raters: the names allowed; empty for any. seed: of the draws.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        voice: Voice,
+        prompts: Sequence[Prompt],
+        log: FeedbackLog,
+        raters: Sequence[str] = (),
+        seed: int = 0,
+    ) -> None:
+        self.name, self.voice, self.log, self.raters, self.seed = name, voice, log, tuple(raters), seed
+        self.prompts = sorted(prompts, key=lambda prompt: uniform("live", seed, prompt.id))
+        self.lock = RLock()  # one model, and one turn at a time
+        self._states: dict[str, np.ndarray] = {}
+        self._learned: dict[str, tuple[tuple[int, int], HumanReward | None, Counter[str]]] = {}
+
+    # Who and where --------------------------------------------------------------------------------------------------
+
+    def welcome(self) -> dict[str, Any]:
+        """What the page needs before a rater has a name."""
+        with self.lock:
+            self.log.refresh()
+            presses = Counter(given.rater for rows in self.log.given.values() for given in rows)
+            names = list(self.raters) or sorted({answer.rater for answer in self.log.of()})
+        return {
+            "name": self.name,
+            "raters": [{"name": name, "done": presses[name]} for name in names],
+            "open": not self.raters,
+        }
+
+    def state(self, rater: str) -> dict[str, Any]:
+        """The conversation so far, the prompt to go on with, and what has been learned."""
+        with self.lock:
+            rater = known_rater(rater, self.raters)
+            self.log.refresh()
+            mine = self.log.of(rater)
+            prompt = self._next(mine)
+            return {
+                "rater": rater,
+                "messages": _plain(_after(mine[-1])) if mine else [],
+                "suggestion": _plain(prompt.messages) if prompt else None,
+                "prompts": {"seen": len(self._seen(mine)), "total": len(self.prompts)},
+                "learned": self.learned(rater),
+            }
+
+    def _seen(self, mine: Sequence[Answer]) -> set[str]:
+        return {answer.prompt_id for answer in mine} & {prompt.id for prompt in self.prompts}
+
+    def _next(self, mine: Sequence[Answer]) -> Prompt | None:
+        """The first prompt that this rater has seen least often."""
+        seen = Counter(answer.prompt_id for answer in mine)
+        return min(self.prompts, key=lambda prompt: seen[prompt.id], default=None)
+
+    # Turns ----------------------------------------------------------------------------------------------------------
+
+    def say(self, rater: str, text: str | None, fresh: bool) -> dict[str, Any]:
+        """The policy's answer to what a rater says, chosen and logged. text: None for the next prompt.
+
+        fresh: begin a conversation, instead of going on with the last one; a prompt always does.
+        """
+        with self.lock:
+            rater = known_rater(rater, self.raters)
+            self.log.refresh()
+            mine = self.log.of(rater)
+            chat, prompt_id = self._turn(mine, text, fresh)
+            reward, counts = self._human(rater)
+            n, turn = candidates(counts["feedbacks"]), (self.seed, rater, len(mine), [m.content for m in chat])
+            drawn = self.voice.answers(chat, [seed_of("live", number, *turn) for number in range(n)])
+            told = [one for one in drawn if one.tokens] or drawn[:1]
+            best, predicted, error = 0, None, None
+            if reward and told[0].tokens:
+                means_MD = np.stack([one.states_TD.mean(0) for one in told])
+                best = int(np.argmax(reward.draw(means_MD, seed_of("thompson", *turn))))
+                predicted, error = (float(values[best]) for values in reward.predict(means_MD))
+            at, one = _now(), told[best]
+            answer = Answer(
+                identity("answer", rater, at, str(os.getpid())), rater, self.voice.digest, prompt_id, chat,
+                one.tokens, one.pieces, n, predicted, error, at,
+            )  # fmt: skip
+            self.log.append(answer)
+            self._states[answer.id] = one.states_TD
+            return {"answer": answer.id, "messages": _plain(chat), "candidates": n, "tokens": len(answer.tokens)}
+
+    def _turn(self, mine: Sequence[Answer], text: str | None, fresh: bool) -> tuple[Chat, str]:
+        """(what is to be answered, the id of the prompt that it began with or "")."""
+        if text is None:
+            prompt = self._next(mine)
+            if prompt is None:
+                raise UserError("this experiment has no prompts to take", "", "type something")
+            chat, prompt_id = prompt.messages, prompt.id
+        else:
+            text = text.strip()
+            if not text or len(text) > LONGEST:
+                raise UserError(f"say something, in at most {LONGEST} characters", "", "type it below")
+            before = () if fresh or not mine else _after(mine[-1])
+            chat, prompt_id = (*before, Message("user", text)), "" if fresh or not mine else mine[-1].prompt_id
+        if len(self.voice.ids(chat)) > self.voice.room:
+            raise UserError("the conversation is too long for this policy", "", "begin a new one")
+        return chat, prompt_id
+
+    def shown(self, answer: str) -> Answer:
+        """An answer by its id, for the stream."""
+        with self.lock:
+            if answer not in self.log.answers:
+                raise UserError("there is no such answer", "", "reload the page")
+            return self.log.answers[answer]
+
+    # Feedback -------------------------------------------------------------------------------------------------------
+
+    def press(
+        self, rater: str, answer: str, value: float, seconds: float, shown: Sequence[float], ended: float | None
+    ) -> dict[str, Any]:
+        """Write one press to the log, learn from all of them anew, and say what is known. See feedback.py for times."""
+        with self.lock:
+            rater, of = known_rater(rater, self.raters), self.shown(answer)
+            fault = fault_of(value, seconds, shown, ended, len(of.tokens))
+            if of.rater != rater:
+                fault = f"this answer was shown to {of.rater}"
+            if fault:
+                raise UserError(fault, "", "reload the page")
+            self.log.append(Feedback(answer, rater, value, seconds, tuple(shown), ended, _now()))
+            about_T = credit(shown, seconds, ended)
+            return self.learned(rater) | {"credit": [] if about_T is None else about_T.round(4).tolist()}
+
+    def learned(self, rater: str) -> dict[str, Any]:
+        """Counts of a rater's feedback, and how well each is predicted when its answer is left out."""
+        reward, counts = self._human(rater)
+        answers = self.log.of(rater)
+        return {
+            "feedbacks": counts["feedbacks"],
+            "good": counts["good"],
+            "bad": counts["bad"],
+            "answers": len(answers),
+            "silent": sum(not self.log.given[answer.id] for answer in answers),
+            "correlation": reward.correlation() if reward else None,
+            "candidates": candidates(counts["feedbacks"]),
+            "faults": dict(self.log.count()),
+        }
+
+    def _human(self, rater: str) -> tuple[HumanReward | None, Counter[str]]:
+        """The rater's reward by all that is in the log now, also what another session wrote there."""
+        answers = [a for a in self.log.of(rater) if a.policy == self.voice.digest]
+        size = len(answers), sum(len(self.log.given[answer.id]) for answer in answers)
+        if rater not in self._learned or self._learned[rater][0] != size:
+            missing = [answer for answer in answers if answer.id not in self._states]
+            states = self.voice.states([(answer.messages, answer.tokens) for answer in missing])
+            self._states |= {answer.id: states_TD for answer, states_TD in zip(missing, states, strict=True)}
+            counts: Counter[str] = Counter()
+            reward = learn(answers, self.log.given, [self._states[answer.id] for answer in answers], counts)
+            self._learned[rater] = size, reward, counts
+        return self._learned[rater][1:]
+
+    def reward(self, rater: str) -> HumanReward | None:
+        """What a rater has taught so far."""
+        with self.lock:
+            return self._human(rater)[0]
+
+
+def _after(answer: Answer) -> Chat:
+    return (*answer.messages, Message("assistant", answer.text))
+
+
+def _plain(chat: Chat) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.content} for message in chat]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")

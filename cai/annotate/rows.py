@@ -1,0 +1,88 @@
+"""A file of JSON rows that is only ever appended to, by any number of programs at once.
+
+A row is one `os.write` to a file opened with O_APPEND, under a lock and followed by fsync: several servers may write to
+one file, and a kill can cost at most the row that was being written. Such a torn row is closed off by the next writer,
+named and counted by every reader, and never removed.
+"""
+
+import fcntl
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+
+class Rows:
+    """An open file of rows; what other processes append is seen after `refresh`.
+
+    faults: (file:line, why) of each row that cannot be used. A kind of file says in `_clear` what it starts with and in
+    `_take` what it makes of a line.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._reset()
+        self.refresh()
+
+    def _clear(self) -> None:
+        raise NotImplementedError
+
+    def _take(self, number: int, line: bytes, last: bool) -> None:
+        """One line that is not blank. last: no line end follows it, so its writer may have been cut off."""
+        raise NotImplementedError
+
+    def _reset(self) -> None:
+        self.faults: list[tuple[str, str]] = []
+        self._inode, self._offset, self._line = 0, 0, 1
+        self._clear()
+
+    def refresh(self) -> None:
+        """Read what was appended since; from the start where the file was replaced or cut."""
+        try:
+            file = self.path.open("rb")
+        except FileNotFoundError:
+            self._reset()
+            return
+        with file:
+            fcntl.flock(file, fcntl.LOCK_SH)  # no writer is in the middle of a row
+            status = os.fstat(file.fileno())
+            if status.st_ino != self._inode or status.st_size < self._offset:
+                self._reset()
+                self._inode = status.st_ino
+            file.seek(self._offset)
+            text = file.read()
+        self._offset += len(text)
+        lines = text.split(b"\n")
+        for number, line in enumerate(lines, self._line):
+            if line.strip():
+                self._take(number, line, last=number == self._line + len(lines) - 1)
+        self._line += len(lines) - 1
+
+    def append(self, row: Any) -> None:
+        """Write one record; it is on the disk when this returns. Raises OSError when it cannot be."""
+        line = json.dumps(asdict(row), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+        fresh = not self.path.exists()
+        file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            end = os.fstat(file).st_size
+            if end and os.pread(file, 1, end - 1) != b"\n":
+                line = b"\n" + line  # the row before was torn by a kill: it must not swallow this one
+            if os.write(file, line) != len(line):
+                raise OSError(28, "No space left on device", str(self.path))
+            os.fsync(file)
+        finally:
+            os.close(file)
+        if fresh:
+            _sync_folder(self.path.parent)
+        self.refresh()
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new file's name must be on the disk as well as its contents."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,76 @@
+"""Which policy of an experiment to talk to, and about what: by its file, from what its stages left in the store."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cai.cells import Cell
+from cai.config import Arm, read_experiment
+from cai.engines import Sampling
+from cai.errors import UserError, suggest
+from cai.experiment import picks, train
+from cai.models import Source, trained
+from cai.records import Prompt, read_jsonl
+from cai.store import Artifact, Store
+from cai.workbench import Workbench
+
+if TYPE_CHECKING:
+    from cai.annotate.voice import Voice
+
+
+@dataclass(frozen=True)
+class Found:
+    """A policy that is there. home: the experiment's folder of results. prompts: to talk about, of the train split."""
+
+    name: str
+    home: Path
+    source: Source
+    prompts: tuple[Prompt, ...]
+    arm: Arm
+    work: Workbench
+
+    def voice(self) -> "Voice":
+        """The policy, loaded; it answers as it does for `pairs.source: policy`, so other draws are other answers."""
+        from cai.annotate.voice import Voice
+
+        return Voice(
+            self.source, dtype=self.work.dtype(self.arm), device=self.work.device, system=self.arm.policy.system,
+            sampling=Sampling(self.arm.pairs.max_new_tokens, self.arm.pairs.temperature),
+            batch_tokens=self.work.runtime.batch_tokens,
+        )  # fmt: skip
+
+
+def find_policy(file: Path, wanted: str) -> Found:
+    """The policy `sft`, or that of a cell ("ARM/SEED"). Nothing is trained for it.
+
+    Raises UserError for a name that is none of them, for a stage that has not been run, and for a cell whose policy is
+    no model of its own (`rl.method: best_of_n`).
+    """
+    experiment = read_experiment(file)
+    work = Workbench.open(experiment.runtime)
+    names = ["sft", *(f"{arm}/{seed}" for arm in experiment.arms for seed in experiment.seeds)]
+    if wanted not in names:
+        raise UserError(f'{experiment.name} has no policy "{wanted}"', "--policy", suggest(wanted, names))
+    arm, _, seed = (names[1] if wanted == "sft" else wanted).rpartition("/")
+    stage = Store(work.root, plan=True).stage_with(work)  # looks up and runs nothing
+    cell = train(stage, work, arm, experiment.arms[arm], int(seed))
+    if wanted != "sft" and picks(cell):
+        remedy = "talk to sft, whose answers it picks from"
+        raise UserError(f'"{wanted}" is the best of several answers of sft and no model', "--policy", remedy)
+    made = cell.sft if wanted == "sft" else cell.policy
+    if not made.cached:
+        raise UserError(
+            f'the policy "{wanted}" is not trained yet ({made.stage} has not been run as the file now stands)',
+            str(file),
+            f"python -m cai.experiment {file} makes it",
+        )
+    prompts = [prompt for held in _asked(cell) for prompt in read_jsonl(held / "prompts.jsonl", Prompt)]
+    return Found(
+        experiment.name, work.root / experiment.name, trained(made, wanted),
+        tuple(prompt for prompt in prompts if prompt.split == "train"), cell.settings, work,
+    )  # fmt: skip
+
+
+def _asked(cell: Cell) -> list[Artifact]:
+    """Training prompts alone: a result is reported on the others, and what a person says becomes a reward."""
+    return [cell.data, *([cell.helpful] if cell.helpful else [])]

@@ -1,0 +1,71 @@
+"""The policy that a person talks to: several answers to one conversation, with the features that they are ranked by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from cai.engines import Sampling
+from cai.engines.transformers import sample_ids, stop_ids
+from cai.models import Dtype, Source, chat_ids, load_causal, load_tokenizer, with_system
+from cai.records import Chat
+from cai.trainers.human import states_of
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One answer. tokens: without what ends the turn. pieces: their texts. states_TD: the features of each."""
+
+    tokens: tuple[int, ...]
+    pieces: tuple[str, ...]
+    states_TD: np.ndarray
+
+
+class Voice:
+    """A policy, frozen. Draws depend on their own seed alone, so the same conversation can be had again."""
+
+    def __init__(
+        self, source: Source, *, dtype: Dtype, device: str, system: str | None, sampling: Sampling, batch_tokens: int
+    ) -> None:
+        self.tokenizer: Any = load_tokenizer(source)
+        self.model: Any = load_causal(source, dtype, device).eval()  # pyrefly: ignore
+        self.digest, self.system, self.sampling, self.batch_tokens = source.digest, system, sampling, batch_tokens
+        limit = getattr(self.model.config, "max_position_embeddings", None) or 2**31
+        self.room = limit - sampling.max_new_tokens  # tokens of a conversation
+        self._stops = stop_ids(self.model, self.tokenizer)
+
+    def ids(self, chat: Chat) -> list[int]:
+        return chat_ids(self.tokenizer, with_system(chat, self.system), answer=True)
+
+    @torch.inference_mode()
+    def answers(self, chat: Chat, seeds: Sequence[int]) -> list[Drawn]:
+        """One answer for each seed, in one batch."""
+        ids = self.ids(chat)
+        drawn = sample_ids(
+            self.model, [ids] * len(seeds), seeds, self.sampling, self.tokenizer.pad_token_id, self._stops
+        )
+        tokens = [tuple(token for token in answer if token not in self._stops) for answer in drawn]
+        states = self.states([(chat, answer) for answer in tokens])
+        return [
+            Drawn(answer, pieces(self.tokenizer, answer), states_TD)
+            for answer, states_TD in zip(tokens, states, strict=True)
+        ]
+
+    def states(self, answers: Sequence[tuple[Chat, Sequence[int]]]) -> list[np.ndarray]:
+        """(T, D) features of the tokens of each answer."""
+        rows = [(self.ids(chat), list(tokens)) for chat, tokens in answers]
+        return states_of(self.model, rows, self.tokenizer.pad_token_id, self.batch_tokens)
+
+
+def pieces(tokenizer: Any, tokens: Sequence[int]) -> tuple[str, ...]:
+    """The text that each token adds. A character that several tokens make comes with the last of them."""
+    made, done = [], ""
+    for end in range(1, len(tokens) + 1):
+        text = tokenizer.decode(list(tokens[:end]))
+        # U+FFFD at the end stands for the beginning of a character; at the end of the answer it stays one.
+        whole = text if end == len(tokens) else text.rstrip("\ufffd")
+        made.append(whole[len(done) :] if whole.startswith(done) else "")
+        done = whole if whole.startswith(done) else done
+    return tuple(made)
