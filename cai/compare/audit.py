@@ -13,7 +13,8 @@ and each revision (steps 1 to n), with prompts as clusters:
 
 Bai et al. (2022, figure 5) show the harmlessness of revisions 0 to 4 by preference models without intervals; figure 6
 varies the number of principles and figure 7 leaves the critique out. Arms that revise in different ways (`revise:`,
-other constitutions) are compared step by step on the prompts that both have.
+other constitutions) are compared step by step on the prompts that both have. Each text is drawn once: an interval is
+over prompts, not over draws, and none is corrected for the number of steps.
 """
 
 from collections import Counter
