@@ -10,26 +10,24 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from cai.annotate.feedback import FeedbackFile
 from cai.budgets import draw_budgets, train_budgets
 from cai.cells import Cell, Iteration, Measured
-from cai.comparisons import read_comparisons
+from cai.checks import check
 from cai.config import Arm, Experiment, read_sweep
-from cai.constitution import Constitution, read_constitution, some
+from cai.constitution import Constitution, read_constitution
 from cai.engines import Sampling
-from cai.errors import UserError, UserErrors, run_main
+from cai.errors import run_main
 from cai.gold import yardstick
 from cai.labels import LabelFile
 from cai.measuring import bench_all, matches, rate_all
 from cai.methods import principles_for, templates_for
-from cai.models import UNREACHABLE, Dtype, Source, find, trained
+from cai.models import Dtype, Source, find, trained
 from cai.plan import estimates, print_grid, print_plan
 from cai.progress import Board
-from cai.settings import Judge
 from cai.sources import load_data, load_helpful, source_digest
 from cai.stages.dpo import train_dpo
 from cai.stages.evaluate import play, score_answers, score_pairs
@@ -37,10 +35,10 @@ from cai.stages.label import Simulant, label_by_judge, label_by_people, label_by
 from cai.stages.policy import train_direct, train_grpo, train_ppo, train_rloo
 from cai.stages.preflight import preflight
 from cai.stages.respond import best_of_n, respond, respond_best, sample_pairs
-from cai.stages.revise import revise
+from cai.stages.revise import revise, revising
 from cai.stages.reward import train_reward
 from cai.stages.sft import train_sft
-from cai.store import Artifact, Store, digest_file
+from cai.store import Artifact, Store
 from cai.sweep import size
 from cai.templates import load_template
 from cai.workbench import Workbench
@@ -67,7 +65,7 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
     # SL-CAI: the policy criticises and revises its own answers, and is fine-tuned on the last revisions.
     revised = stage(
         revise, data=data, split="train", model=start, settings=arm.revise, seed=arm.seed,
-        **revising(arm, law), **model,
+        **revising(law, arm.revise, arm.seed), **model,
     )  # fmt: skip
     chatter = None
     if helpful and arm.sft.helpful:
@@ -197,7 +195,7 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
     measured = Measured(
         stage(
             revise, data=first.data, split="test", model=find(arm.policy.model), settings=settings, seed=arm.seed,
-            **revising(arm, law), **model,
+            **revising(law, arm.revise, arm.seed), **model,
         ) if ask.transcripts else None,
         xstest=stage(load_xstest, source=ask.xstest, contents=contents_of(ask.xstest)) if ask.xstest else None,
     )  # fmt: skip
@@ -248,14 +246,6 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
     return measured
 
 
-def revising(arm: Arm, law: Constitution) -> dict[str, Any]:
-    """What `revise` reads of the constitution, and the wording: with a critique before each revision, or without."""
-    principles = some(law.revising, arm.revise.principles, seed=arm.seed)
-    if not arm.revise.critique:
-        return {"principles": principles, "critique": None, "revision": load_template("direct")}
-    return {"principles": principles, "critique": load_template("critique"), "revision": load_template("revision")}
-
-
 def picks(cell: Cell) -> bool:
     """Whether its policy is the best of several answers of the SFT policy."""
     return cell.settings.rl.method == "best_of_n"
@@ -275,62 +265,6 @@ def run(experiment: Experiment, store: Store, work: Workbench) -> tuple[list[Cel
     measured = evaluate(stage, work, cells)
     train_budgets(stage, work, cells, drawn, measured)
     return cells, measured
-
-
-def check(*grid: Experiment, plan: bool = False) -> None:
-    """Everything that can be found wrong before the first minute of work, all of it at once."""
-    faults: list[UserError] = []
-    for arm in (arm for one in grid for arm in one.arms.values()):
-        ask = arm.evaluate
-        judges = (arm.judge, ask.judge, *(arm.simulated.pool if "simulated" in arm.labels.all else ()))
-        tasks: list[Callable[[], object]] = [
-            lambda arm=arm: revising(arm, read_constitution(arm.constitution)),
-            lambda ask=ask: read_constitution(ask.constitution),
-            lambda arm=arm: arm.helpful and arm.evaluate.helpful and read_constitution(arm.evaluate.helpfulness),
-            lambda ask=ask: ask.xstest and contents_of(ask.xstest),
-            *(lambda file=file: read_comparisons(file) for file in ask.comparisons),
-            *(lambda ref=ref: reachable(ref, plan) for ref in models_of(arm, judges)),
-            lambda arm=arm: arm.labels.file and LabelFile.of(arm.labels.file),
-            lambda arm=arm: arm.rl.feedback and FeedbackFile.of(arm.rl.feedback.log),
-            lambda arm=arm: source_digest(arm.data),
-            lambda arm=arm: arm.helpful and digest_file(Path(arm.helpful.source)),
-            *(lambda judge=judge: templates_for(judge) for judge in judges),
-            *(lambda name=name: installed(name) for name in grid[0].runtime.report_to),
-        ]
-        for task in tasks:
-            try:
-                task()
-            except UserErrors as error:
-                faults += error.errors
-            except UserError as error:
-                faults.append(error)
-            except FileNotFoundError as error:
-                faults.append(UserError("no such file", str(error.filename), "mend helpful.source"))
-    unique = list({str(fault): fault for fault in faults}.values())
-    if len(unique) > 1:
-        raise UserErrors(unique)
-    if unique:
-        raise unique[0]
-
-
-def models_of(arm: Arm, judges: Sequence[Judge]) -> list[str]:
-    gold = arm.rl.gold
-    own = [gold.by] if gold and gold.by != "judge" else []
-    return [arm.policy.model, *(judge.model for judge in judges), *own]
-
-
-def installed(tracker: str) -> None:
-    if find_spec(tracker) is None:
-        raise UserError(f"the package {tracker} is not installed", "runtime.report_to", f"pip install {tracker}")
-
-
-def reachable(ref: str, plan: bool) -> None:
-    """A model that cannot be had is a fault now, not when its stage comes up hours later; a plan only says so."""
-    if find(ref).digest.endswith(UNREACHABLE):
-        problem = f'cannot reach the hub for "{ref}", and it is not in the local cache'
-        if not plan:
-            raise UserError(problem, "model", "check the network, or give a local folder")
-        print(f"note: {problem}; planned all the same")
 
 
 def main(argv: Sequence[str]) -> int:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from cai.checks import check
 from cai.config import read_experiment
 from cai.errors import UserError
-from cai.experiment import check, main, run
+from cai.experiment import main, run
 from cai.store import Store
 from cai.workbench import Workbench
 

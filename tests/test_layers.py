@@ -27,7 +27,7 @@ LAYERS = (
     tuple(f"stages.{name}" for name in ("revise", "sft", "preflight", "label", "respond")),
     tuple(f"stages.{name}" for name in ("reward", "policy", "dpo", "evaluate")),
     tuple(f"stages.{name}" for name in ("rate", "benchmarks")),
-    ("cells", "plan", "measuring", "budgets"),
+    ("cells", "plan", "measuring", "budgets", "checks"),
     ("compare.table",),
     ("compare.plots",),
     ("compare.report_plots",),

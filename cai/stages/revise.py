@@ -11,8 +11,9 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from cai.constitution import Revising, draw
+from cai.constitution import Constitution, Revising, draw, some
 from cai.data import pick, seed_of
 from cai.engines import Request, Sampling
 from cai.engines.cached import CachedEngine
@@ -20,9 +21,17 @@ from cai.models import Dtype, Source
 from cai.records import Chat, Message, Prompt, Revision, Round, Split, read_jsonl, write_jsonl
 from cai.settings import Policy, Revise
 from cai.store import Artifact, version
-from cai.templates import Template
+from cai.templates import Template, load_template
 from cai.textstats import whole_sentences
 from cai.workbench import Workbench
+
+
+def revising(law: Constitution, settings: Revise, seed: int) -> dict[str, Any]:
+    """What `revise` reads of a constitution, and the wording: with a critique before each revision, or without."""
+    principles = some(law.revising, settings.principles, seed=seed)
+    if not settings.critique:
+        return {"principles": principles, "critique": None, "revision": load_template("direct")}
+    return {"principles": principles, "critique": load_template("critique"), "revision": load_template("revision")}
 
 
 @version(1)

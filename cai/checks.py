@@ -1,0 +1,75 @@
+"""What can be found wrong with an experiment before the first minute of work, all of it at once."""
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from cai.annotate.feedback import FeedbackFile
+from cai.comparisons import read_comparisons
+from cai.config import Arm, Experiment
+from cai.constitution import read_constitution
+from cai.errors import UserError, UserErrors
+from cai.labels import LabelFile
+from cai.methods import templates_for
+from cai.models import UNREACHABLE, find
+from cai.settings import Judge
+from cai.sources import source_digest
+from cai.stages.revise import revising
+from cai.store import digest_file
+from cai.xstest import contents_of
+
+
+def check(*grid: Experiment, plan: bool = False) -> None:
+    """Everything that can be found wrong before the first minute of work, all of it at once."""
+    faults: list[UserError] = []
+    for arm in (arm for one in grid for arm in one.arms.values()):
+        ask = arm.evaluate
+        judges = (arm.judge, ask.judge, *(arm.simulated.pool if "simulated" in arm.labels.all else ()))
+        tasks: list[Callable[[], object]] = [
+            lambda arm=arm: revising(read_constitution(arm.constitution), arm.revise, arm.seed),
+            lambda ask=ask: read_constitution(ask.constitution),
+            lambda arm=arm: arm.helpful and arm.evaluate.helpful and read_constitution(arm.evaluate.helpfulness),
+            lambda ask=ask: ask.xstest and contents_of(ask.xstest),
+            *(lambda file=file: read_comparisons(file) for file in ask.comparisons),
+            *(lambda ref=ref: reachable(ref, plan) for ref in models_of(arm, judges)),
+            lambda arm=arm: arm.labels.file and LabelFile.of(arm.labels.file),
+            lambda arm=arm: arm.rl.feedback and FeedbackFile.of(arm.rl.feedback.log),
+            lambda arm=arm: source_digest(arm.data),
+            lambda arm=arm: arm.helpful and digest_file(Path(arm.helpful.source)),
+            *(lambda judge=judge: templates_for(judge) for judge in judges),
+            *(lambda name=name: installed(name) for name in grid[0].runtime.report_to),
+        ]
+        for task in tasks:
+            try:
+                task()
+            except UserErrors as error:
+                faults += error.errors
+            except UserError as error:
+                faults.append(error)
+            except FileNotFoundError as error:
+                faults.append(UserError("no such file", str(error.filename), "mend helpful.source"))
+    unique = list({str(fault): fault for fault in faults}.values())
+    if len(unique) > 1:
+        raise UserErrors(unique)
+    if unique:
+        raise unique[0]
+
+
+def models_of(arm: Arm, judges: Sequence[Judge]) -> list[str]:
+    gold = arm.rl.gold
+    own = [gold.by] if gold and gold.by != "judge" else []
+    return [arm.policy.model, *(judge.model for judge in judges), *own]
+
+
+def installed(tracker: str) -> None:
+    if find_spec(tracker) is None:
+        raise UserError(f"the package {tracker} is not installed", "runtime.report_to", f"pip install {tracker}")
+
+
+def reachable(ref: str, plan: bool) -> None:
+    """A model that cannot be had is a fault now, not when its stage comes up hours later; a plan only says so."""
+    if find(ref).digest.endswith(UNREACHABLE):
+        problem = f'cannot reach the hub for "{ref}", and it is not in the local cache'
+        if not plan:
+            raise UserError(problem, "model", "check the network, or give a local folder")
+        print(f"note: {problem}; planned all the same")
