@@ -266,13 +266,14 @@ def run(experiment: Experiment, store: Store, work: Workbench) -> tuple[list[Cel
 def check(*grid: Experiment, plan: bool = False) -> None:
     """Everything that can be found wrong before the first minute of work, all of it at once."""
     faults: list[UserError] = []
+    refs: set[str] = set()
     for arm in (arm for one in grid for arm in one.arms.values()):
         ask = arm.evaluate
         judges = (arm.judge, ask.judge, *(arm.simulated.pool if "simulated" in arm.labels.all else ()))
         tasks: list[Callable[[], object]] = [
             lambda arm=arm: read_constitution(arm.constitution),
             lambda ask=ask: read_constitution(ask.constitution),
-            *(lambda ref=ref: reachable(ref, plan) for ref in models_of(arm, judges)),
+            *(lambda ref=ref: reachable(ref, plan) for ref in dict.fromkeys(models_of(arm, judges)) if ref not in refs),
             lambda arm=arm: arm.labels.file and LabelFile.of(arm.labels.file),
             lambda arm=arm: source_digest(arm.data),
             lambda arm=arm: arm.helpful and digest_file(Path(arm.helpful.source)),
@@ -280,6 +281,7 @@ def check(*grid: Experiment, plan: bool = False) -> None:
             *(lambda judge=judge: templates_for(judge) for judge in judges),
             *(lambda name=name: installed(name) for name in grid[0].runtime.report_to),
         ]
+        refs.update(models_of(arm, judges))
         for task in tasks:
             try:
                 task()
