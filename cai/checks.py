@@ -22,6 +22,7 @@ from cai.xstest import contents_of
 def check(*grid: Experiment, plan: bool = False) -> None:
     """Everything that can be found wrong before the first minute of work, all of it at once."""
     faults: list[UserError] = []
+    refs: set[str] = set()
     for arm in (arm for one in grid for arm in one.arms.values()):
         ask = arm.evaluate
         judges = (arm.judge, ask.judge, *(arm.simulated.pool if "simulated" in arm.labels.all else ()))
@@ -31,7 +32,7 @@ def check(*grid: Experiment, plan: bool = False) -> None:
             lambda arm=arm: arm.helpful and arm.evaluate.helpful and read_constitution(arm.evaluate.helpfulness),
             lambda ask=ask: ask.xstest and contents_of(ask.xstest),
             *(lambda file=file: read_comparisons(file) for file in ask.comparisons),
-            *(lambda ref=ref: reachable(ref, plan) for ref in models_of(arm, judges)),
+            *(lambda ref=ref: reachable(ref, plan) for ref in dict.fromkeys(models_of(arm, judges)) if ref not in refs),
             lambda arm=arm: arm.labels.file and LabelFile.of(arm.labels.file),
             lambda arm=arm: arm.rl.feedback and FeedbackFile.of(arm.rl.feedback.log),
             lambda arm=arm: source_digest(arm.data),
@@ -39,6 +40,7 @@ def check(*grid: Experiment, plan: bool = False) -> None:
             *(lambda judge=judge: templates_for(judge) for judge in judges),
             *(lambda name=name: installed(name) for name in grid[0].runtime.report_to),
         ]
+        refs.update(models_of(arm, judges))
         for task in tasks:
             try:
                 task()
