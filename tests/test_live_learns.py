@@ -54,7 +54,7 @@ class Recorded:
 def taught(
     voice: Any, asked: Sequence[Prompt], fresh: Sequence[Prompt], rater: ScriptedRater, log: Path, seed: int
 ) -> list[float]:
-    """How much better, by the rater's own measure, each fresh prompt's best answer is than the answers drawn on average.
+    """How much better, by the rater's own measure, each fresh prompt's best answer is than its answers on average.
 
     That average is what the policy without feedback is worth on the very same draws.
     """
