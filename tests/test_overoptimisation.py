@@ -94,6 +94,9 @@ def test_curves_are_gains_on_the_sft_policy_over_the_root_of_the_kl():
 def test_the_report_draws_an_arm_a_plot_and_says_what_is_shown(tmp_path):
     from dataclasses import asdict
 
+    from cai.compare.report import BLANK
+    from cai.compare.report_plots import gold
+
     runs = [
         {"arm": arm, "seed": seed, "by": "judge <b>", "kept": 4, "looks": run_of(golds, RISEN)}
         for arm, golds in (("ai", FALLEN), ("human", RISEN))
@@ -105,7 +108,8 @@ def test_the_report_draws_an_arm_a_plot_and_says_what_is_shown(tmp_path):
             line |= {name: asdict(line[name]) for name in ("fell", "rose")}
     write_report(results() | {"overoptimisation": drawn}, [], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    assert page.count("√KL to the SFT policy") == 2 and page.count("Seed 0, 3 looks: over-optimised") == 1
+    assert [plot["arm"] for plot, _ in gold(BLANK | results() | {"overoptimisation": drawn})] == ["ai", "human"]
+    assert "√KL to the SFT policy" in page and page.count("Seed 0, 3 looks: over-optimised") == 1
     assert "judge &lt;b&gt;" in page and "Kept: after rollout 4" in page
     write_report(results() | {"overoptimisation": drawn}, [], tmp_path / "again.html")
     assert (tmp_path / "again.html").read_text() == page
