@@ -172,12 +172,6 @@ class Comparison:
     p_a: float
 
 
-def comparisons(pairs: Sequence[Pair], labels: Sequence[Label]) -> list[Comparison]:
-    """The labelled training pairs in the order of the pairs: the same rows, in one order, for every label source."""
-    p_a = {label.pair_id: label.p_a for label in labels}
-    return [Comparison(pair, p_a[pair.id]) for pair in pairs if pair.prompt.split == "train" and pair.id in p_a]
-
-
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A number with its 95% interval. n: rows; clusters: independent units (prompts) behind the interval."""
@@ -268,3 +262,16 @@ def decode(row: Any, kind: type[T], where: str) -> T:
         fault = error.errors()[0]
         field = ".".join(str(part) for part in fault["loc"])
         raise UserError(f"not a {kind.__name__}: {field}: {fault['msg']}", where, "mend or remove this row") from None
+
+
+def labelled_pairs(pairs: Sequence[Any], labels: Sequence[Any]) -> list[Comparison]:
+    """The labelled training pairs in the order of the pairs: the same rows, in one order, for every label source.
+
+    pairs, labels: the folders that hold pairs.jsonl and labels.jsonl, one of each for every round.
+    """
+    found: list[Comparison] = []
+    for some, said in zip(pairs, labels, strict=True):
+        p_a = {label.pair_id: label.p_a for label in read_jsonl(said / "labels.jsonl", Label)}
+        rows = [pair for pair in read_jsonl(some / "pairs.jsonl", Pair) if pair.prompt.split == "train"]
+        found += [Comparison(pair, p_a[pair.id]) for pair in rows if pair.id in p_a]
+    return found

@@ -10,14 +10,13 @@ from cai.constitution import Judging, Revising
 from cai.engines import Reply, Sampling
 from cai.errors import UserError
 from cai.models import Source, load_tokenizer
-from cai.records import Label, Message, Pair, Prompt, Response, Revision, Said, read_jsonl, write_jsonl
+from cai.records import Label, Message, Pair, Prompt, Response, Revision, Said, labelled_pairs, read_jsonl, write_jsonl
 from cai.settings import Judge, Policy, Revise, Rl
 from cai.stages.evaluate import play
 from cai.stages.label import label_by_people
 from cai.stages.policy import mix
 from cai.stages.respond import respond, sample_pairs
 from cai.stages.revise import revise
-from cai.stages.reward import read_comparisons
 from cai.stages.sft import encode, helpful_rows
 from cai.store import Artifact
 from cai.templates import load_template
@@ -151,7 +150,7 @@ def test_a_comparison_carries_no_source_and_leaves_held_out_pairs_alone(tmp_path
     pairs = [Pair(n, prompt(n, "test" if n == "t" else "train"), "a", "b", 1.0) for n in ("x", "y", "t")]
     labels = [Label("y", 0.2, "ai"), Label("t", 0.9, "ai"), Label("x", 0.7, "ai")]
     made = artifact(tmp_path / "made", pairs=pairs, labels=labels)
-    comparisons = read_comparisons(made, made)
+    comparisons = labelled_pairs((made,), (made,))
     assert [(c.pair.id, c.p_a) for c in comparisons] == [("x", 0.7), ("y", 0.2)]
     assert not hasattr(comparisons[0], "source")
 

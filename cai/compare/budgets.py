@@ -25,7 +25,7 @@ from cai.compare.crossed import contrast
 from cai.compare.crossing import Crossing, crossing, isotonic
 from cai.compare.measures import HeldOut, average, outcomes, tested
 from cai.config import opponents
-from cai.records import Estimate, Label, Pair, comparisons, read_jsonl
+from cai.records import Estimate, labelled_pairs
 
 
 def budgets(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> dict[str, Any] | None:
@@ -68,9 +68,7 @@ def budgets(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> dict[st
 def _labelled(cell: Cell) -> int:
     """How many training pairs its reward model learned from."""
     assert cell.labels
-    return len(
-        comparisons(read_jsonl(cell.pairs / "pairs.jsonl", Pair), read_jsonl(cell.labels / "labels.jsonl", Label))
-    )
+    return len(labelled_pairs((cell.pairs,), (cell.labels,)))
 
 
 def _mean(table: np.ndarray, clusters: Sequence[str]) -> Estimate:

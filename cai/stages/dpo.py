@@ -10,7 +10,7 @@ from typing import Any
 
 from cai.errors import UserError
 from cai.models import Dtype, Source, answered, chat_ids, load_causal, load_tokenizer, save, with_system
-from cai.records import Comparison, Label, Pair, comparisons, read_jsonl
+from cai.records import Comparison, labelled_pairs
 from cai.settings import Policy
 from cai.store import Artifact, version
 from cai.workbench import Workbench
@@ -45,11 +45,7 @@ def train_dpo(
 
     work.release()
     tokenizer = load_tokenizer(sft)
-    found = [
-        comparison
-        for some, said in zip(pairs, labels, strict=True)
-        for comparison in comparisons(read_jsonl(some / "pairs.jsonl", Pair), read_jsonl(said / "labels.jsonl", Label))
-    ]
+    found = labelled_pairs(pairs, labels)
     rows = [encode(tokenizer, comparison, policy.system) for comparison in found]
     kept = [
         row

@@ -80,7 +80,8 @@ def by_reward_model(
     from cai.trainers.common import weights_dtype
 
     work.release()
-    prompts, counts = training_prompts(data, helpful, sft, policy, settings, seed)
+    tokenizer = load_tokenizer(sft)
+    prompts, counts = training_prompts(data, helpful, tokenizer, policy, settings, seed)
     network = load_causal(sft, weights_dtype(policy, dtype), work.device, train=True)
     judge_of_answers, scale = normalised_reward(work, network, reward, revisions, policy, dtype, reward_max_length)
     counts |= {f"reward {name} on the SFT answers": round(value, 4) for name, value in scale.items()}
@@ -89,11 +90,13 @@ def by_reward_model(
 
         known, limit = read_jsonl(revisions / "revisions.jsonl", Revision), work.runtime.batch_tokens
         judge_of_answers, taught = shaped(
-            judge_of_answers, feedback, network, load_tokenizer(sft), policy, known, settings.epochs, limit
+            judge_of_answers, feedback, network, tokenizer, policy, known, settings.epochs, limit
         )
         counts |= taught
-    held = held_out(work, data, load_tokenizer(sft), policy, settings, dtype, gold)
-    optimise(method, out, work, network, judge_of_answers, prompts, counts, held, sft, policy, settings, dtype, seed)
+    held = held_out(work, data, tokenizer, policy, settings, dtype, gold)
+    optimise(
+        method, out, work, network, judge_of_answers, prompts, counts, held, tokenizer, policy, settings, dtype, seed
+    )
 
 
 @version(1)
@@ -123,15 +126,18 @@ def train_direct(
     from cai.trainers.common import weights_dtype
 
     work.release()
-    prompts, counts = training_prompts(data, helpful, sft, policy, settings, seed)
+    tokenizer = load_tokenizer(sft)
+    prompts, counts = training_prompts(data, helpful, tokenizer, policy, settings, seed)
     engine = work.engine(judge_model, dtype=dtype, system=judge.system)
     known = read_jsonl(revisions / "revisions.jsonl", Revision)
     asked = [*prompts, *read_jsonl(data / "prompts.jsonl", Prompt)]  # `rl.gold` looks at others than it trains on
     judge_of_answers, found = judged_reward(engine, asked, known, judge, judging, templates, judge_seed)
     counts |= {f"judge: {name}": round(value, 4) for name, value in found.items()}
-    held = held_out(work, data, load_tokenizer(sft), policy, settings, dtype, gold)
+    held = held_out(work, data, tokenizer, policy, settings, dtype, gold)
     network = load_causal(sft, weights_dtype(policy, dtype), work.device, train=True)
-    optimise("direct", out, work, network, judge_of_answers, prompts, counts, held, sft, policy, settings, dtype, seed)
+    optimise(
+        "direct", out, work, network, judge_of_answers, prompts, counts, held, tokenizer, policy, settings, dtype, seed
+    )
 
 
 # 2. Training ----------------------------------------------------------------------------------------------------------
@@ -146,7 +152,7 @@ def optimise(
     prompts: Sequence[Prompt],
     counts: Mapping[str, Any],
     held: Any,
-    sft: Source,
+    tokenizer: Any,
     policy: Policy,
     settings: Rl,
     dtype: Dtype,
@@ -154,7 +160,7 @@ def optimise(
 ) -> None:
     """Train the SFT policy against a reward function as TRL calls it; a killed run goes on from its last checkpoint.
 
-    held: `HeldOut` of cai/trainers/watch.py, or None.
+    network, tokenizer: the SFT policy's. held: `HeldOut` of cai/trainers/watch.py, or None.
     """
     from datasets import Dataset  # heavy: only when there is something to train
 
@@ -162,7 +168,6 @@ def optimise(
     from cai.trainers.rollouts import last_checkpoint
     from cai.trainers.watch import Watch
 
-    tokenizer = load_tokenizer(sft)
     watch = Watch(tokenizer, held)
     rows = Dataset.from_list(
         [{"prompt": plain(tokenizer, with_system(p.messages, policy.system)), "prompt_id": p.id} for p in prompts]
@@ -259,13 +264,13 @@ def group_arguments(settings: Rl) -> dict[str, Any]:
 
 
 def training_prompts(
-    data: Artifact, helpful: Artifact | None, sft: Source, policy: Policy, settings: Rl, seed: int
+    data: Artifact, helpful: Artifact | None, tokenizer: Any, policy: Policy, settings: Rl, seed: int
 ) -> tuple[list[Prompt], dict[str, Any]]:
     """`mix` of the training splits."""
     red_team = [prompt for prompt in read_jsonl(data / "prompts.jsonl", Prompt) if prompt.split == "train"]
     kind = read_jsonl(helpful / "prompts.jsonl", Prompt) if helpful else []
     kind = [prompt for prompt in kind if prompt.split == "train"]
-    return mix(red_team, kind, load_tokenizer(sft), policy, settings, seed)
+    return mix(red_team, kind, tokenizer, policy, settings, seed)
 
 
 def mix(

@@ -9,7 +9,7 @@ from typing import Any
 
 from cai.errors import UserError
 from cai.models import Dtype, Source, answered, load_reward, load_tokenizer, lora, save
-from cai.records import Comparison, Label, Pair, comparisons, read_jsonl
+from cai.records import Comparison, labelled_pairs
 from cai.settings import Policy, Reward
 from cai.store import Artifact, version
 from cai.workbench import Workbench
@@ -40,7 +40,7 @@ def train_reward(
 
     work.release()
     tokenizer = load_tokenizer(model)
-    labelled = [one for some in zip(pairs, labels, strict=True) for one in read_comparisons(*some)]
+    labelled = labelled_pairs(pairs, labels)
     rows = [fitting(row, settings.max_length) for row in elements(labelled, tokenizer, policy, settings)]
     rows = [row for row in rows if row["p"]]
     kept = sum(len(row["p"]) for row in rows)
@@ -83,11 +83,6 @@ def train_reward(
     (out / "curves.json").write_text(json.dumps(curves(trainer.state.log_history, names)))
     (out / "counts.json").write_text(json.dumps(counts, indent=1))
     save(trainer.model, tokenizer, out / "model")
-
-
-def read_comparisons(pairs: Artifact, labels: Artifact) -> list[Comparison]:
-    """`comparisons` of what the stages left."""
-    return comparisons(read_jsonl(pairs / "pairs.jsonl", Pair), read_jsonl(labels / "labels.jsonl", Label))
 
 
 def elements(labelled: list[Comparison], tokenizer: Any, policy: Policy, settings: Reward) -> list[dict[str, list]]:
