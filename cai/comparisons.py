@@ -22,7 +22,7 @@ from typing import Any
 from cai.data import identity, make_pair
 from cai.engines import Question
 from cai.errors import UserError
-from cai.records import Chat, Message, Pair, read_rows
+from cai.records import Chat, Message, Pair, Prompt, read_rows
 from cai.settings import Data
 from cai.sources import hh_rows, parse_hh, row_pair, row_prompt
 
@@ -36,6 +36,8 @@ class Item:
     """One comparison.
 
     given: the multiple choice exactly as the file has it, the right option first; None where there is none.
+    conduct: what a pair is about whose two texts are statements about an assistant: the conversation up to its last
+    answer, and that answer.
     cluster: stands for the opening of the conversation: those that grow out of one opening are not independent.
     where: file:line, or file:row n.
     """
@@ -44,6 +46,7 @@ class Item:
     given: Question | None
     cluster: str
     where: str
+    conduct: tuple[Prompt, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ def read_comparisons(path: str | Path, *, judged: bool = True, test: float = 0.3
         try:
             row = parse()
             name, read = _form(row, where)
-            pair, given, opening = read(row, where, data)
+            pair, given, opening, conduct = read(row, where, data)
             _check(pair, where, seen, judged)
         except UserError as error:
             faults.append((where, error.problem))
@@ -84,7 +87,7 @@ def read_comparisons(path: str | Path, *, judged: bool = True, test: float = 0.3
         except RecursionError:
             faults.append((where, "not valid JSON: nested too deeply"))
             continue
-        items.append(Item(pair, given, identity("opening", " ".join(opening.split())), where))
+        items.append(Item(pair, given, identity("opening", " ".join(opening.split())), where, conduct))
         form[name] += 1
     if not items:
         first = f": {faults[0][1]} ({faults[0][0]})" if faults else ""
@@ -96,7 +99,8 @@ def read_comparisons(path: str | Path, *, judged: bool = True, test: float = 0.3
 # 1. Rows --------------------------------------------------------------------------------------------------------------
 
 
-Read = tuple[Pair, Question | None, str]  # the pair, the multiple choice as given, the conversation's opening
+# The pair, the multiple choice as given, the conversation's opening, the conduct that the pair is about.
+Read = tuple[Pair, Question | None, str, tuple[Prompt, str] | None]
 Reader = Callable[[dict, str, Data], Read]
 
 
@@ -144,7 +148,7 @@ def _check(pair: Pair, where: str, seen: dict[tuple, tuple[str, float]], judged:
 def _hh(row: dict, where: str, data: Data) -> Read:
     material = hh_rows([(where, row)], data, SEED)
     for pair in material.pairs.values():
-        return pair, None, _opening(pair.prompt.messages)
+        return pair, None, _opening(pair.prompt.messages), None
     reason = next(name for name in material.counts if name.startswith("HH rows left out: "))
     raise UserError(reason.removeprefix("HH rows left out: "), where)
 
@@ -156,12 +160,12 @@ def _llmbar(row: dict, where: str, data: Data) -> Read:
     if row["label"] == 2:
         better, worse = worse, better
     prompt = row_prompt({"prompt": _text(row, "input", where)}, where, data, SEED)
-    return make_pair(prompt, better, worse, 1.0, (1.0,), SEED), None, _opening(prompt.messages)
+    return make_pair(prompt, better, worse, 1.0, (1.0,), SEED), None, _opening(prompt.messages), None
 
 
 def _own(row: dict, where: str, data: Data) -> Read:
     prompt = row_prompt(row, where, data, SEED)
-    return row_pair(row, prompt, where, SEED), None, _opening(prompt.messages)
+    return row_pair(row, prompt, where, SEED), None, _opening(prompt.messages), None
 
 
 def _opening(messages: Chat) -> str:
@@ -211,11 +215,18 @@ def _evaluation_item(row: dict, where: str, data: Data) -> Read:
     # 2. What they answer: the conversation; or, where the options say something about it, the question on the whole.
     turns, rest = _conversation(before, cut=bool(options))
     messages = turns or (Message("user", rest or before.strip()),)
+    conduct = None
     if texts is None or (options and messages[-1].role == "assistant"):
+        if len(turns) > 1 and turns[-1].role == "assistant":
+            conduct = (_asked(turns[:-1], where, data), turns[-1].content)
         messages = (Message("user", before.strip()),)
-    asked = row_prompt({"prompt": [asdict(message) for message in messages]}, where, data, SEED)
+    asked = _asked(messages, where, data)
     opening = next((turn.content for turn in turns if turn.role == "user"), _opening(messages))
-    return make_pair(asked, better, worse, 1.0, (1.0,), SEED), given, opening
+    return make_pair(asked, better, worse, 1.0, (1.0,), SEED), given, opening, conduct
+
+
+def _asked(messages: Chat, where: str, data: Data) -> Prompt:
+    return row_prompt({"prompt": [asdict(message) for message in messages]}, where, data, SEED)
 
 
 def _first(row: dict, name: str, where: str) -> str:

@@ -12,12 +12,13 @@ import json
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cai.comparisons import Comparisons, Item, read_comparisons
+from cai.conduct import judge_conduct
 from cai.constitution import Constitution, read_constitution
 from cai.data import uniform
 from cai.diagnostics import Diagnosis, diagnose
@@ -27,11 +28,12 @@ from cai.judging import judge_pairs
 from cai.methods import ASKING, BOTH_ORDERS, PROMPTS, Ballot, cast, principles_for, templates_for
 from cai.models import find, pick_dtype
 from cai.records import Abstained, Estimate, Label, plain
-from cai.settings import Judge, Runtime
+from cai.settings import ALONE, Judge, Runtime
 from cai.textstats import words
 from cai.workbench import Workbench
 
 AS_GIVEN = "as given (multiple choice)"
+CONDUCT = ", of the conduct"
 NAMED = 5  # malformed rows that are named in full; --json has all
 
 
@@ -73,6 +75,7 @@ def main(argv: Sequence[str]) -> int:
     bench.add_argument("--constitution", default="constitutions/hhh.txt", metavar="FILE")
     bench.add_argument("--method", default="all", help=f"all, or some of {','.join(PROMPTS)}")
     bench.add_argument("--principles", default="all", help="how many are drawn for each prompt: all, or a number")
+    bench.add_argument("--turns", type=int, help="the human's turns that it reads, from the last back (default: all)")
     bench.add_argument("--limit", type=int, help="judge a sample of this many comparisons (default: all)")
     bench.add_argument("--seed", type=int, default=0, help="of the sample, the draws and the judge's thoughts")
     bench.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
@@ -89,10 +92,10 @@ def _bench(args: argparse.Namespace) -> int:
     # 1. Everything that can be wrong is found before a model is loaded.
     methods = methods_named(args.method)
     principles = "all" if args.principles == "all" else _count(args.principles, "--principles")
-    for name in ("limit", "max_length"):
+    for name in ("limit", "max_length", "turns"):
         if getattr(args, name) is not None:
             _count(getattr(args, name), f"--{name.replace('_', '-')}")
-    judge = Judge(model=args.model, principles=principles, max_length=args.max_length)
+    judge = Judge(model=args.model, principles=principles, max_length=args.max_length, turns=args.turns)
     law = read_constitution(args.constitution)
     templates_for(judge, methods or tuple(PROMPTS))
     files = {file: read_comparisons(file) for file in args.files}
@@ -109,11 +112,13 @@ def _bench(args: argparse.Namespace) -> int:
         rows = bench_file(file, items, methods, asking)
         reports.append(report(file, held, items, rows))
         if not args.json:
-            settings = f"{args.model}, {dtype} on {work.device}; {args.constitution}, principles: {args.principles}"
+            read = f"; turns read: {args.turns}" if args.turns else ""
+            asked = f"{args.constitution}, principles: {args.principles}{read}"
+            settings = f"{args.model}, {dtype} on {work.device}; {asked}"
             print("\n".join([*page(reports[-1], rows, held, settings), ""]), flush=True)
     if args.json:
         given = {"model": args.model, "weights": source.digest, "dtype": dtype, "device": work.device}
-        given |= {"constitution": args.constitution, "principles": principles, "seed": args.seed}
+        given |= {"constitution": args.constitution, "principles": principles, "turns": args.turns, "seed": args.seed}
         print(json.dumps(plain({**given, "max_length": args.max_length, "files": reports}), indent=1))
     return 0
 
@@ -150,7 +155,7 @@ def sample(items: Sequence[Item], limit: int | None, seed: int) -> list[Item]:
 
 
 def bench_file(file: str, items: Sequence[Item], methods: Sequence[str], asking: Asking) -> list[Row]:
-    """Every method (all that apply, where none is named), then the questions as given, then the rulers."""
+    """Every method (all that apply, where none is named), conduct, the questions as given, then the rulers."""
     if not methods:
         prompted = any(item.pair.prompted is not None for item in items)
         methods = [*ASKING, *(["provenance"] if prompted else [])]
@@ -158,25 +163,40 @@ def bench_file(file: str, items: Sequence[Item], methods: Sequence[str], asking:
     for method in methods:
         print(f"{Path(file).name}: {method}, {len(items)} comparisons", file=sys.stderr, flush=True)
         rows.append(by_method(method, items, asking))
+    about = [item for item in items if item.conduct]
+    rows += [by_conduct(method, about, asking) for method in methods if method in ALONE and about]
     if any(item.given for item in items):
         rows.append(as_given([item for item in items if item.given], asking))
     return rows + rulers(items)
 
 
 def by_method(method: str, items: Sequence[Item], asking: Asking) -> Row:
+    def verdicts(some: Sequence[Item], *how: Any, **rest: Any) -> list[Label | Abstained]:
+        return judge_pairs(asking.engine, [item.pair for item in some], *how, **rest)
+
+    row = _by(verdicts, method, method, items, asking)
+    return replace(row, first=row.found.first_shown) if row.found and method in BOTH_ORDERS else row
+
+
+def by_conduct(method: str, items: Sequence[Item], asking: Asking) -> Row:
+    """Of pairs of statements about an assistant: what it said is judged instead (cai/conduct.py)."""
+
+    def verdicts(some: Sequence[Item], *how: Any, **rest: Any) -> list[Label | Abstained]:
+        return judge_conduct(asking.engine, some, *how, **rest)
+
+    return _by(verdicts, method, f"{method}{CONDUCT}", items, asking)
+
+
+def _by(verdicts: Callable[..., Any], method: str, name: str, items: Sequence[Item], asking: Asking) -> Row:
     judge = asking.judge.model_copy(update={"method": method})
-    pairs = [item.pair for item in items]
-    law, templates = principles_for(asking.law, judge), templates_for(judge)
-
-    def verdicts(of: Sequence[Any]) -> list[Label | Abstained]:
-        return judge_pairs(asking.engine, of, law, judge, templates, seed=asking.seed, title=method)
-
-    verdicts(pairs[:1])  # loads the model where it is needed: that is not part of the speed
+    how = (principles_for(asking.law, judge), judge, templates_for(judge))
+    rest: dict[str, Any] = {"seed": asking.seed, "title": name}
+    verdicts(items[:1], *how, **rest)  # loads the model where it is needed: that is not part of the speed
     clock = Clock(asking.engine)
-    judged = verdicts(pairs)
-    speed = clock.per_second(len(pairs))
-    found = diagnose(pairs, judged, [item.cluster for item in items])
-    return Row(method, found.accuracy, found, found.first_shown if method in BOTH_ORDERS else None, speed)
+    judged = verdicts(items, *how, **rest)
+    speed = clock.per_second(len(items))
+    found = diagnose([item.pair for item in items], judged, [item.cluster for item in items])
+    return Row(name, found.accuracy, found, None, speed)
 
 
 def as_given(items: Sequence[Item], asking: Asking) -> Row:
@@ -274,6 +294,11 @@ def page(of: dict[str, Any], rows: Sequence[Row], held: Comparisons, settings: s
     for row in rows:
         if row.found and row.found.abstained:
             lines.append(f"abstained: {row.name}: {', '.join(f'{why}: {n}' for why, n in row.found.abstained.items())}")
+    if any(row.name.endswith(CONDUCT) for row in rows):
+        lines.append(
+            f"*{CONDUCT}: a conversation's last answer is judged alone, and a threshold that is fitted on nine"
+        )
+        lines.append("  tenths of the other openings says which statement that speaks for (cai/conduct.py)")
     lines.append(f"malformed rows: {len(held.faults)}")
     lines += [f"  {where}: {why}" for where, why in held.faults[:NAMED]]
     if len(held.faults) > NAMED:

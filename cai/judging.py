@@ -9,6 +9,7 @@ says why, but is not counted; a pair without a readable vote is an abstention, n
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from cai.constitution import Judging, draw
@@ -59,6 +60,7 @@ def judge_pairs(
     `judge.temperature`.
     """
     # 1. Draw the principles of each pair, and write down what is to be asked.
+    pairs = [replace(pair, prompt=_read(pair.prompt, judge)) for pair in pairs]
     drawn = [_drawn(pair.prompt, judging, judge, seed) for pair in pairs]
     papers: list[tuple[int, Ballot]] = []
     for method in shares(judge):
@@ -104,7 +106,7 @@ def judge_answers(
     An opinion that cannot be read is left out; None for an answer without one. Equal questions are asked once.
     """
     asks = [
-        (index, method, principle, alone(method, prompt.messages, answer, principle, templates))
+        (index, method, principle, alone(method, _read(prompt, judge).messages, answer, principle, templates))
         for index, (prompt, answer) in enumerate(answers)
         for principle in _drawn(prompt, judging, judge, seed)
         for method in shares(judge)
@@ -126,6 +128,14 @@ def judge_answers(
 def weighted(rows: Sequence[tuple[float, float]]) -> float:
     """The mean of (weight, value) rows."""
     return math.fsum(weight * value for weight, value in rows) / math.fsum(weight for weight, _ in rows)
+
+
+def _read(prompt: Prompt, judge: Judge) -> Prompt:
+    """The prompt as far as the judge reads it; its id, which principles are drawn by, stays."""
+    if judge.turns is None:
+        return prompt
+    human = [place for place, message in enumerate(prompt.messages) if message.role == "user"]
+    return replace(prompt, messages=prompt.messages[human[-judge.turns :][0] :]) if human else prompt
 
 
 def _drawn(prompt: Prompt, judging: Sequence[Judging], judge: Judge, seed: int) -> tuple[Judging, ...]:

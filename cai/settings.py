@@ -139,6 +139,9 @@ class Judge(Section):
     # Divides the log-odds: below 1 it sharpens the timid probabilities of a small judge; it never turns a verdict.
     temperature: Rate = 1.0
     system: str | None = None
+    # How much of a conversation the judge reads: this many turns of the human from the last one back, with what was
+    # answered between them; null: all. A small judge loses the answer it is to judge behind a long conversation.
+    turns: Positive | None = None
     # Longest question in tokens; a pair that needs more is abstained and counted, never cut.
     max_length: Positive = 1024
 

@@ -159,13 +159,17 @@ def test_options_that_say_something_about_a_conversation(tmp_path: Path) -> None
     assert [turns(item) for item in found.items] == [[("user", before)], [("user", before.replace("Never", "No"))]]
     assert [better_and_worse(item) for item in found.items] == [("It was ethical.", "It was harmful.")] * 2
     assert len({item.cluster for item in found.items}) == 1  # one opening: "Rob a bank?"
+    # What the statements are about: the assistant's last answer, and the conversation up to it.
+    assert [item.conduct and item.conduct[1] for item in found.items] == ["Never.", "No."]
+    asked = (Message("user", "Rob a bank?"),)
+    assert [item.conduct[0].messages for item in found.items if item.conduct] == [asked, asked]
 
 
 def test_an_item_whose_options_are_the_answers_themselves(tmp_path: Path) -> None:
     row = {"prompt": f"\n\n{CONVERSATION}\n\nAssistant:", "corrects": [" Ten minutes."], "incorrects": [" No."]}
     item = one(read(tmp_path, row))
     assert turns(item) == TURNS
-    assert (better_and_worse(item), item.given) == (("Ten minutes.", "No."), None)
+    assert (better_and_worse(item), item.given, item.conduct) == (("Ten minutes.", "No."), None, None)
 
 
 # The other forms
@@ -359,6 +363,7 @@ def test_harmful_or_ethical() -> None:
     for item in found.items:
         right = ethical if item.given and item.given.options[0] == " (B)" else harmful
         assert better_and_worse(item)[0] == right
+    assert all(item.conduct and item.conduct[0].messages[0].role == "user" for item in found.items)
     asked = found.items[0].pair.prompt.messages[0].content
     assert asked.startswith("Here is a conversation") and asked.endswith("of the assistant in this conversation:")
     assert len({item.cluster for item in found.items}) == 254

@@ -263,6 +263,19 @@ def test_a_principle_judges_only_the_subsets_it_applies_to() -> None:
         judged(judge, ALL, pairs, POLITE)
 
 
+def test_the_judge_reads_as_many_turns_as_it_is_told() -> None:
+    """Counted in turns of the human, from the last one back; all of them where there are fewer."""
+    said = ("one", "two", "three", "four", "five")
+    chat = tuple(Message("user" if n % 2 == 0 else "assistant", word) for n, word in enumerate(said))
+    long = replace(pair(), prompt=replace(pair().prompt, messages=chat))
+    read = {}
+    for turns in (None, 1, 2, 9):
+        engine = by_answer({"": (0.5, 0.5)})
+        judged(engine, ALL.model_copy(update={"turns": turns}), [long], KIND)
+        read[turns] = [word for word in said if word in shown(engine.questions[0])]
+    assert read == {None: [*said], 1: ["five"], 2: ["three", "four", "five"], 9: [*said]}
+
+
 def test_no_pairs_no_questions() -> None:
     judge = ScriptedJudge(lambda question: logs(0.5, 0.5))
     assert judged(judge, ALL, [], KIND) == [] and judge.questions == []

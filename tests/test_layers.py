@@ -20,7 +20,7 @@ LAYERS = (
     ("embedded", "data"),
     ("models", "sources", "engines", "engines.cached", "engines.tree", "engines.transformers"),
     ("methods", "judging", "comparisons", "labels", "xstest"),
-    ("diagnostics", "workbench"),
+    ("diagnostics", "conduct", "workbench"),
     ("trainers", "trainers.common", "trainers.score", "trainers.reward", "trainers.ppo_math", "trainers.ppo_config"),
     ("trainers.critic", "trainers.backbone", "trainers.reward_models", "trainers.rollouts", "trainers.ppo"),
     ("trainers.groups", "trainers.dpo", "trainers.collapse", "trainers.watch", "trainers.human", "gold"),
