@@ -294,7 +294,7 @@ def main(argv: Sequence[str]) -> int:
             store = Store(work.root, notify=board.began, noted=board.noted)
             cells, measured = run(one, store, work)
 
-            from cai.compare.results import finish, tell  # numpy and scikit-learn: only now
+            from cai.compare.results import finish, tell  # numpy: only now
             from cai.compare.sweep import finish_sweep
 
             print(f"compare -> {work.root / one.name}", file=sys.stderr)

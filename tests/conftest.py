@@ -1,5 +1,6 @@
 """What every test shares: a cache folder of its own, no network, one thread, and the two models to test with."""
 
+import gc
 import os
 import socket
 from collections.abc import Iterator
@@ -18,6 +19,12 @@ from cai.models import Source, find, local
 from cai.packages import PYRIT, cache_folder, fetch
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
+
+
+def pytest_collection_finish() -> None:
+    """The libraries and the tests are there, and stay: no garbage collection looks through them (see workbench.py)."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,5 +1,6 @@
 """The main job, run as its user runs it, on the tiny random model: both arms, the table of edits, faults and Ctrl-C."""
 
+import gc
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from cai.checks import check
 from cai.config import read_experiment
 from cai.errors import UserError
 from cai.experiment import main, run
+from cai.settings import Runtime
 from cai.store import Store
 from cai.workbench import Workbench
 
@@ -296,6 +298,17 @@ def test_ai_to_human_reruns_label_reward_policy_only(place):
         if not stage.startswith(("respond", "score", "play", "rate", "choose"))
     }
     assert trained == {"label_by_people": 1, "train_reward": 1, "train_ppo": 1}
+
+
+def test_the_first_release_alone_takes_the_libraries_out_of_garbage_collection(tmp_path):
+    gc.unfreeze()  # as in a run: tests/conftest.py has done it for all tests
+    work = Workbench(tmp_path, Runtime(), "cpu")
+    work.release()
+    libraries = gc.get_freeze_count()
+    assert libraries > 10_000
+    model = [[] for _ in range(1000)]
+    work.release()
+    assert gc.get_freeze_count() <= libraries and len(model) == 1000, "a model loaded since can still be collected"
 
 
 def test_runtime_is_in_no_key(place):

@@ -23,32 +23,35 @@ CURVES = (
     "explained_variance", "completion_length", "eos_rate", "early_stop", "loss", "grad_norm",
 )  # fmt: skip
 
-# Run by each process: a whole run with checkpoints, then the same run from its second or third rollout on.
+# Run by each process: a whole run with checkpoints, then the same run from its second or third rollout on. Both ways in
+# the same two processes: half of what they take is to start and to import.
 RUN = """
 import sys
 from pathlib import Path
 
 import torch
 from test_ppo import curve, weights
-from test_ppo_processes import CURVES, made
+from test_ppo_processes import CURVES, RUNS, made
 
-folder, how = Path(sys.argv[1]), sys.argv[2]
-ended = []
-for start in (None, str(folder / "checkpoint-4")):
-    taught = made(folder, how, processes=2)
-    assert taught.accelerator.num_processes == 2
-    taught.train(resume_from_checkpoint=start)
-    ended.append(taught)
-whole, resumed = map(weights, ended)
-assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
-assert all(curve(ended[0], name) == curve(ended[1], name) for name in CURVES)
-for name, tensor in whole.items():
-    both = ended[0].accelerator.gather(tensor.detach().reshape(1, -1).contiguous())
-    assert torch.equal(both[0], both[1]), f"the processes differ in {name}"
-if ended[0].accelerator.is_main_process:
-    torch.save({"weights": whole, "curves": {name: curve(ended[0], name) for name in CURVES}}, folder / "end.pt")
-ended[1].let_go()
-ended[0].end()
+for how in RUNS:
+    folder = Path(sys.argv[1], how)
+    ended = []
+    for start in (None, str(folder / "checkpoint-4")):
+        taught = made(folder, how, processes=2)
+        assert taught.accelerator.num_processes == 2
+        taught.train(resume_from_checkpoint=start)
+        ended.append(taught)
+    whole, resumed = map(weights, ended)
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
+    assert all(curve(ended[0], name) == curve(ended[1], name) for name in CURVES)
+    for name, tensor in whole.items():
+        both = ended[0].accelerator.gather(tensor.detach().reshape(1, -1).contiguous())
+        assert torch.equal(both[0], both[1]), f"the processes differ in {name}"
+    if ended[0].accelerator.is_main_process:
+        torch.save({"weights": whole, "curves": {name: curve(ended[0], name) for name in CURVES}}, folder / "end.pt")
+    for taught in ended:
+        taught.let_go()
+taught.end()
 """
 
 
@@ -58,24 +61,30 @@ def made(folder: Path, how: str, processes: int):
     return trainer(folder, peft_config=adapter() if how == "lora" else None, **options)
 
 
-@pytest.mark.parametrize("how", RUNS)
-def test_two_processes_do_what_one_does_and_resume(tmp_path, how):
-    script = tmp_path / "run.py"
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory) -> Path:
+    """The folder in which two processes have made all runs, and found no fault in them."""
+    folder = tmp_path_factory.mktemp("processes")
+    script = folder / "run.py"
     script.write_text(RUN)
     here = Path(__file__).parent
     path = os.pathsep.join([str(here.parent), str(here), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     done = subprocess.run(
-        [*command, str(tmp_path / "out"), how],
+        [*command, str(folder)],
         env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=400,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    two = torch.load(tmp_path / "out/end.pt")
+    return folder
 
-    one = made(tmp_path / "one", how, processes=1)
+
+@pytest.mark.parametrize("how", RUNS)
+def test_two_processes_do_what_one_does_and_resume(ended, tmp_path, how):
+    two = torch.load(ended / how / "end.pt")
+    one = made(tmp_path, how, processes=1)
     first = weights(one)
     one.train()
     assert len(curve(one, "kl")) == 5 and 0 < sum(curve(one, "early_stop")) < 2.5, "it stops now and then"

@@ -10,6 +10,8 @@ from cai.compare.statistics import (
     length_balance,
     mean,
     paired_difference,
+    resampled,
+    side,
     wilson,
     win_rate,
 )
@@ -148,6 +150,21 @@ def test_auc_by_hand() -> None:
     estimate = auc([3, -1, -2], [1, 1, 0], list("xyz"))
     assert estimate.value == pytest.approx(8 / 9)
     assert 0 <= estimate.low < estimate.value <= estimate.high <= 1
+
+
+def test_auc_and_kappa_of_every_resample_agree_with_scikit_learn() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(2)
+    index, scores, human = rng.integers(9, size=30), rng.integers(-2, 3, size=30) * 1.0, rng.integers(2, size=30) * 1.0
+    truth, both = np.concatenate([human, 1 - human]), np.concatenate([scores, -scores])
+    theirs = resampled(lambda w: metrics.roc_auc_score(truth, both, sample_weight=np.tile(w, 2)), index, 0, 50)
+    ours = auc(scores, human, index, resamples=50)
+    assert (ours.value, ours.low, ours.high) == pytest.approx((theirs.value, theirs.low, theirs.high), abs=1e-12)
+    verdicts = side(0.5 + scores)
+    votes = [(2 * votes).astype(int) for votes in (verdicts, human)]
+    theirs = resampled(lambda w: metrics.cohen_kappa_score(*votes, labels=[0, 1, 2], sample_weight=w), index, 0, 50)
+    ours = kappa(verdicts, human, index, resamples=50)
+    assert (ours.value, ours.low, ours.high) == pytest.approx((theirs.value, theirs.low, theirs.high), abs=1e-12)
 
 
 def test_auc_does_not_care_which_answer_is_a() -> None:

@@ -112,17 +112,19 @@ def auc(scores: ArrayLike, human: ArrayLike, clusters: Clusters, *, seed: int = 
 
     Each pair is used both ways round, so the base rate is one half and it does not matter which answer was called a.
     """
-    from sklearn.metrics import roc_auc_score
-
     (s, h), index = clean(clusters, scores, np.where(side(human) == 0.5, nan, side(human)))
     if not len(s):
         return EMPTY
-    truth: Any = np.concatenate([h, 1 - h])
-    both: Any = np.concatenate([s, -s])
+    # A row the one way round scores d, for what people prefer; the other way round it scores -d, for what they do not.
+    # The area is how often a d lies above a -d (Mann-Whitney), ties half: sorted once, then sums of weights for each
+    # resample. scikit-learn's roc_auc_score says the same and takes a hundred times as long to check what it is given.
+    d = s * (2 * h - 1)
+    order = np.argsort(-d)
+    below, upto = (np.searchsorted(-d[order], d, where) for where in ("left", "right"))
 
     def statistic(w: np.ndarray) -> float:
-        twice: Any = np.tile(w, 2)
-        return float(roc_auc_score(truth, both, sample_weight=twice))
+        sums = np.concatenate([[0], np.cumsum(w[order])])
+        return float(w @ (sums[below] + sums[upto]) / (2 * sums[-1] ** 2))
 
     estimate = resampled(statistic, index, seed, resamples)
     return with_ends(estimate, *wilson(estimate.value, estimate.clusters)) if certain(estimate) else estimate
