@@ -223,8 +223,8 @@ def _ways(r: Results) -> dict[tuple[str, int], list[Mapping[str, Any]]]:
 
 
 def _with_ways(made: Plot, ways: Mapping[tuple[str, int], Sequence[Mapping[str, Any]]], arms: Sequence[str]) -> Plot:
-    """A thin line a way, below the points of the plane; its snapshots are told in words and numbers as well."""
-    traces, rows = [], []
+    """A thin line a way, below the points of the plane; what is no point there is told in words and numbers as well."""
+    traces, rows, points = [], [], {row[0] for row in made.rows}
     for (arm, seed), way in ways.items():
         rated = [row for row in way if plots.known(row["helpfulness"]) and plots.known(row["harmlessness"])]
         shade = plots.colour(arm, arms)
@@ -244,7 +244,7 @@ def _with_ways(made: Plot, ways: Mapping[tuple[str, int], Sequence[Mapping[str, 
                 "hovertemplate": "%{text}<extra></extra>",
             }
         )  # fmt: skip
-        rows += told[1:-1]  # both ends are points of the plane
+        rows += [row for row in told if row[0] not in points]
     alt = made.alt + "".join(f"; {name}: {made.head[1]} {x}, {made.head[2]} {y}" for name, x, y in rows)
     return Plot(
         made.title, alt, (*traces, *made.traces), made.layout, made.head, (*made.rows, *rows), made.height, made.note

@@ -17,11 +17,12 @@ from cai.store import Artifact
 
 
 def snapshots(cells: Sequence[Cell], measured: Measured, rated: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A row a policy on each cell's way from the SFT policy to the last one, both included; none without snapshots.
+    """A row a policy on each cell's way from the SFT policy to the one that is reported, both included; none without
+    snapshots. In the order of training: with `rl.gold.keep: best` the reported one may come before a snapshot.
 
-    rollout: how many it has learnt from, those of earlier rounds included. rated: what `ratings` says. kl: nats an
-    answer to the policy that its round began with, by its own answers in training, which are those of the next rollout:
-    None for one that answered none there, such as the last.
+    rollout: how many had been made, those of earlier rounds included. rated: what `ratings` says. kl: nats an answer to
+    the policy that its round began with, by its own answers in training, which are those of the next rollout: None for
+    one that answered none there, such as the last.
     """
     elo = {one["policy"]: one["elo"] for one in rated}
     found = []
@@ -29,24 +30,23 @@ def snapshots(cells: Sequence[Cell], measured: Measured, rated: Sequence[Mapping
         if not cell.path:
             continue
         places: list[tuple[str, int, float | None]] = [("sft", 0, None)]
-        start = 0
-        for name, (one, rollout) in cell.path.items():
-            own = left_at(one.policy, cell.settings.rl.steps) if rollout is None else rollout
-            places.append((name, start + own, kl_after(one.policy, own)))
-            start += own if rollout is None else 0
+        steps = cell.settings.rl.steps
+        for name, (one, kept) in cell.path.items():
+            rollout = left_at(one.policy, steps) if kept is None else kept
+            places.append((name, cell.lineage.index(one) * steps + rollout, kl_after(one.policy, rollout)))
         found += [
             {
                 "policy": name, "arm": cell.arm, "seed": cell.seed, "rollout": rollout, "elo": elo[name],
                 "harmlessness": _rating(measured, name, "red-team"), "helpfulness": _rating(measured, name, "helpful"),
                 "kl": kl,
             }
-            for name, rollout, kl in places
+            for name, rollout, kl in sorted(places, key=lambda place: place[1])
         ]  # fmt: skip
     return found
 
 
 def left_at(policy: Artifact, steps: int) -> int:
-    """After which rollout the policy was that a training left: the last one, or the one that `rl.gold` liked best."""
+    """After which rollout a training left its policy: the last one, or the one that `rl.gold` liked best."""
     file = policy / "gold.json"
     return json.loads(file.read_text())["kept"] if file.is_file() else steps
 
