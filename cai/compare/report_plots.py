@@ -258,10 +258,11 @@ def along(r: Results) -> list[Plot]:
     start |= next((row for row in r["plane"] if row["policy"] == "start"), {})
     of_elo = "Elo of the games on red-team prompts; the SFT policy is 1000. One fit over all games of the run: that "
     of_elo += "snapshots played too moves the other policies' ratings a little, and narrows them."
+    of_judge = "By the evaluation judge. Dashed: the SFT policy; dotted: the start model."
     for key, title, y, note in (
         ("elo", "Elo along RL training", "Elo", of_elo),
-        ("harmlessness", "Harmlessness along RL training", "log-odds by the evaluation judge", ""),
-        ("helpfulness", "Helpfulness along RL training", "log-odds by the evaluation judge", ""),
+        ("harmlessness", "Harmlessness along RL training", "log-odds", of_judge),
+        ("helpfulness", "Helpfulness along RL training", "log-odds", of_judge),
     ):
         drawn: list[dict[str, Any]] = [
             {
@@ -280,7 +281,8 @@ def along(r: Results) -> list[Plot]:
                 flat = {"x": places, "y": [level["value"]] * len(places)}
                 drawn.append({"name": name, "colour": "--muted", "dash": style, **flat})
         note = f"{note} Bars: 95% intervals over prompts, for these very policies.".strip()
-        made = plots.lines(title, drawn, x="rollout", y=y, height=340 if key == "elo" else 280, note=note)
+        first = key == "elo"  # whose legend is that of all
+        made = plots.lines(title, drawn, x="rollout", y=y, height=340 if first else 260, note=note, legend=first)
         if made:
             found.append(_apart(made, count))
     return found
