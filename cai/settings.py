@@ -263,7 +263,7 @@ class Rl(Section):
     # null: training is not looked at from outside.
     gold: Gold | None = None
     # How many policies on the way to the last one are kept and evaluated: evenly spaced over the rollouts, both ends
-    # left out. No part of the key, where the stages are given the rollouts if there are any.
+    # left out. No part of the key: the stages are given the rollouts, where there are any.
     snapshots: Count = Field(default=0, exclude=True)
     # No part of the key either: the stages that read it are given its contents and numbers.
     feedback: LiveFeedback | None = Field(default=None, exclude=True)

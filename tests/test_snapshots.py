@@ -259,6 +259,10 @@ def test_a_row_for_every_policy_on_the_way(tmp_path):
     # The policy after rollout 2 answers rollout 3; nothing is answered after rollout 4.
     assert [row["kl"] for row in rows] == [None, pytest.approx(0.2), None]
     assert snapshots([cell(tmp_path)], measured, told) == []
+    # No game of the snapshot's could be read, and training logged no KL.
+    (one.policy / "curves.json").write_text(json.dumps({"step": [1, 2, 3, 4]}))
+    unread = snapshots([one], measured, [row for row in told if row["policy"] != "ai/0 at 2"])[1]
+    assert unread["elo"].n == 0 and unread["kl"] is None and unread["harmlessness"].value == 1.5
 
 
 def test_rounds_are_added_up_and_what_gold_kept_stands_where_it_was(tmp_path):

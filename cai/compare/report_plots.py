@@ -257,7 +257,7 @@ def along(r: Results) -> list[Plot]:
     start = {"elo": next((one["elo"] for one in r["elo"] if one["policy"] == "start"), None)}
     start |= next((row for row in r["plane"] if row["policy"] == "start"), {})
     of_elo = "Elo of the games on red-team prompts; the SFT policy is 1000. One fit over all games of the run: that "
-    of_elo += "snapshots played too moves the other policies' ratings a little, and narrows them."
+    of_elo += "snapshots played too moves the other policies' ratings a little, and narrows their intervals."
     of_judge = "By the evaluation judge. Dashed: the SFT policy; dotted: the start model."
     for key, title, y, note in (
         ("elo", "Elo along RL training", "Elo", of_elo),

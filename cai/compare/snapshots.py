@@ -12,6 +12,7 @@ from typing import Any
 from cai.cells import Cell, Measured
 from cai.compare import statistics
 from cai.compare.policies import by_judge
+from cai.compare.statistics import EMPTY
 from cai.records import Estimate
 from cai.store import Artifact
 
@@ -36,7 +37,7 @@ def snapshots(cells: Sequence[Cell], measured: Measured, rated: Sequence[Mapping
             places.append((name, cell.lineage.index(one) * steps + rollout, kl_after(one.policy, rollout)))
         found += [
             {
-                "policy": name, "arm": cell.arm, "seed": cell.seed, "rollout": rollout, "elo": elo[name],
+                "policy": name, "arm": cell.arm, "seed": cell.seed, "rollout": rollout, "elo": elo.get(name, EMPTY),
                 "harmlessness": _rating(measured, name, "red-team"), "helpfulness": _rating(measured, name, "helpful"),
                 "kl": kl,
             }
@@ -54,7 +55,7 @@ def left_at(policy: Artifact, steps: int) -> int:
 def kl_after(policy: Artifact, rollout: int) -> float | None:
     """Mean KL of the policy after a rollout, as the training's curves have it."""
     table = json.loads((policy / "curves.json").read_text())
-    return dict(zip(table["step"], table["kl"], strict=True)).get(rollout + 1)
+    return dict(zip(table["step"], table["kl"], strict=True)).get(rollout + 1) if "kl" in table else None
 
 
 def _rating(measured: Measured, name: str, kind: str) -> Estimate | None:
