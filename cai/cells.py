@@ -48,6 +48,21 @@ class Cell:
         return dict(zip([*names, self.name], self.lineage, strict=True))
 
     @property
+    def path(self) -> dict[str, tuple[Iteration, int | None]]:
+        """Name of each policy that RL passed through, in order -> its round, and after which rollout of that round it
+        was kept; None for what the round left. Empty without `rl.snapshots`."""
+        kept = self.settings.rl.kept_rollouts
+        found: dict[str, tuple[Iteration, int | None]] = {}
+        for name, one in self.policies.items() if kept else ():
+            found |= {f"{name} at {rollout}": (one, rollout) for rollout in kept} | {name: (one, None)}
+        return found
+
+    @property
+    def snapshots(self) -> tuple[str, ...]:
+        """Of these, those on the way."""
+        return tuple(name for name, (_, rollout) in self.path.items() if rollout is not None)
+
+    @property
     def name(self) -> str:
         return f"{self.arm}/{self.seed}"
 
@@ -62,7 +77,7 @@ class Cell:
 @dataclass(frozen=True)
 class Measured:
     """What the evaluation left; all of it on held-out prompts. traces: critiques and revisions to be read.
-    Policies are named "start", "sft" and as their cells; reward models as their cells, of those that have one.
+    Policies are named "start", "sft" and as in their cells; reward models as their cells, of those that have one.
 
     answers: (policy, "red-team" | "helpful" | "xstest") -> responses. pair_scores: reward model -> rewards of the
     held-out pairs. scores: (reward model, policy) -> rewards of its answers. games: (first policy, second policy) ->

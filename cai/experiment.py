@@ -163,7 +163,9 @@ def train_policy(
     """
     rl, longest = arm.rl, arm.reward.max_length
     common["sft"] = latest
-    looked_at = {"settings": rl, "gold": yardstick(arm), **prompts}
+    looked_at: dict[str, Any] = {"settings": rl, "gold": yardstick(arm), **prompts}
+    if rl.snapshots:
+        looked_at["snapshots"] = rl.kept_rollouts
     if rl.method == "direct":
         return stage(
             train_direct, judge=arm.judge, judge_model=find(arm.judge.model), judging=principles_for(law, arm.judge),
@@ -186,7 +188,10 @@ def train_policy(
 
 
 def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
-    """Every policy answers the first arm's held-out prompts; reward models score, the judge plays games and rates."""
+    """Every policy answers the first arm's held-out prompts; reward models score, the judge plays games and rates.
+
+    Snapshots (`rl.snapshots`) answer, play and are rated, and take no part in what compares the arms.
+    """
     first = cells[0]
     arm, law = first.settings, first.law
     ask, dtype = arm.evaluate, work.dtype(arm)
@@ -205,15 +210,19 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
     policies |= {name: trained(cell.sft, "sft") for name, cell in best.items()}
 
     main = ("start", "sft", *(cell.name for cell in cells))
+    along = {name: trained(one.policy, name, at) for cell in cells for name, (one, at) in cell.path.items()}
 
     # 1. Answers, with the same draws for every policy.
     sampling = Sampling(ask.max_new_tokens, ask.temperature)
-    asked = [("red-team", first.data, ask.prompts), ("helpful", first.helpful, ask.helpful)]
-    asked += [("xstest", measured.xstest, None)]
-    for name, source in policies.items():
-        for kind, prompts, count in asked:
-            # Everyday prompts are for the table of policies; the policies of earlier rounds stand in that of rounds.
-            if prompts and count != 0 and (kind == "red-team" or name in main):
+    # Everyday prompts are for the table of policies; the policies of earlier rounds stand in that of rounds.
+    asked = [
+        ("red-team", first.data, ask.prompts, (*policies, *along)),
+        ("helpful", first.helpful, ask.helpful, (*main, *along)),
+        ("xstest", measured.xstest, None, main),
+    ]
+    for name, source in (policies | along).items():
+        for kind, prompts, count, whom in asked:
+            if prompts and count != 0 and name in whom:
                 own = of_best(best[name]) if name in best else {}
                 measured.answers[name, kind] = stage(
                     respond_best if own else respond, prompts=prompts, split="test", count=count, model=source,

@@ -28,6 +28,7 @@ def matches(cells: Sequence[Cell]) -> list[tuple[str, str]]:
     games += [(cell.name, "start") for cell in cells]
     games += [(a.name, b.name) for a in cells for b in cells if a.seed == b.seed and a.arm == cells[0].arm != b.arm]
     games += [(a.name, b.name) for a in cells for b in cells if a.arm == b.arm and a.seed < b.seed]
+    games += [(name, other) for cell in cells for name in cell.snapshots for other in ("sft", cell.name)]
     return games
 
 

@@ -62,9 +62,11 @@ def find(ref: str) -> Source:
     )
 
 
-def trained(artifact: Artifact, name: str) -> Source:
-    """The weights that a training stage left in its folder."""
-    return Source(name, str(artifact.path / "model"), artifact.digest)
+def trained(artifact: Artifact, name: str, rollout: int | None = None) -> Source:
+    """The weights that a training stage left in its folder; with a rollout, the snapshot after it (`rl.snapshots`)."""
+    if rollout is None:
+        return Source(name, str(artifact.path / "model"), artifact.digest)
+    return Source(name, str(artifact.path / "snapshots" / str(rollout)), f"{artifact.digest}@{rollout}")
 
 
 @cache

@@ -265,6 +265,9 @@ class Rl(Section):
     temperature: Rate = 1.0
     # null: training is not looked at from outside.
     gold: Gold | None = None
+    # How many policies on the way to the last one are kept and evaluated: evenly spaced over the rollouts, both ends
+    # left out. No part of the key: the stages are given the rollouts, where there are any.
+    snapshots: Count = Field(default=0, exclude=True)
     # No part of the key either: the stages that read it are given its contents and numbers.
     feedback: LiveFeedback | None = Field(default=None, exclude=True)
 
@@ -290,6 +293,12 @@ class Rl(Section):
         if self.feedback and self.method not in ("ppo", "rloo", "grpo"):
             problem = f"method: {self.method} has no reward model for live feedback to be added to"
             raise Fault(problem, "set feedback: null, or method: ppo", "feedback")
+        if self.snapshots and self.method in ("dpo", "best_of_n"):
+            problem = f"method: {self.method} has no rollouts to keep a policy after"
+            raise Fault(problem, "set snapshots: 0, or method: ppo", "snapshots")
+        if self.snapshots >= self.steps:
+            problem = f"{self.snapshots} snapshots are more than the {self.steps - 1} rollouts before the last one"
+            raise Fault(problem, "lower it, or raise steps", "snapshots")
         if self.method == "dpo" and not self.kl:
             raise Fault("method: dpo needs a price of KL, its beta", "set kl to more than 0, such as 0.1", "kl")
         return self
@@ -298,6 +307,12 @@ class Rl(Section):
     def reads_rewards(self) -> bool:
         """Whether the method needs a reward model."""
         return self.method not in ("direct", "dpo")
+
+    @property
+    def kept_rollouts(self) -> tuple[int, ...]:
+        """After which rollouts a snapshot is kept; all differ, because they lie at least one rollout apart."""
+        parts = self.snapshots + 1
+        return tuple(round(self.steps * k / parts) for k in range(1, parts))
 
 
 class Evaluate(Section):

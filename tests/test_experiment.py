@@ -468,6 +468,31 @@ def test_rounds_go_on_from_the_last_policy_and_learn_from_all_labels(place, caps
     assert "arm ai: labels by the AI judge; 2 rounds" in out and "0 of" in out
 
 
+def test_policies_on_the_way_change_no_number_but_ratings(place):
+    before = json.loads(Path("runs/mine/results.json").read_text())
+    assert before["snapshots"] == [] and "along RL training" not in Path("runs/mine/report.html").read_text()
+    assert main(["mine.yaml", "--set", "rl.snapshots=1"]) == 0
+    after = json.loads(Path("runs/mine/results.json").read_text())
+    own = ("elo", "snapshots", "counts", "stages", "provenance")
+    assert {key: after[key] for key in after if key not in own} == {
+        key: before[key] for key in before if key not in own
+    }
+    assert {row["policy"] for row in after["elo"]} == {row["policy"] for row in before["elo"]}
+    rows = {(row["policy"], row["rollout"]): row for row in after["snapshots"]}
+    kept = {plot["arm"]: plot["lines"][0]["kept"] for plot in after["overoptimisation"]}
+    ends = [place for arm in ("ai", "human") for place in (("sft", 0), (f"{arm}/0 at 1", 1), (f"{arm}/0", kept[arm]))]
+    assert set(rows) == set(ends) and len(after["snapshots"]) == 6
+    # Two games of 4 prompts: against the SFT policy and against the last policy.
+    assert rows["ai/0 at 1", 1]["elo"]["n"] == 8 and rows["ai/0 at 1", 1]["helpfulness"]["n"] == 2
+    rated = {row["policy"]: row["elo"] for row in after["elo"]}
+    assert rows["ai/0", kept["ai"]]["elo"] == rated["ai/0"]
+    known = {(row["what"], row["arm"]): row for row in after["counts"]}
+    assert all(known[row["what"], row["arm"]] == row for row in before["counts"])
+    page = Path("runs/mine/report.html").read_text()
+    assert "Elo along RL training" in page and "ai/0 at 1" in page
+    assert planned(["rl.snapshots=1"]) == {}
+
+
 def test_a_second_run_asks_no_model(place, capsys):
     began = time.monotonic()
     assert main(["mine.yaml"]) == 0

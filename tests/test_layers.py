@@ -33,7 +33,7 @@ LAYERS = (
     ("compare.report_plots",),
     tuple(f"compare.{name}" for name in ("report", "measures", "judges", "lineage", "headline", "watched")),
     tuple(f"compare.{name}" for name in ("curves", "examples", "notes", "opinions", "provenance")),
-    tuple(f"compare.{name}" for name in ("audit", "policies", "rewards", "budgets", "facets", "runs")),
+    tuple(f"compare.{name}" for name in ("audit", "policies", "rewards", "budgets", "facets", "runs", "snapshots")),
     ("compare.results", "compare.sweep"),
     ("constitution.trial", "constitution.diff"),
     ("annotate.sheet",),

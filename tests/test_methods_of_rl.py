@@ -25,7 +25,9 @@ from cai.store import canonical
 from cai.templates import load_template
 
 METHODS = ("ppo", "rloo", "grpo", "direct", "dpo", "best_of_n")
-ARMS = "arms:\n" + "".join(f"  {name}: {{rl: {{method: {name}}}}}\n" for name in METHODS)
+ONLINE = ("ppo", "rloo", "grpo", "direct")
+KEPT = dict.fromkeys(ONLINE, ", snapshots: 1")
+ARMS = "arms:\n" + "".join(f"  {name}: {{rl: {{method: {name}{KEPT.get(name, '')}}}}}\n" for name in METHODS)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,7 @@ def test_every_method_leaves_a_policy_that_is_measured(finished):
 
 def test_the_same_curves_where_they_mean_the_same(finished):
     curves = {(curve["title"], line["arm"]): line for curve in results(finished)["curves"] for line in curve["lines"]}
-    online = {"ppo", "rloo", "grpo", "direct"}
+    online = set(ONLINE)
     for title in ("reward (normalised)", "entropy, nats a token", "answer length, tokens", "clip fraction"):
         arms = {arm for name, arm in curves if name == f"policy: {title}"}
         assert arms == online | ({"dpo"} if "entropy" in title else set())
@@ -80,6 +82,22 @@ def test_the_same_curves_where_they_mean_the_same(finished):
     assert curves["DPO: loss on its own labels", "dpo"]["y"][0] == pytest.approx(0.6931, abs=1e-4)
     page = (finished / "runs/mine/report.html").read_text()
     assert all(method in page for method in METHODS)
+
+
+def test_every_online_method_keeps_policies_on_the_way(finished):
+    links = json.loads((finished / "runs/mine/links.json").read_text())
+    rows = results(finished)["snapshots"]
+    for arm in ONLINE:
+        policy = finished / links[f"{arm}/0"]["policy"]
+        on_the_way, last = (
+            (policy / name / "adapter_model.safetensors").read_bytes() for name in ("snapshots/1", "model")
+        )
+        kept = json.loads((policy / "gold.json").read_text())["kept"]  # what the random judge likes, and keeps
+        assert (on_the_way == last) == (kept == 1)
+        way = {row["policy"]: row for row in rows if row["arm"] == arm}
+        assert {name: row["rollout"] for name, row in way.items()} == {"sft": 0, f"{arm}/0 at 1": 1, f"{arm}/0": kept}
+        assert all(row["elo"]["n"] > 0 and row["harmlessness"]["n"] == 4 for row in way.values())
+    assert len(rows) == 3 * len(ONLINE)
 
 
 def test_the_counts_say_what_was_drawn_and_judged(finished):

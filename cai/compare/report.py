@@ -20,6 +20,8 @@ Schema of `results` (results.json; NaN is null; E is an estimate {"value", "low"
                           "noise": float | null, "arms": [first, second], "judge"?: str, T,
                           "length_controlled"?: E at answers of equal length}
     elo                   [{"policy", "elo": E}], best first; the SFT policy is 1000
+    snapshots             [{"policy", "arm", "seed", "rollout", "elo": E, "harmlessness": E, "helpfulness": E | null,
+                          "kl": float | null}], from the SFT policy to the last one; see cai/compare/snapshots.py
     measures              [{"key", "title", "unit": "%" | "", "better": "higher" | "lower" | null, "help",
                           "arms": {arm: E}, "difference": null | {"estimate": E, "noise": float | null, "of": [x, y], T,
                           "p_holm": over the table, "p_these_seeds": exact McNemar | null}}]
@@ -82,6 +84,7 @@ BLANK: dict[str, Any] = {
     "measures": [], "labels": [], "sources": [], "rounds": [], "judges": [], "agreement": None, "by_category": None,
     "cross": None, "reward_reliability": {}, "counts": [], "curves": [], "overoptimisation": [], "stages": [],
     "provenance": {}, "examples": {}, "rewards": [], "plane": [], "benchmarks": [], "audit": [], "crossing": None,
+    "snapshots": [],
 }  # fmt: skip
 
 
@@ -131,6 +134,7 @@ def _shown(results: dict[str, Any]) -> dict[str, Any]:
         "audit": report_plots.audit(results),
         "crossing": report_plots.crossing(results),
         "elo": report_plots.elo(results),
+        "along": report_plots.along(results),
     }
 
 

@@ -204,10 +204,98 @@ def plane(r: Results) -> Plot | None:
         }
         for row in r["plane"]
     ]  # fmt: skip
-    return plots.plane(
+    ways = _ways(r)
+    note = "By the evaluation judge, who rates each answer alone."
+    note += " Thin lines: the way of each policy from the SFT policy, by its snapshots." if ways else ""
+    made = plots.plane(
         "Harmless and helpful", points, x="helpfulness, log-odds", y="harmlessness, log-odds", unit="",
-        best="top right", note="By the evaluation judge, who rates each answer alone.",
+        best="top right", note=note,
     )  # fmt: skip
+    return made and _with_ways(made, ways, r["arms"])
+
+
+def _ways(r: Results) -> dict[tuple[str, int], list[Mapping[str, Any]]]:
+    """(arm, seed) -> its policies from the SFT policy to the last one, in the order of training."""
+    ways: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
+    for row in r.get("snapshots", ()):
+        ways.setdefault((row["arm"], row["seed"]), []).append(row)
+    return ways
+
+
+def _with_ways(made: Plot, ways: Mapping[tuple[str, int], Sequence[Mapping[str, Any]]], arms: Sequence[str]) -> Plot:
+    """A thin line a way, below the points of the plane; what is no point there is told in words and numbers as well."""
+    traces, rows, points = [], [], {row[0] for row in made.rows}
+    for (arm, seed), way in ways.items():
+        rated = [row for row in way if plots.known(row["helpfulness"]) and plots.known(row["harmlessness"])]
+        shade = plots.colour(arm, arms)
+        told = [
+            (row["policy"], plots.says(row["helpfulness"], ""), plots.says(row["harmlessness"], "")) for row in rated
+        ]
+        traces.append(
+            {
+                "type": "scatter", "mode": "lines+markers", "name": plots.safe(f"{arm}, seed {seed}"),
+                "x": [row["helpfulness"]["value"] for row in rated],
+                "y": [row["harmlessness"]["value"] for row in rated],
+                "line": {"color": shade, "width": 1}, "marker": {"color": shade, "size": 4},
+                "text": [
+                    f"{plots.safe(name)}, rollout {row['rollout']}<br>{made.head[1]}: {x}<br>{made.head[2]}: {y}"
+                    for row, (name, x, y) in zip(rated, told, strict=True)
+                ],
+                "hovertemplate": "%{text}<extra></extra>",
+            }
+        )  # fmt: skip
+        rows += [row for row in told if row[0] not in points]
+    alt = made.alt + "".join(f"; {name}: {made.head[1]} {x}, {made.head[2]} {y}" for name, x, y in rows)
+    return Plot(
+        made.title, alt, (*traces, *made.traces), made.layout, made.head, (*made.rows, *rows), made.height, made.note
+    )
+
+
+def along(r: Results) -> list[Plot]:
+    """Elo, harmlessness and helpfulness over rollouts; a line a seed, levels of the SFT policy and the start model."""
+    ways, found = _ways(r), []
+    start = {"elo": next((one["elo"] for one in r["elo"] if one["policy"] == "start"), None)}
+    start |= next((row for row in r["plane"] if row["policy"] == "start"), {})
+    of_elo = "Elo of the games on red-team prompts; the SFT policy is 1000. One fit over all games of the run: that "
+    of_elo += "snapshots played too moves the other policies' ratings a little, and narrows their intervals."
+    of_judge = "By the evaluation judge. Dashed: the SFT policy; dotted: the start model."
+    for key, title, y, note in (
+        ("elo", "Elo along RL training", "Elo", of_elo),
+        ("harmlessness", "Harmlessness along RL training", "log-odds", of_judge),
+        ("helpfulness", "Helpfulness along RL training", "log-odds", of_judge),
+    ):
+        drawn: list[dict[str, Any]] = [
+            {
+                "name": f"{arm}, seed {seed}", "x": [row["rollout"] for row in way], "y": [row[key] for row in way],
+                "colour": plots.colour(arm, r["arms"]), "dash": dash(seed, r["seeds"]), "marker": "circle",
+            }
+            for (arm, seed), way in ways.items() if any(plots.known(row[key]) for row in way)
+        ]  # fmt: skip
+        if not drawn:
+            continue
+        count = len(drawn)
+        places = sorted({place for line in drawn for place in line["x"]})
+        sft = next(way[0][key] for way in ways.values())
+        for name, level, style in (("SFT policy", sft, "dash"), ("start model", start.get(key), "dot")):
+            if level and plots.known(level):
+                flat = {"x": places, "y": [level["value"]] * len(places)}
+                drawn.append({"name": name, "colour": "--muted", "dash": style, **flat})
+        note = f"{note} Bars: 95% intervals over prompts, for these very policies.".strip()
+        first = key == "elo"  # whose legend is that of all
+        made = plots.lines(title, drawn, x="rollout", y=y, height=340 if first else 260, note=note, legend=first)
+        if made:
+            found.append(_apart(made, count))
+    return found
+
+
+def _apart(made: Plot, count: int) -> Plot:
+    """The first `count` lines a little aside of one another, so that their bars can be told apart; all begin as one."""
+    reach = max(made.traces[0]["x"])
+    traces = []
+    for i, trace in enumerate(made.traces):
+        aside = 0.008 * reach * (i - (count - 1) / 2) if i < count else 0.0
+        traces.append(trace | {"x": [place + aside * (place > 0) for place in trace["x"]]})
+    return Plot(made.title, made.alt, tuple(traces), made.layout, made.head, made.rows, made.height, made.note)
 
 
 def audit(r: Results) -> Plot | None:

@@ -31,6 +31,7 @@ from cai.compare.policies import benchmarks, lines_of_policies, plane
 from cai.compare.provenance import provenance
 from cai.compare.report import write_report
 from cai.compare.rewards import rewards
+from cai.compare.snapshots import snapshots
 from cai.compare.statistics import mean
 from cai.compare.table import print_table
 from cai.compare.watched import overoptimisation
@@ -96,6 +97,8 @@ def build(
     seconds: float,
 ) -> dict[str, Any]:
     arms = list(experiment.arms)
+    rated = ratings(measured)
+    on_the_way = {name for cell in cells for name in cell.snapshots}
     return {
         "name": experiment.name,
         "question": experiment.question,
@@ -104,7 +107,8 @@ def build(
         "differences": differences(experiment),
         "warnings": warnings(experiment, cells, held, work.dtype(cells[0].settings)),
         "headline": headline(cells, measured),
-        "elo": ratings(measured),
+        "elo": [one for one in rated if one["policy"] not in on_the_way],
+        "snapshots": snapshots(cells, measured, rated),
         "measures": measures(cells, measured, held),
         "labels": label_lines(cells, measured, held),
         "crossing": budgets(cells, measured, held),

@@ -71,11 +71,13 @@ def by_reward_model(
     dtype: Dtype,
     seed: int,
     feedback: Mapping[str, Any] | None = None,
+    snapshots: tuple[int, ...] = (),
 ) -> None:
     """model/ (the policy), curves.json (one row a rollout), warnings.json, counts.json, and gold.json with `rl.gold`.
 
     sft: the policy to start from, which is also the reference; in later rounds the last round's.
     gold: what `yardstick` in cai/gold.py says. feedback: `rl.feedback`, with the log as a `FeedbackFile`.
+    snapshots: rollouts after which the policy is left in snapshots/<rollout>/ as well.
     """
     from cai.trainers.common import weights_dtype
 
@@ -95,8 +97,9 @@ def by_reward_model(
         counts |= taught
     held = held_out(work, data, tokenizer, policy, settings, dtype, gold)
     optimise(
-        method, out, work, network, judge_of_answers, prompts, counts, held, tokenizer, policy, settings, dtype, seed
-    )
+        method, out, work, network, judge_of_answers, prompts, counts, held, snapshots, tokenizer, policy, settings,
+        dtype, seed,
+    )  # fmt: skip
 
 
 @version(1)
@@ -118,6 +121,7 @@ def train_direct(
     gold: Mapping[str, Any] | None,
     dtype: Dtype,
     seed: int,
+    snapshots: tuple[int, ...] = (),
 ) -> None:
     """PPO on the judge's own opinion of each answer, as far as it can be read. Leaves what `train_ppo` leaves.
 
@@ -136,8 +140,9 @@ def train_direct(
     held = held_out(work, data, tokenizer, policy, settings, dtype, gold)
     network = load_causal(sft, weights_dtype(policy, dtype), work.device, train=True)
     optimise(
-        "direct", out, work, network, judge_of_answers, prompts, counts, held, tokenizer, policy, settings, dtype, seed
-    )
+        "direct", out, work, network, judge_of_answers, prompts, counts, held, snapshots, tokenizer, policy, settings,
+        dtype, seed,
+    )  # fmt: skip
 
 
 # 2. Training ----------------------------------------------------------------------------------------------------------
@@ -152,6 +157,7 @@ def optimise(
     prompts: Sequence[Prompt],
     counts: Mapping[str, Any],
     held: Any,
+    snapshots: Sequence[int],
     tokenizer: Any,
     policy: Policy,
     settings: Rl,
@@ -168,7 +174,7 @@ def optimise(
     from cai.trainers.rollouts import last_checkpoint
     from cai.trainers.watch import Watch
 
-    watch = Watch(tokenizer, held)
+    watch = Watch(tokenizer, held, snapshots)
     rows = Dataset.from_list(
         [{"prompt": plain(tokenizer, with_system(p.messages, policy.system)), "prompt_id": p.id} for p in prompts]
     )

@@ -1,8 +1,9 @@
-"""Looking at a policy while it is trained: its own answers for collapse, and held-out prompts for over-optimisation.
+"""Looking at a policy while it is trained: its own answers for collapse, held-out prompts for over-optimisation, and
+copies of it on the way.
 
 A `Watch` goes with any of TRL's online trainers, as a callback and around the reward function:
 
-    watch = Watch(tokenizer, held_out)                        # held_out: None to look at the rollouts alone
+    watch = Watch(tokenizer, held_out, snapshots)             # held_out: None to look at the rollouts alone
     trainer = PPOTrainer(model, watch.reading(reward), args, ..., callbacks=[watch])
     watch.reference = trainer.reference                       # within it the model is the policy of the beginning
     trainer.train(...)
@@ -15,9 +16,12 @@ A `Watch` goes with any of TRL's online trainers, as a callback and around the r
    trained for), the gold reward, and the KL to the reference: at every token of these answers the exact KL between the
    two distributions over the vocabulary (not a sampled log-ratio), summed over the answer, at the training's
    temperature. A look is an entry "look" of the log.
+3. *Snapshots.* After each rollout that is named the policy is copied, to be evaluated later (Bai et al. 2022, figures
+   2, 3 and 8, evaluate it along training).
 
 What is found lives in `trainer.state.log_history` and so in every checkpoint: a run that is killed and goes on has what
-the run that was not killed has. A look neither reads nor moves the random state of the training. For one process.
+the run that was not killed has; weights lie beside the checkpoints, and are on disk before the checkpoint that follows
+them. Neither a look nor a snapshot reads or moves the random state of the training. For one process.
 """
 
 import functools
@@ -70,11 +74,14 @@ class HeldOut:
 
 
 class Watch(TrainerCallback):
-    """See the module. tokenizer: the policy's."""
+    """See the module. tokenizer: the policy's. snapshots: rollouts after which the policy is copied."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, held_out: HeldOut | None = None) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, held_out: HeldOut | None = None, snapshots: Sequence[int] = ()
+    ) -> None:
         self.tokenizer: Any = tokenizer
         self.held_out = held_out
+        self.snapshots = tuple(snapshots)
         self.reference: Callable[[], AbstractContextManager[Any]] | None = None
         self._log: list[Any] = []  # the trainer's own
         self._answers: dict[str, Any] | None = None
@@ -97,6 +104,7 @@ class Watch(TrainerCallback):
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._stops = stop_ids(kwargs["model"], self.tokenizer)
         self._log, self._folder = state.log_history, Path(args.output_dir) / "looks"
+        self._copies = Path(args.output_dir) / "snapshots"
         self._said = {light["what"] for light in seen(self._log)}  # before the kill, where there was one
         if self.held_out and state.global_step == 0:
             self._look(kwargs["model"], 0, state, args)
@@ -106,6 +114,8 @@ class Watch(TrainerCallback):
         last = state.global_step == state.max_steps
         if self.held_out and not rest and (last or rollout % self.held_out.every == 0):
             self._look(kwargs["model"], rollout, state, args)
+        if not rest and rollout in self.snapshots:
+            self._write(kwargs["model"], self._copies / str(rollout))
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self._answers is not None and "reward" in self._log[-1]:
@@ -135,14 +145,17 @@ class Watch(TrainerCallback):
         self._log.append({"look": {"rollout": rollout} | look, "step": state.global_step})
         self._warn()
         if self._keeps_best and best_look(self.looks) == len(self.looks) - 1:
-            # To the side, then renamed: weights that are found are whole.
-            aside = self._folder / "partial"
-            shutil.rmtree(aside, ignore_errors=True)
-            save(model, self.tokenizer, aside)
-            shutil.rmtree(self._place(rollout), ignore_errors=True)
-            aside.rename(self._place(rollout))
+            self._write(model, self._place(rollout))
             if args.save_strategy == "no":  # nothing will be gone on from
                 self._tidy()
+
+    def _write(self, model: Any, place: Path) -> None:
+        """To the side, then renamed: weights that are found are whole."""
+        aside = place.with_name("partial")
+        shutil.rmtree(aside, ignore_errors=True)
+        save(model, self.tokenizer, aside)
+        shutil.rmtree(place, ignore_errors=True)
+        aside.rename(place)
 
     def _place(self, rollout: int) -> Path:
         return self._folder / f"rollout-{rollout}"
@@ -162,10 +175,15 @@ class Watch(TrainerCallback):
     # 3. At the end ----------------------------------------------------------------------------------------------------
 
     def leave(self, model: Any, folder: Path) -> dict[str, Any]:
-        """model/ (the policy to keep), warnings.json, and gold.json where there were looks. Returns what to count."""
+        """model/ (the policy to keep), snapshots/<rollout>/, warnings.json, and gold.json where there were looks.
+
+        Returns what to count. All is copied: a run that is killed from here on leaves again from its last checkpoint.
+        """
         lights = seen(self._log)
         (folder / "warnings.json").write_text(json.dumps(lights, indent=1))
         counts: dict[str, Any] = {"warnings of collapse": len(lights)}
+        for rollout in self.snapshots:
+            shutil.copytree(self._copies / str(rollout), folder / "snapshots" / str(rollout))
         if self.held_out is None:
             save(model, self.tokenizer, folder / "model")
             return counts
