@@ -90,7 +90,7 @@ def _merged(base: Any, override: Any) -> Any:
 
 
 def _set(tree: Tree, override: str) -> Tree:
-    """Apply one `key.sub=value`."""
+    """Apply one `key.sub=value`. The value takes the place of what stood there, also where both are mappings."""
     name, equals, text = override.partition("=")
     path, where = tuple(name.strip().split(".")), f"--set {name.strip()}"
     reader = _Reader(where)
@@ -109,11 +109,20 @@ def _set(tree: Tree, override: str) -> Tree:
     except UserError as error:
         return replace(tree, faults=(*tree.faults, error))
     places = {path + key: where for key in reader.places}
+    tree = replace(tree, data=_emptied(tree.data, path))
     for n in range(1, len(path) + 1):  # a section that the file has keeps its line in the file
         value = {path[-n]: value}
         if tree.get(path[:-n]) is None:
             places[path[:-n]] = where
     return merge(tree, Tree(value, places, where, tuple(reader.faults)))
+
+
+def _emptied(data: Any, path: Sequence[str]) -> Any:
+    """The mapping with nothing at the key path; the order of its keys stays."""
+    key, *rest = path
+    if not isinstance(data, dict) or key not in data:
+        return data
+    return data | {key: _emptied(data[key], rest) if rest else None}
 
 
 # -- The file as plain data --------------------------------------------------------------------------------------------

@@ -63,6 +63,15 @@ def test_one_line_swaps_the_labels(tmp_path):
     assert {k for k, v in ai.model_dump().items() if v != human.model_dump()[k]} == {"labels"}
 
 
+def test_an_override_takes_the_place_of_a_mapping(tmp_path):
+    """What the file says of other arms, or of other methods of a mix, must not shine through."""
+    file = written(tmp_path, BASE + "arms:\n  ai:\n  human: {labels: human}\n")
+    found = read_experiment(file, ['arms={"one": {"judge": {"method": {"rate": 1, "choice": 1}}}}'])
+    assert list(found.arms) == ["one"]
+    again = read_experiment(file, [*found.overrides, 'arms.one.judge.method={"score": 1}'])
+    assert again.arms["one"].judge.method == {"score": 1}
+
+
 def test_overrides(tmp_path):
     experiment = read_experiment(written(tmp_path, BASE), ["sft.epochs=2", "seeds=[3, 4]", "data.source=x.jsonl.gz"])
     assert experiment.seeds == (3, 4)

@@ -15,6 +15,7 @@ arms:
   ai: {labels: ai}
   human: {labels: human}
   long: {labels: {ai: 0.9, human: 0.1}, rl: {steps: 9}, judge: {temperature: 2.0}}
+  dpo: {rl: {method: dpo}}
 policy: {model: tiny-random}
 data: {source: rated-answers}
 """
@@ -23,12 +24,14 @@ data: {source: rated-answers}
 def test_differences_of_the_arms_are_named_as_the_command_line_names_them(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(Path(__file__).parent.parent)
     (tmp_path / "one.yaml").write_text(CONFIG)
-    human, long = differences(read_experiment(tmp_path / "one.yaml"))
+    human, long, dpo = differences(read_experiment(tmp_path / "one.yaml"))
     assert (human["arm"], human["from"], [key["key"] for key in human["keys"]]) == ("human", "ai", ["labels"])
     assert human["keys"][0]["from"] == "the AI judge" and human["keys"][0]["to"] == "people"
     assert sorted(key["key"] for key in long["keys"]) == ["judge.temperature", "labels", "rl.steps"]
     (steps,) = [key for key in long["keys"] if key["key"] == "rl.steps"]
     assert steps["to"] == "9" != steps["from"]
+    # No key of a stage holds `rl.method`, and yet it is what differs.
+    assert dpo["keys"] == [{"key": "rl.method", "from": "ppo", "to": "dpo"}]
     read_back = read_experiment(tmp_path / "one.yaml", [f"rl.steps={steps['to']}"])
     assert "rl.steps" not in {key["key"] for key in differences(read_back)[1]["keys"]}
 

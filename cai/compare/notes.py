@@ -1,6 +1,6 @@
 """What a reader must know before the first number: how the arms differ, and what the numbers cannot carry."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cai.cells import Cell
@@ -15,29 +15,33 @@ def differences(experiment: Experiment) -> list[dict[str, Any]]:
     Keys are dotted, as `--set` takes them, and the labels are spelled as in the config.
     """
     (first, base), *others = experiment.arms.items()
-    start = _flat(base)
+    start = _spelt(base)
     found = []
     for name, arm in others:
-        mine = _flat(arm)
+        mine = _spelt(arm)
         keys = [key for key in dict.fromkeys([*start, *mine]) if start.get(key) != mine.get(key)]
         changed = [{"key": key, "from": start.get(key, "–"), "to": mine.get(key, "–")} for key in keys]
         found.append({"arm": name, "from": first, "keys": changed})
     return found
 
 
-def _flat(arm: Arm) -> dict[str, str]:
-    given = arm.model_dump() | {"labels": str(arm.labels)}
-    flat: dict[str, str] = {}
+def _spelt(arm: Arm) -> dict[str, str]:
+    rest = {key: str(value) for key, value in flat(arm).items() if not key.startswith("labels.")}
+    return {"labels": str(arm.labels), **rest}
 
-    def walk(prefix: str, value: Any) -> None:
-        if isinstance(value, dict) and value:
-            for key, item in value.items():
-                walk(f"{prefix}.{key}" if prefix else key, item)
-        else:
-            flat[prefix] = str(value)
 
-    walk("", given)
-    return flat
+def flat(arm: Arm) -> dict[str, Any]:
+    """Settings by dotted key, those that no stage's key holds (`rl.method`) included."""
+
+    def walk(held: Any, path: str) -> Iterator[tuple[str, Any]]:
+        fields = type(held).model_fields if hasattr(type(held), "model_fields") else None
+        if fields is None:
+            yield path, held
+            return
+        for name in fields:
+            yield from walk(getattr(held, name), f"{path}.{name}".lstrip("."))
+
+    return dict(walk(arm, ""))
 
 
 def warnings(experiment: Experiment, cells: Sequence[Cell], held: HeldOut, dtype: str) -> list[str]:

@@ -1,12 +1,13 @@
 """Finished runs read back: their settings, the cells they left in the store, and everything in which they differ."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cai.cells import Cell, Iteration
+from cai.compare.notes import flat
 from cai.config import Arm, Experiment, read_experiment
 from cai.constitution import read_constitution
 from cai.errors import UserError, UserErrors
@@ -191,20 +192,6 @@ def differences(runs: Sequence[Run]) -> list[str]:
         if run is not first:
             found += _circumstances(first, run)
     return found
-
-
-def flat(arm: Arm) -> dict[str, Any]:
-    """Settings by dotted key, those that no stage's key holds (`rl.method`) included."""
-
-    def walk(held: Any, path: str) -> Iterator[tuple[str, Any]]:
-        fields = type(held).model_fields if hasattr(type(held), "model_fields") else None
-        if fields is None:
-            yield path, held
-            return
-        for name in fields:
-            yield from walk(getattr(held, name), f"{path}.{name}".lstrip("."))
-
-    return dict(walk(arm, ""))
 
 
 def _stages(first: Run, base: str, run: Run, name: str) -> list[str]:
