@@ -298,6 +298,11 @@ def test_ai_to_human_reruns_label_reward_policy_only(place):
     assert trained == {"label_by_people": 1, "train_reward": 1, "train_ppo": 1}
 
 
+def test_absolute_harmfulness_runs_its_own_stages_alone(place):
+    own = {"load_data": 1, "train_harm": 1, "score_ratings": 1, "score_answers": 4}
+    assert planned(["evaluate.harmfulness.source=rated-answers"]) == own
+
+
 def test_runtime_is_in_no_key(place):
     assert planned(["runtime.batch_tokens=128", "runtime.threads=1"]) == {}
 
