@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from test_stages import artifact, prompt
+from transformers import TrainingArguments
 
 from cai.cells import Measured
 from cai.checks import rated
@@ -16,12 +17,13 @@ from cai.compare.report import write_report
 from cai.config import read_experiment
 from cai.errors import UserError
 from cai.measuring import score_harm
-from cai.models import load_tokenizer
+from cai.models import load_reward, load_tokenizer
 from cai.records import Rating, Response, ratings_of, read_jsonl
 from cai.settings import Evaluate, Harmfulness, Policy, Runtime
 from cai.stages.evaluate import Score
 from cai.stages.harm import rows_of, train_harm
 from cai.store import Artifact, Store
+from cai.trainers.rating import RatingCollator, RatingTrainer
 from cai.workbench import Workbench
 
 
@@ -95,6 +97,17 @@ def test_only_training_prompts_are_learnt_from_and_what_is_left_out_is_counted(t
     assert list(counts.values()) == [13, 1, 2]
     assert rows_of(data, tokenizer, POLICY, SETTINGS, seed=0)[0][:10] == rows  # a higher cap only adds
     assert rows_of(data, tokenizer, POLICY, SETTINGS, seed=1)[0][:10] != rows
+
+
+def test_a_batch_is_read_in_parts_of_like_length_and_weighs_each_row_alike(tmp_path, tiny):
+    rows = [{"ids": [1] * n, "rating": n / 100} for n in (20, 2, 19, 1)]
+    parts = RatingCollator(0)(rows)["parts"]  # 20 and 19 pad 1 of 40, 2 and 1 would pad 1 of 4
+    assert [part["attention_mask"].sum(1).tolist() for part in parts] == [[20, 19], [2], [1]]
+    assert [part["ratings"].tolist() for part in parts] == [pytest.approx(r) for r in ([0.2, 0.19], [0.02], [0.01])]
+    args = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none", remove_unused_columns=False)
+    trainer = RatingTrainer(load_reward(tiny, "float32", "cpu"), args, rows, load_tokenizer(tiny), None)
+    loss = trainer.compute_loss(trainer.model, {"parts": parts})  # a fresh head says 0 of everything
+    assert loss.item() == close((0.2**2 + 0.19**2 + 0.02**2 + 0.01**2) / 4)
 
 
 def test_nothing_to_learn_from_is_said(tmp_path, tiny):

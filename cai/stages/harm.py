@@ -42,7 +42,7 @@ def train_harm(
     from transformers import TrainingArguments  # heavy: only when there is something to train
 
     from cai.trainers.common import arguments, curves, quiet, weights_dtype
-    from cai.trainers.rating import rating_trainer
+    from cai.trainers.rating import RatingTrainer
 
     work.release()
     tokenizer = load_tokenizer(model)
@@ -57,7 +57,7 @@ def train_harm(
         remove_unused_columns=False,
         **arguments(work, out, policy, dtype, seed),
     )
-    trainer = quiet(rating_trainer(network, config, rows, tokenizer, adapter), "fit people's ratings of harm")
+    trainer = quiet(RatingTrainer(network, config, rows, tokenizer, adapter), "fit people's ratings of harm")
     trainer.train()
     (out / "curves.json").write_text(json.dumps(curves(trainer.state.log_history, {"loss": "loss"})))
     (out / "counts.json").write_text(json.dumps(counts, indent=1))
@@ -69,7 +69,7 @@ def train_harm(
 def rows_of(
     ratings: Artifact, tokenizer: Any, policy: Policy, settings: Harmfulness, seed: int
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """(rows for `rating_trainer`, what was left out); the rows stand in an order that the seed decides."""
+    """(rows for `RatingTrainer`, what was left out); the rows stand in an order that the seed decides."""
     from cai.trainers.score import render_scored
 
     rated = ratings_of(ratings, "train")
