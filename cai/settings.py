@@ -308,7 +308,7 @@ class Harmfulness(Section):
     # At most this many rated answers to learn from, chosen by hash; null: all.
     answers: Positive | None = None
     epochs: Rate = 2
-    learning_rate: Rate = 3e-4
+    learning_rate: Rate = 5e-4
     batch_size: Positive = 8
     # Tokens of conversation and answer; longer ones are dropped and counted, in training and where they are scored.
     max_length: Positive = 512
