@@ -55,7 +55,7 @@ def train_harm(
         per_device_train_batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
         remove_unused_columns=False,
-        # Down to 0: each step moves the level of all scores, which comparisons do not see and ratings are. After
+        # Down to 0: each step moves the level of all scores, which is nothing to comparisons and all to ratings. After
         # an epoch at a constant 3e-4, scores of the calibration split correlated 0.50 with ratings, 0.27 too low.
         **arguments(work, out, policy, dtype, seed) | {"lr_scheduler_type": "linear"},
     )
