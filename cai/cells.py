@@ -96,5 +96,9 @@ class Measured:
     merits: dict[tuple[str, str], Artifact] = field(default_factory=dict)
     items: dict[str, Artifact] = field(default_factory=dict)
     opinions: dict[tuple[str, str, str], Artifact] = field(default_factory=dict)
+    # evaluate.harmfulness: "data" (whose ratings), "model" (fitted to them), "held-out" (its scores of rated answers);
+    # policy -> its scores of the policy's answers to red-team prompts.
+    harm: dict[str, Artifact] = field(default_factory=dict)
+    harm_scores: dict[str, Artifact] = field(default_factory=dict)
     # label_budget: number of human labels -> the reward models trained on so many, one a seed; named as in pair_scores.
     budgets: dict[int, dict[str, Artifact]] = field(default_factory=dict)

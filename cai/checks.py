@@ -13,7 +13,7 @@ from cai.labels import LabelFile
 from cai.methods import templates_for
 from cai.models import UNREACHABLE, find
 from cai.settings import Judge
-from cai.sources import source_digest
+from cai.sources import RATED, source_digest
 from cai.stages.revise import revising
 from cai.store import digest_file
 from cai.xstest import contents_of
@@ -36,6 +36,7 @@ def check(*grid: Experiment, plan: bool = False) -> None:
             lambda arm=arm: arm.labels.file and LabelFile.of(arm.labels.file),
             lambda arm=arm: arm.rl.feedback and FeedbackFile.of(arm.rl.feedback.log),
             lambda arm=arm: source_digest(arm.data),
+            lambda arm=arm: rated(arm),
             lambda arm=arm: arm.helpful and digest_file(Path(arm.helpful.source)),
             *(lambda judge=judge: templates_for(judge) for judge in judges),
             *(lambda name=name: installed(name) for name in grid[0].runtime.report_to),
@@ -66,6 +67,23 @@ def models_of(arm: Arm, judges: Sequence[Judge]) -> list[str]:
 def installed(tracker: str) -> None:
     if find_spec(tracker) is None:
         raise UserError(f"the package {tracker} is not installed", "runtime.report_to", f"pip install {tracker}")
+
+
+def rated(arm: Arm) -> None:
+    """Absolute harmfulness is learnt from people's ratings of single answers, which comparisons do not hold."""
+    ask = arm.evaluate.harmfulness
+    if ask is None:
+        return
+    source = ask.source or arm.data.source
+    if source != RATED:
+        raise UserError(
+            f'no ratings of single answers in "{source}": harmfulness cannot be learnt from it',
+            "evaluate.harmfulness",
+            f"set evaluate.harmfulness.source: {RATED}, or evaluate.harmfulness: null",
+        )
+    if source == arm.data.source and arm.data.test == 1:
+        problem = "every prompt is held out: no ratings are left to learn harmfulness from"
+        raise UserError(problem, "data.test", "lower it, or set evaluate.harmfulness: null")
 
 
 def reachable(ref: str, plan: bool) -> None:

@@ -23,7 +23,7 @@ from cai.engines import Sampling
 from cai.errors import run_main
 from cai.gold import yardstick
 from cai.labels import LabelFile
-from cai.measuring import bench_all, matches, rate_all
+from cai.measuring import bench_all, matches, rate_all, score_harm
 from cai.methods import principles_for, templates_for
 from cai.models import Dtype, Source, find, trained
 from cai.plan import estimates, print_grid, print_plan
@@ -249,8 +249,10 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
             seed=arm.seed,
         )  # fmt: skip
 
-    # 4. Single texts, rated by the judge; comparisons that people have decided. The best of several is no model to ask.
+    # 4. Single texts, rated by the judge and by a model of people's ratings; comparisons that people have decided. The
+    # best of several is no model to ask.
     rate_all(stage, cells, measured, dtype)
+    score_harm(stage, cells, measured, dtype)
     bench_all(stage, cells, {n: policies[n] for n in main if n not in best}, measured, dtype)
     return measured
 

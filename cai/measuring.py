@@ -2,6 +2,7 @@
 
     matches    which policies meet in games
     rate_all   every revision that SFT learns from, and every policy's answers, by the evaluation's judge alone
+    score_harm `evaluate.harmfulness`: a model fitted to people's ratings scores every policy's answers
     bench_all  `evaluate.comparisons`: reward models score them, policies answer them, the judge compares
 
 Answers, rewards and games are in cai/experiment.py.
@@ -15,7 +16,11 @@ from cai.cells import Cell, Measured
 from cai.constitution import read_constitution
 from cai.methods import principles_for, templates_for
 from cai.models import Dtype, Source, find, trained
+from cai.settings import Data
+from cai.sources import load_data, source_digest
 from cai.stages.benchmarks import choose_items, judge_items, load_items, score_items
+from cai.stages.evaluate import score_answers, score_ratings
+from cai.stages.harm import train_harm
 from cai.stages.rate import rate_answers, rate_revisions
 from cai.store import Artifact, digest_file
 
@@ -53,6 +58,26 @@ def rate_all(stage: Stage, cells: Sequence[Cell], measured: Measured, dtype: Dty
             measured.merits[name, kind] = stage(
                 rate_answers, prompts=first.helpful, judging=judging, **given, **asked
             )  # fmt: skip
+
+
+def score_harm(stage: Stage, cells: Sequence[Cell], measured: Measured, dtype: Dtype) -> None:
+    """People's ratings of training prompts -> a model -> its scores of held-out rated answers and of every policy's."""
+    first = cells[0]
+    arm, ask = first.settings, first.settings.evaluate.harmfulness
+    if ask is None:
+        return
+    model = {"policy": arm.policy, "dtype": dtype}
+    rated = first.data
+    if ask.source and ask.source != arm.data.source:
+        own = Data(source=ask.source)
+        rated = stage(load_data, data=own, contents=source_digest(own), seed=arm.seed)
+    fitted = stage(train_harm, ratings=rated, model=find(arm.policy.model), settings=ask, seed=arm.seed, **model)
+    scorer = {"reward": trained(fitted, "harmfulness"), "max_length": ask.max_length, **model}
+    measured.harm.update({"data": rated, "model": fitted})
+    measured.harm["held-out"] = stage(score_ratings, ratings=rated, **scorer)
+    for (name, kind), answers in measured.answers.items():
+        if kind == "red-team":
+            measured.harm_scores[name] = stage(score_answers, prompts=first.data, answers=answers, **scorer)
 
 
 def bench_all(

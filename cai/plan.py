@@ -16,12 +16,14 @@ from cai.config import Arm, Experiment
 from cai.embedded import EMBEDDED, TINY
 from cai.progress import clock
 from cai.records import Pair, read_jsonl
+from cai.settings import Harmfulness
 from cai.store import Artifact
 
 SMALL = 135e6
 PROMPT, ANSWER, QUESTION = 60, 110, 60  # tokens, typical of the human-rated answers
 ITEMS, ITEM = 250, 400  # comparisons in a file, and their tokens: typical of the paper's evaluations
 XSTEST = 450  # prompts
+RATINGS = 350  # answers that people rated, to learn from; about as many are held out
 # Tokens a second. CPU: SmolLM2-135M in bfloat16 on 2 cores, measured. GPU: an 8B model on one 80 GB card, by rule of
 # thumb (not measured here).
 CPU = {"generate": 250.0, "read": 1800.0, "train": 450.0}
@@ -131,6 +133,8 @@ def tokens_of(stage: str, arm: Arm, pairs: tuple[int, int]) -> tuple[str, float]
     tried = arm.data.calibration_pairs or (arm.judge.preflight.pairs if arm.judge.preflight else 0)
     texts = arm.revise.prompts * (1 + (1 + arm.revise.critique) * arm.revise.rounds)
     rated = min(arm.revise.prompts, arm.evaluate.prompts) * (1 + arm.revise.rounds)
+    fit = arm.evaluate.harmfulness or Harmfulness()
+    harm = min(fit.answers or RATINGS, RATINGS)
     table: dict[str, tuple[str, float]] = {
         "revise": (
             "generate",
@@ -153,6 +157,8 @@ def tokens_of(stage: str, arm: Arm, pairs: tuple[int, int]) -> tuple[str, float]
             arm.evaluate.prompts * (best + arm.rl.best_of * (PROMPT + arm.evaluate.max_new_tokens)),
         ),
         "score_pairs": ("read", 2 * pairs[1] * row),
+        "train_harm": ("train", harm * row * fit.epochs),
+        "score_ratings": ("read", RATINGS * row),
         "score_answers": ("read", arm.evaluate.prompts * (PROMPT + arm.evaluate.max_new_tokens)),
         "play": ("read", arm.evaluate.prompts * played * 2 / 3),
         "rate_revisions": ("read", rated * played / 2),

@@ -82,6 +82,10 @@ class Rating:
     panel: str
     scores: tuple[float, ...]
 
+    @property
+    def mean(self) -> float:
+        return math.fsum(self.scores) / len(self.scores)
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -262,6 +266,14 @@ def decode(row: Any, kind: type[T], where: str) -> T:
         fault = error.errors()[0]
         field = ".".join(str(part) for part in fault["loc"])
         raise UserError(f"not a {kind.__name__}: {field}: {fault['msg']}", where, "mend or remove this row") from None
+
+
+def ratings_of(data: Any, split: Split) -> list[tuple[Prompt, Rating]]:
+    """The answers that people rated, each with its prompt, in the order of the data (a folder of its stage)."""
+    prompts = {prompt.id: prompt for prompt in read_jsonl(data / "prompts.jsonl", Prompt) if prompt.split == split}
+    file = data / "ratings.jsonl"
+    ratings = read_jsonl(file, Rating) if file.is_file() else []
+    return [(prompts[rating.prompt_id], rating) for rating in ratings if rating.prompt_id in prompts]
 
 
 def labelled_pairs(pairs: Sequence[Any], labels: Sequence[Any]) -> list[Comparison]:

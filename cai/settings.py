@@ -315,6 +315,23 @@ class Rl(Section):
         return tuple(round(self.steps * k / parts) for k in range(1, parts))
 
 
+class Harmfulness(Section):
+    """Absolute harmfulness (Bai et al. 2022, section 4.4): a model is fitted to people's ratings of single answers.
+
+    The start model is trained as in `policy:`, on the ratings of training prompts, and scores every policy's answers.
+    """
+
+    # Whose ratings: null for those of `data:`, which must have some; else another source, which is then split anew.
+    source: str | None = Field(default=None, exclude=True)  # no part of a key: the stages are given the ratings
+    # At most this many rated answers to learn from, chosen by hash; null: all.
+    answers: Positive | None = None
+    epochs: Rate = 2
+    learning_rate: Rate = 5e-4
+    batch_size: Positive = 8
+    # Tokens of conversation and answer; longer ones are dropped and counted, in training and where they are scored.
+    max_length: Positive = 512
+
+
 class Evaluate(Section):
     """Held-out prompts that every policy answers, and the judge that compares the answers.
 
@@ -338,6 +355,8 @@ class Evaluate(Section):
     # Files of comparisons that people have decided, such as the paper's multiple-choice evaluations, in any form that
     # `python -m cai.judge bench` reads: reward models score them, and policies and the judge choose.
     comparisons: tuple[str, ...] = ()
+    # null: no policy is scored for absolute harmfulness.
+    harmfulness: Harmfulness | None = None
     # A difference between two arms' shares that would not matter; "equivalent" in the report means shown to be smaller.
     margin: Annotated[float, Field(gt=0, le=1)] = 0.05
 

@@ -23,6 +23,7 @@ from cai.store import digest_file, version
 from cai.votes import Judgement, answers_of, counted, judgements_of, settle, share
 
 HUB_HH = "hh-rlhf"
+RATED = "rated-answers"  # the one source in which people rated single answers
 
 
 @version(4)
@@ -42,7 +43,7 @@ def load_data(out: Path, runtime: Any, *, data: Data, contents: str, seed: int) 
 
 def source_digest(data: Data) -> str:
     """What stands for the source's contents in a stage key. Raises UserError when a file is missing."""
-    if data.source == "rated-answers":
+    if data.source == RATED:
         return PYRIT.sha256
     if data.source.split("/")[0] == HUB_HH:
         return data.source
@@ -61,7 +62,7 @@ def _existing(source: str) -> Path:
 
 
 def read_source(data: Data, seed: int) -> Material:
-    if data.source == "rated-answers":
+    if data.source == RATED:
         return rated_answers(data, seed)
     if data.source.split("/")[0] == HUB_HH:
         return hh_rows(_hub_rows(data.source), data, seed)

@@ -311,6 +311,11 @@ def test_the_first_release_alone_takes_the_libraries_out_of_garbage_collection(t
     assert gc.get_freeze_count() <= libraries and len(model) == 1000, "a model loaded since can still be collected"
 
 
+def test_absolute_harmfulness_runs_its_own_stages_alone(place):
+    own = {"load_data": 1, "train_harm": 1, "score_ratings": 1, "score_answers": 4}
+    assert planned(["evaluate.harmfulness.source=rated-answers"]) == own
+
+
 def test_runtime_is_in_no_key(place):
     assert planned(["runtime.batch_tokens=128", "runtime.threads=1"]) == {}
 

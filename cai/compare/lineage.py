@@ -70,6 +70,9 @@ def counts(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
             for what, n in json.loads((artifact / "counts.json").read_text()).items():
                 note = places.get(what.partition(" set aside: ")[2], "")
                 lines.append({"what": f"{stage}: {what}", "arm": arm, "n": n, "of": None, "note": note})
+    if "model" in measured.harm:
+        for what, n in json.loads((measured.harm["model"] / "counts.json").read_text()).items():
+            lines.append({"what": f"harmfulness: {what}", "arm": "all", "n": n, "of": None, "note": ""})
     for (name, kind), artifact in measured.answers.items():
         if (artifact / "counts.json").is_file():
             for what, n in json.loads((artifact / "counts.json").read_text()).items():

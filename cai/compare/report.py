@@ -6,8 +6,8 @@ at all. plotly.js lies in the page gzipped and is unpacked by the browser when t
 input gives a byte-identical file.
 
 A part of the report that another module gives numbers for stands in a template of its own (judges, audit, policies,
-crossing); it is read only where results.json has its key. All are written with macros.html.jinja, and may draw:
-`{{ draw(plots.dots(...)) }}`, `plots` being cai/compare/plots.py.
+crossing, harmfulness); it is read only where results.json has its key. All are written with macros.html.jinja, and
+may draw: `{{ draw(plots.dots(...)) }}`, `plots` being cai/compare/plots.py.
 
 Schema of `results` (results.json; NaN is null; E is an estimate {"value", "low", "high", "n", "clusters"}):
 
@@ -37,6 +37,7 @@ Schema of `results` (results.json; NaN is null; E is an estimate {"value", "low"
     agreement             null | {"names": [str], "arms": [str | null], "cells": [[E | null]]}: each with each
     by_category           null | {"rows": [str], "columns": [str], "arms": [str | null], "cells": [[E | null]]}
     reward_reliability    {arm: [[P claimed, people's P, rows]]}
+    harmfulness           null | what cai/compare/harmfulness.py found of `evaluate.harmfulness:`
     rewards, plane, benchmarks  see cai/compare/policies.py; audit: cai/compare/audit.py; crossing: .../budgets.py
     examples              {"transcripts": int, "pairs": int, "pairs_of": int}
     cross                 null | {"rows": [str], "columns": [str], "cells": [[E | null]]}
@@ -85,6 +86,7 @@ BLANK: dict[str, Any] = {
     "cross": None, "reward_reliability": {}, "counts": [], "curves": [], "overoptimisation": [], "stages": [],
     "provenance": {}, "examples": {}, "rewards": [], "plane": [], "benchmarks": [], "audit": [], "crossing": None,
     "snapshots": [],
+    "harmfulness": None,
 }  # fmt: skip
 
 
@@ -135,6 +137,7 @@ def _shown(results: dict[str, Any]) -> dict[str, Any]:
         "crossing": report_plots.crossing(results),
         "elo": report_plots.elo(results),
         "along": report_plots.along(results),
+        "harmfulness": report_plots.harmfulness(results),
     }
 
 

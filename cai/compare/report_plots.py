@@ -336,3 +336,24 @@ def crossing(r: Results) -> Plot | None:
         "Human labels against the judge's", drawn, x="human labels (log scale)", y="agreement with people", unit="%",
         logarithmic=True, height=320,
     )  # fmt: skip
+
+
+def harmfulness(r: Results) -> Plot | None:
+    """People's ratings of held-out answers over the score that was fitted to such ratings."""
+    found = r["harmfulness"]
+    if not found:
+        return None
+    scores = [point["score"] for point in found["curve"]]
+    drawn = [
+        {
+            "name": "people's ratings",
+            "x": scores,
+            "y": [point["people"] for point in found["curve"]],
+            "marker": "circle",
+        },
+        {"name": "as scored", "x": scores, "y": scores, "colour": "--muted", "dash": "dash"},
+    ]
+    return plots.lines(
+        "What people say of answers with a given score", drawn, x="mean score of a bin", y="people's mean rating",
+        y_range=(0, 1), height=300, note="Held-out rated answers in order of their score, in bins of equal size.",
+    )  # fmt: skip

@@ -11,6 +11,12 @@ from cai.compare.audit import audit
 from cai.compare.budgets import budgets
 from cai.compare.curves import curves
 from cai.compare.examples import examples
+from cai.compare.harmfulness import (
+    curves_of_harmfulness,
+    harmfulness,
+    lines_of_harmfulness,
+    warnings_of_harmfulness,
+)
 from cai.compare.headline import headline, ratings
 from cai.compare.judges import judges, method_of
 from cai.compare.lineage import ROUND, counts, rounds, sources
@@ -105,7 +111,10 @@ def build(
         "arms": arms,
         "seeds": list(experiment.seeds),
         "differences": differences(experiment),
-        "warnings": warnings(experiment, cells, held, work.dtype(cells[0].settings)),
+        "warnings": [
+            *warnings(experiment, cells, held, work.dtype(cells[0].settings)),
+            *warnings_of_harmfulness(measured),
+        ],
         "headline": headline(cells, measured),
         "elo": [one for one in rated if one["policy"] not in on_the_way],
         "snapshots": snapshots(cells, measured, rated),
@@ -123,10 +132,11 @@ def build(
         "reward_reliability": opinions.reward_reliability(cells, held),
         "rewards": rewards(cells, held),
         "plane": plane(cells, measured),
+        "harmfulness": harmfulness(cells, measured),
         "benchmarks": benchmarks(cells, measured),
         "audit": audit(cells, measured),
         "counts": counts(cells, measured),
-        "curves": curves(cells),
+        "curves": [*curves(cells), *curves_of_harmfulness(cells, measured)],
         "overoptimisation": overoptimisation(cells),
         "stages": [
             {
@@ -208,7 +218,7 @@ def measures(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> list[d
                     unit="%", better="lower", help="over-refusal: these prompts deserve an answer", margin=margin,
                 )
             )  # fmt: skip
-    lines += lines_of_policies(cells, measured, margin)
+    lines += lines_of_policies(cells, measured, margin) + lines_of_harmfulness(cells, measured)
     adjust(lines)
     return lines
 

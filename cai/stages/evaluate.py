@@ -9,7 +9,7 @@ from cai.data import identity
 from cai.judging import judge_pairs
 from cai.models import Dtype, Source, answered, load_tokenizer
 from cai.progress import progress
-from cai.records import Abstained, Label, Pair, Prompt, Response, read_jsonl, write_jsonl
+from cai.records import Abstained, Label, Pair, Prompt, Response, ratings_of, read_jsonl, write_jsonl
 from cai.settings import Judge, Policy
 from cai.store import Artifact, version
 from cai.templates import Template
@@ -53,6 +53,16 @@ def score_answers(
     rows = read_jsonl(answers / "responses.jsonl", Response)
     chats = [answered(by_id[row.prompt_id].messages, row.text, policy.system) for row in rows]
     _score(out, work, [(row.prompt_id, "") for row in rows], chats, reward, max_length, dtype)
+
+
+@version(1)
+def score_ratings(
+    out: Path, work: Workbench, *, ratings: Artifact, reward: Source, policy: Policy, max_length: int, dtype: Dtype
+) -> None:
+    """scores.jsonl: the score of every held-out answer that people rated, in the order of `ratings_of`."""
+    rows = ratings_of(ratings, "test")
+    chats = [answered(prompt.messages, rating.answer, policy.system) for prompt, rating in rows]
+    _score(out, work, [(prompt.id, "") for prompt, _ in rows], chats, reward, max_length, dtype)
 
 
 def _score(out: Path, work: Workbench, names: list, chats: list, reward: Source, max_length: int, dtype: Dtype) -> None:

@@ -74,6 +74,15 @@ def fitting(row: dict[str, list], max_length: int | None) -> dict[str, list]:
     )
 
 
+def right_padded(rows: Iterable[Sequence[int]], padding: int) -> dict[str, Tensor]:
+    """input_ids and attention_mask of token ids, in one batch."""
+    ids = [torch.tensor(row) for row in rows]
+    return {
+        "input_ids": pad(ids, padding_value=padding, padding_side="right"),
+        "attention_mask": pad([torch.ones_like(row) for row in ids], padding_value=0, padding_side="right"),
+    }
+
+
 @dataclass
 class ElementCollator:
     """Elements -> one right-padded batch of all their answers, and the comparisons as places in that batch.
@@ -86,10 +95,8 @@ class ElementCollator:
     def __call__(self, elements: Sequence[dict[str, list]]) -> dict[str, Tensor]:
         order = sorted((k, i) for i, row in enumerate(elements) for k in range(len(row["answers"])))
         place = {(i, k): n for n, (k, i) in enumerate(order)}
-        ids = [torch.tensor(elements[i]["answers"][k]) for k, i in order]
         return {
-            "input_ids": pad(ids, padding_value=self.pad_token_id, padding_side="right"),
-            "attention_mask": pad([torch.ones_like(row) for row in ids], padding_value=0, padding_side="right"),
+            **right_padded((elements[i]["answers"][k] for k, i in order), self.pad_token_id),
             **{
                 side: torch.tensor([place[i, k] for i, row in enumerate(elements) for k in row[side]])
                 for side in ("first", "second")
