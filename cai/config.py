@@ -5,7 +5,7 @@ change is computed once, because the store keys it the same. The sections themse
 a sweep in it (cai/sweep.py) is several experiments.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cai.errors import UserError
 from cai.label_sources import Labels, Sources
+from cai.rl_settings import Rl
 from cai.settings import (
     ALONE,
     Count,
@@ -26,7 +27,6 @@ from cai.settings import (
     Positive,
     Revise,
     Reward,
-    Rl,
     Runtime,
     Section,
     Sft,
@@ -189,6 +189,20 @@ def opponents(arms: Mapping[str, Arm]) -> tuple[str, str] | None:
     judge = next((name for name, arm in arms.items() if arm.labels.all == ("ai",) and arm.rl.reads_rewards), None)
     people = next((name for name, arm in arms.items() if arm.labels.comes_with_pairs), None)
     return (judge, people) if judge is not None and people is not None else None
+
+
+def flat(arm: Arm) -> dict[str, Any]:
+    """Settings by dotted key, those that no stage's key holds (`rl.method`) included."""
+
+    def walk(held: Any, path: str) -> Iterator[tuple[str, Any]]:
+        fields = type(held).model_fields if hasattr(type(held), "model_fields") else None
+        if fields is None:
+            yield path, held
+            return
+        for name in fields:
+            yield from walk(getattr(held, name), f"{path}.{name}".lstrip("."))
+
+    return dict(walk(arm, ""))
 
 
 def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:

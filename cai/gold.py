@@ -24,7 +24,8 @@ from cai.judging import combine, judge_pairs, weights_of
 from cai.methods import principles_for, templates_for
 from cai.models import Dtype, chat_ids, find, local, plain, with_system
 from cai.records import Abstained, Pair, Prompt, read_jsonl
-from cai.settings import Policy, Rl
+from cai.rl_settings import Rl
+from cai.settings import Policy
 from cai.store import Artifact
 from cai.workbench import Workbench
 

@@ -15,8 +15,8 @@ from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 
 from cai.models import find, load_causal, load_reward, lora
 from cai.records import Message, Prompt, Revision, write_jsonl
+from cai.rewarding import normalised_reward
 from cai.settings import Policy
-from cai.stages.policy import normalised_reward
 from cai.trainers import backbone
 from cai.trainers.backbone import load_reward_on
 from cai.trainers.reward_models import reward_function

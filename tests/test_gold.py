@@ -13,7 +13,8 @@ from cai.constitution import Judging
 from cai.errors import UserError
 from cai.gold import NO_WORDS, by_judge, by_reward_model, held_out, yardstick
 from cai.models import Source, find, load_tokenizer
-from cai.settings import Gold, Judge, Policy, Rl, Runtime
+from cai.rl_settings import Gold, Rl
+from cai.settings import Judge, Policy, Runtime
 from cai.store import canonical
 from cai.templates import load_template
 from cai.textstats import distinct

@@ -18,8 +18,10 @@ from cai.experiment import main
 from cai.judging import judge_answers
 from cai.models import Source
 from cai.records import Response, Revision, Round, read_jsonl
-from cai.settings import Judge, Policy, Rl
-from cai.stages.policy import judged_reward, left_out
+from cai.rewarding import judged_reward
+from cai.rl_settings import Rl
+from cai.settings import Judge, Policy
+from cai.stages.policy import left_out
 from cai.stages.respond import best_of_n, respond_best
 from cai.store import canonical
 from cai.templates import load_template

@@ -27,7 +27,7 @@ from cai.experiment import run
 from cai.measuring import matches
 from cai.models import trained
 from cai.records import Estimate
-from cai.settings import Rl
+from cai.rl_settings import Rl
 from cai.stages.rate import Merit
 from cai.store import Artifact, Store, canonical
 from cai.trainers.watch import Watch

@@ -11,9 +11,10 @@ import pytest
 
 from cai.data import Material, uniform
 from cai.errors import UserError
+from cai.rated_answers import rated_answers
 from cai.records import Message, Pair, Prompt, read_jsonl, read_rows
 from cai.settings import Data
-from cai.sources import hh_rows, load_data, load_helpful, parse_hh, rated_answers, read_file, source_digest
+from cai.sources import hh_rows, load_data, load_helpful, parse_hh, read_file, source_digest
 
 SHARED_HH = Path("/work/shared/data/hh-rlhf-harmless-base.jsonl.gz")
 
@@ -171,7 +172,7 @@ def write_csv(path: Path, rows: list[tuple[str, ...]], comment: str = "# version
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_csv(tmp_path / "self_harm.csv", SOLO)
     write_csv(tmp_path / "hate_speech_multi_score.csv", PANEL)
-    monkeypatch.setattr("cai.sources.fetch", lambda package: tmp_path)
+    monkeypatch.setattr("cai.rated_answers.fetch", lambda package: tmp_path)
     return tmp_path
 
 

@@ -11,10 +11,11 @@ from cai.engines import Reply, Sampling
 from cai.errors import UserError
 from cai.models import Source, load_tokenizer
 from cai.records import Label, Message, Pair, Prompt, Response, Revision, Said, labelled_pairs, read_jsonl, write_jsonl
-from cai.settings import Judge, Policy, Revise, Rl
+from cai.rewarding import mix
+from cai.rl_settings import Rl
+from cai.settings import Judge, Policy, Revise
 from cai.stages.evaluate import play
 from cai.stages.label import label_by_people
-from cai.stages.policy import mix
 from cai.stages.respond import respond, sample_pairs
 from cai.stages.revise import revise
 from cai.stages.sft import encode, helpful_rows

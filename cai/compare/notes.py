@@ -1,12 +1,12 @@
 """What a reader must know before the first number: how the arms differ, and what the numbers cannot carry."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from cai.cells import Cell
 from cai.compare.measures import HeldOut
 from cai.compare.watched import warnings as watched
-from cai.config import Arm, Experiment
+from cai.config import Arm, Experiment, flat
 
 
 def differences(experiment: Experiment) -> list[dict[str, Any]]:
@@ -28,20 +28,6 @@ def differences(experiment: Experiment) -> list[dict[str, Any]]:
 def _spelt(arm: Arm) -> dict[str, str]:
     rest = {key: str(value) for key, value in flat(arm).items() if not key.startswith("labels.")}
     return {"labels": str(arm.labels), **rest}
-
-
-def flat(arm: Arm) -> dict[str, Any]:
-    """Settings by dotted key, those that no stage's key holds (`rl.method`) included."""
-
-    def walk(held: Any, path: str) -> Iterator[tuple[str, Any]]:
-        fields = type(held).model_fields if hasattr(type(held), "model_fields") else None
-        if fields is None:
-            yield path, held
-            return
-        for name in fields:
-            yield from walk(getattr(held, name), f"{path}.{name}".lstrip("."))
-
-    return dict(walk(arm, ""))
 
 
 def warnings(experiment: Experiment, cells: Sequence[Cell], held: HeldOut, dtype: str) -> list[str]:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cai.cells import Cell, Iteration
-from cai.compare.notes import flat
-from cai.config import Arm, Experiment, read_experiment
+from cai.config import Arm, Experiment, flat, read_experiment
 from cai.constitution import read_constitution
 from cai.errors import UserError, UserErrors
 from cai.store import Artifact, root_of
