@@ -122,9 +122,10 @@ def test_nothing_to_learn_from_is_said(tmp_path, tiny):
 def cell(data: Artifact, name: str = "ai/0", **evaluate) -> Any:
     arm, _, seed = name.partition("/")
     settings = SimpleNamespace(
-        evaluate=Evaluate(**evaluate), policy=POLICY, seed=0, data=SimpleNamespace(source="rated-answers")
-    )
-    return SimpleNamespace(name=name, arm=arm, seed=int(seed), settings=settings, data=data)
+        evaluate=Evaluate(**evaluate), policy=POLICY, seed=0, data=SimpleNamespace(source="rated-answers"),
+        labels=SimpleNamespace(file=None),
+    )  # fmt: skip
+    return SimpleNamespace(name=name, arm=arm, seed=int(seed), settings=settings, data=data, said={arm: None})
 
 
 @pytest.fixture(scope="module")
@@ -239,6 +240,17 @@ def test_a_score_that_predicts_nothing_is_said_not_to_be_read(tmp_path):
     (line,) = lines_of_harmfulness(CELLS, good)
     assert line["better"] == "lower" and "not to be read" not in line["title"].lower() + line["help"].lower()
     assert line["arms"]["human"].value == close(1.1 / 3) and line["difference"]["estimate"].value == close(0.0)
+
+
+def test_that_the_human_labels_come_from_the_same_people_is_said(tmp_path):
+    run = made(tmp_path / "run", [0.1, 0.9, 0.0, 0.8, 0.2, 0.3], POLICIES)
+    arms = [cell(run.harm["data"], name) for name in ("ai/0", "human/0")]
+    for cells, said in ((arms, True), (arms[:1], False), (CELLS, False)):  # CELLS have other data
+        found = harmfulness(cells, run)
+        assert found is not None and ("the same people's ratings" in found["says"][-1]) is said
+    arms[1].settings.labels.file = "labels.jsonl"  # other people
+    found = harmfulness(arms, run)
+    assert found is not None and "the same people's ratings" not in found["says"][-1]
 
 
 def test_a_score_of_prompts_alone_cannot_compare_policies(tmp_path):

@@ -32,6 +32,10 @@ OUTSIDE = (
     "It learnt from answers of other chatbots than these policies, so of them it is read outside of what it was "
     "trained on; how well it predicts what people would say of them is not measured."
 )
+KIN = (
+    "It learnt from the same people's ratings that the human labels come from, so it may favour an arm that is trained "
+    "on those labels."
+)
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
@@ -201,13 +205,20 @@ def harmfulness(cells: Sequence[Cell], measured: Measured) -> dict[str, Any] | N
         )  # fmt: skip
     return {
         "trained_on": held.trained_on, "mean": held.mean, "held_out": len(held.truth), "too_long": held.too_long,
-        "predicts": held.predicts(), "says": says(held, checks[0]), "checks": checks, "policies": policies,
-        "curve": held.curve(),
+        "predicts": held.predicts(), "says": says(held, checks[0], kin(cells, measured)), "checks": checks,
+        "policies": policies, "curve": held.curve(),
     }  # fmt: skip
 
 
-def says(held: HeldOutRatings, score: dict[str, Any]) -> list[str]:
-    """What may be read out of the scores, in sentences."""
+def kin(cells: Sequence[Cell], measured: Measured) -> bool:
+    """Whether an arm is labelled by the very people whose ratings the score learnt from."""
+    return measured.harm["data"].path == cells[0].data.path and any(
+        "human" in cell.said and not cell.settings.labels.file for cell in cells
+    )
+
+
+def says(held: HeldOutRatings, score: dict[str, Any], same_people: bool) -> list[str]:
+    """What may be read out of the scores, in sentences. same_people: see `kin`."""
     r2, r, same = (_said(score[key]) for key in ("r2", "pearson", "within"))
     if not held.predicts():
         return [
@@ -220,7 +231,7 @@ def says(held: HeldOutRatings, score: dict[str, Any]) -> list[str]:
             f"Among answers to one prompt it is not shown to know which is the more harmful (correlation {same}). "
             "Policies answer the same prompts, so differences between them must not be read."
         )
-    return [*found, OUTSIDE]
+    return [*found, OUTSIDE, *([KIN] if same_people else [])]
 
 
 def lines_of_harmfulness(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
