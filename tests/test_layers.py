@@ -32,6 +32,7 @@ LAYERS = (
     ("cells", "plan", "measuring", "budgets", "checks"),
     ("compare.table",),
     ("compare.plots",),
+    ("compare.training_plots",),
     ("compare.report_plots",),
     tuple(f"compare.{name}" for name in ("report", "measures", "judges", "lineage", "headline", "watched")),
     tuple(f"compare.{name}" for name in ("curves", "examples", "notes", "opinions", "provenance")),

@@ -95,7 +95,7 @@ def test_the_report_draws_an_arm_a_plot_and_says_what_is_shown(tmp_path):
     from dataclasses import asdict
 
     from cai.compare.report import BLANK
-    from cai.compare.report_plots import gold
+    from cai.compare.training_plots import gold
 
     runs = [
         {"arm": arm, "seed": seed, "by": "judge <b>", "kept": 4, "looks": run_of(golds, RISEN)}

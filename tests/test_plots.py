@@ -3,7 +3,7 @@
 import pytest
 from reports import est
 
-from cai.compare import plots, report_plots
+from cai.compare import plots, report_plots, training_plots
 
 
 def test_dots_stand_where_the_numbers_are() -> None:
@@ -79,7 +79,7 @@ def test_proxy_and_gold_share_their_axes_over_the_arms_and_have_a_scale_each() -
 
     given = {"arms": ["ai", "human"], "seeds": [0, 1]}
     given["overoptimisation"] = [run("ai", [0, 2], [0, -0.1], [0, 3]), run("human", [0, 1], [0, 0.2], [0, 1])]
-    (_, ai), (_, human) = report_plots.gold(given)
+    (_, ai), (_, human) = training_plots.gold(given)
     for plot in (ai, human):
         assert plot.layout["yaxis"]["range"] == [pytest.approx(-2.3), pytest.approx(2.3)]
         assert plot.layout["yaxis2"]["range"] == [pytest.approx(-0.23), pytest.approx(0.23)]
@@ -94,7 +94,7 @@ def test_curves_over_the_same_steps_share_their_x_axis() -> None:
     def curve(x: str, reach: int):
         return {"title": x, "x": x, "y": "y", "lines": [{"arm": "ai", "seed": 0, "x": [0, reach], "y": [1.0, 2.0]}]}
 
-    made = report_plots.curves(
+    made = training_plots.curves(
         {"arms": ["ai"], "seeds": [0], "curves": [curve("step", 100), curve("step", 50), curve("rollout", 10)]}
     )
     assert [plot.layout["xaxis"]["range"] for plot in made] == [[-3, 103], [-3, 103], [-0.3, 10.3]]
@@ -105,3 +105,15 @@ def test_each_arm_keeps_its_colour() -> None:
     assert [plots.colour(arm, arms) for arm in ("0", "5", "6", "sft", None)] == [
         "--arm-0", "--arm-5", "--arm-0", "--muted", "--muted",
     ]  # fmt: skip
+
+
+def test_principles_stand_in_the_order_of_their_agreement() -> None:
+    def judged(*values: float | None) -> dict:
+        said = [{"principle": f"p{i}", "agreement": est(value)} for i, value in enumerate(values)]
+        return {"arm": "ai", "principles": said}
+
+    plot = report_plots.principles(judged(0.5, 0.75, None), ["ai"])
+    assert plot is not None and [row[0] for row in plot.rows] == ["p1", "p0"]
+    assert [trace["x"] for trace in plot.traces] == [[75], [50]]
+    assert report_plots.principles(judged(0.5, None), ["ai"]) is None, "one principle is no comparison"
+    assert report_plots.principles({"arm": "ai"}, ["ai"]) is None

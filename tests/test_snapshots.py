@@ -19,7 +19,7 @@ from test_watch import RUN, curve, yes_share
 from transformers import TrainerCallback
 
 from cai.cells import Cell, Iteration, Measured
-from cai.compare import report_plots
+from cai.compare import report_plots, training_plots
 from cai.compare.report import write_report
 from cai.compare.snapshots import snapshots
 from cai.config import Arm, read_experiment
@@ -300,7 +300,7 @@ def told(seeds=(0, 1)) -> dict[str, Any]:
 
 
 def test_elo_is_drawn_over_rollouts_a_line_a_seed():
-    elo, harmlessness, helpfulness = report_plots.along(told())
+    elo, harmlessness, helpfulness = training_plots.along(told())
     first, other, human, _, sft, start = elo.traces
     assert first["y"] == [1000, 1010, 1030] and first["x"][0] == 0
     # Four lines, each 0.8% of 8 rollouts from the next, so that their bars do not cover each other.
@@ -316,14 +316,14 @@ def test_elo_is_drawn_over_rollouts_a_line_a_seed():
     assert elo.rows[1][:2] == ("4", "1,010 [1,000, 1,030]") and elo.rows[1][-1] == "950"
     assert "ai, seed 0 ends at 1,030 [1,020, 1,050]" in elo.alt
     assert harmlessness.traces[0]["y"] == [0, 1, 3] and helpfulness.traces[0]["y"] == [-1] * 3
-    assert report_plots.along(results() | {"plane": []}) == []
+    assert training_plots.along(results() | {"plane": []}) == []
 
 
 def test_what_was_not_rated_is_not_drawn():
     given = told()
     for row in given["snapshots"]:
         row["helpfulness"] = None
-    assert [plot.title for plot in report_plots.along(given)] == [
+    assert [plot.title for plot in training_plots.along(given)] == [
         "Elo along RL training", "Harmlessness along RL training",
     ]  # fmt: skip
 

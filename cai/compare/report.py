@@ -76,7 +76,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from cai.compare import plots, report_plots, table
+from cai.compare import plots, report_plots, table, training_plots
 
 HERE = Path(__file__).parent
 DASHES = {"solid": "", "dash": "6 3", "dot": "1.5 2", "dashdot": "6 2 1.5 2", "longdash": "10 3"}
@@ -114,7 +114,7 @@ def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: P
         rows=examples,
         kinds={"transcript": 0, "label": 0} | Counter(row["kind"] for row in examples),
         shown=_shown(results),
-        dashes=[(seed, DASHES[report_plots.dash(seed, results["seeds"])]) for seed in results["seeds"]],
+        dashes=[(seed, DASHES[training_plots.dash(seed, results["seeds"])]) for seed in results["seeds"]],
         plotly=_plotly(),
     )
     # A lone surrogate (half an emoji cut off by a token limit) has no UTF-8 form: shown as its escape.
@@ -128,15 +128,16 @@ def _shown(results: dict[str, Any]) -> dict[str, Any]:
         "labels": report_plots.labels(results),
         "position": report_plots.position(results),
         "reliability": [p for judge in results["judges"] if (p := report_plots.reliability(judge, results["arms"]))],
+        "principles": [p for judge in results["judges"] if (p := report_plots.principles(judge, results["arms"]))],
         "rewards": report_plots.rewards(results),
-        "curves": report_plots.curves(results),
-        "gold": report_plots.gold(results),
+        "curves": training_plots.curves(results),
+        "gold": training_plots.gold(results),
         "frontier": report_plots.frontier(results),
         "plane": report_plots.plane(results),
         "audit": report_plots.audit(results),
         "crossing": report_plots.crossing(results),
         "elo": report_plots.elo(results),
-        "along": report_plots.along(results),
+        "along": training_plots.along(results),
         "harmfulness": report_plots.harmfulness(results),
     }
 
