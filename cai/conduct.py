@@ -10,7 +10,8 @@ is (methods `rate` and `score`), and a rating is turned into a statement:
               of other openings
     3. say    P(a is the right statement)
 
-No item is judged by a fit that has seen its opening: there are ten fits, each on nine tenths of the openings.
+No item is judged by a fit that has seen its opening: there are ten fits, each on nine tenths of the openings. A judge
+that knows nothing then comes out a little below a coin: what is left out of a fit is the opposite of what stays in.
 """
 
 from collections import defaultdict
