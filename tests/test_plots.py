@@ -90,13 +90,17 @@ def test_proxy_and_gold_share_their_axes_over_the_arms_and_have_a_scale_each() -
     assert (ring["x"], ring["y"], gold_ring["y"]) == ([3], [2], [-0.1])
 
 
-def test_curves_over_the_same_steps_share_their_x_axis() -> None:
-    def curve(x: str, reach: int):
-        return {"title": x, "x": x, "y": "y", "lines": [{"arm": "ai", "seed": 0, "x": [0, reach], "y": [1.0, 2.0]}]}
+def test_curves_of_one_training_share_their_x_axis() -> None:
+    def curve(title: str, reach: int):
+        return {
+            "title": title,
+            "x": "step",
+            "y": "y",
+            "lines": [{"arm": "ai", "seed": 0, "x": [0, reach], "y": [1, 2]}],
+        }
 
-    made = training_plots.curves(
-        {"arms": ["ai"], "seeds": [0], "curves": [curve("step", 100), curve("step", 50), curve("rollout", 10)]}
-    )
+    curves = [curve("reward model: loss", 100), curve("reward model: accuracy", 50), curve("SFT: loss", 10)]
+    made = training_plots.curves({"arms": ["ai"], "seeds": [0], "curves": curves})
     assert [plot.layout["xaxis"]["range"] for plot in made] == [[-3, 103], [-3, 103], [-0.3, 10.3]]
 
 

@@ -11,11 +11,11 @@ Results = Mapping[str, Any]
 
 
 def curves(r: Results) -> list[Plot]:
-    """Small multiples: one quantity a plot; those over the same steps have the same x axis."""
-    reach: dict[str, list[float]] = {}
+    """Small multiples: one quantity a plot; those of one training have the same x axis."""
+    reach: dict[tuple[str, str], list[float]] = {}
     for curve in r["curves"]:
         for line in curve["lines"]:
-            reach.setdefault(curve["x"], []).extend(line["x"])
+            reach.setdefault(_training(curve), []).extend(line["x"])
     found = []
     for curve in r["curves"]:
         drawn = [
@@ -25,7 +25,7 @@ def curves(r: Results) -> list[Plot]:
             }
             for line in curve["lines"]
         ]  # fmt: skip
-        spread = reach[curve["x"]] or [0.0]
+        spread = reach[_training(curve)] or [0.0]
         low, high = min(spread), max(spread)
         air = 0.03 * (high - low) or 0.5
         plot = plots.lines(
@@ -34,6 +34,11 @@ def curves(r: Results) -> list[Plot]:
         if plot:
             found.append(plot)
     return found
+
+
+def _training(curve: Mapping[str, Any]) -> tuple[str, str]:
+    """What is trained, and the steps that are counted: `policy: reward` and `policy: KL` are of one training."""
+    return curve["title"].partition(":")[0], curve["x"]
 
 
 def dash(seed: int, seeds: Sequence[int]) -> str:
@@ -85,7 +90,13 @@ def _on_two_axes(made: Plot, most: float) -> Plot:
     for trace in made.traces:
         right = trace["line"]["dash"] == "dash" if "line" in trace else right
         traces.append(trace | ({"yaxis": "y2"} if right else {}))
-    second = {"overlaying": "y", "side": "right", "range": [-most, most], "title": {"text": "gold (dashed)"}}
+    second = {
+        "overlaying": "y",
+        "side": "right",
+        "range": [-most, most],
+        "title": {"text": "gold (dashed)"},
+        "tickformat": ".2~g",
+    }
     layout = made.layout | {"yaxis2": second | {"showgrid": False}}
     return Plot(made.title, made.alt, tuple(traces), layout, made.head, made.rows, made.height, made.note)
 
