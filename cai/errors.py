@@ -1,11 +1,8 @@
 """The one error a user is meant to see: what is wrong, where, and what to do about it."""
 
-import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from typing import Any
 
 
 class UserError(Exception):
@@ -45,10 +42,6 @@ def suggest(word: str, known: Sequence[str]) -> str:
 
 def run_main(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
     """Run a command line program: its own exit code, 2 for a user's fault, 130 for Ctrl-C; no traceback for either."""
-    _pressed.clear()
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is threading.main_thread() and before is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _press)
     try:
         return main(sys.argv[1:] if argv is None else argv)
     except UserError as error:
@@ -63,22 +56,3 @@ def run_main(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = 
         remedy = "free some space and run the same command again: finished work is kept"
         print(f"error: {UserError('the disk is full', str(error.filename or ''), remedy)}", file=sys.stderr)
         return 2
-    finally:
-        if signal.getsignal(signal.SIGINT) is _press:
-            signal.signal(signal.SIGINT, before)
-
-
-# A Ctrl-C that comes while a library is being imported, or within a callback, may be swallowed there: some catch
-# everything. It is therefore remembered, and raised again where the next step of work begins.
-_pressed = threading.Event()
-
-
-def _press(*_: Any) -> None:
-    _pressed.set()
-    raise KeyboardInterrupt
-
-
-def go_on() -> None:
-    """Raises KeyboardInterrupt where Ctrl-C was pressed and came to nothing."""
-    if _pressed.is_set():
-        raise KeyboardInterrupt

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from cai.errors import go_on
-
 EVERY = 20.0  # seconds between two plain lines of one bar
 COMING = 4  # stages to come that are shown by name
 TRUST = 30.0  # seconds of expected work that count as seen and right: one odd short stage moves little
@@ -76,7 +74,6 @@ class Board:
         self.start, self.todo = self.time(), deque(self.expected)
 
     def began(self, stage: str, key: str) -> None:
-        go_on()
         self.running = (stage, self.time(), next((seconds for name, seconds in self.todo if name == stage), 0.0))
         if not self.live:
             print(f"{self._stamp()} {_words(stage)} ({key[:6]}){self._ahead()}", file=sys.stderr, flush=True)
@@ -199,7 +196,6 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
 def _shown(bar: Bar) -> Callable[[int], None]:
     def step(done: int) -> None:
-        go_on()
         bar.done += done
 
     return step
@@ -210,7 +206,6 @@ def _lines(bar: Bar, clock_: Callable[[], float]) -> Callable[[int], None]:
 
     def step(done: int) -> None:
         nonlocal shown
-        go_on()
         bar.done += done
         now = clock_()
         if now - shown >= EVERY and bar.done < bar.total:

@@ -3,10 +3,8 @@
 import io
 import os
 import pty
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +12,6 @@ import pytest
 from rich.console import Console
 
 from cai import progress as module
-from cai.errors import run_main
 from cai.progress import Bar, Board, clock, progress
 
 
@@ -166,27 +163,3 @@ def test_on_a_terminal_stages_stay_and_the_bars_go():
     os.close(mine)
     assert done_.stdout == b"result\n"
     assert "train sft: 3 s" in shown and "2/4" in shown and "1 of 2" in shown
-
-
-def test_a_ctrl_c_that_a_library_swallows_is_not_lost(capsys) -> None:
-    """As happens within an import: the next step of work stops the program; the one after it is not stopped again."""
-    reached = []
-
-    def main(argv) -> int:
-        with progress("work", 3) as step:
-            step(1)
-            try:
-                os.kill(os.getpid(), signal.SIGINT)
-                time.sleep(5)
-            except BaseException:
-                pass
-            reached.append("swallowed")
-            step(1)
-            reached.append("never")
-        return 0
-
-    before = signal.getsignal(signal.SIGINT)
-    assert run_main(main, []) == 130 and reached == ["swallowed"]
-    assert "interrupted" in capsys.readouterr().err and signal.getsignal(signal.SIGINT) is before
-    with progress("more", 2) as step:
-        assert run_main(lambda argv: step(1) or 0, []) == 0
