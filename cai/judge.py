@@ -171,29 +171,29 @@ def bench_file(file: str, items: Sequence[Item], methods: Sequence[str], asking:
 
 
 def by_method(method: str, items: Sequence[Item], asking: Asking) -> Row:
-    def verdicts(some: Sequence[Item], *how: Any, **rest: Any) -> list[Label | Abstained]:
-        return judge_pairs(asking.engine, [item.pair for item in some], *how, **rest)
-
-    row = _by(verdicts, method, method, items, asking)
+    row = _by(judge_pairs, [item.pair for item in items], method, method, items, asking)
     return replace(row, first=row.found.first_shown) if row.found and method in BOTH_ORDERS else row
 
 
 def by_conduct(method: str, items: Sequence[Item], asking: Asking) -> Row:
     """Of pairs of statements about an assistant: what it said is judged instead (cai/conduct.py)."""
-
-    def verdicts(some: Sequence[Item], *how: Any, **rest: Any) -> list[Label | Abstained]:
-        return judge_conduct(asking.engine, some, *how, **rest)
-
-    return _by(verdicts, method, f"{method}{CONDUCT}", items, asking)
+    return _by(judge_conduct, items, method, f"{method}{CONDUCT}", items, asking)
 
 
-def _by(verdicts: Callable[..., Any], method: str, name: str, items: Sequence[Item], asking: Asking) -> Row:
+def _by(
+    judged_by: Callable[..., list[Label | Abstained]], asked: Sequence[Any], method: str, name: str,
+    items: Sequence[Item], asking: Asking,
+) -> Row:  # fmt: skip
+    """asked: what `judged_by` is given, one for each item."""
     judge = asking.judge.model_copy(update={"method": method})
-    how = (principles_for(asking.law, judge), judge, templates_for(judge))
-    rest: dict[str, Any] = {"seed": asking.seed, "title": name}
-    verdicts(items[:1], *how, **rest)  # loads the model where it is needed: that is not part of the speed
+    law, templates = principles_for(asking.law, judge), templates_for(judge)
+
+    def verdicts(of: Sequence[Any]) -> list[Label | Abstained]:
+        return judged_by(asking.engine, of, law, judge, templates, seed=asking.seed, title=name)
+
+    verdicts(asked[:1])  # loads the model where it is needed: that is not part of the speed
     clock = Clock(asking.engine)
-    judged = verdicts(items, *how, **rest)
+    judged = verdicts(asked)
     speed = clock.per_second(len(items))
     found = diagnose([item.pair for item in items], judged, [item.cluster for item in items])
     return Row(name, found.accuracy, found, None, speed)

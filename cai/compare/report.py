@@ -85,8 +85,7 @@ BLANK: dict[str, Any] = {
     "measures": [], "labels": [], "sources": [], "rounds": [], "judges": [], "agreement": None, "by_category": None,
     "cross": None, "reward_reliability": {}, "counts": [], "curves": [], "overoptimisation": [], "stages": [],
     "provenance": {}, "examples": {}, "rewards": [], "plane": [], "benchmarks": [], "audit": [], "crossing": None,
-    "snapshots": [],
-    "harmfulness": None,
+    "snapshots": [], "harmfulness": None,
 }  # fmt: skip
 
 
