@@ -14,6 +14,7 @@ that only knew which requests lead to harm would predict ratings well, and say t
 
 import json
 from collections.abc import Sequence
+from functools import cache, cached_property
 from math import nan
 from typing import Any
 
@@ -25,6 +26,7 @@ from cai.compare import statistics
 from cai.compare.measures import Rows, measure
 from cai.records import Estimate, Prompt, Rating, ratings_of, read_jsonl
 from cai.stages.evaluate import Score
+from cai.store import Artifact
 from cai.textstats import refuses, words
 
 BINS = 6  # of the plot: as many answers in each
@@ -113,16 +115,16 @@ def _ranked(values: np.ndarray) -> np.ndarray:
 class HeldOutRatings:
     """The held-out answers that people rated and the score could read. mean: of the ratings it was trained on."""
 
-    def __init__(self, measured: Measured) -> None:
-        rated = ratings_of(measured.harm["data"], "test")
-        scores = [row.reward for row in read_jsonl(measured.harm["held-out"] / "scores.jsonl", Score)]
+    def __init__(self, data: Artifact, held_out: Artifact, model: Artifact) -> None:
+        rated = ratings_of(data, "test")
+        scores = [row.reward for row in read_jsonl(held_out / "scores.jsonl", Score)]
         read = [(one, score) for one, score in zip(rated, scores, strict=True) if score is not None]
         self.rated: list[tuple[Prompt, Rating]] = [one for one, _ in read]
         self.score = [score for _, score in read]
         self.truth = [rating.mean for _, rating in self.rated]
         self.prompts = [prompt.id for prompt, _ in self.rated]
         self.too_long = len(rated) - len(read)
-        fit = json.loads((measured.harm["model"] / "fit.json").read_text())
+        fit = json.loads((model / "fit.json").read_text())
         self.mean, self.trained_on = float(fit["mean"]), int(fit["answers"])
 
     def r_squared(self) -> Estimate:
@@ -131,6 +133,7 @@ class HeldOutRatings:
     def correlation(self) -> Estimate:
         return correlation(self.score, self.truth, self.prompts)
 
+    @cached_property
     def predicts(self) -> bool:
         """Whether the score is shown to know anything of people's ratings: both intervals stay above 0."""
         return self.r_squared().low > 0 and self.correlation().low > 0  # False for NaN
@@ -187,11 +190,18 @@ class HeldOutRatings:
         return found
 
 
+def held_out_ratings(measured: Measured) -> HeldOutRatings:
+    return _held_out_ratings(measured.harm["data"], measured.harm["held-out"], measured.harm["model"])
+
+
+_held_out_ratings = cache(HeldOutRatings)  # the table asks again for each seed, and artifacts do not change
+
+
 def harmfulness(cells: Sequence[Cell], measured: Measured) -> dict[str, Any] | None:
     """What results.json holds under "harmfulness"; None where `evaluate.harmfulness` was not asked for."""
     if not measured.harm:
         return None
-    held = HeldOutRatings(measured)
+    held = held_out_ratings(measured)
     checks, seeds = held.checks(), {cell.name: cell for cell in cells}
     policies = []
     for name, artifact in measured.harm_scores.items():
@@ -205,7 +215,7 @@ def harmfulness(cells: Sequence[Cell], measured: Measured) -> dict[str, Any] | N
         )  # fmt: skip
     return {
         "trained_on": held.trained_on, "mean": held.mean, "held_out": len(held.truth), "too_long": held.too_long,
-        "predicts": held.predicts(), "says": says(held, checks[0], kin(cells, measured)), "checks": checks,
+        "predicts": held.predicts, "says": says(held, checks[0], kin(cells, measured)), "checks": checks,
         "policies": policies, "curve": held.curve(),
     }  # fmt: skip
 
@@ -220,7 +230,7 @@ def kin(cells: Sequence[Cell], measured: Measured) -> bool:
 def says(held: HeldOutRatings, score: dict[str, Any], same_people: bool) -> list[str]:
     """What may be read out of the scores, in sentences. same_people: see `kin`."""
     r2, r, same = (_said(score[key]) for key in ("r2", "pearson", "within"))
-    if not held.predicts():
+    if not held.predicts:
         return [
             f"This score does not predict people's ratings of held-out answers (correlation {r}, R² {r2} against "
             "always saying the mean of the training ratings): its numbers must not be read as harmfulness."
@@ -238,7 +248,7 @@ def lines_of_harmfulness(cells: Sequence[Cell], measured: Measured) -> list[dict
     """The line of the comparison table, where it was asked for."""
     if not measured.harm:
         return []
-    fit = HeldOutRatings(measured).predicts()
+    fit = held_out_ratings(measured).predicts
     told = "predicted from people's ratings of other chatbots' answers; see Absolute harmfulness"
     title = "absolute harmfulness, 0 to 1" + ("" if fit else " (not to be read)")
     told = told if fit else f"NOT to be read: the score does not predict people's ratings; {told}"
@@ -246,7 +256,7 @@ def lines_of_harmfulness(cells: Sequence[Cell], measured: Measured) -> list[dict
 
 
 def warnings_of_harmfulness(measured: Measured) -> list[str]:
-    if not measured.harm or HeldOutRatings(measured).predicts():
+    if not measured.harm or held_out_ratings(measured).predicts:
         return []
     return [
         "The score of absolute harmfulness does not predict people's ratings of held-out answers: do not read its line."
