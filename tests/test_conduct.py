@@ -11,7 +11,7 @@ from cai.comparisons import Item
 from cai.conduct import FEWEST, FOLDS, TOO_FEW, UNRATED, judge_conduct
 from cai.constitution import read_constitution
 from cai.data import uniform
-from cai.judge import Asking, bench_file, page
+from cai.judge.bench import Asking, bench_file, page
 from cai.methods import principles_for, templates_for
 from cai.records import Abstained, Label, Message, Pair, Prompt
 from cai.settings import Judge

@@ -14,7 +14,8 @@ from cai.constitution import read_constitution
 from cai.data import uniform
 from cai.engines import Question
 from cai.errors import UserError, run_main
-from cai.judge import AS_GIVEN, Asking, Clock, Row, bench_file, main, methods_named, page, report, rulers, sample
+from cai.judge.__main__ import main
+from cai.judge.bench import AS_GIVEN, Asking, Clock, Row, bench_file, methods_named, page, report, rulers, sample
 from cai.models import Source
 from cai.records import Message, Pair, Prompt
 from cai.settings import Judge
@@ -183,7 +184,7 @@ def test_rulers() -> None:
 def test_the_clock_counts_what_was_newly_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     engine: Any = Counting(lambda question: None)
     now = iter((10.0, 14.0, 20.0, 25.0))
-    monkeypatch.setattr("cai.judge.time.perf_counter", lambda: next(now))
+    monkeypatch.setattr("cai.judge.bench.time.perf_counter", lambda: next(now))
     clock = Clock(engine)
     engine.asked, engine.found = 30, 10  # three quarters of 16 pairs, in four seconds
     assert clock.per_second(16) == 3.0

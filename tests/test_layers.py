@@ -48,7 +48,8 @@ LAYERS = (
     ("annotate.server",),
     ("bench", "bench.common", "bench.ppo_run"),
     ("bench.labels", "bench.ppo", "bench.report"),
-    ("experiment", "judge", "annotate.talk", "bench.__main__", "constitution.__main__", "annotate.__main__"),
+    ("judge", "judge.bench"),
+    ("experiment", "judge.__main__", "annotate.talk", "bench.__main__", "constitution.__main__", "annotate.__main__"),
     ("compare.__main__",),
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -88,7 +89,7 @@ def test_stages_never_import_one_another():
 PROGRAMS = [
     "cai.experiment",
     "cai.constitution.__main__",
-    "cai.judge",
+    "cai.judge.__main__",
     "cai.bench.__main__",
     "cai.plan",
     "cai.annotate.__main__",

@@ -23,7 +23,7 @@ from cai.constitution import Constitution, read_constitution
 from cai.data import uniform
 from cai.diagnostics import Diagnosis, diagnose
 from cai.engines.cached import CachedEngine
-from cai.errors import UserError, run_main, suggest
+from cai.errors import UserError, suggest
 from cai.judging import judge_pairs
 from cai.methods import ASKING, BOTH_ORDERS, PROMPTS, Ballot, cast, principles_for, templates_for
 from cai.models import find, pick_dtype
@@ -66,9 +66,8 @@ class Asking:
 # 1. Command line ------------------------------------------------------------------------------------------------------
 
 
-def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m cai.judge", description="Tools for AI judges.")
-    commands = parser.add_subparsers(dest="command", required=True)
+def add_command(commands: Any) -> None:
+    """commands: what argparse's `add_subparsers` returned."""
     bench = commands.add_parser("bench", help="measure a judge on comparisons that people have decided")
     bench.add_argument("files", nargs="+", metavar="FILE", help=".jsonl, .jsonl.gz or .json (an array) of comparisons")
     bench.add_argument("--model", default="smollm2-135m", help="an embedded name, a folder, or a hub id")
@@ -84,8 +83,6 @@ def main(argv: Sequence[str]) -> int:
     bench.add_argument("--max-length", type=int, default=1024, help="longest question in tokens; longer is abstained")
     bench.add_argument("--json", action="store_true", help="print one JSON object with everything instead of tables")
     bench.set_defaults(run=_bench)
-    args = parser.parse_args(argv)
-    return args.run(args)
 
 
 def _bench(args: argparse.Namespace) -> int:
@@ -339,7 +336,3 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
         ).rstrip()
         for row in rows
     ]
-
-
-if __name__ == "__main__":
-    sys.exit(run_main(main))

@@ -1,0 +1,23 @@
+"""`python -m cai.judge COMMAND`: tools for AI judges. Each command's own file says what it does."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from cai.errors import run_main
+from cai.judge import bench
+
+COMMANDS = (bench,)  # each adds its parser, and says what runs
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m cai.judge", description="Tools for AI judges.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command in COMMANDS:
+        command.add_command(commands)
+    args = parser.parse_args(argv)
+    return args.run(args)
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))
