@@ -16,6 +16,7 @@ LAYERS = (
     ("compare", "compare.statistics", "compare.calibration", "compare.overoptimisation"),
     tuple(f"compare.{name}" for name in ("agreement", "crossed", "crossing", "games", "paired")),
     tuple(f"constitution{name}" for name in ("", ".records", ".parse", ".drawing", ".lint", ".changes", ".paper")),
+    ("reads", "reads.effect"),
     ("packages", "votes", "annotate", "annotate.rows", "annotate.labels", "annotate.guard", "annotate.feedback"),
     ("embedded", "data"),
     ("rated_answers",),
