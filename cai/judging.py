@@ -9,7 +9,7 @@ says why, but is not counted; a pair without a readable vote is an abstention, n
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from cai.constitution import Judging, draw
@@ -43,6 +43,14 @@ class Asked(Protocol):
     def generate(self, requests: Sequence[Request], sampling: Sampling, title: str) -> list[Reply | None]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One pair and the principles that it is judged by."""
+
+    pair: Pair
+    principles: tuple[Judging, ...]
+
+
 def judge_pairs(
     engine: Asked,
     pairs: Sequence[Pair],
@@ -54,24 +62,39 @@ def judge_pairs(
     title: str,
     platt: tuple[float, float] | None = None,
 ) -> list[Label | Abstained]:
-    """One label or abstention for each pair, in order. Equal questions are asked once.
+    """One label or abstention for each pair, in order, by principles drawn for it. Equal questions are asked once.
 
     platt: slope and bias that turn the judge's log-odds into calibrated ones; without them they are divided by
     `judge.temperature`.
     """
-    # 1. Draw the principles of each pair, and write down what is to be asked.
-    pairs = [replace(pair, prompt=_read(pair.prompt, judge)) for pair in pairs]
-    drawn = [_drawn(pair.prompt, judging, judge, seed) for pair in pairs]
+    jobs = [Job(pair, drawn(pair.prompt, judging, judge, seed)) for pair in pairs]
+    return judge_jobs(engine, jobs, judge, templates, seed=seed, title=title, platt=platt)
+
+
+def judge_jobs(
+    engine: Asked,
+    jobs: Sequence[Job],
+    judge: Judge,
+    templates: Templates,
+    *,
+    seed: int,
+    title: str,
+    platt: tuple[float, float] | None = None,
+) -> list[Label | Abstained]:
+    """As `judge_pairs`, with the principles of each pair given: the same pair may be asked about under many texts, and
+    what their questions have in common is read once."""
+    # 1. Write down what is to be asked.
+    jobs = [replace(job, pair=replace(job.pair, prompt=_read(job.pair.prompt, judge))) for job in jobs]
     papers: list[tuple[int, Ballot]] = []
     for method in shares(judge):
         if method == "reason":
-            papers += _think(engine, pairs, drawn, judge, templates, seed, title)
+            papers += _think(engine, jobs, judge, templates, seed, title)
         else:
             papers += [
                 (index, ballot)
-                for index, pair in enumerate(pairs)
-                for principle in drawn[index]
-                for ballot in ballots(method, pair, principle, templates)
+                for index, job in enumerate(jobs)
+                for principle in job.principles
+                for ballot in ballots(method, job.pair, principle, templates)
             ]
 
     # 2. Ask every distinct question once; the engine reads shared beginnings once.
@@ -81,13 +104,15 @@ def judge_pairs(
             places.setdefault(question, len(places))
     readings = engine.choose(list(places), judge.max_length, title) if places else []
 
-    # 3. Read the votes, and combine those of each pair.
-    votes: list[list[Vote]] = [[] for _ in pairs]
+    # 3. Read the votes, and combine those of each job.
+    votes: list[list[Vote]] = [[] for _ in jobs]
     for index, ballot in papers:
         answers = [readings[places[question]] for question in ballot.questions]
-        votes[index].append(cast(ballot, pairs[index], answers, judge.min_mass))
-    weights = weights_of(judging, judge)
-    return [verdict(pair, tuple(mine), judge, weights, platt) for pair, mine in zip(pairs, votes, strict=True)]
+        votes[index].append(cast(ballot, jobs[index].pair, answers, judge.min_mass))
+    return [
+        verdict(job.pair, tuple(mine), judge, weights_of(job.principles, judge), platt)
+        for job, mine in zip(jobs, votes, strict=True)
+    ]
 
 
 def judge_answers(
@@ -108,7 +133,7 @@ def judge_answers(
     asks = [
         (index, method, principle, alone(method, _read(prompt, judge).messages, answer, principle, templates))
         for index, (prompt, answer) in enumerate(answers)
-        for principle in _drawn(prompt, judging, judge, seed)
+        for principle in drawn(prompt, judging, judge, seed)
         for method in shares(judge)
     ]
     questions = list(dict.fromkeys(question for *_, question in asks))
@@ -138,7 +163,7 @@ def _read(prompt: Prompt, judge: Judge) -> Prompt:
     return replace(prompt, messages=prompt.messages[human[-judge.turns :][0] :]) if human else prompt
 
 
-def _drawn(prompt: Prompt, judging: Sequence[Judging], judge: Judge, seed: int) -> tuple[Judging, ...]:
+def drawn(prompt: Prompt, judging: Sequence[Judging], judge: Judge, seed: int) -> tuple[Judging, ...]:
     """By prompt, so that the pairs of one prompt share their principles, and with them the judge's calls."""
     n = len(judging) if judge.principles == "all" else judge.principles
     return draw(judging, seed=seed, key=prompt.id, subset=prompt.subset, n=n)
@@ -146,23 +171,22 @@ def _drawn(prompt: Prompt, judging: Sequence[Judging], judge: Judge, seed: int) 
 
 def _think(
     engine: Asked,
-    pairs: Sequence[Pair],
-    drawn: Sequence[Sequence[Judging]],
+    jobs: Sequence[Job],
     judge: Judge,
     templates: Templates,
     seed: int,
     title: str,
 ) -> list[tuple[int, Ballot]]:
-    """Chains of thought for every pair, principle, order and sample, and the ballots that follow from them."""
+    """Chains of thought for every job, principle, order and sample, and the ballots that follow from them."""
     asks = [
         (index, principle.name, order, chat, sample)
-        for index, pair in enumerate(pairs)
-        for principle in drawn[index]
-        for order, chat in thoughts(pair, principle, templates)
+        for index, job in enumerate(jobs)
+        for principle in job.principles
+        for order, chat in thoughts(job.pair, principle, templates)
         for sample in range(judge.reason.samples)
     ]
     requests = [
-        Request(chat, seed_of("reason", seed, pairs[index].id, principle, order, sample))
+        Request(chat, seed_of("reason", seed, jobs[index].pair.id, principle, order, sample))
         for index, principle, order, chat, sample in asks
     ]
     sampling = Sampling(judge.reason.max_new_tokens, judge.reason.temperature)

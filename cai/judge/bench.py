@@ -88,10 +88,10 @@ def add_command(commands: Any) -> None:
 def _bench(args: argparse.Namespace) -> int:
     # 1. Everything that can be wrong is found before a model is loaded.
     methods = methods_named(args.method)
-    principles = "all" if args.principles == "all" else _count(args.principles, "--principles")
+    principles = "all" if args.principles == "all" else count(args.principles, "--principles")
     for name in ("limit", "max_length", "turns"):
         if getattr(args, name) is not None:
-            _count(getattr(args, name), f"--{name.replace('_', '-')}")
+            count(getattr(args, name), f"--{name.replace('_', '-')}")
     judge = Judge(model=args.model, principles=principles, max_length=args.max_length, turns=args.turns)
     law = read_constitution(args.constitution)
     templates_for(judge, methods or tuple(PROMPTS))
@@ -131,14 +131,15 @@ def methods_named(text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _count(given: str | int, option: str) -> int:
+def count(given: str | int, option: str) -> int:
+    """A number given on the command line. Raises UserError for one below 1."""
     try:
-        count = int(given)
+        number = int(given)
     except ValueError:
-        count = 0
-    if count < 1:
+        number = 0
+    if number < 1:
         raise UserError(f"{given} is not a number from 1 on", option, "give a whole number, 1 or more")
-    return count
+    return number
 
 
 # 2. Judging -----------------------------------------------------------------------------------------------------------
