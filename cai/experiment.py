@@ -28,6 +28,7 @@ from cai.methods import principles_for, templates_for
 from cai.models import Dtype, Source, find, trained
 from cai.plan import estimates, print_grid, print_plan
 from cai.progress import Board
+from cai.reads.controls import controls_for
 from cai.sources import load_data, load_helpful, source_digest
 from cai.stages.dpo import train_dpo
 from cai.stages.evaluate import play, score_answers, score_pairs
@@ -136,7 +137,8 @@ def label(
         judge = {"judge": arm.judge, "model": find(arm.judge.model), "dtype": dtype}
         judge |= {"judging": principles_for(law, arm.judge), "templates": templates_for(arm.judge)}
         if not checked and (arm.judge.preflight or arm.judge.method == "auto" or arm.judge.calibrate):
-            checked = stage(preflight, data=data, pairs=pairs, seed=arm.seed, **judge)
+            controls = controls_for(law) if arm.judge.preflight else None
+            checked = stage(preflight, data=data, pairs=pairs, seed=arm.seed, controls=controls, **judge)
         if arm.rl.method == "direct":  # the judge is asked about the policy's answers instead
             return {}, None, checked
         said["ai"] = stage(label_by_judge, preflight=checked, **judge, **asked)

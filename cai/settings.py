@@ -3,9 +3,9 @@
 cai/config.py puts them together to arms and reads the file; `rl:` is in cai/rl_settings.py.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from cai.validation import Fault
 
@@ -146,8 +146,34 @@ class Judge(Section):
     max_length: Positive = 1024
 
 
+class Reads(Section):
+    """What a judge must show before it is believed to read its constitution (cai/reads/effect.py, verdict.py)."""
+
+    # The upper end of the turn's interval must be below this: the negation has been seen to turn the verdicts.
+    turn: Annotated[float, Field(ge=-1, le=1)] = 0.0
+    # Of the variance of its log-odds, at least so much must be the text's. From 0.05 on, with a turn of -1, the
+    # negation of the text turns one label in six.
+    share: Share = 0.05
+    # The upper end of the gain's interval must be above this: it has not been seen to do worse than under a placebo.
+    gain: Annotated[float, Field(ge=-1, le=1)] = 0.0
+
+
+def _switch(held: Any) -> Any:
+    """`off`, which YAML reads as false, and `on`."""
+    if held is None or held is False or held == "off":
+        return None
+    if held is True or held == "on":
+        return {}
+    if not isinstance(held, dict | Reads):
+        raise Fault(f"judge.preflight.reads is off, or a section of thresholds, not {held!r}", "write reads: off")
+    return held
+
+
 class Preflight(Section):
-    """A sample is judged before all pairs are. Below one of these the run stops, and says what would do better."""
+    """A sample is judged before all pairs are. Below one of these the run stops, and says what would do better.
+
+    reads: off goes on with a judge that was not seen to read its constitution; the report then says so first.
+    """
 
     pairs: Positive = 48
     # The median share of probability that the options have together.
@@ -156,10 +182,11 @@ class Preflight(Section):
     consistency: Share = 0.5
     # Agreement with people, where people judged the sample.
     accuracy: Share = 0.5
+    reads: Annotated[Reads | None, BeforeValidator(_switch)] = Reads()
 
 
 class Labeller(Judge):
-    """The judge that stands in for people. auto: the method that does best on the calibration split."""
+    """The judge that stands in for people. auto: of the methods that read, the best on the calibration split."""
 
     method: Method | Mix | Literal["auto"] = "rate"  # pyrefly: ignore (frozen, so a wider type does no harm)
     # Fit slope and bias (Platt 1999) on the calibration split, so that a P of 0.8 is right 80% of the time.

@@ -55,7 +55,7 @@ data: {source: pairs.jsonl, test: 0.4, calibration: 0.25}
 helpful: {source: helpful.jsonl}
 revise: {prompts: 4, rounds: 1, max_new_tokens: 8}
 sft: {helpful: 0.3, batch_size: 4}
-judge: {model: tiny-random, principles: all, min_mass: 0.0, preflight: {mass: 0, accuracy: 0}}
+judge: {model: tiny-random, principles: all, min_mass: 0.0, preflight: {mass: 0, accuracy: 0, reads: off}}
 reward: {batch_size: 4}
 rl: {steps: 2, batch_size: 4, max_new_tokens: 6, epochs: 1, gold: {every: 1, prompts: 3}}
 evaluate:

@@ -22,6 +22,7 @@ LAYERS = (
     ("rated_answers",),
     ("models", "sources", "engines", "engines.cached", "engines.tree", "engines.transformers"),
     ("methods", "judging", "comparisons", "labels", "xstest"),
+    ("reads.verdict",),
     ("diagnostics", "conduct", "workbench", "reads.controls"),
     ("trainers", "trainers.common", "trainers.score", "trainers.reward", "trainers.ppo_math", "trainers.ppo_config"),
     ("trainers.critic", "trainers.backbone", "trainers.reward_models", "trainers.rollouts", "trainers.ppo"),

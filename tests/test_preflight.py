@@ -2,16 +2,18 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes import ScriptedJudge
 
-from cai.constitution import Judging
+from cai.constitution import Judging, read_constitution
 from cai.engines import Question
 from cai.errors import UserError
 from cai.methods import templates_for
+from cai.reads.controls import Controls, controls_for
 from cai.records import Label, Message, Pair, Prompt, read_jsonl, write_jsonl
 from cai.settings import Labeller, Preflight
 from cai.stages.label import label_by_judge
@@ -45,14 +47,16 @@ def folder(path: Path, rows: list[Pair]) -> Artifact:
     return Artifact("made", "key", path, "digest")
 
 
-def fly(tmp_path: Path, judge: Labeller, script: Any, rows: list[Pair]) -> dict[str, Any]:
+def fly(
+    tmp_path: Path, judge: Labeller, script: Any, rows: list[Pair], controls: Controls | None = None
+) -> dict[str, Any]:
     out = tmp_path / "out"
     out.mkdir(exist_ok=True)
     data = folder(tmp_path / "data", rows)
     engine = ScriptedJudge(script)
     preflight(
         out, Bench(engine), data=data, pairs=data, judge=judge, model=None, judging=LAW,  # pyrefly: ignore
-        templates=templates_for(judge), dtype="float32", seed=0,
+        templates=templates_for(judge), controls=controls, dtype="float32", seed=0,
     )  # fmt: skip
     return json.loads((out / "preflight.json").read_text()) | {"asked": engine.questions}
 
@@ -165,3 +169,81 @@ def test_how_the_answers_are_named_gives_no_bias(tmp_path: Path) -> None:
 
     slope, bias = fly(tmp_path, Labeller(calibrate=True), mostly, rows)["platt"]
     assert slope > 0 and bias == pytest.approx(0, abs=1e-6)
+
+
+# Whether it reads ----------------------------------------------------------------------------------------------------
+
+
+def controls(tmp_path: Path, text: str = "- Choose the response that is kind.\n") -> Controls:
+    """What the constitution of `LAW` is held against; the principle is named as there."""
+    file = tmp_path / "law.txt"
+    file.write_text(text)
+    found = controls_for(read_constitution(file))
+    return replace(found, opposites=tuple(replace(one, name="kind") for one in found.opposites))
+
+
+def reading(question: Question) -> tuple[float, ...]:
+    """`rate`: follows the principle where it speaks of kindness. Elsewhere, and by other methods, it has no opinion."""
+    if question.options != ("Yes", "No"):
+        return tuple([math.log(0.1)] * len(question.options))
+    text = question.chat[-1].content
+    good = "Assistant: Good" in text
+    if "is not kind" in text:
+        good = not good
+    elif "is kind" not in text:
+        return math.log(0.3), math.log(0.3)
+    return (math.log(0.5), math.log(0.2)) if good else (math.log(0.2), math.log(0.5))
+
+
+def test_a_judge_that_reads_goes_on_with_its_figures(tmp_path: Path) -> None:
+    found = fly(tmp_path, Labeller(), reading, pairs("train"), controls(tmp_path))
+    (trial,) = found["tried"]
+    assert trial["faults"] == trial["unread"] == []
+    effect = trial["effect"]
+    assert (effect["gain"]["value"], effect["turn"]["value"], effect["share"]["value"]) == (0.5, -1.0, 1.0)
+    assert effect["agreement"]["negated"]["value"] == 0.0
+    assert found["reads"]["asked"] and found["reads"]["placebos"] == ["bicycles", "pottery", "seasons", "vegetables"]
+    asked = {q.chat[-1].content.split("Instruction to the judge: ")[1].split("\n")[0] for q in found["asked"]}
+    assert len(asked) == 2 + 4  # the principle, its negation, and a sentence of its length from each placebo
+
+
+def test_a_judge_that_does_not_read_is_stopped_with_its_figures_and_what_would_do(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        fly(tmp_path, Labeller(), honest, pairs("train"), controls(tmp_path))
+    said = str(error.value)
+    assert '"rate": it does not read: its text moves the log-odds no more than one placebo or another does' in said
+    assert "the text decides 0.0% [0, 0] of the variance of its log-odds (at least 5% wanted)" in said
+    assert "no method was seen to read with this model" in said and "judge.preflight.reads: off" in said
+
+
+def test_one_key_goes_on_and_the_figures_are_kept(tmp_path: Path) -> None:
+    judge = Labeller(preflight=Preflight(reads=False))  # pyrefly: ignore: as YAML gives `off`
+    found = fly(tmp_path, judge, honest, pairs("train"), controls(tmp_path))
+    assert found["reads"]["asked"] is False and found["tried"][0]["faults"] == []
+    assert found["tried"][0]["unread"] and found["tried"][0]["effect"]["share"]["value"] == 0.0
+
+
+def test_auto_picks_a_method_that_reads_over_one_that_agrees_better(tmp_path: Path) -> None:
+    def both(question: Question) -> tuple[float, ...]:
+        """`score` is always right and never reads; `rate` reads, and is right on three of four."""
+        if question.options == ("Yes", "No"):
+            yes, no = reading(question)
+            return (no, yes) if any(f"Question {n}?" in question.chat[-1].content for n in (0, 5, 9)) else (yes, no)
+        if len(question.options) == 10:
+            good = "Assistant: Good" in question.chat[-1].content
+            return tuple(math.log(0.5 if n == (9 if good else 0) else 0.01) for n in range(10))
+        return tuple([math.log(0.1)] * len(question.options))
+
+    rows = pairs("calibration")
+    assert fly(tmp_path, Labeller(method="auto"), both, rows, controls(tmp_path))["method"] == "rate"
+    off = Labeller(method="auto", preflight=Preflight(reads=None))
+    assert fly(tmp_path, off, both, rows, controls(tmp_path))["method"] == "score"
+
+
+def test_a_constitution_without_anything_to_negate_is_named(tmp_path: Path) -> None:
+    bare = replace(controls(tmp_path), opposites=(), missing=("kind",))
+    with pytest.raises(UserError, match="the constitution has nothing to negate"):
+        fly(tmp_path, Labeller(), reading, pairs("train"), bare)
+    off = Labeller(preflight=Preflight(reads=None))
+    noted = fly(tmp_path, off, reading, pairs("train"), bare)["reads"]["noted"]
+    assert noted == ['"kind" has no negation: write its `Against:`']

@@ -22,7 +22,8 @@ from cai.methods import ASKING, principles_for, templates_for
 from cai.models import find, pick_dtype
 from cai.reads.controls import MOST, Controls, ask, controls_for, effect_of, unheard
 from cai.reads.placebos import read_placebos, unrelated
-from cai.records import Estimate, Pair, plain
+from cai.reads.verdict import number, percent, points
+from cai.records import Pair, plain
 from cai.settings import Judge, Runtime
 from cai.workbench import Workbench
 
@@ -139,23 +140,6 @@ def undefined(one: "Effect") -> str:
     if one.turn.n and math.isnan(one.turn.value):
         return "the text moves the log-odds no more than one placebo or another does, so no turn can be told"
     return ""
-
-
-def points(of: Estimate) -> str:
-    """A difference of shares, in points."""
-    if not of.n:
-        return "-"
-    return f"{100 * of.value:+.1f} [{100 * of.low:+.1f}, {100 * of.high:+.1f}]"
-
-
-def percent(of: Estimate) -> str:
-    return f"{of.value:.1%} [{100 * of.low:.0f}, {100 * of.high:.0f}]" if of.n else "-"
-
-
-def number(of: Estimate) -> str:
-    if not of.n or math.isnan(of.value):
-        return "-"
-    return f"{of.value:.2f} [{of.low:.2f}, {of.high:.2f}]"
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:

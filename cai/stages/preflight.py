@@ -1,45 +1,61 @@
 """Is the judge worth listening to? A sample is judged first, and a coin is told from a judge before a day of training.
 
     1. sample    the calibration split, where people judged pairs that are used for nothing else; else training pairs
-    2. try       the method of the config, or every method when it is `auto`
-    3. pick      of those that pass the thresholds, the one whose log-odds rank people's preferences best (AUC)
+    2. try       the method of the config, or every method when it is `auto`; the same pairs under placebos and under
+                 negated principles say whether it reads its constitution (cai/reads/)
+    3. pick      of those that pass the thresholds, the one that reads best, by gain and turn; where that was not asked
+                 for (`reads: off`), the one whose log-odds rank people's preferences best (AUC)
     4. calibrate slope and bias on the calibration split (Platt 1999); the report measures them on the held-out pairs
 
-A judge below a threshold stops the run; the message says what is wrong and which methods do better on the sample.
+A judge below a threshold, or one that was not seen to read, stops the run; the message says what is wrong and which
+methods do better on the sample. With `reads: off` it is measured all the same, for the report, and goes on.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cai.compare.calibration import fit_platt
 from cai.constitution import Judging
 from cai.data import uniform
 from cai.diagnostics import Diagnosis, diagnose
+from cai.engines.cached import CachedEngine
 from cai.errors import UserError
 from cai.judging import combine, judge_pairs, weights_of
 from cai.methods import ASKING, methods_of, name_of, templates_for
 from cai.models import Dtype, Source
+from cai.reads.controls import Controls, ask, effect_of, unheard
+from cai.reads.placebos import unrelated
+from cai.reads.verdict import in_words, standing, unread
 from cai.records import Abstained, Label, Pair, plain, read_jsonl
-from cai.settings import Judge, Labeller, Preflight
+from cai.settings import Judge, Labeller, Preflight, Reads
 from cai.store import Artifact, version
 from cai.templates import Template
 from cai.workbench import Workbench
 
+if TYPE_CHECKING:
+    from cai.reads.effect import Effect
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One method on the sample. faults: what is below the thresholds; empty for a judge that may go on."""
+    """One method on the sample. faults: what is below the thresholds; empty for a judge that may go on.
+
+    effect: what the constitution's text does to its verdicts; None where that was not measured. unread: why it is not
+    believed to read, by the thresholds that stand, or would stand without `reads: off`.
+    """
 
     method: Any
     verdicts: list[Label | Abstained]
     found: Diagnosis
     faults: tuple[str, ...]
+    effect: "Effect | None" = None
+    unread: tuple[str, ...] = ()
 
 
-@version(1)
+@version(2)
 def preflight(
     out: Path,
     work: Workbench,
@@ -50,31 +66,39 @@ def preflight(
     model: Source,
     judging: tuple[Judging, ...],
     templates: Mapping[str, Template],
+    controls: Controls | None,
     dtype: Dtype,
     seed: int,
 ) -> None:
     """preflight.json: the method to label with, slope and bias (or null), and what each method did on the sample.
+
+    controls: other texts to hold the constitution against; None where nobody asks whether the judge reads.
 
     Raises UserError when no method that was to be tried passes the thresholds of `judge.preflight`.
     """
     rows, known = sample(data, pairs, judge, seed)
     engine = work.engine(model, dtype=dtype, system=judge.system)
 
+    noted: list[str] = []
+    if controls:
+        kept, noted = unrelated(controls.placebos, rows)
+        controls = replace(controls, placebos=kept)
+        noted += [f'"{name}" has no negation: write its `Against:`' for name in controls.missing]
+        noted += unheard(judging, rows)
+
     def attempt(method: Any, templates: Mapping[str, Template]) -> Trial:
         asked = judge.model_copy(update={"method": method})
-        title = f"preflight: {name_of(method)}"
-        verdicts = judge_pairs(engine, rows, judging, asked, templates, seed=seed, title=title)
-        found = diagnose(rows, verdicts)
-        return Trial(method, verdicts, found, below(found, judge.preflight))
+        return tried(engine, rows, judging, controls, asked, templates, seed)
 
     wanted = methods_of(judge) if judge.method == "auto" else (judge.method,)
     trials = [attempt(method, templates) for method in wanted]
     passed = [trial for trial in trials if not trial.faults]
     if not passed:
-        others = [method for method in ASKING if method not in wanted]
+        # A chain of thought takes longer than all other methods together: nobody waits for it to be told what to try.
+        others = [method for method in ASKING if method not in (*wanted, "reason")]
         trials += [attempt(method, templates_for(judge, [method])) for method in others]
         raise UserError(*complaint(trials, wanted, len(rows), known))
-    best = max(passed, key=lambda trial: (rank(trial.found), -trials.index(trial)))
+    best = max(passed, key=lambda trial: (rank(trial, judge.preflight), -trials.index(trial)))
     platt = calibrated(rows, best, judge, judging) if judge.calibrate else None
     report = {
         "method": best.method,
@@ -83,9 +107,39 @@ def preflight(
         "sample": known,
         "pairs": len(rows),
         "prompts": len({pair.prompt.id for pair in rows}),
-        "tried": [{"method": t.method, "faults": t.faults, "found": t.found} for t in trials],
+        "reads": {
+            "asked": bool(judge.preflight and judge.preflight.reads),
+            "placebos": [placebo.name for placebo in controls.placebos] if controls else [],
+            "noted": noted,
+        },
+        "tried": [
+            {"method": t.method, "faults": t.faults, "found": t.found, "effect": t.effect, "unread": t.unread}
+            for t in trials
+        ],
     }
     (out / "preflight.json").write_text(json.dumps(plain(report), indent=1))
+
+
+def tried(
+    engine: CachedEngine,
+    rows: Sequence[Pair],
+    judging: Sequence[Judging],
+    controls: Controls | None,
+    judge: Labeller,
+    templates: Mapping[str, Template],
+    seed: int,
+) -> Trial:
+    """One method on the sample. `provenance` asks nothing and so reads nothing: its labels do not come from a judge."""
+    limits = judge.preflight
+    if controls is None or limits is None or judge.method == "provenance":
+        title = f"preflight: {name_of(judge.method)}"
+        verdicts = judge_pairs(engine, rows, judging, judge, templates, seed=seed, title=title)
+        found = diagnose(rows, verdicts)
+        return Trial(judge.method, verdicts, found, below(found, limits))
+    answers = ask(engine, rows, judging, controls, judge, templates, seed)
+    found, effect = diagnose(rows, answers.verdicts), effect_of(answers, rows)
+    faults = below(found, limits) + unread(effect, limits.reads)
+    return Trial(judge.method, answers.verdicts, found, faults, effect, unread(effect, limits.reads or Reads()))
 
 
 def sample(data: Artifact, pairs: Artifact, judge: Labeller, seed: int) -> tuple[list[Pair], str]:
@@ -126,34 +180,55 @@ def below(found: Diagnosis, limits: Preflight | None) -> tuple[str, ...]:
     return tuple(faults)
 
 
-def rank(found: Diagnosis) -> float:
-    """AUC against people: it uses how sure the judge was, so it needs fewer labels than accuracy to tell two apart."""
-    return found.auc.value if found.auc.n else 0.0
+def rank(trial: Trial, limits: Preflight | None) -> float:
+    """By what `auto` picks among the methods that pass: how well they read (cai/reads/verdict.py).
+
+    Where nobody asked whether they do, the AUC against people: it uses how sure the judge was, so it needs fewer labels
+    than accuracy to tell two apart.
+    """
+    if trial.effect and limits and limits.reads:
+        return standing(trial.effect)
+    return _auc(trial)
 
 
 def complaint(trials: Sequence[Trial], wanted: Sequence[Any], pairs: int, known: str) -> tuple[str, str, str]:
     """Problem, place and remedy for a judge that does not pass."""
-    tried = [trial for trial in trials if trial.method in wanted]
-    lines = [f'"{name_of(trial.method)}": {"; ".join(trial.faults)}' for trial in tried]
+    asked = [trial for trial in trials if trial.method in wanted]
+    lines = [f'"{name_of(trial.method)}": {"; ".join(trial.faults)}' for trial in asked]
     problem = f"the judge did not pass its preflight on {pairs} pairs ({known})\n    " + "\n    ".join(lines)
-    better = sorted((t for t in trials if not t.faults), key=lambda trial: -rank(trial.found))
+    better = sorted((t for t in trials if not t.faults), key=lambda trial: -_auc(trial))
     if better:
-        named = "; ".join(f"{name_of(t.method)} ({figures(t.found)})" for t in better)
+        named = "; ".join(f"{name_of(t.method)} ({figures(t)})" for t in better)
         remedy = f"these methods pass on the same sample: {named}. Set judge.method to one of them"
+    elif any(trial.unread and trial.unread == trial.faults for trial in asked):
+        others = [f"{name_of(t.method)}: {in_words(t.effect)}" for t in trials if t not in asked and t.effect]
+        remedy = (
+            "no method was seen to read with this model"
+            + (f" ({'; '.join(others)})" if others else "")
+            + ": name a judge.model that reads, one trained to (python -m cai.judge train) or a larger one. To go on "
+            "with labels that do not come from the constitution, set judge.preflight.reads: off"
+        )
     else:
         remedy = "no method passes with this model: name a larger one under judge.model, or reword the principles"
     return problem, "judge.method", f"{remedy} (thresholds: judge.preflight)"
 
 
-def figures(found: Diagnosis) -> str:
-    """`agrees with people on 71% [60, 81], AUC 0.78`, or what else is known."""
+def _auc(trial: Trial) -> float:
+    return trial.found.auc.value if trial.found.auc.n else 0.0
+
+
+def figures(trial: Trial) -> str:
+    """`agrees with people on 71% [60, 81], AUC 0.78`, or what else is known; and how it reads, where that is known."""
+    found = trial.found
     if found.accuracy.n:
         value = found.accuracy
-        return (
+        text = (
             f"agrees with people on {value.value:.0%} [{100 * value.low:.0f}, {100 * value.high:.0f}], "
             f"AUC {found.auc.value:.2f}"
         )
-    return "no thresholds missed" if found.mass is None else f"options hold {found.mass:.0%} of the probability"
+    else:
+        text = "no thresholds missed" if found.mass is None else f"options hold {found.mass:.0%} of the probability"
+    return f"{text}; {in_words(trial.effect)}" if trial.effect else text
 
 
 def calibrated(
