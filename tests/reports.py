@@ -130,6 +130,7 @@ def results() -> dict[str, Any]:
             label("longer answer", "baseline", 0.258, 0.5, 0.258),
             label("contains a refusal word", "baseline", 0.655, 0.59, 0.66),
         ],
+        "reading": [reading()],
         "judges": [judge()],
         "cross": {
             "rows": ["reward model ai", "reward model human"],
@@ -180,6 +181,26 @@ def results() -> dict[str, Any]:
             "constitution": "- Choose the answer that is <harmless>.\n",
         },
     }
+
+
+def reading() -> dict[str, Any]:
+    """A judge that does not read, as cai/compare/reading.py tells of it."""
+    agreement = {"text": est(0.655, 0.55, 0.75), "placebo": est(0.715, 0.62, 0.81), "negated": est(0.7, 0.61, 0.79)}
+    effect = {
+        "gain": est(-0.06, -0.13, 0.01), "turn": est(0.77, 0.31, 1.12), "share": est(0.034, 0.02, 0.06),
+        "moved": est(0.2, 0.1, 0.3), "flips": est(0.08, 0.02, 0.15), "agreement": agreement, "against": {},
+        "placebos": [est(0.71, 0.6, 0.8)],
+    }  # fmt: skip
+    undefined = {**effect, "turn": est(None, n=0, clusters=0), "gain": est(0.123, 0.01, 0.2)}
+    return {
+        "arm": "ai", "judge": "smollm2-135m", "method": "rate", "measured": True, "reads": False,
+        "unread": ["it was not seen to read"], "effect": effect, "placebos": ["pottery <b>", "bicycles"],
+        "tried": [
+            {"method": "rate", "reads": False, "effect": effect},
+            {"method": "choice", "reads": True, "effect": undefined},
+        ],
+        "noted": ['"care" has no negation'], "sentence": "The AI labels of arm ai do not come from <it>.",
+    }  # fmt: skip
 
 
 def judge() -> dict[str, Any]:

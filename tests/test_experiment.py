@@ -338,9 +338,12 @@ def test_after_a_change_of_one_principle_only_its_calls_are_asked_again(place, c
         run(experiment, Store(work.root, notify=notify), work)
     assert ran == ["preflight", "label_by_judge", "train_reward"]
     # 16 pairs x 2 answers x 2 principles, of which the preflight asks the calibration pairs and the label stage the
-    # others; what concerns the principle "safe" was answered in the first run.
+    # others; what concerns the principle "safe" was answered in the first run. The preflight's 5 pairs are also asked
+    # about under the negation of each principle, of which one is new, and under two placebos of each, which are not.
     counts = work.counts()
-    assert (counts["asked"], counts["found"]) == (32, 32) and counts["tokens read"] > 0 == counts["tokens written"]
+    assert (counts["asked"], counts["found"]) == (32 + 5 * 2, 32 + 5 * 2 * (1 + 2 * 2)) and counts[
+        "tokens read"
+    ] > 0 == counts["tokens written"]
 
 
 JUDGED = "data.calibration=0.3"

@@ -37,7 +37,7 @@ LAYERS = (
     ("compare.training_plots",),
     ("compare.report_plots",),
     tuple(f"compare.{name}" for name in ("report", "measures", "judges", "lineage", "headline", "watched")),
-    tuple(f"compare.{name}" for name in ("curves", "examples", "notes", "opinions", "provenance")),
+    tuple(f"compare.{name}" for name in ("curves", "examples", "notes", "opinions", "provenance", "reading")),
     tuple(f"compare.{name}" for name in ("audit", "policies", "rewards", "harmfulness", "budgets", "facets", "runs")),
     ("compare.snapshots",),
     ("compare.results", "compare.sweep"),

@@ -5,9 +5,9 @@ content security policy lets nothing run but the page's own script and plotly.js
 at all. plotly.js lies in the page gzipped and is unpacked by the browser when the first plot comes into view. Equal
 input gives a byte-identical file.
 
-A part of the report that another module gives numbers for stands in a template of its own (judges, audit, policies,
-crossing, harmfulness); it is read only where results.json has its key. All are written with macros.html.jinja, and
-may draw: `{{ draw(plots.dots(...)) }}`, `plots` being cai/compare/plots.py.
+A part of the report that another module gives numbers for stands in a template of its own (reading, judges, audit,
+policies, crossing, harmfulness); it is read only where results.json has its key. All are written with
+macros.html.jinja, and may draw: `{{ draw(plots.dots(...)) }}`, `plots` being cai/compare/plots.py.
 
 Schema of `results` (results.json; NaN is null; E is an estimate {"value", "low", "high", "n", "clusters"}):
 
@@ -33,6 +33,7 @@ Schema of `results` (results.json; NaN is null; E is an estimate {"value", "low"
     sources               [{"arm", "said": str, "labelled": {source: int}}]: who labelled the training pairs
     rounds                [{"arm", "seed", "round", "keys": {stage: key}, "pairs": int, "labels": int,
                           "win_rate_vs_sft": E, "reward": E}]; empty where there is one round
+    reading               [what cai/compare/reading.py found of each judge that gives labels]
     judges                [what cai/compare/judges.py makes of each AI judge]
     agreement             null | {"names": [str], "arms": [str | null], "cells": [[E | null]]}: each with each
     by_category           null | {"rows": [str], "columns": [str], "arms": [str | null], "cells": [[E | null]]}
@@ -85,7 +86,7 @@ BLANK: dict[str, Any] = {
     "measures": [], "labels": [], "sources": [], "rounds": [], "judges": [], "agreement": None, "by_category": None,
     "cross": None, "reward_reliability": {}, "counts": [], "curves": [], "overoptimisation": [], "stages": [],
     "provenance": {}, "examples": {}, "rewards": [], "plane": [], "benchmarks": [], "audit": [], "crossing": None,
-    "snapshots": [], "harmfulness": None,
+    "snapshots": [], "harmfulness": None, "reading": [],
 }  # fmt: skip
 
 

@@ -35,6 +35,7 @@ from cai.compare.measures import (
 from cai.compare.notes import differences, warnings
 from cai.compare.policies import benchmarks, lines_of_policies, plane
 from cai.compare.provenance import provenance
+from cai.compare.reading import reading
 from cai.compare.report import write_report
 from cai.compare.rewards import rewards
 from cai.compare.snapshots import snapshots
@@ -125,6 +126,7 @@ def build(
         "point": experiment.point,
         "sources": sources(cells),
         "rounds": rounds(cells, measured),
+        "reading": reading(cells),
         "judges": judges(cells),
         "agreement": opinions.agreement(cells, held),
         "by_category": opinions.by_category(cells, held),

@@ -115,7 +115,14 @@ def verdict(measure: dict[str, Any]) -> str:
 
 
 def sentence(results: dict[str, Any]) -> str:
-    """The answer of the whole experiment in one sentence that claims no more than the numbers do."""
+    """The answer of the whole experiment, which claims no more than the numbers do.
+
+    Before it stands where the labels come from, for each arm whose judge was not seen to read its constitution.
+    """
+    return " ".join([*(one["sentence"] for one in results.get("reading") or () if one["sentence"]), _answer(results)])
+
+
+def _answer(results: dict[str, Any]) -> str:
     headline = results.get("headline")
     if headline is None:
         return f"A single arm ({', '.join(results['arms'])}): there is nothing to compare it with."
