@@ -16,7 +16,7 @@ import pytest
 from cai.checks import check
 from cai.config import read_experiment
 from cai.errors import UserError
-from cai.experiment import main, run
+from cai.experiment import evaluate, main, run, train
 from cai.settings import Runtime
 from cai.store import Store
 from cai.workbench import Workbench
@@ -119,6 +119,44 @@ def planned(overrides=()) -> dict[str, int]:
     run(experiment, store, Workbench.open(experiment.runtime))
     wanted = [artifact.stage for artifact in store.ledger if not artifact.cached]
     return {stage: wanted.count(stage) for stage in wanted}
+
+
+def asked_in_a_plan(overrides) -> list[tuple[str, dict]]:
+    """(stage, its inputs) of everything that would be asked for."""
+    experiment = read_experiment(Path("mine.yaml"), overrides)
+    store, work = Store(Path("runs"), plan=True), Workbench.open(experiment.runtime)
+    asked: list[tuple[str, dict]] = []
+
+    def stage(function, **inputs):
+        asked.append((function.__name__, inputs))
+        return store.stage(function, **inputs)
+
+    cells = [train(stage, work, name, arm, seed) for name, arm in experiment.arms.items() for seed in experiment.seeds]
+    evaluate(stage, work, cells)
+    return asked
+
+
+def test_a_policy_is_asked_and_a_reward_model_reads_under_the_system_prompt_that_it_was_trained_under(place):
+    systems = ['arms={"one": {"labels": "ai"}, "two": {"labels": "ai", "policy": {"system": "Be brief."}}}']
+    asked = [(name, given) for name, given in asked_in_a_plan(systems) if "policy" in given and given["policy"].system]
+    of = {(name, given["model"].name, given["policy"].system) for name, given in asked if name == "respond"}
+    helpful = "You are a helpful assistant."
+    assert {(name, system) for _, name, system in of if "/" in name} == {("one/0", helpful), ("two/0", "Be brief.")}
+    scores = {
+        (given["reward"].name, given["policy"].system)
+        for name, given in asked
+        if name in ("score_pairs", "score_answers", "score_items")
+    }
+    assert scores == {("one/0", helpful), ("two/0", "Be brief.")}
+    chosen = {(given["model"].name, given["policy"].system) for name, given in asked if name == "choose_items"}
+    assert chosen >= {("one/0", helpful), ("two/0", "Be brief.")}
+
+
+def test_rounds_of_two_runs_share_no_seed(place):
+    fresh = ["seeds=[0, 1000]", "rounds=3", "pairs.source=policy", "pairs.prompts=4", 'arms={"ai": {"labels": "ai"}}']
+    asked = asked_in_a_plan([*fresh, "data.calibration=0", "rl.gold=null"])
+    seeds = [given["seed"] for name, given in asked if name == "train_reward"]
+    assert len(seeds) == len(set(seeds)) == 6 and {0, 1000} < set(seeds)
 
 
 def edit(name: str, old: str, new: str) -> None:
