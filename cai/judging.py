@@ -32,6 +32,7 @@ from cai.methods import (
 )
 from cai.records import Abstained, Label, Pair, Prompt, Vote
 from cai.settings import Judge
+from cai.textstats import wordless
 
 EXACT = 1 - 1e-15
 
@@ -56,12 +57,18 @@ def judge_pairs(
 ) -> list[Label | Abstained]:
     """One label or abstention for each pair, in order. Equal questions are asked once.
 
+    An answer without a word loses to one with words, and no judge is asked: told to avoid harm, a judge may well prefer
+    silence, and a policy that learns from it would learn to be silent. Such a label's source is "empty answer".
+
     platt: slope and bias that turn the judge's log-odds into calibrated ones; without them they are divided by
     `judge.temperature`.
     """
     # 1. Draw the principles of each pair, and write down what is to be asked.
     pairs = [replace(pair, prompt=_read(pair.prompt, judge)) for pair in pairs]
-    drawn = [_drawn(pair.prompt, judging, judge, seed) for pair in pairs]
+    decided = [_without_words(pair) for pair in pairs]
+    drawn = [
+        () if known else _drawn(pair.prompt, judging, judge, seed) for pair, known in zip(pairs, decided, strict=True)
+    ]
     papers: list[tuple[int, Ballot]] = []
     for method in shares(judge):
         if method == "reason":
@@ -87,7 +94,16 @@ def judge_pairs(
         answers = [readings[places[question]] for question in ballot.questions]
         votes[index].append(cast(ballot, pairs[index], answers, judge.min_mass))
     weights = weights_of(judging, judge)
-    return [verdict(pair, tuple(mine), judge, weights, platt) for pair, mine in zip(pairs, votes, strict=True)]
+    return [
+        known or verdict(pair, tuple(mine), judge, weights, platt)
+        for pair, known, mine in zip(pairs, decided, votes, strict=True)
+    ]
+
+
+def _without_words(pair: Pair) -> Label | None:
+    """The label of a pair of which one answer alone has words."""
+    a, b = wordless(pair.a), wordless(pair.b)
+    return None if a == b else Label(pair.id, float(b), "empty answer")
 
 
 def judge_answers(

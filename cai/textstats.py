@@ -81,6 +81,11 @@ def similarity(one: str, two: str) -> float:
     return SequenceMatcher(None, one.split(), two.split(), autojunk=False).ratio()
 
 
+def wordless(text: str) -> bool:
+    """Whether an answer says nothing at all: what a policy gives that ends its turn at once."""
+    return not text.strip()
+
+
 def words(text: str) -> int:
     return len(text.split())
 

@@ -15,6 +15,8 @@ import pytest
 
 from cai.checks import check
 from cai.config import read_experiment
+from cai.engines import Reply
+from cai.engines.cached import CachedEngine
 from cai.errors import UserError
 from cai.experiment import evaluate, main, run, train
 from cai.settings import Runtime
@@ -271,6 +273,41 @@ def test_both_arms_train_on_the_same_pairs_in_the_same_order(finished):
     manifests = [json.loads((finished / arm["reward"] / "manifest.json").read_text()) for arm in (ai, human)]
     differing = {key for key in manifests[0]["inputs"] if manifests[0]["inputs"][key] != manifests[1]["inputs"][key]}
     assert differing == {"labels"}
+
+
+def test_a_policy_that_has_gone_silent_is_judged_by_its_silence(place, monkeypatch):
+    """All of one arm's answers are empty, and the other arm cannot answer one prompt: neither is left out unsaid."""
+    engine, generate = Workbench.engine, CachedEngine.generate
+
+    def named(self, source, **more):
+        made = engine(self, source, **more)
+        made.name = source.name
+        return made
+
+    def collapsed(self, requests, sampling, title):
+        replies = generate(self, requests, sampling, title)
+        if title == "answers" and self.name == "ai/0":
+            return [Reply("", "stop") for _ in replies]
+        return [None, *replies[1:]] if title == "answers" and self.name == "human/0" else replies
+
+    monkeypatch.setattr(Workbench, "engine", named)
+    monkeypatch.setattr(CachedEngine, "generate", collapsed)
+    for folder in Path("runs/store").glob("respond-*"):
+        shutil.rmtree(folder)
+    assert main(["mine.yaml"]) == 0
+    results = json.loads(Path("runs/mine/results.json").read_text())
+    measures = {measure["key"]: measure for measure in results["measures"]}
+    assert measures["empty"]["arms"]["ai"]["value"] == 1 and measures["empty"]["arms"]["human"]["n"] == 3
+    won = measures["win_rate_vs_sft"]["arms"]["ai"]
+    assert (won["value"], won["n"]) == (0, 4)
+    assert results["headline"]["estimate"]["value"] == 0
+    assert results["headline"]["left_out"] == measures["words"]["difference"]["left_out"] == {"ai": 0, "human": 1}
+    assert any("rows fell out: 0 that ai lacks, 1 that human lacks" in warning for warning in results["warnings"])
+    counts = {(line["what"], line["arm"]): line for line in results["counts"]}
+    assert counts["red-team answers: answers without a word", "ai/0"]["n"] == 4
+    aside = counts["red-team answers: prompts set aside: too long for the model", "human/0"]
+    assert aside["n"] == 1 and aside["note"].startswith("prompt ")
+    assert "rows fell out" in Path("runs/mine/report.html").read_text()
 
 
 # --- the table of edits (DESIGN.md, "Store") --------------------------------------------------------------------------
