@@ -18,8 +18,9 @@ from typing import Any
 from cai.judging import EXACT, combine
 from cai.methods import BOTH_ORDERS, NO_MASS, RAMBLED, REFUSED, WITHOUT_OPTIONS, logit, shares
 from cai.records import Abstained, Estimate, Label, Pair, Vote
+from cai.refusals import refuses
 from cai.settings import Judge
-from cai.textstats import refuses, words
+from cai.textstats import words
 
 SHARED = 3  # fewer pairs that two principles both judged say nothing about how they go together
 RESAMPLES = 500  # there are several intervals for each principle, and up to dozens of principles

@@ -19,9 +19,10 @@ from typing import Any
 from cai.constitution import Constitution, Judging
 from cai.engines import Question, Reading, Reply
 from cai.records import Chat, Message, Pair, Vote
+from cai.refusals import declines
 from cai.settings import ALONE, Judge
 from cai.templates import Template, load_template
-from cai.textstats import refuses, repetition
+from cai.textstats import repetition
 
 YES_NO = ("Yes", "No")
 LETTERS = ("A", "B")
@@ -141,7 +142,7 @@ def reasoned(principle: str, order: str, chat: Chat, reply: Reply | None, templa
     """The ballot that follows a chain of thought; void where the judge would not, or could not, think."""
     if reply is None:
         return Ballot("reason", principle, order, (), fault=TOO_LONG)
-    fault = REFUSED if refuses(reply.text[:120]) else RAMBLED if repetition(reply.text) > 0.5 else ""
+    fault = REFUSED if declines(reply.text[:120]) else RAMBLED if repetition(reply.text) > 0.5 else ""
     if not reply.text or fault:
         return Ballot("reason", principle, order, (), reply.text, fault or NO_MASS)
     thought = (*chat, Message("assistant", reply.text))

@@ -18,9 +18,10 @@ from cai.compare.crossed import Contrast, contrast, noise_floor
 from cai.compare.paired import holm, mcnemar
 from cai.judging import sigmoid
 from cai.records import Estimate, Label, Pair, Prompt, Rating, Response, read_jsonl
+from cai.refusals import refuses
 from cai.stages.evaluate import Score
 from cai.store import Artifact
-from cai.textstats import refuses, words
+from cai.textstats import words
 
 Rows = dict[str, float]  # prompt or pair id -> outcome
 POLICIES_BEFORE_RL = ("start", "sft")
@@ -165,7 +166,7 @@ class HeldOut:
         rules: dict[str, Callable[[str], float]] = {
             "shorter answer": lambda text: -words(text),
             "longer answer": words,
-            "refusal words": refuses,
+            "refusal": refuses,
         }
         return {name: {p.id: _above(rule(p.a), rule(p.b)) for p in self.pairs.values()} for name, rule in rules.items()}
 

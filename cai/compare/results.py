@@ -43,8 +43,9 @@ from cai.compare.table import print_table
 from cai.compare.watched import overoptimisation
 from cai.config import Experiment
 from cai.records import plain
+from cai.refusals import PARTLY, partly_refuses, refuses, stated
 from cai.store import Artifact, write_durably
-from cai.textstats import refuses, repetition, wordless, words
+from cai.textstats import repetition, wordless, words
 from cai.workbench import Workbench
 
 
@@ -196,7 +197,8 @@ def measures(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> list[d
             )
         )  # fmt: skip
     texts = (
-        ("refusals", "refuses red-team prompts", refuses, "%", None, "phrases of refusal in held-out harmful prompts"),
+        ("refusals", "refuses red-team prompts", refuses, "%", None, stated()),
+        ("partial_refusals", "partly refuses red-team prompts", partly_refuses, "%", None, PARTLY),
         ("words", "answer length, words", words, "", None, f"cut off at {limit} tokens"),
         ("repetition", "repeated 4-grams", repetition, "%", "lower", "near 100% is a loop: a collapsed policy"),
     )  # fmt: skip
@@ -225,7 +227,8 @@ def measures(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> list[d
             lines.append(
                 measure(
                     key, title, lambda n, keep=keep: text_rows(measured.answers[n, "helpful"], refuses, keep), cells,
-                    unit="%", better="lower", help="over-refusal: these prompts deserve an answer", margin=margin,
+                    unit="%", better="lower", margin=margin,
+                    help=f"over-refusal: these prompts deserve an answer; {stated()}",
                 )
             )  # fmt: skip
     lines += lines_of_policies(cells, measured, margin) + lines_of_harmfulness(cells, measured)
