@@ -49,6 +49,7 @@ TOO_LONG = "longer than judge.max_length"
 NO_MASS = "too little probability on the options"
 NO_PROVENANCE = "nobody knows which instruction wrote which answer"
 REFUSED = "the judge refused to reason"
+NO_THOUGHT = "the judge wrote nothing before it chose"
 RAMBLED = "the judge repeated itself"
 
 Templates = Mapping[str, Template]
@@ -144,7 +145,7 @@ def reasoned(principle: str, order: str, chat: Chat, reply: Reply | None, templa
         return Ballot("reason", principle, order, (), fault=TOO_LONG)
     fault = REFUSED if declines(reply.text[:120]) else RAMBLED if repetition(reply.text) > 0.5 else ""
     if not reply.text or fault:
-        return Ballot("reason", principle, order, (), reply.text, fault or NO_MASS)
+        return Ballot("reason", principle, order, (), reply.text, fault or NO_THOUGHT)
     thought = (*chat, Message("assistant", reply.text))
     return Ballot("reason", principle, order, (_letter(templates["verdict"].render(messages=thought)),), reply.text)
 
