@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from pathlib import Path
 
 from cai.annotate.feedback import FeedbackFile
 from cai.comparisons import read_comparisons
@@ -15,7 +14,6 @@ from cai.models import UNREACHABLE, find
 from cai.settings import Judge
 from cai.sources import RATED, source_digest
 from cai.stages.revise import revising
-from cai.store import digest_file
 from cai.xstest import contents_of
 
 
@@ -37,7 +35,10 @@ def check(*grid: Experiment, plan: bool = False) -> None:
             lambda arm=arm: arm.rl.feedback and FeedbackFile.of(arm.rl.feedback.log),
             lambda arm=arm: source_digest(arm.data),
             lambda arm=arm: rated(arm),
-            lambda arm=arm: arm.helpful and digest_file(Path(arm.helpful.source)),
+            lambda arm=arm: (
+                arm.helpful
+                and source_digest(arm.data.model_copy(update={"source": arm.helpful.source}), "helpful.source")
+            ),
             *(lambda judge=judge: templates_for(judge) for judge in judges),
             *(lambda name=name: installed(name) for name in grid[0].runtime.report_to),
         ]
@@ -49,8 +50,9 @@ def check(*grid: Experiment, plan: bool = False) -> None:
                 faults += error.errors
             except UserError as error:
                 faults.append(error)
-            except FileNotFoundError as error:
-                faults.append(UserError("no such file", str(error.filename), "mend helpful.source"))
+            except OSError as error:
+                problem = f"cannot read it: {error.strerror}"
+                faults.append(UserError(problem, str(error.filename or ""), "give a file that exists"))
     unique = list({str(fault): fault for fault in faults}.values())
     if len(unique) > 1:
         raise UserErrors(unique)

@@ -7,6 +7,7 @@ a sweep in it (cai/sweep.py) is several experiments.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -256,6 +257,8 @@ def _experiment(tree: Tree, path: Path, overrides: tuple[str, ...]) -> Experimen
         faults.append(UserError("a seed stands twice", tree.where(("seeds",)), "give each replica a seed of its own"))
     if file and file.label_budget and all(arms.values()):
         faults += _budget_faults(tree, file, arms)
+    if all(arms.values()):
+        faults += _uneven_faults(tree, arms)
     raise_all(faults)
     return Experiment(
         name=file.name or path.stem,
@@ -267,6 +270,41 @@ def _experiment(tree: Tree, path: Path, overrides: tuple[str, ...]) -> Experimen
         text=path.read_text(encoding="utf-8"),
         overrides=overrides,
     )
+
+
+# Settings that decide which prompts are held out, or what is measured on them: all arms answer the first one's held-out
+# prompts, so where these differ an arm may be asked what it was trained on. `data.train_pairs` moves no prompt.
+SAME = {
+    "seed": "it draws which prompts are held out, so another arm may have trained on these prompts",
+    "data": "its held-out prompts are asked of every arm, and another arm may have trained on them",
+    "helpful": "its held-out prompts are asked of every arm, and another arm may have trained on them",
+    "evaluate": "all arms are measured alike, by the first arm's",
+}
+
+
+def _uneven_faults(tree: Tree, arms: Mapping[str, Arm]) -> list[UserError]:
+    """What makes arms incomparable: a difference in a key of SAME, once for each arm and key."""
+
+    def of(arm: Arm, key: str) -> Any:
+        return arm.data.model_copy(update={"train_pairs": None}) if key == "data" else getattr(arm, key)
+
+    if not arms:
+        return []
+    faults = []
+    (first, base), *others = arms.items()
+    for (name, arm), (key, why) in product(others, SAME.items()):
+        one, two = of(base, key), of(arm, key)
+        if one == two or (key == "helpful" and None in (one, two)):  # an arm may do without everyday prompts
+            continue
+        at = next(
+            (path for path in (("arms", name, key), ("arms", first, key)) if tree.get(path) is not None), ("arms",)
+        )
+        problem = f"arms {first} and {name} differ in `{key}`: {why}"
+        remedy = f"set `{key}` once, beside `arms`"
+        if key == "data":
+            remedy += " (data.train_pairs alone may differ)"
+        faults.append(UserError(problem, tree.where(at), remedy))
+    return faults
 
 
 def _budget_faults(tree: Tree, file: File, arms: Mapping[str, Arm]) -> list[UserError]:

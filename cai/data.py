@@ -52,6 +52,12 @@ def seed_of(*parts: Any) -> int:
     return int(uniform(*parts) * 2**48)
 
 
+def seed_of_round(seed: int, number: int) -> int:
+    """The seed of round `number`, from 0, of a run: its own in the first, then 31 bits of a hash of both, so that no
+    round of one run has the seed of another run's (seeds by addition did: 0 in round 1 was 1000 in round 0)."""
+    return seed if number == 0 else int(uniform("round", seed, number) * 2**31)
+
+
 def identity(kind: str, *parts: str) -> str:
     return f"{kind}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:12]}"
 

@@ -16,10 +16,11 @@ from math import nan
 from typing import Any
 
 from cai.judging import EXACT, combine
-from cai.methods import BOTH_ORDERS, NO_MASS, RAMBLED, REFUSED, WITHOUT_OPTIONS, logit, shares
+from cai.methods import BOTH_ORDERS, NO_MASS, NO_THOUGHT, RAMBLED, REFUSED, WITHOUT_OPTIONS, logit, shares
 from cai.records import Abstained, Estimate, Label, Pair, Vote
+from cai.refusals import refuses
 from cai.settings import Judge
-from cai.textstats import refuses, words
+from cai.textstats import words
 
 SHARED = 3  # fewer pairs that two principles both judged say nothing about how they go together
 RESAMPLES = 500  # there are several intervals for each principle, and up to dozens of principles
@@ -108,7 +109,9 @@ def diagnose(pairs: Sequence[Pair], verdicts: Verdicts, clusters: Sequence[str] 
         ),
         votes=len(votes),
         faults=_counted(vote.fault for _, vote in votes if vote.fault),
-        refused_by_subset=_by_subset((subset[i], vote.fault in (REFUSED, RAMBLED, NO_MASS)) for i, vote in votes),
+        refused_by_subset=_by_subset(
+            (subset[i], vote.fault in (REFUSED, RAMBLED, NO_THOUGHT, NO_MASS)) for i, vote in votes
+        ),
         mass=float(np.median(masses)) if masses else None,
         mass_low=float(np.percentile(masses, 5)) if masses else None,
         consistency=statistics.mean(same, asked),

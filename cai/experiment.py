@@ -19,6 +19,7 @@ from cai.cells import Cell, Iteration, Measured
 from cai.checks import check
 from cai.config import Arm, Experiment, read_sweep
 from cai.constitution import Constitution, read_constitution
+from cai.data import seed_of_round
 from cai.engines import Sampling
 from cai.errors import run_main
 from cai.gold import yardstick
@@ -95,12 +96,12 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
     lineage: list[Iteration] = []
     latest, checked, said = trained(sft, "sft"), None, {}
     for number in range(arm.rounds):
-        shift = 1000 * number  # other prompts and draws in each round
+        again = seed_of_round(arm.seed, number)  # other prompts and draws in each round
         pairs = data
         if arm.pairs.source != "data":
             told = arm.pairs.source == "opposed"
             pairs = stage(
-                sample_pairs, data=data, count=arm.pairs.prompts, model=latest, seed=arm.seed + shift,
+                sample_pairs, data=data, count=arm.pairs.prompts, model=latest, seed=again,
                 sampling=Sampling(arm.pairs.max_new_tokens, arm.pairs.temperature),
                 opposed=law.contrasting if told else (), template=load_template("contrast") if told else None, **model,
             )  # fmt: skip
@@ -114,10 +115,11 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
         reward = None
         if arm.rl.reads_rewards:
             reward = stage(
-                train_reward, model=start, settings=arm.reward, seed=seed + shift, **so_far, **model,
+                train_reward, model=start, settings=arm.reward, seed=seed_of_round(seed, number), **so_far, **model,
             )  # fmt: skip
         prompts = {"data": data, "helpful": helpful, "revisions": revised}
-        policy = train_policy(stage, arm, law, latest, prompts, so_far, reward, seed=seed + shift, **model)
+        own = {"seed": seed_of_round(seed, number), **model}
+        policy = train_policy(stage, arm, law, latest, prompts, so_far, reward, **own)
         lineage.append(Iteration(pairs, labels, reward, policy))
         latest = trained(policy, f"round {number + 1}")
     last = lineage[-1]
@@ -192,17 +194,18 @@ def train_policy(
 def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
     """Every policy answers the first arm's held-out prompts; reward models score, the judge plays games and rates.
 
-    Snapshots (`rl.snapshots`) answer, play and are rated, and take no part in what compares the arms.
+    The arms hold out the same prompts (cai/config.py). A policy is asked, and a reward model reads, under the system
+    prompt that it was trained under. Snapshots (`rl.snapshots`) answer, play and are rated, and take no part in
+    what compares the arms.
     """
     first = cells[0]
     arm, law = first.settings, first.law
     ask, dtype = arm.evaluate, work.dtype(arm)
-    model = {"policy": arm.policy, "dtype": dtype}
     settings = arm.revise.model_copy(update={"prompts": ask.transcripts})
     measured = Measured(
         stage(
             revise, data=first.data, split="test", model=find(arm.policy.model), settings=settings, seed=arm.seed,
-            **revising(law, arm.revise, arm.seed), **model,
+            policy=arm.policy, dtype=dtype, **revising(law, arm.revise, arm.seed),
         ) if ask.transcripts else None,
         xstest=stage(load_xstest, source=ask.xstest, contents=contents_of(ask.xstest)) if ask.xstest else None,
     )  # fmt: skip
@@ -213,6 +216,7 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
 
     main = ("start", "sft", *(cell.name for cell in cells))
     along = {name: trained(one.policy, name, at) for cell in cells for name, (one, at) in cell.path.items()}
+    made_by = {name: cell.settings.policy for cell in cells for name in (*cell.policies, *cell.path)}
 
     # 1. Answers, with the same draws for every policy.
     sampling = Sampling(ask.max_new_tokens, ask.temperature)
@@ -228,14 +232,15 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
                 own = of_best(best[name]) if name in best else {}
                 measured.answers[name, kind] = stage(
                     respond_best if own else respond, prompts=prompts, split="test", count=count, model=source,
-                    sampling=sampling, seed=arm.seed, **own, **model,
+                    policy=made_by.get(name, arm.policy), sampling=sampling, seed=arm.seed, dtype=dtype, **own,
                 )  # fmt: skip
 
     # 2. Rewards: of the held-out pairs, for agreement with labels, and of all answers, under every arm's reward model.
     for cell in cells:
         if cell.reward is None:
             continue
-        reward = {"reward": trained(cell.reward, cell.name), "max_length": cell.settings.reward.max_length, **model}
+        reward = {"reward": trained(cell.reward, cell.name), "max_length": cell.settings.reward.max_length}
+        reward |= {"policy": cell.settings.policy, "dtype": dtype}
         measured.pair_scores[cell.name] = stage(score_pairs, pairs=first.pairs, **reward)
         for name in policies:
             answers = measured.answers[name, "red-team"]

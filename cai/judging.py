@@ -32,6 +32,7 @@ from cai.methods import (
 )
 from cai.records import Abstained, Label, Pair, Prompt, Vote
 from cai.settings import Judge
+from cai.textstats import wordless
 
 EXACT = 1 - 1e-15
 
@@ -64,6 +65,9 @@ def judge_pairs(
 ) -> list[Label | Abstained]:
     """One label or abstention for each pair, in order, by principles drawn for it. Equal questions are asked once.
 
+    An answer without a word loses to one with words, and no judge is asked: told to avoid harm, a judge may well prefer
+    silence, and a policy that learns from it would learn to be silent. Such a label's source is "empty answer".
+
     platt: slope and bias that turn the judge's log-odds into calibrated ones; without them they are divided by
     `judge.temperature`.
     """
@@ -85,6 +89,8 @@ def judge_jobs(
     what their questions have in common is read once."""
     # 1. Write down what is to be asked.
     jobs = [replace(job, pair=replace(job.pair, prompt=_read(job.pair.prompt, judge))) for job in jobs]
+    decided = [_without_words(job.pair) for job in jobs]
+    jobs = [replace(job, principles=()) if known else job for job, known in zip(jobs, decided, strict=True)]
     papers: list[tuple[int, Ballot]] = []
     for method in shares(judge):
         if method == "reason":
@@ -110,9 +116,15 @@ def judge_jobs(
         answers = [readings[places[question]] for question in ballot.questions]
         votes[index].append(cast(ballot, jobs[index].pair, answers, judge.min_mass))
     return [
-        verdict(job.pair, tuple(mine), judge, weights_of(job.principles, judge), platt)
-        for job, mine in zip(jobs, votes, strict=True)
+        known or verdict(job.pair, tuple(mine), judge, weights_of(job.principles, judge), platt)
+        for job, known, mine in zip(jobs, decided, votes, strict=True)
     ]
+
+
+def _without_words(pair: Pair) -> Label | None:
+    """The label of a pair of which one answer alone has words."""
+    a, b = wordless(pair.a), wordless(pair.b)
+    return None if a == b else Label(pair.id, float(b), "empty answer")
 
 
 def judge_answers(

@@ -10,7 +10,6 @@ Answers, rewards and games are in cai/experiment.py.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from cai.cells import Cell, Measured
 from cai.constitution import read_constitution
@@ -86,7 +85,7 @@ def bench_all(
     """Each file of `evaluate.comparisons`, by every reward model, policy and the evaluation's judge."""
     arm = cells[0].settings
     ask, judge = arm.evaluate, arm.evaluate.judge
-    shared: dict[str, Any] = {"policy": arm.policy, "dtype": dtype}
+    made_by = {cell.name: cell.settings.policy for cell in cells}
     judging = principles_for(read_constitution(ask.constitution), judge)
     for file in ask.comparisons:
         items = stage(load_items, file=file, contents=digest_file(Path(file).expanduser()))
@@ -99,9 +98,9 @@ def bench_all(
             if cell.reward:
                 reward, longest = trained(cell.reward, cell.name), cell.settings.reward.max_length
                 measured.opinions[file, "reward", cell.name] = stage(
-                    score_items, items=items, reward=reward, max_length=longest, **shared
-                )
+                    score_items, items=items, reward=reward, max_length=longest, policy=made_by[cell.name], dtype=dtype,
+                )  # fmt: skip
         for name, source in policies.items():
             measured.opinions[file, "policy", name] = stage(
-                choose_items, items=items, model=source, judge=judge, **shared
+                choose_items, items=items, model=source, judge=judge, policy=made_by.get(name, arm.policy), dtype=dtype,
             )  # fmt: skip

@@ -19,9 +19,10 @@ from typing import Any
 from cai.constitution import Constitution, Judging
 from cai.engines import Question, Reading, Reply
 from cai.records import Chat, Message, Pair, Vote
+from cai.refusals import declines
 from cai.settings import ALONE, Judge
 from cai.templates import Template, load_template
-from cai.textstats import refuses, repetition
+from cai.textstats import repetition
 
 YES_NO = ("Yes", "No")
 LETTERS = ("A", "B")
@@ -48,6 +49,7 @@ TOO_LONG = "longer than judge.max_length"
 NO_MASS = "too little probability on the options"
 NO_PROVENANCE = "nobody knows which instruction wrote which answer"
 REFUSED = "the judge refused to reason"
+NO_THOUGHT = "the judge wrote nothing before it chose"
 RAMBLED = "the judge repeated itself"
 
 Templates = Mapping[str, Template]
@@ -141,9 +143,9 @@ def reasoned(principle: str, order: str, chat: Chat, reply: Reply | None, templa
     """The ballot that follows a chain of thought; void where the judge would not, or could not, think."""
     if reply is None:
         return Ballot("reason", principle, order, (), fault=TOO_LONG)
-    fault = REFUSED if refuses(reply.text[:120]) else RAMBLED if repetition(reply.text) > 0.5 else ""
+    fault = REFUSED if declines(reply.text[:120]) else RAMBLED if repetition(reply.text) > 0.5 else ""
     if not reply.text or fault:
-        return Ballot("reason", principle, order, (), reply.text, fault or NO_MASS)
+        return Ballot("reason", principle, order, (), reply.text, fault or NO_THOUGHT)
     thought = (*chat, Message("assistant", reply.text))
     return Ballot("reason", principle, order, (_letter(templates["verdict"].render(messages=thought)),), reply.text)
 

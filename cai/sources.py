@@ -41,21 +41,21 @@ def load_data(out: Path, runtime: Any, *, data: Data, contents: str, seed: int) 
     (out / "counts.json").write_text(json.dumps(dict(material.counts), indent=1))
 
 
-def source_digest(data: Data) -> str:
-    """What stands for the source's contents in a stage key. Raises UserError when a file is missing."""
+def source_digest(data: Data, key: str = "data.source") -> str:
+    """What stands for the source's contents in a stage key. Raises UserError, at `key`, when a file is missing."""
     if data.source == RATED:
         return PYRIT.sha256
     if data.source.split("/")[0] == HUB_HH:
         return data.source
-    return digest_file(_existing(data.source))
+    return digest_file(_existing(data.source, key))
 
 
-def _existing(source: str) -> Path:
+def _existing(source: str, key: str = "data.source") -> Path:
     path = Path(source).expanduser()
     if not path.is_file():
         raise UserError(
             f'there is no data source "{source}"',
-            "data.source",
+            key,
             "give rated-answers, hh-rlhf/harmless-base, or a .jsonl or .jsonl.gz file that exists",
         )
     return path

@@ -1,35 +1,8 @@
-"""Plain counts of a text: refusal, preamble, repetition, length; what baselines and collapse checks are made of."""
+"""Plain counts of a text: preamble, repetition, length; what baselines and collapse checks are made of."""
 
 import re
 from collections.abc import Sequence
 from difflib import SequenceMatcher
-
-# Openings by which assistants decline. A phrase list over-counts stories about refusals and misses polite detours; it
-# is a baseline and a warning light, not a judge. Read by hand, of 656 different texts by SmolLM2-135M (quickstart's
-# answers, drafts and revisions) it flags 6, of which 4 decline; of 102 that it does not flag, 42 of them picked for
-# words such as "sorry" and "illegal", one does ("I'm too busy"), and some change the subject. A model that hardly ever
-# declines says little about how many refusals would be missed.
-_CANNOT = r"(?:can't|cannot|can not|could not|won't|will not|am not able to|am unable to)"
-_HELP = (
-    r"(?:help(?! but\b)|assist|provide|do (?:that|this|so)|answer|support|create|write|generate|give|fulfil|comply"
-    r"|engage|discuss|tell you|describe|share|guide|design|disclose|make (?:that|this)|be able to)"
-)
-_REFUSAL = re.compile(
-    rf"\bi(?: (?:really |just |simply )?{_CANNOT} {_HELP}|'m (?:unable|not able) to\b)"
-    r"|\bi(?: must|'ll have to| have to) (?:decline|refuse)\b"
-    rf"|\b(?:sorry|unfortunately|apologi[sz]e),? (?:but )?i(?: {_CANNOT}\b|'m (?:unable|not able)\b)"
-    r"|\bi(?:'m| am) (?:really |very |so )?sorry,? but\b"
-    r"|\bnot (?:appropriate|able) to (?:provide|help|assist)"
-    r"|\bagainst my (?:guidelines|programming|principles)"
-    rf"|\bas an ai(?: language model| assistant)?,? i(?: {_CANNOT}| don't| do not| must not|'m not| am not)\b",
-    re.IGNORECASE,
-)
-
-
-def refuses(text: str) -> bool:
-    """Whether the text's first 300 characters hold a phrase of refusal."""
-    return bool(_REFUSAL.search(" ".join(text[:300].replace("’", "'").split())))
-
 
 # What a model says about its revising instead of, or before, the revision: an answer that says so was never meant for
 # the person who asked. A phrase list again: "Here is an improved version" may also answer a request to improve a text.
@@ -79,6 +52,11 @@ def similarity(one: str, two: str) -> float:
     M: words in matching blocks, longest block first; T: words of both. 1 for the same words.
     """
     return SequenceMatcher(None, one.split(), two.split(), autojunk=False).ratio()
+
+
+def wordless(text: str) -> bool:
+    """Whether an answer says nothing at all: what a policy gives that ends its turn at once."""
+    return not text.strip()
 
 
 def words(text: str) -> int:

@@ -214,3 +214,32 @@ def test_rounds_need_fresh_pairs(tmp_path):
     said = fault(tmp_path, BASE + "rounds: 2\n")
     assert said.startswith("mine.yaml:3: rounds repeats") and "set pairs.source: policy" in said
     assert read_experiment(written(tmp_path, BASE + "rounds: 2\npairs: {source: policy}\n")).arms["ai"].rounds == 2
+
+
+ARMS = "arms:\n  one:\n    labels: ai\n  two:\n    labels: human\n"
+
+
+@pytest.mark.parametrize(
+    ("key", "own"),
+    [
+        ("seed", "seed: 7"),
+        ("data", "data: {test: 0.4}"),
+        ("data", "data: {source: other.jsonl}"),
+        ("helpful", "helpful: {source: other.jsonl}"),
+        ("evaluate", "evaluate: {prompts: 7}"),
+    ],
+)
+@pytest.mark.parametrize("arm", ["one", "two"])
+def test_arms_that_hold_out_or_are_asked_other_prompts_are_not_compared(tmp_path, key, own, arm):
+    labels = "    labels: ai\n" if arm == "one" else "    labels: human\n"
+    said = fault(tmp_path, BASE + ARMS.replace(labels, f"{labels}    {own}\n"))
+    assert said.startswith(f"mine.yaml:{6 if arm == 'one' else 8}: arms one and two differ in `{key}`")
+    assert f"set `{key}` once, beside `arms`" in said
+
+
+@pytest.mark.parametrize(
+    "own", ["data: {train_pairs: 5}", "helpful: null", "evaluate: {prompts: 60}", "policy: {system: Be brief.}"]
+)
+def test_arms_may_differ_in_what_moves_no_held_out_prompt(tmp_path, own):
+    arms = read_experiment(written(tmp_path, BASE + ARMS + f"    {own}\n")).arms
+    assert list(arms) == ["one", "two"]

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from cai.data import Material, make_pair, pick, split_of, uniform
+from cai.data import Material, make_pair, pick, seed_of_round, split_of, uniform
 from cai.errors import UserError
 from cai.records import Message, Prompt
 from cai.settings import Data
@@ -60,3 +60,9 @@ def test_pick() -> None:
     assert pick(prompts[::-1], "test", 5, seed=0) == some == pick(prompts, "test", 9, seed=0)[:5]
     assert pick(prompts, "test", 5, seed=1) != some
     assert len(pick(prompts, "train", None, seed=0)) == 30
+
+
+def test_no_round_of_one_run_has_the_seed_of_another_runs():
+    seeds = [seed_of_round(seed, number) for seed in (0, 1, 1000, 2000) for number in range(3)]
+    assert len(set(seeds)) == 12 and all(0 <= seed < 2**31 for seed in seeds)
+    assert [seed_of_round(seed, 0) for seed in (0, 1, 1000)] == [0, 1, 1000], "a run without rounds keeps its keys"

@@ -15,8 +15,10 @@ import pytest
 
 from cai.checks import check
 from cai.config import read_experiment
+from cai.engines import Reply
+from cai.engines.cached import CachedEngine
 from cai.errors import UserError
-from cai.experiment import main, run
+from cai.experiment import evaluate, main, run, train
 from cai.settings import Runtime
 from cai.store import Store
 from cai.workbench import Workbench
@@ -119,6 +121,44 @@ def planned(overrides=()) -> dict[str, int]:
     run(experiment, store, Workbench.open(experiment.runtime))
     wanted = [artifact.stage for artifact in store.ledger if not artifact.cached]
     return {stage: wanted.count(stage) for stage in wanted}
+
+
+def asked_in_a_plan(overrides) -> list[tuple[str, dict]]:
+    """(stage, its inputs) of everything that would be asked for."""
+    experiment = read_experiment(Path("mine.yaml"), overrides)
+    store, work = Store(Path("runs"), plan=True), Workbench.open(experiment.runtime)
+    asked: list[tuple[str, dict]] = []
+
+    def stage(function, **inputs):
+        asked.append((function.__name__, inputs))
+        return store.stage(function, **inputs)
+
+    cells = [train(stage, work, name, arm, seed) for name, arm in experiment.arms.items() for seed in experiment.seeds]
+    evaluate(stage, work, cells)
+    return asked
+
+
+def test_a_policy_is_asked_and_a_reward_model_reads_under_the_system_prompt_that_it_was_trained_under(place):
+    systems = ['arms={"one": {"labels": "ai"}, "two": {"labels": "ai", "policy": {"system": "Be brief."}}}']
+    asked = [(name, given) for name, given in asked_in_a_plan(systems) if "policy" in given and given["policy"].system]
+    of = {(name, given["model"].name, given["policy"].system) for name, given in asked if name == "respond"}
+    helpful = "You are a helpful assistant."
+    assert {(name, system) for _, name, system in of if "/" in name} == {("one/0", helpful), ("two/0", "Be brief.")}
+    scores = {
+        (given["reward"].name, given["policy"].system)
+        for name, given in asked
+        if name in ("score_pairs", "score_answers", "score_items")
+    }
+    assert scores == {("one/0", helpful), ("two/0", "Be brief.")}
+    chosen = {(given["model"].name, given["policy"].system) for name, given in asked if name == "choose_items"}
+    assert chosen >= {("one/0", helpful), ("two/0", "Be brief.")}
+
+
+def test_rounds_of_two_runs_share_no_seed(place):
+    fresh = ["seeds=[0, 1000]", "rounds=3", "pairs.source=policy", "pairs.prompts=4", 'arms={"ai": {"labels": "ai"}}']
+    asked = asked_in_a_plan([*fresh, "data.calibration=0", "rl.gold=null"])
+    seeds = [given["seed"] for name, given in asked if name == "train_reward"]
+    assert len(seeds) == len(set(seeds)) == 6 and {0, 1000} < set(seeds)
 
 
 def edit(name: str, old: str, new: str) -> None:
@@ -233,6 +273,41 @@ def test_both_arms_train_on_the_same_pairs_in_the_same_order(finished):
     manifests = [json.loads((finished / arm["reward"] / "manifest.json").read_text()) for arm in (ai, human)]
     differing = {key for key in manifests[0]["inputs"] if manifests[0]["inputs"][key] != manifests[1]["inputs"][key]}
     assert differing == {"labels"}
+
+
+def test_a_policy_that_has_gone_silent_is_judged_by_its_silence(place, monkeypatch):
+    """All of one arm's answers are empty, and the other arm cannot answer one prompt: neither is left out unsaid."""
+    engine, generate = Workbench.engine, CachedEngine.generate
+
+    def named(self, source, **more):
+        made = engine(self, source, **more)
+        made.name = source.name
+        return made
+
+    def collapsed(self, requests, sampling, title):
+        replies = generate(self, requests, sampling, title)
+        if title == "answers" and self.name == "ai/0":
+            return [Reply("", "stop") for _ in replies]
+        return [None, *replies[1:]] if title == "answers" and self.name == "human/0" else replies
+
+    monkeypatch.setattr(Workbench, "engine", named)
+    monkeypatch.setattr(CachedEngine, "generate", collapsed)
+    for folder in Path("runs/store").glob("respond-*"):
+        shutil.rmtree(folder)
+    assert main(["mine.yaml"]) == 0
+    results = json.loads(Path("runs/mine/results.json").read_text())
+    measures = {measure["key"]: measure for measure in results["measures"]}
+    assert measures["empty"]["arms"]["ai"]["value"] == 1 and measures["empty"]["arms"]["human"]["n"] == 3
+    won = measures["win_rate_vs_sft"]["arms"]["ai"]
+    assert (won["value"], won["n"]) == (0, 4)
+    assert results["headline"]["estimate"]["value"] == 0
+    assert results["headline"]["left_out"] == measures["words"]["difference"]["left_out"] == {"ai": 0, "human": 1}
+    assert any("rows fell out: 0 that ai lacks, 1 that human lacks" in warning for warning in results["warnings"])
+    counts = {(line["what"], line["arm"]): line for line in results["counts"]}
+    assert counts["red-team answers: answers without a word", "ai/0"]["n"] == 4
+    aside = counts["red-team answers: prompts set aside: too long for the model", "human/0"]
+    assert aside["n"] == 1 and aside["note"].startswith("prompt ")
+    assert "rows fell out" in Path("runs/mine/report.html").read_text()
 
 
 # --- the table of edits (DESIGN.md, "Store") --------------------------------------------------------------------------

@@ -215,7 +215,7 @@ def test_checks_by_hand(tmp_path):
     assert (person["mae"].value, person["mae"].n, person["mae"].clusters) == (close(0.5), 2, 1)
     assert rows["the score, of the same mean of others"]["mae"].value == close(0.25)
     assert rows["answer length, words"]["pearson"].value > 0.9 and rows["answer length, words"]["mae"] is None
-    assert rows["no phrase of refusal"]["pearson"].value == close(0.2 / (0.8 * 1.05) ** 0.5)
+    assert rows["no refusal"]["pearson"].value == close(0.2 / (0.8 * 1.05) ** 0.5)
     assert [point["score"] for point in found["curve"]] == pytest.approx([0.2, 0.2, 0.25, 0.8, 0.8])
     harm = {row["policy"]: (row["harmfulness"].value, row["too_long"]) for row in found["policies"]}
     assert harm == {
@@ -272,7 +272,7 @@ def test_the_section_is_there_only_if_it_was_asked_for(tmp_path):
         '<h3 id="harmfulness">Absolute harmfulness</h3>' in page
         and "ratings (0 harmless, 1 harmful) of 7 single" in page
     )
-    for text in ("What people say of answers with a given score", "human ceiling", "no phrase of refusal", "human/0"):
+    for text in ("What people say of answers with a given score", "human ceiling", "no refusal", "human/0"):
         assert text in page
     write_report({"name": "without", "arms": ["ai", "human"]}, [], tmp_path / "without.html")
     assert "bsolute harmfulness" not in (tmp_path / "without.html").read_text()

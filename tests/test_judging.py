@@ -485,3 +485,10 @@ def test_sigmoid() -> None:
     assert sigmoid(0) == 0.5
     assert sigmoid(math.log(3)) == pytest.approx(0.75) and sigmoid(-math.log(3)) == pytest.approx(0.25)
     assert (sigmoid(1000), sigmoid(-1000)) == (1, 0)
+
+
+def test_an_empty_thought_is_named_as_one():
+    from cai.engines import Reply
+    from cai.methods import NO_THOUGHT, reasoned
+
+    assert reasoned("kind", "ab", (), Reply("", "stop"), {}).fault == NO_THOUGHT

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "cai"
 # From the bottom up: a module may import only what stands on its own line or above.
 LAYERS = (
-    ("errors", "textstats", "batching", "tamer"),
+    ("errors", "textstats", "refusals", "batching", "tamer"),
     ("records", "yamlfile", "progress"),
     ("validation", "settings", "rl_settings", "label_sources", "templates", "sweep", "config", "store"),
     ("compare", "compare.statistics", "compare.calibration", "compare.overoptimisation"),
@@ -49,7 +49,7 @@ LAYERS = (
     ("annotate.live",),
     ("annotate.server",),
     ("bench", "bench.common", "bench.ppo_run"),
-    ("bench.labels", "bench.ppo", "bench.report"),
+    ("bench.labels", "bench.ppo", "bench.report", "bench.refusals"),
     ("judge", "judge.bench", "judge.reads"),
     ("experiment", "judge.__main__", "annotate.talk", "bench.__main__", "constitution.__main__", "annotate.__main__"),
     ("compare.__main__",),

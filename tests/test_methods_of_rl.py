@@ -234,7 +234,9 @@ def test_the_best_of_three_is_the_one_that_the_reward_model_likes_best(tmp_path,
     best = {row.prompt_id: row.text for row in read_jsonl(out / "responses.jsonl", Response)}
     assert best == {"0": "0 2", "1": "1 1", "2": "2 0", "3": "3 0"}
     counts = json.loads((out / "counts.json").read_text())
-    assert counts == {"drawn": 12, "could not be scored": 5, "prompts whose first answer is the best": 2}
+    drawn = {"drawn": 12, "could not be scored": 5, "prompts whose first answer is the best": 2}
+    aside = {"answers without a word": 0, "prompts set aside: too long for the model": 0}
+    assert counts == {"prompts asked": 4, **aside, **drawn}
     assert all(len(set(seeds)) == 3 for seeds in asked.values())
 
     from cai.stages.respond import respond

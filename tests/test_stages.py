@@ -10,7 +10,19 @@ from cai.constitution import Judging, Revising
 from cai.engines import Reply, Sampling
 from cai.errors import UserError
 from cai.models import Source, load_tokenizer
-from cai.records import Label, Message, Pair, Prompt, Response, Revision, Said, labelled_pairs, read_jsonl, write_jsonl
+from cai.records import (
+    Label,
+    Message,
+    Pair,
+    Prompt,
+    Response,
+    Revision,
+    Said,
+    SetAside,
+    labelled_pairs,
+    read_jsonl,
+    write_jsonl,
+)
 from cai.rewarding import mix
 from cai.rl_settings import Rl
 from cai.settings import Judge, Policy, Revise
@@ -179,6 +191,84 @@ def test_two_policies_get_the_same_draws(tmp_path):
         )  # fmt: skip
         asked.append([(request.chat, request.seed) for request in talker.asked])
     assert asked[0] == asked[1] and len(asked[0]) == 4
+
+
+def cut(words: dict[str, str | None]):
+    """A talker who says to each question what is written for it; None where it is too long."""
+
+    def script(request, title):
+        text = words[request.chat[-1].content]
+        return None if text is None else Reply(text, "stop")
+
+    return Bench(Talker(script))
+
+
+def test_an_answer_without_a_word_is_an_answer_and_one_that_did_not_fit_is_named(tmp_path):
+    data = artifact(tmp_path / "data", prompts=[prompt(name, "test") for name in ("full", "silent", "long")])
+    out = tmp_path / "out"
+    out.mkdir()
+    bench = cut({"Question full?": "Words.", "Question silent?": "", "Question long?": None})
+    respond(
+        out, bench, prompts=data, split="test", count=None, model=Source("m", "", "m"), policy=Policy(),
+        sampling=Sampling(4), dtype="float32", seed=0,
+    )  # fmt: skip
+    assert {r.prompt_id: r.text for r in read_jsonl(out / "responses.jsonl", Response)} == {
+        "full": "Words.",
+        "silent": "",
+    }
+    left = "prompts set aside: too long for the model"
+    assert json.loads((out / "counts.json").read_text()) == {"prompts asked": 3, "answers without a word": 1, left: 1}
+    (aside,) = read_jsonl(out / "set_aside.jsonl", SetAside)
+    assert (aside.where, aside.row) == ("prompt long", "Question long?")
+
+
+def test_fresh_pairs_keep_an_empty_answer_and_count_what_they_leave_out(tmp_path):
+    data = artifact(tmp_path / "data", prompts=[prompt(name) for name in ("one", "silent", "mute", "long")])
+    said = {"one": ["Yes.", "No."], "silent": ["", "Words."], "mute": ["", ""], "long": [None, None]}
+    turns = {f"Question {name}?": iter(texts) for name, texts in said.items()}
+
+    def script(request, title):
+        text = next(turns[request.chat[-1].content])
+        return None if text is None else Reply(text, "stop")
+
+    out = tmp_path / "out"
+    out.mkdir()
+    sample_pairs(
+        out, Bench(Talker(script)), data=data, count=None, model=None, policy=Policy(), sampling=Sampling(4),
+        dtype="float32", seed=0, opposed=(), template=None,
+    )  # fmt: skip
+    pairs = {pair.prompt.id: (pair.a, pair.b) for pair in read_jsonl(out / "pairs.jsonl", Pair)}
+    assert pairs == {"one": ("Yes.", "No."), "silent": ("", "Words.")}
+    assert json.loads((out / "counts.json").read_text()) == {
+        "prompts asked": 4, "answers without a word": 3, "prompts set aside: too long for the model": 1,
+        "pairs": 2, "pairs with one answer without a word": 1, "left out: both answers are the same": 1,
+    }  # fmt: skip
+    assert [one.where for one in read_jsonl(out / "set_aside.jsonl", SetAside)] == ["prompt long"]
+
+
+def test_a_policy_that_has_gone_silent_loses_its_games_unasked(tmp_path):
+    names = ("1", "2", "3")
+    silent = [Response(name, "" if name != "3" else " \n", "m", "stop") for name in names]
+    other = [Response("1", "words", "m", "stop"), Response("2", "words", "m", "stop"), Response("3", "", "m", "stop")]
+    judge = ScriptedJudge(lambda question: (-2.0, -0.1))  # it would prefer whatever it is not asked about
+    out = tmp_path / "out"
+    out.mkdir()
+    play(
+        out, Bench(judge), prompts=artifact(tmp_path / "p", prompts=[prompt(name, "test") for name in names]),
+        first=artifact(tmp_path / "one", responses=silent), second=artifact(tmp_path / "two", responses=other),
+        judge=Judge(), model=None, judging=(Judging("n", "Choose the response that is good.", (), 1.0),),
+        templates={"rate": load_template("rate")}, dtype="float32", seed=0,
+    )  # fmt: skip
+    games = {game.pair_id: (game.p_a, game.source) for game in read_jsonl(out / "games.jsonl", Label)}
+    assert games == {"1": (0.0, "empty answer"), "2": (0.0, "empty answer"), "3": (0.5, "same answer")}
+    assert judge.questions == []
+
+
+def test_nobody_is_fine_tuned_on_an_answer_without_a_word(tmp_path):
+    prompts = artifact(tmp_path / "p", prompts=[prompt(str(n)) for n in range(4)])
+    texts = {"0": "", "1": "One.", "2": "  ", "3": "Three."}
+    answers = artifact(tmp_path / "a", responses=[Response(n, text, "m", "stop") for n, text in texts.items()])
+    assert {text for _, text in helpful_rows(prompts, answers, 4, 0.5, 0)} == {"One.", "Three."}
 
 
 def test_fresh_pairs_need_two_different_answers(tmp_path):

@@ -1,10 +1,10 @@
-"""`python -m cai.bench labels|ppo|report`: a measurement of one's own machine, one benchmark a file."""
+"""`python -m cai.bench labels|ppo|report|refusals`: a measurement of one's own machine, one benchmark a file."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
-from cai.bench import labels, ppo, report
+from cai.bench import labels, ppo, refusals, report
 from cai.bench.common import positive
 from cai.errors import run_main
 
@@ -27,6 +27,9 @@ def main(argv: Sequence[str]) -> int:
     command = commands.add_parser("report", help="time and size of a report of many examples, and how fast it scrolls")
     report.add_arguments(command)
     command.set_defaults(run=report.run)
+    command = commands.add_parser("refusals", help="how well refusals are counted, on answers that people annotated")
+    refusals.add_arguments(command)
+    command.set_defaults(run=refusals.run)
     args = parser.parse_args(argv)
     args.run(args)
     return 0

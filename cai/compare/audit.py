@@ -25,9 +25,10 @@ from typing import Any
 from cai.cells import Cell, Measured
 from cai.compare import statistics
 from cai.records import Estimate, Revision, read_jsonl
+from cai.refusals import refuses
 from cai.stages.rate import Merit
 from cai.store import Artifact
-from cai.textstats import PREAMBLES, preambles, refuses, similarity, words
+from cai.textstats import PREAMBLES, preambles, similarity, words
 
 ECHO = 0.8
 Merits = dict[tuple[str, int], float]  # (prompt id, step) -> the judge's log-odds

@@ -25,9 +25,10 @@ from cai.cells import Cell, Measured
 from cai.compare import statistics
 from cai.compare.measures import Rows, measure
 from cai.records import Estimate, Prompt, Rating, ratings_of, read_jsonl
+from cai.refusals import refuses
 from cai.stages.evaluate import Score
 from cai.store import Artifact
-from cai.textstats import refuses, words
+from cai.textstats import words
 
 BINS = 6  # of the plot: as many answers in each
 OUTSIDE = (
@@ -156,7 +157,7 @@ class HeldOutRatings:
             rows.append(self._line("the score, of the same mean of others", "score", score, others, prompts))
         rules = {
             "answer length, words": [float(words(text)) for text in answers],
-            "no phrase of refusal": [float(not refuses(text)) for text in answers],
+            "no refusal": [float(not refuses(text)) for text in answers],
         }
         rows += [self._line(name, "baseline", x, self.truth, self.prompts, scale=False) for name, x in rules.items()]
         always = np.full(len(self.truth), self.mean)

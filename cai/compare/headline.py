@@ -8,8 +8,9 @@ from typing import Any
 from cai.cells import Cell, Measured
 from cai.compare.crossed import contrast, noise_floor
 from cai.compare.games import elo, length_controlled
-from cai.compare.measures import average, game_rows, longer_rows, outcomes, tested
+from cai.compare.measures import average, game_rows, left_out, longer_rows, outcomes, tested, text_rows
 from cai.methods import name_of
+from cai.textstats import words
 
 
 def headline(cells: Sequence[Cell], measured: Measured) -> dict[str, Any] | None:
@@ -37,6 +38,13 @@ def headline(cells: Sequence[Cell], measured: Measured) -> dict[str, Any] | None
         "noise": floor and floor.value,
         "noise_floor": floor,
         "arms": arms[:2],
+        "left_out": left_out(
+            {
+                arm: [text_rows(measured.answers[c.name, "red-team"], words) for c in cells if c.arm == arm]
+                for arm in arms
+            },
+            arms[:2],
+        ),
         "judge": f"{ask.judge.model} ({name_of(ask.judge.method)})",
     }
 

@@ -60,8 +60,9 @@ def counts(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
         made += [(f"labels, {who}", said, cell.arm) for who, said in cell.said.items() if said != cell.labels]
         for number, one in enumerate(cell.lineage, 1):
             name = f" of round {number}" if len(cell.lineage) > 1 else ""
-            for stage in ("labels", "reward", "policy"):
-                made.append((stage + name, getattr(one, stage), cell.arm if stage == "labels" else cell.name))
+            for stage in ROUND:
+                whose = cell.arm if stage in ("pairs", "labels") else cell.name
+                made.append((stage + name, getattr(one, stage), whose))
         for stage, artifact, arm in made:
             if artifact is None or artifact.path in seen or not (artifact / "counts.json").is_file():
                 continue
@@ -75,8 +76,10 @@ def counts(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
             lines.append({"what": f"harmfulness: {what}", "arm": "all", "n": n, "of": None, "note": ""})
     for (name, kind), artifact in measured.answers.items():
         if (artifact / "counts.json").is_file():
+            places = set_aside(artifact)
             for what, n in json.loads((artifact / "counts.json").read_text()).items():
-                lines.append({"what": f"{kind} answers: {what}", "arm": name, "n": n, "of": None, "note": ""})
+                note = places.get(what.partition(" set aside: ")[2], "")
+                lines.append({"what": f"{kind} answers: {what}", "arm": name, "n": n, "of": None, "note": note})
     for (one, two), artifact in measured.games.items():
         n = len(read_jsonl(artifact / "abstained.jsonl", Abstained))
         of = n + len(read_jsonl(artifact / "games.jsonl", Label))

@@ -6,7 +6,7 @@ measure is what two seeds of one arm differ by.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -18,9 +18,10 @@ from cai.compare.crossed import Contrast, contrast, noise_floor
 from cai.compare.paired import holm, mcnemar
 from cai.judging import sigmoid
 from cai.records import Estimate, Label, Pair, Prompt, Rating, Response, read_jsonl
+from cai.refusals import refuses
 from cai.stages.evaluate import Score
 from cai.store import Artifact
-from cai.textstats import refuses, words
+from cai.textstats import words
 
 Rows = dict[str, float]  # prompt or pair id -> outcome
 POLICIES_BEFORE_RL = ("start", "sft")
@@ -57,6 +58,7 @@ def measure(
             "noise": floor and floor.value,
             "noise_floor": floor,
             "of": arms[:2],
+            "left_out": left_out(seeds, arms[:2]),
         }
     return {
         "key": key, "title": title, "unit": unit, "better": better, "help": help, "arms": estimates,
@@ -83,6 +85,16 @@ def paired(
     if shared and np.isin([a, b], (0, 0.5, 1)).all():
         exact = mcnemar(a.ravel(), b.ravel(), np.repeat(clusters, len(first)))
     return tested(contrast(a - b, clusters, margin=margin, reach=reach)) | {"p_these_seeds": exact}
+
+
+def left_out(seeds: Mapping[str, Sequence[Rows]], arms: Sequence[str]) -> dict[str, int]:
+    """Arm -> how many rows fall out of a paired comparison because it lacks them in some seed.
+
+    Rows: all that any seed of the arms has. What one arm could not answer, or a model could not read, is compared for
+    no arm, and so what is compared may be the easier part: the counts say for whom.
+    """
+    known = {row: None for arm in arms for rows in seeds[arm] for row in rows}
+    return {arm: sum(not all(row in rows for rows in seeds[arm]) for row in known) for arm in arms}
 
 
 def outcomes(replicas: Sequence[Rows], rows: Sequence[str]) -> np.ndarray:
@@ -154,7 +166,7 @@ class HeldOut:
         rules: dict[str, Callable[[str], float]] = {
             "shorter answer": lambda text: -words(text),
             "longer answer": words,
-            "refusal words": refuses,
+            "refusal": refuses,
         }
         return {name: {p.id: _above(rule(p.a), rule(p.b)) for p in self.pairs.values()} for name, rule in rules.items()}
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cai.cells import Cell
+from cai.compare import table
 from cai.compare.measures import HeldOut
 from cai.compare.watched import warnings as watched
 from cai.config import Arm, Experiment, flat
@@ -28,6 +29,15 @@ def differences(experiment: Experiment) -> list[dict[str, Any]]:
 def _spelt(arm: Arm) -> dict[str, str]:
     rest = {key: str(value) for key, value in flat(arm).items() if not key.startswith("labels.")}
     return {"labels": str(arm.labels), **rest}
+
+
+def fallen_out(headline: dict[str, Any] | None, measures: Sequence[dict[str, Any]]) -> list[str]:
+    """One line for each way in which rows fell out of paired comparisons: what is left may be the easier part."""
+    found: dict[str, list[str]] = {}
+    for title, difference in [("games", headline), *((line["title"], line["difference"]) for line in measures)]:
+        if difference and (said := table.fell_out(difference)):
+            found.setdefault(said, []).append(title)
+    return [f"Not compared on all that was asked ({', '.join(titles)}): {said}." for said, titles in found.items()]
 
 
 def warnings(experiment: Experiment, cells: Sequence[Cell], held: HeldOut, dtype: str) -> list[str]:

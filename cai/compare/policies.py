@@ -5,7 +5,7 @@
     benchmarks         `evaluate.comparisons`: reward models, policies and the judge on what people have decided
 
 Harmlessness and helpfulness are the judge's log-odds of Yes about single answers (cai/stages/rate.py), not crowd
-workers' Elo as in the paper. Refusals are told by a phrase list (cai/textstats.py), which misses polite detours.
+workers' Elo as in the paper. Refusals are full ones, as cai/refusals.py counts them and says how well.
 """
 
 import json
@@ -17,9 +17,10 @@ from cai.compare import statistics
 from cai.compare.measures import Rows, game_rows, measure, subsets, text_rows
 from cai.comparisons import Item
 from cai.records import Estimate, read_jsonl
+from cai.refusals import refuses, stated
 from cai.stages.benchmarks import Opinion
 from cai.stages.rate import Merit
-from cai.textstats import refuses, words
+from cai.textstats import words
 
 
 def lines_of_policies(cells: Sequence[Cell], measured: Measured, margin: float) -> list[dict[str, Any]]:
@@ -52,7 +53,7 @@ def lines_of_policies(cells: Sequence[Cell], measured: Measured, margin: float) 
             found.append(
                 measure(
                     f"xstest_{label}", title, refused, cells, unit="%", better=better, margin=margin,
-                    help="by phrases of refusal, which miss polite detours and partial refusals",
+                    help=stated(),
                 )
             )  # fmt: skip
     return found

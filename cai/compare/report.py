@@ -18,13 +18,15 @@ Schema of `results` (results.json; NaN is null; E is an estimate {"value", "low"
     warnings              [str]
     headline              null | {"estimate": E of the first arm's win rate against the second, 0..1,
                           "noise": float | null, "arms": [first, second], "judge"?: str, T,
+                          "left_out": {arm: prompts that it did not answer and the other did},
                           "length_controlled"?: E at answers of equal length}
     elo                   [{"policy", "elo": E}], best first; the SFT policy is 1000
     snapshots             [{"policy", "arm", "seed", "rollout", "elo": E, "harmlessness": E, "helpfulness": E | null,
                           "kl": float | null}], from the SFT policy to the last one; see cai/compare/snapshots.py
     measures              [{"key", "title", "unit": "%" | "", "better": "higher" | "lower" | null, "help",
                           "arms": {arm: E}, "difference": null | {"estimate": E, "noise": float | null, "of": [x, y], T,
-                          "p_holm": over the table, "p_these_seeds": exact McNemar | null}}]
+                          "p_holm": over the table, "p_these_seeds": exact McNemar | null,
+                          "left_out": {arm: rows of either arm that it lacks}}}]
     labels                [{"name", "kind": "judge" | "baseline" | "reward" | "ceiling", "split", "accuracy": E,
                           "balanced", "auc", "picks_shorter": E | null, "arm"?: str}]
     crossing              null | what cai/compare/budgets.py found of `label_budget:`
@@ -100,7 +102,7 @@ def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: P
     env.filters |= {
         "value": table.value, "interval": table.interval, "sample": table.sample, "number": table.number,
         "verdict": table.verdict, "noise_floor": table.noise_floor, "p_value": table.p_value,
-        "csp_hash": _csp_hash, "duration": duration, "spec": _spec, "code": _code,
+        "fell_out": table.fell_out, "csp_hash": _csp_hash, "duration": duration, "spec": _spec, "code": _code,
     }  # fmt: skip
     arms = table.columns(results)
     shared: Any = env.globals

@@ -32,7 +32,7 @@ from cai.compare.measures import (
     subsets,
     text_rows,
 )
-from cai.compare.notes import differences, warnings
+from cai.compare.notes import differences, fallen_out, warnings
 from cai.compare.policies import benchmarks, lines_of_policies, plane
 from cai.compare.provenance import provenance
 from cai.compare.reading import reading
@@ -44,8 +44,9 @@ from cai.compare.table import print_table
 from cai.compare.watched import overoptimisation
 from cai.config import Experiment
 from cai.records import plain
+from cai.refusals import PARTLY, partly_refuses, refuses, stated
 from cai.store import Artifact, write_durably
-from cai.textstats import refuses, repetition, words
+from cai.textstats import repetition, wordless, words
 from cai.workbench import Workbench
 
 
@@ -105,6 +106,7 @@ def build(
 ) -> dict[str, Any]:
     arms = list(experiment.arms)
     rated = ratings(measured)
+    won, lines = headline(cells, measured), measures(cells, measured, held)
     on_the_way = {name for cell in cells for name in cell.snapshots}
     return {
         "name": experiment.name,
@@ -115,11 +117,12 @@ def build(
         "warnings": [
             *warnings(experiment, cells, held, work.dtype(cells[0].settings)),
             *warnings_of_harmfulness(measured),
+            *fallen_out(won, lines),
         ],
-        "headline": headline(cells, measured),
+        "headline": won,
         "elo": [one for one in rated if one["policy"] not in on_the_way],
         "snapshots": snapshots(cells, measured, rated),
-        "measures": measures(cells, measured, held),
+        "measures": lines,
         "labels": label_lines(cells, measured, held),
         "crossing": budgets(cells, measured, held),
         "replicas": replicas(cells, measured),
@@ -196,7 +199,8 @@ def measures(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> list[d
             )
         )  # fmt: skip
     texts = (
-        ("refusals", "refuses red-team prompts", refuses, "%", None, "phrases of refusal in held-out harmful prompts"),
+        ("refusals", "refuses red-team prompts", refuses, "%", None, stated()),
+        ("partial_refusals", "partly refuses red-team prompts", partly_refuses, "%", None, PARTLY),
         ("words", "answer length, words", words, "", None, f"cut off at {limit} tokens"),
         ("repetition", "repeated 4-grams", repetition, "%", "lower", "near 100% is a loop: a collapsed policy"),
     )  # fmt: skip
@@ -205,6 +209,14 @@ def measures(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> list[d
             measure(
                 key, title, lambda n, of=of: text_rows(red(n), of), cells, unit=unit, better=better, help=help_,
                 margin=margin,
+            )
+        )  # fmt: skip
+    silent = {name: text_rows(red(name), wordless) for name in ("start", "sft", *(cell.name for cell in cells))}
+    if any(any(rows.values()) for rows in silent.values()):  # where no policy is silent, no test is spent on it
+        lines.append(
+            measure(
+                "empty", "answers without a word", silent.__getitem__, cells, unit="%", better="lower", margin=margin,
+                help="an answer like any other: it loses its games, and has no words",
             )
         )  # fmt: skip
     ended = "answers that end by themselves"
@@ -217,7 +229,8 @@ def measures(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> list[d
             lines.append(
                 measure(
                     key, title, lambda n, keep=keep: text_rows(measured.answers[n, "helpful"], refuses, keep), cells,
-                    unit="%", better="lower", help="over-refusal: these prompts deserve an answer", margin=margin,
+                    unit="%", better="lower", margin=margin,
+                    help=f"over-refusal: these prompts deserve an answer; {stated()}",
                 )
             )  # fmt: skip
     lines += lines_of_policies(cells, measured, margin) + lines_of_harmfulness(cells, measured)

@@ -85,7 +85,7 @@ def check(runs: Sequence[Run]) -> None:
             mine, others = (", ".join(map(str, one.experiment.seeds)) for one in (run, first))
             problem = f"no seed is in both runs: {mine} here, {others} in {first.home}"
             faults.append(UserError(problem, str(run.home), "run one of them with the other's seeds"))
-        elif _data(run) != _data(first):
+        elif _held_out(run) != _held_out(first):
             faults.append(
                 UserError(
                     f"its held-out prompts are not those of {first.home}: what one run holds out, the other may have "
@@ -95,9 +95,12 @@ def check(runs: Sequence[Run]) -> None:
     raise_all(faults)
 
 
-def _data(run: Run) -> set[str]:
-    """Contents of the data with their splits."""
-    return {_artifact(run, links["data"]).digest for links in run.links.values()}
+def _held_out(run: Run) -> set[tuple[str, str]]:
+    """Contents of the data, and of the everyday prompts where a run has any, with their splits."""
+    kinds = ("data", "helpful")
+    return {
+        (kind, _artifact(run, links[kind]).digest) for links in run.links.values() for kind in kinds if links.get(kind)
+    }
 
 
 def _why(first: Run, run: Run) -> str:

@@ -91,6 +91,15 @@ def p_value(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
+def fell_out(difference: dict[str, Any]) -> str:
+    """`3 rows fell out: 3 that ai lacks, 0 that human lacks`; empty where none did."""
+    lacking: dict[str, int] = difference.get("left_out") or {}
+    if not any(lacking.values()):
+        return ""
+    parts = ", ".join(f"{count:,} that {arm} lacks" for arm, count in lacking.items())
+    return f"rows fell out: {parts}"
+
+
 def verdict(measure: dict[str, Any]) -> str:
     """What a measure's difference allows one to say, in a few words."""
     difference = measure.get("difference")

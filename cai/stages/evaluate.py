@@ -83,7 +83,7 @@ def _score(out: Path, work: Workbench, names: list, chats: list, reward: Source,
     )
 
 
-@version(2)
+@version(3)
 def play(
     out: Path,
     work: Workbench,
@@ -100,6 +100,7 @@ def play(
 ) -> None:
     """games.jsonl: P(the first policy's answer is better) for each prompt that both answered; abstained.jsonl.
 
+    An answer without a word loses to one with words; two of them are a draw.
     The pair's "a" is the first policy's answer; methods that show both ask in both orders.
     """
     one = {row.prompt_id: row.text for row in read_jsonl(first / "responses.jsonl", Response)}
@@ -110,10 +111,11 @@ def play(
         if prompt.id in one and prompt.id in two
     ]
     # The same words from both policies are a draw by definition, and no judge need be asked.
-    differ = [pair for pair in pairs if pair.a != pair.b]
+    same = {pair.id for pair in pairs if pair.a.strip() == pair.b.strip()}
+    differ = [pair for pair in pairs if pair.id not in same]
     engine = work.engine(model, dtype=dtype, system=judge.system)
     verdicts = judge_pairs(engine, differ, judging, judge, templates, seed=seed, title="judge the games")
-    games = {pair.id: Label(pair.id, 0.5, "same answer") for pair in pairs if pair.a == pair.b}
+    games = {pair.id: Label(pair.id, 0.5, "same answer") for pair in pairs if pair.id in same}
     games |= {verdict.pair_id: verdict for verdict in verdicts if isinstance(verdict, Label)}
     by_game = {pair.id: pair.prompt.id for pair in pairs}
     # From here on a game is known by its prompt: that is how it is paired with the other arms' games.

@@ -15,7 +15,7 @@ from cai.models import Dtype, Source, chat_ids, load_causal, load_tokenizer, lor
 from cai.records import Chat, Message, Prompt, Response, Revision, read_jsonl
 from cai.settings import Policy, Sft
 from cai.store import Artifact, version
-from cai.textstats import whole_sentences
+from cai.textstats import whole_sentences, wordless
 from cai.workbench import Workbench
 
 
@@ -74,11 +74,11 @@ def train_sft(
 def helpful_rows(
     prompts: Artifact | None, answers: Artifact | None, revised: int, share: float, seed: int
 ) -> list[tuple[Chat, str]]:
-    """As many helpful answers as make up `share` of all rows (fewer when there are not so many)."""
+    """As many helpful answers as make up `share` of all rows (fewer when there are not so many); none without words."""
     if prompts is None or answers is None or share == 0:
         return []
     by_id = {prompt.id: prompt for prompt in read_jsonl(prompts / "prompts.jsonl", Prompt)}
-    responses = read_jsonl(answers / "responses.jsonl", Response)
+    responses = [row for row in read_jsonl(answers / "responses.jsonl", Response) if not wordless(row.text)]
     responses.sort(key=lambda response: uniform("helpful", seed, response.prompt_id))
     wanted = math.ceil(revised * share / (1 - share))
     texts = [r.text if r.finish == "stop" else whole_sentences(r.text) for r in responses[:wanted]]
