@@ -10,7 +10,7 @@ from cai.cells import Cell, Iteration
 from cai.config import Arm, Experiment, flat, read_experiment
 from cai.constitution import read_constitution
 from cai.errors import UserError, UserErrors
-from cai.store import Artifact, root_of
+from cai.store import Artifact, Damage, read_stage, root_of
 from cai.validation import raise_all
 from cai.yamlfile import show
 
@@ -51,18 +51,22 @@ def read_run(home: Path) -> Run:
         raise UserError(
             "the store of this run is gone", str(home), "keep a run beside the `store` folder it was made in"
         )
-    results = json.loads(files["results.json"].read_text())
-    changed = results["provenance"]["settings changed on the command line"]
+    again = "run its experiment again: what is done is reused"
     try:
+        results = json.loads(files["results.json"].read_bytes())
+        changed, name = results["provenance"]["settings changed on the command line"], results["name"]
         experiment = read_experiment(files["config.yaml"], changed)
-        links = json.loads(files["links.json"].read_text())
+        links = json.loads(files["links.json"].read_bytes())
         told = "said" in next(iter(links.values()))
     except (UserError, FileNotFoundError) as error:
         lines = error.errors if isinstance(error, UserErrors) else (error,)
         raise UserError(f"this run cannot be read: {lines[0]}", str(home), "run its experiment again") from None
+    except (ValueError, TypeError, KeyError, AttributeError, StopIteration, RecursionError):
+        problem = "results.json or links.json is cut off, or was not written by a run"
+        raise UserError(problem, str(home), again) from None
     if not told:
-        raise UserError("an older version made this run", str(home), "run its experiment again: what is done is reused")
-    return Run(home, root, experiment.model_copy(update={"name": results["name"]}), results, links)
+        raise UserError("an older version made this run", str(home), again)
+    return Run(home, root, experiment.model_copy(update={"name": name}), results, links)
 
 
 def check(runs: Sequence[Run]) -> None:
@@ -158,10 +162,14 @@ def _cell(run: Run, name: str, arm: Arm, seed: int) -> Cell:
 def _artifact(run: Run, folder: str) -> Artifact:
     """What a stage left: found by its name, for the store may have been moved since."""
     path = run.root / "store" / Path(folder).name
-    if not (path / "manifest.json").is_file():
-        raise UserError(f"the store has lost {path.name}", str(run.home), "run its experiment again")
-    manifest = json.loads((path / "manifest.json").read_text())
-    return Artifact(manifest["stage"], manifest["key"], path, manifest["digest"], manifest["seconds"])
+    again = "run its experiment again: what is damaged or lost is made anew"
+    try:
+        made = read_stage(path)
+    except Damage as damage:
+        raise UserError(f"{path} is damaged: {damage}", str(run.home), again) from None
+    if made is None:
+        raise UserError(f"the store has lost {path.name}", str(run.home), again)
+    return made
 
 
 # --- in what runs differ ----------------------------------------------------------------------------------------------

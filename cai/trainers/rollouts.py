@@ -36,10 +36,10 @@ from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import RepeatSampler
 
 from cai.data import seed_of
+from cai.durable import write_whole
 from cai.engines import Sampling
 from cai.engines.transformers import sample_ids
 from cai.errors import UserError
-from cai.store import write_durably
 
 COMPLETE = "rollouts.json"
 Online = GRPOTrainer if TYPE_CHECKING else object  # what `Rollouts` is laid over: GRPOTrainer or RLOOTrainer
@@ -195,7 +195,7 @@ class Rollouts(Online):
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()  # each process writes its own random state
         if self.args.should_save:
-            write_durably(folder / COMPLETE, json.dumps(self.own_state()))
+            write_whole(folder / COMPLETE, json.dumps(self.own_state()))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         state = Path(resume_from_checkpoint) / COMPLETE
