@@ -17,7 +17,7 @@ LAYERS = (
     tuple(f"compare.{name}" for name in ("agreement", "crossed", "crossing", "games", "paired")),
     tuple(f"constitution{name}" for name in ("", ".records", ".parse", ".drawing", ".lint", ".changes", ".paper")),
     ("packages", "votes", "annotate", "annotate.rows", "annotate.labels", "annotate.guard", "annotate.feedback"),
-    ("embedded", "data"),
+    ("embedded", "data", "memo"),
     ("rated_answers",),
     ("models", "sources", "engines", "engines.cached", "engines.tree", "engines.transformers"),
     ("methods", "judging", "comparisons", "labels", "xstest"),
