@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "cai"
 # From the bottom up: a module may import only what stands on its own line or above.
 LAYERS = (
     ("errors", "textstats", "batching", "tamer"),
-    ("records", "yamlfile", "progress", "durable", "owned"),
+    ("records", "yamlfile", "progress", "durable", "owned", "places"),
     ("validation", "settings", "rl_settings", "label_sources", "templates", "sweep", "config", "store", "calls"),
     ("compare", "compare.statistics", "compare.calibration", "compare.overoptimisation"),
     tuple(f"compare.{name}" for name in ("agreement", "crossed", "crossing", "games", "paired")),

@@ -15,10 +15,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cai.checks import FILES
 from cai.compare.provenance import begin
 from cai.compare.runs import Run, check, differences, experiment_of, read_run
 from cai.errors import run_main
 from cai.experiment import evaluate
+from cai.places import check_run
 from cai.progress import Board
 from cai.store import Store
 from cai.workbench import Workbench
@@ -38,6 +40,7 @@ def main(argv: Sequence[str]) -> int:
 
 def compare(runs: Sequence[Run], noted: Sequence[str]) -> int:
     experiment, cells = experiment_of(runs)
+    check_run(Path(experiment.runtime.root), [experiment.name], FILES)
     work = Workbench.open(experiment.runtime)
     began = begin()
     with Board([]) as board:

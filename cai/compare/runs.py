@@ -10,7 +10,8 @@ from cai.cells import Cell, Iteration
 from cai.config import Arm, Experiment, flat, read_experiment
 from cai.constitution import read_constitution
 from cai.errors import UserError, UserErrors
-from cai.store import Artifact, Damage, read_stage, root_of
+from cai.places import LONGEST
+from cai.store import Artifact, Damage, digest_of, read_stage, root_of
 from cai.validation import raise_all
 from cai.yamlfile import show
 
@@ -121,7 +122,7 @@ def experiment_of(runs: Sequence[Run]) -> tuple[Experiment, list[Cell]]:
     arms = {run.arm_name(name): arm for run in runs for name, arm in run.experiment.arms.items()}
     first = runs[0].experiment
     experiment = Experiment(
-        name="compare-" + "-".join(run.name for run in runs),
+        name=_short_name("compare-" + "-".join(run.name for run in runs)),
         question=f"How do the runs {', '.join(run.name for run in runs)} differ?",
         seeds=seeds,
         arms=arms,
@@ -132,6 +133,12 @@ def experiment_of(runs: Sequence[Run]) -> tuple[Experiment, list[Cell]]:
     return experiment, [
         _cell(run, name, arm, seed) for run in runs for name, arm in run.experiment.arms.items() for seed in seeds
     ]
+
+
+def _short_name(name: str) -> str:
+    """A folder's name as file systems take it: of many runs it is cut, and told apart by its digest."""
+    cut = name.encode()[:LONGEST].decode(errors="ignore")
+    return name if cut == name else f"{cut}-{digest_of(name)[:8]}"
 
 
 def _cell(run: Run, name: str, arm: Arm, seed: int) -> Cell:
