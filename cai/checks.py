@@ -7,20 +7,51 @@ from cai.annotate.feedback import FeedbackFile
 from cai.comparisons import read_comparisons
 from cai.config import Arm, Experiment
 from cai.constitution import read_constitution
-from cai.errors import UserError, UserErrors
+from cai.embedded import EMBEDDED, TINY
+from cai.errors import UserError, UserErrors, fault_of_machine
 from cai.labels import LabelFile
 from cai.methods import templates_for
 from cai.models import UNREACHABLE, find
+from cai.packages import cache_folder
+from cai.places import check_folder, check_run
 from cai.settings import Judge
 from cai.sources import RATED, source_digest
 from cai.stages.revise import revising
+from cai.workbench import check_device
 from cai.xstest import contents_of
+
+# What a run, or a sweep, writes into its folder.
+FILES = ("config.yaml", "links.json", "results.json", "report.html", "sweep.csv", "sweep.parquet", "sweep.html")
 
 
 def check(*grid: Experiment, plan: bool = False) -> None:
-    """Everything that can be found wrong before the first minute of work, all of it at once."""
+    """Everything that can be found wrong before the first minute of work, all of it at once.
+
+    plan: nothing will be written, and nothing computed: a place that cannot be written to is no fault.
+    """
     faults: list[UserError] = []
     refs: set[str] = set()
+    runtime = grid[0].runtime
+
+    def try_all(tasks: Sequence[Callable[[], object]]) -> None:
+        for task in tasks:
+            try:
+                task()
+            except UserErrors as error:
+                faults.extend(error.errors)
+            except UserError as error:
+                faults.append(error)
+            except OSError as error:
+                fault = fault_of_machine(error)
+                if fault is None:
+                    raise
+                faults.append(fault)
+
+    if not plan:
+        homes = dict.fromkeys(name for one in grid for name in (one.sweep, one.name) if name)
+        try_all([lambda: check_run(Path(runtime.root), homes, FILES)])
+    try_all([lambda: device_of(runtime.device, plan)])
+    try_all([lambda name=name: installed(name) for name in runtime.report_to])
     for arm in (arm for one in grid for arm in one.arms.values()):
         ask = arm.evaluate
         judges = (arm.judge, ask.judge, *(arm.simulated.pool if "simulated" in arm.labels.all else ()))
@@ -40,24 +71,26 @@ def check(*grid: Experiment, plan: bool = False) -> None:
                 and source_digest(arm.data.model_copy(update={"source": arm.helpful.source}), "helpful.source")
             ),
             *(lambda judge=judge: templates_for(judge) for judge in judges),
-            *(lambda name=name: installed(name) for name in grid[0].runtime.report_to),
         ]
         refs.update(models_of(arm, judges))
-        for task in tasks:
-            try:
-                task()
-            except UserErrors as error:
-                faults += error.errors
-            except UserError as error:
-                faults.append(error)
-            except OSError as error:
-                problem = f"cannot read it: {error.strerror}"
-                faults.append(UserError(problem, str(error.filename or ""), "give a file that exists"))
+        try_all(tasks)
+    if not plan and any(ref in (*EMBEDDED, TINY) and not (cache_folder() / "models" / ref).is_dir() for ref in refs):
+        try_all([lambda: check_folder(cache_folder(), "make it writable, or set CAI_CACHE to another folder")])
     unique = list({str(fault): fault for fault in faults}.values())
     if len(unique) > 1:
         raise UserErrors(unique)
     if unique:
         raise unique[0]
+
+
+def device_of(device: str, plan: bool) -> None:
+    """A plan may be made for another machine: it only says what is missing here."""
+    try:
+        check_device(device)
+    except UserError as error:
+        if not plan:
+            raise
+        print(f"note: {error.problem}; planned all the same")
 
 
 def models_of(arm: Arm, judges: Sequence[Judge]) -> list[str]:

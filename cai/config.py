@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cai.errors import UserError
 from cai.label_sources import Labels, Sources
+from cai.places import fault_of_arm, fault_of_name
 from cai.rl_settings import Rl
 from cai.settings import (
     ALONE,
@@ -35,7 +36,7 @@ from cai.settings import (
 )
 from cai.sweep import points
 from cai.validation import Fault, raise_all, validate
-from cai.yamlfile import Tree, load_tree, merge
+from cai.yamlfile import Tree, load_tree, merge, show
 
 
 class Arm(Section):
@@ -248,11 +249,8 @@ def _experiment(tree: Tree, path: Path, overrides: tuple[str, ...]) -> Experimen
     named = tree.get(("arms",))
     names = list(named) if isinstance(named, dict) else []
     arms = {name: checked(arm_of(shared, tree.at("arms", name)), Arm) for name in names}
-    faults += [
-        UserError(f'an arm cannot be called "{name}"', tree.where(("arms", name)), "use letters, digits, - and _")
-        for name in names
-        if not name.replace("-", "").replace("_", "").isalnum()
-    ]
+    name = file.name if file and file.name is not None else path.stem
+    faults += _faults_of_names(tree, path, name, names)
     if file and len(set(file.seeds)) < len(file.seeds):
         faults.append(UserError("a seed stands twice", tree.where(("seeds",)), "give each replica a seed of its own"))
     if file and file.label_budget and all(arms.values()):
@@ -261,7 +259,7 @@ def _experiment(tree: Tree, path: Path, overrides: tuple[str, ...]) -> Experimen
         faults += _uneven_faults(tree, arms)
     raise_all(faults)
     return Experiment(
-        name=file.name or path.stem,
+        name=name,
         question=file.question,
         seeds=file.seeds,
         label_budget=file.label_budget,
@@ -305,6 +303,34 @@ def _uneven_faults(tree: Tree, arms: Mapping[str, Arm]) -> list[UserError]:
             remedy += " (data.train_pairs alone may differ)"
         faults.append(UserError(problem, tree.where(at), remedy))
     return faults
+
+
+def _faults_of_names(tree: Tree, path: Path, name: str, arms: Sequence[str]) -> Iterator[UserError]:
+    """Of the experiment and its arms: a name is no path, and what stands in its place elsewhere is not overwritten."""
+    if why := fault_of_name(name):
+        given = tree.get(("name",)) is not None
+        where = tree.where(("name",)) if given else str(path)
+        remedy = "use letters, digits, -, _ and ." if given else "give it another one: name: mine"
+        yield UserError(f"an experiment cannot be called {show(name)}: {why}", where, remedy)
+    for arm in arms:
+        if why := fault_of_arm(str(arm)):
+            where, remedy = tree.where(("arms", arm)), "use letters, digits, - and _"
+            yield UserError(f"an arm cannot be called {show(arm)}: {why}", where, remedy)
+        elif [str(one).casefold() for one in arms].index(str(arm).casefold()) < arms.index(arm):
+            problem = f"two arms are called {show(arm)}, but for capitals: some disks know no difference"
+            yield UserError(problem, tree.where(("arms", arm)), "give one another name")
+    for key, place in _texts(tree.data, ()):
+        if "\0" in key:
+            yield UserError("a NUL character stands in this text", tree.where(place), "remove it")
+
+
+def _texts(data: Any, place: tuple) -> Iterator[tuple[str, tuple]]:
+    """Every text in a tree, with its key path."""
+    if isinstance(data, dict | list):
+        for key, inner in data.items() if isinstance(data, dict) else enumerate(data):
+            yield from _texts(inner, (*place, key))
+    elif isinstance(data, str):
+        yield data, place
 
 
 def _budget_faults(tree: Tree, file: File, arms: Mapping[str, Arm]) -> list[UserError]:

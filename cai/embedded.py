@@ -3,11 +3,11 @@
 Each is made once, as safetensors and a tokenizer in the cache folder. The only place that knows GGUF.
 """
 
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from cai.durable import make_folders, publish
 from cai.packages import SMOLLM2, Package, cache_folder, fetch
 from cai.progress import quiet
 
@@ -24,12 +24,12 @@ def build(name: str) -> Path:
     quiet()
     model, tokenizer = _tiny() if name == TINY else _from_gguf(*EMBEDDED[name])
     # To the side, then renamed: a half-written model is never found.
-    home.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(home.parent)
     with tempfile.TemporaryDirectory(dir=home.parent) as work:
         for part in (model, tokenizer):
             part.save_pretrained(Path(work) / "model")
         if not home.is_dir():
-            shutil.move(Path(work) / "model", home)
+            publish(Path(work) / "model", home)
     return home
 
 

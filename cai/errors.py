@@ -1,5 +1,8 @@
-"""The one error a user is meant to see: what is wrong, where, and what to do about it."""
+"""The one error a user is meant to see: what is wrong, where, and what to do about it; the machine's faults as such."""
 
+import errno
+import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -40,8 +43,67 @@ def suggest(word: str, known: Sequence[str]) -> str:
     return f'did you mean "{close[0]}"?' if close else "known: " + ", ".join(known)
 
 
+# What a machine does to a program -------------------------------------------------------------------------------------
+
+FULL = ("the disk is full", "free some space and run the same command again: finished work is kept")
+CLOSED = "nothing can be written or read here"
+ELSEWHERE = "make it accessible, or name another folder (runtime.root, $CAI_CACHE, --out)"
+BLOCKED = "move it away, or name another place"
+BROKEN = ("the disk does not answer as it should", "look after the disk; finished work is kept")
+
+# errno -> (what is wrong, what to do)
+FAULTS: dict[int, tuple[str, str]] = {
+    errno.ENOSPC: FULL,
+    errno.EDQUOT: FULL,
+    errno.EFBIG: ("a file has become larger than is allowed here", "raise the limit (ulimit -f), or free some space"),
+    errno.EROFS: (f"{CLOSED}: read-only file system", ELSEWHERE),
+    errno.EACCES: (f"{CLOSED}: permission denied", ELSEWHERE),
+    errno.EPERM: (f"{CLOSED}: operation not permitted", ELSEWHERE),
+    errno.EEXIST: ("something stands here already", BLOCKED),
+    errno.ENOTDIR: ("a file stands where a folder is needed", BLOCKED),
+    errno.EISDIR: ("a folder stands where a file is needed", BLOCKED),
+    errno.ENAMETOOLONG: ("the name is too long", "give it a shorter one"),
+    errno.EMFILE: ("too many files are open", "raise the limit (ulimit -n) and run the same command again"),
+    errno.EIO: BROKEN,
+    errno.ENODEV: BROKEN,
+    errno.ESTALE: BROKEN,
+}
+_NUMBER = re.compile(r"(?:os error |\[errno )(\d+)", re.IGNORECASE)  # as Rust (safetensors) and Arrow say it
+_TORCH = re.compile(r"PytorchStreamWriter|inline_container\.cc.*(?:write|unexpected pos)", re.DOTALL)
+
+
+def fault_of_machine(error: BaseException) -> UserError | None:
+    """What the machine did to the program, in words: None for an error of any other kind.
+
+    Libraries tell of it in many ways: OSError, the texts of those that are written in Rust or C++. Behind an error of
+    another kind it is looked for only where the disk failed: other faults may have been dealt with before.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        number, place = _number(seen)
+        if number in FAULTS and (seen is error or FAULTS[number] in (FULL, BROKEN)):
+            return UserError(FAULTS[number][0], place, FAULTS[number][1])
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+    return None
+
+
+def _number(error: BaseException) -> tuple[int | None, str]:
+    """(errno, the file that it is about, if it says so)."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno, os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    text = str(error)
+    found = _NUMBER.search(text)
+    if found:
+        return int(found[1]), ""
+    # torch says of a write only that it failed; nothing but a disk without room makes it fail half way.
+    return (errno.ENOSPC if isinstance(error, RuntimeError) and _TORCH.search(text) else None), ""
+
+
 def run_main(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
-    """Run a command line program: its own exit code, 2 for a user's fault, 130 for Ctrl-C; no traceback for either."""
+    """Run a command line program: its own exit code, 2 for a fault of the user or the machine, 130 for Ctrl-C.
+
+    No traceback for any of these.
+    """
     try:
         return main(sys.argv[1:] if argv is None else argv)
     except UserError as error:
@@ -50,9 +112,9 @@ def run_main(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = 
     except KeyboardInterrupt:
         print("\ninterrupted: everything finished so far is kept; run the same command again to go on", file=sys.stderr)
         return 130
-    except OSError as error:
-        if error.errno not in (28, 122):  # ENOSPC, EDQUOT
+    except Exception as error:
+        fault = fault_of_machine(error)
+        if fault is None:
             raise
-        remedy = "free some space and run the same command again: finished work is kept"
-        print(f"error: {UserError('the disk is full', str(error.filename or ''), remedy)}", file=sys.stderr)
+        print(f"error: {fault}", file=sys.stderr)
         return 2

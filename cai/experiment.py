@@ -10,6 +10,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from cai.annotate.feedback import FeedbackFile
 from cai.budgets import draw_budgets, train_budgets
 from cai.cells import Cell, Iteration, Measured
 from cai.checks import check
+from cai.compare.provenance import begin
 from cai.config import Arm, Experiment, read_sweep
-from cai.constitution import Constitution, read_constitution
+from cai.constitution import Constitution
 from cai.data import seed_of_round
 from cai.engines import Sampling
 from cai.errors import run_main
@@ -52,7 +54,7 @@ AGAINST_REWARDS = {"ppo": train_ppo, "rloo": train_rloo, "grpo": train_grpo}
 
 def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell:
     """Constitution -> revisions -> SFT policy -> pairs -> labels -> reward model -> policy."""
-    law = read_constitution(arm.constitution)
+    law = work.constitution(arm.constitution)
     start, dtype = find(arm.policy.model), work.dtype(arm)
     model = {"policy": arm.policy, "dtype": dtype}
 
@@ -117,7 +119,7 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
             reward = stage(
                 train_reward, model=start, settings=arm.reward, seed=seed_of_round(seed, number), **so_far, **model,
             )  # fmt: skip
-        prompts = {"data": data, "helpful": helpful, "revisions": revised}
+        prompts = {"data": data, "helpful": helpful, "revisions": revised, "gold": yardstick(arm, work)}
         own = {"seed": seed_of_round(seed, number), **model}
         policy = train_policy(stage, arm, law, latest, prompts, so_far, reward, **own)
         lineage.append(Iteration(pairs, labels, reward, policy))
@@ -158,16 +160,16 @@ def label(
 
 
 def train_policy(
-    stage: Stage, arm: Arm, law: Constitution, latest: Source, prompts: dict[str, Artifact | None],
+    stage: Stage, arm: Arm, law: Constitution, latest: Source, prompts: dict[str, Any],
     so_far: dict[str, tuple[Artifact | None, ...]], reward: Artifact | None, **common: Any,
 ) -> Artifact:  # fmt: skip
     """The SFT policy, or the last round's, and what the arm's method learns from -> the policy.
 
-    prompts: what it is sampled on. so_far: pairs and labels of all rounds.
+    prompts: what it is sampled on, and looked at by the way. so_far: pairs and labels of all rounds.
     """
     rl, longest = arm.rl, arm.reward.max_length
     common["sft"] = latest
-    looked_at: dict[str, Any] = {"settings": rl, "gold": yardstick(arm), **prompts}
+    looked_at: dict[str, Any] = {"settings": rl, **prompts}
     if rl.snapshots:
         looked_at["snapshots"] = rl.kept_rollouts
     if rl.method == "direct":
@@ -247,7 +249,7 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
             measured.scores[cell.name, name] = stage(score_answers, prompts=first.data, answers=answers, **reward)
 
     # 3. Games: arm against arm seed by seed, every cell against the SFT policy, and seed against seed for the noise.
-    judging = principles_for(read_constitution(ask.constitution), ask.judge)
+    judging = principles_for(work.constitution(ask.constitution), ask.judge)
     templates = templates_for(ask.judge)
     for one, two in matches(cells):
         measured.games[one, two] = stage(
@@ -258,9 +260,9 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
 
     # 4. Single texts, rated by the judge and by a model of people's ratings; comparisons that people have decided. The
     # best of several is no model to ask.
-    rate_all(stage, cells, measured, dtype)
+    rate_all(stage, work, cells, measured)
     score_harm(stage, cells, measured, dtype)
-    bench_all(stage, cells, {n: policies[n] for n in main if n not in best}, measured, dtype)
+    bench_all(stage, work, cells, {n: policies[n] for n in main if n not in best}, measured)
     return measured
 
 
@@ -293,6 +295,7 @@ def main(argv: Sequence[str]) -> int:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the file, or fix a swept one"
     )
     options = parser.parse_args(argv)
+    began = begin()
     grid = read_sweep(options.config, options.set)
     check(*grid, plan=options.plan)
     work = Workbench.open(grid[0].runtime)
@@ -308,7 +311,7 @@ def main(argv: Sequence[str]) -> int:
     found = []
     with Board([(artifact.stage, each) for artifact, each in zip(ledger, seconds, strict=True)]) as board:
         for one in grid:
-            began = time.time()
+            began = replace(began, at=time.time())
             store = Store(work.root, notify=board.began, noted=board.noted)
             cells, measured = run(one, store, work)
 
@@ -316,7 +319,7 @@ def main(argv: Sequence[str]) -> int:
             from cai.compare.sweep import finish_sweep
 
             print(f"compare -> {work.root / one.name}", file=sys.stderr)
-            found.append(finish(one, cells, measured, store.ledger, work, time.time() - began))
+            found.append(finish(one, cells, measured, store.ledger, work, began))
     if grid[0].point:
         finish_sweep(grid[0].sweep, found, work.root)
     else:

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from cai.config import Arm
-from cai.constitution import read_constitution
 from cai.data import identity, pick, seed_of
 from cai.engines import Sampling
 from cai.errors import UserError
@@ -32,14 +31,14 @@ from cai.workbench import Workbench
 NO_WORDS = "(no answer)"  # what is judged where a policy said nothing: a collapse must not be left out of the mean
 
 
-def yardstick(arm: Arm) -> dict[str, Any] | None:
+def yardstick(arm: Arm, work: Workbench) -> dict[str, Any] | None:
     """What decides the gold reward, for the key of the stage and for `held_out`; None where there is none."""
     gold, ask = arm.rl.gold, arm.evaluate
     if gold is None:
         return None
     if gold.by != "judge":
         return {"model": find(gold.by), "seed": arm.seed}
-    judging = principles_for(read_constitution(ask.constitution), ask.judge)
+    judging = principles_for(work.constitution(ask.constitution), ask.judge)
     asked = {"judge": ask.judge, "judging": judging, "templates": templates_for(ask.judge)}
     return {"model": find(ask.judge.model), "seed": arm.seed} | asked
 

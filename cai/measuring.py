@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from cai.cells import Cell, Measured
-from cai.constitution import read_constitution
 from cai.methods import principles_for, templates_for
 from cai.models import Dtype, Source, find, trained
 from cai.settings import Data
@@ -22,6 +21,7 @@ from cai.stages.evaluate import score_answers, score_ratings
 from cai.stages.harm import train_harm
 from cai.stages.rate import rate_answers, rate_revisions
 from cai.store import Artifact, digest_file
+from cai.workbench import Workbench
 
 Stage = Callable[..., Artifact]
 
@@ -36,14 +36,15 @@ def matches(cells: Sequence[Cell]) -> list[tuple[str, str]]:
     return games
 
 
-def rate_all(stage: Stage, cells: Sequence[Cell], measured: Measured, dtype: Dtype) -> None:
+def rate_all(stage: Stage, work: Workbench, cells: Sequence[Cell], measured: Measured) -> None:
     """Harmlessness of every revision and of answers to red-team prompts; helpfulness of answers to helpful prompts."""
     first = cells[0]
     ask = first.settings.evaluate
     # Whatever method decides the games, single texts are rated one by one; where it is `rate`, most is in the cache.
     judge = ask.judge.model_copy(update={"method": "rate"})
-    asked = {"judge": judge, "model": find(judge.model), "templates": templates_for(judge), "dtype": dtype}
-    harmless = {"judging": principles_for(read_constitution(ask.constitution), judge), **asked}
+    asked: dict[str, Any] = {"judge": judge, "model": find(judge.model), "templates": templates_for(judge)}
+    asked["dtype"] = work.dtype(first.settings)
+    harmless = {"judging": principles_for(work.constitution(ask.constitution), judge), **asked}
     for cell in {cell.arm: cell for cell in cells}.values():
         measured.revisions[cell.arm] = stage(
             rate_revisions, revisions=cell.revised, count=ask.prompts, seed=first.settings.seed, **harmless
@@ -53,7 +54,7 @@ def rate_all(stage: Stage, cells: Sequence[Cell], measured: Measured, dtype: Dty
         if kind == "red-team":
             measured.merits[name, kind] = stage(rate_answers, prompts=first.data, **given, **harmless)
         elif kind == "helpful":
-            judging = principles_for(read_constitution(ask.helpfulness), judge)
+            judging = principles_for(work.constitution(ask.helpfulness), judge)
             measured.merits[name, kind] = stage(
                 rate_answers, prompts=first.helpful, judging=judging, **given, **asked
             )  # fmt: skip
@@ -80,13 +81,13 @@ def score_harm(stage: Stage, cells: Sequence[Cell], measured: Measured, dtype: D
 
 
 def bench_all(
-    stage: Stage, cells: Sequence[Cell], policies: Mapping[str, Source], measured: Measured, dtype: Dtype
+    stage: Stage, work: Workbench, cells: Sequence[Cell], policies: Mapping[str, Source], measured: Measured
 ) -> None:
     """Each file of `evaluate.comparisons`, by every reward model, policy and the evaluation's judge."""
     arm = cells[0].settings
-    ask, judge = arm.evaluate, arm.evaluate.judge
+    ask, judge, dtype = arm.evaluate, arm.evaluate.judge, work.dtype(arm)
     made_by = {cell.name: cell.settings.policy for cell in cells}
-    judging = principles_for(read_constitution(ask.constitution), judge)
+    judging = principles_for(work.constitution(ask.constitution), judge)
     for file in ask.comparisons:
         items = stage(load_items, file=file, contents=digest_file(Path(file).expanduser()))
         measured.items[file] = items

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cai.embedded import EMBEDDED, TINY, build
 from cai.errors import UserError, suggest
-from cai.packages import cache_folder
+from cai.memo import remembered
 from cai.progress import quiet
 from cai.records import Chat, Message
 from cai.store import Artifact, digest_folder, digest_of
@@ -74,11 +74,7 @@ def _folder_digest(folder: Path) -> str:
     """Contents, remembered for files whose size and time stand still: hashing 16 GB for every `--plan` is no joke."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     stamp = digest_of([[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files])
-    memo = cache_folder() / "digests" / stamp
-    if not memo.is_file():
-        memo.parent.mkdir(parents=True, exist_ok=True)
-        memo.write_text(digest_folder(folder))
-    return memo.read_text()
+    return remembered(stamp, lambda: digest_folder(folder))
 
 
 @cache

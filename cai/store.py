@@ -1,32 +1,37 @@
-"""The store: content-addressed stages and the cache of model calls.
+"""The store of stages, content-addressed. The cache of model calls is in cai/calls.py.
 
-    runs/store/<stage>-<key>/                what one stage made; immutable; manifest.json is written last
-    runs/store/<stage>-<key>.<pid>.partial/  what a process is making
-    runs/store/<stage>-<key>.unfinished/     checkpoints of a long stage that was killed; gone when the stage is done
-    runs/calls.sqlite                        one row a model call
+    runs/store/<stage>-<key>/                   what one stage made; immutable; manifest.json is written last
+    runs/store/<stage>-<key>.<owner>.partial/   what a process is making; locked by it while it lives
+    runs/store/<stage>-<key>.<owner>.damaged/   a stage that is no longer what was made; set aside, and made again
+    runs/store/<stage>-<key>.unfinished/        checkpoints of a long stage that was killed; gone when the stage is done
 
 A stage's key is the sha256 of its name and version, its own parameters, and the digests of its inputs' *contents*:
 an upstream stage that is run again and comes out the same stops the ripple there. What only says where and how fast
 to run (`runtime:`, the engine, the progress bar) is never part of a key.
+
+A folder with a manifest is a result, whoever made it: of two processes that make the same, the first one's stays. What
+a manifest says of its files is checked whenever the stage is used: names, sizes and times each time, the contents once
+in a process.
 """
 
-import fcntl
+import errno
 import hashlib
 import json
-import os
-import shutil
-import sqlite3
+import re
+import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from pydantic import BaseModel
 
-from cai.errors import UserError
+from cai.durable import make_folders, publish, sync_tree, unique, write_whole
+from cai.owned import drop_unfinished, held, own_folder, sweep
+
+MANIFEST = "manifest.json"
+JUNK = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini|\._.*|\.nfs.*")  # what desktops and network disks leave
 
 
 def canonical(value: Any) -> Any:
@@ -122,47 +127,46 @@ class Store:
         name = function.__name__
         key = digest_of({"stage": name, "version": function.version, "inputs": inputs})[:16]  # pyrefly: ignore
         folder = self.root / "store" / f"{name}-{key}"
-        if (folder / "manifest.json").is_file():
-            manifest = json.loads((folder / "manifest.json").read_text())
-            known = manifest["digest"], manifest["seconds"]
-            return self._note(Artifact(name, key, folder, *known, calls=manifest.get("calls", {})))
-        if self.plan:
-            return self._note(Artifact(name, key, folder, f"?{key}", cached=False))
-        return self._note(self._run(function, name, key, folder, runtime, inputs))
+        made = self._find(name, key, folder)
+        return self._note(made or self._run(function, name, key, folder, runtime, inputs))
 
     def stage_with(self, runtime: Any) -> Callable[..., Artifact]:
         """`stage` with the runtime already given: what the pipeline calls."""
         return lambda function, **inputs: self.stage(function, runtime=runtime, **inputs)
 
+    def _find(self, name: str, key: str, folder: Path) -> Artifact | None:
+        """The stage if it is there and undamaged; in a plan, also what is known of one that is not."""
+        try:
+            made, was = read_stage(folder, contents=not self.plan), None
+        except Damage as damage:
+            made, was = None, damage.made
+            print(f"note: {folder} is damaged: {damage}; it will be made again", file=sys.stderr, flush=True)
+        if made is None and self.plan:  # what is made again comes out as it was, as far as anybody knows
+            return Artifact(name, key, folder, was.digest if was else f"?{key}", cached=False)
+        return made
+
     def _run(
         self, function: Callable[..., None], name: str, key: str, folder: Path, runtime: Any, inputs: dict
     ) -> Artifact:
-        partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+        make_folders(folder.parent)
         sweep(folder.parent)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        with ExitStack() as held:
-            with suppress(OSError):  # a file system without locks, on which `sweep` removes nothing
-                held.enter_context(_held(partial))
+        with own_folder(folder) as partial:
             self.notify(name, key)
             start, count = time.perf_counter(), getattr(runtime, "counts", dict)
             before = count()
-            try:
-                function(partial, runtime, **inputs)
-            except BaseException:
-                shutil.rmtree(partial, ignore_errors=True)
-                raise
+            function(partial, runtime, **inputs)
             seconds = time.perf_counter() - start
-            digest = digest_folder(partial)
+            files = _listing(partial)
+            digest = _digest(partial, files)
             calls = {kind: number - before.get(kind, 0) for kind, number in count().items()}
             manifest: dict[str, Any] = {"stage": name, "key": key, "digest": digest, "seconds": round(seconds, 3)}
-            manifest |= {"made": time.time(), "calls": calls}
+            manifest |= {"made": time.time(), "calls": calls, "files": files}
             manifest["inputs"] = canonical(inputs)
-            write_durably(partial / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False))
-            shutil.rmtree(folder, ignore_errors=True)  # a folder without a manifest is a leftover, never a result
-            partial.rename(folder)
-        shutil.rmtree(_unfinished(partial), ignore_errors=True)
-        return Artifact(name, key, folder, digest, seconds, cached=False, calls=calls)
+            sync_tree(partial)  # the manifest vouches for them: they are on the disk before it is
+            write_whole(partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
+            made = _put(partial, Artifact(name, key, folder, digest, seconds, cached=False, calls=calls))
+        drop_unfinished(folder)
+        return made
 
     def _note(self, artifact: Artifact) -> Artifact:
         if all(known.path != artifact.path for known in self.ledger):
@@ -171,108 +175,107 @@ class Store:
         return artifact
 
 
-def sweep(store: Path) -> None:
-    """Remove the work of processes that were killed: `.partial` folders whose process is gone."""
-    for partial in store.glob("*.partial"):
-        pid = partial.name.split(".")[-2]
-        if pid.isdecimal() and not _alive(int(pid)):
-            # Process ids are those of one machine, and a store may be shared by several: the lock tells of the others.
-            with suppress(OSError), _held(partial):
-                shutil.rmtree(partial, ignore_errors=True)
+class Damage(Exception):
+    """A stage's folder is not what was made. made: what its manifest says was there, if that can still be read."""
+
+    def __init__(self, fault: str, made: Artifact | None = None) -> None:
+        super().__init__(fault)
+        self.made = made
 
 
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
+_checked: dict[Path, str] = {}  # folder -> the stamp under which this process found its contents to be right
 
 
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Lock a folder that only its own process may write to. Raises OSError where another one holds it."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(handle)
+def read_stage(folder: Path, *, contents: bool = True) -> Artifact | None:
+    """What a stage made; None where there is no such folder. Raises Damage where it is not what was made.
 
-
-def _unfinished(out: Path) -> Path:
-    return out.with_name(f"{out.name.partition('.')[0]}.unfinished")
-
-
-@contextmanager
-def unfinished(out: Path) -> Iterator[Path]:
-    """A folder in which a stage finds again what it wrote there before it was killed. `out`: the stage's own folder.
-
-    It belongs to one process at a time: another one that runs the same stage just then is given a folder that it
-    shares with nobody and that is thrown away.
+    contents: False trusts files whose names, sizes and times are as they were; what has another time is read.
     """
-    folder = _unfinished(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with TemporaryDirectory(dir=out) as alone:
-                yield Path(alone)
-        else:
-            yield folder
+    if not folder.is_dir():
+        if folder.is_symlink() or folder.exists():
+            raise Damage("it is no folder")
+        return None
+    manifest = _manifest(folder)
+    name, key, known = manifest["stage"], manifest["key"], manifest["files"]
+    if folder.name != f"{name}-{key}":
+        raise Damage(f"its {MANIFEST} is that of {name}-{key}")
+    made = Artifact(name, key, folder, manifest["digest"], manifest["seconds"], calls=manifest["calls"])
+    files = _listing(folder)
+    if known is not None:
+        for names, fault in ((known.keys() - files, "is gone"), (files.keys() - known, "was not there")):
+            if names:
+                raise Damage(f"{min(names)} {fault}", made)
+        other = next((file for file, (size, _) in files.items() if size != known[file][0]), None)
+        if other:
+            raise Damage(f"{other} has {files[other][0]} bytes, and had {known[other][0]}", made)
+    stamp = _stamp(made.digest, files)
+    trusted = not contents and (known is None or known == files)
+    if not trusted and _checked.get(folder.resolve()) != stamp:
+        if _digest(folder, files) != made.digest:
+            touched = [file for file in files if known and files[file] != known[file]]
+            which = f" ({', '.join(touched)} changed since)" if touched else ""
+            raise Damage(f"its contents are not those that were made{which}", made)
+        _checked[folder.resolve()] = stamp
+    return made
 
 
-def write_durably(path: Path, text: str) -> None:
-    """Write `text` and fsync it, so that a manifest that exists is whole."""
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+def _manifest(folder: Path) -> dict[str, Any]:
+    """Raises Damage for one that is missing, cut off, or says something else than a manifest says."""
+    try:
+        read = json.loads((folder / MANIFEST).read_bytes())
+        if not isinstance(read, dict):
+            raise TypeError
+        said: dict[str, Any] = {"calls": {}, "files": None} | read
+        words = all(isinstance(said[name], str) and said[name] for name in ("stage", "key", "digest"))
+        counts = all(isinstance(count, int) for count in said["calls"].values())
+        files = said["files"] and {name: [int(size), int(at)] for name, (size, at) in said["files"].items()}
+        if not (words and counts and isinstance(said["seconds"], int | float)):
+            raise TypeError
+    except (FileNotFoundError, IsADirectoryError):
+        raise Damage(f"it has no {MANIFEST}") from None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise Damage(f"{MANIFEST} is cut off or is no manifest") from None
+    return said | {"files": files}
 
 
-class CallCache:
-    """One row a model call, in SQLite (WAL): what was answered is never asked again, also after a kill.
+def _listing(folder: Path) -> dict[str, list[int]]:
+    """Size and time (ns) of every file that a stage made, in one order."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and not JUNK.fullmatch(path.name))
+    status = {path.relative_to(folder).as_posix(): path.stat() for path in found if path != folder / MANIFEST}
+    return {file: [one.st_size, one.st_mtime_ns] for file, one in status.items()}
 
-    A value is JSON text. Several processes may write at once; the first answer for a key stands.
+
+def _digest(folder: Path, files: Iterable[str]) -> str:
+    """As `digest_folder`."""
+    try:
+        return digest_of([[file, digest_file(folder / file)] for file in files])
+    except FileNotFoundError as error:
+        raise Damage(f"{error.filename} is gone") from None
+
+
+def _stamp(digest: str, files: Mapping[str, Sequence[int]]) -> str:
+    return digest_of([digest, files])
+
+
+def _put(partial: Path, made: Artifact) -> Artifact:
+    """Move a finished stage to its place, or hand back what another process has put there meanwhile.
+
+    What stands in the place and is no whole result is set aside.
     """
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._db = sqlite3.connect(path, timeout=60)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.execute(
-                "CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
-            )
-        except sqlite3.DatabaseError as error:
-            raise UserError(
-                f"cannot open the call cache: {error}", str(path), "move the file away; its calls will be made again"
-            ) from None
-
-    def get(self, keys: Sequence[str]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for start in range(0, len(keys), 500):  # SQLite allows 999 variables a statement
-            some = keys[start : start + 500]
-            marks = ",".join("?" * len(some))
-            rows = self._db.execute(f"SELECT key, value FROM calls WHERE key IN ({marks})", some)
-            found.update((key, json.loads(value)) for key, value in rows)
-        return found
-
-    def put(self, rows: Iterable[tuple[str, Any]]) -> None:
-        with self._db:
+    folder = made.path
+    with held(folder.parent, wait=True):  # one process at a time moves folders; without locks a rename may fail
+        while True:
             try:
-                self._db.executemany(
-                    "INSERT OR IGNORE INTO calls VALUES (?, ?)",
-                    [(key, json.dumps(value, ensure_ascii=False)) for key, value in rows],
-                )
-            except sqlite3.OperationalError as error:
-                if "full" in str(error):
-                    raise OSError(28, "No space left on device", "runs/calls.sqlite") from None
-                raise
-
-    def close(self) -> None:
-        self._db.close()
+                first = read_stage(folder)
+                if first:
+                    return replace(first, seconds=made.seconds, cached=False, calls=made.calls)
+                publish(partial, folder)
+                _checked[folder.resolve()] = _stamp(made.digest, _listing(folder))
+                return made
+            except Damage as damage:
+                aside = folder.with_name(f"{folder.name}.{unique()}.damaged")
+                folder.rename(aside)
+                print(f"note: {folder}: {damage}; set aside as {aside.name}", file=sys.stderr, flush=True)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise

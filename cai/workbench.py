@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cai.calls import CallCache
 from cai.config import Arm
+from cai.constitution import Constitution, read_constitution
 from cai.engines import Engine
 from cai.engines.cached import CachedEngine
+from cai.errors import UserError
 from cai.models import Dtype, Source, chat_ids, load_reward, load_tokenizer, pick_device, pick_dtype, with_system
 from cai.records import Chat
 from cai.settings import Runtime
-from cai.store import CallCache, digest_of
+from cai.store import digest_of
 
 
 @dataclass
@@ -23,6 +26,7 @@ class Workbench:
     root: Path
     runtime: Runtime
     device: str
+    constitutions: dict[str, Constitution] = field(default_factory=dict)  # those that were read, by their path
     _calls: CallCache | None = None
     _loaded: tuple[str, Any] | None = None
     _made: list[CachedEngine] = field(default_factory=list)
@@ -37,6 +41,15 @@ class Workbench:
         if runtime.threads:
             os.environ["OMP_NUM_THREADS"] = str(runtime.threads)
         return cls(Path(runtime.root), runtime, pick_device(runtime.device))
+
+    def constitution(self, path: str) -> Constitution:
+        """As it was when it was first asked for: an edit during a run moves none of it, and none of what it records.
+
+        Raises UserErrors with all its faults.
+        """
+        if path not in self.constitutions:
+            self.constitutions[path] = read_constitution(path)
+        return self.constitutions[path]
 
     def dtype(self, arm: Arm) -> Dtype:
         return pick_dtype(arm.dtype, self.device)
@@ -89,3 +102,18 @@ class Workbench:
         """Model calls so far: made by a model, or found in the cache; and the tokens of those that were made."""
         kinds = {"asked": "asked", "found": "found", "tokens read": "read", "tokens written": "written"}
         return {name: sum(getattr(engine, kind) for engine in self._made) for name, kind in kinds.items()}
+
+
+def check_device(device: str, where: str = "runtime.device") -> None:
+    """Does this machine have the device, and does it compute? Raises UserError where not. Imports torch, if need be."""
+    if device in ("auto", "cpu"):
+        return
+    import torch
+
+    try:
+        torch.ones(1, device=device).add(1).item()
+    except Exception as error:  # each kind of device fails in its own way: no driver, no such number, unknown name
+        said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        problem = f'the device "{device}" is not there: {said}'
+        remedy = "name one that is there (cpu, cuda, cuda:1, mps), or auto"
+        raise UserError(problem, where, remedy) from None

@@ -87,7 +87,7 @@ def test_all_faults_at_once_with_their_lines(tmp_path):
         'mine.yaml:3: labels must be one of "ai", "human", "simulated", or a section, not "robots"',
         'mine.yaml:4: unknown key "metod" in judge',
         'mine.yaml:6: rl.steps must be a whole number of at least 1, not "none"',
-        'mine.yaml:9: an arm cannot be called "a b"',
+        'mine.yaml:9: an arm cannot be called "a b": it has other characters than letters, digits, - and _',
     ]
     assert 'did you mean "method"?' in said
 

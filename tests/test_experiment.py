@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -199,7 +200,12 @@ def test_results_have_every_number_with_interval_and_n(finished):
     assert results["cross"]["columns"] == ["human labels", "ai labels"]
     assert {curve["y"] for curve in results["curves"]} >= {"loss", "reward", "kl", "value loss"}
     assert any("may favour that arm" in warning for warning in results["warnings"])
-    assert results["provenance"]["constitution"]["ai"] == LAW
+    found = results["provenance"]
+    assert found["constitution"] == {"ai": LAW, "human": LAW}
+    others = {"yardstick.txt": "- Choose the response that is good.\n"}
+    others["helpfulness.txt"] = "- Choose the response that is of use.\n"
+    assert found["other constitutions"] == others
+    assert found["digests"]["constitution yardstick.txt"] == sha256(others["yardstick.txt"].encode()).hexdigest()
     for plot in results["overoptimisation"]:
         (line,) = plot["lines"]
         assert line["rollout"] == [0, 1, 2] and line["proxy"][0] == line["gold"][0] == line["root_kl"][0] == 0

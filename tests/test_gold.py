@@ -18,6 +18,7 @@ from cai.settings import Judge, Policy, Runtime
 from cai.store import canonical
 from cai.templates import load_template
 from cai.textstats import distinct
+from cai.workbench import Workbench
 
 KIND = Judging("kind", "Choose the kind response.", (), 1.0)
 SOURCE = Source("a judge", "", "d")
@@ -146,12 +147,12 @@ def test_the_yardstick_is_part_of_the_key_only_as_far_as_it_is_read():
     settings = {"constitution": "constitutions/short.txt", "data": {"source": "rated-answers", "calibration": 0.2}}
     from cai.config import Arm
 
-    arm = Arm.model_validate(settings)
-    assert yardstick(arm) is None
-    judge = yardstick(Arm.model_validate(settings | {"rl": {"gold": {}}}))
+    arm, work = Arm.model_validate(settings), Workbench.open(Runtime(device="cpu"))
+    assert yardstick(arm, work) is None
+    judge = yardstick(Arm.model_validate(settings | {"rl": {"gold": {}}}), work)
     assert judge is not None and set(judge) == {"model", "judge", "judging", "templates", "seed"}
     canonical(judge)
-    model = yardstick(Arm.model_validate(settings | {"rl": {"gold": {"by": "tiny-random"}}, "seed": 3}))
+    model = yardstick(Arm.model_validate(settings | {"rl": {"gold": {"by": "tiny-random"}}, "seed": 3}), work)
     assert model == {"model": find("tiny-random"), "seed": 3}
 
 

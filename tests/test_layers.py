@@ -11,14 +11,14 @@ PACKAGE = Path(__file__).parent.parent / "cai"
 # From the bottom up: a module may import only what stands on its own line or above.
 LAYERS = (
     ("errors", "textstats", "refusals", "batching", "tamer"),
-    ("records", "yamlfile", "progress"),
-    ("validation", "settings", "rl_settings", "label_sources", "templates", "sweep", "config", "store"),
+    ("records", "yamlfile", "progress", "durable", "owned", "places"),
+    ("validation", "settings", "rl_settings", "label_sources", "templates", "sweep", "config", "store", "calls"),
     ("compare", "compare.statistics", "compare.calibration", "compare.overoptimisation"),
     tuple(f"compare.{name}" for name in ("agreement", "crossed", "crossing", "games", "paired")),
     tuple(f"constitution{name}" for name in ("", ".records", ".parse", ".drawing", ".lint", ".changes", ".paper")),
     ("reads", "reads.effect", "reads.negation", "reads.placebos"),
     ("packages", "votes", "annotate", "annotate.rows", "annotate.labels", "annotate.guard", "annotate.feedback"),
-    ("embedded", "data"),
+    ("embedded", "data", "memo"),
     ("rated_answers",),
     ("models", "sources", "engines", "engines.cached", "engines.tree", "engines.transformers"),
     ("methods", "judging", "comparisons", "labels", "xstest"),

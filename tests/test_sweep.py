@@ -18,7 +18,7 @@ from cai.errors import UserError
 from cai.experiment import main
 from cai.models import find
 from cai.stages.reward import train_reward
-from cai.store import Store
+from cai.store import Store, digest_folder
 from cai.sweep import size
 from cai.trainers.common import tracked
 from cai.workbench import Workbench
@@ -394,6 +394,9 @@ def test_runs_that_are_none_or_unfinished_or_elsewhere(place):
     assert "a run is named twice" in refused(one, one)
     shutil.copytree("runs", "elsewhere")
     assert "this run is in another store than" in refused(one, f"elsewhere/mine/{POINTS[1]}")
+    Path(two, "results.json").write_text("")
+    assert f"{two}: results.json or links.json is cut off" in refused(one, two)
+    shutil.copy(f"elsewhere/mine/{POINTS[1]}/results.json", two)
     Path(one, "results.json").unlink()
     assert f"{one}: this run is not finished" in refused(two, one)
 
@@ -404,10 +407,14 @@ def test_runs_with_other_held_out_prompts_are_refused(place):
     other = Path("runs/store/load_data-0123456789abcdef")
     shutil.copytree(Path(links["ai/0"]["data"]), other)
     manifest = json.loads((other / "manifest.json").read_text())
-    (other / "manifest.json").write_text(json.dumps(manifest | {"digest": "another"}))
+    (other / "prompts.jsonl").write_text("")
+    manifest |= {"key": "0123456789abcdef", "files": None, "digest": digest_folder(other, ["manifest.json"])}
+    (other / "manifest.json").write_text(json.dumps(manifest))
     text = Path(two, "links.json").read_text().replace(links["ai/0"]["data"], str(other))
     Path(two, "links.json").write_text(text)
     assert "its held-out prompts are not those of" in refused(one, two)
+    (other / "counts.json").write_text("{}")
+    assert "load_data-0123456789abcdef is damaged: its contents are not" in refused(one, two)
     shutil.rmtree(other)
     assert "the store has lost load_data-0123456789abcdef" in refused(one, two)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cai.errors import UserError, run_main
+from cai.places import check_file
 
 if TYPE_CHECKING:
     from cai.annotate.labels import LabelLog
@@ -88,6 +89,7 @@ def _export(args: argparse.Namespace, found: "Found") -> int:
         raise UserError("this would overwrite what is read", str(args.out), "give --out another name")
     log = LabelLog(args.export)
     _name(log.faults, "not counted")
+    check_file(args.out, "give --out a place that can be written to")
     for what, n in export(found, log, args.out).items():
         print(f"{n:6d}  {what}")
     print(f"{args.out}: data.source for an experiment with labels: human")
@@ -102,6 +104,7 @@ def _serve(args: argparse.Namespace, found: "Found") -> int:
     server = _server()
     law = read_constitution(args.constitution) if args.constitution else None
     asked = tasks(found, args.order, law)
+    check_file(args.out, "give --out a place that can be written to")
     log = _open_log(args.out, found)
     raters = tuple(dict.fromkeys(args.rater))
     desk = Desk(args.pairs.resolve().name, asked, found, log, args.order, raters)
@@ -123,6 +126,7 @@ def _talk(args: argparse.Namespace) -> int:
     out = args.out or found.home / "feedback.jsonl"
     if args.out and not out.parent.is_dir():
         raise UserError("there is no such folder", str(out.parent), "make it, or mend --out")
+    check_file(out, "give --out a place that can be written to")
     log = FeedbackLog(out)
     if log.faults and not log.answers and any(why != "a half-written line" for _, why in log.faults):
         raise UserError(

@@ -10,8 +10,8 @@ from typing import Any
 
 from cai.annotate.labels import LabelLog, LabelRow, p_for
 from cai.annotate.sheet import Found
+from cai.durable import write_whole
 from cai.errors import UserError
-from cai.store import write_durably
 
 
 def export(found: Found, log: LabelLog, out: Path) -> Counter[str]:
@@ -49,7 +49,7 @@ def export(found: Found, log: LabelLog, out: Path) -> Counter[str]:
     if not rows:
         problem = "no label of this log is of a pair that was given"
         raise UserError(problem, str(log.path), "give the pairs that were labelled")
-    write_durably(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_whole(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     counts["pairs written"] = len(rows)
     return +counts
 

@@ -12,13 +12,15 @@ warnings; runs whose held-out prompts differ are refused, since what one holds o
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from cai.checks import FILES
+from cai.compare.provenance import begin
 from cai.compare.runs import Run, check, differences, experiment_of, read_run
 from cai.errors import run_main
 from cai.experiment import evaluate
+from cai.places import check_run
 from cai.progress import Board
 from cai.store import Store
 from cai.workbench import Workbench
@@ -38,8 +40,9 @@ def main(argv: Sequence[str]) -> int:
 
 def compare(runs: Sequence[Run], noted: Sequence[str]) -> int:
     experiment, cells = experiment_of(runs)
+    check_run(Path(experiment.runtime.root), [experiment.name], FILES)
     work = Workbench.open(experiment.runtime)
-    began = time.time()
+    began = begin()
     with Board([]) as board:
         store = Store(work.root, notify=board.began, noted=board.noted)
         measured = evaluate(store.stage_with(work), work, cells)
@@ -50,7 +53,7 @@ def compare(runs: Sequence[Run], noted: Sequence[str]) -> int:
     print(f"compare -> {home}", file=sys.stderr)
     made = {one.path: one for cell in cells for one in cell.artifacts}
     ledger = [*made.values(), *(one for one in store.ledger if one.path not in made)]
-    tell(finish(experiment, cells, measured, ledger, work, time.time() - began, noted), home)
+    tell(finish(experiment, cells, measured, ledger, work, began, noted), home)
     return 0
 
 

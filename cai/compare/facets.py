@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cai.compare import table
+from cai.durable import write_whole
 
 ARM_COLOURS = 6
 WIDTH, HEIGHT = 300, 190
@@ -103,7 +104,7 @@ def write_page(
         plots=shown,
         colour=lambda arm: f"var(--arm-{arms.index(arm) % ARM_COLOURS})",
     )
-    out.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
+    write_whole(out, page)
 
 
 def span(some: Sequence[Facet]) -> tuple[float, float]:

@@ -80,6 +80,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from cai.compare import plots, report_plots, table, training_plots
+from cai.durable import write_whole
 
 HERE = Path(__file__).parent
 DASHES = {"solid": "", "dash": "6 3", "dot": "1.5 2", "dashdot": "6 2 1.5 2", "longdash": "10 3"}
@@ -120,7 +121,7 @@ def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: P
         plotly=_plotly(),
     )
     # A lone surrogate (half an emoji cut off by a token limit) has no UTF-8 form: shown as its escape.
-    out.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
+    write_whole(out, page)
 
 
 def _shown(results: dict[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from cai.compare.measures import (
 )
 from cai.compare.notes import differences, fallen_out, warnings
 from cai.compare.policies import benchmarks, lines_of_policies, plane
-from cai.compare.provenance import provenance
+from cai.compare.provenance import Began, provenance
 from cai.compare.reading import reading
 from cai.compare.report import write_report
 from cai.compare.rewards import rewards
@@ -43,9 +43,10 @@ from cai.compare.statistics import mean
 from cai.compare.table import print_table
 from cai.compare.watched import overoptimisation
 from cai.config import Experiment
+from cai.durable import make_folders, write_whole
 from cai.records import plain
 from cai.refusals import PARTLY, partly_refuses, refuses, stated
-from cai.store import Artifact, write_durably
+from cai.store import Artifact
 from cai.textstats import repetition, wordless, words
 from cai.workbench import Workbench
 
@@ -56,19 +57,19 @@ def finish(
     measured: Measured,
     ledger: Sequence[Artifact],
     work: Workbench,
-    seconds: float,
+    began: Began,
     noted: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write runs/<name>/. Returns what results.json holds. noted: warnings that stand before all others."""
     home = Path(experiment.runtime.root) / experiment.name
-    home.mkdir(parents=True, exist_ok=True)
+    make_folders(home)
     held = HeldOut(cells, measured)
     rows, counted = examples(cells, measured, held)
-    results = plain(build(experiment, cells, measured, held, ledger, work, seconds)) | {"examples": counted}
+    results = plain(build(experiment, cells, measured, held, ledger, work, began)) | {"examples": counted}
     results["warnings"] = [*noted, *results["warnings"]]
-    (home / "config.yaml").write_text(experiment.text, encoding="utf-8")
+    write_whole(home / "config.yaml", experiment.text)
     for arm, cell in {cell.arm: cell for cell in cells}.items():
-        (home / f"constitution-{arm}.txt").write_text(cell.law.path.read_text(encoding="utf-8"), encoding="utf-8")
+        write_whole(home / f"constitution-{arm}.txt", cell.law.text)
     links = {
         cell.name: {
             stage: str(getattr(cell, stage).path)
@@ -83,8 +84,8 @@ def finish(
         | ({"scores": str(measured.pair_scores[cell.name].path)} if cell.name in measured.pair_scores else {})
         for cell in cells
     }
-    (home / "links.json").write_text(json.dumps(links, indent=1))
-    write_durably(home / "results.json", json.dumps(results, indent=1, ensure_ascii=False))
+    write_whole(home / "links.json", json.dumps(links, indent=1))
+    write_whole(home / "results.json", json.dumps(results, indent=1, ensure_ascii=False))
     write_report(results, rows, home / "report.html")
     return results
 
@@ -102,7 +103,7 @@ def build(
     held: HeldOut,
     ledger: Sequence[Artifact],
     work: Workbench,
-    seconds: float,
+    began: Began,
 ) -> dict[str, Any]:
     arms = list(experiment.arms)
     rated = ratings(measured)
@@ -154,7 +155,7 @@ def build(
             }
             for a in ledger
         ],
-        "provenance": provenance(experiment, cells, work, seconds),
+        "provenance": provenance(experiment, cells, work, began),
     }
 
 

@@ -10,7 +10,8 @@ from cai.cells import Cell, Iteration
 from cai.config import Arm, Experiment, flat, read_experiment
 from cai.constitution import read_constitution
 from cai.errors import UserError, UserErrors
-from cai.store import Artifact, root_of
+from cai.places import LONGEST
+from cai.store import Artifact, Damage, digest_of, read_stage, root_of
 from cai.validation import raise_all
 from cai.yamlfile import show
 
@@ -51,18 +52,22 @@ def read_run(home: Path) -> Run:
         raise UserError(
             "the store of this run is gone", str(home), "keep a run beside the `store` folder it was made in"
         )
-    results = json.loads(files["results.json"].read_text())
-    changed = results["provenance"]["settings changed on the command line"]
+    again = "run its experiment again: what is done is reused"
     try:
+        results = json.loads(files["results.json"].read_bytes())
+        changed, name = results["provenance"]["settings changed on the command line"], results["name"]
         experiment = read_experiment(files["config.yaml"], changed)
-        links = json.loads(files["links.json"].read_text())
+        links = json.loads(files["links.json"].read_bytes())
         told = "said" in next(iter(links.values()))
     except (UserError, FileNotFoundError) as error:
         lines = error.errors if isinstance(error, UserErrors) else (error,)
         raise UserError(f"this run cannot be read: {lines[0]}", str(home), "run its experiment again") from None
+    except (ValueError, TypeError, KeyError, AttributeError, StopIteration, RecursionError):
+        problem = "results.json or links.json is cut off, or was not written by a run"
+        raise UserError(problem, str(home), again) from None
     if not told:
-        raise UserError("an older version made this run", str(home), "run its experiment again: what is done is reused")
-    return Run(home, root, experiment.model_copy(update={"name": results["name"]}), results, links)
+        raise UserError("an older version made this run", str(home), again)
+    return Run(home, root, experiment.model_copy(update={"name": name}), results, links)
 
 
 def check(runs: Sequence[Run]) -> None:
@@ -120,7 +125,7 @@ def experiment_of(runs: Sequence[Run]) -> tuple[Experiment, list[Cell]]:
     arms = {run.arm_name(name): arm for run in runs for name, arm in run.experiment.arms.items()}
     first = runs[0].experiment
     experiment = Experiment(
-        name="compare-" + "-".join(run.name for run in runs),
+        name=_short_name("compare-" + "-".join(run.name for run in runs)),
         question=f"How do the runs {', '.join(run.name for run in runs)} differ?",
         seeds=seeds,
         arms=arms,
@@ -131,6 +136,12 @@ def experiment_of(runs: Sequence[Run]) -> tuple[Experiment, list[Cell]]:
     return experiment, [
         _cell(run, name, arm, seed) for run in runs for name, arm in run.experiment.arms.items() for seed in seeds
     ]
+
+
+def _short_name(name: str) -> str:
+    """A folder's name as file systems take it: of many runs it is cut, and told apart by its digest."""
+    cut = name.encode()[:LONGEST].decode(errors="ignore")
+    return name if cut == name else f"{cut}-{digest_of(name)[:8]}"
 
 
 def _cell(run: Run, name: str, arm: Arm, seed: int) -> Cell:
@@ -161,10 +172,14 @@ def _cell(run: Run, name: str, arm: Arm, seed: int) -> Cell:
 def _artifact(run: Run, folder: str) -> Artifact:
     """What a stage left: found by its name, for the store may have been moved since."""
     path = run.root / "store" / Path(folder).name
-    if not (path / "manifest.json").is_file():
-        raise UserError(f"the store has lost {path.name}", str(run.home), "run its experiment again")
-    manifest = json.loads((path / "manifest.json").read_text())
-    return Artifact(manifest["stage"], manifest["key"], path, manifest["digest"], manifest["seconds"])
+    again = "run its experiment again: what is damaged or lost is made anew"
+    try:
+        made = read_stage(path)
+    except Damage as damage:
+        raise UserError(f"{path} is damaged: {damage}", str(run.home), again) from None
+    if made is None:
+        raise UserError(f"the store has lost {path.name}", str(run.home), again)
+    return made
 
 
 # --- in what runs differ ----------------------------------------------------------------------------------------------

@@ -8,12 +8,14 @@ The long form is what R, pandas and DuckDB group by; no number is in the page th
 """
 
 import csv
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cai.compare import table
 from cai.compare.facets import write_page
+from cai.durable import make_folders, whole, write_whole
 from cai.sweep import text
 
 # After a column for each swept key. seed: empty for what is over all seeds. low, high: of the 95% interval.
@@ -29,7 +31,7 @@ Row = dict[str, Any]
 def finish_sweep(name: str, results: Sequence[Mapping[str, Any]], root: Path) -> list[Row]:
     """Write the long table and the page of a sweep, and print a summary. results: of each point."""
     home = root / name
-    home.mkdir(parents=True, exist_ok=True)
+    make_folders(home)
     axes = list(results[0]["point"])
     rows = [{**shown(one["point"]), **row} for one in results for row in long_rows(one)]
     write_csv(home / "sweep.csv", axes, rows)
@@ -100,12 +102,13 @@ def row(arm: str, seed: int | None, measure: str, estimate: Mapping[str, Any]) -
 
 def write_csv(path: Path, axes: Sequence[str], rows: Sequence[Row]) -> None:
     """An empty field is a number that does not exist (no interval, no data); truth values are true and false."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*axes, *COLUMNS])
-        for one in rows:
-            cells = (one[name] for name in (*axes, *COLUMNS))
-            writer.writerow([str(cell).lower() if isinstance(cell, bool) else cell for cell in cells])
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([*axes, *COLUMNS])
+    for one in rows:
+        cells = (one[name] for name in (*axes, *COLUMNS))
+        writer.writerow([str(cell).lower() if isinstance(cell, bool) else cell for cell in cells])
+    write_whole(path, file.getvalue())
 
 
 def write_parquet(path: Path, axes: Sequence[str], rows: Sequence[Row]) -> None:
@@ -125,4 +128,5 @@ def write_parquet(path: Path, axes: Sequence[str], rows: Sequence[Row]) -> None:
         else:
             kind = types.get(name, pa.float64())
         columns[name] = pa.array(values, kind)
-    write_table(pa.table(columns), path)
+    with whole(path) as aside:
+        write_table(pa.table(columns), aside)

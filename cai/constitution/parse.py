@@ -48,7 +48,7 @@ def parse(text: str, path: Path) -> Constitution:
         faults.append((1, "no principles in this file", remedy))
     if faults:
         raise UserErrors([UserError(problem, f"{path}:{line}", remedy) for line, problem, remedy in sorted(faults)])
-    return Constitution(title, notes, tuple(principles), path)
+    return Constitution(title, notes, tuple(principles), path, text)
 
 
 def _read_text(path: Path) -> str:

@@ -1,6 +1,6 @@
 """What a constitution is once it has been read, and the part of a principle that each stage is shown."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 
@@ -48,6 +48,7 @@ class Constitution:
     notes: str
     principles: tuple[Principle, ...]
     path: Path
+    text: str = field(default="", compare=False, repr=False)  # of the whole file, as it was read
 
     @property
     def form(self) -> str:

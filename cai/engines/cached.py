@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from cai.calls import CallCache
 from cai.engines import Engine, Question, Reading, Reply, Request, Sampling
 from cai.progress import progress
-from cai.store import CallCache, digest_of
+from cai.store import digest_of
 
 # Raise it when the same question would now be read otherwise: rows of older versions are then never found again.
 # 2: the options of a question exclude one another (see `Reading`).

@@ -27,10 +27,11 @@ from cai.errors import UserError, suggest
 from cai.judging import judge_pairs
 from cai.methods import ASKING, BOTH_ORDERS, PROMPTS, Ballot, cast, principles_for, templates_for
 from cai.models import find, pick_dtype
+from cai.places import check_file
 from cai.records import Abstained, Estimate, Label, plain
 from cai.settings import ALONE, Judge, Runtime
 from cai.textstats import words
-from cai.workbench import Workbench
+from cai.workbench import Workbench, check_device
 
 AS_GIVEN = "as given (multiple choice)"
 CONDUCT = ", of the conduct"
@@ -97,6 +98,8 @@ def _bench(args: argparse.Namespace) -> int:
     templates_for(judge, methods or tuple(PROMPTS))
     files = {file: read_comparisons(file) for file in args.files}
     source = find(args.model)
+    check_device(args.device, "--device")
+    check_file(Path(args.cache) / "calls.sqlite", "make it writable, or name another folder: --cache FOLDER")
 
     # 2. Judge file by file.
     work = Workbench.open(Runtime(root=args.cache, device=args.device))

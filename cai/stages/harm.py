@@ -21,7 +21,7 @@ from cai.store import Artifact, version
 from cai.workbench import Workbench
 
 
-@version(1)
+@version(2)
 def train_harm(
     out: Path,
     work: Workbench,

@@ -17,11 +17,12 @@ from typing import Any
 from cai.constitution import Judging
 from cai.gold import held_out
 from cai.models import Dtype, Source, load_causal, load_tokenizer, plain, with_system
+from cai.owned import unfinished
 from cai.records import Prompt, Revision, read_jsonl
 from cai.rewarding import judged_reward, normalised_reward, training_prompts
 from cai.rl_settings import Rl
 from cai.settings import Judge, Policy
-from cai.store import Artifact, unfinished, version
+from cai.store import Artifact, version
 from cai.templates import Template
 from cai.workbench import Workbench
 

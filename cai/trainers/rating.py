@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset
 from peft import PeftConfig, get_peft_model
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
 
 from cai.batching import by_length
 from cai.trainers.reward import right_padded
@@ -56,6 +56,8 @@ class RatingTrainer(Trainer):
         padding, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
         assert isinstance(padding, int) and padding != eos, f"padding ({padding}) must exist and differ from {eos}, eos"
         assert model.config.num_labels == 1 and not args.remove_unused_columns
+        # LoRA draws its weights here, before Trainer sets the seed: a run that went on after a kill drew others.
+        set_seed(args.seed)
         network = get_peft_model(model, adapter) if adapter else model
         super().__init__(network, args, RatingCollator(padding), Dataset.from_list(list(rows)))
 

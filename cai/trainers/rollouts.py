@@ -10,8 +10,9 @@ it, in three ways, each mended here:
    skipping of batches finds the place.
 3. What a subclass adapts as it goes is not saved. `own_state` and `load_own_state` are the place for it.
 
-A checkpoint is complete once it holds `rollouts.json`, which is written last: a run that is killed while it saves
-leaves a folder that is passed over.
+A checkpoint is complete once it holds `rollouts.json`, which is written last, when all else is on the disk, and names
+every file with its size: a run that is killed while it saves leaves a folder that is passed over, as is one that has
+lost something since.
 
 With as many answers a rollout and an update, n processes of PPO do what one does, within rounding. TRL's do not: each
 of them draws from a generator of its own, and shuffles and averages what is its own. Here
@@ -36,10 +37,10 @@ from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import RepeatSampler
 
 from cai.data import seed_of
+from cai.durable import sync, sync_tree, write_whole
 from cai.engines import Sampling
 from cai.engines.transformers import sample_ids
 from cai.errors import UserError
-from cai.store import write_durably
 
 COMPLETE = "rollouts.json"
 Online = GRPOTrainer if TYPE_CHECKING else object  # what `Rollouts` is laid over: GRPOTrainer or RLOOTrainer
@@ -67,8 +68,25 @@ class WholeRun(Sampler[int]):
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint in a trainer's output folder."""
-    made = [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")]
+    made = [path for path in folder.glob("checkpoint-*") if state_of(path) is not None]
     return max(made, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def state_of(checkpoint: Path) -> dict[str, Any] | None:
+    """What `own_state` said when the checkpoint was made; None where it is not complete."""
+    try:
+        found = json.loads((checkpoint / COMPLETE).read_bytes())
+        files = found.get("files")
+        if files is None:  # an older version's holds the state alone
+            return found
+        return found["state"] if files == _sizes(checkpoint) else None
+    except (OSError, ValueError, KeyError, AttributeError):
+        return None
+
+
+def _sizes(checkpoint: Path) -> dict[str, int]:
+    files = (path for path in checkpoint.rglob("*") if path.is_file() and path != checkpoint / COMPLETE)
+    return {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in files}
 
 
 def trimmed(rows: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -192,17 +210,25 @@ class Rollouts(Online):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+        if self.args.should_save:  # an older one of this number is no longer complete from here on
+            (folder / COMPLETE).unlink(missing_ok=True)
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()  # each process writes its own random state
+        if self.accelerator.is_local_main_process:
+            sync_tree(folder)
+        self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            write_durably(folder / COMPLETE, json.dumps(self.own_state()))
+            # Contents, then what says that they are complete, then the name by which they are found.
+            write_whole(folder / COMPLETE, json.dumps({"state": self.own_state(), "files": _sizes(folder)}))
+            sync(folder.parent)
+            sync(folder.parent.parent)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        state = Path(resume_from_checkpoint) / COMPLETE
-        if not state.is_file():
-            raise UserError("this checkpoint is not complete", str(state), "resume from the one before it")
+        state = state_of(Path(resume_from_checkpoint))
+        if state is None:
+            raise UserError("this checkpoint is not complete", resume_from_checkpoint, "resume from the one before it")
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        self.load_own_state(json.loads(state.read_text()))
+        self.load_own_state(state)
 
     def end(self) -> None:
         """Call it last: leave the other processes in good order."""

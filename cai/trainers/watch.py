@@ -43,6 +43,7 @@ from trl.trainer.utils import pad
 
 from cai.batching import by_length
 from cai.compare.overoptimisation import best_look, judge_run, sentence
+from cai.durable import publish
 from cai.engines import Sampling
 from cai.engines.transformers import reply_of, sample_ids, stop_ids
 from cai.models import chat_ids, plain, save
@@ -150,12 +151,12 @@ class Watch(TrainerCallback):
                 self._tidy()
 
     def _write(self, model: Any, place: Path) -> None:
-        """To the side, then renamed: weights that are found are whole."""
+        """To the side, then published: weights that are found are whole, also after a power cut."""
         aside = place.with_name("partial")
         shutil.rmtree(aside, ignore_errors=True)
         save(model, self.tokenizer, aside)
         shutil.rmtree(place, ignore_errors=True)
-        aside.rename(place)
+        publish(aside, place)
 
     def _place(self, rollout: int) -> Path:
         return self._folder / f"rollout-{rollout}"
