@@ -75,10 +75,7 @@ def find_pairs(place: Path) -> Found:
             raise UserError(problem, str(place), "give runs/NAME of a finished experiment, or a file of pairs")
         return Found(tuple(read_jsonl(place / "pairs.jsonl", Pair)))
     held = read_comparisons(place, judged=False, test=0.0)
-    # The file is read once with every split that it leaves open set to train, and once with all of them set to test.
-    other = {pair.id: pair.prompt.split for pair in read_comparisons(place, judged=False, test=1.0).pairs}
-    drawn = frozenset(pair.id for pair in held.pairs if pair.prompt.split != other[pair.id])
-    return Found(held.pairs, faults=held.faults, drawn=drawn)
+    return Found(held.pairs, faults=held.faults, drawn=held.drawn)
 
 
 def _of_run(home: Path) -> Found:
