@@ -188,12 +188,13 @@ def _array(path: Path, raw: bytes) -> Iterator[Raw]:
         where = f"{path}:row {n}"
         try:
             _, end = decoder.raw_decode(text, at)
-            yield Raw(where, parse_row(text[at:end]), text[at:end])
         except (json.JSONDecodeError, RecursionError) as error:
             why = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
             problem = f"not valid JSON from here on: {why}"
             yield Raw(where, None, text[at:], problem, "the file may be cut off: get it again")
             return
+        try:
+            yield Raw(where, parse_row(text[at:end]), text[at:end])
         except UserError as error:
             yield Raw(where, None, text[at:end], error.problem, error.remedy)
         at = end

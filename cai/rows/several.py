@@ -57,7 +57,7 @@ def _steps(row: Mapping) -> bool:
 def read_list(row: Mapping) -> Row:
     column = next(name for name in _LISTS if name in row)
     held = row[column]
-    own = {**{kind: row.get(kind) for kind in KINDS}, "answers": held, "scale": row.get("scale")}
+    own: dict[str, Any] = {**{kind: row.get(kind) for kind in KINDS}, "answers": held, "scale": row.get("scale")}
     if isinstance(held, list) and held and all(isinstance(one, Mapping) for one in held):
         own |= {"answers": [_said(one) for one in held], **_one_each(held)}
     elif not any(given(own[kind]) for kind in KINDS):
