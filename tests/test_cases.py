@@ -76,7 +76,7 @@ def test_a_structured_file_is_refused_by_its_name(tmp_path: Path, name: str, tex
 
 @pytest.mark.parametrize("name", ["d_hf.json", "h_yaml.yaml"])
 def test_the_structured_cases_are_refused(name: str) -> None:
-    with pytest.raises(UserError, match="fault") as caught:
+    with pytest.raises(UserError) as caught:
         read_constitution(CASES / "constitutions" / name)
     assert "not a constitution in plain words" in str(caught.value)
 
