@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 
 from cai.annotate.feedback import FeedbackFile
 from cai.comparisons import read_comparisons

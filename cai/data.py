@@ -1,17 +1,17 @@
 """What all data here is made of: pairs, splits and draws that depend on contents alone.
 
-Splits are by prompt, so that no prompt is in both train and test; the order in which the two answers of a pair are
-shown is drawn by hash, so that "a" is not the better one more often than "b". Where prompts and pairs come from is in
-cai/sources.py.
+Splits are by what a person said first, so that no prompt is in both train and test; the order in which the two answers
+of a pair are shown is drawn by hash, so that "a" is not the better one more often than "b". Where prompts and pairs
+come from is in cai/sources.py.
 """
 
 import hashlib
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from cai.errors import UserError
 from cai.records import Pair, Prompt, Rating, SetAside, Split
 from cai.settings import Data
 from cai.store import digest_of
@@ -26,20 +26,6 @@ class Material:
     ratings: list[Rating] = field(default_factory=list)
     counts: Counter = field(default_factory=Counter)
     aside: list[SetAside] = field(default_factory=list)
-
-    def add(self, pair: Pair, where: str = "") -> None:
-        """A pair that was judged before gets the new votes beside the old ones: an id stands for one pair."""
-        known = self.pairs.setdefault(pair.id, pair)
-        if known is pair:
-            return
-        if (known.prompt, known.a, known.b) != (pair.prompt, pair.a, pair.b):
-            raise UserError(f'two different pairs share the id "{pair.id}"', where, "give each pair its own id")
-        self.counts["pairs that stand more than once"] += 1
-        votes = known.votes + pair.votes
-        human = sum(votes) / len(votes) if votes else None
-        names = [*known.raters, *[""] * (len(known.votes) - len(known.raters)), *pair.raters]
-        raters = (*names, *[""] * (len(votes) - len(names))) if any(names) else ()
-        self.pairs[pair.id] = replace(known, human=human, votes=votes, raters=raters)
 
 
 def uniform(*parts: Any) -> float:
@@ -65,6 +51,43 @@ def identity(kind: str, *parts: str) -> str:
 def split_of(prompt_id: str, data: Data, seed: int) -> Split:
     spot = uniform("split", seed, prompt_id)
     return "test" if spot < data.test else "calibration" if spot < data.test + data.calibration else "train"
+
+
+class Openings:
+    """Which side of the split a conversation is on, by its opening: what the person said first.
+
+    Conversations that grow out of one opening, and openings that differ by Unicode form, by white space, by characters
+    without width or by case alone, are on one side.
+    """
+
+    def __init__(self, data: Data, seed: int) -> None:
+        self.data, self.seed = data, seed
+        self.forms: dict[str, set[tuple[str, str]]] = {}
+
+    def add(self, text: str, kind: str) -> None:
+        """kind: what the identities of its form are made with."""
+        self.forms.setdefault(self.key(text), set()).add((kind, normal(text)))
+
+    def key(self, text: str) -> str:
+        return normal(text).casefold()
+
+    def split(self, text: str) -> Split:
+        """The side of an opening that was added. Alone it depends on nothing else in the file; of several kinds, or of
+        several that differ by case, the first by the alphabet decides."""
+        return split_of(identity(*min(self.forms[self.key(text)])), self.data, self.seed)
+
+
+def normal(text: str) -> str:
+    """The text in its compatible composed form (NFKC), without characters that show nothing, one space for any gap."""
+    composed = unicodedata.normalize("NFKC", text)
+    return " ".join("".join(" " if char in _BLANK else char for char in composed if _shows(char)).split())
+
+
+_BLANK = "\u2800\u3164"  # drawn as nothing, and no white space by Unicode
+
+
+def _shows(char: str) -> bool:
+    return unicodedata.category(char) != "Cf"
 
 
 def make_pair(

@@ -12,10 +12,9 @@ principles only counts with the mean over these. Nothing is fatal but a file wit
 are set aside, named by file and line, and counted (cai/votes.py).
 """
 
-import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,8 @@ from cai.data import uniform
 from cai.errors import UserError, suggest
 from cai.label_sources import Sources
 from cai.records import Abstained, Label, Pair, Said, SetAside
+from cai.rows.files import Raw, read_raw
+from cai.rows.values import number, probability
 from cai.store import digest_file
 from cai.votes import Judgement, settle
 
@@ -58,8 +59,8 @@ def read_labels(
     by_id = {pair.id: pair for pair in pairs}
     judged: list[Judgement] = []
     aside: list[SetAside] = []
-    for where, line, last in _lines(path):
-        found = _judgement(line, where, last, by_id, raters)
+    for raw in read_raw(path):
+        found = _judgement(raw, by_id, raters)
         if isinstance(found, SetAside):
             aside.append(found)
         elif not math.isinf(found.said.p_a):
@@ -69,7 +70,7 @@ def read_labels(
             if mine:
                 judged.remove(mine[-1])
             else:
-                aside.append(SetAside(where, "an undo with nothing to undo", line))
+                aside.append(SetAside(raw.where, "an undo with nothing to undo", raw.text))
     kept, repeated = settle(judged)
     said: dict[str, dict[str, list[tuple[str, Said]]]] = defaultdict(lambda: defaultdict(list))
     for (pair_id, principle), people in kept.items():
@@ -85,21 +86,10 @@ def read_labels(
     )
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str, bool]]:
-    """(file:line, text, whether the line was not ended: a writer was cut off)."""
-    lines = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            yield f"{path}:{number}", line.decode("utf-8", "replace").strip("\ufeff \r"), number == len(lines)
-
-
-def _judgement(
-    line: str, where: str, last: bool, pairs: Mapping[str, Pair], raters: Sequence[str]
-) -> Judgement | SetAside:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError:
-        return SetAside(where, "a half-written last line" if last else "a half-written line", line)
+def _judgement(raw: Raw, pairs: Mapping[str, Pair], raters: Sequence[str]) -> Judgement | SetAside:
+    if raw.fault:
+        return SetAside(raw.where, raw.fault, raw.text)
+    row = raw.value
     fault, p_a, said = _read(row)
     pair = pairs.get(str(row.get("pair_id"))) if isinstance(row, dict) else None
     if not fault and pair is None:
@@ -109,13 +99,13 @@ def _judgement(
         near = suggest(said.rater, raters)
         fault += f" ({near})" if near.startswith("did you mean") else ""
     if fault or pair is None:
-        return SetAside(where, fault, line)
+        return SetAside(raw.where, fault, raw.text)
     seen = row.get("a_sha") or ""
     if seen and seen == sha(pair.b):
         p_a = 1 - p_a
     elif seen and seen != sha(pair.a):
-        return SetAside(where, "the pair has other answers than the rater saw", line)
-    return Judgement((pair.id, row.get("principle") or ""), replace(said, p_a=p_a), where, line)
+        return SetAside(raw.where, "the pair has other answers than the rater saw", raw.text)
+    return Judgement((pair.id, row.get("principle") or ""), replace(said, p_a=p_a), raw.where, raw.text)
 
 
 def _read(row: Any) -> tuple[str, float, Said]:
@@ -123,17 +113,18 @@ def _read(row: Any) -> tuple[str, float, Said]:
     nobody = Said("", math.nan)
     if not isinstance(row, dict) or not row.get("pair_id"):
         return "a row that is no label: it has no pair_id", math.nan, nobody
-    choice, p_a, seconds = row.get("choice"), row.get("p_a"), row.get("seconds")
-    said = Said(str(row.get("rater") or UNNAMED), math.nan, str(row.get("note") or ""), seconds)
-    if choice is None and p_a is None:
+    choice, given, seconds = row.get("choice"), row.get("p_a"), row.get("seconds")
+    p_a, took = probability(given), number(seconds)
+    said = Said(str(row.get("rater") or UNNAMED), math.nan, str(row.get("note") or ""), took)
+    if choice is None and given is None:
         return "neither choice nor p_a", math.nan, said
     if choice is not None and choice not in P_A:
         return "choice must be a, b, tie, skip or undo", math.nan, said
-    if p_a is not None and (isinstance(p_a, bool) or not isinstance(p_a, int | float) or not 0 <= p_a <= 1):
+    if given is not None and p_a is None:
         return "p_a out of range: it is P(a better), from 0 to 1", math.nan, said
     if choice is not None and p_a not in (None, P_A[choice]):
         return "p_a is not what the choice says", math.nan, said
-    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0):
+    if seconds is not None and (took is None or took < 0):
         return "seconds out of range", math.nan, said
     return "", P_A[choice] if choice is not None else float(p_a or 0), said
 

@@ -10,6 +10,7 @@ Answers, rewards and games are in cai/experiment.py.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cai.cells import Cell, Measured
 from cai.methods import principles_for, templates_for

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from itertools import combinations, dropwhile
 from pathlib import Path
 
-from cai.data import Material, identity, make_pair, split_of
+from cai.data import Material, identity, make_pair, normal, split_of
 from cai.packages import PYRIT, fetch
 from cai.records import Message, Prompt, Rating
 from cai.settings import Data
+from cai.textstats import words
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,12 @@ def rated_answers(data: Data, seed: int) -> Material:
     by_prompt: dict[str, list[Rated]] = defaultdict(list)
     for answer in answers:
         by_prompt[answer.prompt].append(answer)
+    first: dict[str, str] = {}  # normalised text -> the prompt whose side all that read alike are on
     for text, group in by_prompt.items():
         prompt_id = identity("rated", text)
-        prompt = Prompt(prompt_id, (Message("user", text),), group[0].category, split_of(prompt_id, data, seed))
-        if len(text.split()) > data.max_words:
+        split = split_of(first.setdefault(normal(text).casefold(), prompt_id), data, seed)
+        prompt = Prompt(prompt_id, (Message("user", text),), group[0].category, split)
+        if words(text) > data.max_words:
             material.counts["prompts too long"] += 1
             continue
         material.prompts[prompt_id] = prompt
@@ -52,7 +55,7 @@ def rated_answers(data: Data, seed: int) -> Material:
                 material.counts["answer pairs rated by different people"] += 1
             elif worse.mean - better.mean < data.min_gap - 1e-9:
                 material.counts["answer pairs rated too alike"] += 1
-            elif max(len(one.text.split()), len(two.text.split())) > data.max_words:
+            elif max(words(one.text), words(two.text)) > data.max_words:
                 material.counts["pairs with an answer too long"] += 1
             else:
                 # Raters are paired by column: rater 1 of one answer is rater 1 of the other.
@@ -62,7 +65,8 @@ def rated_answers(data: Data, seed: int) -> Material:
                 ]
                 human = sum(votes) / len(votes)
                 raters = [f"{one.panel} {number}" for number in range(1, len(votes) + 1)]
-                material.add(make_pair(prompt, better.text, worse.text, human, votes, seed, raters))
+                pair = make_pair(prompt, better.text, worse.text, human, votes, seed, raters)
+                material.pairs[pair.id] = pair
     return material
 
 

@@ -4,12 +4,9 @@ Roles are data, never text: a message that contains "Assistant:" is one message.
 conversations are shown to a model without letting their text forge a role.
 """
 
-import gzip
-import io
 import json
 import math
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -208,38 +205,15 @@ def plain(value: Any) -> Any:
 
 def read_jsonl(path: Path, kind: type[T]) -> list[T]:
     """Read what `write_jsonl` wrote. Raises UserError with file:line for a row that is not a `kind`."""
-    return [decode(parse(), kind, where) for where, parse in read_rows(path)]
-
-
-def read_rows(path: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """(file:line, a way to its parsed JSON) of each row of a .jsonl or .jsonl.gz file, or of a JSON array (.json).
-
-    Rows are parsed one by one by whoever asks, so that a broken one costs itself alone. Raises UserError for a file
-    that cannot be read, with the line from which on it is damaged.
-    """
-    opener: Callable = gzip.open if path.suffix == ".gz" else open
-    number = 0
     try:
-        with opener(path, "rt", encoding="utf-8-sig") as file:
-            if path.name.removesuffix(".gz").endswith(".json"):
-                text = file.read()
-                if text.lstrip().startswith("["):
-                    rows = parse_json(text, str(path))
-                    yield from ((f"{path}:row {n}", lambda row=row: row) for n, row in enumerate(rows, 1))
-                    return
-                file = io.StringIO(text)
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    where = f"{path}:{number}"
-                    yield where, lambda line=line, where=where: parse_json(line, where)
-    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
-        raise UserError(
-            f"cannot be read on from here: {error}",
-            f"{path}:{number + 1}",
-            "the file is cut off or damaged: get it again",
-        ) from None
+        lines = path.read_bytes().decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        where = f"{path}:{error.object.count(10, 0, error.start) + 1}"
+        raise UserError(f"cannot be read on from here: {error}", where, "the file is damaged: make it again") from None
     except OSError as error:
         raise UserError(f"cannot read it: {error.strerror}", str(path), "give a file that exists") from None
+    places = ((f"{path}:{number}", line) for number, line in enumerate(lines, 1) if line.strip())
+    return [decode(parse_json(line, where), kind, where) for where, line in places]
 
 
 def parse_json(line: str, where: str) -> Any:

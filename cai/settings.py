@@ -17,7 +17,8 @@ Amount = Annotated[float, Field(ge=0)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # No number of an experiment is infinite: YAML's `.inf` would pass as a rate, and `.nan` as anything.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Policy(Section):

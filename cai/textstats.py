@@ -46,12 +46,27 @@ def preambles(text: str) -> tuple[str, ...]:
     return tuple(name for name, pattern in PREAMBLES.items() if pattern.search(opening))
 
 
+# Scripts that write no space between words. Of Chinese characters and kana each is counted as a word, as word
+# processors do; of the letters of Thai, Lao, Khmer and Burmese about four make one. Korean has spaces.
+_EACH = re.compile(r"([\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])")
+_RUN = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]{1,4}")
+_SPACELESS = re.compile(f"{_EACH.pattern}|{_RUN.pattern}")
+_MARKS = re.compile(r"[\u3001-\u3003\u3008-\u301f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\u2026]+")
+
+
+def tokens(text: str) -> list[str]:
+    """The words of a text: what stands between spaces and, in scripts that write none, about as many as there are."""
+    if not _SPACELESS.search(text):
+        return text.split()
+    return _RUN.sub(r" \g<0> ", _EACH.sub(r" \1 ", _MARKS.sub(" ", text))).split()
+
+
 def similarity(one: str, two: str) -> float:
     """Share of words that two texts have in common in the same order: 2 M / T of Ratcliff & Obershelp (1988), 0 to 1.
 
     M: words in matching blocks, longest block first; T: words of both. 1 for the same words.
     """
-    return SequenceMatcher(None, one.split(), two.split(), autojunk=False).ratio()
+    return SequenceMatcher(None, tokens(one), tokens(two), autojunk=False).ratio()
 
 
 def wordless(text: str) -> bool:
@@ -60,13 +75,14 @@ def wordless(text: str) -> bool:
 
 
 def words(text: str) -> int:
-    return len(text.split())
+    """How many words a text has, in any script."""
+    return len(tokens(text))
 
 
 def repetition(text: str, n: int = 4) -> float:
     """Share of word n-grams that repeat an earlier one: 0 for varied text, near 1 for a loop."""
-    tokens = text.lower().split()
-    grams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
+    said = tokens(text.lower())
+    grams = [tuple(said[i : i + n]) for i in range(len(said) - n + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
@@ -75,8 +91,8 @@ def distinct(texts: Sequence[str], n: int = 2) -> float:
 
     It falls with the amount of text, so compare like with like: as many answers, to the same prompts. 0 for no n-gram.
     """
-    rows = [text.lower().split() for text in texts]
-    grams = [tuple(tokens[i : i + n]) for tokens in rows for i in range(len(tokens) - n + 1)]
+    rows = [tokens(text.lower()) for text in texts]
+    grams = [tuple(row[i : i + n]) for row in rows for i in range(len(row) - n + 1)]
     return len(set(grams)) / len(grams) if grams else 0.0
 
 

@@ -12,14 +12,16 @@ word counts: files are appended to, and the labelling page lets people think aga
 
 import json
 import math
+import sys
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 from cai.errors import UserError
 from cai.records import Said, SetAside
+from cai.rows.values import number, rank
 
 KINDS = ("ranking", "ratings", "thumbs")
 THUMBS = {"up": 1.0, "down": 0.0, "true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "-1": 0.0}
@@ -39,22 +41,21 @@ class Judgement:
 def settle(judgements: Iterable[Judgement]) -> tuple[dict[Any, tuple[Said, ...]], list[SetAside]]:
     """(pair -> what each person said of it, what was set aside), in the order of the judgements.
 
-    A person without a name ("") may be another one each time, so nothing they say is a repetition.
+    Each judgement's rater must be named: of people without a name, nothing tells whether two are one.
     """
-    by_rater: dict[tuple[Any, str], list[Judgement]] = {}
-    order: list[Judgement] = []
-    for one in judgements:
-        known = by_rater.setdefault((one.key, one.said.rater), []) if one.said.rater else []
-        known.append(one)
-        order.append(one)
+    last: dict[tuple[Any, str], Judgement] = {}
+    order = list(judgements)
+    for one in order:
+        assert one.said.rater
+        last[one.key, one.said.rater] = one
     kept: dict[Any, list[Said]] = {}
     aside: list[SetAside] = []
     for one in order:
-        last = by_rater[one.key, one.said.rater][-1] if one.said.rater else one
-        if one is last:
+        stands = last[one.key, one.said.rater]
+        if one is stands:
             kept.setdefault(one.key, []).append(one.said)
         elif not math.isnan(one.said.p_a):  # NaN: they had skipped it before
-            aside.append(SetAside(one.where, TWICE if one.said.p_a == last.said.p_a else CONTRADICTED, one.row))
+            aside.append(SetAside(one.where, TWICE if one.said.p_a == stands.said.p_a else CONTRADICTED, one.row))
     return {key: tuple(said) for key, said in kept.items()}, aside
 
 
@@ -67,6 +68,14 @@ def share(said: Iterable[Said]) -> float:
 def counted(aside: Iterable[SetAside], what: str) -> dict[str, int]:
     """For counts.json: `labels set aside: out of range` -> how many."""
     return dict(Counter(f"{what} set aside: {one.reason}" for one in aside))
+
+
+def name_aside(aside: Sequence[SetAside], what: str) -> None:
+    """On stderr: each reason, with the first places."""
+    for reason, n in Counter(one.reason for one in aside).items():
+        places = [one.where for one in aside if one.reason == reason]
+        more = f" and {n - 3} more" if n > 3 else ""
+        print(f"{what} set aside: {reason}: {', '.join(places[:3])}{more}", file=sys.stderr)
 
 
 # --- rows of K answers ------------------------------------------------------------------------------------------------
@@ -138,21 +147,25 @@ def _read(kind: str, values: Any, k: int, scale: Any) -> tuple[str, list[float |
 
 
 def _rank(value: Any, k: int, scale: Any) -> tuple[str, float]:
-    if isinstance(value, bool) or not isinstance(value, int):
+    place = rank(value)
+    if place is None:
         return "a rank must be a whole number", 0
-    return ("" if 1 <= value <= k else "a rank is out of range"), -float(value)
+    return ("" if 1 <= place <= k else "a rank is out of range"), -float(place)
 
 
 def _rating(value: Any, k: int, scale: Any) -> tuple[str, float]:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    rating = number(value)
+    if rating is None:
         return "a rating must be a number", 0
-    if isinstance(scale, list) and len(scale) == 2 and not scale[0] <= value <= scale[1]:
+    low, high = (number(end) for end in scale) if isinstance(scale, list) and len(scale) == 2 else (None, None)
+    if low is not None and high is not None and not low <= rating <= high:
         return "a rating is out of range", 0
-    return "", float(value)
+    return "", rating
 
 
 def _thumb(value: Any, k: int, scale: Any) -> tuple[str, float]:
-    thumb = THUMBS.get(str(value).lower())
+    whole = rank(value)
+    thumb = THUMBS.get(str(value if whole is None else whole).lower())
     return ("", thumb) if thumb is not None else ("a thumb must be up or down", 0)
 
 

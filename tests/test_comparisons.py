@@ -266,6 +266,7 @@ GOOD = {"prompt": "Good?", "a": "Yes.", "b": "No.", "human": 1}
     ("row", "why"),
     [
         ("{broken", "not valid JSON"),
+        ('{"prompt": "x?", "a": "x", "b', "a half-written line"),
         ("[" * 100_000, "not valid JSON: nested too deeply"),
         ("[1]", "a row must be a JSON object"),
         ({"text": "x", "score": 1}, "not a comparison: its fields are text, score"),
@@ -281,7 +282,7 @@ GOOD = {"prompt": "Good?", "a": "Yes.", "b": "No.", "human": 1}
         ),
         ({"input": "x?", "output_1": "x", "output_2": "y", "label": 0}, "`label` must be 1 or 2"),
         ({"input": "x?", "output_1": "x", "output_2": 5, "label": 1}, "`output_2` must be a text"),
-        ({"input": "x?", "output_1": "x", "output_2": "y"}, "`label` must be 1 or 2"),
+        ({"input": "x?", "output_1": "x", "output_2": "y"}, "nobody judged this pair"),
         ({"chosen": "\n\nHuman: x?", "rejected": "\n\nHuman: y?"}, "does not end with an answer"),
         ({"chosen": 1, "rejected": 2}, "chosen and rejected must be transcripts"),
         ({"prompt": "x?", "corrects": ["x"]}, "`incorrects` must be a list of texts"),
@@ -338,7 +339,7 @@ def test_damaged_files(tmp_path: Path) -> None:
             read_comparisons(path)
         assert caught.value.where == f"{path}:1"
     (tmp_path / "latin.jsonl").write_bytes('{"prompt": "é"}'.encode("latin-1"))
-    with pytest.raises(UserError, match="cannot be read on from here"):
+    with pytest.raises(UserError, match="text that is not UTF-8"):
         read_comparisons(tmp_path / "latin.jsonl")
 
 
@@ -380,7 +381,7 @@ def test_hh_rlhf() -> None:
     found = shared("hh-rlhf-harmless-base.jsonl.gz")
     assert len(found.items) + len(found.faults) == 1724
     assert Counter(why for _, why in found.faults) == {
-        "an empty turn": 4,
+        "an answer without words": 4,
         "the two conversations part before the last answer": 4,
         "one speaker has two turns in a row": 2,
     }

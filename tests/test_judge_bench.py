@@ -268,7 +268,7 @@ def test_a_sample_and_one_method_as_a_table(files: list[str], capsys: Any) -> No
     assert "pairs.jsonl: 4 comparisons (a sample of 6) with 4 openings; read: 6 pair\n" in out
     names = [line.split("  ")[0] for line in out.splitlines() if line.startswith(("contrast", "longer", "shorter"))]
     assert names == ["contrast", "longer answer", "shorter answer"]
-    assert "malformed rows: 2\n" in out and "not valid JSON" in out
+    assert "malformed rows: 2\n" in out and "a half-written line" in out
     assert "pairs.jsonl: contrast, 4 comparisons" in err
 
 

@@ -51,7 +51,7 @@ def test_choices_and_probabilities_of_several_raters(tmp_path):
         (row("p9"), "there is no such pair"),
         (row(choice="c"), "choice must be a, b, tie, skip or undo"),
         ({"pair_id": "p0", "p_a": 1.5}, "p_a out of range: it is P(a better), from 0 to 1"),
-        ({"pair_id": "p0", "p_a": True}, "p_a out of range: it is P(a better), from 0 to 1"),
+        ({"pair_id": "p0", "p_a": "high"}, "p_a out of range: it is P(a better), from 0 to 1"),
         ({"pair_id": "p0"}, "neither choice nor p_a"),
         (row(p_a=0.0), "p_a is not what the choice says"),
         (row(seconds=-1), "seconds out of range"),
@@ -64,6 +64,16 @@ def test_choices_and_probabilities_of_several_raters(tmp_path):
 )
 def test_a_bad_row_is_named_and_costs_no_other(tmp_path, bad, reason):
     assert labels(tmp_path, bad, GOOD) == ({"p3": {"zoe": 0.5}}, [(1, reason)])
+
+
+def test_numbers_are_read_as_in_every_other_file(tmp_path):
+    people, aside = labels(tmp_path, *({"pair_id": f"p{n}", "p_a": p_a} for n, p_a in enumerate((True, "0.25", 1.0))))
+    assert (people, aside) == ({"p0": {"unnamed": 1.0}, "p1": {"unnamed": 0.25}, "p2": {"unnamed": 1.0}}, [])
+
+
+def test_half_a_character_is_named(tmp_path):
+    bad = '{"pair_id": "p0", "choice": "a", "note": "\\ud83d"}'
+    assert labels(tmp_path, bad, GOOD) == ({"p3": {"zoe": 0.5}}, [(1, "a \\u escape that is half of a character")])
 
 
 def test_a_half_written_last_line(tmp_path):

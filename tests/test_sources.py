@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ import pytest
 from cai.data import Material, uniform
 from cai.errors import UserError
 from cai.rated_answers import rated_answers
-from cai.records import Message, Pair, Prompt, read_jsonl, read_rows
+from cai.records import Message, Pair, Prompt, read_jsonl
+from cai.rows.files import read_raw
+from cai.rows.turns import parse_transcript
 from cai.settings import Data
-from cai.sources import hh_rows, load_data, load_helpful, parse_hh, read_file, source_digest
+from cai.sources import load_data, load_helpful, read_file, source_digest
 
 SHARED_HH = Path("/work/shared/data/hh-rlhf-harmless-base.jsonl.gz")
 
@@ -66,7 +69,7 @@ TRANSCRIPTS = {
 
 @pytest.mark.parametrize("text", TRANSCRIPTS)
 def test_transcripts(text: str) -> None:
-    assert parse_hh(text) == TRANSCRIPTS[text]
+    assert parse_transcript(text) == TRANSCRIPTS[text]
 
 
 def hh(chosen: str, rejected: str) -> dict[str, str]:
@@ -78,12 +81,12 @@ ROWS = [
     (hh(f"{HI} good", f"{HI} bad"), ""),
     (hh(f"{HI} good", "\n\nHuman: Hello\n\nAssistant: bad"), "the two conversations part before the last answer"),
     (hh(f"{HI} same", f"{HI} same"), "both answers are the same"),
-    (hh(f"{HI} good", HI), "an empty turn"),
-    (hh("\n\nHuman:\n\nAssistant: a", "\n\nHuman:\n\nAssistant: b"), "an empty turn"),
+    (hh(f"{HI} good", HI), "an answer without words"),
+    (hh("\n\nHuman:\n\nAssistant: a", "\n\nHuman:\n\nAssistant: b"), "a message without words"),
     (hh(f"{HI} a\n\nHuman: why?", f"{HI} a\n\nHuman: why?"), "does not end with an answer"),
     (hh("nothing", "nothing else"), "does not end with an answer"),
     (hh("\n\nAssistant: a", "\n\nAssistant: b"), "does not begin with, or answer, a person"),
-    (hh(f"{HI} a\n\nAssistant: b", f"{HI} a\n\nAssistant: c"), "does not begin with, or answer, a person"),
+    (hh(f"{HI} a\n\nAssistant: b", f"{HI} a\n\nAssistant: c"), "the conversation must end with the user's turn"),
     (
         hh("\n\nHuman: Hi\n\nHuman: you\n\nAssistant: b", "\n\nHuman: Hi\n\nHuman: you\n\nAssistant: c"),
         "one speaker has two turns in a row",
@@ -94,35 +97,64 @@ ROWS = [
 ]
 
 
+def held(tmp_path: Path, *rows: Any, **more: Any) -> Material:
+    return read_file(lines(tmp_path / "rows.jsonl", *rows), settings(**more), seed=0)
+
+
+GOOD = hh("\n\nHuman: Well?\n\nAssistant: Yes", "\n\nHuman: Well?\n\nAssistant: No")
+
+
 @pytest.mark.parametrize(("row", "fault"), ROWS)
-def test_a_row_is_used_or_counted_with_its_reason(row: dict, fault: str) -> None:
-    material = hh_rows([("here", row)], settings(max_words=10), seed=0)
-    reasons = {f"HH rows left out: {fault}": 1} if fault else {}
-    assert material.counts == {"HH rows read": 1, **reasons}
-    assert len(material.pairs) == len(material.prompts) == (not fault)
+def test_a_row_is_used_or_counted_with_its_reason(tmp_path: Path, row: dict, fault: str) -> None:
+    material = held(tmp_path, GOOD, row, max_words=10)
+    reasons = {f"rows set aside: {fault}": 1} if fault else {}
+    assert material.counts == {"rows read": 2, **reasons}
+    assert len(material.pairs) == len(material.prompts) == 1 + (not fault)
+    assert [one.where for one in material.aside] == ([f"{tmp_path / 'rows.jsonl'}:2"] if fault else [])
 
 
-def test_an_hh_row_as_a_pair() -> None:
+def test_an_hh_row_as_a_pair(tmp_path: Path) -> None:
     opening = "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: Well?\n\nAssistant:"
-    (pair,) = hh_rows([("here", hh(f"{opening} good", f"{opening} bad"))], settings(), seed=0).pairs.values()
+    (pair,) = held(tmp_path, hh(f"{opening} good", f"{opening} bad")).pairs.values()
     assert pair.prompt.messages == (user("Hi"), assistant("Hello"), user("Well?"))
     assert {pair.a, pair.b} == {"good", "bad"} and worth(pair, "good") == 1 and pair.votes == (pair.human,)
+    assert pair.prompt.subset == "harmless"
 
 
-def test_a_pair_that_two_people_judged_has_both_votes() -> None:
-    rows = [("here", hh(f"{HI} good", f"{HI} bad"))] * 2 + [("here", hh(f"{HI} bad", f"{HI} good"))]
-    material = hh_rows(rows, settings(), seed=0)
+def test_rows_of_nobody_by_name_that_stand_twice_are_no_two_people(tmp_path: Path) -> None:
+    good, bad = hh(f"{HI} good", f"{HI} bad"), hh(f"{HI} bad", f"{HI} good")
+    material = held(tmp_path, good, good, bad)
     (pair,) = material.pairs.values()
-    assert worth(pair, "good") == pytest.approx(2 / 3) and len(pair.votes) == 3
-    assert material.counts["pairs that stand more than once"] == 2
+    assert worth(pair, "good") == 1 and len(pair.votes) == 1
+    file = tmp_path / "rows.jsonl"
+    assert [(one.where, one.reason) for one in material.aside] == [
+        (f"{file}:2", f"the same pair as {file}:1"),
+        (f"{file}:3", f"contradicts the same pair at {file}:1"),
+    ]
 
 
-def test_conversations_with_one_opening_stay_on_one_side() -> None:
-    def row(opening: int, reply: int) -> tuple[str, dict]:
+def test_people_who_are_named_have_a_vote_each_and_their_last_word_counts(tmp_path: Path) -> None:
+    row = {"prompt": "Hi", "chosen": "good", "rejected": "bad"}
+    turned = {**row, "chosen": "bad", "rejected": "good"}
+    said = [(row, "ann"), (row, "bob"), (turned, "cat"), (row, "ann"), (turned, "bob")]
+    material = held(tmp_path, *({**one, "rater": name} for one, name in said))
+    (pair,) = material.pairs.values()
+    assert dict(zip(pair.raters, pair.votes, strict=True)) == {
+        name: vote if pair.a == "good" else 1 - vote for name, vote in {"ann": 1, "bob": 0, "cat": 0}.items()
+    }
+    assert worth(pair, "good") == pytest.approx(1 / 3)
+    assert [one.reason for one in material.aside] == [
+        "said twice by one rater",
+        "contradicted by the same rater further down",
+    ]
+
+
+def test_conversations_with_one_opening_stay_on_one_side(tmp_path: Path) -> None:
+    def row(opening: int, reply: int) -> dict:
         start = f"\n\nHuman: {opening}\n\nAssistant: {reply}\n\nHuman: Go on\n\nAssistant:"
-        return "here", hh(f"{start} good", f"{start} bad")
+        return hh(f"{start} good", f"{start} bad")
 
-    material = hh_rows([row(n, m) for n in range(40) for m in range(3)], settings(test=0.5), seed=0)
+    material = held(tmp_path, *(row(n, m) for n in range(40) for m in range(3)), test=0.5)
     sides = {(p.messages[0].content, p.split) for p in material.prompts.values()}
     assert len(material.prompts) == 120 and len(sides) == 40
     assert {split for _, split in sides} == {"train", "test"}
@@ -131,9 +163,8 @@ def test_conversations_with_one_opening_stay_on_one_side() -> None:
 @pytest.mark.skipif(not SHARED_HH.is_file(), reason=f"{SHARED_HH} is not here")
 def test_hh_rlhf_itself() -> None:
     material = read_file(SHARED_HH, settings(), seed=0)
-    left_out = sum(count for why, count in material.counts.items() if "left out" in why)
-    assert material.counts["HH rows read"] == 1724
-    assert len(material.pairs) + left_out + material.counts["pairs that stand more than once"] == 1724
+    assert material.counts["rows read"] == 1724
+    assert len(material.pairs) + len(material.aside) == 1724
     assert len(material.pairs) > 1600
     sides: dict[tuple, set] = {}
     for prompt in material.prompts.values():
@@ -360,7 +391,8 @@ def test_a_file_of_prompts(tmp_path: Path, name: str) -> None:
     ]
     material = read_file(lines(tmp_path / name, *rows), settings(test=0), seed=0)
     one, two, three = material.prompts.values()
-    assert (one.messages, one.subset, one.split) == ((user("Hi"),), "all", "train")
+    # The second row's conversation begins with the first row's words, and its side is named.
+    assert (one.messages, one.subset, one.split) == ((user("Hi"),), "all", "test")
     assert (two.id, two.subset, two.split) == ("mine", "chat", "test")
     assert two.messages == three.messages == (user("Hi"), assistant("Yes?"), user("Go"))
     assert material.pairs == {} and material.counts == {"rows read": 3}
@@ -391,7 +423,7 @@ def test_a_file_of_our_own_records_is_read_back(folder: Path, tmp_path: Path) ->
 
 def test_a_file_of_hh_rows(tmp_path: Path) -> None:
     material = read_file(lines(tmp_path / "hh.jsonl.gz", *(row for row, _ in ROWS)), settings(max_words=10), seed=0)
-    assert len(material.pairs) == 1 and material.counts["HH rows read"] == len(ROWS)
+    assert len(material.pairs) == 1 and material.counts["rows read"] == len(ROWS)
 
 
 def test_one_text_under_two_ids_stays_on_one_side(tmp_path: Path) -> None:
@@ -407,7 +439,9 @@ def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
 
 PAIR = {"prompt": "Hi", "a": "x", "b": "y"}
 FAULTS = [
-    ('{"prompt": "Hi"', "not valid JSON"),
+    ('{"prompt": "Hi"', "a half-written line"),
+    ('{"prompt": "Hi", x}', "not valid JSON"),
+    ('{"prompt": "Hi", "prompt": "Ho"}', 'the key "prompt" stands twice'),
     ('{"prompt": "Hi", "human": NaN, "a": "x", "b": "y"}', "P\\(a better\\), from 0 to 1"),
     ([1, 2], "a row must be a JSON object"),
     ({"question": "Hi"}, "a row needs `prompt`"),
@@ -425,26 +459,44 @@ FAULTS = [
     ({"prompt": "Hi", "b": "x"}, "a pair needs two answers"),
     ({"prompt": "Hi", "a": "x", "b": ["y"]}, "a pair needs two answers"),
     ({"prompt": "Hi", "chosen": "x"}, "a pair needs two answers"),
-    ({"prompt": "Hi", "chosen": TURNS, "rejected": TURNS}, "a pair needs two answers"),
+    ({"prompt": "Hi", "chosen": TURNS, "rejected": TURNS}, "does not end with an answer"),
+    ({"prompt": "Hi", "chosen": TURNS[:2], "rejected": "x"}, "a pair needs two answers"),
     ({**PAIR, "human": 1.5}, "P\\(a better\\), from 0 to 1"),
     ({**PAIR, "human": -0.1}, "P\\(a better\\), from 0 to 1"),
     ({**PAIR, "human": "a"}, "P\\(a better\\), from 0 to 1"),
-    ({**PAIR, "votes": ["a"], "human": 1}, "not a Pair: votes"),
+    ({**PAIR, "votes": ["a"], "human": 1}, "each of `votes` must be P\\(a better\\)"),
     ({**PAIR, "votes": [3], "human": 1}, "each of `votes` must be P\\(a better\\)"),
     ({"chosen": 5, "rejected": "x"}, "chosen and rejected must be transcripts"),
     ({"prompt": "Ho", "id": "known"}, 'two different prompts share the id "known"'),
-    ({"prompt": "Known", "id": "known", "split": "test"}, "another split or subset further up"),
-    ({"prompt": "Ho", "a": "x", "b": "y", "id": "taken"}, 'two different pairs share the id "taken"'),
+    ({"prompt": "Known", "id": "known", "subset": "other"}, 'of the subset "all" at .*:1, here of "other"'),
+    ({"prompt": "Ho", "a": "x", "b": "y", "id": "taken"}, 'another pair has the id "taken"'),
 ]
 
 
 @pytest.mark.parametrize(("row", "problem"), FAULTS)
 def test_a_malformed_row_is_named_by_its_line(tmp_path: Path, row: Any, problem: str) -> None:
     good = [{"prompt": "Known", "id": "known"}, {"prompt": "Hi", "a": "1", "b": "2", "id": "taken"}]
-    path = lines(tmp_path / "rows.jsonl", *good, "", row)
-    with pytest.raises(UserError, match=problem) as caught:
-        read_file(path, settings(test=0), seed=0)
-    assert caught.value.where == f"{path}:4" and caught.value.remedy
+    path = lines(tmp_path / "rows.jsonl", *good, "", row, {"prompt": "Still?"})
+    material = read_file(path, settings(test=0), seed=0)
+    (aside,) = material.aside
+    assert aside.where == f"{path}:4" and re.search(problem, aside.reason)
+    assert len(material.pairs) == 1 and [p.messages[0].content for p in material.prompts.values()][-1] == "Still?"
+
+
+def test_a_row_whose_side_another_row_contradicts(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "Drawn?"},
+        {"prompt": "Named?", "split": "test"},
+        {"prompt": " named?"},  # on the side that its like is named for
+        {"prompt": "NAMED?\n", "split": "train"},
+        {"prompt": "drawn?", "split": "calibration"},
+    ]
+    material = held(tmp_path, *rows, test=0)
+    sides = {p.messages[0].content: p.split for p in material.prompts.values()}
+    assert sides == {"Drawn?": "calibration", "Named?": "test", " named?": "test", "drawn?": "calibration"}
+    assert [one.reason for one in material.aside] == [
+        f"conversations that begin alike are in the split test at {tmp_path / 'rows.jsonl'}:2"
+    ]
 
 
 def test_a_cut_off_archive_is_named_by_its_line(tmp_path: Path) -> None:
@@ -462,13 +514,13 @@ def test_a_damaged_archive(tmp_path: Path, damage: bytes | None) -> None:
     whole = path.read_bytes()
     path.write_bytes(damage or whole[:10] + b"\xff" * 100 + whole[110:])
     with pytest.raises(UserError, match="cannot be read on from here"):
-        list(read_rows(path))
+        list(read_raw(path))
 
 
 def test_text_that_is_not_utf8(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_bytes(b'{"prompt": "Hi"}\n{"prompt": "caf\xe9"}\n')
-    with pytest.raises(UserError, match="cannot be read on from here"):
-        read_file(tmp_path / "rows.jsonl", settings(), seed=0)
+    material = read_file(tmp_path / "rows.jsonl", settings(), seed=0)
+    assert [one.reason for one in material.aside] == ["text that is not UTF-8"] and len(material.prompts) == 1
 
 
 def test_a_file_without_prompts(tmp_path: Path) -> None:

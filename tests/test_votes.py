@@ -37,6 +37,13 @@ def test_ratings_of_several_people_keep_who_said_what_and_who_said_nothing():
     assert said(ratings=[[3, 1, 2], [1, 3, 2]])[0, 1] == {"rater 1": 1.0, "rater 2": 0.0}
 
 
+def test_ranks_and_ratings_may_be_floats_or_texts_and_thumbs_numbers():
+    assert said(ranking=[1.0, "2", "3.0"]) == said(ranking=[1, 2, 3])
+    assert said(ratings=["5", 1.0, "2.5"], scale=["1", 5]) == said(ratings=[5, 1, 2.5])
+    assert said(thumbs=[1.0, "0", -1.0]) == said(thumbs=["up", "down", "down"])
+    assert said(ranking=[True, 2, 3]) == {"aside": ["ranking: a rank must be a whole number"]}
+
+
 def test_thumbs():
     assert said(thumbs=["up", "down", None]) == {(0, 1): {"": 1.0}}
     assert said(thumbs={"ann": [True, -1, "up"]})[0, 2] == {"ann": 0.5}
@@ -86,11 +93,10 @@ def test_of_what_one_person_says_again_the_last_counts():
         return Judgement("pair", Said(rater, p), f"f:{line}", "row")
 
     kept, aside = settle(
-        [judgement("ann", 1.0, 1), judgement("bob", 1.0, 2), judgement("ann", 1.0, 3), judgement("bob", 0.0, 4),
-         judgement("", 0.0, 5), judgement("", 0.0, 6)]
-    )  # fmt: skip
-    assert [(one.rater, one.p_a) for one in kept["pair"]] == [("ann", 1.0), ("bob", 0.0), ("", 0.0), ("", 0.0)]
-    assert share(kept["pair"]) == pytest.approx(1 / 4)
+        [judgement("ann", 1.0, 1), judgement("bob", 1.0, 2), judgement("ann", 1.0, 3), judgement("bob", 0.0, 4)]
+    )
+    assert [(one.rater, one.p_a) for one in kept["pair"]] == [("ann", 1.0), ("bob", 0.0)]
+    assert share(kept["pair"]) == pytest.approx(1 / 2)
     assert [(one.where, one.reason) for one in aside] == [
         ("f:1", "said twice by one rater"),
         ("f:2", "contradicted by the same rater further down"),
@@ -123,7 +129,7 @@ def test_a_file_of_rankings_becomes_pairs_with_soft_labels_and_names(tmp_path):
         (f"{path}:3", "ranking: a rank is out of range (rater cat)"),
         (f"{path}:1", "said twice by one rater"),
     ]
-    assert material.counts["judgements set aside: said twice by one rater"] == 1
+    assert material.counts["rows set aside: said twice by one rater"] == 1
     assert material.counts["judgements of ranked or rated answers"] == 7
     assert json.loads(material.aside[0].row)["rater"] == "cat"
     assert len(material.prompts) == 1

@@ -75,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--export", type=Path, metavar="LOG", help="write pairs with human P from this log, and stop")
     parser.add_argument("--live", type=Path, metavar="EXPERIMENT", help="talk to a policy of this experiment instead")
     parser.add_argument("--policy", default="sft", metavar="NAME", help="with --live: sft (default), or ARM/SEED")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="with --live: as the run had it"
+    )
     parser.add_argument("--pace", type=float, default=6.0, metavar="N", help="with --live: tokens a second (default 6)")
     return parser
 
@@ -122,7 +125,7 @@ def _talk(args: argparse.Namespace) -> int:
     _check_names(raters)
     if not 0 < args.pace <= 1000:
         raise UserError(f"a pace of {args.pace:g} tokens a second cannot be shown", "--pace", "give one like 6")
-    found = find_policy(args.live, args.policy)
+    found = find_policy(args.live, args.policy, args.set)
     out = args.out or found.home / "feedback.jsonl"
     if args.out and not out.parent.is_dir():
         raise UserError("there is no such folder", str(out.parent), "make it, or mend --out")

@@ -17,7 +17,8 @@ from typing import Literal
 
 from cai.annotate.rows import Rows
 from cai.errors import UserError
-from cai.records import Pair, decode, parse_json
+from cai.records import Pair, decode
+from cai.rows.values import HALF_WRITTEN, LAST, parse_row
 
 Choice = Literal["a", "b", "tie", "skip", "undo"]
 Key = tuple[str, str, str | None]  # rater, pair, principle
@@ -107,12 +108,12 @@ class LabelLog(Rows):
     def _take(self, number: int, line: bytes, last: bool) -> None:
         where = f"{self.path}:{number}"
         try:
-            row = decode(parse_json(line.decode("utf-8"), where), LabelRow, where)
+            row = decode(parse_row(line.decode("utf-8"), last), LabelRow, where)
         except UnicodeDecodeError:
             self.faults.append((where, "a half-written line" if last else "a line that is not UTF-8"))
             return
         except UserError as error:
-            torn = error.problem.startswith("not valid JSON")
+            torn = error.problem.startswith(("not valid JSON", HALF_WRITTEN, LAST))
             self.faults.append((where, "a half-written line" if torn else "a row that is no label"))
             return
         fault = _fault(row)

@@ -75,10 +75,7 @@ def find_pairs(place: Path) -> Found:
             raise UserError(problem, str(place), "give runs/NAME of a finished experiment, or a file of pairs")
         return Found(tuple(read_jsonl(place / "pairs.jsonl", Pair)))
     held = read_comparisons(place, judged=False, test=0.0)
-    # The file is read once with every split that it leaves open set to train, and once with all of them set to test.
-    other = {pair.id: pair.prompt.split for pair in read_comparisons(place, judged=False, test=1.0).pairs}
-    drawn = frozenset(pair.id for pair in held.pairs if pair.prompt.split != other[pair.id])
-    return Found(held.pairs, faults=held.faults, drawn=drawn)
+    return Found(held.pairs, faults=held.faults, drawn=held.drawn)
 
 
 def _of_run(home: Path) -> Found:
@@ -89,11 +86,16 @@ def _of_run(home: Path) -> Found:
         for cell, of in links.items()
     }
     pairs: dict[str, Pair] = {}
-    for folder in dict.fromkeys(of["pairs"] for of in folders.values()):
+    for folder in dict.fromkeys(of["pairs"] for of in folders.values() if "pairs" in of):
         for pair in read_jsonl(folder / "pairs.jsonl", Pair):
             if pairs.setdefault(pair.id, pair) != pair:
                 raise UserError(f'two arms give the id "{pair.id}" to different pairs', str(home), "label a stage")
+    if not pairs:
+        remedy = "label a file of pairs, or a run with an arm that has labels"
+        raise UserError("no arm of this run has pairs (`direct` needs none)", str(home), remedy)
     for cell, of in folders.items():
+        if "labels" not in of:
+            continue
         if judge := judge_labels(of["labels"] / "labels.jsonl"):
             arm = cell.rpartition("/")[0]
             same = [f for name, f in folders.items() if name.rpartition("/")[0] == arm and "scores" in f]

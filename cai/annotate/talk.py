@@ -1,5 +1,6 @@
 """Which policy of an experiment to talk to, and about what: by its file, from what its stages left in the store."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,13 +41,15 @@ class Found:
         )  # fmt: skip
 
 
-def find_policy(file: Path, wanted: str) -> Found:
+def find_policy(file: Path, wanted: str, overrides: Sequence[str] = ()) -> Found:
     """The policy `sft`, or that of a cell ("ARM/SEED"). Nothing is trained for it.
+
+    overrides: `key=value`, as the run itself was given them by --set.
 
     Raises UserError for a name that is none of them, for a stage that has not been run, and for a cell whose policy is
     no model of its own (`rl.method: best_of_n`).
     """
-    experiment = read_experiment(file)
+    experiment = read_experiment(file, overrides)
     work = Workbench.open(experiment.runtime)
     names = ["sft", *(f"{arm}/{seed}" for arm in experiment.arms for seed in experiment.seeds)]
     if wanted not in names:

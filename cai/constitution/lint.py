@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from itertools import combinations
 
 from cai.constitution.records import Constitution
+from cai.textstats import words
 
 Warnings = list[tuple[int, str]]  # (line, what looks unwise)
 
@@ -19,7 +20,7 @@ def warnings(law: Constitution, *, by_words: bool = True) -> Warnings:
     found: Warnings = []
     for p in law.principles:
         for field, most in WORDS.items() if by_words else ():
-            if (count := len(getattr(p, field).split())) > most:
+            if (count := words(getattr(p, field))) > most:
                 advice = "models read short principles better"
                 if field in ("prefer", "against"):
                     advice = "a small model reads only short standards well"
@@ -75,8 +76,8 @@ def describe(law: Constitution) -> str:
     width = max(9, *(min(40, len(p.name)) for p in law.principles))
     rows = [f"{'principle':{width}}  weight  {'  '.join(columns)}  applies to"]
     for p in law.principles:
-        words = "  ".join(f"{len(getattr(p, c).split()) or '-':>{len(c)}}" for c in columns)
-        rows.append(f"{short(p.name):{width}}  {p.weight:6g}  {words}  {', '.join(p.applies_to) or 'everything'}")
+        counts = "  ".join(f"{words(getattr(p, c)) or '-':>{len(c)}}" for c in columns)
+        rows.append(f"{short(p.name):{width}}  {p.weight:6g}  {counts}  {', '.join(p.applies_to) or 'everything'}")
     head = [law.title or "(no title)", f"{law.path}: {law.form} form, {len(law.principles)} principles", ""]
     return "\n".join([*head, "(words in each field)", *rows])
 

@@ -7,6 +7,7 @@ Two forms of file (DESIGN.md, "Constitution files"):
          Text that only looks like the beginning of a field is written with a backslash: `Critique\\:`.
 """
 
+import json
 import math
 import re
 import unicodedata
@@ -25,7 +26,17 @@ _KNOWN = re.compile(rf"\b({_NAMES})\s?:")
 _ESCAPED = re.compile(rf"\b((?:{_NAMES})\s?\\*)\\:")
 _KNOWN_OR_ESCAPED = re.compile(rf"\b((?:{_NAMES})\s?\\*):")
 _LABEL = re.compile(r"([A-Za-z]+(?: [A-Za-z]+)?)\s?:(?=\s|$)")
-_BULLET = re.compile(r"(?:[-*•]|\d+[.)])\s+")
+# A dash, a dot or a number before a principle. Those of full width, and those that nobody begins a sentence with, need
+# no space behind them.
+_BULLET = re.compile(
+    r"(?:[-*+~]\s+|[•‐‑‒–—―−﹣－·∙●○◦‣⁃▪▫■□◆◇►▶※＊・]\s*|\(?\d+[.)]\s+|[(（]?\d+[．）、]\s*|[①-⑳]\s*|[一二三四五六七八九十]+、\s*)"
+)
+_BOLD = re.compile(r"\*\*(.+?)\*\*|__(.+?)__")
+# Files that programs write. Read as prose, their brackets and keys would be principles.
+_WRITTEN_BY_PROGRAMS = {
+    ".json": "JSON", ".jsonl": "JSON lines", ".yaml": "YAML", ".yml": "YAML", ".csv": "CSV", ".tsv": "CSV",
+    ".html": "HTML", ".htm": "HTML", ".xml": "XML", ".toml": "TOML",
+}  # fmt: skip
 
 Lines = list[tuple[int, str]]  # (line number from 1, text)
 Faults = list[tuple[int, str, str]]  # (line, problem, remedy)
@@ -39,9 +50,16 @@ def read_constitution(path: str | Path) -> Constitution:
 
 def parse(text: str, path: Path) -> Constitution:
     """Parse the text of a constitution, which stands (or will stand) at `path`. Raises as `read_constitution` does."""
+    if kind := _structure(text, path):
+        remedy = 'write one principle a line, or sections that begin with "## name" (constitutions/README.md)'
+        if kind == "JSON":
+            remedy = f"python -m cai.constitution import {path} reads the paper's JSON files; or {remedy}"
+        raise UserErrors([UserError(f"this is {kind}, not a constitution in plain words", str(path), remedy)])
     lines = list(enumerate(text.split("\n"), 1))
     faults: Faults = []
     of_form = _parse_full if any(_SECTION.match(line.strip()) for _, line in lines) else _parse_short
+    if of_form is _parse_full and (outline := _outline(lines)):
+        of_form, lines = _parse_short, outline
     title, notes, principles = of_form(lines, faults)
     if not principles:
         remedy = 'write one principle a line, or sections that begin with "## name"'
@@ -63,6 +81,43 @@ def _read_text(path: Path) -> str:
         where = f"{path}:{raw[: error.start].count(10) + 1}"
         raise UserErrors([UserError("not UTF-8 text", where, "save the file as plain text in UTF-8")]) from None
     return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def _structure(text: str, path: Path) -> str:
+    """The name of a structured format that a text is in, by the file's name or by how it begins; "" for prose."""
+    if kind := _WRITTEN_BY_PROGRAMS.get(path.suffix.lower()):
+        return kind
+    start = text.lstrip()
+    if start[:1] in ("{", "["):
+        try:
+            json.loads(start)
+            return "JSON"
+        except (ValueError, RecursionError):
+            return "JSON" if re.match(r'[{\[]\s*["{\[]', start) else ""
+    if re.match(r"<(?:!doctype|html|\?xml|head|body|div|ul|ol|p)\b", start, re.IGNORECASE):
+        return "XML" if start.startswith("<?xml") else "HTML"
+    keys = re.search(r"(?m)^[a-z_]+:[ \t]*\n[ \t]*- [a-z_]+:", start)
+    return "YAML" if keys or (start.startswith("---\n") and re.search(r"(?m)^[a-z_]+: ", start)) else ""
+
+
+def _outline(lines: Lines) -> Lines:
+    """A Markdown document of headings and lists: its list items are the principles, its prose are notes.
+
+    [] for a document with a field of the full form, or without a list.
+    """
+    stripped = [line.strip() for _, line in lines]
+    if any(_KNOWN.match(line) for line in stripped) or not any(_BULLET.match(line) for line in stripped):
+        return []
+    kept: Lines = []
+    inside = False
+    for number, line in lines:
+        bullet = bool(_BULLET.match(line.strip()))
+        inside = bullet or (inside and line[:1].isspace() and bool(line.strip()))
+        text = _BOLD.sub(lambda match: match[1] or match[2], line)
+        kept.append(
+            (number, text if inside or not line.strip() or line.lstrip().startswith("#") else f"# {line.strip()}")
+        )
+    return kept
 
 
 def _siblings(path: Path) -> str:
@@ -119,7 +174,7 @@ def _parse_notes(lines: Lines, faults: Faults) -> tuple[str, str]:
     for number, line in lines:
         if line.startswith("#") and not title:
             title = line.lstrip("# ")
-        elif _KNOWN.match(line) or line.startswith("- "):
+        elif _KNOWN.match(line) or _BULLET.match(line):
             remedy = 'move it below a line "## name"; notes before the first section are plain prose'
             faults.append((number, "this looks like a principle, but stands before the first section", remedy))
         else:

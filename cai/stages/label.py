@@ -75,7 +75,7 @@ def label_by_people(
     if file:
         said, aside = read_labels(file.path, everything, raters)
         labels = {pair_id: Label(pair_id, share(people), "human file", said=people) for pair_id, people in said.items()}
-    elif all(pair.human is None for pair in rows):
+    elif rows and all(pair.human is None for pair in rows):  # a small share may give people no pair at all
         raise UserError(
             "labels: human, but no person has judged these pairs",
             "labels",
