@@ -14,7 +14,7 @@ import cai.engines.transformers
 from cai.engines import Question, Reading, Reply, Request, Sampling
 from cai.engines import reading as read_options
 from cai.engines.cached import CachedEngine
-from cai.engines.transformers import READS_TREES, SeededSampler, TransformersEngine, attention_window
+from cai.engines.transformers import SeededSampler, TransformersEngine, attention_window
 from cai.models import Source
 from cai.records import Chat, Message
 from cai.store import CallCache
@@ -354,7 +354,7 @@ def test_a_model_that_cannot_read_a_tree_reads_one_sequence_a_row(
     # Eager attention, so that the model's own mask counts, as on a GPU.
     engine.model.set_attn_implementation("eager")
     assert engine.reads_trees(100)
-    READS_TREES.clear()
+    engine.trees_read.clear()
     monkeypatch.setattr(engine.model, "forward", broken)
     assert not engine.reads_trees(100)
     shapes = record_shapes(engine, monkeypatch)

@@ -29,7 +29,6 @@ PADDING = 0.1  # the share of a batch of questions that may be padding
 ROW_TOKENS = 2048  # how wide a row of several sequences may be
 PREDICTIONS = 2048  # of one forward pass: each takes a whole vocabulary of memory
 CHUNK = 256  # of those, in float32 at one time
-READS_TREES: dict[tuple[str, Any], dict[int, bool]] = {}  # model -> width of a probe -> whether it was read rightly
 PROBE = (
     "Here are three lists of words:",
     " Red",
@@ -50,6 +49,7 @@ class TransformersEngine:
         self.device, self.system, self.batch_tokens, self.share = device, system, batch_tokens, share
         self.identity = digest_of([source.digest, dtype, system])
         self.limit = length_limit(self.model.config)
+        self.trees_read: dict[int, bool] = {}  # width of a probe (0: a small one) -> whether it was read rightly
         self.stop_ids = stop_ids(self.model, self.tokenizer)
 
     def prompt_ids(self, chat: Chat) -> list[int]:
@@ -130,16 +130,17 @@ class TransformersEngine:
     def reads_trees(self, width: int) -> bool:
         """Whether the model reads a row that branches, as wide as this, as it reads each sequence by itself.
 
-        Tried once for each model and power of two: on a small row, and on one that is as wide as those that follow. A
+        Tried once for each power of two: on a small row, and on one that is as wide as those that follow. A
         model that looks back a limited way, or that counts positions otherwise beyond some place, reads short rows
         rightly and long ones not.
         """
-        size = 1 << max(width - 1, 1).bit_length()
-        known = READS_TREES.setdefault((self.identity, self.model.dtype), {})
+        # No row is wider than the window or the limit, and one that were would be read otherwise with good reason.
+        size = min(1 << max(width - 1, 1).bit_length(), max(attention_window(self.model.config), 1), self.limit)
+        known = self.trees_read
         if 0 not in known:
             known[0] = self._reads_alike(0)
         if known[0] and size not in known:
-            known[size] = self._reads_alike(min(size, self.limit))
+            known[size] = self._reads_alike(size)
         return known[0] and known[size]
 
     def _reads_alike(self, width: int) -> bool:

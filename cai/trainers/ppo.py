@@ -219,7 +219,7 @@ class PPOTrainer(RolloutTrainer):
         # 4. Reward of each token: -kl_coef * (log pi_old - log pi_ref), and the score on the last one (Ziegler et al.
         #    2019, eq. 2; a token at a time: Huang et al. 2023). If wanted, scaled to variance 1.
         kl_BT = (logprobs_BT - rollout.pop("ref_logprobs")) * mask_BT
-        if self.state.global_step == 0 and self.policy.training:
+        if self.is_in_train and self.state.global_step == 0:
             check_first_kl(kl_BT, self.network.dtype)
         rewards_BT = -self.kl_coef * kl_BT
         last_B = rollout["completion_mask"].sum(dim=1) - 1
