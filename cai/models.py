@@ -1,65 +1,111 @@
-"""Models: what a reference in a config means, how weights are loaded and saved, and how a chat becomes token ids.
+"""Models: what a reference in a config means, and how weights and tokenizers are loaded and saved.
 
-The only place that knows peft and safetensors; embedded models are made in cai/embedded.py. A chat is always rendered
-by `chat_ids`: every message's text is stripped of the power to forge a role (`neutralise`), and the model's own default
-system prompt is never let in unasked.
+The only place that knows peft and safetensors; embedded models are made in cai/embedded.py, how a chat becomes token
+ids is in cai/chat.py, and what architectures have of their own in cai/architectures.py.
 """
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cai.architectures import HEAD, ensure_reward_head, lora, read_at_the_last_token
+from cai.chat import answered, chat_ids, harmless, plain, with_system
+from cai.chat_templates import Choice, settle, written_by
 from cai.embedded import EMBEDDED, TINY, build
 from cai.errors import UserError, suggest
 from cai.memo import remembered
 from cai.progress import quiet
-from cai.records import Chat, Message
-from cai.store import Artifact, digest_folder, digest_of
-from cai.templates import neutralise
+from cai.store import Artifact, digest_file, digest_folder, digest_of
 
 if TYPE_CHECKING:
-    from peft import LoraConfig
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+__all__ = [
+    "UNREACHABLE", "Dtype", "Source", "answered", "chat_ids", "find", "harmless", "load_causal", "load_reward",
+    "load_tokenizer", "local", "lora", "pick_device", "pick_dtype", "plain", "save", "trained", "with_adapter",
+    "with_system",
+]  # fmt: skip
 Dtype = Literal["float32", "bfloat16"]
 
 UNREACHABLE = "unreachable"
 
 
+# Raise it when a folder's or a hub's weights would now be read otherwise than before: it is part of their digests.
+# 2: options and answers are tokenised as the template writes them, functional dropout is off, bases are in the digest.
+READ_AS = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where weights are (a folder, or a hub id) and what they are: `digest` stands for them in every key."""
+    """Where weights are (a folder, or a hub id) and what they are: `digest` stands for them in every key.
+
+    commit: of a hub id: the one that is loaded. template: which chat template, or what it is told (chat_templates.py).
+    """
 
     name: str
     place: str
     digest: str
+    commit: str | None = None
+    template: Choice = field(default=None, compare=False)
 
 
-def find(ref: str) -> Source:
+def find(ref: str, template: Choice = None) -> Source:
     """What `model: ref` means: an embedded model, a local folder, or a hub id; without fetching weights.
 
     Raises UserError when it is none of these. A hub that cannot be asked gives the commit UNREACHABLE: enough to plan
     with, and `check` in cai/experiment.py refuses to run on it.
     """
+    source = _found(ref)
+    if template is None:
+        return source
+    return replace(source, template=template, digest=digest_of([source.digest, _said_by(template)]))
+
+
+def _said_by(template: Choice) -> Any:
+    """What stands for a template in a key: of a file, its contents."""
+    file = Path(template).expanduser() if isinstance(template, str) else None
+    return digest_file(file) if file and file.suffix and file.is_file() else template
+
+
+def _found(ref: str) -> Source:
     if ref in EMBEDDED:
         return Source(ref, "", digest_of([ref, EMBEDDED[ref][0].sha256, "safetensors-1"]))
     if ref == TINY:
         return Source(ref, "", digest_of([ref, "1"]))
     folder = Path(ref).expanduser()
     if folder.is_dir():
-        if not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
+        adapter = (folder / "adapter_config.json").is_file()
+        if not (folder / "config.json").is_file() and not adapter:
             raise UserError("this folder holds no model", ref, "it needs a config.json or an adapter_config.json")
-        return Source(ref, str(folder), _folder_digest(folder))
+        base = [base_of(folder).digest] if adapter else []
+        return Source(ref, str(folder), digest_of([READ_AS, _folder_digest(folder), *base]))
     if ref.count("/") == 1 and not ref.startswith((".", "/", "~")):
-        return Source(ref, ref, f"hub:{ref}@{_hub_commit(ref)}")
+        commit = _hub_commit(ref)
+        return Source(ref, ref, f"hub:{ref}@{commit}", None if commit == UNREACHABLE else commit)
     raise UserError(
         f'there is no model "{ref}"',
         "model",
         f"give a folder that exists, a hub id (owner/name), or an embedded name ({suggest(ref, [*EMBEDDED, TINY])})",
     )
+
+
+def base_of(folder: Path) -> Source:
+    """The model on which the adapter in this folder was trained, by the name that `save` wrote. Raises UserError."""
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    name, commit = settings["base_model_name_or_path"], settings.get("revision")
+    if commit and not Path(name).expanduser().is_dir():
+        return Source(name, name, f"hub:{name}@{commit}", commit)
+    try:
+        return find(name)
+    except UserError:
+        raise UserError(
+            f'the base of this adapter, "{name}", is not here',
+            str(folder),
+            "put the base model where that name leads, or name it in adapter_config.json (base_model_name_or_path)",
+        ) from None
 
 
 def trained(artifact: Artifact, name: str, rollout: int | None = None) -> Source:
@@ -133,34 +179,42 @@ def _plain_linux() -> bool:
 
 
 def load_tokenizer(source: Source) -> "PreTrainedTokenizerBase":
+    """The tokenizer, with one chat template and a token to pad with that ends no turn. An adapter without one has its
+    base's. Raises UserError."""
     from transformers import AutoTokenizer
 
     quiet()
-    place = local(source)
+    place = Path(local(source))
+    if (place / "adapter_config.json").is_file() and not list(place.glob("*token*")):
+        return load_tokenizer(replace(base_of(place), template=source.template))
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(place)
+        tokenizer: Any = AutoTokenizer.from_pretrained(str(place), revision=source.commit)
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot load the tokenizer: {_first_line(error)}", place, "check the model folder") from None
-    if tokenizer.chat_template is None:
         raise UserError(
-            f'the tokenizer of "{source.name}" has no chat template', place, "use an instruction-tuned model"
-        )
+            f"cannot load the tokenizer: {_first_line(error)}", str(place), "check the model folder"
+        ) from None
+    settle(tokenizer, source.template, source.name)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         tokenizer.pad_token = _spare_token(tokenizer)
     return tokenizer
 
 
 def _spare_token(tokenizer: Any) -> str:
-    """A special token to pad with that does not end a turn."""
-    spare = [token for token in tokenizer.all_special_tokens if token != tokenizer.eos_token]
-    better = [token for token in spare if "pad" in token.lower() or "endoftext" in token.lower()]
-    if not spare:
-        raise UserError(
-            f'the tokenizer of "{tokenizer.name_or_path}" has no token to pad with but its end-of-turn token',
-            "model",
-            "add a pad token to the tokenizer: padding with the end-of-turn token hides where an answer ends",
-        )
-    return (better or spare)[0]
+    """A token to pad with that ends no turn: padding with one that does would hide where an answer ends.
+
+    A special token with a name, else one without that no template writes, else one that no text can hold (a byte that
+    UTF-8 never uses), else the last of the vocabulary. What is padded is masked wherever it is read.
+    """
+    named = [token for token in tokenizer.all_special_tokens if token != tokenizer.eos_token]
+    special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    others = [token for token in special if token not in (*tokenizer.all_special_tokens, *written_by(tokenizer))]
+    for spare in (named, others):
+        better = [token for token in spare if any(word in token.lower() for word in ("pad", "endoftext"))]
+        if spare:
+            return (better or spare)[0]
+    vocabulary = tokenizer.get_vocab()
+    free = [token for token in ("ÿ", "<0xFF>") if token in vocabulary]
+    return free[0] if free else max(vocabulary, key=vocabulary.__getitem__)
 
 
 def load_causal(source: Source, dtype: Dtype, device: str, *, train: bool = False) -> "PreTrainedModel":
@@ -173,18 +227,21 @@ def load_causal(source: Source, dtype: Dtype, device: str, *, train: bool = Fals
 def load_reward(source: Source, dtype: Dtype, device: str) -> "PreTrainedModel":
     """A reward model: one scalar for a sequence. A fresh one has a zero head, so that it begins without an opinion."""
     import torch
-    from transformers import AutoModelForSequenceClassification
+    from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    fresh = not (Path(local(source)) / "adapter_config.json").is_file() and not _has_reward_head(local(source))
+    place = Path(local(source))
+    adapter = (place / "adapter_config.json").is_file()
+    base = base_of(place) if adapter else source
+    try:
+        config = AutoConfig.from_pretrained(local(base), revision=base.commit)
+        ensure_reward_head(config)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot load the model: {_first_line(error)}", str(place), "check the model folder") from None
+    fresh = not adapter and "SequenceClassification" not in str(config.architectures)
     model = _load(AutoModelForSequenceClassification, source, dtype, device, num_labels=1)
     if fresh:
         torch.nn.init.zeros_(model.score.weight)
     return model
-
-
-def _has_reward_head(place: str) -> bool:
-    config = Path(place) / "config.json"
-    return config.is_file() and "SequenceClassification" in str(json.loads(config.read_text()).get("architectures"))
 
 
 def _load(kind: Any, source: Source, dtype: Dtype, device: str, train: bool = False, **options: Any) -> Any:
@@ -193,16 +250,14 @@ def _load(kind: Any, source: Source, dtype: Dtype, device: str, train: bool = Fa
 
     quiet()
     place = Path(local(source))
+    adapter = (place / "adapter_config.json").is_file()
+    base = base_of(place) if adapter else source
     try:
-        if (place / "adapter_config.json").is_file():
-            base = json.loads((place / "adapter_config.json").read_text())["base_model_name_or_path"]
-            model = with_adapter(
-                kind.from_pretrained(base, dtype=getattr(torch, dtype), **options), place, dtype, train
-            )
-        else:
-            model = kind.from_pretrained(str(place), dtype=getattr(torch, dtype), **options)
-            _float32_head(model)
-        model.config.pad_token_id = load_tokenizer(source).pad_token_id
+        model = kind.from_pretrained(local(base), dtype=getattr(torch, dtype), revision=base.commit, **options)
+        # PEFT writes this into an adapter: a name means the same on another machine, a place does not.
+        model.name_or_path = base.name
+        model = with_adapter(model, place, dtype, train) if adapter else _ready(model)
+        model.config.get_text_config().pad_token_id = load_tokenizer(source).pad_token_id
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"cannot load the model: {_first_line(error)}", str(place), "check the model folder") from None
     return model.to(device)
@@ -213,18 +268,20 @@ def with_adapter(base: Any, place: Path, dtype: str, train: bool = False) -> Any
     import torch
     from peft import PeftModel
 
-    _float32_head(base)
-    model: Any = PeftModel.from_pretrained(base, str(place), is_trainable=train)
+    model: Any = PeftModel.from_pretrained(_ready(base), str(place), is_trainable=train)
     for name, weight in model.named_parameters():
         if "lora_" in name and not train:  # peft keeps adapters in float32, which only training needs
             weight.data = weight.data.to(getattr(torch, dtype))
     return model
 
 
-def _float32_head(model: Any) -> None:
-    """Compute a reward in float32 whatever the body computes in: bfloat16 knows only 128 values between 1 and 2."""
-    if hasattr(model, "score"):
+def _ready(model: Any) -> Any:
+    """A reward model reads its score at the last token, and in float32 whatever the body computes in: bfloat16 knows
+    only 128 values between 1 and 2."""
+    if hasattr(model, HEAD):
         model.score.float().register_forward_pre_hook(_to_float32)
+        read_at_the_last_token(model)
+    return model
 
 
 def _to_float32(module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -236,75 +293,29 @@ def _first_line(error: Exception) -> str:
 
 
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Weights as safetensors and the tokenizer beside them. Of a model with an adapter, the adapter alone."""
+    """Weights as safetensors and the tokenizer beside them. Of a model with an adapter, the adapter alone.
+
+    An adapter names its base as `find` knows it (see `_load`), and of a hub its commit.
+    """
     adapter = {"selected_adapters": ["default"]} if hasattr(model, "peft_config") else {}
     model.save_pretrained(folder, **adapter)
-    tokenizer.save_pretrained(folder)
+    _save_tokenizer(tokenizer, folder)
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
     config = folder / "adapter_config.json"
     if config.is_file():  # peft writes a set in the order of this process's hashes: another digest each time
         settings = json.loads(config.read_text())
         if isinstance(settings["target_modules"], list):
             settings["target_modules"].sort()
+        settings["revision"] = getattr(model.config, "_commit_hash", None)
         config.write_text(json.dumps(settings, indent=2, sort_keys=True))
 
 
-def lora(model: Any, rank: int, last_layers: int | None, *, reward: bool = False) -> "LoraConfig":
-    """LoRA on every linear layer of the last `last_layers` blocks (None: all); a reward head is trained whole."""
-    import torch
-    from peft import LoraConfig
-
-    blocks = model.config.num_hidden_layers
-    heads = {"lm_head", "score", "embed_out"}
-    linear = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    return LoraConfig(
-        r=rank,
-        lora_alpha=2 * rank,
-        lora_dropout=0.0,
-        target_modules=sorted(linear - heads),
-        layers_to_transform=None if last_layers is None else list(range(max(0, blocks - last_layers), blocks)),
-        # Without this task type the head is wrapped in nothing, stays random, and is never trained (FACTS: TRL 1.16).
-        task_type="SEQ_CLS" if reward else "CAUSAL_LM",
-        modules_to_save=["score"] if reward else None,
-    )
-
-
-def with_system(chat: Chat, system: str | None) -> Chat:
-    """Put the system prompt first, unless the chat has its own. None leaves the model's template to itself."""
-    if system is None or (chat and chat[0].role == "system"):
-        return chat
-    return (Message("system", system), *chat)
-
-
-def answered(chat: Chat, answer: str, system: str | None) -> Chat:
-    """A conversation and an answer to it: what a reward model scores."""
-    return (*with_system(chat, system), Message("assistant", answer))
-
-
-def plain(tokenizer: "PreTrainedTokenizerBase", chat: Chat) -> list[dict[str, str]]:
-    """The chat as the libraries want it, with no text that the tokenizer would read as a control token."""
-    return [{"role": message.role, "content": harmless(tokenizer, message.content)} for message in chat]
-
-
-def harmless(tokenizer: "PreTrainedTokenizerBase", text: str) -> str:
-    """The text without anything that this tokenizer would read as a control token."""
-    # `all_special_tokens` knows the named ones alone; Llama 3's <|start_header_id|>, for one, has no name.
-    added = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
-    return neutralise(text, [*tokenizer.all_special_tokens, *added])
-
-
-def chat_ids(tokenizer: "PreTrainedTokenizerBase", chat: Chat, *, answer: bool) -> list[int]:
-    """Token ids of a chat. answer: end with the opening of an assistant turn, for the model to go on."""
+def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Without a padding token that is an ordinary one (`_spare_token`): read back, it would be cut out of texts."""
+    pad = tokenizer.pad_token
+    ordinary = tokenizer.pad_token_id not in tokenizer.added_tokens_decoder
+    tokenizer.pad_token = None if ordinary else pad
     try:
-        encoded: Any = tokenizer.apply_chat_template(
-            plain(tokenizer, chat), add_generation_prompt=answer, return_dict=True, tokenize=True
-        )
-        return list(encoded["input_ids"])
-    except Exception as error:
-        if type(error).__module__.split(".")[0] != "jinja2":
-            raise
-        raise UserError(
-            f"the model's chat template refuses the conversation: {_first_line(error)}",
-            tokenizer.name_or_path,
-            "a template that knows no system role needs `system: null` in the config",
-        ) from None
+        tokenizer.save_pretrained(folder)
+    finally:
+        tokenizer.pad_token = pad

@@ -236,7 +236,7 @@ def test_options_of_one_token_cost_one_row_and_shared_beginnings_are_read_once(
 ) -> None:
     engine = open_engine(sharp)
     questions = [Question(CHATS[0], ("Yes", "No")), Question(CHATS[0], ("ab", "abc", "abd", "x"))]
-    assert engine.reads_trees
+    assert engine.reads_trees(100)
     shapes = record_shapes(engine, monkeypatch)
     choose(engine, questions)
     # "ab" is all that must be read before the last tokens of the second question
@@ -287,7 +287,7 @@ def assert_shared_as_alone(source: Source, monkeypatch: pytest.MonkeyPatch, ques
     read, found = {}, {}
     for share in (True, False):
         engine = open_engine(source, share=share)
-        assert not share or engine.reads_trees
+        assert not share or engine.reads_trees(100)
         shapes = record_shapes(engine, monkeypatch)
         found[share] = [reading.logprobs for reading in choose(engine, questions) if reading is not None]
         read[share] = sum(rows * width for rows, width in shapes)
@@ -353,10 +353,10 @@ def test_a_model_that_cannot_read_a_tree_reads_one_sequence_a_row(
 
     # Eager attention, so that the model's own mask counts, as on a GPU.
     engine.model.set_attn_implementation("eager")
-    assert engine.reads_trees
-    del engine.reads_trees
+    assert engine.reads_trees(100)
+    engine.trees_read.clear()
     monkeypatch.setattr(engine.model, "forward", broken)
-    assert not engine.reads_trees
+    assert not engine.reads_trees(100)
     shapes = record_shapes(engine, monkeypatch)
     for one, other in zip(choose(engine, questions), expected, strict=True):
         assert one is not None and other is not None and one.logprobs == pytest.approx(other.logprobs, abs=1e-3)
@@ -396,7 +396,7 @@ def test_no_row_is_wider_than_a_sliding_window(
     longest = max(len(engine.prompt_ids(question.chat)) for question in questions)
     assert 150 < longest < 300  # a window of 150 is too small for one question
     monkeypatch.setattr(cai.engines.transformers, "attention_window", lambda config: window)
-    assert engine.reads_trees
+    assert engine.reads_trees(100)
     shapes = record_shapes(engine, monkeypatch)
     choose(engine, questions)
     rows = sum(rows for rows, _ in shapes)

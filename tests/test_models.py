@@ -151,13 +151,14 @@ def test_a_tokenizer_without_a_chat_template(tiny: Source, tmp_path: Path) -> No
         load_tokenizer(find(str(tmp_path / "model")))
 
 
-def test_a_template_that_refuses_a_system_prompt(tiny: Source) -> None:
+def test_a_template_that_refuses_a_system_prompt_has_it_in_the_first_turn(tiny: Source) -> None:
     tokenizer = load_tokenizer(tiny)
-    tokenizer.chat_template = "{% if messages[0].role == 'system' %}{{ raise_exception('No system') }}{% endif %}x"
-    assert chat_ids(tokenizer, ask("Hi"), answer=True)
-    with pytest.raises(UserError, match="No system") as caught:
-        chat_ids(tokenizer, ask("Hi", system="Be kind."), answer=True)
-    assert "system: null" in caught.value.remedy
+    tokenizer.chat_template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('No system') }}{% endif %}"
+        "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}"
+    )
+    ids = chat_ids(tokenizer, ask("Hi", system="Be kind."), answer=True)
+    assert tokenizer.decode(ids) == "<|im_start|>Be kind.\n\nHi<|im_end|>"
 
 
 @pytest.mark.real

@@ -10,25 +10,25 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import cached_property
 from itertools import islice
 from typing import Any
 
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from cai.architectures import UNLIMITED, length_limit
 from cai.batching import by_length
+from cai.chat import chat_ids, frame_of, option_ids, with_system
 from cai.engines import Question, Reading, Reply, Request, Sampling, reading
 from cai.engines.tree import Row, Span, block_attention, pack, tree_mask
-from cai.models import Source, chat_ids, harmless, load_causal, load_tokenizer, with_system
-from cai.records import Chat
+from cai.models import Source, load_causal, load_tokenizer
+from cai.records import Chat, Message
 from cai.store import digest_of
 
 PADDING = 0.1  # the share of a batch of questions that may be padding
 ROW_TOKENS = 2048  # how wide a row of several sequences may be
 PREDICTIONS = 2048  # of one forward pass: each takes a whole vocabulary of memory
 CHUNK = 256  # of those, in float32 at one time
-UNLIMITED = 2**31
 PROBE = (
     "Here are three lists of words:",
     " Red",
@@ -48,7 +48,8 @@ class TransformersEngine:
         self.model: Any = load_causal(source, dtype, device).eval()  # pyrefly: ignore
         self.device, self.system, self.batch_tokens, self.share = device, system, batch_tokens, share
         self.identity = digest_of([source.digest, dtype, system])
-        self.limit = getattr(self.model.config, "max_position_embeddings", None) or 2**31
+        self.limit = length_limit(self.model.config)
+        self.trees_read: dict[int, bool] = {}  # width of a probe (0: a small one) -> whether it was read rightly
         self.stop_ids = stop_ids(self.model, self.tokenizer)
 
     def prompt_ids(self, chat: Chat) -> list[int]:
@@ -98,30 +99,17 @@ class TransformersEngine:
                 yield done
 
     def option_ids(self, question: Question) -> tuple[list[int], list[list[int]]]:
-        """The ids before the options, and each option's own ids.
-
-        Lead and option are tokenised as one text, because a tokenizer may join them; what all options then have in
-        common with the bare lead is the start, and the rest of each is that option's tail.
-        """
-        start = self.prompt_ids(question.chat)
-        encode = lambda text: self.tokenizer(harmless(self.tokenizer, text), add_special_tokens=False)["input_ids"]  # noqa: E731
-        lead = encode(question.lead) if question.lead else []
-        whole = [encode(question.lead + option) for option in question.options]
-        shared = 0
-        while shared < len(lead) and all(len(ids) > shared and ids[shared] == lead[shared] for ids in whole):
-            shared += 1
-        tails = [ids[shared:] for ids in whole]
-        assert all(tails) and len({tuple(tail) for tail in tails}) == len(tails), (
-            f"options read alike: {question.options}"
-        )
-        return start + lead[:shared], tails
+        """The ids before the options, and each option's own ids (`cai.chat.option_ids`)."""
+        chat = with_system(question.chat, self.system)
+        return option_ids(self.tokenizer, chat, question.lead, question.options)
 
     def _pack(self, spans: Sequence[Span]) -> list[Row]:
         """Rows that share what sequences have in common, where the model can read such rows."""
         # A window counts the nodes of a row and not what lies between two of them, so no row may be wider than it.
         window = attention_window(self.model.config)
         rows = pack(spans, ROW_TOKENS, min(self.batch_tokens, window), share=self.share)
-        if all(row.plain for row in rows) or (max(len(row.tokens) for row in rows) <= window and self.reads_trees):
+        widest = max((len(row.tokens) for row in rows if not row.plain), default=0)
+        if not widest or (max(len(row.tokens) for row in rows) <= window and self.reads_trees(widest)):
             return rows
         return pack(spans, ROW_TOKENS, self.batch_tokens, share=False)
 
@@ -139,9 +127,24 @@ class TransformersEngine:
                 held += wanted
             yield part
 
-    @cached_property
-    def reads_trees(self) -> bool:
-        """Whether the model reads a row that branches as it reads each sequence by itself: tried once, on a small one.
+    def reads_trees(self, width: int) -> bool:
+        """Whether the model reads a row that branches, as wide as this, as it reads each sequence by itself.
+
+        Tried once for each power of two: on a small row, and on one that is as wide as those that follow. A
+        model that looks back a limited way, or that counts positions otherwise beyond some place, reads short rows
+        rightly and long ones not.
+        """
+        # No row is wider than the window or the limit, and one that were would be read otherwise with good reason.
+        size = min(1 << max(width - 1, 1).bit_length(), max(attention_window(self.model.config), 1), self.limit)
+        known = self.trees_read
+        if 0 not in known:
+            known[0] = self._reads_alike(0)
+        if known[0] and size not in known:
+            known[size] = self._reads_alike(size)
+        return known[0] and known[size]
+
+    def _reads_alike(self, width: int) -> bool:
+        """Whether the rows of a probe that branches are read as each of its sequences alone. width: of the row.
 
         The branches end alike, in words that nobody would guess: a model that sees one while it reads another copies
         it. SmolLM2-135M in bfloat16: the log-probability of a token is off by up to 0.12 as it should be, by 2.5
@@ -149,13 +152,19 @@ class TransformersEngine:
         """
         encode = lambda text: self.tokenizer(text, add_special_tokens=False)["input_ids"]  # noqa: E731
         start, *words, end = (encode(text) for text in PROBE)
+        spare = width - len(start) - sum(len(word) + len(end) for word in words)
+        if spare > 0:  # the same words again and again, so that both rows are as long as wanted
+            before = (start + end) * (spare // len(start + end) + 1)
+            start = before[:spare] + start
         spans = [
             Span((*start, *word, *end[: k + 1]), len(start) + len(word) + k) for word in words for k in range(len(end))
         ]
-        tree, apart = pack(spans, ROW_TOKENS, ROW_TOKENS), pack(spans, ROW_TOKENS, ROW_TOKENS, share=False)
+        row = max(ROW_TOKENS, width)
+        tree, apart = pack(spans, row, row), pack(spans, row, row, share=False)
         assert len(tree) == 1 and len(apart) == len(words)
         try:
-            shared, alone = dict(self._read(tree, spans)), dict(self._read(apart, spans))
+            shared = dict(self._read(tree, spans))
+            alone = {span: logp for one in apart for span, logp in self._read([one], spans)}
         except Exception:  # whatever a model makes of a mask that it does not know
             return False
         # Of ones that are not numbers, the comparison is False.
@@ -226,9 +235,13 @@ def attention_window(config: Any) -> int:
 
 
 def stop_ids(model: Any, tokenizer: Any) -> set[int]:
-    """Tokens that end a turn: the tokenizer's end-of-turn token and whatever the model's own settings add."""
+    """Tokens that end a turn: the tokenizer's end-of-turn token, whatever the model's own settings add, and the token
+    with which the chat template ends an answer."""
     own = model.generation_config.eos_token_id
     more = own if isinstance(own, list) else [own]
+    frame = frame_of(tokenizer, (Message("user", ""),)) if tokenizer.chat_template else None
+    behind = tokenizer(frame.behind, add_special_tokens=False)["input_ids"][:1] if frame and frame.behind else []
+    more += [token for token in behind if token in tokenizer.added_tokens_decoder]
     return {token for token in [tokenizer.eos_token_id, *more] if token is not None}
 
 
@@ -253,29 +266,86 @@ def sample_ids(
 
     Neither reads nor moves the global random state: every draw comes from the row's own seed.
     """
+    lengths = {len(row) for row in rows}
+    if len(lengths) == 1 or reads_left_padding(model, pad):
+        return _sampled(model, rows, seeds, sampling, pad, stops)
+    answers: dict[int, list[int]] = {}
+    for length in sorted(lengths):
+        some = [place for place, row in enumerate(rows) if len(row) == length]
+        drawn = _sampled(model, [rows[i] for i in some], [seeds[i] for i in some], sampling, pad, stops)
+        answers |= dict(zip(some, drawn, strict=True))
+    return [answers[place] for place in range(len(rows))]
+
+
+def _sampled(
+    model: Any, rows: Sequence[list[int]], seeds: Sequence[int], sampling: Sampling, pad: int, stops: set[int]
+) -> list[list[int]]:
     width = max(map(len, rows))
-    ids_BT = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=model.device)
-    mask_BT = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=model.device)
     processors = LogitsProcessorList()
     if sampling.temperature > 0:
         processors.append(SeededSampler(seeds, width, sampling))
-    with whole_states(model):
+    settings = GenerationConfig(
+        max_new_tokens=sampling.max_new_tokens,
+        do_sample=False,  # SeededSampler has drawn already: it leaves one token possible
+        pad_token_id=pad,
+        eos_token_id=sorted(stops),
+    )
+    with whole_states(model), settings_of_its_own(model):
         output_BT = model.generate(
-            input_ids=ids_BT,
-            attention_mask=mask_BT,
-            max_new_tokens=sampling.max_new_tokens,
-            do_sample=False,  # SeededSampler has drawn already: it leaves one token possible
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            repetition_penalty=1.0,
-            logits_processor=processors,
-            pad_token_id=pad,
-            eos_token_id=sorted(stops),
+            **left_padded(rows, pad, model.device), generation_config=settings, logits_processor=processors
         )
     answers = [row[width:].tolist() for row in output_BT]
     ends = [next((place + 1 for place, token in enumerate(ids) if token in stops), len(ids)) for ids in answers]
     return [ids[:end] for ids, end in zip(answers, ends, strict=True)]
+
+
+def left_padded(rows: Sequence[list[int]], pad: int, device: Any) -> dict[str, torch.Tensor]:
+    width = max(map(len, rows))
+    return {
+        "input_ids": torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=device),
+        "attention_mask": torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device),
+    }
+
+
+@contextmanager
+def settings_of_its_own(model: Any) -> Iterator[None]:
+    """Within: `generate` finds no settings that came with the model.
+
+    They fill what a call leaves open: no_repeat_ngram_size, suppress_tokens, bad_words_ids and min_new_tokens change
+    what is drawn, num_beams and stop_strings crash. What is sampled here is the policy itself.
+    """
+    holder: Any = getattr(model, "get_base_model", lambda: model)()
+    own = holder.generation_config
+    holder.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        holder.generation_config = own
+
+
+@torch.no_grad()
+def reads_left_padding(model: Any, pad: int) -> bool:
+    """Whether a row that is padded on the left goes on as it does alone; tried once for each model.
+
+    RWKV has no mask, and reads the padding as text.
+    """
+    holder: Any = getattr(model, "get_base_model", lambda: model)()
+    if not hasattr(holder, "_reads_left_padding"):
+        vocabulary = holder.config.get_text_config().vocab_size
+        short = [(7 * k + 1) % vocabulary for k in range(1, 6)]
+        long = [(5 * k + 3) % vocabulary for k in range(1, 13)]
+        once = GenerationConfig(
+            max_new_tokens=1, do_sample=False, output_logits=True, return_dict_in_generate=True, pad_token_id=pad
+        )
+
+        def ahead(rows: list[list[int]]) -> torch.Tensor:
+            with settings_of_its_own(model):
+                found = model.generate(**left_padded(rows, pad, model.device), generation_config=once)
+            return found.logits[0][0].float().log_softmax(-1)
+
+        within = 0.01 if model.dtype == torch.float32 else 0.5
+        holder._reads_left_padding = bool((ahead([short]) - ahead([short, long])).abs().max() <= within)
+    return holder._reads_left_padding
 
 
 def reply_of(tokenizer: Any, ids: list[int], stops: set[int]) -> Reply:

@@ -8,8 +8,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cai.chat import answer_ids, with_system
 from cai.errors import UserError
-from cai.models import Dtype, Source, answered, chat_ids, load_causal, load_tokenizer, save, with_system
+from cai.models import Dtype, Source, load_causal, load_tokenizer, save
 from cai.records import Comparison, labelled_pairs
 from cai.settings import Policy
 from cai.store import Artifact, version
@@ -83,10 +84,6 @@ def train_dpo(
 def encode(tokenizer: Any, comparison: Comparison, system: str | None) -> dict[str, Any]:
     """Ids of the conversation, opened for an answer, and of both answers up to the end of their turn; p."""
     pair = comparison.pair
-    start = chat_ids(tokenizer, with_system(pair.prompt.messages, system), answer=True)
-    ends = []
-    for text in (pair.a, pair.b):
-        whole = chat_ids(tokenizer, answered(pair.prompt.messages, text, system), answer=False)
-        assert whole[: len(start)] == start, "the chat template renders an answer otherwise than it asks for one"
-        ends.append(whole[len(start) :])
-    return {"prompt_ids": start, "chosen_ids": ends[0], "rejected_ids": ends[1], "p": comparison.p_a}
+    chat = with_system(pair.prompt.messages, system)
+    (start, a), (_, b) = (answer_ids(tokenizer, chat, text) for text in (pair.a, pair.b))
+    return {"prompt_ids": start, "chosen_ids": a, "rejected_ids": b, "p": comparison.p_a}

@@ -10,9 +10,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from cai.chat import answer_ids, with_system
 from cai.data import uniform
-from cai.models import Dtype, Source, chat_ids, load_causal, load_tokenizer, lora, save, with_system
-from cai.records import Chat, Message, Prompt, Response, Revision, read_jsonl
+from cai.models import Dtype, Source, load_causal, load_tokenizer, lora, save
+from cai.records import Chat, Prompt, Response, Revision, read_jsonl
 from cai.settings import Policy, Sft
 from cai.store import Artifact, version
 from cai.textstats import whole_sentences, wordless
@@ -88,7 +89,5 @@ def helpful_rows(
 def encode(tokenizer: Any, chat: Chat, answer: str, system: str | None) -> dict[str, list[int]]:
     """input_ids of the whole conversation and completion_mask: 1 on the answer and the end of its turn, else 0."""
     chat = with_system(chat, system)
-    start = chat_ids(tokenizer, chat, answer=True)
-    whole = chat_ids(tokenizer, (*chat, Message("assistant", answer)), answer=False)
-    assert whole[: len(start)] == start, "the chat template renders an answer otherwise than it asks for one"
-    return {"input_ids": whole, "completion_mask": [0] * len(start) + [1] * (len(whole) - len(start))}
+    start, end = answer_ids(tokenizer, chat, answer)
+    return {"input_ids": start + end, "completion_mask": [0] * len(start) + [1] * len(end)}

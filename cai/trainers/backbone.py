@@ -24,7 +24,8 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils.hub import cached_file
 
-from cai.models import Dtype, Source, load_reward, load_tokenizer, local, with_adapter
+from cai.architectures import ensure_reward_head
+from cai.models import Dtype, Source, base_of, load_reward, load_tokenizer, local, with_adapter
 
 # LoRA that starts in one of these ways leaves the base as it was; others (PiSSA, OLoRA) take a part out of it.
 INNOCENT = (True, False, "gaussian")
@@ -41,6 +42,7 @@ def load_reward_on(policy: PreTrainedModel | PeftModel | None, source: Source, d
     if policy is None or not belongs(place, policy):
         return load_reward(source, dtype, device)
     kind: Any = AutoModelForSequenceClassification
+    ensure_reward_head(policy.config)
     config = copy.deepcopy(policy.config)
     config.num_labels = 1
     with init_empty_weights(include_buffers=False):
@@ -67,7 +69,7 @@ def belongs(reward: Path, policy: PreTrainedModel | PeftModel) -> bool:
         return False
     settings = json.loads((reward / "adapter_config.json").read_text())
     innocent = settings["peft_type"] == "LORA" and settings.get("init_lora_weights", True) in INNOCENT
-    return innocent and _place(settings["base_model_name_or_path"]) == _place(policy.config.name_or_path)
+    return innocent and _place(local(base_of(reward))) == _place(policy.config.name_or_path)
 
 
 def base_weights(policy: PreTrainedModel | PeftModel) -> dict[str, Tensor]:

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from trl.trainer.utils import disable_dropout_in_model
 
+from cai.architectures import head_width
 from cai.errors import UserError
+from cai.trainers.still import without_dropout
 
 INPUTS = ("input_ids", "attention_mask", "position_ids")  # what policy and critic both read
 
@@ -44,7 +45,7 @@ class ValueModel(nn.Module):
                 "value_model",
                 "give one that was made with the policy's tokenizer, or none",
             )
-        disable_dropout_in_model(model)
+        without_dropout(model)
         self.model = model
 
     def forward(self, positions_T: Tensor, **inputs: Any) -> Tensor:
@@ -60,7 +61,7 @@ def add_critic(model: PreTrainedModel, value_model: Any = None) -> ValueHead | V
     parameters it does to the critic's: zeroing and clipping of gradients, synchronising them between processes.
     """
     config = model.config.get_text_config()
-    critic = ValueHead(config.hidden_size) if value_model is None else ValueModel(value_model, config.vocab_size)
+    critic = ValueHead(head_width(model)) if value_model is None else ValueModel(value_model, config.vocab_size)
     critic.to(model.device)
     model.add_module("value_head", critic)
     # A saved policy is a plain language model, whoever saves it.

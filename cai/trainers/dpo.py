@@ -23,6 +23,7 @@ from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from cai.trainers.reward import soft_bradley_terry
+from cai.trainers.still import check_first_loss, without_dropout
 
 COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids", "p")
 
@@ -42,6 +43,8 @@ class SoftDPOTrainer(DPOTrainer):
     (the implicit reward of the preferred answer minus that of the other) and entropy (nats a token of the answers).
     """
 
+    _checked = False
+
     def __init__(
         self, model: Any, args: DPOConfig, *, processing_class: PreTrainedTokenizerBase, **kwargs: Any
     ) -> None:
@@ -52,6 +55,7 @@ class SoftDPOTrainer(DPOTrainer):
         assert not args.precompute_ref_log_probs and args.beta > 0
         collator = SoftPairCollator(pad)
         super().__init__(model, args=args, data_collator=collator, processing_class=processing_class, **kwargs)
+        without_dropout(self.accelerator.unwrap_model(self.model))
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         missing = [column for column in COLUMNS if column not in dataset.column_names]
@@ -78,6 +82,9 @@ class SoftDPOTrainer(DPOTrainer):
 
         # 2. The implicit rewards' difference, and the cross-entropy with the labels.
         margin_B = self.beta * ((a_B - ref_a_B) - (b_B - ref_b_B))
+        if self.is_in_train and self.state.global_step == 0 and not self._checked:
+            check_first_loss(margin_B.detach(), int(mask_BT.sum(dim=1).max()), self.model.dtype)
+            self._checked = True
         loss = soft_bradley_terry(margin_B, p_B, torch.arange(len(p_B), device=p_B.device))
         entropy = (outputs.entropy[:, -width:] * mask_BT[:, 1:]).sum() / mask_BT[:, 1:].sum()
         self._log_batch(margin_B.detach(), p_B, entropy.detach())

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
+from cai.errors import UserError
 from cai.trainers.ppo import check_prompts
 from cai.trainers.rollouts import Rollouts, RolloutTrainer
+from cai.trainers.still import give_positions
 
 Online = RolloutTrainer if TYPE_CHECKING else object
 
@@ -36,6 +38,14 @@ class Penalised(Online):
         check_prompts(self.train_dataset, self.args)
         assert len(self.reward_funcs) == 1, "one reward, from which the penalty is taken"
         self.missing_eos_penalty = missing_eos_penalty
+        self.stand_still()
+        if not self.pads_left:
+            raise UserError(
+                "this model reads the padding on the left of a prompt as text, which rloo and grpo cannot allow for",
+                "rl.method",
+                "use ppo, dpo or best_of_n, or another model",
+            )
+        give_positions(self.model)
         self.remember()
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from cai.annotate.feedback import Answer, Feedback, FeedbackLog
+from cai.architectures import head_width
 from cai.batching import by_length
 from cai.engines.transformers import stop_ids
 from cai.errors import UserError
@@ -41,7 +42,7 @@ def states_of(model: Any, rows: Sequence[Row], padding: int, batch_tokens: int) 
     network: Any = getattr(model, "get_base_model", lambda: model)()  # PEFT's layers stand within the network
     reader = network.get_decoder()  # without the head: no logits are needed
     lengths = [len(prompt) + len(answer) for prompt, answer in rows]
-    found = [np.empty((0, network.config.get_text_config().hidden_size), np.float32)] * len(rows)
+    found = [np.empty((0, head_width(network)), np.float32)] * len(rows)
     for batch in by_length([i for i, (_, answer) in enumerate(rows) if answer], lengths, batch_tokens, padding=0.2):
         width = max(lengths[i] for i in batch)
         ids = torch.tensor([[*rows[i][0], *rows[i][1], *[padding] * (width - lengths[i])] for i in batch])

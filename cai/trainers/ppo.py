@@ -45,6 +45,7 @@ from cai.trainers.ppo_math import (
 )
 from cai.trainers.reward_models import as_functions, not_yet
 from cai.trainers.rollouts import RolloutTrainer, trimmed
+from cai.trainers.still import check_first_kl
 
 VALUE_HEAD = "value_head.safetensors"
 
@@ -118,6 +119,7 @@ class PPOTrainer(RolloutTrainer):
         self.network = cast(PreTrainedModel, network)
         # TRL's fused head on `forward` scores the prompt's tokens as well where there is no Triton; ours does not.
         vars(self.network).pop("forward", None)
+        self.stand_still()
         self.remember()
         if isinstance(value_model, str):
             value_model = AutoModelForSequenceClassification.from_pretrained(
@@ -132,6 +134,8 @@ class PPOTrainer(RolloutTrainer):
         # Token t is chosen one position before its own. Positions as a tensor, not as a number: transformers then
         # copies those states; on CPU a strided slice instead costs a copy of the vocabulary matrix for each row.
         chosen_at_T = torch.arange(rollout["prompt_ids"].size(1) - 1, ids.size(1) - 1, device=ids.device)
+        if not self.pads_left:
+            return self._forward_unpadded(model, rollout, ids, attention, **kwargs)
         with self.accelerator.autocast():
             return model(
                 input_ids=ids,
@@ -141,6 +145,27 @@ class PPOTrainer(RolloutTrainer):
                 use_cache=False,
                 **kwargs,
             )
+
+    def _forward_unpadded(self, model: Any, rollout: dict[str, Any], ids: Tensor, mask: Tensor, **kwargs: Any) -> Any:
+        """As `_forward`, for a model that reads padding on the left as text: it is moved to the right of each row."""
+        left_B = rollout["prompt_mask"].size(1) - rollout["prompt_mask"].sum(dim=1)
+        place_T = torch.arange(ids.size(1), device=ids.device)
+        from_BT = (place_T + left_B[:, None]).clamp(max=ids.size(1) - 1)
+        inside_BT = place_T + left_B[:, None] < ids.size(1)
+        with self.accelerator.autocast():
+            output = model(
+                input_ids=ids.gather(1, from_BT),
+                attention_mask=mask.gather(1, from_BT) * inside_BT,
+                position_ids=place_T.expand_as(ids),
+                logits_to_keep=place_T,
+                use_cache=False,
+                **kwargs,
+            )
+        answers_T = torch.arange(rollout["completion_ids"].size(1), device=ids.device)
+        chosen_at_BT = rollout["prompt_mask"].sum(dim=1)[:, None] - 1 + answers_T
+        rows_B1 = torch.arange(len(ids), device=ids.device)[:, None]
+        names = ("logits", "values") if "with_values" in kwargs else ("logits",)
+        return {name: output[name][rows_B1, chosen_at_BT] for name in names}
 
     @torch.no_grad()
     def _evaluate_rollout(self, rollout: dict[str, Any]) -> dict[str, Tensor]:
@@ -194,6 +219,8 @@ class PPOTrainer(RolloutTrainer):
         # 4. Reward of each token: -kl_coef * (log pi_old - log pi_ref), and the score on the last one (Ziegler et al.
         #    2019, eq. 2; a token at a time: Huang et al. 2023). If wanted, scaled to variance 1.
         kl_BT = (logprobs_BT - rollout.pop("ref_logprobs")) * mask_BT
+        if self.is_in_train and self.state.global_step == 0:
+            check_first_kl(kl_BT, self.network.dtype)
         rewards_BT = -self.kl_coef * kl_BT
         last_B = rollout["completion_mask"].sum(dim=1) - 1
         rewards_BT[torch.arange(len(last_B)), last_B] += score_B - args.missing_eos_penalty * ~ended_B

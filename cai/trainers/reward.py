@@ -31,6 +31,8 @@ from trl import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer
 from trl.trainer.utils import pad
 
+from cai.trainers.still import without_dropout
+
 COLUMNS = ("answers", "first", "second", "p")
 
 
@@ -138,6 +140,8 @@ class SoftRewardTrainer(RewardTrainer):
         self.too_long: dict[str, int] = {}
         collator: Any = ElementCollator(padding)
         super().__init__(model, args, collator, processing_class=processing_class, peft_config=peft_config, **kwargs)
+        if args.disable_dropout:
+            without_dropout(self.accelerator.unwrap_model(self.model))
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         missing = [column for column in COLUMNS if column not in dataset.column_names]

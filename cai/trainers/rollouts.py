@@ -39,8 +39,9 @@ from trl.trainer.utils import RepeatSampler
 from cai.data import seed_of
 from cai.durable import sync, sync_tree, write_whole
 from cai.engines import Sampling
-from cai.engines.transformers import sample_ids
+from cai.engines.transformers import reads_left_padding, sample_ids, stop_ids
 from cai.errors import UserError
+from cai.trainers.still import without_dropout
 
 COMPLETE = "rollouts.json"
 Online = GRPOTrainer if TYPE_CHECKING else object  # what `Rollouts` is laid over: GRPOTrainer or RLOOTrainer
@@ -144,6 +145,13 @@ class Rollouts(Online):
         finally:
             for (parameter, _), data in zip(self._reference, trained, strict=True):
                 parameter.data = data
+
+    def stand_still(self) -> None:
+        """Before anything is learnt: no dropout, the ends of turns as engines know them, and how rows are padded."""
+        network = cast(Any, self.accelerator.unwrap_model(self.model))
+        without_dropout(network)
+        self.eos_token_ids = sorted(stop_ids(network, self._tokenizer) | set(self.eos_token_ids))
+        self.pads_left = reads_left_padding(network, self._tokenizer.pad_token_id)
 
     def own_state(self) -> dict[str, Any]:
         """What else decides how the run goes on, as JSON."""

@@ -71,11 +71,13 @@ def score_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: 
     """Rewards of already rendered rows, in one right-padded batch.
 
     transformers reads the logit at the last token that is not the padding token. That is the last real token exactly
-    when no row ends with the padding token, so this is what is checked (pad == eos would break it).
+    when no row ends with the padding token, so such a batch is padded with another one: the mask hides it anyway.
     """
+    ends = {row[-1] for row in rows}
     pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
     assert isinstance(pad, int) and pad != eos, f"the padding token ({pad}) must exist and differ from eos ({eos})"
-    assert all(row and row[-1] != pad for row in rows), "a rendered conversation must not end with the padding token"
+    if pad in ends:
+        pad = next(token for token in range(len(ends) + 1) if token not in ends)
     model.config.get_text_config().pad_token_id = pad
     device = next(model.parameters()).device
     width = max(len(row) for row in rows)
