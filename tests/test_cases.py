@@ -86,7 +86,7 @@ def test_a_principle_may_begin_with_a_bracket(tmp_path: Path) -> None:
     assert len(read_constitution(tmp_path / "c.txt").principles) == 2
 
 
-@pytest.mark.parametrize("name", ["anchor", "bom", "crlf", "no", "oct", "sci"])
+@pytest.mark.parametrize("name", ["bom", "crlf", "no", "oct", "sci"])
 def test_an_odd_experiment_is_read(name: str) -> None:
     experiment = read_experiment(CASES / "yaml" / f"{name}.yaml")
     assert "ai" in experiment.arms and experiment.seeds == ((10, 16) if name == "oct" else (0, 1))
@@ -124,3 +124,8 @@ def test_words_of_scripts_that_write_no_spaces() -> None:
     assert words("Use 中文, please") == 5  # Use, 中, 文, a comma by itself, please
     assert words("한국어 문장") == 2 and words("naïve café") == 2
     assert words("สวัสดี") == 2  # six characters, four to a word
+
+
+def test_an_arm_with_a_seed_of_its_own_is_named_with_its_line() -> None:
+    with pytest.raises(UserError, match=r"anchor\.yaml:8: arms ai and ai2 differ in `seed`"):
+        read_experiment(CASES / "yaml" / "anchor.yaml")

@@ -2,10 +2,7 @@
 
 from collections import Counter
 
-import pytest
-
-from cai.data import Material, make_pair, pick, seed_of_round, split_of, uniform
-from cai.errors import UserError
+from cai.data import make_pair, pick, seed_of_round, split_of, uniform
 from cai.records import Message, Prompt
 from cai.settings import Data
 
@@ -32,18 +29,6 @@ def test_which_answer_is_called_a_is_left_to_chance() -> None:
 def test_a_pair_has_one_id_whoever_won() -> None:
     one, other = (make_pair(prompt("Hi"), *answers, 1.0, (1.0,), seed=0) for answers in (("x", "y"), ("y", "x")))
     assert (one.id, one.a, one.b) == (other.id, other.a, other.b) and one.human == 1 - (other.human or 0)
-
-
-def test_an_id_stands_for_one_pair() -> None:
-    material = Material()
-    pair = make_pair(prompt("Hi"), "x", "y", 1.0, (1.0,), seed=0)
-    other = make_pair(prompt("Hi"), "y", "x", 1.0, (1.0,), seed=0)
-    material.add(pair)
-    material.add(other)
-    assert material.pairs[pair.id].human == 0.5 and sorted(material.pairs[pair.id].votes) == [0, 1]
-    assert material.counts == {"pairs that stand more than once": 1}
-    with pytest.raises(UserError, match="two different pairs share the id"):
-        material.add(type(pair)(pair.id, prompt("Ho"), "x", "y", 1.0, (1.0,)))
 
 
 def test_shares_of_the_splits() -> None:

@@ -11,13 +11,13 @@ from fakes import FakeEngine, ask
 from transformers import PretrainedConfig
 
 import cai.engines.transformers
+from cai.calls import CallCache
 from cai.engines import Question, Reading, Reply, Request, Sampling
 from cai.engines import reading as read_options
 from cai.engines.cached import CachedEngine
 from cai.engines.transformers import SeededSampler, TransformersEngine, attention_window
 from cai.models import Source
 from cai.records import Chat, Message
-from cai.store import CallCache
 
 LONG = ask("Tell me at some length about " + "the many kinds of bread, " * 12)
 CHATS = [ask("Hi"), LONG, ask("How do I boil an egg?", system="Be brief."), ask("What is red and round?"), ask("ok")]

@@ -83,7 +83,7 @@ class SoftDPOTrainer(DPOTrainer):
         # 2. The implicit rewards' difference, and the cross-entropy with the labels.
         margin_B = self.beta * ((a_B - ref_a_B) - (b_B - ref_b_B))
         if self.is_in_train and self.state.global_step == 0 and not self._checked:
-            check_first_loss(margin_B.detach(), int(mask_BT.sum(dim=1).max()), self.model.dtype)
+            check_first_loss(margin_B.detach(), int(mask_BT.sum(dim=1).max()), model.dtype)
             self._checked = True
         loss = soft_bradley_terry(margin_B, p_B, torch.arange(len(p_B), device=p_B.device))
         entropy = (outputs.entropy[:, -width:] * mask_BT[:, 1:]).sum() / mask_BT[:, 1:].sum()

@@ -71,7 +71,7 @@ def give_positions(model: Any) -> None:
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         ids, mask = kwargs.get("input_ids"), kwargs.get("attention_mask")
         whole = ids is not None and mask is not None and mask.shape == ids.shape
-        if whole and kwargs.get("position_ids") is None:
+        if whole and mask is not None and kwargs.get("position_ids") is None:
             kwargs = kwargs | {"position_ids": (mask.cumsum(1) - 1).clamp(min=0)}
         return args, kwargs
 
