@@ -4,6 +4,7 @@
     choice      both answers at once, (A) or (B) (Bai et al. 2022, section 4.1); asked in both orders
     score       each answer alone, rated from 1 to 10; expected rating of a, minus that of b (Lee et al. 2023)
     contrast    how much likelier the principle makes each answer than its opposite does; a's gain, minus b's
+    channel     how much likelier the principle is as the instruction behind answer a than behind b (cai/teaching/)
     reason      a chain of thought first, then as in `choice` (Bai et al. 2022, section 4.1)
     provenance  asks nothing: the answer that was written under the principle is the better one (RLCD, Yang et al. 2023)
 
@@ -35,11 +36,13 @@ PROMPTS: dict[str, tuple[str, ...]] = {
     "score": ("score",),
     "contrast": ("contrast",),
     "reason": ("reason", "verdict"),
+    "channel": ("channel",),
     "provenance": (),
 }
 ASKING = tuple(method for method in PROMPTS if PROMPTS[method])
 BOTH_ORDERS = ("choice", "reason")  # a vote in one order alone is half a vote: the judge may only like a position
 WITHOUT_OPTIONS = (
+    "channel",
     "contrast",
     "provenance",
 )  # nothing that could lack probability: their votes have no mass to speak of
@@ -126,6 +129,9 @@ def ballots(method: str, pair: Pair, principle: Judging, templates: Templates) -
     if method in ALONE:
         chat = pair.prompt.messages
         return [ballot("each", *(alone(method, chat, answer, principle, templates) for answer in (pair.a, pair.b)))]
+    if method == "channel":
+        asked = (described(pair.prompt.messages, answer, principle, templates) for answer in (pair.a, pair.b))
+        return [ballot("each", *asked)]
     if method == "contrast":
         return [ballot("each", *(Question(ask(side=side), (pair.a, pair.b)) for side in ("for", "against")))]
     assert method == "choice", method
@@ -137,6 +143,15 @@ def ballots(method: str, pair: Pair, principle: Judging, templates: Templates) -
 def alone(method: str, messages: Chat, answer: str, principle: Judging, templates: Templates) -> Question:
     """What one principle asks about one answer, by a method of ALONE."""
     return Question(_with_examples(method, templates, messages, principle, answer=answer), OPTIONS[method])
+
+
+def described(messages: Chat, answer: str, principle: Judging, templates: Templates) -> Question:
+    """How likely the principle is as a description of an answer: P(principle | answer), by the words of the principle.
+
+    As a noisy channel turns round P(label | text) for classifiers (Min et al. 2022, "Noisy Channel Language Model
+    Prompting"). What the principle's words are worth by themselves is the same for both answers and cancels.
+    """
+    return Question(_with_examples("channel", templates, messages, principle, answer=answer), (principle.prefer,))
 
 
 def reasoned(principle: str, order: str, chat: Chat, reply: Reply | None, templates: Templates) -> Ballot:
@@ -195,6 +210,9 @@ def log_odds(vote: Vote) -> float:
     if vote.method in ALONE:
         asked = len(OPTIONS[vote.method])
         return merit(vote.method, values[:asked]) - merit(vote.method, values[asked:])
+    if vote.method == "channel":
+        under_a, under_b = values
+        return under_a - under_b
     if vote.method in BOTH_ORDERS:
         first, second = values
         return first - second if vote.order == "ab" else second - first

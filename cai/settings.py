@@ -117,7 +117,7 @@ class Reason(Section):
     clamp: Annotated[tuple[Share, Share], Field(min_length=2, max_length=2)] = (0.4, 0.6)
 
 
-Method = Literal["rate", "choice", "score", "contrast", "reason", "provenance"]
+Method = Literal["rate", "choice", "score", "contrast", "reason", "channel", "provenance"]
 Mix = Annotated[dict[Method, Rate], Field(min_length=1)]
 ALONE = ("rate", "score")  # methods that ask about each answer by itself, and so can reward a single one
 

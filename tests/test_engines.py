@@ -288,6 +288,7 @@ def assert_shared_as_alone(source: Source, monkeypatch: pytest.MonkeyPatch, ques
     for share in (True, False):
         engine = open_engine(source, share=share)
         assert not share or engine.reads_trees(100)
+        choose(engine, questions)  # what it costs to try whether the model reads such rows is no part of it
         shapes = record_shapes(engine, monkeypatch)
         found[share] = [reading.logprobs for reading in choose(engine, questions) if reading is not None]
         read[share] = sum(rows * width for rows, width in shapes)

@@ -78,7 +78,7 @@ def test_all_methods_and_provenance_only_where_it_is_known(tmp_path: Path) -> No
     one = item("1")
     known = replace(one, pair=replace(one.pair, prompted=1.0))
     script = lambda question: logs(*[1 / len(question.options)] * len(question.options))  # noqa: E731
-    five = ["rate", "choice", "score", "contrast", "reason"]
+    five = ["rate", "choice", "score", "contrast", "reason", "channel"]
     names = [found.name for found in bench_file("f", [one], (), asking(tmp_path, script))]
     assert names == [*five, "longer answer", "shorter answer"]
     rows = bench_file("f", [known], (), asking(tmp_path, script))
@@ -241,7 +241,7 @@ def test_everything_as_json_and_a_second_run_from_the_cache(files: list[str], tm
     assert (first["dtype"], first["principles"], first["seed"], first["max_length"]) == ("float32", "all", 0, 2048)
     assert (pairs["comparisons"], pairs["judged"], pairs["clusters"], pairs["forms"]) == (6, 6, 6, {"pair": 6})
     assert [fault["where"] for fault in pairs["malformed"]] == [f"{tmp_path / 'pairs.jsonl'}:{n}" for n in (7, 8)]
-    methods = ["rate", "choice", "score", "contrast", "reason"]
+    methods = ["rate", "choice", "score", "contrast", "reason", "channel"]
     assert list(pairs["rows"]) == [*methods, "longer answer", "shorter answer"]
     assert list(items["rows"]) == [*methods, AS_GIVEN, "longer answer", "shorter answer"]
     # The longer answer is the better one on the odd three.

@@ -115,7 +115,7 @@ def test_a_judge_that_cannot_be_read_is_stopped(tmp_path: Path) -> None:
 def test_auto_picks_the_best_on_the_calibration_split_alone(tmp_path: Path) -> None:
     found = fly(tmp_path, Labeller(method="auto"), honest, pairs("train") + pairs("calibration") + pairs("test"))
     assert (found["method"], found["auto"], found["sample"]) == ("rate", True, "calibration split")
-    assert [trial["method"] for trial in found["tried"]] == ["rate", "choice", "score", "contrast", "reason"]
+    assert [trial["method"] for trial in found["tried"]] == ["rate", "choice", "score", "contrast", "reason", "channel"]
     assert found["pairs"] == 12
     assert all("Good answer." in q.chat[-1].content or len(q.chat) > 1 for q in found["asked"])
     with pytest.raises(UserError, match="the calibration split is empty"):

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 
 from cai.errors import run_main
-from cai.judge import bench, reads
+from cai.judge import bench, reads, train
 
-COMMANDS = (bench, reads)  # each adds its parser, and says what runs
+COMMANDS = (bench, reads, train)  # each adds its parser, and says what runs
 
 
 def main(argv: Sequence[str]) -> int:
