@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cai.records import Pair  # needs pydantic, which takes longer to load than a lint
 
 MODEL = "smollm2-135m"
-METHODS = ("rate", "choice", "score", "contrast", "reason")
+METHODS = ("rate", "choice", "score", "contrast", "reason", "channel")
 
 
 def main(argv: Sequence[str]) -> int:
