@@ -4,7 +4,8 @@
     choice      both answers at once, (A) or (B) (Bai et al. 2022, section 4.1); asked in both orders
     score       each answer alone, rated from 1 to 10; expected rating of a, minus that of b (Lee et al. 2023)
     contrast    how much likelier the principle makes each answer than its opposite does; a's gain, minus b's
-    channel     how much likelier the principle is as the instruction behind answer a than behind b (cai/teaching/)
+    channel     how much likelier the principle is than its opposite, as the instruction behind answer a; less the same
+                behind b (cai/teaching/)
     reason      a chain of thought first, then as in `choice` (Bai et al. 2022, section 4.1)
     provenance  asks nothing: the answer that was written under the principle is the better one (RLCD, Yang et al. 2023)
 
@@ -14,11 +15,12 @@ Departures: Bai et al. show the two answers in one order; `contrast` reads with 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cai.constitution import Constitution, Judging
 from cai.engines import Question, Reading, Reply
+from cai.reads.negation import as_standard, negate
 from cai.records import Chat, Message, Pair, Vote
 from cai.refusals import declines
 from cai.settings import ALONE, Judge
@@ -85,7 +87,7 @@ def name_of(method: Any) -> str:
 
 def principles_for(law: Constitution, judge: Judge) -> tuple[Judging, ...]:
     """What these methods read of a constitution: `Against:` is part of it only where it is read."""
-    return law.contrasting if "contrast" in methods_of(judge) else law.judging
+    return law.contrasting if {"contrast", "channel"} & {*methods_of(judge)} else law.judging
 
 
 def shares(judge: Judge) -> dict[str, float]:
@@ -130,7 +132,8 @@ def ballots(method: str, pair: Pair, principle: Judging, templates: Templates) -
         chat = pair.prompt.messages
         return [ballot("each", *(alone(method, chat, answer, principle, templates) for answer in (pair.a, pair.b)))]
     if method == "channel":
-        asked = (described(pair.prompt.messages, answer, principle, templates) for answer in (pair.a, pair.b))
+        chat, sides = pair.prompt.messages, both_sides(principle)
+        asked = (described(chat, answer, side, templates) for side in sides for answer in (pair.a, pair.b))
         return [ballot("each", *asked)]
     if method == "contrast":
         return [ballot("each", *(Question(ask(side=side), (pair.a, pair.b)) for side in ("for", "against")))]
@@ -152,6 +155,15 @@ def described(messages: Chat, answer: str, principle: Judging, templates: Templa
     Prompting"). What the principle's words are worth by themselves is the same for both answers and cancels.
     """
     return Question(_with_examples("channel", templates, messages, principle, answer=answer), (principle.prefer,))
+
+
+def both_sides(principle: Judging) -> tuple[Judging, ...]:
+    """The principle and its opposite, `Against:` or by rule (cai/reads/negation.py); alone where it has none.
+
+    What an answer makes of the subject of a principle is the same on both sides and cancels; the sense is left.
+    """
+    opposite = as_standard(principle.against) if principle.against else negate(principle.prefer)
+    return (principle,) if opposite is None else (principle, replace(principle, prefer=opposite, against=""))
 
 
 def reasoned(principle: str, order: str, chat: Chat, reply: Reply | None, templates: Templates) -> Ballot:
@@ -211,14 +223,23 @@ def log_odds(vote: Vote) -> float:
         asked = len(OPTIONS[vote.method])
         return merit(vote.method, values[:asked]) - merit(vote.method, values[asked:])
     if vote.method == "channel":
-        under_a, under_b = values
-        return under_a - under_b
+        # Each side is a whole opinion: their mean, so that the log-odds of two are not twice as sure as those of one.
+        opinions = [a - b for a, b in zip(values[::2], values[1::2], strict=True)]
+        return opinions[0] if len(opinions) == 1 else (opinions[0] - opinions[1]) / 2
     if vote.method in BOTH_ORDERS:
         first, second = values
         return first - second if vote.order == "ab" else second - first
     assert vote.method == "contrast", vote.method
     a_for, b_for, a_against, b_against = values
     return (a_for - a_against) - (b_for - b_against)
+
+
+def one_side(vote: Vote) -> Vote:
+    """The vote by its principle alone, where the opposite was asked about too.
+
+    With both, log-odds turn with the negation whatever the judge makes of it; on one side alone they need not.
+    """
+    return replace(vote, logprobs=vote.logprobs[:2]) if vote.method == "channel" else vote
 
 
 def merit(method: str, logprobs: Sequence[float]) -> float:

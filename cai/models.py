@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cai.architectures import HEAD, ensure_reward_head, lora, read_at_the_last_token
 from cai.chat import answered, chat_ids, harmless, plain, with_system
 from cai.chat_templates import Choice, settle, written_by
-from cai.embedded import EMBEDDED, TINY, build
+from cai.embedded import EMBEDDED, TAUGHT, TINY, build
 from cai.errors import UserError, suggest
 from cai.memo import remembered
 from cai.progress import quiet
@@ -75,7 +75,7 @@ def _found(ref: str) -> Source:
         return Source(ref, "", digest_of([ref, EMBEDDED[ref][0].sha256, "safetensors-1"]))
     if ref == TINY:
         return Source(ref, "", digest_of([ref, "1"]))
-    folder = Path(ref).expanduser()
+    folder = TAUGHT.get(ref) or Path(ref).expanduser()
     if folder.is_dir():
         adapter = (folder / "adapter_config.json").is_file()
         if not (folder / "config.json").is_file() and not adapter:
@@ -88,7 +88,7 @@ def _found(ref: str) -> Source:
     raise UserError(
         f'there is no model "{ref}"',
         "model",
-        f"give a folder that exists, a hub id (owner/name), or an embedded name ({suggest(ref, [*EMBEDDED, TINY])})",
+        f"give a folder that exists, a hub id (owner/name), or an embedded name ({suggest(ref, [*EMBEDDED, *TAUGHT, TINY])})",
     )
 
 

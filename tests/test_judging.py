@@ -333,6 +333,35 @@ def test_contrast_takes_the_opposite_from_the_constitution_where_it_gives_one() 
     assert judge.questions[1].chat[0].content == "You are a good assistant. Be as rude as you can."
 
 
+# The likelihood of the principle, and of its opposite, behind each answer
+
+
+@pytest.mark.parametrize(
+    ("prefer", "against", "opposite"),
+    [
+        ("Choose the response that is kind.", "", "Choose the response that is not kind."),
+        ("Choose the response that is kind.", "Give a response that is cruel.", "Choose the response that is cruel."),
+        ("Kindness above all.", "", None),
+    ],
+)
+def test_channel_by_hand(prefer: str, against: str, opposite: str | None) -> None:
+    """log P: of the principle -10 behind a and -13 behind b, of its opposite -11 and -10."""
+    logps = {(prefer, "Yes sir."): -10.0, (prefer, "Get lost."): -13.0}
+    logps |= {(opposite, "Yes sir."): -11.0, (opposite, "Get lost."): -10.0}
+
+    def script(question: Question) -> tuple[float, ...]:
+        (text,) = question.options
+        return (next(logp for (of, answer), logp in logps.items() if of == text and answer in shown(question)),)
+
+    judge = ScriptedJudge(script)
+    label = one(
+        judged(judge, Judge(method="channel", principles="all"), [pair()], Judging("k", prefer, (), 1, against))
+    )
+    # 3 by the principle, -1 by the opposite: (3 + 1) / 2; alone 3
+    assert label.p_a == pytest.approx(sigmoid(3.0 if opposite is None else 2.0))
+    assert label.votes[0].logprobs == ((-10.0, -13.0) if opposite is None else (-10.0, -13.0, -11.0, -10.0))
+
+
 # A chain of thought first
 
 

@@ -38,14 +38,16 @@ if TYPE_CHECKING:
     from cai.teaching.learn import Teaching
 
 EVERYDAY = "experiments/data/helpful.jsonl"  # its training prompts; no answer to them, and no label, is in it
-SAMPLING = Sampling(80, 0.8)
-SAMPLES = 2
+SAMPLING = Sampling(220, 0.8)  # as long as the answers that people rate: on 80 tokens a judge learnt half as much
+SAMPLES = 3
+BATCH_TOKENS = 24_576  # of answers that are written side by side: wider than elsewhere, since all prompts are short
 SYSTEM = "You are a helpful assistant."
 # What a model's unwilling answer begins with: lessons need to know whether an answer helps.
 UNWILLING = re.compile(r"\b(can't|cannot|sorry|unable|won't|not able)\b", re.IGNORECASE)
 LOOKS = 4  # how often the exam is sat along the way, and once before
 
 Sampled = dict[Request, tuple[str, ...]]
+Curve = list[tuple[int, Marks, Marks]]  # lessons so far; marks as a judge is asked, and by a standard alone
 
 
 def add_command(commands: Any) -> None:
@@ -77,7 +79,7 @@ def _train(args: argparse.Namespace) -> int:
         raise UserError("this folder is not empty, and nothing is overwritten", str(args.out), "name another --out")
     teaching = Teaching(**{name: value for name, value in given.items() if value is not None})
     source = find(args.model)
-    work = Workbench.open(Runtime(root=args.cache, device=args.device))
+    work = Workbench.open(Runtime(root=args.cache, device=args.device, batch_tokens=BATCH_TOKENS))
     dtype = pick_dtype(args.dtype, work.device)
 
     # 2. Answers to requests of our own, and what is taught and asked about them.
@@ -97,7 +99,8 @@ def _train(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     save(model, tokenizer, args.out)
     found = {"model": args.model, "weights": source.digest, "teaching": teaching, "seed": args.seed, "dtype": dtype}
-    found |= {"seconds": round(time.perf_counter() - start), "curve": [{"lessons": n, "marks": m} for n, m in curve]}
+    found["seconds"] = round(time.perf_counter() - start)
+    found["curve"] = [{"lessons": n, "marks": marks, "alone": alone} for n, marks, alone in curve]
     (args.out / "exam.json").write_text(json.dumps(plain(found), indent=1) + "\n")
     (args.out / "losses.csv").write_text("batch,loss\n" + "".join(f"{n},{x:.4f}\n" for n, x in enumerate(losses, 1)))
 
@@ -137,17 +140,17 @@ def adapted(model: Any, teaching: "Teaching", seed: int) -> Any:
 
 def taught(
     model: Any, tokenizer: Any, lessons: Sequence[Lesson], questions: Sequence[Lesson], teaching: "Teaching"
-) -> tuple[list[tuple[int, Marks]], list[float]]:
-    """((lessons so far, marks) along the way, the loss of each batch)."""
+) -> tuple[Curve, list[float]]:
+    """(marks along the way, the loss of each batch)."""
     from cai.teaching.learn import examine, learn
 
-    def sit() -> Marks:
+    def sit() -> tuple[Marks, Marks]:
         model.eval()
-        marks = mark(questions, examine(model, tokenizer, questions, teaching.batch))
+        marks = [mark(questions, odds) for odds in examine(model, tokenizer, questions, teaching.batch)]
         model.train()
-        return marks
+        return marks[0], marks[1]
 
-    curve: list[tuple[int, Marks]] = [(0, sit())]
+    curve: Curve = [(0, *sit())]
     batches = -(-len(lessons) // teaching.batch)
     looks = {round(batches * (look + 1) / LOOKS): None for look in range(LOOKS)}
     with progress("teach", len(lessons)) as step:
@@ -155,19 +158,22 @@ def taught(
         def after(done: int, size: int) -> None:
             step(size)
             if done in looks:
-                curve.append((min(done * teaching.batch, len(lessons)), sit()))
+                curve.append((min(done * teaching.batch, len(lessons)), *sit()))
 
         losses = learn(model, tokenizer, lessons, teaching, after)
     return curve, losses
 
 
-def page(curve: Sequence[tuple[int, Marks]]) -> list[str]:
-    """The learning curve, and how each principle of the exam did in the end."""
-    rows = [["lessons", "right on unseen principles", "turn", "share", "agrees when negated"]]
+def page(curve: Curve) -> list[str]:
+    """The learning curve, and how each principle of the exam did in the end.
+
+    Turn and share are those of one side alone: asked about both, any judge turns with a principle's opposite.
+    """
+    rows = [["lessons", "right on unseen principles", "one side alone: right", "turn", "share", "agrees when negated"]]
     rows += [
-        [str(n), percent(m.accuracy), number(m.effect.turn), percent(m.effect.share),
-         percent(m.effect.agreement["negated"])]
-        for n, m in curve
+        [str(n), percent(m.accuracy), percent(alone.accuracy), number(alone.effect.turn), percent(alone.effect.share),
+         percent(alone.effect.agreement["negated"])]
+        for n, m, alone in curve
     ]  # fmt: skip
     last = curve[-1][1].by_principle
     order = sorted(last, key=lambda name: -last[name][0] / last[name][1])

@@ -14,17 +14,17 @@ labelling; which ones is drawn, so all have their turn.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cai.constitution import Constitution, Judging, draw
 from cai.data import uniform
 from cai.judging import Asked, Job, combine, drawn, judge_jobs, weights_of
-from cai.methods import Templates, name_of
+from cai.methods import Templates, methods_of, name_of, one_side
 from cai.reads.negation import negated
 from cai.reads.placebos import Placebo, check, matched, read_placebos
-from cai.records import Abstained, Label, Pair
+from cai.records import Abstained, Label, Pair, Vote
 from cai.settings import Judge
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ class Answers:
     """Log-odds of "a is better" of each pair under each text, NaN where it was not asked or could not be read.
 
     verdicts: the labels, by all of the principles that were drawn. placebos: (pairs, placebos). negated: None where no
-    principle has an opposite. more: other texts by name.
+    principle has an opposite. more: other texts by name. one_sided: the same by each principle alone, where the method
+    asks about its opposite too.
     """
 
     verdicts: list[Label | Abstained]
@@ -64,6 +65,7 @@ class Answers:
     placebos: list[list[float]]
     negated: list[float] | None
     more: dict[str, list[float]]
+    one_sided: "Answers | None" = None
 
 
 def controls_for(
@@ -121,28 +123,43 @@ def ask(
         zip(jobs, judge_jobs(engine, list(jobs.values()), judge, templates, seed=seed, title=title), strict=True)
     )
 
-    def odds(name: str) -> list[float]:
-        return [_odds(said.get((name, index)), jobs.get((name, index)), judge) for index in range(len(pairs))]
-
     names = {name for name, _ in jobs}
-    columns = [odds(f"placebo {name}") for name in stand_ins]
-    return Answers(
-        verdicts=[said["label", index] for index in range(len(pairs))],
-        text=odds("text"),
-        placebos=[list(row) for row in zip(*columns, strict=True)],
-        negated=odds("negated") if opposites else None,
-        more={name: odds(name) for name in ("none", "other", "exchanged") if name in names},
-    )
+
+    def answers(read: Callable[[Vote], Vote], more: Sequence[str], one_sided: Answers | None = None) -> Answers:
+        def odds(name: str) -> list[float]:
+            return [_odds(said.get((name, index)), jobs.get((name, index)), judge, read) for index in range(len(pairs))]
+
+        columns = [odds(f"placebo {name}") for name in stand_ins]
+        return Answers(
+            verdicts=[said["label", index] for index in range(len(pairs))],
+            text=odds("text"),
+            placebos=[list(row) for row in zip(*columns, strict=True)],
+            negated=odds("negated") if opposites else None,
+            more={name: odds(name) for name in more if name in names},
+            one_sided=one_sided,
+        )
+
+    alone = answers(one_side, ()) if "channel" in methods_of(judge) else None
+    return answers(lambda vote: vote, ("none", "other", "exchanged"), alone)
 
 
 def effect_of(answers: Answers, pairs: Sequence[Pair]) -> "Effect":
-    """What the text did, as cai/reads/effect.py measures it."""
+    """What the text did, as cai/reads/effect.py measures it.
+
+    Asked about a principle and its opposite, any judge turns with the negation, since both change places: there turn,
+    share and what the text moves are those of the principle's side alone, and only agreement is that of the labels.
+    """
     from cai.reads.effect import measure  # numpy: only now
 
-    return measure(
-        answers.text, answers.placebos, [pair.prompt.id for pair in pairs], negated=answers.negated,
-        human=[math.nan if pair.human is None else pair.human for pair in pairs], more=answers.more,
+    prompts = [pair.prompt.id for pair in pairs]
+    human = [math.nan if pair.human is None else pair.human for pair in pairs]
+    effect = measure(
+        answers.text, answers.placebos, prompts, negated=answers.negated, human=human, more=answers.more
     )  # fmt: skip
+    if answers.one_sided is None:
+        return effect
+    alone = effect_of(answers.one_sided, pairs)
+    return replace(effect, turn=alone.turn, share=alone.share, moved=alone.moved)
 
 
 def exchanged(judging: Sequence[Judging], subsets: set[str]) -> dict[str, tuple[Judging, ...]]:
@@ -171,8 +188,8 @@ def _some(pair: Pair, principles: Sequence[Judging], judge: Judge, seed: int) ->
     return draw(able, seed=seed, key=prompt.id, subset=prompt.subset, n=n) if able else ()
 
 
-def _odds(verdict: Label | Abstained | None, job: Job | None, judge: Judge) -> float:
+def _odds(verdict: Label | Abstained | None, job: Job | None, judge: Judge, read: Callable[[Vote], Vote]) -> float:
     if verdict is None or job is None:
         return math.nan
-    found = combine(verdict.votes, judge, weights_of(job.principles, judge))
+    found = combine([read(vote) for vote in verdict.votes], judge, weights_of(job.principles, judge))
     return math.nan if found is None else found

@@ -5,6 +5,8 @@
     ... that is respectful and fair to all people                   ->  ... that is not respectful and fair to ...
     ... that explains why, and does not preach                      ->  ... that does not explain why, and preaches
     ... that is more polite; the longer response                    ->  ... that is less polite; the shorter response
+    The assistant should never lie.                                 ->  The assistant should lie.
+    Reject the response that flatters.                              ->  Choose the response that flatters.
 
 Each coordinated verb phrase is negated by itself. `Against:` of a principle goes before any rule. What no rule knows
 has no negation, and is said to have none by name: a wrong opposite would measure nothing. A rule knows the frames of
@@ -43,6 +45,7 @@ OPPOSITES = (
 SOME = {"anything": "something", "anyone": "someone", "anybody": "somebody", "any": "some", "anywhere": "somewhere"}
 NOTHING = {"nothing": "something", "nobody": "somebody", "none": "some", "nowhere": "somewhere"}
 BE = ("is", "are", "was", "were", "would", "should", "could", "can", "may", "might", "will", "must")
+BE += tuple(f"{word}n't" for word in BE[:7])
 MAIN = ("has", "have")
 ADVERBS = ("also", "always", "still", "only", "even", "just")
 DEGREE = {}
@@ -52,11 +55,23 @@ for _pair in OPPOSITES:
     DEGREE.setdefault(_two, _one)
 
 _FRAME = re.compile(
-    r"(?P<head>(?:please )?(?:choose|prefer|pick|select) (?:the|a) )(?P<adjectives>(?:[\w'-]+,? )*?)"
+    r"(?P<head>(?:please )?(?:choose|prefer|pick|select|favou?r|like|i want|i would like) (?:the|a) )"
+    r"(?P<adjectives>(?:[\w'-]+,? )*?)"
     r"(?P<noun>(?:assistant(?:'s)? )?(?:response|answer|reply|message|one))\b(?P<rest>.*)",
     re.IGNORECASE | re.DOTALL,
 )
-_SHORT = re.compile(r"(?P<head>(?:the|your|this) (?:response|answer|reply|message) )(?P<phrase>.+)", re.IGNORECASE)
+_SHORT = re.compile(
+    r"(?P<head>(?:the|your|this) (?:better |best )?(?:response|answer|reply|message) )(?P<phrase>.+)", re.IGNORECASE
+)
+_REJECT = re.compile(
+    r"(?:please )?(?:reject|avoid|dislike)(?= (?:the|a) (?:response|answer|reply|message)\b)", re.IGNORECASE
+)
+_SHOULD = re.compile(
+    r"(?P<head>(?:(?:the|an?|your|this|every|all) )?(?:[\w'-]+ )*?"
+    r"(?:assistants?|ai|responses?|answers?|reply|replies|messages?) "
+    r"(?:should|must|ought to|shall) )(?P<adverb>always )?(?P<no>not |never )?(?P<phrase>.+)",
+    re.IGNORECASE | re.DOTALL,
+)
 _NOT = re.compile(r"(?:please )?(?:do not|don't|never) (?=choose|prefer|pick|select)", re.IGNORECASE)
 _FORBIDDEN = re.compile(r"(?:please )?(?:choose|prefer|pick|select) (?=responses?|answers?|repl|any )", re.IGNORECASE)
 
@@ -89,8 +104,12 @@ def _sentence(sentence: str) -> str | None:
     if forbidden := _NOT.match(body):
         rest = _some(body[forbidden.end() :])
         return rest[0].upper() + rest[1:] + end
+    if reject := _REJECT.match(body):
+        return f"Choose{body[reject.end() :]}{end}"
     if frame := _FRAME.fullmatch(body):
         opposite = _framed(frame)
+    elif should := _SHOULD.fullmatch(body):
+        opposite = should["head"] + _duty(should["no"], should["phrase"])
     elif allowed := _FORBIDDEN.match(body):
         opposite = f"Do not {body[allowed.start() :][0].lower()}{body[1:]}"
     elif short := _SHORT.fullmatch(body):
@@ -99,6 +118,16 @@ def _sentence(sentence: str) -> str | None:
     else:
         opposite = None
     return None if opposite is None else opposite + end
+
+
+def _duty(no: str | None, phrase: str) -> str:
+    """What follows `should`: `never lie` -> `lie`, `avoid lying` -> `lie`, `be kind` -> `not be kind`."""
+    if no:
+        return _some(phrase)
+    words = phrase.split(" ")
+    if words[0] == "avoid" and words[1:] and words[1] in GERUNDS:
+        return _some(" ".join([GERUNDS[words[1]], *words[2:]]))
+    return f"not {phrase}"
 
 
 def _framed(frame: re.Match[str]) -> str | None:
@@ -180,6 +209,8 @@ def _conjugated(words: list[str], helper: str) -> str:
 def _be(words: list[str]) -> str:
     """`is`, `would`, `has`: with `not` after it, or without the one that is there."""
     first, rest = words[0], words[1:]
+    if first.endswith("n't"):
+        return _some(" ".join([first.removesuffix("n't"), *rest]))
     if rest and rest[0].lower() in ("not", "never"):
         return _some(" ".join([first, *rest[1:]]))
     if rest and rest[0] == "no" and first in (*MAIN, "is", "are"):
@@ -252,6 +283,8 @@ def _base(third: str) -> str:
 
 def _gerund(base: str) -> str:
     """give -> giving, stop -> stopping, help -> helping, lie -> lying"""
+    if base == "be":
+        return "being"
     if base.endswith("ie"):
         return base[:-2] + "ying"
     if base.endswith("e") and not base.endswith(("ee", "oe", "ye")):

@@ -2,7 +2,8 @@
 
     1. Write every question of a lesson as the judge is asked it (prompts/channel.jinja) and read what they share once
        (cai/engines/tree.py): two answers under ten standards are twenty questions and hardly more than two texts.
-    2. log P(standard | a) - log P(standard | b) is the log-odds of "a is better", as when the judge labels.
+    2. log P(standard | a) - log P(standard | b) is the log-odds of "a is better"; a judge that labels takes the mean of
+       this and of the opposite's, turned round.
     3. The loss is its cross-entropy with the computed P(a better) (Bradley and Terry 1952), one half where a standard
        has nothing to do with the difference; and a little of the plain loss of standards that are true of an answer.
 
@@ -13,14 +14,14 @@ By `channel` it learns from every word of a standard.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cai.constitution import Judging
-from cai.methods import described, templates_for
+from cai.methods import both_sides, described, templates_for
 from cai.models import chat_ids
 from cai.settings import Judge
-from cai.teaching.lessons import Lesson
+from cai.teaching.lessons import Lesson, Standard
 
 CHANNEL = Judge(method="channel")
 ROW = 448  # nodes of a row: wider ones spend more on attention than they save on beginnings
@@ -34,10 +35,10 @@ class Teaching:
     layers: the last ones, which alone are taught. hold, ramp: shares of the lessons; see `plain`.
     """
 
-    lessons: int = 960
+    lessons: int = 1360
     standards: int = 10
     batch: int = 4
-    learning_rate: float = 6e-4
+    learning_rate: float = 1e-3
     warmup: float = 0.04
     rank: int = 8
     layers: int = 15
@@ -49,16 +50,32 @@ class Teaching:
         return min(1.0, max(0.0, 1 - (number / self.lessons - self.hold) / self.ramp))
 
 
-def examine(model: Any, tokenizer: Any, lessons: Sequence[Lesson], batch: int) -> list[float]:
-    """Log-odds of "a is better" of every standard of every lesson, in order."""
+def examine(model: Any, tokenizer: Any, lessons: Sequence[Lesson], batch: int) -> tuple[list[float], list[float]]:
+    """Log-odds of "a is better" of every standard of every lesson, in order, twice: as a judge is asked, by a standard
+    and its opposite where it has one (`methods.both_sides`), and by the standard alone."""
     import torch
 
-    templates, odds = templates_for(CHANNEL), []
+    templates, odds, alone = templates_for(CHANNEL), [], []
     with torch.inference_mode():
         for start in range(0, len(lessons), batch):
-            logp_S2 = log_probs(model, tokenizer, lessons[start : start + batch], templates)
-            odds += (logp_S2[:, 0] - logp_S2[:, 1]).tolist()
-    return odds
+            sided = [_with_opposites(lesson) for lesson in lessons[start : start + batch]]
+            logp_S2 = log_probs(model, tokenizer, sided, templates)
+            each = iter((logp_S2[:, 0] - logp_S2[:, 1]).tolist())
+            for lesson in lessons[start : start + batch]:
+                for one in lesson.standards:
+                    opinions = [next(each) for _ in both_sides(_principle(one))]
+                    alone.append(opinions[0])
+                    odds.append(opinions[0] if len(opinions) == 1 else (opinions[0] - opinions[1]) / 2)
+    return odds, alone
+
+
+def _with_opposites(lesson: Lesson) -> Lesson:
+    sides = [(one, side.prefer) for one in lesson.standards for side in both_sides(_principle(one))]
+    return replace(lesson, standards=tuple(replace(one, text=text) for one, text in sides))
+
+
+def _principle(standard: Standard) -> Judging:
+    return Judging(standard.principle, standard.text, (), 1.0)
 
 
 def log_probs(model: Any, tokenizer: Any, lessons: Sequence[Lesson], templates: Any) -> Any:
@@ -94,7 +111,7 @@ def _questions(tokenizer: Any, lessons: Sequence[Lesson], templates: Any) -> Ite
     for lesson in lessons:
         starts: dict[int, list[int]] = {}
         for standard in lesson.standards:
-            principle = Judging(standard.principle, standard.text, (), 1.0)
+            principle = _principle(standard)
             tail = tokenizer(standard.text, add_special_tokens=False)["input_ids"]
             for side, answer in enumerate((lesson.a, lesson.b)):
                 if side not in starts:  # what stands before the standard is the same for all of them

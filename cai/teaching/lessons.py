@@ -118,7 +118,7 @@ def _answer(request: Request, sampled: dict[Request, tuple[str, ...]], rng: Rand
         return help_by_rule(request.area, request.act, request.harmful, rng)
     text = rng.choice(sampled[request])
     if rng.random() < 0.75:
-        text = cut(text, rng.randint(1, 5))
+        text = cut(text, rng.randint(1, 8))
     return Answer(text, "help", request.area, request.harmful)
 
 
