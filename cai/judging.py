@@ -104,16 +104,13 @@ def judge_jobs(
             ]
 
     # 2. Ask every distinct question once; the engine reads shared beginnings once.
-    places: dict[Question, int] = {}
-    for _, ballot in papers:
-        for question in ballot.questions:
-            places.setdefault(question, len(places))
-    readings = engine.choose(list(places), judge.max_length, title) if places else []
+    questions = [question for _, ballot in papers for question in ballot.questions]
+    readings = ask_once(engine, questions, judge, title)
 
     # 3. Read the votes, and combine those of each job.
     votes: list[list[Vote]] = [[] for _ in jobs]
     for index, ballot in papers:
-        answers = [readings[places[question]] for question in ballot.questions]
+        answers = [readings[question] for question in ballot.questions]
         votes[index].append(cast(ballot, jobs[index].pair, answers, judge.min_mass))
     return [
         known or verdict(job.pair, tuple(mine), judge, weights_of(job.principles, judge), platt)
@@ -148,8 +145,7 @@ def judge_answers(
         for principle in drawn(prompt, judging, judge, seed)
         for method in shares(judge)
     ]
-    questions = list(dict.fromkeys(question for *_, question in asks))
-    readings = dict(zip(questions, engine.choose(questions, judge.max_length, title), strict=True)) if questions else {}
+    readings = ask_once(engine, [question for *_, question in asks], judge, title)
     weights = weights_of(judging, judge)
     opinions: list[dict[str, list[tuple[float, float]]]] = [defaultdict(list) for _ in answers]
     for index, method, principle, question in asks:
@@ -160,6 +156,14 @@ def judge_answers(
         weighted([(shares(judge)[method], weighted(found)) for method, found in mine.items()]) if mine else None
         for mine in opinions
     ]
+
+
+def ask_once(
+    engine: Asked, questions: Sequence[Question], judge: Judge, title: str
+) -> dict[Question, Reading | None]:  # fmt: skip
+    """What came of each distinct question; None where it is too long. The engine is not asked for nothing."""
+    distinct = list(dict.fromkeys(questions))
+    return dict(zip(distinct, engine.choose(distinct, judge.max_length, title), strict=True)) if distinct else {}
 
 
 def weighted(rows: Sequence[tuple[float, float]]) -> float:

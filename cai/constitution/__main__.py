@@ -3,9 +3,10 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cai.constitution import Constitution, read_constitution
 from cai.constitution.changes import Change, as_json, changes, headline, show
@@ -16,8 +17,11 @@ from cai.errors import UserError, run_main
 if TYPE_CHECKING:
     from cai.records import Pair  # needs pydantic, which takes longer to load than a lint
 
+T = TypeVar("T")
 MODEL = "smollm2-135m"
 METHODS = ("rate", "choice", "score", "contrast", "reason", "channel")
+KIND = "edits of this kind"
+PLACEBO = "in place of the shipped texts about other things, by which it is told whether the judge follows an edit"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     lint.add_argument("--model", help="count tokens as this model does")
     lint.add_argument("--max-length", type=_positive, default=1024, help="tokens of one question to the judge (1024)")
     lint.add_argument("--pairs", type=Path, help="judge these pairs by every principle: which ones decide nothing?")
+    lint.add_argument("--placebo", action="append", default=[], metavar="FILE", help=PLACEBO)
     lint.set_defaults(run=_lint)
     paper = commands.add_parser("import", help="turn the principles published with the paper (JSON) into our text form")
     paper.add_argument("files", nargs="+", type=Path, metavar="FILE", help="the paper's JSON files, one or both")
@@ -46,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("--pairs", type=Path, help="judge these pairs by both (default: compare the texts alone)")
     diff.add_argument("--model", default=MODEL, help=f"the judge ({MODEL})")
     diff.add_argument("--method", choices=METHODS, default="rate", help="how it is asked (rate)")
+    diff.add_argument("--placebo", action="append", default=[], metavar="FILE", help=PLACEBO)
     diff.add_argument("--examples", type=_count, default=3, metavar="N", help="labels to show, flipped ones first (3)")
     diff.add_argument("--json", action="store_true", help="print everything, each pair among it, as JSON")
     diff.set_defaults(run=_diff)
@@ -74,7 +80,7 @@ def _lint(args: argparse.Namespace) -> int:
     if args.model or args.pairs:
         found += _token_warnings(law, args.model or MODEL, args.max_length)
     if args.pairs:
-        found += _trial(law, args.pairs, args.model or MODEL, args.max_length)
+        found += _trial(law, args)
     for line, text in sorted(found):
         print(f"warning: {law.path}:{line}: {text}")
     print(f"\nno faults, {len(found)} warning{'' if len(found) == 1 else 's'}")
@@ -92,16 +98,23 @@ def _token_warnings(law: Constitution, model: str, max_length: int) -> Warnings:
     return long_for_model(law, count, min(max_length, tokenizer.model_max_length))
 
 
-def _trial(law: Constitution, file: Path, model: str, max_length: int) -> Warnings:
+def _trial(law: Constitution, args: argparse.Namespace) -> Warnings:
     """Judge the pairs by every principle, print what each did, and return what looks idle."""
+    from cai.constitution.following import fair_controls, following, sentence
     from cai.constitution.trial import idle, judge_all, open_court, table, track_records
 
-    pairs = _read(file)
-    court = open_court(model, max_length=max_length)
+    model, pairs = args.model or MODEL, _read(args.pairs)
+    controls, noted = fair_controls(law, pairs, args.placebo)
+    court = open_court(model, max_length=args.max_length)
     print(f"\njudging {len(pairs)} pairs by {len(law.principles)} principles with {model}", file=sys.stderr)
     labels = judge_all(court.engine, pairs, law, court.judge, court.templates)
     records = track_records(law, labels)
-    print(f"\n{len(pairs)} pairs judged by {model}, method rate ({court.told()})\n{table(records)}\n")
+    print(f"\n{len(pairs)} pairs judged by {model}, method rate ({court.told()})")
+    print("and the same pairs under negated principles and under placebos", file=sys.stderr)
+    print(sentence(following(court, pairs, law, controls), "edits of these principles"))
+    for note in noted:
+        print(f"note: {note}")
+    print(f"{table(records)}\n")
     return unknown_subsets(law, (pair.prompt.subset for pair in pairs)) + idle(records)
 
 
@@ -157,28 +170,51 @@ def _diff(args: argparse.Namespace) -> int:
 def _flips(args: argparse.Namespace, old: Constitution, new: Constitution, found: list[Change]) -> dict:
     """Judge the pairs by both constitutions; print the outcome, or return it for JSON."""
     from cai.constitution import diff
+    from cai.constitution.following import Edit, as_json, fair_controls, floor, following, sentence
     from cai.constitution.trial import judge_all, open_court
 
+    # 1. What the judge reads of the change, and what that is held against.
     pairs = _read(args.pairs)
     court = open_court(args.model, args.method)
-    if not any(diff.heard(change, court.judge, old, new) for change in found):
+    edit = Edit(old, new, tuple(change for change in found if diff.heard(change, court.judge, old, new)))
+    if not edit.changes:
         if not args.json:
             print("\nnothing that this judge reads has changed: no label can flip, and nothing was asked")
         return {"pairs": len(pairs), "labels": None}
-    verdicts, calls = [], []
-    for law in (old, new):
-        print(f"judging {len(pairs)} pairs by {law.path}", file=sys.stderr)
+    controls, noted = fair_controls(edit.tested, pairs, args.placebo)
+
+    # 2. Ask: both constitutions, then the controls.
+    calls: dict[str, dict[str, int]] = {}
+
+    def counted(name: str, what: str, work: Callable[[], T]) -> T:
+        print(f"judging {len(pairs)} pairs by {what}", file=sys.stderr)
         asked, in_cache = court.engine.asked, court.engine.found
-        verdicts.append(judge_all(court.engine, pairs, law, court.judge, court.templates))
-        calls.append({"asked": court.engine.asked - asked, "found": court.engine.found - in_cache})
+        made = work()
+        calls[name] = {"asked": court.engine.asked - asked, "found": court.engine.found - in_cache}
+        return made
+
+    verdicts = [
+        counted(name, str(law.path), partial(judge_all, court.engine, pairs, law, court.judge, court.templates))
+        for name, law in (("old", old), ("new", new))
+    ]
+    follows, than = counted(
+        "controls", "negations and placebos",
+        lambda: (following(court, pairs, edit.tested, controls, noted),
+                 floor(court, pairs, edit, controls.placebos, verdicts)),
+    )  # fmt: skip
+
+    # 3. Say whether the judge follows such an edit, and then what flips.
     outcome = diff.compare(pairs, verdicts[0], verdicts[1], old, new, found, court.judge, args.examples)
     if not args.json:
         prompts = len({pair.prompt.id for pair in pairs})
         print(f"\n{len(pairs)} pairs of {prompts} prompts, judged by {args.model}, method {args.method}")
-        for law, n in zip((old, new), calls, strict=True):
-            print(f"calls for {law.path}: {n['asked']} asked, {n['found']} found in {court.calls}")
-        print(diff.show(outcome))
-    labels = {"model": args.model, "method": args.method, "calls": dict(zip(("old", "new"), calls, strict=True))}
+        for n, what in zip(calls.values(), (old.path, new.path, "negations and placebos"), strict=True):
+            print(f"calls for {what}: {n['asked']} asked, {n['found']} found in {court.calls}")
+        print(sentence(follows, KIND, than))
+        for note in noted:
+            print(f"note: {note}")
+        print(diff.show(outcome, than))
+    labels = {"model": args.model, "method": args.method, "calls": calls, "follows": as_json(follows, KIND, than)}
     return {"pairs": len(pairs), "labels": labels | diff.as_json(outcome)}
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from cai.compare.statistics import accuracy, mean, paired_difference
 from cai.constitution import Constitution
 from cai.constitution.changes import Change, applied
+from cai.constitution.following import Floor, shown
 from cai.constitution.lint import short
 from cai.judging import combine, weights_of
 from cai.methods import principles_for, sigmoid
@@ -196,7 +197,8 @@ def _hits(p: Sequence[float], people: Sequence[float]) -> list[float]:
 # Showing it ---------------------------------------------------------------------------------------------------------
 
 
-def show(outcome: Outcome) -> str:
+def show(outcome: Outcome, than: Floor | None = None) -> str:
+    """than: what the same edit flips among placebos (cai/constitution/following.py)."""
     missing = {
         "before": sum(old is None and new is not None for _, old, new in outcome.pairs),
         "after": sum(new is None and old is not None for _, old, new in outcome.pairs),
@@ -205,6 +207,7 @@ def show(outcome: Outcome) -> str:
     n = outcome.flips.n
     lines = [
         f"labels that flip          {round(outcome.flips.value * n)} of {n}, {_percent(outcome.flips)}",
+        *(shown(than) if than else ()),
         f"mean |change of P|        {_number(outcome.moved)}",
     ] if n else ["no pair got a label both times: there is nothing to compare"]  # fmt: skip
     if any(missing.values()):

@@ -23,15 +23,14 @@ from cai.constitution import Constitution, read_constitution
 from cai.data import uniform
 from cai.diagnostics import Diagnosis, diagnose
 from cai.engines.cached import CachedEngine
-from cai.errors import UserError, suggest
+from cai.judge.common import add_asking, add_common, check_machine, judge_for, methods_named, open_judge
+from cai.judge.common import count as count  # cai/judge/train.py looks for it here
 from cai.judging import judge_pairs
 from cai.methods import ASKING, BOTH_ORDERS, PROMPTS, Ballot, cast, principles_for, templates_for
-from cai.models import find, pick_dtype
-from cai.places import check_file
+from cai.models import find
 from cai.records import Abstained, Estimate, Label, plain
-from cai.settings import ALONE, Judge, Runtime
+from cai.settings import ALONE, Judge
 from cai.textstats import words
-from cai.workbench import Workbench, check_device
 
 AS_GIVEN = "as given (multiple choice)"
 CONDUCT = ", of the conduct"
@@ -71,40 +70,25 @@ def add_command(commands: Any) -> None:
     """commands: what argparse's `add_subparsers` returned."""
     bench = commands.add_parser("bench", help="measure a judge on comparisons that people have decided")
     bench.add_argument("files", nargs="+", metavar="FILE", help=".jsonl, .jsonl.gz or .json (an array) of comparisons")
-    bench.add_argument("--model", default="smollm2-135m", help="an embedded name, a folder, or a hub id")
     bench.add_argument("--constitution", default="constitutions/hhh.txt", metavar="FILE")
-    bench.add_argument("--method", default="all", help=f"all, or some of {','.join(PROMPTS)}")
-    bench.add_argument("--principles", default="all", help="how many are drawn for each prompt: all, or a number")
     bench.add_argument("--turns", type=int, help="the human's turns that it reads, from the last back (default: all)")
-    bench.add_argument("--limit", type=int, help="judge a sample of this many comparisons (default: all)")
-    bench.add_argument("--seed", type=int, default=0, help="of the sample, the draws and the judge's thoughts")
-    bench.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
-    bench.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ...")
-    bench.add_argument("--cache", default="runs", metavar="FOLDER", help="where the judge's answers are kept")
-    bench.add_argument("--max-length", type=int, default=1024, help="longest question in tokens; longer is abstained")
-    bench.add_argument("--json", action="store_true", help="print one JSON object with everything instead of tables")
+    add_common(bench, seed="the sample, the draws and the judge's thoughts")
+    add_asking(bench, tuple(PROMPTS), "comparisons")
     bench.set_defaults(run=_bench)
 
 
 def _bench(args: argparse.Namespace) -> int:
     # 1. Everything that can be wrong is found before a model is loaded.
     methods = methods_named(args.method)
-    principles = "all" if args.principles == "all" else count(args.principles, "--principles")
-    for name in ("limit", "max_length", "turns"):
-        if getattr(args, name) is not None:
-            count(getattr(args, name), f"--{name.replace('_', '-')}")
-    judge = Judge(model=args.model, principles=principles, max_length=args.max_length, turns=args.turns)
+    judge = judge_for(args)
     law = read_constitution(args.constitution)
     templates_for(judge, methods or tuple(PROMPTS))
     files = {file: read_comparisons(file) for file in args.files}
     source = find(args.model)
-    check_device(args.device, "--device")
-    check_file(Path(args.cache) / "calls.sqlite", "make it writable, or name another folder: --cache FOLDER")
+    check_machine(args)
 
     # 2. Judge file by file.
-    work = Workbench.open(Runtime(root=args.cache, device=args.device))
-    dtype = pick_dtype(args.dtype, work.device)
-    engine = work.engine(source, dtype=dtype, system=None)
+    engine, dtype, device = open_judge(args, source)
     asking = Asking(engine, law, judge, args.seed)
     reports = []
     for file, held in files.items():
@@ -114,35 +98,14 @@ def _bench(args: argparse.Namespace) -> int:
         if not args.json:
             read = f"; turns read: {args.turns}" if args.turns else ""
             asked = f"{args.constitution}, principles: {args.principles}{read}"
-            settings = f"{args.model}, {dtype} on {work.device}; {asked}"
+            settings = f"{args.model}, {dtype} on {device}; {asked}"
             print("\n".join([*page(reports[-1], rows, held, settings), ""]), flush=True)
     if args.json:
-        given = {"model": args.model, "weights": source.digest, "dtype": dtype, "device": work.device}
-        given |= {"constitution": args.constitution, "principles": principles, "turns": args.turns, "seed": args.seed}
-        print(json.dumps(plain({**given, "max_length": args.max_length, "files": reports}), indent=1))
+        given = {"model": args.model, "weights": source.digest, "dtype": dtype, "device": device}
+        given |= {"constitution": args.constitution, "principles": judge.principles, "turns": args.turns}
+        given |= {"seed": args.seed, "max_length": args.max_length, "files": reports}
+        print(json.dumps(plain(given), indent=1))
     return 0
-
-
-def methods_named(text: str) -> tuple[str, ...]:
-    """The methods named, in order; empty for `all`. Raises UserError for one that does not exist."""
-    if text == "all":
-        return ()
-    names = list(dict.fromkeys(name.strip() for name in text.split(",")))
-    for name in names:
-        if name not in PROMPTS:
-            raise UserError(f'there is no method "{name}"', "--method", suggest(name, ["all", *PROMPTS]))
-    return tuple(names)
-
-
-def count(given: str | int, option: str) -> int:
-    """A number given on the command line. Raises UserError for one below 1."""
-    try:
-        number = int(given)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise UserError(f"{given} is not a number from 1 on", option, "give a whole number, 1 or more")
-    return number
 
 
 # 2. Judging -----------------------------------------------------------------------------------------------------------

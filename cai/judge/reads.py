@@ -15,17 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cai.comparisons import read_comparisons
-from cai.constitution import read_constitution
+from cai.constitution import Constitution, read_constitution
 from cai.errors import UserError
-from cai.judge.bench import count, methods_named, sample
+from cai.judge.bench import sample
+from cai.judge.common import add_asking, add_common, check_machine, judge_for, methods_named, open_judge
 from cai.methods import ASKING, principles_for, templates_for
-from cai.models import find, pick_dtype
+from cai.models import find
 from cai.reads.controls import MOST, Controls, ask, controls_for, effect_of, unheard
 from cai.reads.placebos import read_placebos, unrelated
 from cai.reads.verdict import number, percent, points
 from cai.records import Pair, plain
-from cai.settings import Judge, Runtime
-from cai.workbench import Workbench
 
 if TYPE_CHECKING:
     from cai.reads.effect import Effect
@@ -42,18 +41,10 @@ def add_command(commands: Any) -> None:
     reads = commands.add_parser("reads", help="does the judge read its constitution? Placebos and negations say")
     reads.add_argument("constitution", metavar="CONSTITUTION")
     reads.add_argument("pairs", metavar="PAIRS", help=".jsonl, .jsonl.gz or .json of pairs; people's verdicts help")
-    reads.add_argument("--model", default="smollm2-135m", help="an embedded name, a folder, or a hub id")
-    reads.add_argument("--method", default="all", help=f"all, or some of {','.join(ASKING)}")
-    reads.add_argument("--principles", default="all", help="how many are drawn for each prompt: all, or a number")
     reads.add_argument("--other", metavar="FILE", help="another constitution (default: a shipped one)")
     reads.add_argument("--placebo", action="append", default=[], metavar="FILE", help="in place of the shipped ones")
-    reads.add_argument("--limit", type=int, help="judge a sample of this many pairs (default: all)")
-    reads.add_argument("--seed", type=int, default=0, help="of the sample, the draws and the judge's thoughts")
-    reads.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
-    reads.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ...")
-    reads.add_argument("--cache", default="runs", metavar="FOLDER", help="where the judge's answers are kept")
-    reads.add_argument("--max-length", type=int, default=1024, help="longest question in tokens; longer is abstained")
-    reads.add_argument("--json", action="store_true", help="print one JSON object with everything instead of tables")
+    add_common(reads, seed="the sample, the draws and the judge's thoughts")
+    add_asking(reads, ASKING, "pairs")
     reads.set_defaults(run=_reads)
 
 
@@ -63,10 +54,7 @@ def _reads(args: argparse.Namespace) -> int:
     if "provenance" in methods:
         problem = "provenance asks the judge nothing, so it has no log-probabilities and there is nothing to read"
         raise UserError(problem, "--method", f"name one of {', '.join(ASKING)}")
-    principles = "all" if args.principles == "all" else count(args.principles, "--principles")
-    for name in ("limit", "max_length"):
-        if getattr(args, name) is not None:
-            count(getattr(args, name), f"--{name.replace('_', '-')}")
+    asked = judge_for(args)
     law = read_constitution(args.constitution)
     other = args.other or next(path for path in OTHERS if Path(path).name != law.path.name)
     held = read_comparisons(args.pairs, judged=False)
@@ -74,38 +62,51 @@ def _reads(args: argparse.Namespace) -> int:
     pairs = [item.pair for item in items]
     placebos, noted = unrelated(read_placebos(args.placebo), pairs)
     controls = controls_for(law, placebos, other=read_constitution(other), everything=True)
-    noted += [*_unasked(controls), *unheard(law.judging, pairs)]
+    check_tested(law, pairs, controls)
+    noted += [f'"{name}" has no negation: write its `Against:`' for name in controls.missing]
+    noted += unheard(law.judging, pairs)
     source = find(args.model)
+    check_machine(args)
 
     # 2. Ask by one method after the other.
-    work = Workbench.open(Runtime(root=args.cache, device=args.device))
-    dtype = pick_dtype(args.dtype, work.device)
-    engine = work.engine(source, dtype=dtype, system=None)
+    engine, dtype, device = open_judge(args, source)
     found: dict[str, Effect] = {}
     for method in methods:
-        settings = {"model": args.model, "method": method, "principles": principles, "max_length": args.max_length}
-        judge = Judge.model_validate(settings)
+        judge = asked.model_copy(update={"method": method})
         print(f"{method}: {len(pairs)} pairs", file=sys.stderr, flush=True)
         answers = ask(engine, pairs, principles_for(law, judge), controls, judge, templates_for(judge), args.seed)
         found[method] = effect_of(answers, pairs)
     if args.json:
         given = {"model": args.model, "weights": source.digest, "dtype": dtype, "constitution": args.constitution}
-        given |= {"other": other, "pairs": args.pairs, "n": len(pairs), "principles": principles, "seed": args.seed}
-        given |= {"placebos": [one.name for one in placebos], "noted": noted, "methods": found}
+        given |= {"other": other, "pairs": args.pairs, "n": len(pairs), "principles": asked.principles}
+        given |= {"seed": args.seed, "placebos": [one.name for one in placebos], "noted": noted, "methods": found}
         print(json.dumps(plain(given), indent=1))
         return 0
-    asked = f"at most {MOST} of its principles a pair" if principles == "all" else f"principles: {principles}"
-    print(f"{args.model}, {dtype} on {work.device}; {args.constitution}, {asked}; {len(pairs)} pairs of {args.pairs}")
+    drawn = asked.principles
+    tested = f"at most {MOST} of its principles a pair" if drawn == "all" else f"principles: {drawn}"
+    print(f"{args.model}, {dtype} on {device}; {args.constitution}, {tested}; {len(pairs)} pairs of {args.pairs}")
     print("\n".join(page(found, [one.name for one in placebos], other, pairs)))
     for note in noted:
         print(f"note: {note}")
     return 0
 
 
-def _unasked(controls: Controls) -> list[str]:
+def check_tested(law: Constitution, pairs: Sequence[Pair], controls: Controls) -> None:
+    """Raises UserError where nothing can be put to the test: nothing to negate, or no pair that a principle is for.
+
+    What only some principles or pairs lack is a note.
+    """
     if not controls.opposites:
-        return ["the constitution has nothing to negate: no principle has an `Against:`, and no rule knows their form"]
-    return [f'"{name}" has no negation: write its `Against:`' for name in controls.missing]
+        problem = "the constitution has nothing to negate: no principle has an `Against:`, and no rule knows their form"
+        raise UserError(problem, str(law.path), "write an `Against:`, or begin with `Choose the response that ...`")
+    subsets = {pair.prompt.subset for pair in pairs}
+    bare = sorted(name for name in subsets if not any(not p.applies_to or name in p.applies_to for p in law.judging))
+    if bare:
+        named = ", ".join(f'"{name}"' for name in bare)
+        others = sorted({name for p in law.judging for name in p.applies_to} - subsets)
+        known = f" (no pair is of {', '.join(others)})" if others else ""
+        remedy = 'change "Applies to:" of a principle, or add a principle without it'
+        raise UserError(f"no principle applies to the pairs of category {named}{known}", str(law.path), remedy)
 
 
 # Showing --------------------------------------------------------------------------------------------------------------

@@ -107,8 +107,7 @@ def ask(
         jobs["text", index] = Job(pair, mine)
         if opposites:
             jobs["negated", index] = Job(pair, tuple(opposites[p.name] for p in mine))
-        order = sorted(stand_ins, key=lambda name: uniform("placebo", seed, pair.prompt.id, name))
-        for name in order[:PLACEBOS]:
+        for name in placebos_of(pair, list(stand_ins), seed):
             jobs[f"placebo {name}", index] = Job(pair, tuple(stand_ins[name][p.name] for p in mine))
         if controls.neutral:
             jobs["none", index] = Job(pair, (NEUTRAL,))
@@ -141,6 +140,11 @@ def ask(
 
     alone = answers(one_side, ()) if "channel" in methods_of(judge) else None
     return answers(lambda vote: vote, ("none", "other", "exchanged"), alone)
+
+
+def placebos_of(pair: Pair, names: Sequence[str], seed: int) -> tuple[str, ...]:
+    """The placebos that a pair meets, in an order of its own, drawn by prompt."""
+    return tuple(sorted(names, key=lambda name: uniform("placebo", seed, pair.prompt.id, name))[:PLACEBOS])
 
 
 def effect_of(answers: Answers, pairs: Sequence[Pair]) -> "Effect":

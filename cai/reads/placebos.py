@@ -53,14 +53,41 @@ def read_placebos(files: Sequence[str | Path] = ()) -> tuple[Placebo, ...]:
 
 def check(placebos: Sequence[Placebo], judging: Sequence[Judging]) -> None:
     """Raises UserError for a placebo that is the constitution, or most of it."""
-    wanted = _content(" ".join(p.prefer for p in judging))
     for placebo in placebos:
-        same = wanted & _content(" ".join(placebo.sentences))
-        if wanted and len(same) > ALIKE * len(wanted):
-            problem = (
-                f'the placebo "{placebo.name}" is the constitution: {len(same)} of its {len(wanted)} content words'
-            )
+        if problem := _is(placebo, judging):
             raise UserError(problem, placebo.name, "a placebo must speak of something else")
+
+
+def apart(placebos: Sequence[Placebo], judging: Sequence[Judging]) -> tuple[tuple[Placebo, ...], list[str]]:
+    """The placebos less the sentences that share a word with a subject with the principles, and how many.
+
+    For a principle or two, of which a word in a placebo may be all that a judge goes by ("shorter"). A placebo that
+    loses half of its sentences is left out.
+    """
+    wanted = _content(" ".join(p.prefer for p in judging))
+    kept, noted = [], []
+    for placebo in placebos:
+        shared = {sentence: wanted & _content(sentence) for sentence in placebo.sentences}
+        sentences = tuple(sentence for sentence, words in shared.items() if not words)
+        if 2 * len(sentences) <= len(placebo.sentences):
+            noted.append(f'placebo "{placebo.name}" is left out: most of its sentences share words with the principles')
+            continue
+        kept.append(Placebo(placebo.name, sentences))
+        if cut := len(placebo.sentences) - len(sentences):
+            words = ", ".join(sorted(set().union(*shared.values())))
+            noted.append(f'placebo "{placebo.name}": {cut} of its sentences are left out for sharing "{words}"')
+    return tuple(kept), noted
+
+
+def _is(placebo: Placebo, judging: Sequence[Judging]) -> str:
+    """How a placebo is the constitution, in words; "" where it is not: one word alike is no likeness."""
+    wanted = _content(" ".join(p.prefer for p in judging))
+    same = wanted & _content(" ".join(placebo.sentences))
+    if 2 * sum(p.prefer in placebo.sentences for p in judging) > len(judging):
+        return f'the placebo "{placebo.name}" is the constitution: most of its principles stand there'
+    if len(same) < COMMON or len(same) <= ALIKE * len(wanted):
+        return ""
+    return f'the placebo "{placebo.name}" is the constitution: {len(same)} of its {len(wanted)} content words'
 
 
 def unrelated(placebos: Sequence[Placebo], pairs: Sequence[Pair]) -> tuple[tuple[Placebo, ...], list[str]]:

@@ -1,0 +1,93 @@
+"""What the sub-commands of `python -m cai.judge` have in common: arguments, their checks, and the judge to ask."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from cai.engines.cached import CachedEngine
+from cai.errors import UserError, suggest
+from cai.methods import PROMPTS
+from cai.models import Dtype, Source, pick_dtype
+from cai.places import check_file
+from cai.settings import Judge, Runtime
+from cai.workbench import Workbench, check_device
+
+NUMBERS = ("limit", "max_length", "turns", "lessons", "questions", "rank", "layers")  # each from 1 on, where given
+
+
+# 1. Arguments ---------------------------------------------------------------------------------------------------------
+
+
+def add_common(parser: argparse.ArgumentParser, *, seed: str, model: str = "", cache: str = "") -> None:
+    """What every sub-command takes. seed: what it is of; model: what the model is for; cache: what is kept there."""
+    named = "an embedded name, a folder, or a hub id"
+    parser.add_argument("--model", default="smollm2-135m", help=f"{model}: {named}" if model else named)
+    parser.add_argument("--seed", type=int, default=0, help=f"of {seed}")
+    parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ...")
+    parser.add_argument("--cache", default="runs", metavar="FOLDER", help=cache or "where the judge's answers are kept")
+
+
+def add_asking(parser: argparse.ArgumentParser, methods: Sequence[str], rows: str) -> None:
+    """What those take that ask a judge about a file of `rows` by some of `methods`."""
+    parser.add_argument("--method", default="all", help=f"all, or some of {','.join(methods)}")
+    parser.add_argument("--principles", default="all", help="how many are drawn for each prompt: all, or a number")
+    parser.add_argument("--limit", type=int, help=f"judge a sample of this many {rows} (default: all)")
+    parser.add_argument("--max-length", type=int, default=1024, help="longest question in tokens; longer is abstained")
+    parser.add_argument("--json", action="store_true", help="print one JSON object with everything instead of tables")
+
+
+# 2. Checks, before a model is loaded ----------------------------------------------------------------------------------
+
+
+def check_numbers(args: argparse.Namespace) -> None:
+    """Raises UserError for a number below 1."""
+    for name in NUMBERS:
+        if getattr(args, name, None) is not None:
+            count(getattr(args, name), f"--{name.replace('_', '-')}")
+
+
+def check_machine(args: argparse.Namespace) -> None:
+    """Raises UserError for a device that is not there, and for a cache that cannot be written."""
+    check_device(args.device, "--device")
+    check_file(Path(args.cache) / "calls.sqlite", "make it writable, or name another folder: --cache FOLDER")
+
+
+def judge_for(args: argparse.Namespace) -> Judge:
+    """The judge as far as `add_asking` says; its method is named later. Raises UserError for a number below 1."""
+    check_numbers(args)
+    principles = "all" if args.principles == "all" else count(args.principles, "--principles")
+    turns = getattr(args, "turns", None)
+    return Judge(model=args.model, principles=principles, max_length=args.max_length, turns=turns)
+
+
+def methods_named(text: str) -> tuple[str, ...]:
+    """The methods named, in order; empty for `all`. Raises UserError for one that does not exist."""
+    if text == "all":
+        return ()
+    names = list(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        if name not in PROMPTS:
+            raise UserError(f'there is no method "{name}"', "--method", suggest(name, ["all", *PROMPTS]))
+    return tuple(names)
+
+
+def count(given: str | int, option: str) -> int:
+    """A number given on the command line. Raises UserError for one below 1."""
+    try:
+        number = int(given)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise UserError(f"{given} is not a number from 1 on", option, "give a whole number, 1 or more")
+    return number
+
+
+# 3. The judge ---------------------------------------------------------------------------------------------------------
+
+
+def open_judge(args: argparse.Namespace, source: Source) -> tuple[CachedEngine, Dtype, str]:
+    """(the model behind the call cache, its dtype, its device)"""
+    work = Workbench.open(Runtime(root=args.cache, device=args.device))
+    dtype = pick_dtype(args.dtype, work.device)
+    return work.engine(source, dtype=dtype, system=None), dtype, work.device
