@@ -21,6 +21,7 @@ from cai.rows.files import Raw, read_raw
 from cai.rows.reader import Reading, read
 from cai.rows.reader import read_file as read_rows_of
 from cai.settings import Data
+from cai.shipped import locate
 from cai.store import digest_file, version
 from cai.votes import name_aside
 
@@ -55,7 +56,7 @@ def source_digest(data: Data, key: str = "data.source") -> str:
 
 
 def _existing(source: str, key: str = "data.source") -> Path:
-    path = Path(source).expanduser()
+    path = locate(source)
     if not path.is_file():
         raise UserError(
             f'there is no data source "{source}"',

@@ -17,6 +17,7 @@ from cai.data import identity
 from cai.errors import UserError
 from cai.hub import commit_of, data_digest, data_file
 from cai.records import Message, Prompt, write_jsonl
+from cai.shipped import locate
 from cai.store import digest_file, version
 
 HUB = "Paul/XSTest"
@@ -34,7 +35,7 @@ def contents_of(source: str) -> str:
     if source == HUB:
         return data_digest(HUB, KEY)
     read_xstest(source)  # a fault of the file is one of now, not of when its stage comes up
-    return digest_file(Path(source).expanduser())
+    return digest_file(locate(source))
 
 
 def read_xstest(source: str) -> list[Prompt]:
@@ -42,7 +43,7 @@ def read_xstest(source: str) -> list[Prompt]:
 
     Raises UserError, with the line, for rows in another form, and for a file without a row.
     """
-    path = Path(source).expanduser()
+    path = locate(source)
     if source == HUB:
         path = data_file(HUB, commit_of(HUB, "dataset"), "xstest*.csv", KEY)
     try:
