@@ -178,7 +178,7 @@ _SYNTAX = (
     (r"character '\\t'", "a tab stands where YAML wants spaces", "use spaces instead of tabs"),
     (r"character '(.)' that cannot start", 'a value cannot begin with "{}"', "put the value in quotes"),
     (r"scanning a quoted scalar", "a quote is opened here and not closed", "close the quote"),
-    (r"parsing a flow .*but got '([{[])'", 'a "{}" stands inside a value without quotes, or a comma is missing before it',
+    (r"parsing a flow .*but got '([{[])'", 'a "{}" stands inside a value without quotes, or behind no comma',
      "put the value in quotes (variables like ${NAME} are not filled in: use --set KEY=VALUE), or add the comma"),
     (r"parsing a flow .*?'([]}])'", 'a bracket is opened here and not closed with "{}"',
      "close it, or put a comma between its items"),
