@@ -10,9 +10,10 @@ from cai.config import Arm, Experiment
 from cai.constitution import read_constitution
 from cai.embedded import EMBEDDED, TINY
 from cai.errors import UserError, UserErrors, fault_of_machine
+from cai.hub import is_unreachable
 from cai.labels import LabelFile
 from cai.methods import templates_for
-from cai.models import UNREACHABLE, find
+from cai.models import find
 from cai.packages import cache_folder
 from cai.places import check_folder, check_run
 from cai.settings import Judge
@@ -60,17 +61,14 @@ def check(*grid: Experiment, plan: bool = False) -> None:
             lambda arm=arm: revising(read_constitution(arm.constitution), arm.revise, arm.seed),
             lambda ask=ask: read_constitution(ask.constitution),
             lambda arm=arm: arm.helpful and arm.evaluate.helpful and read_constitution(arm.evaluate.helpfulness),
-            lambda ask=ask: ask.xstest and contents_of(ask.xstest),
+            lambda ask=ask: ask.xstest and had(contents_of(ask.xstest), ask.xstest, "evaluate.xstest", plan),
             *(lambda file=file: read_comparisons(file) for file in ask.comparisons),
             *(lambda ref=ref: reachable(ref, plan) for ref in dict.fromkeys(models_of(arm, judges)) if ref not in refs),
             lambda arm=arm: arm.labels.file and LabelFile.of(arm.labels.file),
             lambda arm=arm: arm.rl.feedback and FeedbackFile.of(arm.rl.feedback.log),
-            lambda arm=arm: source_digest(arm.data),
+            lambda arm=arm: had(source_digest(arm.data), arm.data.source, "data.source", plan),
             lambda arm=arm: rated(arm),
-            lambda arm=arm: (
-                arm.helpful
-                and source_digest(arm.data.model_copy(update={"source": arm.helpful.source}), "helpful.source")
-            ),
+            lambda arm=arm: arm.helpful and everyday(arm, plan),
             *(lambda judge=judge: templates_for(judge) for judge in judges),
         ]
         refs.update(models_of(arm, judges))
@@ -122,10 +120,21 @@ def rated(arm: Arm) -> None:
         raise UserError(problem, "data.test", "lower it, or set evaluate.harmfulness: null")
 
 
+def everyday(arm: Arm, plan: bool) -> None:
+    assert arm.helpful
+    source = arm.data.model_copy(update={"source": arm.helpful.source})
+    had(source_digest(source, "helpful.source"), source.source, "helpful.source", plan)
+
+
 def reachable(ref: str, plan: bool) -> None:
     """A model that cannot be had is a fault now, not when its stage comes up hours later; a plan only says so."""
-    if find(ref).digest.endswith(UNREACHABLE):
-        problem = f'cannot reach the hub for "{ref}", and it is not in the local cache'
+    had(find(ref).digest, ref, "model", plan)
+
+
+def had(digest: str, name: str, where: str, plan: bool) -> None:
+    """As `reachable`, of whatever may be the hub's, by its digest. where: the key that names it."""
+    if is_unreachable(digest):
+        problem = f'cannot reach the hub for "{name}", and it is not in the local cache'
         if not plan:
-            raise UserError(problem, "model", "check the network, or give a local folder")
+            raise UserError(problem, where, "check the network, or give a local folder or file")
         print(f"note: {problem}; planned all the same")

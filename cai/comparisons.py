@@ -13,6 +13,7 @@ from cai.records import Chat, Pair, Prompt, SetAside
 from cai.rows.reader import Found, read_file
 from cai.rows.turns import opening_of
 from cai.settings import Data
+from cai.shipped import locate
 
 SEED = 0  # which answer is called a: the same in every run, so that every run asks the same questions
 ANY_LENGTH = 10**6  # words; what is too long is for the judge to say
@@ -60,7 +61,7 @@ def read_comparisons(path: str | Path, *, judged: bool = True, test: float = 0.3
     test: the share of prompts in the test split, where a row names no split.
     Raises UserError for a file that is missing, damaged, or without a usable row.
     """
-    path = Path(path).expanduser()
+    path = locate(path)
     reading = read_file(path, Data(source=str(path), max_words=ANY_LENGTH, test=test), SEED)
     faults = [(one.where, one.reason) for one in reading.aside]
     faults += [(where, "not a comparison: a prompt without answers") for where, _ in reading.bare]

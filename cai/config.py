@@ -34,6 +34,7 @@ from cai.settings import (
     Sft,
     Simulated,
 )
+from cai.shipped import locate
 from cai.sweep import points
 from cai.validation import Fault, raise_all, validate
 from cai.yamlfile import Tree, load_tree, merge, show
@@ -220,6 +221,7 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> list[Experiment]:
     """Every point of a file's grid, one where it sweeps nothing. Raises UserErrors with all faults of all points."""
     faults: list[UserError] = []
     found = []
+    path = locate(path)
     tree = load_tree(path, overrides)
     for point in points(tree):
         try:

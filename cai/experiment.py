@@ -25,13 +25,14 @@ from cai.data import seed_of_round
 from cai.engines import Sampling
 from cai.errors import run_main
 from cai.gold import yardstick
-from cai.labels import LabelFile
+from cai.labels import LabelFile, check_rule
 from cai.measuring import bench_all, matches, rate_all, score_harm
 from cai.methods import principles_for, templates_for
 from cai.models import Dtype, Source, find, trained
 from cai.plan import estimates, print_grid, print_plan
 from cai.progress import Board
 from cai.reads.controls import controls_for
+from cai.records import Pair, read_jsonl
 from cai.sources import load_data, load_helpful, source_digest
 from cai.stages.dpo import train_dpo
 from cai.stages.evaluate import play, score_answers, score_pairs
@@ -60,6 +61,7 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
 
     # Prompts and human-labelled pairs, split by prompt.
     data = stage(load_data, data=arm.data, contents=source_digest(arm.data), seed=arm.seed)
+    labellers_have_pairs(arm, data)
     helpful = None
     if arm.helpful:
         file = arm.data.model_copy(update={"source": arm.helpful.source})
@@ -129,6 +131,14 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
         name, seed, arm, law, data, helpful, revised, sft, last.pairs, checked, last.labels, last.reward, last.policy,
         said, tuple(lineage),
     )  # fmt: skip
+
+
+def labellers_have_pairs(arm: Arm, data: Artifact) -> None:
+    """Known as soon as the pairs are, long before they are labelled; of pairs to be sampled, when they are."""
+    file = data / "pairs.jsonl"  # not there yet in a plan
+    if arm.pairs.source == "data" and arm.labels.rule and file.is_file():
+        pairs = [pair for pair in read_jsonl(file, Pair) if pair.prompt.split != "calibration"]
+        check_rule(pairs, arm.labels.rule, arm.seed)
 
 
 def label(

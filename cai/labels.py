@@ -22,7 +22,7 @@ from typing import Any
 from cai.annotate.labels import sha
 from cai.data import uniform
 from cai.errors import UserError, suggest
-from cai.label_sources import Sources
+from cai.label_sources import WORDS, Sources
 from cai.records import Abstained, Label, Pair, Said, SetAside
 from cai.rows.files import Raw, read_raw
 from cai.rows.values import number, probability
@@ -158,12 +158,24 @@ def labeller_of(pair: Pair, rule: Sources, seed: int) -> str:
     return who
 
 
-def check_subsets(pairs: Sequence[Pair], rule: Sources) -> None:
-    """Raises UserError for a subset of the config that no pair is of: a slip of the pen would move its labels."""
+def check_rule(pairs: Sequence[Pair], rule: Sources, seed: int) -> None:
+    """Does everybody whom `labels:` names by a subset or a share label something? Raises UserError where not.
+
+    A slip of the pen would move a subset's labels to others, and a share of nothing would leave an arm in which one
+    source labels all: the same as another, under another name. A budget is drawn when the labels are there (`spend`).
+    """
     found = sorted({pair.prompt.subset for pair in pairs})
     for name in rule.subsets:
         if name not in found:
             raise UserError(f'no pair is of subset "{name}"', f"labels.{name}", suggest(name, found))
+    if rule.budget:
+        return
+    train = [pair for pair in pairs if pair.prompt.split == "train"]
+    labellers = {labeller_of(pair, rule, seed) for pair in train}
+    for who, share in rule.shares.items():
+        if train and who not in labellers:
+            problem = f"a share of {share:g} gives {WORDS[who]} none of the {len(train)} training pairs"
+            raise UserError(problem, f"labels.{who}", "raise the share, or give more pairs")
 
 
 def spend(
@@ -176,6 +188,7 @@ def spend(
     """Ids of the training pairs that the budget of human labels goes to, of those that people have labelled.
 
     order uncertain: the nearest to P = 1/2 first, and before them those that the judge could not read at all.
+    Raises UserError where they have labelled none: all labels would be the judge's.
     """
 
     def doubt(pair: Pair) -> tuple[float, float]:
@@ -184,4 +197,7 @@ def spend(
         return (sure if rule.order == "uncertain" else 0.0), uniform("budget", seed, pair.id)
 
     known = [pair for pair in pairs if pair.prompt.split == "train" and pair.id in people]
+    if not known:
+        problem = f"people have labelled none of the training pairs, and are to label {rule.budget} of them"
+        raise UserError(problem, "labels.human", "give labels of these pairs, or set labels: ai")
     return {pair.id for pair in sorted(known, key=doubt)[: rule.budget]}

@@ -9,13 +9,13 @@ Answers, rewards and games are in cai/experiment.py.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from cai.cells import Cell, Measured
 from cai.methods import principles_for, templates_for
 from cai.models import Dtype, Source, find, trained
 from cai.settings import Data
+from cai.shipped import locate
 from cai.sources import load_data, source_digest
 from cai.stages.benchmarks import choose_items, judge_items, load_items, score_items
 from cai.stages.evaluate import score_answers, score_ratings
@@ -90,7 +90,7 @@ def bench_all(
     made_by = {cell.name: cell.settings.policy for cell in cells}
     judging = principles_for(work.constitution(ask.constitution), judge)
     for file in ask.comparisons:
-        items = stage(load_items, file=file, contents=digest_file(Path(file).expanduser()))
+        items = stage(load_items, file=file, contents=digest_file(locate(file)))
         measured.items[file] = items
         measured.opinions[file, "judge", ""] = stage(
             judge_items, items=items, judge=judge, model=find(judge.model), judging=judging,

@@ -6,16 +6,19 @@ ids is in cai/chat.py, and what architectures have of their own in cai/architect
 
 import json
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cai.adapters import NAME, SETTINGS, adapter_digest, adapter_settings, is_adapter, note_base, noted_base
 from cai.architectures import HEAD, ensure_reward_head, lora, read_at_the_last_token
 from cai.chat import answered, chat_ids, harmless, plain, with_system
 from cai.chat_templates import Choice, settle, written_by
 from cai.embedded import EMBEDDED, TAUGHT, TINY, build
 from cai.errors import UserError, suggest
+from cai.hub import UNREACHABLE, adapter_folder, commit_of, hub_adapter, hub_digest
 from cai.memo import remembered
 from cai.progress import quiet
 from cai.store import Artifact, digest_file, digest_folder, digest_of
@@ -30,8 +33,7 @@ __all__ = [
 ]  # fmt: skip
 Dtype = Literal["float32", "bfloat16"]
 
-UNREACHABLE = "unreachable"
-
+_met: dict[str, str] = {}  # digest -> the reference by which this process has last met that folder
 
 # Raise it when a folder's or a hub's weights would now be read otherwise than before: it is part of their digests.
 # 2: options and answers are tokenised as the template writes them, functional dropout is off, bases are in the digest.
@@ -77,14 +79,15 @@ def _found(ref: str) -> Source:
         return Source(ref, "", digest_of([ref, "1"]))
     folder = TAUGHT.get(ref) or Path(ref).expanduser()
     if folder.is_dir():
-        adapter = (folder / "adapter_config.json").is_file()
+        adapter = is_adapter(folder)
         if not (folder / "config.json").is_file() and not adapter:
             raise UserError("this folder holds no model", ref, "it needs a config.json or an adapter_config.json")
         base = [base_of(folder).digest] if adapter else []
-        return Source(ref, str(folder), digest_of([READ_AS, _folder_digest(folder), *base]))
-    if ref.count("/") == 1 and not ref.startswith((".", "/", "~")):
-        commit = _hub_commit(ref)
-        return Source(ref, ref, f"hub:{ref}@{commit}", None if commit == UNREACHABLE else commit)
+        digest = digest_of([READ_AS, _folder_digest(folder, adapter), *base])
+        _met[digest] = ref
+        return Source(ref, str(folder), digest)
+    if _is_hub_id(ref):
+        return _of_hub(ref, commit_of(ref))
     raise UserError(
         f'there is no model "{ref}"',
         "model",
@@ -92,20 +95,53 @@ def _found(ref: str) -> Source:
     )
 
 
+def _of_hub(name: str, commit: str) -> Source:
+    """A hub's model at a commit; the digest of an adapter is one of its base as well."""
+    digest = hub_digest(name, commit, read_as=READ_AS)
+    adapter = hub_adapter(name, commit)
+    if adapter:
+        digest = f"{digest} on {base_of(adapter).digest}"
+    return Source(name, name, digest, None if commit == UNREACHABLE else commit)
+
+
+def _is_hub_id(ref: str) -> bool:
+    return ref.count("/") == 1 and not ref.startswith((".", "/", "~"))
+
+
 def base_of(folder: Path) -> Source:
-    """The model on which the adapter in this folder was trained, by the name that `save` wrote. Raises UserError."""
-    settings = json.loads((folder / "adapter_config.json").read_text())
-    name, commit = settings["base_model_name_or_path"], settings.get("revision")
-    if commit and not Path(name).expanduser().is_dir():
-        return Source(name, name, f"hub:{name}@{commit}", commit)
-    try:
-        return find(name)
-    except UserError:
+    """The model on which the adapter in this folder was trained, by the name that `save` or PEFT wrote.
+
+    Where `save` wrote its digest as well, and that name leads to another model or to none, it is looked for among the
+    folders that this process has met: bases are moved. Raises UserError where it is not to be had.
+    """
+    settings = adapter_settings(folder)
+    name, revision, wanted = settings[NAME], settings.get("revision"), noted_base(folder)
+    if is_adapter(Path(name).expanduser()):
+        problem = "the base of this adapter is an adapter itself"
+        raise UserError(problem, str(folder), "merge that one into its own base first (PEFT: merge_and_unload)")
+    if revision and _is_hub_id(name) and not Path(name).is_dir():
+        return _of_hub(name, commit_of(name, revision=str(revision)))
+    base = None
+    with suppress(UserError):
+        base = find(name)
+    if wanted and (base is None or base.digest != wanted) and wanted in _met:
+        moved = find(_met[wanted])
+        if base is None or moved.digest == wanted:
+            return moved
+    if base is None:
         raise UserError(
             f'the base of this adapter, "{name}", is not here',
             str(folder),
-            "put the base model where that name leads, or name it in adapter_config.json (base_model_name_or_path)",
-        ) from None
+            f"put the base model where that name leads, or name it in {SETTINGS} ({NAME})",
+        )
+    if wanted and base.digest != wanted:
+        _warn_of_other_base(name, str(folder))
+    return base
+
+
+@cache
+def _warn_of_other_base(name: str, folder: str) -> None:
+    print(f"note: {folder}: its base, {name}, is no longer the model that it was trained on", file=sys.stderr)
 
 
 def trained(artifact: Artifact, name: str, rollout: int | None = None) -> Source:
@@ -115,34 +151,25 @@ def trained(artifact: Artifact, name: str, rollout: int | None = None) -> Source
     return Source(name, str(artifact.path / "snapshots" / str(rollout)), f"{artifact.digest}@{rollout}")
 
 
-@cache
-def _folder_digest(folder: Path) -> str:
+def _folder_digest(folder: Path, adapter: bool) -> str:
     """Contents, remembered for files whose size and time stand still: hashing 16 GB for every `--plan` is no joke."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    stamp = digest_of([[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files])
-    return remembered(stamp, lambda: digest_folder(folder))
+    files = sorted(path for path in folder.absolute().rglob("*") if path.is_file())
+    stamps = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    return _digest_once(digest_of(["adapter" if adapter else "model", stamps]), folder, adapter)
 
 
 @cache
-def _hub_commit(ref: str) -> str:
-    """The commit that the hub's `main` names now, or the newest one in the local cache when the hub is out of reach."""
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import RepositoryNotFoundError
-
-    refs = Path(constants.HF_HUB_CACHE) / f"models--{ref.replace('/', '--')}" / "refs" / "main"
-    if refs.is_file():
-        return refs.read_text().strip()
-    try:
-        return HfApi().model_info(ref, timeout=10).sha or "main"
-    except RepositoryNotFoundError:
-        raise UserError(f'the hub has no model "{ref}"', "model", "check the name, or log in if it is gated") from None
-    except Exception:  # offline in any of its many forms
-        return UNREACHABLE
+def _digest_once(stamp: str, folder: Path, adapter: bool) -> str:
+    return remembered(stamp, lambda: (adapter_digest if adapter else digest_folder)(folder))
 
 
 def local(source: Source) -> str:
-    """The folder (or hub id) to load from; embedded models are fetched and converted once."""
-    return str(build(source.name)) if source.name in (*EMBEDDED, TINY) else source.place
+    """The folder (or hub id) to load from; embedded models are fetched and converted once, a hub's adapters fetched."""
+    if source.name in (*EMBEDDED, TINY):
+        return str(build(source.name))
+    if source.commit and hub_adapter(source.place, source.commit):
+        return str(adapter_folder(source.place, source.commit))
+    return source.place
 
 
 def pick_device(device: str) -> str:
@@ -185,7 +212,7 @@ def load_tokenizer(source: Source) -> "PreTrainedTokenizerBase":
 
     quiet()
     place = Path(local(source))
-    if (place / "adapter_config.json").is_file() and not list(place.glob("*token*")):
+    if is_adapter(place) and not list(place.glob("*token*")):
         return load_tokenizer(replace(base_of(place), template=source.template))
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(str(place), revision=source.commit)
@@ -230,7 +257,7 @@ def load_reward(source: Source, dtype: Dtype, device: str) -> "PreTrainedModel":
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     place = Path(local(source))
-    adapter = (place / "adapter_config.json").is_file()
+    adapter = is_adapter(place)
     base = base_of(place) if adapter else source
     try:
         config = AutoConfig.from_pretrained(local(base), revision=base.commit)
@@ -250,12 +277,17 @@ def _load(kind: Any, source: Source, dtype: Dtype, device: str, train: bool = Fa
 
     quiet()
     place = Path(local(source))
-    adapter = (place / "adapter_config.json").is_file()
+    adapter = is_adapter(place)
     base = base_of(place) if adapter else source
     try:
         model = kind.from_pretrained(local(base), dtype=getattr(torch, dtype), revision=base.commit, **options)
         # PEFT writes this into an adapter: a name means the same on another machine, a place does not.
         model.name_or_path = base.name
+        if not adapter and getattr(model, "_hf_peft_config_loaded", False):  # the hub was asked in between
+            raise UserError("this is an adapter, and its base is not known", base.name, "run the same command again")
+        in_folder = base.place and str(Path(base.name).expanduser()) == base.place
+        # What `save` writes beside that name; transformers keeps no record of the commit.
+        model.base_commit, model.base_digest = base.commit, _found(base.name).digest if in_folder else ""
         model = with_adapter(model, place, dtype, train) if adapter else _ready(model)
         model.config.get_text_config().pad_token_id = load_tokenizer(source).pad_token_id
     except (OSError, ValueError, SafetensorError) as error:
@@ -295,19 +327,22 @@ def _first_line(error: Exception) -> str:
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
     """Weights as safetensors and the tokenizer beside them. Of a model with an adapter, the adapter alone.
 
-    An adapter names its base as `find` knows it (see `_load`), and of a hub its commit.
+    An adapter names its base as `find` knows it (see `_load`), and of a hub its commit, of a folder its digest.
     """
     adapter = {"selected_adapters": ["default"]} if hasattr(model, "peft_config") else {}
     model.save_pretrained(folder, **adapter)
     _save_tokenizer(tokenizer, folder)
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
-    config = folder / "adapter_config.json"
+    config = folder / SETTINGS
     if config.is_file():  # peft writes a set in the order of this process's hashes: another digest each time
         settings = json.loads(config.read_text())
         if isinstance(settings["target_modules"], list):
             settings["target_modules"].sort()
-        settings["revision"] = getattr(model.config, "_commit_hash", None)
+        base = model.get_base_model()
+        settings["revision"] = getattr(base, "base_commit", None)
         config.write_text(json.dumps(settings, indent=2, sort_keys=True))
+        if digest := getattr(base, "base_digest", ""):
+            note_base(folder, digest)
 
 
 def _save_tokenizer(tokenizer: Any, folder: Path) -> None:

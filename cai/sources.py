@@ -7,22 +7,26 @@ reader with one check. Rows that cannot be used are counted and named, never sil
 import json
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cai.data import Material, uniform
 from cai.errors import UserError
+from cai.hub import commit_of, data_digest, data_file
 from cai.packages import PYRIT
 from cai.rated_answers import rated_answers
 from cai.records import Pair, write_jsonl
-from cai.rows.files import Raw
+from cai.rows.files import Raw, read_raw
 from cai.rows.reader import Reading, read
 from cai.rows.reader import read_file as read_rows_of
 from cai.settings import Data
+from cai.shipped import locate
 from cai.store import digest_file, version
 from cai.votes import name_aside
 
 HUB_HH = "hh-rlhf"
+HH = "Anthropic/hh-rlhf"
 RATED = "rated-answers"  # the one source in which people rated single answers
 
 
@@ -47,12 +51,12 @@ def source_digest(data: Data, key: str = "data.source") -> str:
     if data.source == RATED:
         return PYRIT.sha256
     if data.source.split("/")[0] == HUB_HH:
-        return data.source
+        return data_digest(HH, key)
     return digest_file(_existing(data.source, key))
 
 
 def _existing(source: str, key: str = "data.source") -> Path:
-    path = Path(source).expanduser()
+    path = locate(source)
     if not path.is_file():
         raise UserError(
             f'there is no data source "{source}"',
@@ -89,8 +93,7 @@ def _limit(material: Material, data: Data, seed: int) -> list[Pair]:
 @version(3)
 def load_helpful(out: Path, runtime: Any, *, source: str, contents: str, test: float, seed: int) -> None:
     """prompts.jsonl: harmless everyday prompts. contents: the digest of the file, so that an edit is seen."""
-    settings = Data(source=source, test=test)
-    material = read_file(_existing(source), settings, seed)
+    material = read_source(Data(source=source, test=test), seed)
     name_aside(material.aside, "helpful prompts")
     write_jsonl(out / "prompts.jsonl", material.prompts.values())
     write_jsonl(out / "set_aside.jsonl", material.aside)
@@ -101,19 +104,12 @@ def load_helpful(out: Path, runtime: Any, *, source: str, contents: str, test: f
 
 
 def _hub_rows(source: str) -> Iterator[Raw]:
-    from datasets import load_dataset
-
-    subset = source.partition("/")[2] or "harmless-base"
-    try:
-        rows = load_dataset("Anthropic/hh-rlhf", data_dir=subset, split="train")
-    except Exception as error:
-        raise UserError(
-            f"cannot load HH-RLHF ({subset}) from the hub: {type(error).__name__}",
-            "data.source",
-            "check the network, or give a local file: --set data.source=harmless-base.jsonl.gz",
-        ) from None
-    for number, row in enumerate(rows, 1):
-        yield Raw(f"{source}:{number}", {**dict(row), "subset": subset.partition("-")[0]}, json.dumps(row))
+    """The training rows of one part of HH-RLHF, at the commit that stands in the key (`source_digest`)."""
+    part = source.partition("/")[2] or "harmless-base"
+    file = data_file(HH, commit_of(HH, "dataset"), f"{part}/train.jsonl.gz")
+    for raw in read_raw(file):
+        value = raw.value | {"subset": part.partition("-")[0]} if isinstance(raw.value, dict) else raw.value
+        yield replace(raw, where=f"{source}:{raw.where.rpartition(':')[2]}", value=value)
 
 
 def read_file(path: Path, data: Data, seed: int) -> Material:

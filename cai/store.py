@@ -28,6 +28,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from cai.durable import make_folders, publish, sync_tree, unique, write_whole
+from cai.errors import UserError
 from cai.owned import drop_unfinished, held, own_folder, sweep
 
 MANIFEST = "manifest.json"
@@ -216,6 +217,22 @@ def read_stage(folder: Path, *, contents: bool = True) -> Artifact | None:
             which = f" ({', '.join(touched)} changed since)" if touched else ""
             raise Damage(f"its contents are not those that were made{which}", made)
         _checked[folder.resolve()] = stamp
+    return made
+
+
+def linked(root: Path, link: str, home: Path) -> Artifact:
+    """The stage that a run's links.json names: found by its name, for the store may have been moved since.
+
+    root: of the store. home: the run's folder. Raises UserError for one that is lost or damaged.
+    """
+    path = root / "store" / Path(link).name
+    again = "run its experiment again: what is damaged or lost is made anew"
+    try:
+        made = read_stage(path)
+    except Damage as damage:
+        raise UserError(f"{path} is damaged: {damage}", str(home), again) from None
+    if made is None:
+        raise UserError(f"the store has lost {path.name}", str(home), again)
     return made
 
 

@@ -23,9 +23,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from cai.errors import UserError, UserErrors, suggest
 from cai.records import Chat, Message, Role
+from cai.shipped import HOME, locate
 
 PROMPTS = Path("prompts")
-REPOSITORY = Path(__file__).resolve().parent.parent
 LABELS = {"system": "System", "user": "Human", "assistant": "Assistant"}
 SPLICE = "messages"
 
@@ -132,7 +132,7 @@ def _fields(values: dict[str, Any]) -> str:
 
 
 def load_template(name_or_path: str | Path) -> Template:
-    """Load `critique` (from prompts/, here or beside the package) or `my/critique.jinja`.
+    """Load `critique` (from prompts/, here or as shipped) or `my/critique.jinja`.
 
     Raises UserError for a missing file, UserErrors with file:line for everything that is wrong in it.
     """
@@ -158,10 +158,10 @@ def load_template(name_or_path: str | Path) -> Template:
 def _find(name: Path) -> Path:
     bare = not name.suffix and name.parent == Path()
     wanted = PROMPTS / f"{name}.jinja" if bare else name
-    for path in (wanted, REPOSITORY / wanted):
-        if path.is_file():
-            return path
-    known = sorted({p.stem for folder in (PROMPTS, REPOSITORY / PROMPTS) for p in folder.glob("*.jinja")})
+    path = locate(wanted)
+    if path.is_file():
+        return path
+    known = sorted({p.stem for folder in (PROMPTS, HOME / PROMPTS) for p in folder.glob("*.jinja")})
     raise UserError("no such template", str(wanted), f"{suggest(name.stem, known)} (or give the path of a .jinja file)")
 
 

@@ -15,10 +15,13 @@ from typing import Any
 
 from cai.data import identity
 from cai.errors import UserError
+from cai.hub import commit_of, data_digest, data_file
 from cai.records import Message, Prompt, write_jsonl
+from cai.shipped import locate
 from cai.store import digest_file, version
 
 HUB = "Paul/XSTest"
+KEY = "evaluate.xstest"
 
 
 @version(1)
@@ -30,9 +33,9 @@ def load_xstest(out: Path, runtime: Any, *, source: str, contents: str) -> None:
 def contents_of(source: str) -> str:
     """What stands for the prompts in a stage's key. Raises UserError for a file that cannot be used."""
     if source == HUB:
-        return HUB
+        return data_digest(HUB, KEY)
     read_xstest(source)  # a fault of the file is one of now, not of when its stage comes up
-    return digest_file(Path(source).expanduser())
+    return digest_file(locate(source))
 
 
 def read_xstest(source: str) -> list[Prompt]:
@@ -40,9 +43,9 @@ def read_xstest(source: str) -> list[Prompt]:
 
     Raises UserError, with the line, for rows in another form, and for a file without a row.
     """
+    path = locate(source)
     if source == HUB:
-        return _prompts(_hub_rows())
-    path = Path(source).expanduser()
+        path = data_file(HUB, commit_of(HUB, "dataset"), "xstest*.csv", KEY)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
@@ -53,7 +56,7 @@ def read_xstest(source: str) -> list[Prompt]:
         raise UserError(f"cannot read the XSTest prompts: {reason}", str(path), remedy) from None
 
 
-def _prompts(rows: Iterable[tuple[str, dict[str, Any]]], source: str = HUB) -> list[Prompt]:
+def _prompts(rows: Iterable[tuple[str, dict[str, Any]]], source: str) -> list[Prompt]:
     found: dict[str, Prompt] = {}
     for where, row in rows:
         text, label, kind = ((row.get(name) or "").strip() for name in ("prompt", "label", "type"))
@@ -67,16 +70,3 @@ def _prompts(rows: Iterable[tuple[str, dict[str, Any]]], source: str = HUB) -> l
     if not found:
         raise UserError("no prompt in this file", source, "get xstest_prompts.csv again: it has 450 rows")
     return list(found.values())
-
-
-def _hub_rows() -> list[tuple[str, dict[str, Any]]]:
-    from datasets import load_dataset  # heavy: only when there is something to load
-
-    try:
-        rows = load_dataset(HUB, split="train")
-    except Exception as error:
-        problem = f"cannot load {HUB} from the hub: {type(error).__name__}"
-        raise UserError(
-            problem, "evaluate.xstest", "check the network, or give the path of xstest_prompts.csv"
-        ) from None
-    return [(f"{HUB}:{number}", dict(row)) for number, row in enumerate(rows, 1)]

@@ -178,6 +178,8 @@ _SYNTAX = (
     (r"character '\\t'", "a tab stands where YAML wants spaces", "use spaces instead of tabs"),
     (r"character '(.)' that cannot start", 'a value cannot begin with "{}"', "put the value in quotes"),
     (r"scanning a quoted scalar", "a quote is opened here and not closed", "close the quote"),
+    (r"parsing a flow .*but got '([{[])'", 'a "{}" stands inside a value without quotes, or behind no comma',
+     "put the value in quotes (variables like ${NAME} are not filled in: use --set KEY=VALUE), or add the comma"),
     (r"parsing a flow .*?'([]}])'", 'a bracket is opened here and not closed with "{}"',
      "close it, or put a comma between its items"),
     (r"mapping values are not allowed", 'a second ": " in one line, or a line indented too far',
@@ -196,7 +198,9 @@ _SYNTAX = (
 def _syntax_error(error: yaml.MarkedYAMLError) -> tuple[str, int, str]:
     """(problem, line, remedy) in plain words."""
     said = f"{error.context or ''}: {error.problem or ''}"
-    opened = "quoted scalar" in said or "flow" in said or "simple key" in said or error.problem_mark is None
+    inside = "but got '{'" in said or "but got '['" in said  # then what was opened before is not at fault
+    opened = ("quoted scalar" in said or "flow" in said or "simple key" in said) and not inside
+    opened = opened or error.problem_mark is None
     mark = (error.context_mark if opened else None) or error.problem_mark
     line = mark.line + 1 if mark else 1
     for pattern, problem, remedy in _SYNTAX:

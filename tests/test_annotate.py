@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +22,7 @@ from cai.settings import Data
 from cai.sources import load_data, source_digest
 from cai.stages.evaluate import Score
 from cai.stages.label import label_by_people
-from cai.store import Store
+from cai.store import Store, version
 
 
 def pair(name: str, subset: str = "all") -> Pair:
@@ -265,28 +266,79 @@ def test_random_is_one_order_for_all_and_not_the_files(tmp_path):
 # Where pairs come from, and where labels go ---------------------------------------------------------------------------
 
 
-def test_a_run_brings_pairs_judge_and_rewards(tmp_path):
-    store, home = tmp_path / "store", tmp_path / "mine"
-    for name in ("data-1", "judged-1", "people-1", "scores-1", "scores-2"):
-        (store / name).mkdir(parents=True)
-    write_jsonl(store / "data-1/pairs.jsonl", PAIRS)
-    write_jsonl(store / "judged-1/labels.jsonl", [Label("n0", 0.7, "ai")])
-    write_jsonl(store / "people-1/labels.jsonl", [Label("n0", 1.0, "human")])
-    for number, reward in (("1", 3.0), ("2", 1.0)):
-        rows = [Score("n0", "a", reward), Score("n0", "b", 0.5), Score("n1", "a", 1.0), Score("n1", "b", None)]
-        write_jsonl(store / f"scores-{number}/scores.jsonl", rows)
+@version(1)
+def rows_of(out, runtime, *, file, rows) -> None:
+    write_jsonl(out / file, rows)
+
+
+def a_run(root, cells: dict[str, dict[str, list]]) -> tuple[Path, dict[str, dict[str, str]]]:
+    """runs/mine of an experiment whose cells left these rows, and its links. Of a stage that gave none: no link."""
+    store, home = Store(root), root / "mine"
+    files = {"pairs": "pairs.jsonl", "labels": "labels.jsonl", "scores": "scores.jsonl"}
     links = {
-        f"{arm}/{seed}": {"pairs": "elsewhere/data-1", "labels": f"elsewhere/{labels}-1", "scores": f"x/scores-{n}"}
-        for arm, labels in (("human", "people"), ("ai", "judged"))
-        for seed, n in ((0, 1), (1, 2))
+        cell: {
+            stage: f"elsewhere/{store.stage(rows_of, file=files[stage], rows=rows).path.name}"
+            for stage, rows in stages.items()
+        }
+        | {"said": {}}
+        for cell, stages in cells.items()
     }
-    home.mkdir()
+    home.mkdir(parents=True)
     (home / "links.json").write_text(json.dumps(links))
-    found = find_pairs(home)
-    assert found == Found(PAIRS, {"n0": 0.7}, {"n0": 1.5})  # (2.5 + 0.5) / 2; n1 has an answer that is too long
-    assert find_pairs(store / "data-1") == Found(PAIRS)
+    return home, links
+
+
+def scores(reward: float) -> list[Score]:
+    return [Score("n0", "a", reward), Score("n0", "b", 0.5), Score("n1", "a", 1.0), Score("n1", "b", None)]
+
+
+AI = {"pairs": list(PAIRS), "labels": [Label("n0", 0.7, "ai")]}
+HUMAN = {"pairs": list(PAIRS), "labels": [Label("n0", 1.0, "human")]}
+
+
+def test_a_run_brings_pairs_judge_and_rewards(tmp_path):
+    cells = {
+        f"{arm}/{seed}": of | {"scores": scores(reward)}
+        for arm, of in (("human", HUMAN), ("ai", AI))
+        for seed, reward in ((0, 3.0), (1, 1.0))
+    }
+    home, links = a_run(tmp_path, cells)
+    assert find_pairs(home) == Found(PAIRS, {"n0": 0.7}, {"n0": 1.5})  # (2.5 + 0.5) / 2; n1 has one that is too long
+    assert find_pairs(tmp_path / "store" / Path(links["ai/0"]["pairs"]).name) == Found(PAIRS)
     with pytest.raises(UserError, match=r"links\.json"):
         find_pairs(tmp_path)
+
+
+def test_an_arm_without_labels_is_passed_over(tmp_path):
+    # `direct` asks the judge about the policy's own answers: it has no labels, and may be the first arm, or the only.
+    home, _ = a_run(tmp_path / "several", {"direct/0": {"pairs": list(PAIRS)}, "ai/0": AI | {"scores": scores(3.0)}})
+    assert find_pairs(home) == Found(PAIRS, {"n0": 0.7}, {"n0": 2.5})
+    home, _ = a_run(tmp_path / "bare", {"direct/0": {}, "ai/0": AI})
+    assert find_pairs(home) == Found(PAIRS, {"n0": 0.7})
+    home, _ = a_run(tmp_path / "one", {"direct/0": {"pairs": list(PAIRS)}})
+    assert find_pairs(home) == Found(PAIRS)
+    home, _ = a_run(tmp_path / "none", {"direct/0": {}})
+    with pytest.raises(UserError, match="no arm of this run has pairs"):
+        find_pairs(home)
+
+
+def test_nobody_labels_pairs_of_a_damaged_stage(tmp_path):
+    home, links = a_run(tmp_path, {"ai/0": AI})
+    stage = tmp_path / "store" / Path(links["ai/0"]["pairs"]).name
+    file = stage / "pairs.jsonl"
+    file.write_text(file.read_text().replace("Question n0", "Question n9"))
+    for place, name in ((home, "its contents"), (stage, "this stage is damaged: its contents")):
+        with pytest.raises(UserError, match=name):
+            find_pairs(place)
+    file.unlink()
+    with pytest.raises(UserError, match=r"pairs\.jsonl is gone"):
+        find_pairs(home)
+    stage.rename(tmp_path / "aside")
+    with pytest.raises(UserError, match=f"the store has lost {stage.name}"):
+        find_pairs(home)
+    (home / "links.json").write_text('{"ai/0": {"pairs"')
+    with pytest.raises(UserError, match=r"links\.json is cut off"):
+        find_pairs(home)
 
 
 def test_export_gives_the_share_of_raters_and_trains_like_any_data(tmp_path):

@@ -99,7 +99,7 @@ def test_an_odd_experiment_is_read(name: str) -> None:
     [
         ("armname", 7, "an arm cannot be called"),
         ("dup", 30, "given twice, on lines 13 and 30"),
-        ("env", 10, "bracket"),
+        ("env", 10, 'a "{" stands inside a value without quotes'),
         ("seed", 4, "must be a list"),
         ("tab", 7, "a tab"),
         ("utf16", 1, "not UTF-8"),

@@ -1,6 +1,7 @@
 """Files of human labels with every kind of bad row, who labels which pair, and the records that all sources leave."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from fakes import ScriptedJudge
@@ -9,7 +10,7 @@ from test_stages import ITS_OWN, Bench, artifact, prompt
 from cai.constitution import Judging
 from cai.errors import UserError
 from cai.label_sources import Sources
-from cai.labels import LabelFile, labeller_of, read_labels, sha, spend
+from cai.labels import LabelFile, check_rule, labeller_of, read_labels, sha, spend
 from cai.records import Abstained, Label, Pair, Prompt, Said, SetAside, read_jsonl
 from cai.settings import Judge
 from cai.stages.label import Simulant, label_by_people, label_by_simulation, mix_labels
@@ -146,6 +147,33 @@ def test_subsets():
     assert (labeller_of(PAIRS[0], rule, 0), labeller_of(other, rule, 0)) == ("human", "ai")
     with pytest.raises(UserError, match='nobody labels pairs of subset "helpful"'):
         labeller_of(other, Sources(subsets={"crime": "human"}), 0)
+
+
+def test_a_share_that_gives_somebody_no_pair_is_a_fault(tmp_path):
+    """Then the arm would be that of the others alone, under another name."""
+    few = [Pair(f"x{n}", prompt("q"), "a", "b", human=1.0) for n in range(4)]
+    rule = Sources(shares={"ai": 0.99, "human": 0.01})
+    assert [labeller_of(pair, rule, 0) for pair in few] == ["ai"] * 4
+    said = r"labels\.human: a share of 0\.01 gives people none of the 4 training pairs"
+    with pytest.raises(UserError, match=said):
+        check_rule(few, rule, 0)
+    given = ITS_OWN | {"pairs": artifact(tmp_path / "pairs", pairs=few), "rule": rule}
+    with pytest.raises(UserError, match=said):
+        label_by_people(tmp_path / "out", None, **given)
+    check_rule(few, Sources(shares={"ai": 0.5, "human": 0.5}), 0)
+    # Held-out pairs alone do not make a share: the reward model learns from none of them.
+    held_out = [
+        replace(pair, id=f"y{n}", prompt=replace(pair.prompt, split="test")) for n, pair in enumerate(few * 300)
+    ]
+    assert "human" in {labeller_of(pair, rule, 0) for pair in held_out}
+    with pytest.raises(UserError, match="none of the 4 training pairs"):
+        check_rule([*few, *(replace(one, id=f"{one.id}-{n}") for n, one in enumerate(held_out))], rule, 0)
+
+
+def test_a_budget_of_labels_that_nobody_gave_is_a_fault():
+    judged = {pair.id: Label(pair.id, 0.9, "ai") for pair in PAIRS}
+    with pytest.raises(UserError, match="people have labelled none of the training pairs, and are to label 2 of them"):
+        spend(PAIRS, Sources(default="ai", budget=2), {"p99": Label("p99", 1.0, "human")}, judged, 0)
 
 
 def test_a_budget_goes_where_the_judge_is_least_sure():

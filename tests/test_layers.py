@@ -10,16 +10,16 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "cai"
 # From the bottom up: a module may import only what stands on its own line or above.
 LAYERS = (
-    ("errors", "textstats", "refusals", "batching", "tamer"),
+    ("errors", "textstats", "refusals", "batching", "tamer", "shipped"),
     ("records", "yamlfile", "progress", "durable", "owned", "places"),
     ("validation", "settings", "rl_settings", "label_sources", "templates", "sweep", "config", "store", "calls"),
     ("compare", "compare.statistics", "compare.calibration", "compare.overoptimisation"),
     tuple(f"compare.{name}" for name in ("agreement", "crossed", "crossing", "games", "paired")),
     tuple(f"constitution{name}" for name in ("", ".records", ".parse", ".drawing", ".lint", ".changes", ".paper")),
     ("reads", "reads.effect", "reads.negation", "reads.placebos"),
-    ("packages", "rows", "rows.values"),
+    ("packages", "rows", "rows.values", "hub"),
     ("votes", "annotate", "annotate.rows", "annotate.labels", "annotate.guard", "annotate.feedback"),
-    ("embedded", "data", "memo", "chat_templates", "architectures"),
+    ("embedded", "data", "memo", "chat_templates", "architectures", "adapters"),
     ("chat",),
     ("rated_answers",),
     tuple(f"rows.{name}" for name in ("files", "records", "turns", "prompts")),

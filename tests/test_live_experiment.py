@@ -138,6 +138,27 @@ def test_which_policy_is_talked_to(here):
     assert {prompt.split for prompt in sft.prompts} == {"train"} and len(sft.prompts) > 5
 
 
+def test_a_policy_of_a_run_with_set_is_talked_to_with_the_same_set(here, monkeypatch):
+    """Without it, the file as it stands is another experiment, whose policy nobody has trained."""
+    Path("set.yaml").write_text((SHARED + ARMS).replace("lora_rank: 4", "lora_rank: 2"))
+    for place, given in (("set.yaml", "policy.lora_rank=4"), ("mine.yaml", "policy.lora_rank=4")):
+        found = find_policy(Path(place), "told/0", [given])
+        assert found.source == find_policy(Path("mine.yaml"), "told/0").source
+    with pytest.raises(UserError, match="not trained yet"):
+        find_policy(Path("set.yaml"), "told/0")
+    served: list[Session] = []
+    monkeypatch.setattr("cai.annotate.server.talking", lambda session, pace: served.append(session))
+    monkeypatch.setattr("cai.annotate.__main__._open", lambda *_: None)
+    with pytest.raises(UserError, match=r"set\.yaml: the policy .* is not trained yet"):
+        annotate(["--live", "set.yaml", "--policy", "told/0", "--out", "set.jsonl"])
+    words = ["--live", "set.yaml", "--policy", "told/0", "--out", "set.jsonl", "--set", "policy.lora_rank=4"]
+    assert annotate([*words, "--set", "pairs.max_new_tokens=7"]) == 0
+    (session,) = served
+    assert session.say("ann", None, False)["tokens"] <= 7
+    with pytest.raises(UserError, match="did you mean"):
+        annotate([*words, "--set", "policy.lora_rnk=4"])
+
+
 def test_what_cannot_be_talked_to_is_said(here, capsys):
     for name, said in (("tld/0", 'did you mean "told/0"'), ("told/7", "no policy")):
         with pytest.raises(UserError) as error:

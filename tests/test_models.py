@@ -55,7 +55,7 @@ def test_a_reference_to_nothing(ref: str, problem: str, remedy: str) -> None:
 
 
 def test_a_hub_id_can_be_planned_with_while_the_hub_is_out_of_reach() -> None:
-    assert find("nobody/no-such-model").digest == f"hub:nobody/no-such-model@{UNREACHABLE}"
+    assert find("nobody/no-such-model").digest == f"hub:nobody/no-such-model@{UNREACHABLE}#2"
 
 
 def test_a_folder_without_a_model(tmp_path: Path) -> None:

@@ -543,7 +543,9 @@ def test_an_edited_file_has_another_digest(tmp_path: Path) -> None:
 
 
 def test_the_hub_out_of_reach() -> None:
-    with pytest.raises(UserError, match="cannot load HH-RLHF \\(harmless-base\\) from the hub"):
+    with pytest.raises(
+        UserError, match=r"cannot load Anthropic/hh-rlhf \(harmless-base/train\.jsonl\.gz\) from the hub"
+    ):
         load_data(Path("unused"), None, data=settings(source="hh-rlhf/harmless-base"), contents="", seed=0)
 
 

@@ -25,7 +25,7 @@ from cai.data import uniform
 from cai.errors import UserError
 from cai.records import Label, Pair, read_jsonl
 from cai.stages.evaluate import Score
-from cai.store import root_of
+from cai.store import MANIFEST, Damage, linked, read_stage, root_of
 
 Order = Literal["given", "random", "uncertain"]
 
@@ -73,17 +73,25 @@ def find_pairs(place: Path) -> Found:
         if not (place / "pairs.jsonl").is_file():
             problem = "this folder has neither links.json (a finished run) nor pairs.jsonl (a stage that makes pairs)"
             raise UserError(problem, str(place), "give runs/NAME of a finished experiment, or a file of pairs")
-        return Found(tuple(read_jsonl(place / "pairs.jsonl", Pair)))
+        if (place / MANIFEST).is_file():
+            return Found(tuple(read_jsonl(_whole(place) / "pairs.jsonl", Pair)))
+        place = place / "pairs.jsonl"
     held = read_comparisons(place, judged=False, test=0.0)
     return Found(held.pairs, faults=held.faults, drawn=held.drawn)
 
 
 def _of_run(home: Path) -> Found:
-    """The pairs of all arms; labels and scores of the first arm that an AI judge labelled."""
-    links = json.loads((home / "links.json").read_text(encoding="utf-8"))
+    """The pairs of all arms; labels and scores of the first arm that an AI judge labelled. `direct` has none."""
+    root, wanted = root_of(home) or home.resolve().parent, ("pairs", "labels", "scores")
+    try:
+        links = json.loads((home / "links.json").read_bytes())
+        named = {cell: {stage: of.get(stage) for stage in wanted} for cell, of in links.items()}  # the last round's
+    except (ValueError, AttributeError, RecursionError):
+        problem = "links.json is cut off, or was not written by a run"
+        raise UserError(problem, str(home), "run its experiment again") from None
     folders = {
-        cell: {stage: _kept(home, link) for stage, link in of.items() if isinstance(link, str)}  # the last round's
-        for cell, of in links.items()
+        cell: {stage: linked(root, link, home).path for stage, link in of.items() if isinstance(link, str)}
+        for cell, of in named.items()
     }
     pairs: dict[str, Pair] = {}
     for folder in dict.fromkeys(of["pairs"] for of in folders.values() if "pairs" in of):
@@ -104,10 +112,14 @@ def _of_run(home: Path) -> Found:
     return Found(tuple(pairs.values()))
 
 
-def _kept(home: Path, link: str) -> Path:
-    """Where a stage's folder is now: in the store beside the run, also after `runs/` was copied elsewhere."""
-    root = root_of(home) or home.resolve().parent
-    return root / "store" / Path(link).name
+def _whole(folder: Path) -> Path:
+    """A stage's folder. Raises UserError where it is no longer what was made."""
+    try:
+        read_stage(folder)
+    except Damage as damage:
+        remedy = "run its experiment again: what is damaged is made anew"
+        raise UserError(f"this stage is damaged: {damage}", str(folder), remedy) from None
+    return folder
 
 
 def _existing(path: Path) -> Path:

@@ -65,7 +65,7 @@ def find_policy(file: Path, wanted: str, overrides: Sequence[str] = ()) -> Found
         raise UserError(
             f'the policy "{wanted}" is not trained yet ({made.stage} has not been run as the file now stands)',
             str(file),
-            f"python -m cai.experiment {file} makes it",
+            f"python -m cai.experiment {file}{''.join(f' --set {one}' for one in overrides)} makes it",
         )
     prompts = [prompt for held in _asked(cell) for prompt in read_jsonl(held / "prompts.jsonl", Prompt)]
     return Found(

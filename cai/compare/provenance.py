@@ -13,6 +13,7 @@ from typing import Any
 from cai.cells import Cell
 from cai.config import Experiment
 from cai.models import find
+from cai.shipped import HOME
 from cai.store import digest_file, digest_of
 from cai.workbench import Workbench
 
@@ -29,7 +30,7 @@ class Began:
 
 
 def begin() -> Began:
-    return Began(time.time(), code_of(CODE, CODE.parent / "prompts"))
+    return Began(time.time(), code_of(CODE, HOME / "prompts"))
 
 
 def provenance(experiment: Experiment, cells: Sequence[Cell], work: Workbench, began: Began) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from cai.config import Arm, Experiment, flat, read_experiment
 from cai.constitution import read_constitution
 from cai.errors import UserError, UserErrors
 from cai.places import LONGEST
-from cai.store import Artifact, Damage, digest_of, read_stage, root_of
+from cai.store import Artifact, digest_of, linked, root_of
 from cai.validation import raise_all
 from cai.yamlfile import show
 
@@ -170,16 +170,7 @@ def _cell(run: Run, name: str, arm: Arm, seed: int) -> Cell:
 
 
 def _artifact(run: Run, folder: str) -> Artifact:
-    """What a stage left: found by its name, for the store may have been moved since."""
-    path = run.root / "store" / Path(folder).name
-    again = "run its experiment again: what is damaged or lost is made anew"
-    try:
-        made = read_stage(path)
-    except Damage as damage:
-        raise UserError(f"{path} is damaged: {damage}", str(run.home), again) from None
-    if made is None:
-        raise UserError(f"the store has lost {path.name}", str(run.home), again)
-    return made
+    return linked(run.root, folder, run.home)
 
 
 # --- in what runs differ ----------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cai.constitution.records import Constitution, Principle
 from cai.errors import UserError, UserErrors, suggest
+from cai.shipped import locate
 
 FIELDS = ("Why", "Critique", "Revise", "Prefer", "Against", "Applies to", "Weight")
 REQUIRED = ("Critique", "Revise", "Prefer")
@@ -44,7 +45,7 @@ Faults = list[tuple[int, str, str]]  # (line, problem, remedy)
 
 def read_constitution(path: str | Path) -> Constitution:
     """Parse a constitution of either form. Raises UserErrors with every fault of the file, each with file:line."""
-    path = Path(path)
+    path = locate(path)
     return parse(_read_text(path), path)
 
 

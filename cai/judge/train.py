@@ -28,10 +28,10 @@ from cai.reads.verdict import number, percent
 from cai.records import plain
 from cai.refusals import declines
 from cai.settings import Runtime
+from cai.shipped import HOME
 from cai.teaching.exam import Marks, draw_question, mark, part_of
 from cai.teaching.lessons import Lesson, Request, draw_lesson, requests
 from cai.teaching.principles import Part
-from cai.templates import REPOSITORY
 from cai.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _train(args: argparse.Namespace) -> int:
 def sample_answers(engine: CachedEngine, seed: int) -> dict[Part, Sampled]:
     """What the model answers to the requests of requests.yaml and to everyday ones; unwilling answers to the former are
     left out, since a lesson must know that an answer helps."""
-    rows = [json.loads(line) for line in (REPOSITORY / EVERYDAY).read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in (HOME / EVERYDAY).read_text(encoding="utf-8").splitlines()]
     rows = [row for row in rows if row["split"] == "train"]
     everyday = part_of([Request(row["messages"][0]["content"]) for row in rows])
     asked = [*requests(), *everyday[0], *everyday[1]]

@@ -13,8 +13,9 @@ from pathlib import Path
 from cai.constitution import Judging, read_constitution
 from cai.errors import UserError
 from cai.records import Pair
+from cai.shipped import HOME
 
-FOLDER = Path(__file__).resolve().parent.parent.parent / "constitutions/placebo"
+FOLDER = HOME / "constitutions/placebo"
 LEAST = 2  # placebos that a turn needs
 COMMON = 2  # content words of one sentence, in one prompt, that make the sentence speak of the prompt's subject
 ALIKE = 0.5  # share of a constitution's content words in a placebo's above which the one is the other

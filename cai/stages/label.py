@@ -17,7 +17,7 @@ from cai.data import uniform
 from cai.errors import UserError
 from cai.judging import judge_pairs
 from cai.label_sources import Sources
-from cai.labels import LabelFile, check_subsets, labeller_of, read_labels, spend
+from cai.labels import LabelFile, check_rule, labeller_of, read_labels, spend
 from cai.models import Dtype, Source
 from cai.records import Abstained, Label, Pair, Said, SetAside, read_jsonl, write_jsonl
 from cai.settings import Judge, Labeller
@@ -75,7 +75,7 @@ def label_by_people(
     if file:
         said, aside = read_labels(file.path, everything, raters)
         labels = {pair_id: Label(pair_id, share(people), "human file", said=people) for pair_id, people in said.items()}
-    elif rows and all(pair.human is None for pair in rows):  # a small share may give people no pair at all
+    elif all(pair.human is None for pair in rows):
         raise UserError(
             "labels: human, but no person has judged these pairs",
             "labels",
@@ -207,7 +207,7 @@ def _pairs_for(who: str, pairs: Artifact, rule: Sources | None, seed: int) -> li
         )
     if rule is None or rule.budget:
         return rows
-    check_subsets(rows, rule)
+    check_rule(rows, rule, seed)
     return [pair for pair in rows if labeller_of(pair, rule, seed) == who]
 
 

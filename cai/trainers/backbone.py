@@ -50,7 +50,7 @@ def load_reward_on(policy: PreTrainedModel | PeftModel | None, source: Source, d
     head = {name: weight for name, weight in model.named_parameters() if name.startswith("score.")}
     base = base_weights(policy)
     shared = {name: base.get(name) for name, _ in model.named_parameters() if name not in head}
-    if not as_on_disk(shared, _place(policy.config.name_or_path)):
+    if not as_on_disk(shared, _place(policy.config.name_or_path), _commit(policy)):
         return load_reward(source, dtype, device)
     # The head is zero until the adapter brings its own.
     weights = shared | {name: torch.zeros_like(weight, device=policy.device) for name, weight in head.items()}
@@ -69,7 +69,8 @@ def belongs(reward: Path, policy: PreTrainedModel | PeftModel) -> bool:
         return False
     settings = json.loads((reward / "adapter_config.json").read_text())
     innocent = settings["peft_type"] == "LORA" and settings.get("init_lora_weights", True) in INNOCENT
-    return innocent and _place(local(base_of(reward))) == _place(policy.config.name_or_path)
+    base, place = base_of(reward), _place(policy.config.name_or_path)
+    return innocent and _place(local(base)) == place and (isinstance(place, Path) or base.commit == _commit(policy))
 
 
 def base_weights(policy: PreTrainedModel | PeftModel) -> dict[str, Tensor]:
@@ -89,9 +90,16 @@ def _place(base: str | None) -> Path | str:
     return Path(base).resolve() if base and Path(base).is_dir() else base
 
 
-def as_on_disk(weights: Mapping[str, Tensor | None], place: Path | str) -> bool:
-    """Does the base's folder, or the hub's in the cache, hold just these? One tensor of it is in memory at a time."""
-    folder = place if isinstance(place, Path) else Path(cached_file(place, "config.json") or "").parent
+def _commit(policy: PreTrainedModel | PeftModel) -> str | None:
+    """The hub's commit that cai/models.py loaded a model at; None of one from a folder, or that another loaded."""
+    network: Any = getattr(policy, "get_base_model", lambda: policy)()
+    return getattr(network, "base_commit", None)
+
+
+def as_on_disk(weights: Mapping[str, Tensor | None], place: Path | str, commit: str | None = None) -> bool:
+    """Does the base's folder, or the hub's in the cache at this commit, hold just these? One tensor of it is in memory
+    at a time."""
+    folder = place if isinstance(place, Path) else Path(cached_file(place, "config.json", revision=commit) or "").parent
     found = set()
     for file in folder.glob("*.safetensors"):
         with safe_open(file, "pt") as stored:

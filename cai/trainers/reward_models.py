@@ -41,7 +41,8 @@ def reward_function(
             raise UserError("this is no reward model: it has no trained head", name, "train one, or give a function")
     if model.config.num_labels != 1:
         raise UserError(f"a reward model has one label, this one {model.config.num_labels}", name, "give another model")
-    own: Any = tokenizer or AutoTokenizer.from_pretrained(name)
+    commit = getattr(model, "base_commit", None)  # of the hub: the tokenizer is that of the weights
+    own: Any = tokenizer or AutoTokenizer.from_pretrained(name, revision=commit or "main")
     reader = with_padding(own)
     model = model.to(device).eval().requires_grad_(False)
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None) or reader.model_max_length
