@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cai.architectures import HEAD, ensure_reward_head, lora, read_at_the_last_token
 from cai.chat import answered, chat_ids, harmless, plain, with_system
-from cai.chat_templates import Choice, settle, written_by
+from cai.chat_templates import PLAIN, PLAIN_NAME, Choice, settle, written_by
 from cai.embedded import EMBEDDED, TINY, build
 from cai.errors import UserError, suggest
 from cai.memo import remembered
 from cai.progress import quiet
+from cai.settings import Judge, Policy
 from cai.store import Artifact, digest_file, digest_folder, digest_of
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "UNREACHABLE", "Dtype", "Source", "answered", "chat_ids", "find", "harmless", "load_causal", "load_reward",
-    "load_tokenizer", "local", "lora", "pick_device", "pick_dtype", "plain", "save", "trained", "with_adapter",
-    "with_system",
+    "load_tokenizer", "local", "lora", "model_of", "pick_device", "pick_dtype", "plain", "save", "trained",
+    "with_adapter", "with_system",
 ]  # fmt: skip
 Dtype = Literal["float32", "bfloat16"]
 
@@ -65,9 +66,16 @@ def find(ref: str, template: Choice = None) -> Source:
 
 
 def _said_by(template: Choice) -> Any:
-    """What stands for a template in a key: of a file, its contents."""
+    """What stands for a template in a key: of a file, or of ours, its contents."""
+    if template == PLAIN_NAME:
+        return PLAIN
     file = Path(template).expanduser() if isinstance(template, str) else None
     return digest_file(file) if file and file.suffix and file.is_file() else template
+
+
+def model_of(chosen: Policy | Judge) -> Source:
+    """The model that a section of the config names, with the chat template that it gives. Raises UserError."""
+    return find(chosen.model, chosen.template)
 
 
 def _found(ref: str) -> Source:
