@@ -85,7 +85,7 @@ def _found(ref: str) -> Source:
         return Source(ref, "", digest_of([ref, "1"]))
     folder = Path(ref).expanduser()
     if folder.is_dir():
-        adapter = (folder / "adapter_config.json").is_file()
+        adapter = is_adapter(folder)
         if not (folder / "config.json").is_file() and not adapter:
             raise UserError("this folder holds no model", ref, "it needs a config.json or an adapter_config.json")
         base = [base_of(folder).digest] if adapter else []
@@ -102,7 +102,7 @@ def _found(ref: str) -> Source:
 
 def base_of(folder: Path) -> Source:
     """The model on which the adapter in this folder was trained, by the name that `save` wrote. Raises UserError."""
-    settings = json.loads((folder / "adapter_config.json").read_text())
+    settings = adapter_settings(folder)
     name, commit = settings["base_model_name_or_path"], settings.get("revision")
     if commit and not Path(name).expanduser().is_dir():
         return Source(name, name, f"hub:{name}@{commit}", commit)
@@ -193,7 +193,7 @@ def load_tokenizer(source: Source) -> "PreTrainedTokenizerBase":
 
     quiet()
     place = Path(local(source))
-    if (place / "adapter_config.json").is_file() and not list(place.glob("*token*")):
+    if is_adapter(place) and not list(place.glob("*token*")):
         return load_tokenizer(replace(base_of(place), template=source.template))
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(str(place), revision=source.commit)
@@ -238,8 +238,10 @@ def load_reward(source: Source, dtype: Dtype, device: str) -> "PreTrainedModel":
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     place = Path(local(source))
-    adapter = (place / "adapter_config.json").is_file()
+    adapter = is_adapter(place)
     base = base_of(place) if adapter else source
+    if adapter and adapter_settings(place)["task_type"] != "SEQ_CLS":
+        raise UserError("this adapter is of a language model: it has no head for rewards", str(place), "give another")
     try:
         config = AutoConfig.from_pretrained(local(base), revision=base.commit)
         ensure_reward_head(config)
@@ -252,16 +254,32 @@ def load_reward(source: Source, dtype: Dtype, device: str) -> "PreTrainedModel":
     return model
 
 
+def is_adapter(place: Path) -> bool:
+    """Whether an adapter lies in this folder, and not a whole model."""
+    return (place / "adapter_config.json").is_file()
+
+
+def adapter_settings(place: Path) -> dict[str, Any]:
+    """What peft wrote about the adapter in this folder."""
+    return json.loads((place / "adapter_config.json").read_text())
+
+
 def _load(kind: Any, source: Source, dtype: Dtype, device: str, train: bool = False, **options: Any) -> Any:
     import torch
     from safetensors import SafetensorError
 
     quiet()
     place = Path(local(source))
-    adapter = (place / "adapter_config.json").is_file()
+    adapter = is_adapter(place)
     base = base_of(place) if adapter else source
     try:
         model = kind.from_pretrained(local(base), dtype=getattr(torch, dtype), revision=base.commit, **options)
+        if getattr(model, "_hf_peft_config_loaded", False):  # transformers has put an adapter on some base by itself
+            raise UserError(
+                f'"{base.name}" is an adapter' + (", and the base of another" if adapter else " on the hub"),
+                str(place),
+                "merge it into its base model first" if adapter else "download it, and give its folder",
+            )
         # PEFT writes this into an adapter: a name means the same on another machine, a place does not.
         model.name_or_path = base.name
         model = with_adapter(model, place, dtype, train) if adapter else _ready(model)

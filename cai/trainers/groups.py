@@ -11,7 +11,7 @@ their order alone. Departure from TRL: an answer without end costs a penalty, as
 """
 
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -64,7 +64,7 @@ class Penalised(Online):
         if self.is_in_train and self.state.global_step == 0:
             for ids, mask, logps in zip(input_ids, attention_mask, found[0].detach(), strict=True):
                 row, answer = tuple(ids[mask.bool()].tolist()), logps[mask[-logits_to_keep:].bool()]
-                check_first_kl(answer - self._first.setdefault(row, answer), self.model.dtype)
+                check_first_kl(answer - self._first.setdefault(row, answer), cast(Any, self.model).dtype)
         else:
             self._first.clear()
         return found
