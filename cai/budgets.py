@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from cai.cells import Cell, Measured
 from cai.config import Experiment, opponents
-from cai.models import find, trained
+from cai.models import model_of, trained
 from cai.sources import load_data, source_digest
 from cai.stages.evaluate import score_pairs
 from cai.stages.label import draw_labels, label_by_people
@@ -43,7 +43,7 @@ def train_budgets(stage: Stage, work: Workbench, cells: Sequence[Cell], drawn: D
         arm = cell.settings
         model = {"policy": arm.policy, "dtype": work.dtype(arm)}
         reward = stage(
-            train_reward, pairs=(cell.pairs,), labels=(labels,), model=find(arm.policy.model), settings=arm.reward,
+            train_reward, pairs=(cell.pairs,), labels=(labels,), model=model_of(arm.policy), settings=arm.reward,
             seed=seed, **model,
         )  # fmt: skip
         measured.pair_scores[name] = stage(

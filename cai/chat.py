@@ -1,6 +1,7 @@
 """How a conversation becomes token ids: rendered by the model's own template, checked, and safe from forged turns.
 
     chat_ids    a chat as the model sees it
+    text_ids    a text that somebody has rendered already
     answer_ids  the ids with which the template writes an answer behind a chat that is opened for one
     harmless    text without anything that this tokenizer, or this template, would read as the mark of a turn
 
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from cai.chat_templates import Frame, framed, render_raw, shape_of
+from cai.chat_templates import Frame, framed, render_raw, shape_of, written_by
 from cai.errors import UserError
 from cai.records import Chat, Message
 from cai.templates import neutralise
@@ -108,6 +109,25 @@ def chat_text(tokenizer: "PreTrainedTokenizerBase", chat: Chat, *, answer: bool)
 def encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     """Ids of text that holds all its markers already."""
     return list(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
+
+
+def text_ids(tokenizer: "PreTrainedTokenizerBase", text: str, answer: str = "") -> list[int]:
+    """Ids of a text as it stands, and of an answer behind it.
+
+    The text is the caller's own, so its marks of turns are meant; the answer is not, so it can hold none. What a
+    tokenizer puts before a text of its own accord (a beginning-of-sequence token) is put before one that was not
+    rendered yet, or from which it was taken off again: never twice, and never where the template writes none.
+    """
+    bos, written = tokenizer.bos_token, _written(tokenizer, str(tokenizer.chat_template))
+    whole = bool(bos) and text.startswith(str(bos))
+    whole |= bos not in written and any(mark in text for mark in written)
+    return list(tokenizer(text + harmless(tokenizer, answer), add_special_tokens=not whole)["input_ids"])
+
+
+@lru_cache(maxsize=64)
+def _written(tokenizer: Any, template: str) -> frozenset[str]:
+    """What the template writes around turns. template: the tokenizer's own, for the cache."""
+    return frozenset({*written_by(tokenizer), *shape_of(tokenizer).marks})
 
 
 def answer_ids(tokenizer: "PreTrainedTokenizerBase", chat: Chat, answer: str) -> tuple[list[int], list[int]]:

@@ -22,6 +22,7 @@ from cai.errors import UserError, suggest
 
 Choice = str | Mapping[str, Any] | None
 
+PLAIN_NAME = "plain"
 PLAIN = (
     "{% if bos_token is defined and bos_token %}{{ bos_token }}{% endif %}"
     "{% for m in messages %}"
@@ -73,14 +74,14 @@ def _told(choice: Choice) -> Mapping[str, Any]:
 
 
 def _named(own: Any, choice: str, name: str) -> str:
-    if choice == "plain":
+    if choice == PLAIN_NAME:
         return PLAIN
     if isinstance(own, Mapping) and choice in own:
         return own[choice]
     file = Path(choice).expanduser()
     if file.suffix in (".jinja", ".jinja2", ".j2") and file.is_file():
         return file.read_text(encoding="utf-8")
-    known = ["plain", *(own if isinstance(own, Mapping) else ())]
+    known = [PLAIN_NAME, *(own if isinstance(own, Mapping) else ())]
     raise UserError(
         f'"{name}" has no chat template called "{choice}"',
         "template",

@@ -1,8 +1,8 @@
 """The models that need no hub: one that a pip package carries as GGUF, a judge taught on it, and a tiny random one for
 smoke runs and tests.
 
-Each is made once, as safetensors and a tokenizer in the cache folder; of the judge, the adapter is part of this package.
-The only place that knows GGUF.
+Each is made once, as safetensors and a tokenizer in the cache folder; the judge's adapter is part of this package. The
+only place that knows GGUF.
 """
 
 import tempfile
@@ -16,7 +16,7 @@ from cai.progress import quiet
 # name -> (package, GGUF file inside it, token to pad with: never the end-of-turn token, which must stay visible)
 EMBEDDED = {"smollm2-135m": (SMOLLM2, "SmolLM2-135M-Instruct.Q4_1.gguf", "<|endoftext|>", 8192)}
 TINY = "tiny-random"
-# Adapters on embedded models, made by `python -m cai.judge train` and kept with the code: their contents are their pins.
+# Adapters on embedded models, made by `python -m cai.judge train` and kept with the code.
 TAUGHT = {"smollm2-135m-judge": Path(__file__).parent / "teaching" / "smollm2-135m-judge"}
 
 

@@ -28,7 +28,7 @@ from cai.gold import yardstick
 from cai.labels import LabelFile, check_rule
 from cai.measuring import bench_all, matches, rate_all, score_harm
 from cai.methods import principles_for, templates_for
-from cai.models import Dtype, Source, find, trained
+from cai.models import Dtype, Source, model_of, trained
 from cai.plan import estimates, print_grid, print_plan
 from cai.progress import Board
 from cai.reads.controls import controls_for
@@ -56,7 +56,7 @@ AGAINST_REWARDS = {"ppo": train_ppo, "rloo": train_rloo, "grpo": train_grpo}
 def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell:
     """Constitution -> revisions -> SFT policy -> pairs -> labels -> reward model -> policy."""
     law = work.constitution(arm.constitution)
-    start, dtype = find(arm.policy.model), work.dtype(arm)
+    start, dtype = model_of(arm.policy), work.dtype(arm)
     model = {"policy": arm.policy, "dtype": dtype}
 
     # Prompts and human-labelled pairs, split by prompt.
@@ -148,7 +148,7 @@ def label(
     sources, rule, said = arm.labels, arm.labels.rule, {}
     asked = {"pairs": pairs, "rule": rule, "seed": arm.seed}
     if "ai" in sources.all:
-        judge = {"judge": arm.judge, "model": find(arm.judge.model), "dtype": dtype}
+        judge = {"judge": arm.judge, "model": model_of(arm.judge), "dtype": dtype}
         judge |= {"judging": principles_for(law, arm.judge), "templates": templates_for(arm.judge)}
         if not checked and (arm.judge.preflight or arm.judge.method == "auto" or arm.judge.calibrate):
             controls = controls_for(law) if arm.judge.preflight else None
@@ -161,7 +161,7 @@ def label(
         said["human"] = stage(label_by_people, file=file, raters=sources.raters, **asked)
     if "simulated" in sources.all:
         pool = tuple(
-            Simulant(one, find(one.model), principles_for(law, one), templates_for(one)) for one in arm.simulated.pool
+            Simulant(one, model_of(one), principles_for(law, one), templates_for(one)) for one in arm.simulated.pool
         )
         said["simulated"] = stage(label_by_simulation, pool=pool, flip=arm.simulated.flip, dtype=dtype, **asked)
     if rule is None:
@@ -184,7 +184,7 @@ def train_policy(
         looked_at["snapshots"] = rl.kept_rollouts
     if rl.method == "direct":
         return stage(
-            train_direct, judge=arm.judge, judge_model=find(arm.judge.model), judging=principles_for(law, arm.judge),
+            train_direct, judge=arm.judge, judge_model=model_of(arm.judge), judging=principles_for(law, arm.judge),
             templates=templates_for(arm.judge), judge_seed=arm.seed, **looked_at, **common,
         )  # fmt: skip
     if rl.method == "dpo":
@@ -216,12 +216,12 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
     settings = arm.revise.model_copy(update={"prompts": ask.transcripts})
     measured = Measured(
         stage(
-            revise, data=first.data, split="test", model=find(arm.policy.model), settings=settings, seed=arm.seed,
+            revise, data=first.data, split="test", model=model_of(arm.policy), settings=settings, seed=arm.seed,
             policy=arm.policy, dtype=dtype, **revising(law, arm.revise, arm.seed),
         ) if ask.transcripts else None,
         xstest=stage(load_xstest, source=ask.xstest, contents=contents_of(ask.xstest)) if ask.xstest else None,
     )  # fmt: skip
-    policies: dict[str, Source] = {"start": find(arm.policy.model), "sft": trained(first.sft, "sft")}
+    policies: dict[str, Source] = {"start": model_of(arm.policy), "sft": trained(first.sft, "sft")}
     policies |= {name: trained(one.policy, name) for cell in cells for name, one in cell.policies.items()}
     best = {cell.name: cell for cell in cells if picks(cell)}
     policies |= {name: trained(cell.sft, "sft") for name, cell in best.items()}
@@ -264,7 +264,7 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
     for one, two in matches(cells):
         measured.games[one, two] = stage(
             play, prompts=first.data, first=measured.answers[one, "red-team"], second=measured.answers[two, "red-team"],
-            judge=ask.judge, model=find(ask.judge.model), judging=judging, templates=templates, dtype=dtype,
+            judge=ask.judge, model=model_of(ask.judge), judging=judging, templates=templates, dtype=dtype,
             seed=arm.seed,
         )  # fmt: skip
 

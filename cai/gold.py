@@ -21,7 +21,7 @@ from cai.engines import Sampling
 from cai.errors import UserError
 from cai.judging import combine, judge_pairs, weights_of
 from cai.methods import principles_for, templates_for
-from cai.models import Dtype, chat_ids, find, local, plain, with_system
+from cai.models import Dtype, chat_ids, find, local, model_of, plain, with_system
 from cai.records import Abstained, Pair, Prompt, read_jsonl
 from cai.rl_settings import Rl
 from cai.settings import Policy
@@ -40,7 +40,7 @@ def yardstick(arm: Arm, work: Workbench) -> dict[str, Any] | None:
         return {"model": find(gold.by), "seed": arm.seed}
     judging = principles_for(work.constitution(ask.constitution), ask.judge)
     asked = {"judge": ask.judge, "judging": judging, "templates": templates_for(ask.judge)}
-    return {"model": find(ask.judge.model), "seed": arm.seed} | asked
+    return {"model": model_of(ask.judge), "seed": arm.seed} | asked
 
 
 def held_out(

@@ -13,7 +13,7 @@ from typing import Any
 
 from cai.cells import Cell, Measured
 from cai.methods import principles_for, templates_for
-from cai.models import Dtype, Source, find, trained
+from cai.models import Dtype, Source, model_of, trained
 from cai.settings import Data
 from cai.shipped import locate
 from cai.sources import load_data, source_digest
@@ -43,7 +43,7 @@ def rate_all(stage: Stage, work: Workbench, cells: Sequence[Cell], measured: Mea
     ask = first.settings.evaluate
     # Whatever method decides the games, single texts are rated one by one; where it is `rate`, most is in the cache.
     judge = ask.judge.model_copy(update={"method": "rate"})
-    asked: dict[str, Any] = {"judge": judge, "model": find(judge.model), "templates": templates_for(judge)}
+    asked: dict[str, Any] = {"judge": judge, "model": model_of(judge), "templates": templates_for(judge)}
     asked["dtype"] = work.dtype(first.settings)
     harmless = {"judging": principles_for(work.constitution(ask.constitution), judge), **asked}
     for cell in {cell.arm: cell for cell in cells}.values():
@@ -72,7 +72,7 @@ def score_harm(stage: Stage, cells: Sequence[Cell], measured: Measured, dtype: D
     if ask.source and ask.source != arm.data.source:
         own = Data(source=ask.source)
         rated = stage(load_data, data=own, contents=source_digest(own), seed=arm.seed)
-    fitted = stage(train_harm, ratings=rated, model=find(arm.policy.model), settings=ask, seed=arm.seed, **model)
+    fitted = stage(train_harm, ratings=rated, model=model_of(arm.policy), settings=ask, seed=arm.seed, **model)
     scorer = {"reward": trained(fitted, "harmfulness"), "max_length": ask.max_length, **model}
     measured.harm.update({"data": rated, "model": fitted})
     measured.harm["held-out"] = stage(score_ratings, ratings=rated, **scorer)
@@ -93,7 +93,7 @@ def bench_all(
         items = stage(load_items, file=file, contents=digest_file(locate(file)))
         measured.items[file] = items
         measured.opinions[file, "judge", ""] = stage(
-            judge_items, items=items, judge=judge, model=find(judge.model), judging=judging,
+            judge_items, items=items, judge=judge, model=model_of(judge), judging=judging,
             templates=templates_for(judge), dtype=dtype, seed=arm.seed,
         )  # fmt: skip
         for cell in cells:

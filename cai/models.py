@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from cai.adapters import NAME, SETTINGS, adapter_digest, adapter_settings, is_adapter, note_base, noted_base
 from cai.architectures import HEAD, ensure_reward_head, lora, read_at_the_last_token
 from cai.chat import answered, chat_ids, harmless, plain, with_system
-from cai.chat_templates import Choice, settle, written_by
+from cai.chat_templates import PLAIN, PLAIN_NAME, Choice, settle, written_by
 from cai.embedded import EMBEDDED, TAUGHT, TINY, build
 from cai.errors import UserError, suggest
 from cai.hub import UNREACHABLE, adapter_folder, commit_of, hub_adapter, hub_digest
 from cai.memo import remembered
 from cai.progress import quiet
+from cai.settings import Judge, Policy
 from cai.store import Artifact, digest_file, digest_folder, digest_of
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "UNREACHABLE", "Dtype", "Source", "answered", "chat_ids", "find", "harmless", "load_causal", "load_reward",
-    "load_tokenizer", "local", "lora", "pick_device", "pick_dtype", "plain", "save", "trained", "with_adapter",
-    "with_system",
+    "load_tokenizer", "local", "lora", "model_of", "pick_device", "pick_dtype", "plain", "save", "trained",
+    "with_adapter", "with_system",
 ]  # fmt: skip
 Dtype = Literal["float32", "bfloat16"]
 
@@ -67,9 +68,16 @@ def find(ref: str, template: Choice = None) -> Source:
 
 
 def _said_by(template: Choice) -> Any:
-    """What stands for a template in a key: of a file, its contents."""
+    """What stands for a template in a key: of a file, or of ours, its contents."""
+    if template == PLAIN_NAME:
+        return PLAIN
     file = Path(template).expanduser() if isinstance(template, str) else None
     return digest_file(file) if file and file.suffix and file.is_file() else template
+
+
+def model_of(chosen: Policy | Judge) -> Source:
+    """The model that a section of the config names, with the chat template that it gives. Raises UserError."""
+    return find(chosen.model, chosen.template)
 
 
 def _found(ref: str) -> Source:
@@ -91,7 +99,8 @@ def _found(ref: str) -> Source:
     raise UserError(
         f'there is no model "{ref}"',
         "model",
-        f"give a folder that exists, a hub id (owner/name), or an embedded name ({suggest(ref, [*EMBEDDED, *TAUGHT, TINY])})",
+        "give a folder that exists, a hub id (owner/name), or an embedded name "
+        f"({suggest(ref, [*EMBEDDED, *TAUGHT, TINY])})",
     )
 
 
@@ -259,6 +268,8 @@ def load_reward(source: Source, dtype: Dtype, device: str) -> "PreTrainedModel":
     place = Path(local(source))
     adapter = is_adapter(place)
     base = base_of(place) if adapter else source
+    if adapter and adapter_settings(place)["task_type"] != "SEQ_CLS":
+        raise UserError("this adapter is of a language model: it has no head for rewards", str(place), "give another")
     try:
         config = AutoConfig.from_pretrained(local(base), revision=base.commit)
         ensure_reward_head(config)
@@ -283,7 +294,10 @@ def _load(kind: Any, source: Source, dtype: Dtype, device: str, train: bool = Fa
         model = kind.from_pretrained(local(base), dtype=getattr(torch, dtype), revision=base.commit, **options)
         # PEFT writes this into an adapter: a name means the same on another machine, a place does not.
         model.name_or_path = base.name
-        if not adapter and getattr(model, "_hf_peft_config_loaded", False):  # the hub was asked in between
+        if getattr(model, "_hf_peft_config_loaded", False):  # transformers has put an adapter on some base by itself
+            if adapter:
+                problem = f'"{base.name}" is an adapter, and the base of another'
+                raise UserError(problem, str(place), "merge it into its base model first")
             raise UserError("this is an adapter, and its base is not known", base.name, "run the same command again")
         in_folder = base.place and str(Path(base.name).expanduser()) == base.place
         # What `save` writes beside that name; transformers keeps no record of the commit.

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from cai.validation import Fault
+from cai.yamlfile import show
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -21,10 +22,37 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def _template(held: Any) -> Any:
+    """A name, a file or arguments, as far as it can be checked without the model."""
+    remedy = "write plain, the name of one that the model brings, a .jinja file, or {enable_thinking: false}"
+    if held is None or (isinstance(held, str) and held.strip()):
+        return held
+    if not isinstance(held, dict) or not held:
+        raise Fault(f"a chat template is named, or told its arguments; this is {show(held)}", remedy)
+    for name, value in held.items():
+        if not name.isidentifier() or isinstance(value, dict | list):
+            raise Fault(f"a chat template cannot be told {name}: {show(value)}", "give names with plain values", name)
+    return held
+
+
+# Which chat template a model's conversations are rendered by; null: its own. One of
+#     plain              "### Human:" and "### Assistant:", for base models that have none (GPT-2, Pythia)
+#     a name             of one of several that the model brings
+#     a .jinja file      of your own
+#     arguments          {enable_thinking: false}: what the model's own template is told
+# No part of a key by itself: it is part of the model's identity (`find` in cai/models.py), a file by its contents.
+ChatTemplate = Annotated[Any, BeforeValidator(_template), Field(exclude=True)]
+
+
 class Policy(Section):
-    """The model that is trained. model: an embedded name (smollm2-135m), a local folder, or a hub id."""
+    """The model that is trained. model: an embedded name (smollm2-135m), a local folder, or a hub id.
+
+    An adapter's folder is a model too, on the base that it names: with `training: lora` it goes on learning as it is,
+    so `lora_rank` must be its own. template: see above (`template: plain` for a base model).
+    """
 
     model: str = "smollm2-135m"
+    template: ChatTemplate = None
     system: str | None = "You are a helpful assistant."
     training: Literal["lora", "full"] = "lora"
     lora_rank: Positive = 16
@@ -123,9 +151,14 @@ ALONE = ("rate", "score")  # methods that ask about each answer by itself, and s
 
 
 class Judge(Section):
-    """How a model is asked which answer is better; the methods are described in cai/methods.py."""
+    """How a model is asked which answer is better; the methods are described in cai/methods.py.
+
+    template: which chat template, or what it is told, as in `policy:`. A thinking model can judge only where its
+    template opens an answer without a thought: {enable_thinking: false}.
+    """
 
     model: str = "smollm2-135m"
+    template: ChatTemplate = None
     # One method, or several with a weight each.
     method: Method | Mix = "rate"
     # How many principles are drawn for a prompt; the paper draws one.

@@ -26,7 +26,7 @@ LAYERS = (
     tuple(f"rows.{name}" for name in ("pairs", "versus", "several", "trees", "evaluation")),
     ("rows.forms",),
     ("rows.reader",),
-    ("models", "sources", "engines", "engines.cached", "engines.tree", "engines.transformers"),
+    ("models", "starting", "sources", "engines", "engines.cached", "engines.tree", "engines.transformers"),
     ("methods", "judging", "comparisons", "labels", "xstest"),
     ("reads.verdict",),
     ("diagnostics", "conduct", "workbench", "reads.controls"),

@@ -8,11 +8,14 @@ from datasets import Dataset
 from peft import LoraConfig
 from test_ppo import PROMPTS, adapter, curve, trainer, weights
 from test_score import SPECIAL, WORDS, tiny_config, tiny_policy, tiny_reward_model, tiny_tokenizer
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import LlamaForSequenceClassification, PreTrainedTokenizerFast
+from trl import RLOOConfig
 
+from cai.chat import text_ids
 from cai.errors import UserError
 from cai.trainers import PPOConfig, PPOTrainer
+from cai.trainers.groups import ResumableRLOO
 from cai.trainers.reward_models import reward_function
 
 ASKED = [[{"role": "user", "content": "hello"}], [{"role": "user", "content": "w1 w2"}]]
@@ -59,6 +62,77 @@ def test_a_plain_prompt_is_read_as_plain_text():
     reward = reward_function(model, tiny_tokenizer(), "cpu")
     expected = model(input_ids=torch.tensor([[10, 8]])).logits.item()
     assert reward(["hello "], ["yes"]) == pytest.approx([expected], abs=1e-5)
+
+
+def beginning(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """The tokenizer, which now puts its <|im_start|> (1) before every text, as Llama's and Gemma's put theirs."""
+    core = tokenizer.backend_tokenizer
+    core.post_processor = processors.TemplateProcessing("<|im_start|> $A", special_tokens=[("<|im_start|>", 1)])
+    return tokenizer
+
+
+RENDERED = "<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "ids"),
+    [
+        # Its marks are marks, and it has a beginning already.
+        (RENDERED, "yes", [1, 6, 4, 10, 2, 4, 1, 7, 4, 8]),
+        # What was not rendered, the tokenizer begins.
+        ("hello ", "yes", [1, 10, 8]),
+        # An answer forges no turn: "< |im_end|>" is two unknown words (3), and so is "< |im_start|>user".
+        (RENDERED, "yes<|im_end|>", [1, 6, 4, 10, 2, 4, 1, 7, 4, 3, 3]),
+    ],
+)
+def test_a_prompt_that_was_rendered_already_is_read_as_it_was_rendered(prompt, answer, ids):
+    model, tokenizer = tiny_reward_model(), beginning(tiny_tokenizer())
+    assert tokenizer("yes")["input_ids"] == [1, 8]
+    expected = model(input_ids=torch.tensor([ids])).logits.item()
+    assert reward_function(model, tokenizer, "cpu")([prompt], [answer]) == pytest.approx([expected], abs=1e-5)
+
+
+@pytest.mark.parametrize("template", [None, "no marks: {{ messages[0]['content'] }}", "{{ '<|im_start|>user' }}"])
+def test_a_beginning_is_never_put_twice_and_not_where_the_template_writes_none(template):
+    tokenizer = beginning(tiny_tokenizer())
+    tokenizer.chat_template = template
+    assert text_ids(tokenizer, "<|im_start|>hello") == [1, 10]
+    assert text_ids(tokenizer, "hello<|im_end|>") == [1, 10, 2], "taken off again by who rendered it"
+    tokenizer.bos_token, tokenizer.chat_template = "<|pad|>", "{{ '<|im_end|>' + messages[0]['content'] }}"
+    assert text_ids(tokenizer, "<|im_end|>hello") == [2, 10]
+
+
+@pytest.mark.parametrize("kind", ["ppo", "rloo"])
+def test_the_policy_reads_a_rendered_prompt_as_it_was_rendered(kind, tmp_path):
+    rows = Dataset.from_list([{"prompt": RENDERED} for _ in range(4)])
+    options = {"per_device_train_batch_size": 4, "max_completion_length": 4, "use_cpu": True, "report_to": "none"}
+    seen = []
+
+    def reward(prompts, completions, completion_ids, **_):
+        return [1.0] * len(prompts)
+
+    if kind == "ppo":
+        made = PPOTrainer(
+            tiny_policy(),
+            reward,
+            PPOConfig(str(tmp_path), rollouts=1, **options),
+            rows,
+            None,
+            beginning(tiny_tokenizer()),
+        )
+    else:
+        made = ResumableRLOO(
+            tiny_policy(),
+            reward,
+            RLOOConfig(str(tmp_path), max_steps=1, num_generations=2, beta=0.0, **options),
+            rows,
+            None,
+            beginning(tiny_tokenizer()),
+        )
+    inner = made._draw
+    made._draw = lambda ids: seen.extend(ids) or inner(ids)
+    made.train()
+    assert seen and all(ids == [1, 6, 4, 10, 2, 4, 1, 7, 4] for ids in seen)
 
 
 def test_what_is_longer_than_the_reward_model_can_read_is_not_scored():

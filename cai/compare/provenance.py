@@ -1,6 +1,7 @@
 """Where a result came from: versions, code, models, data, constitutions and how it was run."""
 
 import hashlib
+import json
 import platform
 import subprocess
 import time
@@ -12,7 +13,8 @@ from typing import Any
 
 from cai.cells import Cell
 from cai.config import Experiment
-from cai.models import find
+from cai.models import model_of
+from cai.settings import Judge, Policy
 from cai.shipped import HOME
 from cai.store import digest_file, digest_of
 from cai.workbench import Workbench
@@ -36,11 +38,11 @@ def begin() -> Began:
 def provenance(experiment: Experiment, cells: Sequence[Cell], work: Workbench, began: Began) -> dict[str, Any]:
     """All that is needed to tell whether another run was the same one."""
     arms = {cell.arm: cell for cell in cells}
-    models = dict.fromkeys(
-        ref
+    chosen = [
+        one
         for cell in arms.values()
-        for ref in (cell.settings.policy.model, cell.settings.judge.model, cell.settings.evaluate.judge.model)
-    )
+        for one in (cell.settings.policy, cell.settings.judge, cell.settings.evaluate.judge)
+    ]
     texts = {arm: cell.law.text for arm, cell in arms.items()}
     others = {path: one.text for path, one in work.constitutions.items() if one.text not in texts.values()}
     return {
@@ -53,7 +55,7 @@ def provenance(experiment: Experiment, cells: Sequence[Cell], work: Workbench, b
         "model calls": work.counts(),
         "settings changed on the command line": list(experiment.overrides),
         "digests": {
-            **{f"model {ref}": find(ref).digest for ref in models},
+            **{f"model {_named(one)}": model_of(one).digest for one in chosen},
             **{f"data of arm {arm}": cell.data.digest for arm, cell in arms.items()},
             **{f"constitution of arm {arm}": _sha256(text) for arm, text in texts.items()},
             **{f"constitution {path}": _sha256(text) for path, text in others.items()},
@@ -63,6 +65,10 @@ def provenance(experiment: Experiment, cells: Sequence[Cell], work: Workbench, b
         "constitution": texts,
         "other constitutions": others,  # by which policies were judged and rated
     }
+
+
+def _named(one: Policy | Judge) -> str:
+    return one.model if one.template is None else f"{one.model} (template: {json.dumps(one.template)})"
 
 
 def _sha256(text: str) -> str:

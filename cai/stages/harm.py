@@ -14,9 +14,10 @@ from typing import Any
 
 from cai.data import uniform
 from cai.errors import UserError
-from cai.models import Dtype, Source, answered, load_reward, load_tokenizer, lora, save
+from cai.models import Dtype, Source, answered, load_tokenizer, save
 from cai.records import ratings_of
 from cai.settings import Harmfulness, Policy
+from cai.starting import load_to_train
 from cai.store import Artifact, version
 from cai.workbench import Workbench
 
@@ -47,8 +48,7 @@ def train_harm(
     work.release()
     tokenizer = load_tokenizer(model)
     rows, counts = rows_of(ratings, tokenizer, policy, settings, seed)
-    network = load_reward(model, weights_dtype(policy, dtype), work.device)
-    adapter = lora(network, policy.lora_rank, policy.lora_layers, reward=True) if policy.training == "lora" else None
+    network, adapter = load_to_train(model, policy, weights_dtype(policy, dtype), work.device, reward=True)
     config = TrainingArguments(
         output_dir=str(out / "trainer"),
         num_train_epochs=settings.epochs,

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from cai.errors import UserError
-from cai.models import Dtype, Source, answered, load_reward, load_tokenizer, lora, save
+from cai.models import Dtype, Source, answered, load_tokenizer, save
 from cai.records import Comparison, labelled_pairs
 from cai.settings import Policy, Reward
+from cai.starting import load_to_train
 from cai.store import Artifact, version
 from cai.workbench import Workbench
 
@@ -57,8 +58,7 @@ def train_reward(
     if settings.group == "prompt":
         counts |= {"prompts, each one batch element": len(rows), "answers read": sum(len(r["answers"]) for r in rows)}
 
-    network = load_reward(model, weights_dtype(policy, dtype), work.device)
-    adapter = lora(network, policy.lora_rank, policy.lora_layers, reward=True) if policy.training == "lora" else None
+    network, adapter = load_to_train(model, policy, weights_dtype(policy, dtype), work.device, reward=True)
     config = RewardConfig(
         output_dir=str(out / "trainer"),
         num_train_epochs=settings.epochs,

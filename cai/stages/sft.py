@@ -12,9 +12,10 @@ from typing import Any
 
 from cai.chat import answer_ids, with_system
 from cai.data import uniform
-from cai.models import Dtype, Source, load_causal, load_tokenizer, lora, save
+from cai.models import Dtype, Source, load_tokenizer, save
 from cai.records import Chat, Prompt, Response, Revision, read_jsonl
 from cai.settings import Policy, Sft
+from cai.starting import load_to_train
 from cai.store import Artifact, version
 from cai.textstats import whole_sentences, wordless
 from cai.workbench import Workbench
@@ -48,8 +49,7 @@ def train_sft(
     kept = [row for row in rows if len(row["input_ids"]) <= settings.max_length]
     counts = {"revisions": len(revised), "helpful": len(mixed), "dropped: too long": len(rows) - len(kept)}
 
-    network = load_causal(model, weights_dtype(policy, dtype), work.device)
-    adapter = lora(network, policy.lora_rank, policy.lora_layers) if policy.training == "lora" else None
+    network, adapter = load_to_train(model, policy, weights_dtype(policy, dtype), work.device)
     config = SFTConfig(
         output_dir=str(out / "trainer"),
         num_train_epochs=settings.epochs,

@@ -11,7 +11,7 @@ their order alone. Departure from TRL: an answer without end costs a penalty, as
 """
 
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 from cai.errors import UserError
 from cai.trainers.ppo import check_prompts
 from cai.trainers.rollouts import Rollouts, RolloutTrainer
-from cai.trainers.still import give_positions
+from cai.trainers.still import check_first_kl, give_positions
 
 Online = RolloutTrainer if TYPE_CHECKING else object
 
@@ -46,7 +46,28 @@ class Penalised(Online):
                 "use ppo, dpo or best_of_n, or another model",
             )
         give_positions(self.model)
+        if self.ref_model is not None:  # of a policy that is trained whole; of an adapter it is the same network
+            give_positions(self.ref_model)
+        self._first: dict[tuple[int, ...], Tensor] = {}
         self.remember()
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
+    ) -> Any:
+        """TRL's, which is asked for the policy and for the reference alike: before the first update the two agree.
+
+        Raises UserError where they do not. GRPO asks for the policy in shuffled minibatches, so rows go by their ids.
+        """
+        found = super()._get_per_token_logps_and_entropies(
+            model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
+        )
+        if self.is_in_train and self.state.global_step == 0:
+            for ids, mask, logps in zip(input_ids, attention_mask, found[0].detach(), strict=True):
+                row, answer = tuple(ids[mask.bool()].tolist()), logps[mask[-logits_to_keep:].bool()]
+                check_first_kl(answer - self._first.setdefault(row, answer), cast(Any, self.model).dtype)
+        else:
+            self._first.clear()
+        return found
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         """(answers of all processes, 1); NaN where an answer could not be scored."""

@@ -13,8 +13,9 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from trl.data_utils import is_conversational
 
+from cai.chat import text_ids
 from cai.errors import UserError
-from cai.models import find, harmless, local, pick_dtype
+from cai.models import find, local, pick_dtype
 from cai.records import Message
 from cai.trainers.backbone import load_reward_on
 from cai.trainers.score import render_scored, score_rows
@@ -73,10 +74,13 @@ def not_yet(**_: Any) -> list[float]:
 
 
 def row_of(tokenizer: PreTrainedTokenizerBase, prompt: Any, answer: Any) -> list[int]:
-    """Token ids of a prompt with its answer: two strings, or two lists of chat messages."""
+    """Token ids of a prompt with its answer: two strings, or two lists of chat messages.
+
+    A string may have been rendered already, so its marks of turns are its own (`text_ids`); the answer has none.
+    """
     if is_conversational({"prompt": prompt}):
         return render_scored(tokenizer, tuple(Message(turn["role"], turn["content"]) for turn in [*prompt, *answer]))
-    return list(tokenizer(harmless(tokenizer, prompt + answer))["input_ids"])
+    return text_ids(tokenizer, prompt, answer)
 
 
 def with_padding(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:

@@ -33,9 +33,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 from trl import GRPOTrainer
+from trl.data_utils import is_conversational
 from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import RepeatSampler
 
+from cai.chat import text_ids
 from cai.data import seed_of
 from cai.durable import sync, sync_tree, write_whole
 from cai.engines import Sampling
@@ -180,6 +182,12 @@ class Rollouts(Online):
         # In rows, a minibatch of TRL's loader is a whole generation batch: it is handed out once for each use.
         rows = self.args.max_steps * self.args.gradient_accumulation_steps * self.args.generation_batch_size
         return WholeRun(cast(RepeatSampler, super()._get_train_sampler(dataset)), rows)
+
+    def _tokenize_prompts(self, prompts: list) -> Any:
+        """(ids of each prompt, images, other fields), of chats as TRL does; of texts without a second beginning."""
+        if is_conversational({"prompt": prompts[0]}):
+            return super()._tokenize_prompts(prompts)
+        return [text_ids(self._tokenizer, prompt) for prompt in prompts], None, {}
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> Any:
         """Token ids of an answer to each prompt; a server draws by itself."""
