@@ -97,7 +97,8 @@ def device_of(device: str, plan: bool) -> None:
 def models_of(arm: Arm, judges: Sequence[Judge]) -> list[str]:
     gold = arm.rl.gold
     own = [gold.by] if gold and gold.by != "judge" else []
-    return [arm.policy.model, *(judge.model for judge in judges), *own]
+    revisers = [arm.revise.model] if arm.revise.model else []
+    return [arm.policy.model, *revisers, *(judge.model for judge in judges), *own]
 
 
 def installed(tracker: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cai.constitution import Judging, read_constitution
 from cai.errors import UserError
-from cai.records import Pair
+from cai.records import Pair, Revision
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "constitutions/placebo"
 LEAST = 2  # placebos that a turn needs
@@ -53,9 +53,9 @@ def read_placebos(files: Sequence[str | Path] = ()) -> tuple[Placebo, ...]:
 
 def check(placebos: Sequence[Placebo], judging: Sequence[Judging]) -> None:
     """Raises UserError for a placebo that is the constitution, or most of it."""
-    wanted = _content(" ".join(p.prefer for p in judging))
+    wanted = content_words(" ".join(p.prefer for p in judging))
     for placebo in placebos:
-        same = wanted & _content(" ".join(placebo.sentences))
+        same = wanted & content_words(" ".join(placebo.sentences))
         if wanted and len(same) > ALIKE * len(wanted):
             problem = (
                 f'the placebo "{placebo.name}" is the constitution: {len(same)} of its {len(wanted)} content words'
@@ -63,17 +63,17 @@ def check(placebos: Sequence[Placebo], judging: Sequence[Judging]) -> None:
             raise UserError(problem, placebo.name, "a placebo must speak of something else")
 
 
-def unrelated(placebos: Sequence[Placebo], pairs: Sequence[Pair]) -> tuple[tuple[Placebo, ...], list[str]]:
+def unrelated(placebos: Sequence[Placebo], pairs: Sequence[Pair | Revision]) -> tuple[tuple[Placebo, ...], list[str]]:
     """The placebos less the sentences that speak of what a prompt speaks of, and those sentences, by name.
 
     A placebo that loses half of its sentences is left out. Raises UserError where fewer than two are left.
     """
-    prompts = {pair.prompt.id: _content(" ".join(m.content for m in pair.prompt.messages)) for pair in pairs}
+    prompts = {pair.prompt.id: content_words(" ".join(m.content for m in pair.prompt.messages)) for pair in pairs}
     kept, noted = [], []
     for placebo in placebos:
         sentences = []
         for sentence in placebo.sentences:
-            words = _content(sentence)
+            words = content_words(sentence)
             shared = next((words & of for of in prompts.values() if len(words & of) >= COMMON), None)
             if shared is None:
                 sentences.append(sentence)
@@ -102,7 +102,7 @@ def matched(placebo: Placebo, judging: Sequence[Judging]) -> dict[str, Judging]:
     return found
 
 
-def _content(text: str) -> set[str]:
+def content_words(text: str) -> set[str]:
     """Words of four letters or more that have a subject; plurals as their singulars."""
     words = {word.removesuffix("s") for word in re.findall(r"[a-z]{4,}", text.casefold()) if word not in _PLAIN}
     return {word for word in words if word not in _PLAIN and len(word) > 2}
