@@ -1,8 +1,8 @@
 """The same drafts revised under a principle, under its opposite and under a placebo, with the same draws.
 
 Each draft meets one principle of the constitution, drawn for it by hash, and one checked principle, which take turns:
-more drafts tell more than more principles, for drafts are what is independent. Everything is drawn twice: between a principle's two
-revisions there is nothing but chance, and what another text changes is measured beside that.
+more drafts tell more than more principles, for drafts are what is independent. Everything is drawn twice: between a
+principle's two revisions there is nothing but chance, and what another text changes is measured beside that.
 """
 
 from collections.abc import Sequence
