@@ -585,6 +585,9 @@ def test_revise_says_what_is_missing_before_it_asks(tmp_path, capsys, monkeypatc
     monkeypatch.chdir(tmp_path)
     Path("law.txt").write_text("- The response is honest.\n")
     Path("prompts.jsonl").write_text('{"prompt": "Why?"}\n')
+    pottery = Path(__file__).parent.parent / "constitutions/placebo/pottery.txt"
+    assert run_main(main, ["revise", str(pottery), "prompts.jsonl"]) == 2
+    assert 'the placebo "pottery" is the constitution' in capsys.readouterr().err
     for more, said in (
         (["gone.jsonl"], 'there is no data source "gone.jsonl"'),
         (["prompts.jsonl", "--examples", "gone.jinja"], "no such template"),

@@ -283,7 +283,9 @@ def test_another_reviser_and_worked_rounds_rerun_revisions_and_their_audit(place
     assert set(planned(["revise.audit=1"])) == {"revise_controls", "rate_controlled"}
     assert planned(["revise.audit=0"]) == {}
     said = faulty("mine.yaml", "--set", "revise.model=gone/away", "--set", "revise.examples=gone.jinja")
-    assert "gone.jsonl" not in said and "gone.jinja" in said
+    assert "gone.jinja" in said and "gone/away" in said
+    pottery = Path(__file__).parent.parent / "constitutions/placebo/pottery.txt"
+    assert 'the placebo "pottery" is the constitution' in faulty("mine.yaml", "--set", f"constitution={pottery}")
 
 
 def test_the_report_is_one_file_that_needs_nothing_else(finished):

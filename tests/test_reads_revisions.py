@@ -23,7 +23,7 @@ from cai.reads.instructions import (
     stand_ins,
     without_opposite,
 )
-from cai.reads.placebos import Placebo, read_placebos
+from cai.reads.placebos import Placebo, read_placebos, unrelated
 from cai.reads.revisions import measure, movement, sentence
 from cai.records import Revision, Round, plain
 from cai.revising import Reviser, wording_of
@@ -90,6 +90,18 @@ def test_every_draft_meets_both_origins_under_three_texts_with_the_same_draws():
         for row, request in zip(rows, requests, strict=True):
             seeds[row.prompt_id, row.draw].add(request.seed)
         assert all(len(some) == 1 for some in seeds.values()) and len(set.union(*seeds.values())) == 8
+
+
+def test_without_a_placebo_there_is_the_opposite_alone():
+    traces = [Revision(prompt("p1", text="Who kneads the clay and dips the mugs?"), "Do it now!", ())]
+    kept, noted = unrelated([CLAY], traces, least=0)
+    assert kept == () and len(noted) == 3
+    who = Reviser.of(Talker(lambda request, title: Reply("Words!", "stop")), wording_of(Revise()), Revise(), 0)
+    rows = revise_controlled(who, traces, (SAFE, SHOUT), kept)
+    assert {row.control for row in rows} == {"text", "opposite"}
+    found = measure(rows)
+    assert found.moved.less_placebo.n == 0 and found.moved.less_opposite.n == 2
+    assert "could not be measured" in sentence(found)
 
 
 def test_a_subset_without_a_principle_meets_the_checked_one_alone():

@@ -18,7 +18,7 @@ from cai.engines import Sampling
 from cai.models import find, pick_dtype
 from cai.reads.controlled import Controlled, revise_controlled
 from cai.reads.instructions import instructions_for, without_opposite
-from cai.reads.placebos import read_placebos, unrelated
+from cai.reads.placebos import check, read_placebos, unrelated
 from cai.records import Estimate, Prompt, Revision, plain
 from cai.revising import Reviser, say, wording_of
 from cai.settings import Data, Policy, Revise, Runtime
@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
         max_new_tokens=args.max_new_tokens, temperature=args.temperature,
     )  # fmt: skip
     wording_of(settings)
+    check(read_placebos(), law.judging)
     data = Data(source=args.prompts, test=0.0)
     source_digest(data, "PROMPTS")
     prompts = pick(list(read_source(data, args.seed).prompts.values()), "train", args.drafts, args.seed)
@@ -70,7 +71,7 @@ def try_revisions(
     asks = [(prompt.id, "draft", prompt.messages) for prompt in prompts]
     drafts = say(work.engine(drafter, dtype=kind, system=system), asks, sampling, seed, "drafts")
     traces = [Revision(prompt, draft, ()) for prompt, draft in zip(prompts, drafts, strict=True) if draft]
-    placebos, noted = unrelated(read_placebos(), traces)
+    placebos, noted = unrelated(read_placebos(), traces, least=0)
     if len(traces) < len(prompts):
         noted.append(f"{len(prompts) - len(traces)} of {len(prompts)} prompts got no draft")
     who = Reviser.of(work.engine(reviser, dtype=kind, system=system), wording_of(settings), settings, seed)

@@ -45,16 +45,19 @@ def revise_controlled(
 ) -> list[Controlled]:
     """Of each trace the draft alone is used. traces: in an order that a hash decides.
 
-    A draft for whose subset the constitution has no principle meets the checked one only.
+    A draft for whose subset the constitution has no principle meets the checked one only. Without placebos there is
+    the opposite alone to compare with.
     """
     form, seed = form_of(instructions), reviser.seed
     replaced = {placebo.name: stand_ins(placebo, instructions, form) for placebo in placebos}
     jobs: list[tuple[Revision, Instruction, Control, int, Revising]] = []
     for place, trace in enumerate(traces):
         for one in _drawn(place, trace, instructions, seed):
-            name = min(replaced, key=lambda name: uniform("placebo", seed, trace.prompt.id, one.origin, name))
             texts: dict[Control, Revising | None] = {"text": one.text, "opposite": one.opposite}
-            texts["placebo"] = replaced[name][one.origin, one.name]
+            if replaced:
+                key = (seed, trace.prompt.id, one.origin)
+                name = min(replaced, key=lambda name, key=key: uniform("placebo", *key, name))
+                texts["placebo"] = replaced[name][one.origin, one.name]
             jobs += [
                 (trace, one, control, number, text)
                 for control, text in texts.items()

@@ -63,10 +63,12 @@ def check(placebos: Sequence[Placebo], judging: Sequence[Judging]) -> None:
             raise UserError(problem, placebo.name, "a placebo must speak of something else")
 
 
-def unrelated(placebos: Sequence[Placebo], pairs: Sequence[Pair | Revision]) -> tuple[tuple[Placebo, ...], list[str]]:
+def unrelated(
+    placebos: Sequence[Placebo], pairs: Sequence[Pair | Revision], least: int = LEAST
+) -> tuple[tuple[Placebo, ...], list[str]]:
     """The placebos less the sentences that speak of what a prompt speaks of, and those sentences, by name.
 
-    A placebo that loses half of its sentences is left out. Raises UserError where fewer than two are left.
+    A placebo that loses half of its sentences is left out. Raises UserError where fewer than `least` are left.
     """
     prompts = {pair.prompt.id: content_words(" ".join(m.content for m in pair.prompt.messages)) for pair in pairs}
     kept, noted = [], []
@@ -83,8 +85,8 @@ def unrelated(placebos: Sequence[Placebo], pairs: Sequence[Pair | Revision]) -> 
             kept.append(Placebo(placebo.name, tuple(sentences)))
         else:
             noted.append(f'placebo "{placebo.name}" is left out: most of its sentences speak of the data')
-    if len(kept) < LEAST:
-        problem = f"{len(kept)} of {len(placebos)} placebos have nothing to do with the data, and {LEAST} are needed"
+    if len(kept) < least:
+        problem = f"{len(kept)} of {len(placebos)} placebos have nothing to do with the data, and {least} are needed"
         raise UserError("; ".join([problem, *noted[:3]]), "placebos", "name other files with --placebo")
     return tuple(kept), noted
 

@@ -34,12 +34,10 @@ def revise_controls(
     examples: Chat = (),
 ) -> None:
     """controlled.jsonl (one Controlled a line) of the first `count` drafts (they stand in an order drawn by hash), and
-    noted.json: what was left of the placebos.
-
-    Raises UserError where too few placebos speak of something else than the prompts.
+    noted.json: which placebos speak of the prompts and were left out.
     """
     traces = read_jsonl(revisions / "revisions.jsonl", Revision)[:count]
-    kept, noted = unrelated(placebos, traces)
+    kept, noted = unrelated(placebos, traces, least=0)
     engine = work.engine(reviser, dtype=dtype, system=policy.system)
     who = Reviser.of(engine, Wording(critique, revision, examples), settings, seed)
     write_jsonl(out / "controlled.jsonl", revise_controlled(who, traces, instructions, kept))
