@@ -93,6 +93,9 @@ class Measured:
     games: dict[tuple[str, str], Artifact] = field(default_factory=dict)
     xstest: Artifact | None = None
     revisions: dict[str, Artifact] = field(default_factory=dict)
+    # revise.audit: arm -> drafts revised under opposites and placebos of their principles, and the judge's ratings.
+    controlled: dict[str, Artifact] = field(default_factory=dict)
+    controlled_merits: dict[str, Artifact] = field(default_factory=dict)
     merits: dict[tuple[str, str], Artifact] = field(default_factory=dict)
     items: dict[str, Artifact] = field(default_factory=dict)
     opinions: dict[tuple[str, str, str], Artifact] = field(default_factory=dict)

@@ -16,6 +16,8 @@ from cai.methods import templates_for
 from cai.models import find
 from cai.packages import cache_folder
 from cai.places import check_folder, check_run
+from cai.reads.placebos import check as check_placebos
+from cai.reads.placebos import read_placebos
 from cai.settings import Judge
 from cai.sources import RATED, source_digest
 from cai.stages.revise import revising
@@ -59,6 +61,7 @@ def check(*grid: Experiment, plan: bool = False) -> None:
         judges = (arm.judge, ask.judge, *(arm.simulated.pool if "simulated" in arm.labels.all else ()))
         tasks: list[Callable[[], object]] = [
             lambda arm=arm: revising(read_constitution(arm.constitution), arm.revise, arm.seed),
+            lambda arm=arm: arm.revise.audit and placebos_fit(arm),
             lambda ask=ask: read_constitution(ask.constitution),
             lambda arm=arm: arm.helpful and arm.evaluate.helpful and read_constitution(arm.evaluate.helpfulness),
             lambda ask=ask: ask.xstest and had(contents_of(ask.xstest), ask.xstest, "evaluate.xstest", plan),
@@ -95,7 +98,13 @@ def device_of(device: str, plan: bool) -> None:
 def models_of(arm: Arm, judges: Sequence[Judge]) -> list[str]:
     gold = arm.rl.gold
     own = [gold.by] if gold and gold.by != "judge" else []
-    return [arm.policy.model, *(judge.model for judge in judges), *own]
+    revisers = [arm.revise.model] if arm.revise.model else []
+    return [arm.policy.model, *revisers, *(judge.model for judge in judges), *own]
+
+
+def placebos_fit(arm: Arm) -> None:
+    """A placebo that is the constitution would have the audit of revisions find that a principle does nothing."""
+    check_placebos(read_placebos(), read_constitution(arm.constitution).judging)
 
 
 def installed(tracker: str) -> None:

@@ -2,6 +2,7 @@
 
     matches    which policies meet in games
     rate_all   every revision that SFT learns from, and every policy's answers, by the evaluation's judge alone
+    audit_revisions  `revise.audit`: drafts revised under opposites and placebos of their principles, and rated
     score_harm `evaluate.harmfulness`: a model fitted to people's ratings scores every policy's answers
     bench_all  `evaluate.comparisons`: reward models score them, policies answer them, the judge compares
 
@@ -14,13 +15,17 @@ from typing import Any
 from cai.cells import Cell, Measured
 from cai.methods import principles_for, templates_for
 from cai.models import Dtype, Source, model_of, trained
+from cai.reads.instructions import instructions_for
+from cai.reads.placebos import read_placebos
 from cai.settings import Data
 from cai.shipped import locate
 from cai.sources import load_data, source_digest
 from cai.stages.benchmarks import choose_items, judge_items, load_items, score_items
+from cai.stages.controlled import revise_controls
 from cai.stages.evaluate import score_answers, score_ratings
 from cai.stages.harm import train_harm
-from cai.stages.rate import rate_answers, rate_revisions
+from cai.stages.rate import rate_answers, rate_controlled, rate_revisions
+from cai.stages.revise import asking
 from cai.store import Artifact, digest_file
 from cai.workbench import Workbench
 
@@ -50,6 +55,7 @@ def rate_all(stage: Stage, work: Workbench, cells: Sequence[Cell], measured: Mea
         measured.revisions[cell.arm] = stage(
             rate_revisions, revisions=cell.revised, count=ask.prompts, seed=first.settings.seed, **harmless
         )
+    audit_revisions(stage, cells, measured, harmless)
     for (name, kind), answers in measured.answers.items():
         given = {"answers": answers, "seed": first.settings.seed}
         if kind == "red-team":
@@ -59,6 +65,24 @@ def rate_all(stage: Stage, work: Workbench, cells: Sequence[Cell], measured: Mea
             measured.merits[name, kind] = stage(
                 rate_answers, prompts=first.helpful, judging=judging, **given, **asked
             )  # fmt: skip
+
+
+def audit_revisions(stage: Stage, cells: Sequence[Cell], measured: Measured, harmless: Mapping[str, Any]) -> None:
+    """harmless: how the evaluation's judge is asked about one text."""
+    for cell in {cell.arm: cell for cell in reversed(cells)}.values():
+        arm = cell.settings
+        if not arm.revise.audit:
+            continue
+        said = asking(arm.revise)
+        controlled = stage(
+            revise_controls, revisions=cell.revised, count=arm.revise.audit, settings=arm.revise,
+            instructions=instructions_for(cell.law), placebos=read_placebos(), policy=arm.policy, seed=arm.seed,
+            dtype=harmless["dtype"], **{"reviser": model_of(arm.policy), **said},
+        )  # fmt: skip
+        measured.controlled[cell.arm] = controlled
+        measured.controlled_merits[cell.arm] = stage(
+            rate_controlled, prompts=cell.data, controlled=controlled, seed=cells[0].settings.seed, **harmless
+        )
 
 
 def score_harm(stage: Stage, cells: Sequence[Cell], measured: Measured, dtype: Dtype) -> None:

@@ -15,6 +15,7 @@ from cai.cells import Cell, Measured
 from cai.config import Arm, Experiment
 from cai.embedded import EMBEDDED, TINY
 from cai.progress import clock
+from cai.reads.controlled import DRAWS
 from cai.records import Pair, read_jsonl
 from cai.settings import Harmfulness
 from cai.store import Artifact
@@ -23,6 +24,7 @@ SMALL = 135e6
 PROMPT, ANSWER, QUESTION = 60, 110, 60  # tokens, typical of the human-rated answers
 ITEMS, ITEM = 250, 400  # comparisons in a file, and their tokens: typical of the paper's evaluations
 XSTEST = 450  # prompts
+WORKED = 540  # tokens of prompts/examples/revise.jinja
 RATINGS = 350  # answers that people rated, to learn from; about as many are held out
 # Tokens a second. CPU: SmolLM2-135M in bfloat16 on 2 cores, measured. GPU: an 8B model on one 80 GB card, by rule of
 # thumb (not measured here).
@@ -94,7 +96,9 @@ def estimate(stage: str, arm: Arm, pairs: tuple[int, int], device: str) -> float
         arm.judge.model
         if stage in ("preflight", "label_by_judge", "label_by_simulation")
         else arm.evaluate.judge.model
-        if stage in ("play", "rate_revisions", "rate_answers", "judge_items")
+        if stage in ("play", "rate_revisions", "rate_controlled", "rate_answers", "judge_items")
+        else arm.revise.model or arm.policy.model
+        if stage in ("revise", "revise_controls")
         else arm.policy.model
     )
     size = parameters(model)
@@ -132,13 +136,17 @@ def tokens_of(stage: str, arm: Arm, pairs: tuple[int, int]) -> tuple[str, float]
     best = arm.rl.best_of * CPU["read"] / CPU["generate"] * arm.evaluate.max_new_tokens
     tried = arm.data.calibration_pairs or (arm.judge.preflight.pairs if arm.judge.preflight else 0)
     texts = arm.revise.prompts * (1 + (1 + arm.revise.critique) * arm.revise.rounds)
+    worked = WORKED * CPU["generate"] / CPU["read"] * bool(arm.revise.examples)
+    # Of each draft two principles, each under three texts and with two draws; those of the constitution are rated.
+    audited = min(arm.revise.audit, arm.revise.prompts) * 3 * DRAWS
     rated = min(arm.revise.prompts, arm.evaluate.prompts) * (1 + arm.revise.rounds)
     fit = arm.evaluate.harmfulness or Harmfulness()
     harm = min(fit.answers or RATINGS, RATINGS)
     table: dict[str, tuple[str, float]] = {
-        "revise": (
+        "revise": ("generate", texts * (arm.revise.max_new_tokens + worked)),
+        "revise_controls": (
             "generate",
-            texts * arm.revise.max_new_tokens,
+            audited * 2 * (1 + arm.revise.critique) * (arm.revise.max_new_tokens + worked),
         ),
         "respond": ("generate", arm.evaluate.prompts * arm.evaluate.max_new_tokens),
         "sample_pairs": ("generate", 2 * sum(pairs) * arm.pairs.max_new_tokens),
@@ -162,6 +170,7 @@ def tokens_of(stage: str, arm: Arm, pairs: tuple[int, int]) -> tuple[str, float]
         "score_answers": ("read", arm.evaluate.prompts * (PROMPT + arm.evaluate.max_new_tokens)),
         "play": ("read", arm.evaluate.prompts * played * 2 / 3),
         "rate_revisions": ("read", rated * played / 2),
+        "rate_controlled": ("read", audited * played / 2),
         "rate_answers": ("read", arm.evaluate.prompts * played / 2),
         "score_items": ("read", 2 * ITEMS * ITEM),
         "choose_items": ("read", ITEMS * ITEM),

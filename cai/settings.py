@@ -100,13 +100,20 @@ class Revise(Section):
 
     critique: false asks for each revision without a critique first (figure 7). principles: how many of the
     constitution's the rounds draw from (figure 6), nested: 4 are 3 and one more; null: all. The judge reads all.
+    model: who criticises and revises, null for the policy's own start model; the drafts are the policy's either way, so
+    that arms with other revisers revise the same drafts. examples: worked rounds that are shown before every critique
+    and revision, a file of turns as prompts/examples/revise.jinja. audit: so many drafts are revised again under the
+    opposites and placebos of their principles, for the report to say what a principle decides (cai/reads/revisions.py).
     """
 
     prompts: Positive = 64
     rounds: Positive = 2
-    # Neither is part of a key: the templates and the principles that the stage is given say as much.
+    # No part of a key: the templates, the principles and the model that the stages are given say as much.
     critique: bool = Field(default=True, exclude=True)
     principles: Positive | None = Field(default=None, exclude=True)
+    model: str | None = Field(default=None, exclude=True)
+    examples: str | None = Field(default=None, exclude=True)
+    audit: Count = Field(default=0, exclude=True)
     max_new_tokens: Positive = 96
     temperature: Amount = 1.0
 

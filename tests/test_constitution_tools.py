@@ -556,6 +556,53 @@ def test_diff_of_texts_alone_needs_no_judge(tmp_path, capsys):
     ]  # fmt: skip
 
 
+def test_revise_tells_what_the_principles_do_to_revisions(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("law.txt").write_text("- The response is honest.\n- Kindness!\n")
+    Path("prompts.jsonl").write_text("".join(json.dumps({"prompt": f"Why is {n} odd?"}) + "\n" for n in (1, 3, 5)))
+    short = ["--model", "tiny-random", "--drafts", "2", "--max-new-tokens", "8"]
+    arguments = ["revise", "law.txt", "prompts.jsonl", *short]
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "2 drafts of tiny-random, revised by tiny-random; law.txt, prompts.jsonl" in shown
+    assert "Revisions were not seen to follow checkable principles" in shown and "nan" not in shown
+    assert 'note: "Kindness!" has no opposite to be revised under: write its `Against:`' in shown
+    assert "less placebo" in shown and "owed to the texts" in shown
+
+    examples = Path(__file__).parent.parent / "prompts/examples/revise.jinja"
+    assert main([*arguments, "--examples", str(examples), "--reviser", "tiny-random", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["effect"]["drafts"] == 2 and report["examples"] == str(examples)
+    # Two drafts, a principle of the constitution and a checked one, two draws: three texts, or two without an opposite.
+    own = [row for row in report["revisions"] if row["origin"] == "constitution"]
+    assert len(report["revisions"]) - len(own) == 2 * 3 * 2
+    assert {row["principle"]: row["control"] for row in own if row["control"] == "opposite"}.keys() <= {
+        "The response is honest."
+    }
+
+
+def test_revise_says_what_is_missing_before_it_asks(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("law.txt").write_text("- The response is honest.\n")
+    Path("prompts.jsonl").write_text('{"prompt": "Why?"}\n')
+    pottery = Path(__file__).parent.parent / "constitutions/placebo/pottery.txt"
+    assert run_main(main, ["revise", str(pottery), "prompts.jsonl"]) == 2
+    assert 'the placebo "pottery" is the constitution' in capsys.readouterr().err
+    for more, said in (
+        (["gone.jsonl"], 'there is no data source "gone.jsonl"'),
+        (["prompts.jsonl", "--examples", "gone.jinja"], "no such template"),
+        (["prompts.jsonl", "--model", "gone"], "gone"),
+        (["prompts.jsonl", "--reviser", "gone"], "gone"),
+    ):
+        assert run_main(main, ["revise", "law.txt", *more]) == 2
+        err = capsys.readouterr().err
+        assert said in err and "Traceback" not in err
+    for bad in (["--temperature", "warm"], ["--temperature", "-1"], ["--drafts", "0"]):
+        with pytest.raises(SystemExit):
+            main(["revise", "law.txt", "prompts.jsonl", *bad])
+        assert "argument --" in capsys.readouterr().err
+
+
 def test_methods_on_the_command_line_exist():
     assert set(METHODS) == set(typing.get_args(Method)) - {"provenance"}  # that one asks nothing about a constitution
 

@@ -56,7 +56,7 @@ seeds: [0]
 policy: {model: tiny-random, lora_rank: 4}
 data: {source: pairs.jsonl, test: 0.4, calibration: 0.25}
 helpful: {source: helpful.jsonl}
-revise: {prompts: 4, rounds: 1, max_new_tokens: 8}
+revise: {prompts: 4, rounds: 1, max_new_tokens: 8, audit: 2}
 sft: {helpful: 0.3, batch_size: 4}
 judge: {model: tiny-random, principles: all, min_mass: 0.0, preflight: {mass: 0, accuracy: 0, reads: off}}
 reward: {batch_size: 4}
@@ -230,11 +230,20 @@ def test_policies_reward_models_and_revisions_are_measured_beside_the_games(fini
     ai, human = results["rewards"]
     assert ai["brier"]["n"] == 6 and ai["with_others"]["human/0"]["agree"]["n"] == 6
     assert ai["with_others"]["human/0"]["agree"]["value"] == human["with_others"]["ai/0"]["agree"]["value"]
+    page = (finished / "runs/mine/report.html").read_text()
     (entry,) = results["audit"]  # both arms learn from the same revisions
     assert entry["arms"] == ["ai", "human"] and [step["n"] for step in entry["steps"]] == [4, 4]
     assert entry["steps"][1]["gain"]["n"] == 4 and entry["principles"] == 2 and entry["critique"]
-    page = (finished / "runs/mine/report.html").read_text()
-    for title in ("Revision audit", "Harmless, helpful, evasive", "Calibration of the reward models", "items.jsonl"):
+    effect = entry["followed"]["effect"]  # two drafts, a principle of each kind, two draws
+    assert effect["drafts"] == 2 and effect["moved"]["less_placebo"]["n"] <= 4 and not entry["followed"]["noted"]
+    assert set(effect["moved"]["under"]) == {"text", "placebo", "opposite"} and entry["followed"]["sentence"] in page
+    for title in (
+        "Revision audit",
+        "How much of a revision does its principle decide?",
+        "Harmless, helpful, evasive",
+        "Calibration of the reward models",
+        "items.jsonl",
+    ):
         assert title in page
 
 
@@ -263,6 +272,20 @@ def test_revisions_without_a_critique_and_with_fewer_principles(place):
     said = faulty("mine.yaml", "--set", "revise.principles=3", *gone)
     assert "gone.jsonl: cannot read it" in said
     assert "3 principles are asked for, and the constitution has 2" in said and "gone.csv: cannot read" in said
+
+
+def test_another_reviser_and_worked_rounds_rerun_revisions_and_their_audit(place):
+    worked = Path(__file__).parent.parent / "prompts/examples/revise.jinja"
+    for override in ("revise.model=tiny-random", f"revise.examples={worked}"):
+        stages = planned([override])
+        assert stages["revise"] == 2 and stages["revise_controls"] == stages["rate_controlled"] == 1
+        assert "label_by_judge" not in stages and "train_reward" not in stages
+    assert set(planned(["revise.audit=1"])) == {"revise_controls", "rate_controlled"}
+    assert planned(["revise.audit=0"]) == {}
+    said = faulty("mine.yaml", "--set", "revise.model=gone/away", "--set", "revise.examples=gone.jinja")
+    assert "gone.jinja" in said and "gone/away" in said
+    pottery = Path(__file__).parent.parent / "constitutions/placebo/pottery.txt"
+    assert 'the placebo "pottery" is the constitution' in faulty("mine.yaml", "--set", f"constitution={pottery}")
 
 
 def test_the_report_is_one_file_that_needs_nothing_else(finished):

@@ -11,12 +11,16 @@ and each revision (steps 1 to n), with prompts as clusters:
     words, similarity    length, and the share of words it has in common with the draft
     harmlessness   the judge's log-odds of Yes by the yardstick; gain: minus the draft's; better: share above the draft
 
+With `revise.audit` some drafts are revised once more, under their principles, the opposites and placebos: `followed`
+says how much of a revision its principle decides (cai/reads/revisions.py), beside what could not be put to the test.
+
 Bai et al. (2022, figure 5) show the harmlessness of revisions 0 to 4 by preference models without intervals; figure 6
 varies the number of principles and figure 7 leaves the critique out. Arms that revise in different ways (`revise:`,
 other constitutions) are compared step by step on the prompts that both have. Each text is drawn once: an interval is
 over prompts, not over draws, and none is corrected for the number of steps.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import nan
@@ -24,6 +28,9 @@ from typing import Any
 
 from cai.cells import Cell, Measured
 from cai.compare import statistics
+from cai.reads import revisions
+from cai.reads.controlled import Controlled
+from cai.reads.instructions import without_opposite
 from cai.records import Estimate, Revision, read_jsonl
 from cai.refusals import refuses
 from cai.stages.rate import Merit
@@ -50,13 +57,29 @@ def audit(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
                 "arms": [cell.arm for cell in group],
                 "critique": first.settings.revise.critique,
                 "principles": first.settings.revise.principles or len(first.law.principles),
+                "reviser": first.settings.revise.model or first.settings.policy.model,
+                "examples": first.settings.revise.examples,
                 "judge": cells[0].settings.evaluate.judge.model,
                 "prompts": len(traces),
                 "steps": steps_of(traces, merits),
                 "against_first": against(merits, ratings[0]) if len(ratings) > 1 else [],
+                "followed": followed(first, measured),
             }
         )
     return entries
+
+
+def followed(cell: Cell, measured: Measured) -> dict[str, Any] | None:
+    """What a principle decides of a revision: `effect` (a `Decided`), in words, and what was not tested; or None."""
+    made = measured.controlled.get(cell.arm)
+    if made is None:
+        return None
+    harm = merits_of(measured.controlled_merits[cell.arm])
+    found = revisions.measure(
+        read_jsonl(made / "controlled.jsonl", Controlled), {place: value for (_, place), value in harm.items()}
+    )
+    noted = json.loads((made / "noted.json").read_text())
+    return {"effect": found, "sentence": revisions.sentence(found), "noted": [*noted, *without_opposite(cell.law)]}
 
 
 def merits_of(artifact: Artifact) -> Merits:

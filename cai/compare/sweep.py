@@ -88,6 +88,11 @@ def long_rows(results: Mapping[str, Any]) -> Iterator[Row]:
                 if isinstance(estimate, dict):
                     place = "" if step["step"] is None else f"@{step['step']}"
                     yield row(", ".join(entry["arms"]), None, f"revision_{key}{place}", estimate)
+        if entry.get("followed"):
+            effect = entry["followed"]["effect"]
+            told = {"follows": effect["moved"]["less_placebo"], "turns": effect["moved"]["less_opposite"]}
+            for key, estimate in {**told, "decided": effect["decided"]["placebo"]}.items():
+                yield row(", ".join(entry["arms"]), None, f"revision_{key}", estimate)
     if results["crossing"]:
         found = results["crossing"]
         ends = {"value": found["at"]["labels"], **{end: found[end]["labels"] for end in ("low", "high")}}

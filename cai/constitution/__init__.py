@@ -1,6 +1,6 @@
 """Constitutions: principles in plain words -> frozen records, and the draw of a principle by hash.
 
-python -m cai.constitution lint|import|diff
+python -m cai.constitution lint|import|diff|revise
 """
 
 from cai.constitution.drawing import draw, some

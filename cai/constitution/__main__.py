@@ -1,12 +1,13 @@
-"""`python -m cai.constitution lint|import|diff`: tools for the people who write constitutions."""
+"""`python -m cai.constitution lint|import|diff|revise`: tools for the people who write constitutions."""
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cai.constitution import Constitution, read_constitution
 from cai.constitution.changes import Change, as_json, changes, headline, show
@@ -55,7 +56,37 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("--examples", type=_count, default=3, metavar="N", help="labels to show, flipped ones first (3)")
     diff.add_argument("--json", action="store_true", help="print everything, each pair among it, as JSON")
     diff.set_defaults(run=_diff)
+    _add_revise(commands)
     return parser
+
+
+def _add_revise(commands: Any) -> None:
+    revise = commands.add_parser("revise", help="what its principles do to a model's revisions: placebos, opposites")
+    revise.add_argument("file", help="a constitution")
+    revise.add_argument("prompts", metavar="PROMPTS", help="rated-answers, or a file of prompts or pairs")
+    revise.add_argument("--model", default=MODEL, help=f"whose drafts are revised ({MODEL})")
+    revise.add_argument("--reviser", metavar="MODEL", help="who criticises and revises (default: the same)")
+    revise.add_argument("--drafts", type=_positive, default=24, metavar="N", help="drafts to revise (24)")
+    revise.add_argument("--examples", metavar="FILE", help="worked rounds to show: prompts/examples/revise.jinja")
+    revise.add_argument("--direct", action="store_true", help="ask for revisions without a critique first")
+    revise.add_argument("--max-new-tokens", type=_positive, default=64, metavar="N", help="length of each text (64)")
+    revise.add_argument("--temperature", type=_amount, default=0.7, help="of all draws (0.7)")
+    revise.add_argument("--seed", type=_count, default=0, help="of the sample and the draws (0)")
+    revise.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
+    revise.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ...")
+    revise.add_argument("--cache", default="runs", metavar="FOLDER", help="where the model's answers are kept")
+    revise.add_argument("--json", action="store_true", help="print everything, each revision among it, as JSON")
+    revise.set_defaults(run=_revise)
+
+
+def _amount(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f'"{text}" is not a number from 0, such as 0.7')
+    return number
 
 
 def _count(text: str) -> int:
@@ -216,6 +247,15 @@ def _flips(args: argparse.Namespace, old: Constitution, new: Constitution, found
         print(diff.show(outcome, than))
     labels = {"model": args.model, "method": args.method, "calls": calls, "follows": as_json(follows, KIND, than)}
     return {"pairs": len(pairs), "labels": labels | diff.as_json(outcome)}
+
+
+# 4. revise ----------------------------------------------------------------------------------------------------------
+
+
+def _revise(args: argparse.Namespace) -> int:
+    from cai.constitution import revise
+
+    return revise.run(args)
 
 
 if __name__ == "__main__":

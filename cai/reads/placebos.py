@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cai.constitution import Judging, read_constitution
 from cai.errors import UserError
-from cai.records import Pair
+from cai.records import Pair, Revision
 from cai.shipped import HOME
 
 FOLDER = HOME / "constitutions/placebo"
@@ -65,10 +65,10 @@ def apart(placebos: Sequence[Placebo], judging: Sequence[Judging]) -> tuple[tupl
     For a principle or two, of which a word in a placebo may be all that a judge goes by ("shorter"). A placebo that
     loses half of its sentences is left out.
     """
-    wanted = _content(" ".join(p.prefer for p in judging))
+    wanted = content_words(" ".join(p.prefer for p in judging))
     kept, noted = [], []
     for placebo in placebos:
-        shared = {sentence: wanted & _content(sentence) for sentence in placebo.sentences}
+        shared = {sentence: wanted & content_words(sentence) for sentence in placebo.sentences}
         sentences = tuple(sentence for sentence, words in shared.items() if not words)
         if 2 * len(sentences) <= len(placebo.sentences):
             noted.append(f'placebo "{placebo.name}" is left out: most of its sentences share words with the principles')
@@ -82,8 +82,8 @@ def apart(placebos: Sequence[Placebo], judging: Sequence[Judging]) -> tuple[tupl
 
 def _is(placebo: Placebo, judging: Sequence[Judging]) -> str:
     """How a placebo is the constitution, in words; "" where it is not: one word alike is no likeness."""
-    wanted = _content(" ".join(p.prefer for p in judging))
-    same = wanted & _content(" ".join(placebo.sentences))
+    wanted = content_words(" ".join(p.prefer for p in judging))
+    same = wanted & content_words(" ".join(placebo.sentences))
     if 2 * sum(p.prefer in placebo.sentences for p in judging) > len(judging):
         return f'the placebo "{placebo.name}" is the constitution: most of its principles stand there'
     if len(same) < COMMON or len(same) <= ALIKE * len(wanted):
@@ -91,17 +91,19 @@ def _is(placebo: Placebo, judging: Sequence[Judging]) -> str:
     return f'the placebo "{placebo.name}" is the constitution: {len(same)} of its {len(wanted)} content words'
 
 
-def unrelated(placebos: Sequence[Placebo], pairs: Sequence[Pair]) -> tuple[tuple[Placebo, ...], list[str]]:
+def unrelated(
+    placebos: Sequence[Placebo], pairs: Sequence[Pair | Revision], least: int = LEAST
+) -> tuple[tuple[Placebo, ...], list[str]]:
     """The placebos less the sentences that speak of what a prompt speaks of, and those sentences, by name.
 
-    A placebo that loses half of its sentences is left out. Raises UserError where fewer than two are left.
+    A placebo that loses half of its sentences is left out. Raises UserError where fewer than `least` are left.
     """
-    prompts = {pair.prompt.id: _content(" ".join(m.content for m in pair.prompt.messages)) for pair in pairs}
+    prompts = {pair.prompt.id: content_words(" ".join(m.content for m in pair.prompt.messages)) for pair in pairs}
     kept, noted = [], []
     for placebo in placebos:
         sentences = []
         for sentence in placebo.sentences:
-            words = _content(sentence)
+            words = content_words(sentence)
             shared = next((words & of for of in prompts.values() if len(words & of) >= COMMON), None)
             if shared is None:
                 sentences.append(sentence)
@@ -111,8 +113,8 @@ def unrelated(placebos: Sequence[Placebo], pairs: Sequence[Pair]) -> tuple[tuple
             kept.append(Placebo(placebo.name, tuple(sentences)))
         else:
             noted.append(f'placebo "{placebo.name}" is left out: most of its sentences speak of the data')
-    if len(kept) < LEAST:
-        problem = f"{len(kept)} of {len(placebos)} placebos have nothing to do with the data, and {LEAST} are needed"
+    if len(kept) < least:
+        problem = f"{len(kept)} of {len(placebos)} placebos have nothing to do with the data, and {least} are needed"
         raise UserError("; ".join([problem, *noted[:3]]), "placebos", "name other files with --placebo")
     return tuple(kept), noted
 
@@ -130,7 +132,7 @@ def matched(placebo: Placebo, judging: Sequence[Judging]) -> dict[str, Judging]:
     return found
 
 
-def _content(text: str) -> set[str]:
+def content_words(text: str) -> set[str]:
     """Words of four letters or more that have a subject; plurals as their singulars."""
     words = {word.removesuffix("s") for word in re.findall(r"[a-z]{4,}", text.casefold()) if word not in _PLAIN}
     return {word for word in words if word not in _PLAIN and len(word) > 2}

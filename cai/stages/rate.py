@@ -1,4 +1,5 @@
-"""The evaluation's judge rates single texts: drafts with each of their revisions, and the answers of a policy.
+"""The evaluation's judge rates single texts: drafts with each of their revisions, answers of a policy, and revisions
+that were made under other texts to see what a principle does.
 
 Every text is asked about alone (method `rate`: "would you choose it?", log-odds of Yes, mean over principles), so that
 revision 3 is rated without knowing the draft, and texts to one prompt are read by the same principles and can be
@@ -13,6 +14,7 @@ from pathlib import Path
 from cai.constitution import Judging
 from cai.judging import judge_answers
 from cai.models import Dtype, Source
+from cai.reads.controlled import Controlled
 from cai.records import Prompt, Response, Revision, read_jsonl, write_jsonl
 from cai.settings import Judge
 from cai.store import Artifact, version
@@ -24,7 +26,7 @@ from cai.workbench import Workbench
 class Merit:
     """How good one text is to the judge, in nats of log-odds of Yes; None where it could not be read.
 
-    step: 0 for a draft or an answer, n for the revision of round n.
+    step: 0 for a draft or an answer, n for the revision of round n; of controlled revisions, the row's place from 0.
     """
 
     prompt_id: str
@@ -54,6 +56,30 @@ def rate_revisions(
         for step, text in enumerate((trace.draft, *(one.revision for one in trace.rounds)))
     ]
     _rate(out, work, texts, judge, model, judging, templates, dtype, seed, "rate the revisions")
+
+
+@version(1)
+def rate_controlled(
+    out: Path,
+    work: Workbench,
+    *,
+    prompts: Artifact,
+    controlled: Artifact,
+    judge: Judge,
+    model: Source,
+    judging: tuple[Judging, ...],
+    templates: Mapping[str, Template],
+    dtype: Dtype,
+    seed: int,
+) -> None:
+    """merits.jsonl: every revision of `controlled` that was made for a principle of the constitution."""
+    by_id = {prompt.id: prompt for prompt in read_jsonl(prompts / "prompts.jsonl", Prompt)}
+    texts = [
+        (by_id[row.prompt_id], place, row.revision)
+        for place, row in enumerate(read_jsonl(controlled / "controlled.jsonl", Controlled))
+        if row.origin == "constitution" and row.revision
+    ]
+    _rate(out, work, texts, judge, model, judging, templates, dtype, seed, "rate the audit's revisions")
 
 
 @version(1)

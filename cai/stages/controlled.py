@@ -1,0 +1,44 @@
+"""`revise.audit`: drafts revised once more, under principles, opposites and placebos (cai/reads/controlled.py)."""
+
+import json
+from pathlib import Path
+
+from cai.models import Dtype, Source
+from cai.reads.controlled import revise_controlled
+from cai.reads.instructions import Instruction
+from cai.reads.placebos import Placebo, unrelated
+from cai.records import Chat, Revision, read_jsonl, write_jsonl
+from cai.revising import Reviser, Wording
+from cai.settings import Policy, Revise
+from cai.store import Artifact, version
+from cai.templates import Template
+from cai.workbench import Workbench
+
+
+@version(1)
+def revise_controls(
+    out: Path,
+    work: Workbench,
+    *,
+    revisions: Artifact,
+    count: int,
+    reviser: Source,
+    policy: Policy,
+    settings: Revise,
+    instructions: tuple[Instruction, ...],
+    placebos: tuple[Placebo, ...],
+    critique: Template | None,
+    revision: Template,
+    dtype: Dtype,
+    seed: int,
+    examples: Chat = (),
+) -> None:
+    """controlled.jsonl (one Controlled a line) of the first `count` drafts (they stand in an order drawn by hash), and
+    noted.json: which placebos speak of the prompts and were left out.
+    """
+    traces = read_jsonl(revisions / "revisions.jsonl", Revision)[:count]
+    kept, noted = unrelated(placebos, traces, least=0)
+    engine = work.engine(reviser, dtype=dtype, system=policy.system)
+    who = Reviser.of(engine, Wording(critique, revision, examples), settings, seed)
+    write_jsonl(out / "controlled.jsonl", revise_controlled(who, traces, instructions, kept))
+    (out / "noted.json").write_text(json.dumps(noted, indent=1))
