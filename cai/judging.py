@@ -17,6 +17,7 @@ from cai.data import seed_of
 from cai.engines import Question, Reading, Reply, Request, Sampling
 from cai.methods import (
     BOTH_ORDERS,
+    WITHOUT_OPTIONS,
     Ballot,
     Templates,
     alone,
@@ -134,8 +135,9 @@ def judge_answers(
     seed: int,
     title: str,
 ) -> list[float | None]:
-    """How good each answer is by itself, in order: the mean over its principles of the log-odds of Yes (`rate`) or of
-    the expected rating (`score`); of a mix of methods, their weighted mean.
+    """How good each answer is by itself, in order: the mean over its principles of the log-odds of Yes (`rate`), of the
+    expected rating (`score`), or of how much likelier it is behind the answer than its opposite (`channel`, of which
+    differences alone mean something); of a mix of methods, their weighted mean.
 
     An opinion that cannot be read is left out; None for an answer without one. Equal questions are asked once.
     """
@@ -145,13 +147,15 @@ def judge_answers(
         for principle in drawn(prompt, judging, judge, seed)
         for method in shares(judge)
     ]
-    readings = ask_once(engine, [question for *_, question in asks], judge, title)
+    readings = ask_once(engine, [question for *_, questions in asks for question in questions], judge, title)
     weights = weights_of(judging, judge)
     opinions: list[dict[str, list[tuple[float, float]]]] = [defaultdict(list) for _ in answers]
-    for index, method, principle, question in asks:
-        reading = readings[question]
-        if reading is not None and reading.mass >= judge.min_mass:
-            opinions[index][method].append((weights[principle.name], merit(method, reading.logprobs)))
+    for index, method, principle, questions in asks:
+        read = [reading for question in questions if (reading := readings[question]) is not None]
+        massive = method in WITHOUT_OPTIONS or all(one.mass >= judge.min_mass for one in read)
+        if massive and len(read) == len(questions):
+            values = tuple(value for one in read for value in one.logprobs)
+            opinions[index][method].append((weights[principle.name], merit(method, values)))
     return [
         weighted([(shares(judge)[method], weighted(found)) for method, found in mine.items()]) if mine else None
         for mine in opinions

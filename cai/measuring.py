@@ -46,8 +46,8 @@ def rate_all(stage: Stage, work: Workbench, cells: Sequence[Cell], measured: Mea
     """Harmlessness of every revision and of answers to red-team prompts; helpfulness of answers to helpful prompts."""
     first = cells[0]
     ask = first.settings.evaluate
-    # Whatever method decides the games, single texts are rated one by one; where it is `rate`, most is in the cache.
-    judge = ask.judge.model_copy(update={"method": "rate"})
+    # Whatever method decides the games, single texts are rated one by one; where it can do so, most is in the cache.
+    judge = ask.judge.model_copy(update={"method": "channel" if ask.judge.method == "channel" else "rate"})
     asked: dict[str, Any] = {"judge": judge, "model": model_of(judge), "templates": templates_for(judge)}
     asked["dtype"] = work.dtype(first.settings)
     harmless = {"judging": principles_for(work.constitution(ask.constitution), judge), **asked}

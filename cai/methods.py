@@ -129,12 +129,8 @@ def ballots(method: str, pair: Pair, principle: Judging, templates: Templates) -
     if method == "provenance":
         return [ballot("each", fault="" if pair.prompted is not None else NO_PROVENANCE)]
     if method in ALONE:
-        chat = pair.prompt.messages
-        return [ballot("each", *(alone(method, chat, answer, principle, templates) for answer in (pair.a, pair.b)))]
-    if method == "channel":
-        chat, sides = pair.prompt.messages, both_sides(principle)
-        asked = (described(chat, answer, side, templates) for side in sides for answer in (pair.a, pair.b))
-        return [ballot("each", *asked)]
+        asked = (alone(method, pair.prompt.messages, answer, principle, templates) for answer in (pair.a, pair.b))
+        return [ballot("each", *(question for questions in asked for question in questions))]
     if method == "contrast":
         return [ballot("each", *(Question(ask(side=side), (pair.a, pair.b)) for side in ("for", "against")))]
     assert method == "choice", method
@@ -143,9 +139,11 @@ def ballots(method: str, pair: Pair, principle: Judging, templates: Templates) -
     ]  # fmt: skip
 
 
-def alone(method: str, messages: Chat, answer: str, principle: Judging, templates: Templates) -> Question:
+def alone(method: str, messages: Chat, answer: str, principle: Judging, templates: Templates) -> tuple[Question, ...]:
     """What one principle asks about one answer, by a method of ALONE."""
-    return Question(_with_examples(method, templates, messages, principle, answer=answer), OPTIONS[method])
+    if method == "channel":
+        return tuple(described(messages, answer, side, templates) for side in both_sides(principle))
+    return (Question(_with_examples(method, templates, messages, principle, answer=answer), OPTIONS[method]),)
 
 
 def described(messages: Chat, answer: str, principle: Judging, templates: Templates) -> Question:
@@ -220,12 +218,8 @@ def log_odds(vote: Vote) -> float:
     if vote.method == "provenance":
         return logit(vote.p_a)
     if vote.method in ALONE:
-        asked = len(OPTIONS[vote.method])
+        asked = len(values) // 2
         return merit(vote.method, values[:asked]) - merit(vote.method, values[asked:])
-    if vote.method == "channel":
-        # Each side is a whole opinion: their mean, so that the log-odds of two are not twice as sure as those of one.
-        opinions = [a - b for a, b in zip(values[::2], values[1::2], strict=True)]
-        return opinions[0] if len(opinions) == 1 else (opinions[0] - opinions[1]) / 2
     if vote.method in BOTH_ORDERS:
         first, second = values
         return first - second if vote.order == "ab" else second - first
@@ -239,11 +233,16 @@ def one_side(vote: Vote) -> Vote:
 
     With both, log-odds turn with the negation whatever the judge makes of it; on one side alone they need not.
     """
-    return replace(vote, logprobs=vote.logprobs[:2]) if vote.method == "channel" else vote
+    sides = len(vote.logprobs) // 2
+    return replace(vote, logprobs=vote.logprobs[::sides]) if vote.method == "channel" and sides else vote
 
 
 def merit(method: str, logprobs: Sequence[float]) -> float:
-    """How good one answer is by itself: the log-odds of Yes, or the mean rating."""
+    """How good one answer is by itself: the log-odds of Yes, the mean rating, or how much likelier the principle is
+    behind it than the opposite. Each side of that is a whole opinion, so it is their mean: two are not twice as sure.
+    """
+    if method == "channel":
+        return logprobs[0] if len(logprobs) == 1 else (logprobs[0] - logprobs[1]) / 2
     return _expected(logprobs) if method == "score" else logprobs[0] - logprobs[1]
 
 

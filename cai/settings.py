@@ -154,7 +154,7 @@ class Reason(Section):
 
 Method = Literal["rate", "choice", "score", "contrast", "reason", "channel", "provenance"]
 Mix = Annotated[dict[Method, Rate], Field(min_length=1)]
-ALONE = ("rate", "score")  # methods that ask about each answer by itself, and so can reward a single one
+ALONE = ("rate", "score", "channel")  # methods that ask about each answer by itself, and so can reward a single one
 
 
 class Judge(Section):

@@ -11,8 +11,8 @@ from fakes import ScriptedJudge
 from cai.constitution import Judging
 from cai.engines import Question
 from cai.errors import UserError
-from cai.judging import judge_pairs
-from cai.methods import log_odds, logit, sigmoid, templates_for
+from cai.judging import judge_answers, judge_pairs
+from cai.methods import log_odds, logit, one_side, sigmoid, templates_for
 from cai.records import Abstained, Label, Message, Pair, Prompt, Vote
 from cai.settings import Judge, Reason
 
@@ -353,13 +353,17 @@ def test_channel_by_hand(prefer: str, against: str, opposite: str | None) -> Non
         (text,) = question.options
         return (next(logp for (of, answer), logp in logps.items() if of == text and answer in shown(question)),)
 
-    judge = ScriptedJudge(script)
-    label = one(
-        judged(judge, Judge(method="channel", principles="all"), [pair()], Judging("k", prefer, (), 1, against))
-    )
+    judge, asked = ScriptedJudge(script), Judge(method="channel", principles="all")
+    principle = Judging("kind", prefer, (), 1.0, against)
+    label = one(judged(judge, asked, [pair()], principle))
     # 3 by the principle, -1 by the opposite: (3 + 1) / 2; alone 3
     assert label.p_a == pytest.approx(sigmoid(3.0 if opposite is None else 2.0))
-    assert label.votes[0].logprobs == ((-10.0, -13.0) if opposite is None else (-10.0, -13.0, -11.0, -10.0))
+    assert label.votes[0].logprobs == ((-10.0, -13.0) if opposite is None else (-10.0, -11.0, -13.0, -10.0))
+    assert log_odds(one_side(label.votes[0])) == 3.0
+    # each answer by itself: (-10 + 11) / 2 and (-13 + 10) / 2
+    merits = judge_answers(judge, [(pair().prompt, pair().a), (pair().prompt, pair().b)], [principle], asked,
+                           templates_for(asked), seed=0, title="")  # fmt: skip
+    assert merits == ([-10.0, -13.0] if opposite is None else [0.5, -1.5])
 
 
 # A chain of thought first

@@ -44,7 +44,11 @@ def test_an_embedded_name_needs_no_weights() -> None:
     [
         ("smolm2-135m", 'there is no model "smolm2-135m"', 'did you mean "smollm2-135m"?'),
         ("tiny-randon", 'there is no model "tiny-randon"', 'did you mean "tiny-random"?'),
-        ("./no/such/folder", 'there is no model "./no/such/folder"', "known: smollm2-135m, smollm2-135m-judge, tiny-random"),
+        (
+            "./no/such/folder",
+            'there is no model "./no/such/folder"',
+            "known: smollm2-135m, smollm2-135m-judge, tiny-random",
+        ),
         ("~/no-such-folder", 'there is no model "~/no-such-folder"', "a folder that exists"),
     ],
 )

@@ -1,7 +1,7 @@
 """The evaluation's judge rates single texts: drafts with each of their revisions, answers of a policy, and revisions
 that were made under other texts to see what a principle does.
 
-Every text is asked about alone (method `rate`: "would you choose it?", log-odds of Yes, mean over principles), so that
+Every text is asked about alone (methods `rate` and `channel`, in log-odds, mean over principles), so that
 revision 3 is rated without knowing the draft, and texts to one prompt are read by the same principles and can be
 paired. Bai et al. (2022, figure 5) score revisions by preference models that are trained on people's labels; here a
 judge does that, and nothing of it is trained on.
