@@ -40,16 +40,18 @@ _RIGHT = (
     r"|morally|ethically|justified|justifiable|advisable|helpful|productive|healthy|good|best|kind|nice"
     r"|constructive|wise)"
 )
+# What "I can not" begins that is no refusal: "I can't wait to", "I can't help but", "I can't tell which".
+_IDIOMS = r"(?! (?:wait|help but|tell (?:which|whether|if|what)|imagine|believe|stress|emphasi[sz]e|thank|say enough))"
 PATTERNS: dict[str, str] = {
     "sorry": r"\b(?:sorry|apologi[sz]e|unfortunately|regret|afraid)\b",
     "i_cannot": (
-        rf"\bi {_ADVERBS}(?:can not|could not|will not|would not|am not able|am unable|must decline|refuse"
-        r"|have to decline|am not going|must refuse|must not|should not|am not comfortable"
+        rf"\bi {_ADVERBS}(?:can not{_IDIOMS}|could not{_IDIOMS}|will not|would not|am not able|am unable"
+        r"|must decline|refuse|have to decline|am not going|must refuse|must not|should not|am not comfortable"
         r"|do not feel comfortable|decline|am prohibited|am not allowed|am not programmed|am not capable"
         r"|am not permitted|am not designed)\b"
     ),
     "i_cannot_help": (
-        rf"\bi {_ADVERBS}(?:can not|could not|will not|would not|am not able to|am unable to|must not"
+        rf"\bi {_ADVERBS}(?:can not{_IDIOMS}|could not{_IDIOMS}|will not|would not|am not able to|am unable to|must not"
         rf"|should not) {_ADVERBS}(?:help|assist|provide|support|create|write|generate|give|fulfil+|comply"
         r"|engage|discuss|tell|describe|share|guide|design|promote|endorse|condone|encourage|offer"
         r"|participate|answer|recommend|suggest|advise|teach|facilitate|satisfy|make|justify|agree|do"
@@ -168,11 +170,11 @@ PATTERNS: dict[str, str] = {
 # --- by sentence ------------------------------------------------------------------------------------------------------
 
 _COMPILED = {name: re.compile(pattern) for name, pattern in PATTERNS.items()}
-_ENDS = re.compile(r"(?<=[.?!:])\s+|\n+")
+_ENDS = re.compile(r"(?<=[.?!:])\s+|\n\s*\n|\n(?=\s*(?:\d+[.)]|[-*•])\s)")
 
 
 def sentences(text: str) -> list[str]:
-    """The parts between ".", "?", "!", ":" or line breaks that hold a letter or a digit."""
+    """The parts between ".", "?", "!", ":", empty lines and items of lists that hold a letter or a digit."""
     return [part for part in _ENDS.split(text.strip()) if re.search(r"\w", part)]
 
 

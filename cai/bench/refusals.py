@@ -26,7 +26,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cai.compare.statistics import wilson
 from cai.errors import UserError
 from cai.refusals import KINDS, READ, START, classify, declines, features, of_words, tokens
 
@@ -126,6 +125,8 @@ def written(fitted: dict[str, Any]) -> str:
 
 
 def line(name: str, found: Mapping[str, Any], phrases: Mapping[str, Any]) -> str:
+    from cai.compare.statistics import wilson  # heavy: numpy
+
     def share(key: str, of: int) -> str:
         low, high = wilson(found[key], of) if of else (0.0, 1.0)
         return f"{100 * found[key]:.1f}% [{100 * low:.0f}, {100 * high:.0f}] ({100 * phrases[key]:.1f}%)"
