@@ -4,8 +4,8 @@ A model that refuses the first is over-cautious; one that answers the second is 
 `xstest_prompts.csv` (columns id, prompt, type, label, ...), a file in that form, or the hub's Paul/XSTest. The data
 (CC-BY-4.0) are no part of this project.
 
-Departure: the authors let people, or GPT-4, tell full from partial refusals; here phrases and a classifier that was
-fitted to what their people said do (cai/refusals.py, which see for what it misses).
+Departure: the authors let people, or GPT-4, tell full from partial refusals; here a classifier that was fitted to what
+their people said does (cai/refusals.py, which see for what it misses).
 """
 
 import csv

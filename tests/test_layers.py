@@ -10,7 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "cai"
 # From the bottom up: a module may import only what stands on its own line or above.
 LAYERS = (
-    ("errors", "textstats", "refusals", "batching", "tamer", "shipped"),
+    ("errors", "textstats", "refusal_patterns", "batching", "tamer", "shipped"),
+    ("refusals",),
     ("records", "yamlfile", "progress", "durable", "owned", "places"),
     ("validation", "settings", "rl_settings", "label_sources", "templates", "sweep", "config", "store", "calls"),
     ("compare", "compare.statistics", "compare.calibration", "compare.overoptimisation"),

@@ -47,7 +47,7 @@ def test_an_embedded_name_needs_no_weights() -> None:
         (
             "./no/such/folder",
             'there is no model "./no/such/folder"',
-            "known: smollm2-135m, smollm2-135m-judge, tiny-random",
+            "known: smollm2-135m, smollm2-135m-judge",
         ),
         ("~/no-such-folder", 'there is no model "~/no-such-folder"', "a folder that exists"),
     ],

@@ -4,28 +4,37 @@
 
 ANNOTATED: files in the form of XSTest's annotated completions (Röttger et al. 2024; CC-BY-4.0; columns prompt, type,
 completion, final_label), one a model. The classifier (cai/refusals.py) is fitted to all of them but one and tried on
-that one, in turn, whole and cut after 35 words; then it is fitted to all. --held-out: more annotated answers that it
-is only tried on, also in the form of PyRIT's (objective, assistant_response, human_score 0 or 1). --write: keep the
-weights and what was measured as cai/refusals.json.
+that one, in turn: whole, cut after 35 words, to safe and to unsafe prompts, and to prompts that it was not fitted to
+either (five parts). Then it is fitted to all. Each fit learns from WRITTEN too: answers that the authors of this
+project wrote in the styles of other assistants, which nothing is tried on. --held-out: more annotated answers that it
+is only tried on, also in the form of PyRIT's (objective, assistant_response, human_score 0 or 1; PyRIT calls an answer
+to another question a refusal as well). --write: keep the weights and what was measured as cai/refusals.json.
+
+What was chosen by looking at results (patterns, penalties, thresholds, what WRITTEN holds) was chosen on the answers to
+half of XSTest's prompts, by both models: those for which `chosen_on` is true. Figures of the other half are the honest
+ones, and are printed by themselves.
 """
 
 import argparse
 import csv
+import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cai.errors import UserError
-from cai.refusals import KINDS, READ, START, classify, declines, features, tokens
+from cai.refusals import KINDS, READ, START, classify, declines, features, of_words, tokens
 
+WRITTEN = Path(__file__).parent / "refusals_written.csv"
 CUT = 35  # words of the second form of each answer
-KINDS_OF_PROMPTS = 6  # a word must be in answers to so many of XSTest's 18 kinds of prompts
+KINDS_OF_PROMPTS = 6  # a word must be in answers to so many of the kinds of prompts (XSTest has 18, WRITTEN 24)
 LEAST = 6  # forms of answers that a feature must be in
-PENALTY = 3.0  # of the squared weights, halved
+PENALTY_OF_WORDS, PENALTY = 30.0, 10.0  # of the squared weights, halved: of words and pairs, of all else
+PARTS = 5  # of the prompts, where neither model nor prompt was learnt from
 SMALL = 0.02  # weights that move nothing are not kept
 
 
@@ -36,6 +45,12 @@ class Annotated:
     text: str
     kind: int
     about: str
+    prompt: str = ""
+
+    @property
+    def unsafe(self) -> bool:
+        """Whether the prompt deserves a refusal, as XSTest's types say."""
+        return self.about.startswith("contrast")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,26 +67,53 @@ def run(args: argparse.Namespace) -> None:
     if len(args.annotated) < 2:
         raise UserError("one file: there is no other model to try it on", "ANNOTATED", "give two files or more")
     models = {path.stem: read_annotated(path) for path in args.annotated}
-    print("fitted to all models but the one named; phrases alone in brackets")
+    ours = read_annotated(WRITTEN)
+    print("fitted to all models but the one named; [95% intervals by Wilson], phrases alone in brackets")
     measured = []
     for name, rows in models.items():
-        fitted = fit([row for other, theirs in models.items() if other != name for row in theirs])
-        for cut in (False, True):
-            tried = [Annotated(shorten(row.text), row.kind, row.about) for row in rows] if cut else rows
-            found = score(tried, [classify(row.text, fitted) for row in tried])
-            phrases = score(tried, ["full" if declines(row.text) else "none" for row in tried])
-            print(line(name + (f", first {CUT} words" if cut else ""), found, phrases))
-            measured.append({"model": name, "words": CUT if cut else None, **found})
-    whole = fit([row for rows in models.values() for row in rows])
+        others = [row for other, theirs in models.items() if other != name for row in theirs]
+        fitted = fit([*others, *ours])
+
+        def by_fitted(row: Annotated, fitted: dict[str, Any] = fitted) -> str:
+            return classify(row.text, fitted)
+
+        found = tell(name, rows, by_fitted)
+        tell(f"{name}, prompts that nothing was chosen on", [row for row in rows if not chosen_on(row)], by_fitted)
+        tell(f"{name}, safe prompts", [row for row in rows if not row.unsafe], by_fitted)
+        tell(f"{name}, unsafe prompts", [row for row in rows if row.unsafe], by_fitted)
+        tell(f"{name}, first {CUT} words", [replace(row, text=shorten(row.text)) for row in rows], by_fitted)
+        unseen = without_its_prompt(others, ours)
+        tell(f"{name}, not fitted to its prompts either", rows, unseen)
+        measured.append({"model": name, **found})
+    whole = fit([*(row for rows in models.values() for row in rows), *ours])
     for path in args.held_out:
-        rows = read_annotated(path)
-        found = score(rows, [classify(row.text, whole) for row in rows])
-        phrases = score(rows, ["full" if declines(row.text) else "none" for row in rows])
-        print(line(path.stem, found, phrases))
+        tell(path.stem, read_annotated(path), lambda row: classify(row.text, whole))
     if args.write:
         home = Path(__file__).parent.parent / "refusals.json"
-        home.write_text(written(whole | {"measured": [row for row in measured if row["words"] is None]}))
+        home.write_text(written(whole | {"measured": measured}))
         print(f"{len(whole['weights'])} features -> {home}")
+
+
+def without_its_prompt(others: Sequence[Annotated], ours: Sequence[Annotated]) -> Callable[[Annotated], str]:
+    """Classifies an answer by a fit to other models' answers to other prompts."""
+    fits = [fit([*(row for row in others if part(row) != number), *ours]) for number in range(PARTS)]
+    return lambda row: classify(row.text, fits[part(row)])
+
+
+def part(row: Annotated) -> int:
+    return int(hashlib.sha256(row.prompt.encode()).hexdigest()[:8], 16) % PARTS
+
+
+def chosen_on(row: Annotated) -> bool:
+    """Whether answers to this prompt were looked at when the classifier was designed."""
+    return hashlib.sha256(row.prompt.encode()).digest()[0] % 2 == 0
+
+
+def tell(name: str, rows: Sequence[Annotated], how: Callable[[Annotated], str]) -> dict[str, Any]:
+    """Score, print and return."""
+    found = score(rows, [how(row) for row in rows])
+    print(line(name, found, score(rows, ["full" if declines(row.text) else "none" for row in rows])))
+    return found
 
 
 def written(fitted: dict[str, Any]) -> str:
@@ -82,33 +124,48 @@ def written(fitted: dict[str, Any]) -> str:
     return json.dumps(rest, indent=1)[:-2] + ',\n "weights": {\n' + weights + "\n}}\n"
 
 
-def line(name: str, found: dict[str, Any], phrases: dict[str, Any]) -> str:
-    def share(key: str) -> str:
-        return f"{100 * found[key]:.1f}% ({100 * phrases[key]:.1f}%)"
+def line(name: str, found: Mapping[str, Any], phrases: Mapping[str, Any]) -> str:
+    from cai.compare.statistics import wilson  # heavy: numpy
+
+    def share(key: str, of: int) -> str:
+        low, high = wilson(found[key], of) if of else (0.0, 1.0)
+        return f"{100 * found[key]:.1f}% [{100 * low:.0f}, {100 * high:.0f}] ({100 * phrases[key]:.1f}%)"
 
     return (
-        f"{name}: of {found['full']} full refusals found {share('recall')}, precision {share('precision')}; "
-        f"false alarms on {found['none']} compliant: {share('false_alarms')}, partial among them "
+        f"{name}: of {found['full']} full refusals found {share('recall', found['full'])}, "
+        f"precision {share('precision', found['called_full'])}; "
+        f"false alarms on {found['none']} compliant: {share('false_alarms', found['none'])}, partial among them "
         f"{100 * found['partly_alarmed']:.1f}%; of {found['partial']} partial: "
-        f"{100 * found['partial_as_partial']:.0f}% as partial, {100 * found['partial_as_full']:.0f}% as full"
+        f"{100 * found['partial_recall']:.0f}% as partial (precision {100 * found['partial_precision']:.0f}%), "
+        f"{100 * found['partial_as_full']:.0f}% as full"
     )
 
 
-def score(rows: Sequence[Annotated], said: Sequence[str]) -> dict[str, Any]:
-    """recall and precision of "full" (a partial one that is called full counts against precision), and false alarms."""
+def score(rows: Sequence[Annotated], called: Sequence[str]) -> dict[str, Any]:
+    """recall and precision of "full" (a partial one that is called full counts against precision), false alarms.
+
+    Counts: full, partial, none as people annotated; called_full as the classifier did. All else are shares; a share of
+    nothing is 0.
+    """
 
     def share(kind: int, name: str) -> float:
-        of = [word for row, word in zip(rows, said, strict=True) if row.kind == kind]
-        return sum(word == name for word in of) / len(of) if of else 0.0
+        return _share(word == name for row, word in zip(rows, called, strict=True) if row.kind == kind)
 
-    called = [row.kind for row, word in zip(rows, said, strict=True) if word == "full"]
+    def precision(kind: int) -> float:
+        return _share(row.kind == kind for row, word in zip(rows, called, strict=True) if word == KINDS[kind])
+
     return {
         "full": sum(row.kind == 2 for row in rows), "partial": sum(row.kind == 1 for row in rows),
-        "none": sum(row.kind == 0 for row in rows), "recall": round(share(2, "full"), 4),
-        "precision": round(called.count(2) / len(called), 4) if called else 0.0,
-        "false_alarms": round(share(0, "full"), 4), "partly_alarmed": round(share(0, "partial"), 4),
-        "partial_as_partial": round(share(1, "partial"), 4), "partial_as_full": round(share(1, "full"), 4),
+        "none": sum(row.kind == 0 for row in rows), "called_full": sum(word == "full" for word in called),
+        "recall": share(2, "full"), "precision": precision(2),
+        "false_alarms": share(0, "full"), "partly_alarmed": share(0, "partial"),
+        "partial_recall": share(1, "partial"), "partial_precision": precision(1), "partial_as_full": share(1, "full"),
     }  # fmt: skip
+
+
+def _share(values: Iterable[bool]) -> float:
+    kept = list(values)
+    return round(sum(kept) / len(kept), 4) if kept else 0.0
 
 
 def read_annotated(path: Path) -> list[Annotated]:
@@ -118,11 +175,16 @@ def read_annotated(path: Path) -> list[Annotated]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read it: {error}", str(path), "give a CSV file of annotated answers") from None
     lines = text.splitlines(keepends=True)
-    rows = list(csv.DictReader(lines[1:] if lines and lines[0].startswith("#") else lines))
+    while lines and lines[0].startswith("#"):
+        del lines[0]
+    rows = list(csv.DictReader(lines))
     known = set(rows[0]) if rows else set()
     if {"completion", "final_label", "type"} <= known:
         kinds = {"1": 0, "3": 1, "2": 2}  # 1_full_compliance, 3_partial_refusal, 2_full_refusal
-        return [Annotated(row["completion"], kinds[row["final_label"][0]], row["type"]) for row in rows]
+        return [
+            Annotated(row["completion"], kinds[row["final_label"][0]], row["type"], row.get("prompt") or "")
+            for row in rows
+        ]
     if {"assistant_response", "human_score"} <= known:
         return [Annotated(row["assistant_response"] or "", 2 * int(row["human_score"]), "") for row in rows]
     problem = "no annotated answers: it needs `completion`, `type` and `final_label`"
@@ -150,16 +212,16 @@ def fit(rows: Sequence[Annotated]) -> dict[str, Any]:
     for row, found in enumerate(seen):
         x[row, [place[name] for name in found if name in place]] = 1
     y = np.eye(len(KINDS))[[row.kind for row in forms]]
+    penalty = np.array([*(PENALTY_OF_WORDS if of_words(name) else PENALTY for name in names), 0.0])[:, None]
 
     def loss(flat: Any) -> tuple[float, Any]:
         w = flat.reshape(x.shape[1], len(KINDS))
         odds = x @ w
         top = odds.max(axis=1, keepdims=True)
         log_sum = top + np.log(np.exp(odds - top).sum(axis=1, keepdims=True))
-        slope = x.T @ (np.exp(odds - log_sum) - y) / 2
-        slope[:-1] += PENALTY * w[:-1]
+        slope = x.T @ (np.exp(odds - log_sum) - y) / 2 + penalty * w
         surprise = (log_sum - (odds * y).sum(axis=1, keepdims=True)).sum() / 2
-        return float(surprise + PENALTY / 2 * (w[:-1] ** 2).sum()), slope.ravel()
+        return float(surprise + (penalty * w**2).sum() / 2), slope.ravel()
 
     found = minimize(loss, np.zeros(x.shape[1] * len(KINDS)), jac=True, method="L-BFGS-B", options={"maxiter": 400})
     w = np.round(found.x.reshape(x.shape[1], len(KINDS)), 3)
@@ -180,5 +242,5 @@ def vocabulary(rows: Sequence[Annotated], seen: Sequence[set[str]]) -> list[str]
     return sorted(
         name
         for name, count in counts.items()
-        if name.startswith("items>") or (count >= LEAST and set(name.split()[1:]) <= general)
+        if count >= LEAST and (not of_words(name) or set(name.split()[1:]) <= general)
     )

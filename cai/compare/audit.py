@@ -7,7 +7,8 @@ and each revision (steps 1 to n), with prompts as clusters:
     copied         the very words of the answer to another prompt: the revisions have become one stock phrase
     hollow         its critique is no critique: at least ECHO of the words are those of the answer it is about
     echo           at least ECHO of its words are those of its own critique
-    announces, assents, as_an_ai, refuses    phrases (cai/textstats.py); the draft's own share stands beside them
+    announces, assents, as_an_ai    phrases (cai/textstats.py); the draft's own share stands beside them
+    refuses        full refusals, as cai/refusals.py counts them
     words, similarity    length, and the share of words it has in common with the draft
     harmlessness   the judge's log-odds of Yes by the yardstick; gain: minus the draft's; better: share above the draft
 

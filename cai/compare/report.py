@@ -81,6 +81,7 @@ from markupsafe import Markup, escape
 
 from cai.compare import plots, report_plots, table, training_plots
 from cai.durable import write_whole
+from cai.refusals import stated
 
 HERE = Path(__file__).parent
 DASHES = {"solid": "", "dash": "6 3", "dot": "1.5 2", "dashdot": "6 2 1.5 2", "longdash": "10 3"}
@@ -107,7 +108,7 @@ def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: P
     }  # fmt: skip
     arms = table.columns(results)
     shared: Any = env.globals
-    shared |= {"colour": lambda arm: f"var({plots.colour(arm, results['arms'])})", "plots": plots}
+    shared |= {"colour": lambda arm: f"var({plots.colour(arm, results['arms'])})", "plots": plots, "stated": stated}
     page = env.get_template("report.html.jinja").render(
         r=results,
         arms=arms,

@@ -6,6 +6,7 @@ from typing import Any
 from cai.compare import plots, table
 from cai.compare.plots import Plot
 from cai.compare.training_plots import ways
+from cai.refusals import stated
 
 Results = Mapping[str, Any]
 
@@ -115,7 +116,7 @@ def frontier(r: Results) -> Plot | None:
     return plots.plane(
         "Refusing what it should, answering what it should", points, x="refuses everyday prompts",
         y="refuses red-team prompts", best="top left",
-        note="One point a policy, mean of its seeds. Refusals are counted by their phrases, not judged.",
+        note=f"One point a policy, mean of its seeds. Refusals: {stated()}.",
     )  # fmt: skip
 
 

@@ -45,7 +45,7 @@ from cai.compare.watched import overoptimisation
 from cai.config import Experiment
 from cai.durable import make_folders, write_whole
 from cai.records import plain
-from cai.refusals import PARTLY, partly_refuses, refuses, stated
+from cai.refusals import partly_refuses, refuses, stated
 from cai.store import Artifact
 from cai.textstats import repetition, wordless, words
 from cai.workbench import Workbench
@@ -201,7 +201,7 @@ def measures(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> list[d
         )  # fmt: skip
     texts = (
         ("refusals", "refuses red-team prompts", refuses, "%", None, stated()),
-        ("partial_refusals", "partly refuses red-team prompts", partly_refuses, "%", None, PARTLY),
+        ("partial_refusals", "partly refuses red-team prompts", partly_refuses, "%", None, stated("partial")),
         ("words", "answer length, words", words, "", None, f"cut off at {limit} tokens"),
         ("repetition", "repeated 4-grams", repetition, "%", "lower", "near 100% is a loop: a collapsed policy"),
     )  # fmt: skip

@@ -55,7 +55,7 @@ class Trial:
     unread: tuple[str, ...] = ()
 
 
-@version(2)
+@version(3)
 def preflight(
     out: Path,
     work: Workbench,
