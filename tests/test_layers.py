@@ -59,6 +59,7 @@ LAYERS = (
     ("annotate.server",),
     ("bench", "bench.common", "bench.ppo_run"),
     ("bench.labels", "bench.ppo", "bench.report", "bench.refusals"),
+    ("bench.reads",),
     ("teaching", "teaching.answers", "teaching.wording"),
     ("teaching.principles",),
     ("teaching.lessons",),
