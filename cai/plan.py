@@ -14,8 +14,10 @@ from typing import Any
 from cai.cells import Cell, Measured
 from cai.config import Arm, Experiment
 from cai.embedded import EMBEDDED, TINY
+from cai.methods import BOTH_ORDERS, methods_of
 from cai.progress import clock
 from cai.reads.controlled import DRAWS
+from cai.reads.controls import MOST, PLACEBOS
 from cai.records import Pair, read_jsonl
 from cai.settings import Harmfulness
 from cai.store import Artifact
@@ -151,7 +153,7 @@ def tokens_of(stage: str, arm: Arm, pairs: tuple[int, int]) -> tuple[str, float]
         "respond": ("generate", arm.evaluate.prompts * arm.evaluate.max_new_tokens),
         "sample_pairs": ("generate", 2 * sum(pairs) * arm.pairs.max_new_tokens),
         "train_sft": ("train", arm.revise.prompts / (1 - arm.sft.helpful) * row * arm.sft.epochs),
-        "preflight": ("read", tried * (judged + (4 * drawn * row + thought) * (arm.judge.method == "auto"))),
+        "preflight": ("read", tried * of_preflight(arm, drawn, thought)),
         "label_by_judge": ("read", sum(pairs) * judged),
         "label_by_simulation": ("read", sum(pairs) * judged),
         "train_reward": ("train", 2 * pairs[0] * row * arm.reward.epochs),
@@ -177,6 +179,29 @@ def tokens_of(stage: str, arm: Arm, pairs: tuple[int, int]) -> tuple[str, float]
         "judge_items": ("read", 2 * ITEMS * (ITEM + asked * QUESTION)),
     }
     return table.get(stage, ("read", 0))
+
+
+def of_preflight(arm: Arm, drawn: int, thought: float) -> float:
+    """Tokens that a preflight reads for each pair of its sample: every method that it tries, and whether they read.
+
+    drawn: principles of a pair; thought: what writing its chains of thought costs, in tokens read. The controls
+    (cai/reads/controls.py: `MOST` principles at most, negated and under two placebos) are asked whatever
+    `preflight.reads` says, which only decides what a judge that does not read is stopped by; without a preflight there
+    are none. Methods that put the principle behind the answer read the conversation and the answer once for all texts.
+    """
+    judge = arm.judge
+    texts = min(MOST, drawn) * (1 + PLACEBOS) if judge.preflight else 0
+    both = PROMPT + 2 * ANSWER
+    total = 0.0
+    for method in methods_of(judge):
+        asked = 2 * (drawn + texts) * QUESTION  # of both answers, or in both orders, or both sides
+        if method == "contrast":  # the principle stands before the answers: each text reads them anew
+            total += asked + 2 * (drawn + texts) * both
+        elif method in BOTH_ORDERS:
+            total += asked + 2 * both + thought * (1 + texts / drawn) * (method == "reason")
+        elif method != "provenance":
+            total += asked + 2 * (PROMPT + ANSWER)
+    return total
 
 
 def parameters(model: str) -> float:

@@ -64,6 +64,7 @@ LAYERS = (
     ("annotate.server",),
     ("bench", "bench.common", "bench.ppo_run"),
     ("bench.labels", "bench.ppo", "bench.report", "bench.refusals"),
+    ("bench.reads",),
     ("teaching.lessons",),
     ("teaching.exam", "teaching.learn"),
     ("judge", "judge.common"),

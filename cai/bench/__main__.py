@@ -1,10 +1,10 @@
-"""`python -m cai.bench labels|ppo|report|refusals`: a measurement of one's own machine, one benchmark a file."""
+"""`python -m cai.bench labels|reads|ppo|report|refusals`: a measurement of one's own machine, one benchmark a file."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
-from cai.bench import labels, ppo, refusals, report
+from cai.bench import labels, ppo, reads, refusals, report
 from cai.bench.common import positive
 from cai.errors import run_main
 
@@ -14,6 +14,7 @@ def main(argv: Sequence[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, benchmark, text in (
         ("labels", labels, "AI labels a second, beside a pass for each question and written verdicts"),
+        ("reads", reads, "what it costs to see whether a judge reads, beside one labelling of the same pairs"),
         ("ppo", ppo, "time and memory of PPO, beside the last PPOTrainer that TRL had (1.12)"),
     ):
         command = commands.add_parser(name, help=text)
