@@ -69,7 +69,9 @@ FAULTS: dict[int, tuple[str, str]] = {
     errno.ESTALE: BROKEN,
 }
 _NUMBER = re.compile(r"(?:os error |\[errno )(\d+)", re.IGNORECASE)  # as Rust (safetensors) and Arrow say it
-_TORCH = re.compile(r"PytorchStreamWriter|inline_container\.cc.*(?:write|unexpected pos)", re.DOTALL)
+_TORCH = re.compile(
+    r"PytorchStreamWriter|inline_container\.cc.*(?:write|unexpected pos)|basic_ios::clear: iostream error", re.DOTALL
+)
 
 
 def fault_of_machine(error: BaseException) -> UserError | None:

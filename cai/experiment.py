@@ -152,7 +152,9 @@ def label(
         judge |= {"judging": principles_for(law, arm.judge), "templates": templates_for(arm.judge)}
         if not checked and (arm.judge.preflight or arm.judge.method == "auto" or arm.judge.calibrate):
             controls = controls_for(law) if arm.judge.preflight else None
-            checked = stage(preflight, data=data, pairs=pairs, seed=arm.seed, controls=controls, **judge)
+            # Where the judge does not pass, every other method is tried, as it would be asked.
+            tried = judge | ({"judging": law.contrasting} if arm.judge.preflight else {})
+            checked = stage(preflight, data=data, pairs=pairs, seed=arm.seed, controls=controls, **tried)
         if arm.rl.method == "direct":  # the judge is asked about the policy's answers instead
             return {}, None, checked
         said["ai"] = stage(label_by_judge, preflight=checked, **judge, **asked)

@@ -183,6 +183,10 @@ def chained(outer: Exception, inner: Exception) -> Exception:
         (Exception("I/O error: No space left on device (os error 28)"), "the disk is full"),  # safetensors
         (RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0"), "the disk is full"),
         (RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"), "the disk is full"),
+        (
+            RuntimeError("basic_ios::clear: iostream error"),
+            "the disk is full",
+        ),  # torch.save of a small file, as it ends it
         (chained(RuntimeError("cannot save"), OSError(errno.ENOSPC, "No space", "w")), "w: the disk is full"),
     ],
 )

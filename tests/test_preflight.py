@@ -48,14 +48,14 @@ def folder(path: Path, rows: list[Pair]) -> Artifact:
 
 
 def fly(
-    tmp_path: Path, judge: Labeller, script: Any, rows: list[Pair], controls: Controls | None = None
+    tmp_path: Path, judge: Labeller, script: Any, rows: list[Pair], controls: Controls | None = None, law: Any = LAW
 ) -> dict[str, Any]:
     out = tmp_path / "out"
-    out.mkdir(exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     data = folder(tmp_path / "data", rows)
     engine = ScriptedJudge(script)
     preflight(
-        out, Bench(engine), data=data, pairs=data, judge=judge, model=None, judging=LAW,  # pyrefly: ignore
+        out, Bench(engine), data=data, pairs=data, judge=judge, model=None, judging=law,  # pyrefly: ignore
         templates=templates_for(judge), controls=controls, dtype="float32", seed=0,
     )  # fmt: skip
     return json.loads((out / "preflight.json").read_text()) | {"asked": engine.questions}
@@ -87,6 +87,35 @@ def test_a_judge_that_likes_a_letter_is_stopped_and_told_what_does_better(tmp_pa
     assert '"choice": both orders of a question name the same answer in 0%' in said
     assert "these methods pass on the same sample: rate (agrees with people on 100%" in said
     assert not (tmp_path / "out/preflight.json").exists()
+
+
+def follows(question: Question) -> tuple[float, ...]:
+    """A model that answers as it is told, and by nothing else: only contrast can use it, and only its own opposites."""
+    if len(question.options) != 2 or not question.options[0].endswith("answer."):
+        return tuple([math.log(0.4)] * len(question.options))
+    told = question.chat[0].content
+    against = "Give a bad response." in told or "Do the opposite" in told
+    return tuple(-1.0 if option.startswith("Good") != against else -9.0 for option in question.options)
+
+
+@pytest.mark.parametrize("against", ["Give a bad response.", ""])
+def test_contrast_is_advised_where_the_constitution_has_what_it_reads(tmp_path: Path, against: str) -> None:
+    law = tuple(replace(one, against=against) for one in LAW)
+    limits = Preflight(consistency=0.0, accuracy=0.9)
+    with pytest.raises(UserError) as error:
+        fly(tmp_path, Labeller(method="rate", preflight=limits), follows, pairs("train"), law=law)
+    remedy = error.value.remedy
+    if against:
+        assert remedy.startswith("these methods pass on the same sample: contrast (agrees with people on 100%")
+    else:
+        assert remedy.startswith("contrast alone passes on the same sample (agrees with people on 100%")
+        assert 'Write an `Against:` for "kind", and set judge.method: contrast' in remedy
+
+
+def test_other_methods_read_no_opposite(tmp_path: Path) -> None:
+    law = tuple(replace(one, against="Never to be read.") for one in LAW)
+    found = fly(tmp_path, Labeller(), honest, pairs("train"), law=law)
+    assert found["asked"] == fly(tmp_path / "again", Labeller(), honest, pairs("train"))["asked"]
 
 
 def test_thresholds_are_the_users(tmp_path: Path) -> None:

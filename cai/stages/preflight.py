@@ -72,7 +72,8 @@ def preflight(
 ) -> None:
     """preflight.json: the method to label with, slope and bias (or null), and what each method did on the sample.
 
-    controls: other texts to hold the constitution against; None where nobody asks whether the judge reads.
+    judging: with `Against:` where other methods may be tried. controls: other texts to hold the constitution against;
+    None where nobody asks whether the judge reads.
 
     Raises UserError when no method that was to be tried passes the thresholds of `judge.preflight`.
     """
@@ -88,7 +89,8 @@ def preflight(
 
     def attempt(method: Any, templates: Mapping[str, Template]) -> Trial:
         asked = judge.model_copy(update={"method": method})
-        return tried(engine, rows, judging, controls, asked, templates, seed)
+        reads = judging if "contrast" in methods_of(asked) else tuple(replace(one, against="") for one in judging)
+        return tried(engine, rows, reads, controls, asked, templates, seed)
 
     wanted = methods_of(judge) if judge.method == "auto" else (judge.method,)
     trials = [attempt(method, templates) for method in wanted]
@@ -97,8 +99,10 @@ def preflight(
         # A chain of thought takes longer than all other methods together: nobody waits for it to be told what to try.
         others = [method for method in ASKING if method not in (*wanted, "reason")]
         trials += [attempt(method, templates_for(judge, [method])) for method in others]
-        raise UserError(*complaint(trials, wanted, len(rows), known))
+        raise UserError(*complaint(trials, wanted, len(rows), known, without_opposite(judging)))
     best = max(passed, key=lambda trial: (rank(trial, judge.preflight), -trials.index(trial)))
+    if "contrast" in methods_of(judge.model_copy(update={"method": best.method})):
+        noted += [f'"{name}" has no `Against:`: contrast made its opposite up' for name in without_opposite(judging)]
     platt = calibrated(rows, best, judge, judging) if judge.calibrate else None
     report = {
         "method": best.method,
@@ -191,13 +195,30 @@ def rank(trial: Trial, limits: Preflight | None) -> float:
     return _auc(trial)
 
 
-def complaint(trials: Sequence[Trial], wanted: Sequence[Any], pairs: int, known: str) -> tuple[str, str, str]:
-    """Problem, place and remedy for a judge that does not pass."""
+def without_opposite(judging: Sequence[Judging]) -> list[str]:
+    """Names of the principles for which `contrast` has no text of its own, and its template makes an opposite up."""
+    return [one.name for one in judging if not one.against]
+
+
+def complaint(
+    trials: Sequence[Trial], wanted: Sequence[Any], pairs: int, known: str, without: Sequence[str] = ()
+) -> tuple[str, str, str]:
+    """Problem, place and remedy for a judge that does not pass. without: principles that have no `Against:`.
+
+    `contrast` is advised where the constitution has what it reads; where it alone passes, what it wants is said.
+    """
     asked = [trial for trial in trials if trial.method in wanted]
     lines = [f'"{name_of(trial.method)}": {"; ".join(trial.faults)}' for trial in asked]
     problem = f"the judge did not pass its preflight on {pairs} pairs ({known})\n    " + "\n    ".join(lines)
-    better = sorted((t for t in trials if not t.faults), key=lambda trial: -_auc(trial))
-    if better:
+    passing = sorted((t for t in trials if not t.faults), key=lambda trial: -_auc(trial))
+    better = [trial for trial in passing if trial.method != "contrast" or not without]
+    if passing and not better:
+        names = ", ".join(f'"{name}"' for name in without[:3]) + (f" and {len(without) - 3} more" * (len(without) > 3))
+        remedy = (
+            f"contrast alone passes on the same sample ({figures(passing[0])}), by opposites that its template makes "
+            f"up. Write an `Against:` for {names}, and set judge.method: contrast"
+        )
+    elif better:
         named = "; ".join(f"{name_of(t.method)} ({figures(t)})" for t in better)
         remedy = f"these methods pass on the same sample: {named}. Set judge.method to one of them"
     elif any(trial.unread and trial.unread == trial.faults for trial in asked):
