@@ -359,7 +359,8 @@ def test_rewrapping_reruns_nothing(place):
 
 def test_editing_prefer_reruns_label_reward_policy_of_the_ai_arm_and_what_measures_it(place):
     edit("law.txt", "Choose the response that is kind.", "Choose the response that is kinder.")
-    assert planned() == {
+    # The audit of revisions revises under opposites, which are those of `Prefer:`: it would run again as well.
+    assert planned(["revise.audit=0"]) == {
         "preflight": 1,
         "label_by_judge": 1,
         "train_reward": 1,
@@ -378,7 +379,7 @@ def test_editing_prefer_under_human_labels_reruns_nothing(place):
     edit("mine.yaml", "  ai: {labels: ai}\n", "")
     assert main(["mine.yaml"]) == 0  # the human arm alone: its games are other games
     edit("law.txt", "Choose the response that is kind.", "Choose the response that is kinder.")
-    assert planned() == {}
+    assert planned(["revise.audit=0"]) == {}
 
 
 def test_editing_critique_reruns_the_revisions_and_what_learns_from_them_but_no_label(place):

@@ -3,7 +3,7 @@
 import pytest
 
 from cai.memo import remembered
-from cai.models import _folder_digest, find
+from cai.models import _digest_once, find
 from cai.packages import cache_folder
 
 DIGEST = "0123456789abcdef" * 4
@@ -38,6 +38,6 @@ def test_two_models_have_two_digests_also_on_a_full_disk(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(f'{{"name": "{name}"}}')
         for _ in range(2):  # as in two processes
-            _folder_digest.cache_clear()
+            _digest_once.cache_clear()
             found.append(find(str(tmp_path / name)).digest)
     assert found[0] == found[1] != found[2] == found[3] and all(len(digest) == 64 for digest in found)
