@@ -168,7 +168,12 @@ def option_ids(
     while shared < len(bare) and all(len(ids) > shared and ids[shared] == bare[shared] for ids in whole):
         shared += 1
     tails = [ids[shared:] for ids in whole]
-    assert all(tails) and len({tuple(tail) for tail in tails}) == len(tails), f"options read alike: {options}"
+    if not all(tails) or len({tuple(tail) for tail in tails}) < len(tails):
+        raise UserError(
+            f"this tokenizer reads some of these answers alike: {', '.join(options)}",
+            tokenizer.name_or_path,
+            "use another model, or another method (judge.method)",
+        )
     return start + bare[:shared], tails
 
 

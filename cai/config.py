@@ -159,6 +159,12 @@ class Experiment(BaseModel):
     overrides: tuple[str, ...]
     sweep: str = ""  # the name of the sweep that it is a point of
     point: dict[str, Any] = {}  # and the swept keys with their values here
+    trees: dict[str, Any] = Field(default={}, exclude=True, repr=False)  # arm -> the `Tree` that it was read from
+
+    def where(self, arm: str, key: str) -> str:
+        """Where a dotted key of an arm stands, `mine.yaml:6: sft.max_length`; of one left out, the section around."""
+        tree = self.trees.get(arm)
+        return f"{tree.where(tuple(key.split('.')))}: {key}" if tree else key
 
 
 OWN_KEYS = ("name", "question", "seeds", "label_budget", "arms", "runtime")
@@ -250,7 +256,8 @@ def _experiment(tree: Tree, path: Path, overrides: tuple[str, ...]) -> Experimen
     file = checked(with_pool(tree), File)
     named = tree.get(("arms",))
     names = list(named) if isinstance(named, dict) else []
-    arms = {name: checked(arm_of(shared, tree.at("arms", name)), Arm) for name in names}
+    trees = {name: arm_of(shared, tree.at("arms", name)) for name in names}
+    arms = {name: checked(trees[name], Arm) for name in names}
     name = file.name if file and file.name is not None else path.stem
     faults += _faults_of_names(tree, path, name, names)
     if file and len(set(file.seeds)) < len(file.seeds):
@@ -260,12 +267,16 @@ def _experiment(tree: Tree, path: Path, overrides: tuple[str, ...]) -> Experimen
     if all(arms.values()):
         faults += _uneven_faults(tree, arms)
     raise_all(faults)
+    if not arms:
+        trees = {file.labels.name: with_pool(shared)}
+        arms = {name: validate(own, Arm) for name, own in trees.items()}
     return Experiment(
         name=name,
         question=file.question,
         seeds=file.seeds,
         label_budget=file.label_budget,
-        arms=arms or {file.labels.name: validate(with_pool(shared), Arm)},
+        arms=arms,
+        trees=trees,
         runtime=file.runtime,
         text=path.read_text(encoding="utf-8"),
         overrides=overrides,

@@ -40,20 +40,29 @@ def mix(
 ) -> tuple[list[Prompt], dict[str, Any]]:
     """Training prompts that fit, with the wanted share of helpful ones, in an order drawn by the seed."""
 
-    def fits(prompt: Prompt) -> bool:
-        ids = chat_ids(tokenizer, with_system(prompt.messages, policy.system), answer=True)
-        return len(ids) <= settings.max_prompt_tokens
-
-    needed = settings.steps * settings.batch_size // 2  # two answers a prompt
-    wanted = round(needed * settings.helpful)
+    needed, wanted = prompts_wanted(settings)
     order = lambda prompt: uniform("ppo", seed, prompt.id)  # noqa: E731
-    fit = sorted(filter(fits, red_team), key=order)
-    kind = sorted(filter(fits, helpful), key=order)
+    fit, kind = (
+        sorted((one for one in some if fits(one, tokenizer, policy, settings)), key=order)
+        for some in (red_team, helpful)
+    )
     counts = {"red-team prompts": len(red_team), "dropped: longer than rl.max_prompt_tokens": len(red_team) - len(fit)}
     chosen = fit[: needed - wanted] + kind[:wanted]
     if not chosen:
         raise UserError("no training prompt fits", "rl.max_prompt_tokens", "raise it")
     return sorted(chosen, key=order), counts | {"prompts used": len(chosen), "helpful among them": len(kind[:wanted])}
+
+
+def prompts_wanted(settings: Rl) -> tuple[int, int]:
+    """(prompts that a run is made on at most, helpful ones among them). Each is answered twice."""
+    needed = settings.steps * settings.batch_size // 2
+    return needed, round(needed * settings.helpful)
+
+
+def fits(prompt: Prompt, tokenizer: Any, policy: Policy, settings: Rl) -> bool:
+    """Whether a prompt, as the policy is asked it, is short enough to be trained on."""
+    ids = chat_ids(tokenizer, with_system(prompt.messages, policy.system), answer=True)
+    return len(ids) <= settings.max_prompt_tokens
 
 
 def normalised_reward(

@@ -13,8 +13,8 @@ from typing import Any
 
 from cai.data import Material, uniform
 from cai.errors import UserError
-from cai.hub import commit_of, data_digest, data_file
-from cai.packages import PYRIT
+from cai.hub import commit_of, data_digest, data_file, is_unreachable
+from cai.packages import PYRIT, cache_folder
 from cai.rated_answers import rated_answers
 from cai.records import Pair, write_jsonl
 from cai.rows.files import Raw, read_raw
@@ -36,9 +36,8 @@ def load_data(out: Path, runtime: Any, *, data: Data, contents: str, seed: int) 
 
     contents: `source_digest(data)`, so that an edited file is reread.
     """
-    material = read_source(data, seed)
+    material, pairs = read_used(data, seed)
     name_aside(material.aside, "data")
-    pairs = _limit(material, data, seed)
     write_jsonl(out / "prompts.jsonl", material.prompts.values())
     write_jsonl(out / "pairs.jsonl", pairs)
     write_jsonl(out / "ratings.jsonl", material.ratings)
@@ -64,6 +63,19 @@ def _existing(source: str, key: str = "data.source") -> Path:
             "give rated-answers, hh-rlhf/harmless-base, or a file that exists (.jsonl, .json, .csv, .parquet; .gz too)",
         )
     return path
+
+
+def read_used(data: Data, seed: int) -> tuple[Material, list[Pair]]:
+    """What the source holds, and those of its pairs that are used."""
+    material = read_source(data, seed)
+    return material, _limit(material, data, seed)
+
+
+def at_hand(data: Data) -> bool:
+    """Whether the source can be read without fetching anything."""
+    if data.source == RATED:
+        return (cache_folder() / "packages" / f"{PYRIT.name}-{PYRIT.version}").is_dir()
+    return data.source.split("/")[0] != HUB_HH or not is_unreachable(source_digest(data))
 
 
 def read_source(data: Data, seed: int) -> Material:
@@ -93,11 +105,16 @@ def _limit(material: Material, data: Data, seed: int) -> list[Pair]:
 @version(3)
 def load_helpful(out: Path, runtime: Any, *, source: str, contents: str, test: float, seed: int) -> None:
     """prompts.jsonl: harmless everyday prompts. contents: the digest of the file, so that an edit is seen."""
-    material = read_source(Data(source=source, test=test), seed)
+    material = read_helpful(source, test, seed)
     name_aside(material.aside, "helpful prompts")
     write_jsonl(out / "prompts.jsonl", material.prompts.values())
     write_jsonl(out / "set_aside.jsonl", material.aside)
     (out / "counts.json").write_text(json.dumps(dict(material.counts), indent=1))
+
+
+def read_helpful(source: str, test: float, seed: int) -> Material:
+    """Everyday prompts, whatever else the source holds."""
+    return read_source(Data(source=source, test=test), seed)
 
 
 # --- HH-RLHF on the hub, files ----------------------------------------------------------------------------------------

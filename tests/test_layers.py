@@ -43,6 +43,7 @@ LAYERS = (
     tuple(f"stages.{name}" for name in ("revise", "controlled", "sft", "preflight", "label", "respond")),
     tuple(f"stages.{name}" for name in ("reward", "policy", "dpo", "evaluate")),
     tuple(f"stages.{name}" for name in ("rate", "benchmarks", "harm")),
+    ("check_data", "check_models"),
     ("cells", "plan", "measuring", "budgets", "checks"),
     ("compare.table",),
     ("compare.plots",),

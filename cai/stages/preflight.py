@@ -149,17 +149,22 @@ def tried(
 def sample(data: Artifact, pairs: Artifact, judge: Labeller, seed: int) -> tuple[list[Pair], str]:
     """The pairs to try the judge on, and what they are: the calibration split, or training pairs drawn by hash."""
     kept = [pair for pair in read_jsonl(data / "pairs.jsonl", Pair) if pair.prompt.split == "calibration"]
-    if kept and all(pair.human is None for pair in kept) and (judge.calibrate or judge.method == "auto"):
-        problem = "no person has judged the pairs of the calibration split"
-        raise UserError(problem, "data.calibration", "name a judge.method and set judge.calibrate: false")
+    check_calibration(kept, judge)
     if kept:
         return kept, "calibration split"
-    if judge.calibrate or judge.method == "auto":
-        problem = "the calibration split is empty: no prompt with pairs fell into it"
-        raise UserError(problem, "data.calibration", "raise data.calibration")
     train = [pair for pair in read_jsonl(pairs / "pairs.jsonl", Pair) if pair.prompt.split == "train"]
     most = judge.preflight.pairs if judge.preflight else 0
     return sorted(train, key=lambda pair: uniform("preflight", seed, pair.id))[:most], "training pairs"
+
+
+def check_calibration(kept: Sequence[Pair], judge: Labeller) -> None:
+    """Do the pairs of the calibration split suffice for what is to be done with them? Raises UserError."""
+    if kept and all(pair.human is None for pair in kept) and (judge.calibrate or judge.method == "auto"):
+        problem = "no person has judged the pairs of the calibration split"
+        raise UserError(problem, "data.calibration", "name a judge.method and set judge.calibrate: false")
+    if not kept and (judge.calibrate or judge.method == "auto"):
+        problem = "the calibration split is empty: no prompt with pairs fell into it"
+        raise UserError(problem, "data.calibration", "raise data.calibration")
 
 
 def below(found: Diagnosis, limits: Preflight | None) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from cai.chat import answer_ids, with_system
 from cai.data import uniform
+from cai.errors import UserError
 from cai.models import Dtype, Source, load_tokenizer, save
 from cai.records import Chat, Prompt, Response, Revision, read_jsonl
 from cai.settings import Policy, Sft
@@ -47,6 +48,12 @@ def train_sft(
     mixed = helpful_rows(helpful, helpful_answers, len(revised), settings.helpful, seed)
     rows = [encode(tokenizer, chat, answer, policy.system) for chat, answer in [*revised, *mixed]]
     kept = [row for row in rows if len(row["input_ids"]) <= settings.max_length]
+    if not kept:
+        raise UserError(
+            f"none of {len(rows)} answers is left to fine-tune on: all are longer than {settings.max_length} tokens",
+            "sft.max_length",
+            "raise it, or give shorter prompts",
+        )
     counts = {"revisions": len(revised), "helpful": len(mixed), "dropped: too long": len(rows) - len(kept)}
 
     network, adapter = load_to_train(model, policy, weights_dtype(policy, dtype), work.device)
