@@ -41,13 +41,13 @@ def train_ppo(out: Path, work: Workbench, **inputs: Any) -> None:
     by_reward_model("ppo", out, work, **inputs)
 
 
-@version(1)
+@version(2)
 def train_rloo(out: Path, work: Workbench, **inputs: Any) -> None:
     """TRL's RLOO against a reward model (cai/trainers/groups.py). Inputs: see `by_reward_model`."""
     by_reward_model("rloo", out, work, **inputs)
 
 
-@version(1)
+@version(2)
 def train_grpo(out: Path, work: Workbench, **inputs: Any) -> None:
     """TRL's GRPO against a reward model (cai/trainers/groups.py). Inputs: see `by_reward_model`."""
     by_reward_model("grpo", out, work, **inputs)
