@@ -14,15 +14,16 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_NUM_
 import pytest
 from browser import chromium, page  # noqa: F401
 
-from cai.errors import UserError
-from cai.models import Source, find, local
-from cai.packages import PYRIT, cache_folder, fetch
+from cai.core.errors import UserError
+from cai.core.packages import PYRIT, cache_folder, fetch
+from cai.models.references import Source, find, local
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
 def pytest_collection_finish() -> None:
-    """The libraries and the tests are there, and stay: no garbage collection looks through them (see workbench.py)."""
+    """The libraries and the tests are there, and stay: no garbage collection looks through them (see
+    cai/models/workbench.py)."""
     gc.collect()
     gc.freeze()
 
@@ -65,7 +66,7 @@ def sharp(tiny: Source, tmp_path_factory: pytest.TempPathFactory) -> Source:
 
     The tiny one itself is near uniform whatever it reads: a fault of padding or masking would hide in the rounding.
     """
-    from cai.models import load_causal, load_tokenizer, save
+    from cai.models.loading import load_causal, load_tokenizer, save
 
     model: Any = load_causal(tiny, "float32", "cpu")
     for name, weight in model.named_parameters():

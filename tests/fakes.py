@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from cai.engines import Question, Reading, Reply, Request, Sampling
-from cai.records import Chat, Message
+from cai.core.records import Chat, Message
+from cai.models.engines import Question, Reading, Reply, Request, Sampling
 
 
 def ask(text: str, system: str | None = None) -> Chat:

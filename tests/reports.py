@@ -184,7 +184,7 @@ def results() -> dict[str, Any]:
 
 
 def reading() -> dict[str, Any]:
-    """A judge that does not read, as cai/compare/reading.py tells of it."""
+    """A judge that does not read, as cai/compare/sections/reading.py tells of it."""
     agreement = {"text": est(0.655, 0.55, 0.75), "placebo": est(0.715, 0.62, 0.81), "negated": est(0.7, 0.61, 0.79)}
     effect = {
         "gain": est(-0.06, -0.13, 0.01), "turn": est(0.77, 0.31, 1.12), "share": est(0.034, 0.02, 0.06),
@@ -204,7 +204,7 @@ def reading() -> dict[str, Any]:
 
 
 def judge() -> dict[str, Any]:
-    """An AI judge as cai/compare/judges.py tells of it."""
+    """An AI judge as cai/compare/sections/judges.py tells of it."""
     none = {"value": None, "low": None, "high": None, "n": 0, "clusters": 0}
     found = {
         "n": 100, "labelled": 96, "votes": 200, "abstained": {"the judge refused to reason": 4}, "mass": 0.45,

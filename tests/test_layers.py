@@ -1,4 +1,5 @@
-"""Imports point one way, and nothing heavy is imported before there is work to do."""
+"""Twelve rooms in one order: imports point up the list, none goes round in a room, and nothing heavy is imported
+early."""
 
 import ast
 import subprocess
@@ -7,122 +8,84 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "cai"
-# From the bottom up: a module may import only what stands on its own line or above.
-LAYERS = (
-    ("errors", "textstats", "refusal_patterns", "batching", "tamer", "shipped"),
-    ("refusals",),
-    ("records", "yamlfile", "progress", "durable", "owned", "places"),
-    ("validation", "settings", "rl_settings", "label_sources", "templates", "sweep", "config", "store", "calls"),
-    ("compare", "compare.statistics", "compare.calibration", "compare.overoptimisation"),
-    tuple(f"compare.{name}" for name in ("agreement", "crossed", "crossing", "games", "paired")),
-    tuple(f"constitution{name}" for name in ("", ".records", ".parse", ".drawing", ".lint", ".changes", ".paper")),
-    ("reads", "reads.effect", "reads.negation", "reads.placebos"),
-    ("teaching", "teaching.answers", "teaching.wording"),
-    ("teaching.principles",),
-    ("reads.instructions",),
-    ("packages", "rows", "rows.values", "hub"),
-    ("votes", "annotate", "annotate.rows", "annotate.labels", "annotate.guard", "annotate.feedback"),
-    ("embedded", "data", "memo", "chat_templates", "architectures", "adapters"),
-    ("chat",),
-    ("rated_answers",),
-    tuple(f"rows.{name}" for name in ("files", "records", "turns", "prompts")),
-    tuple(f"rows.{name}" for name in ("pairs", "versus", "several", "trees", "evaluation")),
-    ("rows.forms",),
-    ("rows.reader",),
-    ("models", "starting", "sources", "engines", "engines.cached", "engines.tree", "engines.transformers"),
-    ("methods", "judging", "comparisons", "labels", "xstest", "revising"),
-    ("reads.verdict",),
-    ("diagnostics", "conduct", "workbench", "reads.controls", "reads.controlled"),
-    ("reads.revisions",),
-    ("trainers", "trainers.common", "trainers.still", "trainers.score", "trainers.reward"),
-    ("trainers.ppo_math", "trainers.ppo_config"),
-    ("trainers.critic", "trainers.backbone", "trainers.reward_models", "trainers.rollouts", "trainers.ppo"),
-    ("trainers.groups", "trainers.dpo", "trainers.collapse", "trainers.watch", "trainers.human"),
-    ("trainers.rating", "gold", "rewarding"),
-    tuple(f"stages.{name}" for name in ("revise", "controlled", "sft", "preflight", "label", "respond")),
-    tuple(f"stages.{name}" for name in ("reward", "policy", "dpo", "evaluate")),
-    tuple(f"stages.{name}" for name in ("rate", "benchmarks", "harm")),
-    ("check_data", "check_models"),
-    ("cells", "plan", "measuring", "budgets", "checks"),
-    ("compare.table",),
-    ("compare.plots",),
-    ("compare.training_plots",),
-    ("compare.report_plots",),
-    tuple(f"compare.{name}" for name in ("report", "measures", "judges", "lineage", "headline", "watched")),
-    tuple(f"compare.{name}" for name in ("curves", "examples", "notes", "opinions", "provenance", "reading")),
-    tuple(f"compare.{name}" for name in ("audit", "policies", "rewards", "harmfulness", "budgets", "facets", "runs")),
-    ("compare.snapshots",),
-    ("compare.results", "compare.sweep"),
-    ("constitution.trial", "constitution.revise"),
-    ("constitution.following",),
-    ("constitution.diff",),
-    ("annotate.sheet",),
-    ("annotate.desk", "annotate.export"),
-    ("annotate.agreement",),
-    ("annotate.voice",),
-    ("annotate.live",),
-    ("annotate.server",),
-    ("bench", "bench.common", "bench.ppo_run"),
-    ("bench.labels", "bench.ppo", "bench.report", "bench.refusals"),
-    ("bench.reads",),
-    ("teaching.lessons",),
-    ("teaching.exam", "teaching.learn"),
-    ("judge", "judge.common"),
-    ("judge.bench",),
-    ("judge.reads",),
-    ("judge.train",),
-    ("experiment", "judge.__main__", "annotate.talk", "bench.__main__", "constitution.__main__", "annotate.__main__"),
-    ("compare.__main__",),
+PACKAGE = Path(__file__).parents[1] / "cai"
+# A room imports from itself and from the rooms before it.
+ROOMS = (
+    "core", "config", "constitution", "models", "data", "stats", "judge", "train", "compare", "experiment", "annotate",
+    "bench",
 )  # fmt: skip
-RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-MODULES = sorted(
-    path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
-    for path in PACKAGE.rglob("*.py")
+FILES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
     if path != PACKAGE / "__init__.py"
-)
+}
+# `python -m cai.ROOM`: nothing imports a program, so it may ask every room.
+PROGRAMS = sorted(name for name in FILES if name.endswith("__main__"))
 
 
 def imported(name: str) -> set[str]:
     """Modules of `cai` that a module imports anywhere in it, also inside functions."""
-    path = PACKAGE / (name.replace(".", "/") + ".py")
-    path = path if path.is_file() else PACKAGE / name.replace(".", "/") / "__init__.py"
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cai."):
-            module = (node.module or "").removeprefix("cai.")
-            found |= {f"{module}.{a.name}" if f"{module}.{a.name}" in RANK else module for a in node.names}
-    return {module for module in found if module in RANK} - {name}
+    for node in ast.walk(ast.parse(FILES[name].read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name} imports by dots"
+            found |= {one if one.removeprefix("cai.") in FILES else node.module or ""
+                      for one in (f"{node.module}.{alias.name}" for alias in node.names)}  # fmt: skip
+    return {one.removeprefix("cai.") for one in found if one.split(".")[0] == "cai"} - {name}
 
 
-@pytest.mark.parametrize("name", MODULES or ["none"])
-def test_imports_point_down(name):
-    if name in ("stages",):
-        return
-    assert name in RANK, f"give cai/{name} a place in LAYERS"
-    assert [other for other in imported(name) if RANK[other] > RANK[name]] == []
+GRAPH = {name: imported(name) for name in FILES}
+
+
+def room(name: str) -> str:
+    return name.split(".")[0]
+
+
+def test_twelve_rooms_and_no_loose_module():
+    places = {path.relative_to(PACKAGE).parts[0] for path in PACKAGE.rglob("*.py")} - {"__init__.py"}
+    assert places == set(ROOMS)
+    assert [name for name in ROOMS if not (PACKAGE / name / "__init__.py").is_file()] == []
+
+
+def test_what_is_imported_is_there():
+    assert sorted(one for names in GRAPH.values() for one in names if one not in FILES) == []
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_a_room_imports_only_rooms_above(name):
+    above = ROOMS[: ROOMS.index(name) + 1]
+    modules = [one for one in FILES if room(one) == name and one not in PROGRAMS]
+    assert {one: up for one in modules if (up := [o for o in GRAPH[one] if room(o) not in above])} == {}
+
+
+def test_nothing_imports_a_program():
+    assert {name: hit for name, names in GRAPH.items() if (hit := names & set(PROGRAMS))} == {}
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_no_import_goes_round_in_a_room(name):
+    left = {one: {o for o in GRAPH[one] if room(o) == name} for one in FILES if room(one) == name}
+    while free := [one for one, names in left.items() if not names & left.keys()]:
+        for one in free:
+            del left[one]
+    assert left == {}
 
 
 def test_stages_never_import_one_another():
-    stages = [name for name in MODULES if name.startswith("stages.")]
-    assert len(stages) > 5
-    assert {name: [o for o in imported(name) if o.startswith("stages.")] for name in stages} == {n: [] for n in stages}
+    """A stage is a function marked with its version; what two of them share stands in a third file."""
+    stages = {name for name, path in FILES.items() if "\n@version(" in path.read_text()}
+    assert len(stages) > 10
+    assert {name: hit for name in stages if (hit := GRAPH[name] & stages)} == {}
 
 
-PROGRAMS = [
-    "cai.experiment",
-    "cai.constitution.__main__",
-    "cai.judge.__main__",
-    "cai.bench.__main__",
-    "cai.plan",
-    "cai.annotate.__main__",
-    "cai.compare.__main__",
-]
+EARLY = [*PROGRAMS, "experiment.plan", "data.label_log"]
 
 
-@pytest.mark.parametrize("module", PROGRAMS)
+@pytest.mark.parametrize("module", EARLY)
 def test_nothing_heavy_is_imported_early(module):
     heavy = ("torch", "transformers", "trl", "peft", "datasets", "numpy", "plotly", "sklearn")
-    code = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
+    code = f"import sys, cai.{module}; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

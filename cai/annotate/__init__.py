@@ -1,4 +1,4 @@
-"""Labelling by people: the page where they compare answers, its server, and the log of what they said.
+"""The pages where people label and teach, and their server: `python -m cai.annotate`.
 
-Nothing is imported here, so that `cai.annotate.labels`, which other modules read logs with, stays light.
+File formats are in cai/data. Imports the rooms above: core to experiment.
 """

@@ -15,12 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cai.errors import UserError, run_main
-from cai.places import check_file
+from cai.core.errors import UserError, run_main
+from cai.core.places import check_file
 
 if TYPE_CHECKING:
-    from cai.annotate.labels import LabelLog
     from cai.annotate.sheet import Found
+    from cai.data.label_log import LabelLog
 
 NAMED = 5  # faulty rows that are named one by one
 
@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _export(args: argparse.Namespace, found: "Found") -> int:
     from cai.annotate.export import export
-    from cai.annotate.labels import LabelLog
+    from cai.data.label_log import LabelLog
 
     if not args.export.is_file():
         raise UserError("there is no such label log", str(args.export), "give what --out named when you labelled")
@@ -118,8 +118,8 @@ def _serve(args: argparse.Namespace, found: "Found") -> int:
 
 
 def _talk(args: argparse.Namespace) -> int:
-    from cai.annotate.feedback import FeedbackLog
     from cai.annotate.talk import find_policy
+    from cai.data.feedback import FeedbackLog
 
     server, raters = _server(), tuple(dict.fromkeys(args.rater))
     _check_names(raters)
@@ -178,7 +178,7 @@ def _open(server: Any, app: Any, port: int) -> None:
 
 def _open_log(path: Path, found: "Found") -> "LabelLog":
     """The log, with all that is odd about it named. Raises UserError for a file that is something else."""
-    from cai.annotate.labels import LabelLog
+    from cai.data.label_log import LabelLog
 
     if not path.parent.is_dir():
         raise UserError("there is no such folder", str(path.parent), "make it, or mend --out")

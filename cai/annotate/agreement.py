@@ -6,8 +6,8 @@ from statistics import median
 from typing import Any
 
 from cai.annotate.desk import Desk
-from cai.annotate.labels import LabelRow
-from cai.records import plain
+from cai.core.records import plain
+from cai.data.label_log import LabelRow
 
 
 def summary(desk: Desk, rater: str) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def agreement(desk: Desk, rows: list[LabelRow]) -> list[dict[str, Any]]:
     if not any(common.values()):
         return []
 
-    from cai.compare.agreement import kappa, rater_agreement  # heavy: only when there is something to compare
+    from cai.stats.agreement import kappa, rater_agreement  # heavy: only when there is something to compare
 
     found = []
     for (one, two), keys in common.items():

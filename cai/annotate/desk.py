@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
-from cai.annotate.labels import LabelLog, LabelRow, make_row, p_for
 from cai.annotate.sheet import Found, Order, Task
-from cai.data import uniform
-from cai.errors import UserError, suggest
+from cai.core.draws import uniform
+from cai.core.errors import UserError, suggest
+from cai.data.label_log import LabelLog, LabelRow, make_row, p_for
 
 Side = Literal["a", "b"]
 LONGEST_NAME, LONGEST_NOTE = 40, 4000  # characters
@@ -149,7 +149,8 @@ class Desk:
         left = left_of(rater, task.pair.id)
         right: Side = "b" if left == "a" else "a"
         choice = {"left": left, "right": right}.get(said.choice, said.choice)
-        row = make_row(task.pair, rater, choice, left, said.principle, said.note.strip(), said.seconds)  # pyrefly: ignore
+        # pyrefly: ignore
+        row = make_row(task.pair, rater, choice, left, said.principle, said.note.strip(), said.seconds)
         self.log.refresh()
         before = self.log.get(row.key)
         # An answer that got lost on its way is sent again, with the same time to the millisecond: once is enough.

@@ -8,10 +8,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from cai.annotate.labels import LabelLog, LabelRow, p_for
 from cai.annotate.sheet import Found
-from cai.durable import write_whole
-from cai.errors import UserError
+from cai.core.durable import write_whole
+from cai.core.errors import UserError
+from cai.data.label_log import LabelLog, LabelRow, p_for
 
 
 def export(found: Found, log: LabelLog, out: Path) -> Counter[str]:

@@ -2,7 +2,8 @@
 
 A turn: the person says something, or takes the next prompt of the experiment; the policy answers; while the answer
 appears, and after, the person presses up or down. Each press is in the log before anything is learned from it, and
-then the human reward is learned anew from all feedback of that person (cai/tamer.py). The log is all the state there
+then the human reward is learned anew from all feedback of that person (cai/train/rl/tamer.py). The log is all the state
+there
 is: who comes back goes on where they stopped, also after a kill.
 
 *Re-ranking.* The policy draws n answers and the one that looks best to the human reward is shown. n grows with the
@@ -24,13 +25,13 @@ from typing import Any
 import numpy as np
 
 from cai.annotate.desk import known_rater
-from cai.annotate.feedback import Answer, Feedback, FeedbackLog, fault_of
 from cai.annotate.voice import Voice
-from cai.data import identity, seed_of, uniform
-from cai.errors import UserError
-from cai.records import Chat, Message, Prompt
-from cai.tamer import HumanReward, credit
-from cai.trainers.human import learn
+from cai.core.draws import identity, seed_of, uniform
+from cai.core.errors import UserError
+from cai.core.records import Chat, Message, Prompt
+from cai.data.feedback import Answer, Feedback, FeedbackLog, fault_of
+from cai.train.rl.live import learn
+from cai.train.rl.tamer import HumanReward, credit
 
 CANDIDATES = ((0, 1), (5, 2), (10, 4), (20, 8))  # from so many feedbacks on, so many answers to choose from
 LONGEST = 4000  # characters of what a person says
@@ -158,7 +159,8 @@ class Session:
     def press(
         self, rater: str, answer: str, value: float, seconds: float, shown: Sequence[float], ended: float | None
     ) -> dict[str, Any]:
-        """Write one press to the log, learn from all of them anew, and say what is known. See feedback.py for times."""
+        """Write one press to the log, learn from all of them anew, and say what is known. See cai/data/feedback.py for
+        times."""
         with self.lock:
             rater, of = known_rater(rater, self.raters), self.shown(answer)
             fault = fault_of(value, seconds, shown, ended, len(of.tokens))

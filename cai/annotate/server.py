@@ -22,8 +22,8 @@ from starlette.routing import Route
 from cai.annotate.agreement import summary
 from cai.annotate.desk import Decision, Desk
 from cai.annotate.guard import Guard
-from cai.errors import UserError
-from cai.records import decode
+from cai.core.errors import UserError
+from cai.core.records import decode
 
 if TYPE_CHECKING:
     from cai.annotate.live import Session

@@ -19,13 +19,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
-from cai.comparisons import read_comparisons
 from cai.constitution import Constitution, Judging
-from cai.data import uniform
-from cai.errors import UserError
-from cai.records import Label, Pair, read_jsonl
-from cai.stages.evaluate import Score
-from cai.store import MANIFEST, Damage, linked, read_stage, root_of
+from cai.core.draws import uniform
+from cai.core.errors import UserError
+from cai.core.records import Label, Pair, read_jsonl
+from cai.core.store import MANIFEST, Damage, linked, read_stage, root_of
+from cai.data.comparisons import read_comparisons
+from cai.train.scores import Score
 
 Order = Literal["given", "random", "uncertain"]
 
@@ -63,7 +63,7 @@ class Found:
 
 
 def find_pairs(place: Path) -> Found:
-    """The pairs of a file of any form that cai/comparisons.py knows, of a stage's folder, or of a run (runs/NAME).
+    """The pairs of a file of any form that cai/data/comparisons.py knows, of a stage's folder, or of a run (runs/NAME).
 
     A run brings its judge's labels and reward scores along. Raises UserError where there are no pairs.
     """

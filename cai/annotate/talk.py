@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cai.cells import Cell
-from cai.config import Arm, read_experiment
-from cai.engines import Sampling
-from cai.errors import UserError, suggest
-from cai.experiment import picks, train
-from cai.models import Source, trained
-from cai.records import Prompt, read_jsonl
-from cai.store import Artifact, Store
-from cai.workbench import Workbench
+from cai.compare.cells import Cell
+from cai.config.load import Arm, read_experiment
+from cai.core.errors import UserError, suggest
+from cai.core.records import Prompt, read_jsonl
+from cai.core.store import Artifact, Store
+from cai.experiment.evaluate import picks
+from cai.experiment.pipeline import train
+from cai.models.engines import Sampling
+from cai.models.references import Source, trained
+from cai.models.workbench import Workbench
 
 if TYPE_CHECKING:
     from cai.annotate.voice import Voice

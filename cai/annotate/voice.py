@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from cai.engines import Sampling
-from cai.engines.transformers import sample_ids, stop_ids
-from cai.models import Dtype, Source, chat_ids, load_causal, load_tokenizer, with_system
-from cai.records import Chat
-from cai.trainers.human import states_of
+from cai.core.records import Chat
+from cai.models.chat import chat_ids, with_system
+from cai.models.engines import Sampling
+from cai.models.engines.transformers import sample_ids, stop_ids
+from cai.models.loading import load_causal, load_tokenizer
+from cai.models.references import Dtype, Source
+from cai.train.rl.live import states_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cai.bench import labels, ppo, reads, refusals, report
 from cai.bench.common import positive
-from cai.errors import run_main
+from cai.core.errors import run_main
 
 
 def main(argv: Sequence[str]) -> int:

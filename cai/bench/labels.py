@@ -1,6 +1,7 @@
 """`python -m cai.bench labels`: how many AI labels a second, beside the other ways to get them, in one run.
 
-    shared   ours: log-probabilities of the options, what questions have in common read once (cai/engines/tree.py)
+    shared   ours: log-probabilities of the options, what questions have in common read once
+             (cai/models/engines/tree.py)
     full     log-probabilities too, but a forward pass over the whole question for each of them
     written  the usual way: the judge writes its verdict (greedily) and a regular expression reads it
 
@@ -19,16 +20,17 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cai.bench.common import Spread, positive, show
+from cai.config.sections import Data, Judge, Runtime
 from cai.constitution import Judging, read_constitution
-from cai.data import uniform
-from cai.engines import Question, Reading, Request, Sampling
-from cai.errors import UserError
-from cai.methods import ballots, templates_for
-from cai.models import find, pick_dtype
-from cai.records import Pair
-from cai.settings import Data, Judge, Runtime
-from cai.sources import read_source
-from cai.workbench import Workbench
+from cai.core.draws import uniform
+from cai.core.errors import UserError
+from cai.core.records import Pair
+from cai.data.sources import read_source
+from cai.judge.methods import ballots, templates_for
+from cai.models.engines import Question, Reading, Request, Sampling
+from cai.models.loading import pick_dtype
+from cai.models.references import find
+from cai.models.workbench import Workbench
 
 CONSTITUTION = "constitutions/harmless.txt"
 METHODS = ("rate", "choice")
@@ -39,7 +41,7 @@ NAMES = {
     "rate": re.compile(r"\b(yes|no)\b", re.IGNORECASE),
     "choice": re.compile(r"\(([AB])\)|\b([AB])\b(?! +[a-z])"),  # "A good answer" does not name (A)
 }
-Engine = Any  # cai.engines.transformers.TransformersEngine, which is heavy to import
+Engine = Any  # cai.models.engines.transformers.TransformersEngine, which is heavy to import
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +216,8 @@ def run(args: argparse.Namespace) -> None:
 
     import torch
 
-    from cai.engines.transformers import TransformersEngine  # heavy: only when everything else is known to be right
+    # heavy: only when everything else is known to be right
+    from cai.models.engines.transformers import TransformersEngine
 
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -1,6 +1,6 @@
 """`python -m cai.bench ppo --peer PYTHON`: time and memory of PPO, beside the last PPOTrainer that TRL had (1.12).
 
-    ours           cai.trainers.PPOTrainer, in the precision that --dtype gives
+    ours           cai.train.PPOTrainer, in the precision that --dtype gives
     trl float32    trl.experimental.ppo.PPOTrainer of TRL 1.12, run by --peer, the Python of an environment that has it
     trl bfloat16   the same with all its models loaded in bfloat16
 
@@ -27,24 +27,15 @@ from typing import Any
 
 from cai.bench.common import Spread, positive, show
 from cai.bench.ppo_run import PHASES
-from cai.data import uniform
-from cai.errors import UserError
-from cai.models import (
-    chat_ids,
-    find,
-    load_reward,
-    load_tokenizer,
-    local,
-    lora,
-    pick_device,
-    pick_dtype,
-    plain,
-    save,
-    with_system,
-)
-from cai.records import Chat
-from cai.settings import Data, Policy
-from cai.sources import read_source
+from cai.config.sections import Data, Policy
+from cai.core.draws import uniform
+from cai.core.errors import UserError
+from cai.core.records import Chat
+from cai.data.sources import read_source
+from cai.models.architectures import lora
+from cai.models.chat import chat_ids, plain, with_system
+from cai.models.loading import load_reward, load_tokenizer, pick_device, pick_dtype, save
+from cai.models.references import find, local
 
 OURS, PEERS = "ours", ("trl float32", "trl bfloat16")
 WAYS = (OURS, *PEERS)

@@ -147,8 +147,10 @@ def ours(spec: dict[str, Any]) -> dict[str, Any]:
     from datasets import Dataset
     from transformers import TrainerCallback
 
-    from cai.models import find, load_causal, load_tokenizer, lora
-    from cai.trainers import PPOConfig, PPOTrainer
+    from cai.models.architectures import lora
+    from cai.models.loading import load_causal, load_tokenizer
+    from cai.models.references import find
+    from cai.train import PPOConfig, PPOTrainer
 
     meter, source = Meter(spec["device"]), find(spec["model"])
     policy = load_causal(source, spec["dtype"], spec["device"])
@@ -204,12 +206,7 @@ def peer(spec: dict[str, Any]) -> dict[str, Any]:
     import trl
     from datasets import Dataset
     from peft import LoraConfig, PeftModel, get_peft_model
-    from transformers import (
-        AutoModelForCausalLM,
-        AutoModelForSequenceClassification,
-        AutoTokenizer,
-        TrainerCallback,
-    )
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
     from trl.experimental import ppo  # pyrefly: ignore
     from trl.experimental.ppo import ppo_trainer  # pyrefly: ignore
 

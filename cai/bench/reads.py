@@ -1,7 +1,7 @@
 """`python -m cai.bench reads`: what it costs to find out whether a judge reads, as a multiple of one labelling.
 
     label   the pairs labelled, by the principles that are drawn for each
-    reads   the same, and asked about under negated principles and placebos (cai/reads/controls.py), in one go
+    reads   the same, and asked about under negated principles and placebos (cai/judge/reads/controls.py), in one go
 
 Both ask the model itself, with no call cache. Rounds take turns, and each begins with another of the two; a ratio is
 that of one round, and what is printed is the median and the extremes over the rounds. The real questions and the
@@ -21,22 +21,23 @@ from typing import Any
 
 from cai.bench.common import Spread, positive, show
 from cai.bench.labels import some_pairs, votes_on
+from cai.config.sections import Judge, Runtime
 from cai.constitution import Constitution, read_constitution
-from cai.engines import Question, Reading, Reply, Request, Sampling
-from cai.errors import UserError
-from cai.judging import judge_pairs
-from cai.methods import ASKING, principles_for, templates_for
-from cai.models import find, pick_dtype
-from cai.reads.controls import Controls, ask, controls_for
-from cai.reads.placebos import unrelated
-from cai.records import Pair
-from cai.settings import Judge, Runtime
-from cai.workbench import Workbench
+from cai.core.errors import UserError
+from cai.core.records import Pair
+from cai.judge.asking import judge_pairs
+from cai.judge.methods import ASKING, principles_for, templates_for
+from cai.judge.reads.controls import Controls, ask, controls_for
+from cai.judge.reads.placebos import unrelated
+from cai.models.engines import Question, Reading, Reply, Request, Sampling
+from cai.models.loading import pick_dtype
+from cai.models.references import find
+from cai.models.workbench import Workbench
 
 CONSTITUTION = "constitutions/quickstart.txt"
 WAYS = ("label", "reads")
 MOST = 3.0  # what `reads` may cost
-Engine = Any  # cai.engines.transformers.TransformersEngine, which is heavy to import
+Engine = Any  # cai.models.engines.transformers.TransformersEngine, which is heavy to import
 
 
 class Uncached:
@@ -151,7 +152,8 @@ def run(args: argparse.Namespace) -> None:
 
     import torch
 
-    from cai.engines.transformers import TransformersEngine  # heavy: only when everything else is known to be right
+    # heavy: only when everything else is known to be right
+    from cai.models.engines.transformers import TransformersEngine
 
     if args.threads:
         torch.set_num_threads(args.threads)

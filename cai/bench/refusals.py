@@ -3,12 +3,13 @@
     python -m cai.bench refusals ANNOTATED ANNOTATED [ANNOTATED...] [--held-out FILE...] [--write]
 
 ANNOTATED: files in the form of XSTest's annotated completions (Röttger et al. 2024; CC-BY-4.0; columns prompt, type,
-completion, final_label), one a model. The classifier (cai/refusals.py) is fitted to all of them but one and tried on
+completion, final_label), one a model. The classifier (cai/core/refusals.py) is fitted to all of them but one and tried
+on
 that one, in turn: whole, cut after 35 words, to safe and to unsafe prompts, and to prompts that it was not fitted to
 either (five parts). Then it is fitted to all. Each fit learns from WRITTEN too: answers that the authors of this
 project wrote in the styles of other assistants, which nothing is tried on. --held-out: more annotated answers that it
 is only tried on, also in the form of PyRIT's (objective, assistant_response, human_score 0 or 1; PyRIT calls an answer
-to another question a refusal as well). --write: keep the weights and what was measured as cai/refusals.json.
+to another question a refusal as well). --write: keep the weights and what was measured as cai/core/refusals.json.
 
 What was chosen by looking at results (patterns, penalties, thresholds, what WRITTEN holds) was chosen on the answers to
 half of XSTest's prompts, by both models: those for which `chosen_on` is true. Figures of the other half are the honest
@@ -26,8 +27,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cai.errors import UserError
-from cai.refusals import KINDS, READ, START, classify, declines, features, of_words, tokens
+from cai.core.errors import UserError
+from cai.core.refusals import KINDS, READ, START, classify, declines, features, of_words, tokens
 
 WRITTEN = Path(__file__).parent / "refusals_written.csv"
 CUT = 35  # words of the second form of each answer
@@ -60,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--held-out", nargs="*", default=[], type=Path, metavar="FILE", help="answers to try it on only"
     )
-    parser.add_argument("--write", action="store_true", help="keep the weights as cai/refusals.json")
+    parser.add_argument("--write", action="store_true", help="keep the weights as cai/core/refusals.json")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> None:
     for path in args.held_out:
         tell(path.stem, read_annotated(path), lambda row: classify(row.text, whole))
     if args.write:
-        home = Path(__file__).parent.parent / "refusals.json"
+        home = Path(__file__).parents[1] / "core" / "refusals.json"
         home.write_text(written(whole | {"measured": measured}))
         print(f"{len(whole['weights'])} features -> {home}")
 
@@ -125,7 +126,7 @@ def written(fitted: dict[str, Any]) -> str:
 
 
 def line(name: str, found: Mapping[str, Any], phrases: Mapping[str, Any]) -> str:
-    from cai.compare.statistics import wilson  # heavy: numpy
+    from cai.stats.intervals import wilson  # heavy: numpy
 
     def share(key: str, of: int) -> str:
         low, high = wilson(found[key], of) if of else (0.0, 1.0)

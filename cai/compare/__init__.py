@@ -1,0 +1,4 @@
+"""From what the stages left to results.json and the report: measures, sections/, table, plots, report.
+
+`python -m cai.compare RUN RUN...` sets finished runs beside one another. Imports the rooms above: core to train.
+"""

@@ -15,15 +15,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cai.checks import FILES
-from cai.compare.provenance import begin
 from cai.compare.runs import Run, check, differences, experiment_of, read_run
-from cai.errors import run_main
-from cai.experiment import evaluate
-from cai.places import check_run
-from cai.progress import Board
-from cai.store import Store
-from cai.workbench import Workbench
+from cai.compare.sections.provenance import begin
+from cai.core.errors import run_main
+from cai.core.places import check_run
+from cai.core.progress import Board
+from cai.core.store import Store
+from cai.experiment.checks import FILES
+from cai.experiment.evaluate import evaluate
+from cai.models.workbench import Workbench
 
 
 def main(argv: Sequence[str]) -> int:

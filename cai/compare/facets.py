@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cai.compare import table
-from cai.durable import write_whole
+from cai.core.durable import write_whole
 
 ARM_COLOURS = 6
 WIDTH, HEIGHT = 300, 190

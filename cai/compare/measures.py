@@ -1,7 +1,7 @@
 """From what the stages left to estimates: agreement of labels and reward models, and how the policies behave.
 
 Seeds are replicas, never more prompts. An arm's own figure is averaged over its seeds first, and prompts are what is
-resampled; the difference of two arms is tested over prompts *and* seeds (cai/compare/crossed.py). The noise floor of a
+resampled; the difference of two arms is tested over prompts *and* seeds (cai/stats/crossed.py). The noise floor of a
 measure is what two seeds of one arm differ by.
 """
 
@@ -12,16 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from cai.cells import Cell, Measured
-from cai.compare import agreement, statistics
-from cai.compare.crossed import Contrast, contrast, noise_floor
-from cai.compare.paired import holm, mcnemar
-from cai.judging import sigmoid
-from cai.records import Estimate, Label, Pair, Prompt, Rating, Response, read_jsonl
-from cai.refusals import refuses
-from cai.stages.evaluate import Score
-from cai.store import Artifact
-from cai.textstats import words
+from cai.compare.cells import Cell, Measured
+from cai.core.records import Estimate, Label, Pair, Prompt, Rating, Response, read_jsonl
+from cai.core.refusals import refuses
+from cai.core.store import Artifact
+from cai.core.textstats import words
+from cai.judge.methods import sigmoid
+from cai.stats import agreement
+from cai.stats import intervals as statistics
+from cai.stats.crossed import Contrast, contrast, noise_floor
+from cai.stats.paired import holm, mcnemar
+from cai.train.scores import Score
 
 Rows = dict[str, float]  # prompt or pair id -> outcome
 POLICIES_BEFORE_RL = ("start", "sft")

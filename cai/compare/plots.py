@@ -310,7 +310,7 @@ def curve_of_calibration(
 ) -> Plot | None:
     """What was claimed against what people said: a dot a bin, its area the bin's rows. None where all are empty.
 
-    curves: name -> (mean P claimed, people's mean P, rows) of each bin, from cai/compare/calibration.py.
+    curves: name -> (mean P claimed, people's mean P, rows) of each bin, from cai/stats/calibration.py.
     """
     curves = {name: points for name, points in curves.items() if points}
     if not curves:

@@ -22,41 +22,43 @@ Schema of `results` (results.json; NaN is null; E is an estimate {"value", "low"
                           "length_controlled"?: E at answers of equal length}
     elo                   [{"policy", "elo": E}], best first; the SFT policy is 1000
     snapshots             [{"policy", "arm", "seed", "rollout", "elo": E, "harmlessness": E, "helpfulness": E | null,
-                          "kl": float | null}], from the SFT policy to the last one; see cai/compare/snapshots.py
+                          "kl": float | null}], from the SFT policy to the last one; see
+                          cai/compare/sections/snapshots.py
     measures              [{"key", "title", "unit": "%" | "", "better": "higher" | "lower" | null, "help",
                           "arms": {arm: E}, "difference": null | {"estimate": E, "noise": float | null, "of": [x, y], T,
                           "p_holm": over the table, "p_these_seeds": exact McNemar | null,
                           "left_out": {arm: rows of either arm that it lacks}}}]
     labels                [{"name", "kind": "judge" | "baseline" | "reward" | "ceiling", "split", "accuracy": E,
                           "balanced", "auc", "picks_shorter": E | null, "arm"?: str}]
-    crossing              null | what cai/compare/budgets.py found of `label_budget:`
+    crossing              null | what cai/compare/sections/budgets.py found of `label_budget:`
     replicas              [{"seed", "key", "unit", "arms": {arm: E}}]: the measures of each seed by itself
     point                 {swept key: value}; empty where nothing is swept
     sources               [{"arm", "said": str, "labelled": {source: int}}]: who labelled the training pairs
     rounds                [{"arm", "seed", "round", "keys": {stage: key}, "pairs": int, "labels": int,
                           "win_rate_vs_sft": E, "reward": E}]; empty where there is one round
-    reading               [what cai/compare/reading.py found of each judge that gives labels]
-    judges                [what cai/compare/judges.py makes of each AI judge]
+    reading               [what cai/compare/sections/reading.py found of each judge that gives labels]
+    judges                [what cai/compare/sections/judges.py makes of each AI judge]
     agreement             null | {"names": [str], "arms": [str | null], "cells": [[E | null]]}: each with each
     by_category           null | {"rows": [str], "columns": [str], "arms": [str | null], "cells": [[E | null]]}
     reward_reliability    {arm: [[P claimed, people's P, rows]]}
-    harmfulness           null | what cai/compare/harmfulness.py found of `evaluate.harmfulness:`
-    rewards, plane, benchmarks  see cai/compare/policies.py; audit: cai/compare/audit.py; crossing: .../budgets.py
+    harmfulness           null | what cai/compare/sections/harmfulness.py found of `evaluate.harmfulness:`
+    rewards, plane, benchmarks  see cai/compare/sections/policies.py; audit: cai/compare/sections/audit.py; crossing:
+                                .../budgets.py
     examples              {"transcripts": int, "pairs": int, "pairs_of": int}
     cross                 null | {"rows": [str], "columns": [str], "cells": [[E | null]]}
     counts                [{"what", "arm", "n", "of": int | null, "note"}]
     curves                [{"title", "x", "y", "lines": [{"arm", "seed", "x": [...], "y": [...]}]}]
     overoptimisation      [{"arm", "by", "lines": [{"seed", "rollout": [...], "root_kl": [...], "proxy": [...],
                           "gold": [...], "kept", "best", "last", "fell": E, "rose": E, "verdict", "sentence"}]}], see
-                          cai/compare/overoptimisation.py
+                          cai/stats/overoptimisation.py
     stages                [{"stage", "key", "digest"?, "seconds", "cached", "calls"?: {"asked", "found", "tokens read",
                           "tokens written"}}]
     provenance            {"versions": {name: version}, "config": text, "constitution": text | {name: text}, ...}
 
-    T stands for what cai/compare/crossed.py found over prompts and seeds: "p", "seeds", "margin", "p_equivalence",
+    T stands for what cai/stats/crossed.py found over prompts and seeds: "p", "seeds", "margin", "p_equivalence",
     "equivalent", "prompts_needed" (null: none would do), "noise_floor": null | E (n: pairs of seeds).
 
-and of `examples` (cai/compare/examples.py says what disagree, against and gap are):
+and of `examples` (cai/compare/sections/examples.py says what disagree, against and gap are):
 
     {"kind": "transcript", "id", "prompt": [{"role", "content"}], "subset", "draft", "disagree": bool, "gap",
      "rounds": [{"principle", "critique", "revision"}], "answers": [{"arm", "seed", "text", "scores": {name: float}}]}
@@ -80,8 +82,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from cai.compare import plots, report_plots, table, training_plots
-from cai.durable import write_whole
-from cai.refusals import stated
+from cai.core.durable import write_whole
+from cai.core.refusals import stated
 
 HERE = Path(__file__).parent
 DASHES = {"solid": "", "dash": "6 3", "dot": "1.5 2", "dashdot": "6 2 1.5 2", "longdash": "10 3"}
@@ -99,7 +101,11 @@ def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: P
     results = BLANK | results
     assert len({row["id"] for row in examples}) == len(examples), "the page links to an example by its id"
     env = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader((HERE, HERE / "sections")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     env.filters |= {
         "value": table.value, "interval": table.interval, "sample": table.sample, "number": table.number,

@@ -6,7 +6,7 @@ from typing import Any
 from cai.compare import plots, table
 from cai.compare.plots import Plot
 from cai.compare.training_plots import ways
-from cai.refusals import stated
+from cai.core.refusals import stated
 
 Results = Mapping[str, Any]
 

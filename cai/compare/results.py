@@ -5,21 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cai.cells import Cell, Measured
-from cai.compare import opinions
-from cai.compare.audit import audit
-from cai.compare.budgets import budgets
-from cai.compare.curves import curves
-from cai.compare.examples import examples
-from cai.compare.harmfulness import (
-    curves_of_harmfulness,
-    harmfulness,
-    lines_of_harmfulness,
-    warnings_of_harmfulness,
-)
-from cai.compare.headline import headline, ratings
-from cai.compare.judges import judges, method_of
-from cai.compare.lineage import ROUND, counts, rounds, sources
+from cai.compare.cells import Cell, Measured
 from cai.compare.measures import (
     HeldOut,
     adjust,
@@ -32,23 +18,37 @@ from cai.compare.measures import (
     subsets,
     text_rows,
 )
-from cai.compare.notes import differences, fallen_out, warnings
-from cai.compare.policies import benchmarks, lines_of_policies, plane
-from cai.compare.provenance import Began, provenance
-from cai.compare.reading import reading
 from cai.compare.report import write_report
-from cai.compare.rewards import rewards
-from cai.compare.snapshots import snapshots
-from cai.compare.statistics import mean
+from cai.compare.sections import opinions
+from cai.compare.sections.audit import audit
+from cai.compare.sections.budgets import budgets
+from cai.compare.sections.curves import curves
+from cai.compare.sections.examples import examples
+from cai.compare.sections.harmfulness import (
+    curves_of_harmfulness,
+    harmfulness,
+    lines_of_harmfulness,
+    warnings_of_harmfulness,
+)
+from cai.compare.sections.headline import headline, ratings
+from cai.compare.sections.judges import judges, method_of
+from cai.compare.sections.lineage import ROUND, counts, rounds, sources
+from cai.compare.sections.notes import differences, fallen_out, warnings
+from cai.compare.sections.policies import benchmarks, lines_of_policies, plane
+from cai.compare.sections.provenance import Began, provenance
+from cai.compare.sections.reading import reading
+from cai.compare.sections.rewards import rewards
+from cai.compare.sections.snapshots import snapshots
+from cai.compare.sections.watched import overoptimisation
 from cai.compare.table import print_table
-from cai.compare.watched import overoptimisation
-from cai.config import Experiment
-from cai.durable import make_folders, write_whole
-from cai.records import plain
-from cai.refusals import partly_refuses, refuses, stated
-from cai.store import Artifact
-from cai.textstats import repetition, wordless, words
-from cai.workbench import Workbench
+from cai.config.load import Experiment
+from cai.core.durable import make_folders, write_whole
+from cai.core.records import plain
+from cai.core.refusals import partly_refuses, refuses, stated
+from cai.core.store import Artifact
+from cai.core.textstats import repetition, wordless, words
+from cai.models.workbench import Workbench
+from cai.stats.intervals import mean
 
 
 def finish(

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cai.cells import Cell, Iteration
-from cai.config import Arm, Experiment, flat, read_experiment
+from cai.compare.cells import Cell, Iteration
+from cai.config.load import Arm, Experiment, flat, read_experiment
+from cai.config.tree import show
+from cai.config.validation import raise_all
 from cai.constitution import read_constitution
-from cai.errors import UserError, UserErrors
-from cai.places import LONGEST
-from cai.store import Artifact, digest_of, linked, root_of
-from cai.validation import raise_all
-from cai.yamlfile import show
+from cai.core.errors import UserError, UserErrors
+from cai.core.places import LONGEST
+from cai.core.store import Artifact, digest_of, linked, root_of
 
 SHOWN = 60  # characters of a value in the list of differences
 LABELS = ("labels", "simulated")  # what the comparison is about

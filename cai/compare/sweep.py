@@ -15,8 +15,8 @@ from typing import Any
 
 from cai.compare import table
 from cai.compare.facets import write_page
-from cai.durable import make_folders, whole, write_whole
-from cai.sweep import text
+from cai.config.sweep import text
+from cai.core.durable import make_folders, whole, write_whole
 
 # After a column for each swept key. seed: empty for what is over all seeds. low, high: of the 95% interval.
 COLUMNS = ("arm", "seed", "measure", "value", "low", "high", "n", "clusters")

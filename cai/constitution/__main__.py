@@ -13,10 +13,10 @@ from cai.constitution import Constitution, read_constitution
 from cai.constitution.changes import Change, as_json, changes, headline, show
 from cai.constitution.lint import Warnings, describe, long_for_model, unknown_subsets, warnings
 from cai.constitution.paper import import_paper
-from cai.errors import UserError, run_main
+from cai.core.errors import UserError, run_main
 
 if TYPE_CHECKING:
-    from cai.records import Pair  # needs pydantic, which takes longer to load than a lint
+    from cai.core.records import Pair  # needs pydantic, which takes longer to load than a lint
 
 T = TypeVar("T")
 MODEL = "smollm2-135m"
@@ -119,7 +119,8 @@ def _lint(args: argparse.Namespace) -> int:
 
 
 def _token_warnings(law: Constitution, model: str, max_length: int) -> Warnings:
-    from cai.models import find, load_tokenizer
+    from cai.models.loading import load_tokenizer
+    from cai.models.references import find
 
     tokenizer = load_tokenizer(find(model))
 
@@ -131,8 +132,8 @@ def _token_warnings(law: Constitution, model: str, max_length: int) -> Warnings:
 
 def _trial(law: Constitution, args: argparse.Namespace) -> Warnings:
     """Judge the pairs by every principle, print what each did, and return what looks idle."""
-    from cai.constitution.following import fair_controls, following, sentence
-    from cai.constitution.trial import idle, judge_all, open_court, table, track_records
+    from cai.judge.following import fair_controls, following, sentence
+    from cai.judge.trial import idle, judge_all, open_court, table, track_records
 
     model, pairs = args.model or MODEL, _read(args.pairs)
     controls, noted = fair_controls(law, pairs, args.placebo)
@@ -151,7 +152,7 @@ def _trial(law: Constitution, args: argparse.Namespace) -> Warnings:
 
 def _read(file: Path) -> "list[Pair]":
     """The pairs of a file; the rows that are left out are named."""
-    from cai.constitution.trial import read_pairs
+    from cai.judge.trial import read_pairs
 
     pairs, left_out = read_pairs(file)
     for where, why in left_out[:3]:
@@ -200,9 +201,9 @@ def _diff(args: argparse.Namespace) -> int:
 
 def _flips(args: argparse.Namespace, old: Constitution, new: Constitution, found: list[Change]) -> dict:
     """Judge the pairs by both constitutions; print the outcome, or return it for JSON."""
-    from cai.constitution import diff
-    from cai.constitution.following import Edit, as_json, fair_controls, floor, following, sentence
-    from cai.constitution.trial import judge_all, open_court
+    from cai.judge import flips as diff
+    from cai.judge.following import Edit, as_json, fair_controls, floor, following, sentence
+    from cai.judge.trial import judge_all, open_court
 
     # 1. What the judge reads of the change, and what that is held against.
     pairs = _read(args.pairs)
@@ -253,7 +254,7 @@ def _flips(args: argparse.Namespace, old: Constitution, new: Constitution, found
 
 
 def _revise(args: argparse.Namespace) -> int:
-    from cai.constitution import revise
+    from cai.train.revisions import command as revise
 
     return revise.run(args)
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from cai.errors import UserError
+from cai.core.errors import UserError
 
 
 class Drawable(Protocol):

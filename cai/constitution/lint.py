@@ -1,4 +1,4 @@
-"""What looks unwise in a constitution that parses, as far as its text alone can tell; cai/constitution/trial.py asks a
+"""What looks unwise in a constitution that parses, as far as its text alone can tell; cai/judge/trial.py asks a
 judge as well."""
 
 import re
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from itertools import combinations
 
 from cai.constitution.records import Constitution
-from cai.textstats import words
+from cai.core.textstats import words
 
 Warnings = list[tuple[int, str]]  # (line, what looks unwise)
 

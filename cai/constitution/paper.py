@@ -19,7 +19,7 @@ from typing import Any
 
 from cai.constitution.parse import escape, interrupts, parse
 from cai.constitution.records import Constitution
-from cai.errors import UserError, UserErrors
+from cai.core.errors import UserError, UserErrors
 
 CRITIQUE_FILE, STANDARD_FILE = "CritiqueRevisionInstructions.json", "RLMadisonInstructions.json"
 TITLE = "Principles published with the Constitutional AI paper"

@@ -15,8 +15,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from cai.constitution.records import Constitution, Principle
-from cai.errors import UserError, UserErrors, suggest
-from cai.shipped import locate
+from cai.core.errors import UserError, UserErrors, suggest
+from cai.core.shipped import locate
 
 FIELDS = ("Why", "Critique", "Revise", "Prefer", "Against", "Applies to", "Weight")
 REQUIRED = ("Critique", "Revise", "Prefer")

@@ -1,5 +1,5 @@
-"""Tools for AI judges, one file a sub-command of `python -m cai.judge`.
+"""The AI judge: methods (how to ask), asking, combine, and the stages preflight, label, rate, play and items.
 
-bench: how good a judge is. reads: whether it reads its constitution. The judge itself is cai/judging.py, and how it
-asks is cai/methods.py.
+bench, reads/ and teaching/ measure and teach it: `python -m cai.judge bench|reads|train`. trial and flips try a
+constitution. Imports the rooms above: core to stats.
 """

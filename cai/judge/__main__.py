@@ -4,8 +4,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from cai.errors import run_main
-from cai.judge import bench, reads, train
+from cai.core.errors import run_main
+from cai.judge import bench
+from cai.judge.reads import command as reads
+from cai.judge.teaching import command as train
 
 COMMANDS = (bench, reads, train)  # each adds its parser, and says what runs
 

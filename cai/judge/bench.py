@@ -2,9 +2,10 @@
 
     read the rows  ->  draw a sample  ->  ask by each method  ->  diagnose  ->  one table a file
 
-Every figure is that of cai/diagnostics.py, with the openings of conversations as clusters. Beside the methods stand the
-multiple-choice questions exactly as a file gives them, and rulers: a judge that cannot beat "the longer answer" has not
-read the answers. Progress goes to stderr, results to stdout; whatever was asked before comes from the call cache.
+Every figure is that of cai/judge/diagnostics.py, with the openings of conversations as clusters. Beside the methods
+stand the multiple-choice questions exactly as a file gives them, and rulers: a judge that cannot beat "the longer
+answer" has not read the answers. Progress goes to stderr, results to stdout; whatever was asked before comes from the
+call cache.
 """
 
 import argparse
@@ -17,20 +18,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cai.comparisons import Comparisons, Item, read_comparisons
-from cai.conduct import judge_conduct
+from cai.config.sections import ALONE, Judge
 from cai.constitution import Constitution, read_constitution
-from cai.data import uniform
-from cai.diagnostics import Diagnosis, diagnose
-from cai.engines.cached import CachedEngine
+from cai.core.draws import uniform
+from cai.core.records import Abstained, Estimate, Label, plain
+from cai.core.textstats import words
+from cai.data.comparisons import Comparisons, Item, read_comparisons
+from cai.judge.asking import judge_pairs
 from cai.judge.common import add_asking, add_common, check_machine, judge_for, methods_named, open_judge
-from cai.judge.common import count as count  # cai/judge/train.py looks for it here
-from cai.judging import judge_pairs
-from cai.methods import ASKING, BOTH_ORDERS, PROMPTS, Ballot, cast, principles_for, templates_for
-from cai.models import find
-from cai.records import Abstained, Estimate, Label, plain
-from cai.settings import ALONE, Judge
-from cai.textstats import words
+from cai.judge.conduct import judge_conduct
+from cai.judge.diagnostics import Diagnosis, diagnose
+from cai.judge.methods import ASKING, BOTH_ORDERS, PROMPTS, Ballot, cast, principles_for, templates_for
+from cai.models.engines.cached import CachedEngine
+from cai.models.references import find
 
 AS_GIVEN = "as given (multiple choice)"
 CONDUCT = ", of the conduct"
@@ -140,7 +140,7 @@ def by_method(method: str, items: Sequence[Item], asking: Asking) -> Row:
 
 
 def by_conduct(method: str, items: Sequence[Item], asking: Asking) -> Row:
-    """Of pairs of statements about an assistant: what it said is judged instead (cai/conduct.py)."""
+    """Of pairs of statements about an assistant: what it said is judged instead (cai/judge/conduct.py)."""
     return _by(judge_conduct, items, method, f"{method}{CONDUCT}", items, asking)
 
 
@@ -165,7 +165,7 @@ def _by(
 
 def as_given(items: Sequence[Item], asking: Asking) -> Row:
     """The file's own questions, each in the one order that it has: a liking for a letter cannot cancel."""
-    from cai.compare import statistics
+    from cai.stats import intervals as statistics
 
     questions, orders = [], []
     for item in items:
@@ -192,7 +192,7 @@ def as_given(items: Sequence[Item], asking: Asking) -> Row:
 
 def rulers(items: Sequence[Item]) -> list[Row]:
     """What can be had without reading the answers: their length in words. Equal lengths count half."""
-    from cai.compare import statistics
+    from cai.stats import intervals as statistics
 
     longer = [0.5 + 0.5 * ((x > y) - (x < y)) for x, y in ((words(i.pair.a), words(i.pair.b)) for i in items)]
     human, clusters = [item.pair.human for item in items], [item.cluster for item in items]
@@ -262,7 +262,7 @@ def page(of: dict[str, Any], rows: Sequence[Row], held: Comparisons, settings: s
         lines.append(
             f"*{CONDUCT}: a conversation's last answer is judged alone, and a threshold that is fitted on nine"
         )
-        lines.append("  tenths of the other openings says which statement that speaks for (cai/conduct.py)")
+        lines.append("  tenths of the other openings says which statement that speaks for (cai/judge/conduct.py)")
     lines.append(f"malformed rows: {len(held.faults)}")
     lines += [f"  {where}: {why}" for where, why in held.faults[:NAMED]]
     if len(held.faults) > NAMED:

@@ -4,13 +4,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cai.engines.cached import CachedEngine
-from cai.errors import UserError, suggest
-from cai.methods import PROMPTS
-from cai.models import Dtype, Source, pick_dtype
-from cai.places import check_file
-from cai.settings import Judge, Runtime
-from cai.workbench import Workbench, check_device
+from cai.config.sections import Judge, Runtime
+from cai.core.errors import UserError, suggest
+from cai.core.places import check_file
+from cai.judge.methods import PROMPTS
+from cai.models.engines.cached import CachedEngine
+from cai.models.loading import pick_dtype
+from cai.models.references import Dtype, Source
+from cai.models.workbench import Workbench, check_device
 
 NUMBERS = ("limit", "max_length", "turns", "lessons", "questions", "rank", "layers")  # each from 1 on, where given
 

@@ -1,0 +1,107 @@
+"""What a run is made of: one cell for each arm and seed, and what was measured on the cells."""
+
+from dataclasses import dataclass, field
+
+from cai.config.load import Arm
+from cai.constitution import Constitution
+from cai.core.store import Artifact
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """What one round of pairs -> labels -> reward model -> policy left."""
+
+    pairs: Artifact
+    labels: Artifact | None
+    reward: Artifact | None
+    policy: Artifact
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm with one seed, and what its stages left; pairs, labels, reward and policy are those of its last round.
+
+    said: source of labels -> what it said of the last round's pairs. lineage: all rounds, the last one included.
+    """
+
+    arm: str
+    seed: int
+    settings: Arm
+    law: Constitution
+    data: Artifact
+    helpful: Artifact | None
+    revised: Artifact
+    sft: Artifact
+    pairs: Artifact
+    preflight: Artifact | None
+    # None where the arm's method does not need them: `direct` reads no labels, and `dpo` no rewards either.
+    labels: Artifact | None
+    reward: Artifact | None
+    policy: Artifact
+    said: dict[str, Artifact]
+    lineage: tuple[Iteration, ...]
+
+    @property
+    def policies(self) -> dict[str, Iteration]:
+        """Name of the policy -> its round; the last one's is the cell's own."""
+        names = [f"{self.name} round {number}" for number in range(1, len(self.lineage))]
+        return dict(zip([*names, self.name], self.lineage, strict=True))
+
+    @property
+    def path(self) -> dict[str, tuple[Iteration, int | None]]:
+        """Name of each policy that RL passed through, in order -> its round, and after which rollout of that round it
+        was kept; None for what the round left. Empty without `rl.snapshots`."""
+        kept = self.settings.rl.kept_rollouts
+        found: dict[str, tuple[Iteration, int | None]] = {}
+        for name, one in self.policies.items() if kept else ():
+            found |= {f"{name} at {rollout}": (one, rollout) for rollout in kept} | {name: (one, None)}
+        return found
+
+    @property
+    def snapshots(self) -> tuple[str, ...]:
+        """Of these, those on the way."""
+        return tuple(name for name, (_, rollout) in self.path.items() if rollout is not None)
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm}/{self.seed}"
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """All that its stages left, in the order of the pipeline."""
+        rounds = [one for it in self.lineage for one in (it.pairs, it.labels, it.reward, it.policy)]
+        made = (self.data, self.helpful, self.revised, self.sft, self.preflight, *self.said.values(), *rounds)
+        return tuple(one for one in made if one)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the evaluation left; all of it on held-out prompts. traces: critiques and revisions to be read.
+    Policies are named "start", "sft" and as in their cells; reward models as their cells, of those that have one.
+
+    answers: (policy, "red-team" | "helpful" | "xstest") -> responses. pair_scores: reward model -> rewards of the
+    held-out pairs. scores: (reward model, policy) -> rewards of its answers. games: (first policy, second policy) ->
+    who won. xstest: its prompts. revisions: arm -> the judge's ratings of what its SFT learns from. merits: as answers
+    -> the judge's ratings. items: file -> its comparisons. opinions: (file, "judge" | "reward" | "policy", who) ->
+    which answer is better.
+    """
+
+    traces: Artifact | None
+    answers: dict[tuple[str, str], Artifact] = field(default_factory=dict)
+    pair_scores: dict[str, Artifact] = field(default_factory=dict)
+    scores: dict[tuple[str, str], Artifact] = field(default_factory=dict)
+    games: dict[tuple[str, str], Artifact] = field(default_factory=dict)
+    xstest: Artifact | None = None
+    revisions: dict[str, Artifact] = field(default_factory=dict)
+    # revise.audit: arm -> drafts revised under opposites and placebos of their principles, and the judge's ratings.
+    controlled: dict[str, Artifact] = field(default_factory=dict)
+    controlled_merits: dict[str, Artifact] = field(default_factory=dict)
+    merits: dict[tuple[str, str], Artifact] = field(default_factory=dict)
+    items: dict[str, Artifact] = field(default_factory=dict)
+    opinions: dict[tuple[str, str, str], Artifact] = field(default_factory=dict)
+    # evaluate.harmfulness: "data" (whose ratings), "model" (fitted to them), "held-out" (its scores of rated answers);
+    # policy -> its scores of the policy's answers to red-team prompts.
+    harm: dict[str, Artifact] = field(default_factory=dict)
+    harm_scores: dict[str, Artifact] = field(default_factory=dict)
+    # label_budget: number of human labels -> the reward models trained on so many, one a seed; named as in pair_scores.
+    budgets: dict[int, dict[str, Artifact]] = field(default_factory=dict)

@@ -1,0 +1,121 @@
+"""What became of each AI judge: its preflight, its labels on the held-out pairs, its calibration and its principles.
+
+Everything is computed from the votes that the label stage kept, so it costs no call. Calibration is measured where it
+matters: fitted on the calibration split, its scores before and after are those of the held-out pairs.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from cai.compare.cells import Cell
+from cai.config.sections import Labeller
+from cai.core.records import Abstained, Estimate, Label, Pair, read_jsonl
+from cai.core.store import Artifact
+from cai.judge.combine import combine, weights_of
+from cai.judge.diagnostics import by_principle, diagnose
+from cai.judge.methods import name_of, principles_for, sigmoid
+from cai.stats import calibration
+
+SCORES = {"Brier score": calibration.brier, "ECE": calibration.ece, "log-loss": calibration.log_loss}
+
+
+def judges(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """One entry for each arm that an AI judge labelled."""
+    by_arm = {cell.arm: cell for cell in reversed(cells) if "ai" in cell.said}
+    return [judge_of(cell, cell.said["ai"]) for cell in reversed(by_arm.values())]
+
+
+def method_of(cell: Cell) -> str:
+    """The method that labelled an AI arm, in words; of `auto`, the one that was picked."""
+    return name_of(_asked(cell).method)
+
+
+def _asked(cell: Cell) -> Labeller:
+    found = _preflight(cell)
+    return cell.settings.judge.model_copy(update={"method": found["method"]} if found else {})
+
+
+def _preflight(cell: Cell) -> dict[str, Any] | None:
+    return json.loads((cell.preflight / "preflight.json").read_text()) if cell.preflight else None
+
+
+def judge_of(cell: Cell, labels: Artifact) -> dict[str, Any]:
+    held = {pair.id: pair for pair in read_jsonl(cell.pairs / "pairs.jsonl", Pair) if pair.prompt.split == "test"}
+    verdicts: list[Label | Abstained] = [
+        verdict
+        for verdict in (
+            *read_jsonl(labels / "labels.jsonl", Label),
+            *read_jsonl(labels / "abstained.jsonl", Abstained),
+        )
+        if verdict.pair_id in held
+    ]
+    pairs = [held[verdict.pair_id] for verdict in verdicts]
+    said = {verdict.pair_id: verdict.p_a for verdict in verdicts if isinstance(verdict, Label)}
+    people = [(said[pair.id], pair.human) for pair in pairs if pair.id in said and pair.human is not None]
+    found, judge = _preflight(cell), _asked(cell)
+    weights = weights_of(principles_for(cell.law, judge), judge)
+    return {
+        "arm": cell.arm,
+        "model": judge.model,
+        "method": name_of(judge.method),
+        "sentence": sentence(found),
+        "preflight": found,
+        "labels": diagnose(pairs, verdicts),
+        "reliability": calibration.reliability([p for p, _ in people], [human for _, human in people]),
+        "calibration": calibrated(pairs, verdicts, judge, weights, found["platt"])
+        if found and found["platt"]
+        else None,
+        "principles": by_principle(pairs, verdicts, judge, weights),
+    }
+
+
+def sentence(found: dict[str, Any] | None) -> str:
+    """What the preflight says, in one sentence."""
+    if found is None:
+        return "It labelled without a preflight."
+    where = f"{found['pairs']} pairs of {found['prompts']} prompts ({found['sample']})"
+    ranked = sorted(found["tried"], key=lambda trial: -auc_of(trial))
+    used = next(trial for trial in ranked if trial["method"] == found["method"])
+    others = [trial for trial in ranked if trial is not used]
+    if found["auto"] and others:
+        ahead = auc_of(used) - auc_of(others[0])
+        lead = f"ahead of {name_of(others[0]['method'])} by {ahead:.2f}" if ahead >= 0 else "the best that passed"
+        text = f"{name_of(found['method'])} was picked from {len(ranked)} methods on {where}: "
+        text += f"AUC {auc_of(used):.2f}, {lead}"
+    else:
+        text = f"{name_of(found['method'])} passed its preflight on {where}"
+    accuracy = used["found"]["accuracy"]
+    if accuracy["n"]:
+        ends = f"[{100 * accuracy['low']:.0f}, {100 * accuracy['high']:.0f}]"
+        text += f"; there it agrees with people on {accuracy['value']:.0%} {ends}"
+        if accuracy["low"] <= 0.5:
+            text += ", which so small a sample cannot tell from a coin"
+    used_up = found["auto"] or found["platt"]
+    return text + (". These human labels were used for nothing else." if used_up else ".")
+
+
+def auc_of(trial: dict[str, Any]) -> float:
+    return trial["found"]["auc"]["value"] if trial["found"]["auc"]["n"] else 0.0
+
+
+def calibrated(
+    pairs: Sequence[Pair], verdicts: Sequence[Label | Abstained], judge: Any, weights: dict[str, float], platt: Any
+) -> dict[str, Any]:
+    """Slope, bias, and the scores of the held-out labels before and after; a reliability curve of both."""
+    rows = [
+        (odds, pair.human, pair.prompt.id)
+        for pair, verdict in zip(pairs, verdicts, strict=True)
+        if pair.human is not None and (odds := combine(verdict.votes, judge, weights)) is not None
+    ]
+    slope, bias = platt
+    human, clusters = [row[1] for row in rows], [row[2] for row in rows]
+    sides = {
+        "before": [sigmoid(odds) for odds, _, _ in rows],
+        "after": [sigmoid(slope * odds + bias) for odds, _, _ in rows],
+    }
+    scores: dict[str, dict[str, Estimate]] = {
+        name: {side: score(p, human, clusters) for side, p in sides.items()} for name, score in SCORES.items()
+    }
+    curves = {side: calibration.reliability(p, human) for side, p in sides.items()} if rows else {}
+    return {"slope": slope, "bias": bias, "scores": scores, "reliability": curves}

@@ -1,0 +1,76 @@
+"""What a reader must know before the first number: how the arms differ, and what the numbers cannot carry."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cai.compare import table
+from cai.compare.cells import Cell
+from cai.compare.measures import HeldOut
+from cai.compare.sections.watched import warnings as watched
+from cai.config.load import Arm, Experiment, flat
+
+
+def differences(experiment: Experiment) -> list[dict[str, Any]]:
+    """Each further arm's settings that are not the first arm's: {"arm", "from", "keys": [{"key", "from", "to"}]}.
+
+    Keys are dotted, as `--set` takes them, and the labels are spelled as in the config.
+    """
+    (first, base), *others = experiment.arms.items()
+    start = _spelt(base)
+    found = []
+    for name, arm in others:
+        mine = _spelt(arm)
+        keys = [key for key in dict.fromkeys([*start, *mine]) if start.get(key) != mine.get(key)]
+        changed = [{"key": key, "from": start.get(key, "–"), "to": mine.get(key, "–")} for key in keys]
+        found.append({"arm": name, "from": first, "keys": changed})
+    return found
+
+
+def _spelt(arm: Arm) -> dict[str, str]:
+    rest = {key: str(value) for key, value in flat(arm).items() if not key.startswith("labels.")}
+    return {"labels": str(arm.labels), **rest}
+
+
+def fallen_out(headline: dict[str, Any] | None, measures: Sequence[dict[str, Any]]) -> list[str]:
+    """One line for each way in which rows fell out of paired comparisons: what is left may be the easier part."""
+    found: dict[str, list[str]] = {}
+    for title, difference in [("games", headline), *((line["title"], line["difference"]) for line in measures)]:
+        if difference and (said := table.fell_out(difference)):
+            found.setdefault(said, []).append(title)
+    return [f"Not compared on all that was asked ({', '.join(titles)}): {said}." for said, titles in found.items()]
+
+
+def warnings(experiment: Experiment, cells: Sequence[Cell], held: HeldOut, dtype: str) -> list[str]:
+    """What a careful reader must know before the first number."""
+    notes = []
+    arm = cells[0].settings
+    if any("ai" in cell.said and cell.settings.judge.model == arm.evaluate.judge.model for cell in cells):
+        notes.append(
+            f"The games are judged by {arm.evaluate.judge.model}, the model that also labelled the AI arm: it may "
+            "favour that arm. Set evaluate.judge.model to another model for a claim."
+        )
+    if dtype == "bfloat16":
+        notes.append(
+            "Models ran in bfloat16: the same question to the judge can move by up to 0.25 in log-odds with the batch "
+            "it is asked in. `dtype: float32` is exact, and slower."
+        )
+    if len(experiment.seeds) < 2:
+        notes.append("One seed: there is no noise floor, so no difference can be told from chance in training.")
+    elif len(experiment.seeds) < 3:
+        notes.append("The noise floor rests on two seeds. They cover reward model and RL, not revisions and SFT.")
+    for name, other in experiment.arms.items():
+        changed = sorted(
+            k for k in Arm.model_fields if getattr(other, k) != getattr(arm, k) and k not in ("labels", "simulated")
+        )
+        if changed:
+            notes.append(
+                f"Arm {name} differs from {next(iter(experiment.arms))} in more than labels: {', '.join(changed)}."
+            )
+    if held.human:
+        shorter = held.line("", "baseline", held.baselines()["shorter answer"], "test")["accuracy"]
+        if shorter.value > 0.6:
+            notes.append(
+                f"On these pairs people prefer the shorter answer {100 * shorter.value:.0f}% of the time (refusals are "
+                "short), so agreement is also shown with length balanced out."
+            )
+    return notes + watched(cells)

@@ -1,0 +1,51 @@
+"""Reward models on the held-out pairs: is their P(a better) calibrated, and do they agree with one another?
+
+A reward model's P is the sigmoid of the difference of its two rewards, as it was trained (Ouyang et al. 2022,
+section 3.5). Two that agree with people equally often may still prefer different answers, and RL follows them apart.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cai.compare.cells import Cell
+from cai.compare.measures import HeldOut
+from cai.stats import agreement, calibration
+from cai.stats import intervals as statistics
+
+
+def rewards(cells: Sequence[Cell], held: HeldOut) -> list[dict[str, Any]]:
+    """One entry for each reward model that was trained: Brier score, ECE, log-loss against people's P, its curve.
+
+    with_others: reward model -> (share of pairs on which both prefer the same answer, Cohen's kappa).
+    """
+    models = {str(cell.reward.path): cell for cell in reversed(cells) if cell.reward}
+    names_of = {cell.name for cell in models.values()}
+    trained = [cell for cell in cells if cell.name in names_of]
+    found = []
+    for cell in trained:
+        mine = held.margins[cell.name]
+        judged = [row for row in mine if row in held.human]
+        p, human = [mine[row] for row in judged], [held.human[row] for row in judged]
+        clusters = [held.cluster(row) for row in judged]
+        others = {}
+        for other in trained:
+            if other is not cell:
+                theirs = held.margins[other.name]
+                both = [row for row in mine if row in theirs]
+                one, two = [mine[row] for row in both], [theirs[row] for row in both]
+                names = [held.cluster(row) for row in both]
+                others[other.name] = {
+                    "agree": statistics.accuracy(one, two, names),
+                    "kappa": agreement.kappa(one, two, names),
+                }
+        found.append(
+            {
+                "model": cell.name, "arm": cell.arm, "seed": cell.seed,
+                "brier": calibration.brier(p, human, clusters),
+                "ece": calibration.ece(p, human, clusters),
+                "log_loss": calibration.log_loss(p, human, clusters),
+                "reliability": calibration.reliability(p, human) if judged else [],
+                "with_others": others,
+            }
+        )  # fmt: skip
+    return found

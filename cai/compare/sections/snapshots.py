@@ -1,0 +1,65 @@
+"""The policies that RL passed through (`rl.snapshots`), as Bai et al. (2022) follow theirs in figures 2, 3 and 8.
+
+There crowd workers' Elo is shown over training sequences; here it is the evaluation judge's, over rollouts. All games
+of the run are rated in one go, those of the snapshots among them: a policy's rating is one number wherever it stands.
+Snapshots are in no comparison of arms, and in no family of tests.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cai.compare.cells import Cell, Measured
+from cai.compare.sections.policies import by_judge
+from cai.core.records import Estimate
+from cai.core.store import Artifact
+from cai.stats import intervals as statistics
+from cai.stats.intervals import EMPTY
+
+
+def snapshots(cells: Sequence[Cell], measured: Measured, rated: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A row a policy on each cell's way from the SFT policy to the one that is reported, both included; none without
+    snapshots. In the order of training: with `rl.gold.keep: best` the reported one may come before a snapshot.
+
+    rollout: how many had been made, those of earlier rounds included. rated: what `ratings` says. kl: nats an answer to
+    the policy that its round began with, by its own answers in training, which are those of the next rollout: None for
+    one that answered none there, such as the last.
+    """
+    elo = {one["policy"]: one["elo"] for one in rated}
+    found = []
+    for cell in cells:
+        if not cell.path:
+            continue
+        places: list[tuple[str, int, float | None]] = [("sft", 0, None)]
+        steps = cell.settings.rl.steps
+        for name, (one, kept) in cell.path.items():
+            rollout = left_at(one.policy, steps) if kept is None else kept
+            places.append((name, cell.lineage.index(one) * steps + rollout, kl_after(one.policy, rollout)))
+        found += [
+            {
+                "policy": name, "arm": cell.arm, "seed": cell.seed, "rollout": rollout, "elo": elo.get(name, EMPTY),
+                "harmlessness": _rating(measured, name, "red-team"), "helpfulness": _rating(measured, name, "helpful"),
+                "kl": kl,
+            }
+            for name, rollout, kl in sorted(places, key=lambda place: place[1])
+        ]  # fmt: skip
+    return found
+
+
+def left_at(policy: Artifact, steps: int) -> int:
+    """After which rollout a training left its policy: the last one, or the one that `rl.gold` liked best."""
+    file = policy / "gold.json"
+    return json.loads(file.read_text())["kept"] if file.is_file() else steps
+
+
+def kl_after(policy: Artifact, rollout: int) -> float | None:
+    """Mean KL of the policy after a rollout, as the training's curves have it."""
+    table = json.loads((policy / "curves.json").read_text())
+    return dict(zip(table["step"], table["kl"], strict=True)).get(rollout + 1) if "kl" in table else None
+
+
+def _rating(measured: Measured, name: str, kind: str) -> Estimate | None:
+    if (name, kind) not in measured.merits:
+        return None
+    rows = by_judge(measured, kind)(name)
+    return statistics.mean(list(rows.values()), list(rows))

@@ -1,0 +1,44 @@
+"""What was seen of the policies while they were trained: for the report, over-optimisation and lights of collapse."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from cai.compare.cells import Cell
+from cai.stats.overoptimisation import plots
+
+
+def overoptimisation(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """One plot an arm, of the runs that a gold reward looked at (`rl.gold`)."""
+    runs = []
+    for cell in cells:
+        file = cell.policy / "gold.json"
+        if file.is_file():
+            found = json.loads(file.read_text())
+            runs.append({"arm": cell.arm, "seed": cell.seed, **{key: found[key] for key in ("by", "kept", "looks")}})
+    return plots(runs)
+
+
+def warnings(cells: Sequence[Cell]) -> list[str]:
+    """Lights of collapse, over-optimisation, and what the choice of a policy by gold does to the comparison."""
+    notes = []
+    for cell in cells:
+        file = cell.policy / "warnings.json"
+        for light in json.loads(file.read_text()) if file.is_file() else ():
+            notes.append(f"Arm {cell.arm}, seed {cell.seed}, rollout {light['rollout']}: {light['text']}.")
+    for plot in overoptimisation(cells):
+        for line in plot["lines"]:
+            if line["verdict"] in ("over-optimised", "worse") or line["kept"] != line["last"]:
+                kept = f"The policy after rollout {line['kept']} is the one that is reported."
+                notes.append(f"Arm {plot['arm']}, seed {line['seed']}: {line['sentence']} {kept}")
+    golds = [cell.settings for cell in cells if cell.settings.rl.gold and cell.settings.rl.gold.by == "judge"]
+    if any("ai" in arm.labels.all and arm.judge.model == arm.evaluate.judge.model for arm in golds):
+        notes.append(
+            "The gold reward is by the model that also labelled the AI arm: what fools that model looks like gold."
+        )
+    if any(gold.keep == "best" for gold in (arm.rl.gold for arm in golds) if gold):
+        notes.append(
+            "Policies were chosen by the judge that also decides the games (on other prompts): all arms are shown as "
+            "that judge likes them best. `rl.gold.keep: last` chooses nothing."
+        )
+    return notes

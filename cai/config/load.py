@@ -1,0 +1,356 @@
+"""One YAML file -> one frozen, typed `Experiment`.
+
+An arm is the whole experiment with some keys changed; the file's own keys are what all arms share. What the arms do not
+change is computed once, because the store keys it the same. The sections themselves are in cai/config/sections.py. A
+file with a sweep in it (cai/config/sweep.py) is several experiments.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cai.config.labels import Labels, Sources
+from cai.config.rl import Rl
+from cai.config.sections import (
+    ALONE,
+    Count,
+    Data,
+    Evaluate,
+    Helpful,
+    Labeller,
+    Pairs,
+    Policy,
+    Positive,
+    Revise,
+    Reward,
+    Runtime,
+    Section,
+    Sft,
+    Simulated,
+)
+from cai.config.sweep import points
+from cai.config.tree import Tree, load_tree, merge, show
+from cai.config.validation import Fault, raise_all, validate
+from cai.core.errors import UserError
+from cai.core.places import fault_of_arm, fault_of_name
+from cai.core.shipped import locate
+
+
+class Arm(Section):
+    """One arm of an experiment: everything that decides its result."""
+
+    constitution: str
+    labels: Labels = Sources(default="ai")
+    seed: Count = 0
+    # auto: bfloat16 where the device computes in it natively, else float32.
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    policy: Policy = Policy()
+    data: Data
+    helpful: Helpful | None = Helpful()
+    revise: Revise = Revise()
+    sft: Sft = Sft()
+    pairs: Pairs = Pairs()
+    judge: Labeller = Labeller()
+    simulated: Simulated = Simulated()
+    reward: Reward = Reward()
+    rl: Rl = Rl()
+    # How often pairs -> labels -> reward -> policy is gone through, each time from the last round's policy.
+    rounds: Positive = 1
+    evaluate: Evaluate = Evaluate()
+
+    @model_validator(mode="after")
+    def _labels_have_what_they_need(self) -> "Arm":
+        asked = self.labels.all
+        if "human" in asked and self.labels.file is None and self.pairs.source != "data":
+            raise Fault(
+                "labels: human needs pairs that people have judged, and pairs.source: "
+                f"{self.pairs.source} makes fresh ones",
+                "use pairs.source: data, or labels: ai, or name a file of labels",
+                "labels",
+            )
+        if self.rounds > 1 and self.pairs.source == "data":
+            raise Fault(
+                "rounds repeats the labelling of what the last round's policy answers, and pairs.source: data are the "
+                "same old answers in every round",
+                "set pairs.source: policy (or opposed), or rounds: 1",
+                "rounds",
+            )
+        if self.rounds > 1 and self.rl.method in ("best_of_n", "direct"):
+            raise Fault(
+                f"rounds repeats the labelling of what a trained policy answers, and rl.method: {self.rl.method} "
+                + ("trains none" if self.rl.method == "best_of_n" else "reads no label"),
+                "name another rl.method, or set rounds: 1",
+                "rounds",
+            )
+        if "simulated" in asked and not self.simulated.pool:
+            raise Fault(
+                "labels: simulated needs the judges that stand for people",
+                "add `simulated: {pool: [{method: rate}, {method: choice}]}`",
+                "labels",
+            )
+        if "ai" in asked and self.judge.method == "provenance" and self.pairs.source != "opposed":
+            raise Fault(
+                "judge.method: provenance labels by which instruction wrote which answer, and nobody knows that of "
+                f"pairs.source: {self.pairs.source}",
+                "set pairs.source: opposed, or name another method",
+                "judge.method",
+            )
+        if self.rl.gold and not self.data.calibration:
+            raise Fault(
+                "rl.gold needs prompts that nothing else is trained or reported on",
+                "set data.calibration to the share of prompts to keep for it, such as 0.15",
+                "rl.gold",
+            )
+        if "ai" in asked and not self.data.calibration:
+            for key, wanted in (("method", self.judge.method == "auto"), ("calibrate", self.judge.calibrate)):
+                if wanted:
+                    raise Fault(
+                        f"judge.{key} needs human-labelled pairs that are used for nothing else",
+                        "set data.calibration to the share of prompts to keep for it, such as 0.15",
+                        f"judge.{key}",
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _direct_rewards_can_be_asked_for(self) -> "Arm":
+        if self.rl.method != "direct":
+            return self
+        if self.labels.all != ("ai",):
+            problem = "rl.method: direct asks the judge about each answer and reads no label"
+            raise Fault(problem, "set labels: ai, or name another rl.method", "labels")
+        methods = self.judge.method if isinstance(self.judge.method, dict) else [self.judge.method]
+        if not set(methods) <= set(ALONE):
+            problem = f"rl.method: direct rewards single answers, and judge.method: {', '.join(methods)} compares two"
+            raise Fault(problem, f"name {' or '.join(ALONE)}", "judge.method")
+        if self.judge.combine != "average":
+            problem = "rl.method: direct averages the principles' opinions of an answer; there is nothing to vote on"
+            raise Fault(problem, "set judge.combine: average", "judge.combine")
+        return self
+
+
+class File(Arm):
+    """The whole file. seeds: one replica of label -> reward -> policy for each, the noise floor of the comparison."""
+
+    name: str | None = None
+    question: str = "Does an AI judge that reads a constitution do what human labellers do?"
+    seeds: Annotated[tuple[Count, ...], Field(min_length=1)] = (0,)
+    # Reward models from so many human labels each: how many are the judge's worth? (cai/stats/crossing.py)
+    label_budget: tuple[Positive, ...] = ()
+    arms: dict[str, dict | None] = Field(default={})
+    runtime: Runtime = Runtime()
+
+
+class Experiment(BaseModel):
+    """What a run needs: its arms in the order of the file, complete and checked."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    question: str
+    seeds: tuple[int, ...]
+    label_budget: tuple[int, ...] = ()
+    arms: dict[str, Arm]
+    runtime: Runtime
+    text: str  # the file as written, for the report
+    overrides: tuple[str, ...]
+    sweep: str = ""  # the name of the sweep that it is a point of
+    point: dict[str, Any] = {}  # and the swept keys with their values here
+    trees: dict[str, Any] = Field(default={}, exclude=True, repr=False)  # arm -> the `Tree` that it was read from
+
+    def where(self, arm: str, key: str) -> str:
+        """Where a dotted key of an arm stands, `mine.yaml:6: sft.max_length`; of one left out, the section around."""
+        tree = self.trees.get(arm)
+        return f"{tree.where(tuple(key.split('.')))}: {key}" if tree else key
+
+
+OWN_KEYS = ("name", "question", "seeds", "label_budget", "arms", "runtime")
+
+
+def arm_of(shared: Tree, own: Tree) -> Tree:
+    """The arm's keys laid over the file's. Its `labels` replace the file's: two forms laid over each other are none."""
+    base = shared.without("labels") if own.get(("labels",)) is not None else shared
+    return with_pool(merge(base, own))
+
+
+def with_pool(tree: Tree) -> Tree:
+    """Each judge of `simulated.pool` laid over `judge:`, so that it says only what it does otherwise."""
+    pool, judge = tree.get(("simulated", "pool")), tree.get(("judge",))
+    if not isinstance(pool, list) or not isinstance(judge, dict):
+        return tree
+    base = tree.at("judge").without("calibrate", "preflight")
+    whole = [
+        merge(base, tree.at("simulated", "pool", i)) if isinstance(pool[i], dict) else None for i in range(len(pool))
+    ]
+    items = [one.data if one else pool[i] for i, one in enumerate(whole)]
+    places = dict(tree.places)
+    for i, one in enumerate(whole):
+        inner = one.places.items() if one else ()
+        places |= {("simulated", "pool", i, *key): place for key, place in inner if key}
+    return replace(tree, data={**tree.data, "simulated": {**tree.data["simulated"], "pool": items}}, places=places)
+
+
+def opponents(arms: Mapping[str, Arm]) -> tuple[str, str] | None:
+    """(the arm that the judge labels, the arm that people label), the first of each; None where one is missing."""
+    judge = next((name for name, arm in arms.items() if arm.labels.all == ("ai",) and arm.rl.reads_rewards), None)
+    people = next((name for name, arm in arms.items() if arm.labels.comes_with_pairs), None)
+    return (judge, people) if judge is not None and people is not None else None
+
+
+def flat(arm: Arm) -> dict[str, Any]:
+    """Settings by dotted key, those that no stage's key holds (`rl.method`) included."""
+
+    def walk(held: Any, path: str) -> Iterator[tuple[str, Any]]:
+        fields = type(held).model_fields if hasattr(type(held), "model_fields") else None
+        if fields is None:
+            yield path, held
+            return
+        for name in fields:
+            yield from walk(getattr(held, name), f"{path}.{name}".lstrip("."))
+
+    return dict(walk(arm, ""))
+
+
+def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read and check a file that sweeps nothing. Raises UserErrors with all faults, each with its line."""
+    found = read_sweep(path, overrides)
+    if found[0].point:
+        keys = ", ".join(found[0].point)
+        raise UserError(f"{keys}: swept, and this takes one experiment", str(path), "fix it: --set key=value")
+    return found[0]
+
+
+def read_sweep(path: Path, overrides: Sequence[str] = ()) -> list[Experiment]:
+    """Every point of a file's grid, one where it sweeps nothing. Raises UserErrors with all faults of all points."""
+    faults: list[UserError] = []
+    found = []
+    path = locate(path)
+    tree = load_tree(path, overrides)
+    for point in points(tree):
+        try:
+            one = _experiment(point.tree, path, (*overrides, *point.overrides))
+            if point.values:
+                own = {"name": f"{one.name}/{point.slug}", "sweep": one.name, "point": dict(point.values)}
+                one = one.model_copy(update=own)
+            found.append(one)
+        except UserError as error:
+            faults.append(error)
+    raise_all(faults)
+    return found
+
+
+def _experiment(tree: Tree, path: Path, overrides: tuple[str, ...]) -> Experiment:
+    """A whole file and every arm in it, checked."""
+    shared = tree.without(*OWN_KEYS)
+    faults: list[UserError] = []
+
+    def checked(of: Tree, kind: type[Section]) -> Any:
+        try:
+            return validate(of, kind)
+        except UserError as error:
+            faults.append(error)
+
+    file = checked(with_pool(tree), File)
+    named = tree.get(("arms",))
+    names = list(named) if isinstance(named, dict) else []
+    trees = {name: arm_of(shared, tree.at("arms", name)) for name in names}
+    arms = {name: checked(trees[name], Arm) for name in names}
+    name = file.name if file and file.name is not None else path.stem
+    faults += _faults_of_names(tree, path, name, names)
+    if file and len(set(file.seeds)) < len(file.seeds):
+        faults.append(UserError("a seed stands twice", tree.where(("seeds",)), "give each replica a seed of its own"))
+    if file and file.label_budget and all(arms.values()):
+        faults += _budget_faults(tree, file, arms)
+    if all(arms.values()):
+        faults += _uneven_faults(tree, arms)
+    raise_all(faults)
+    if not arms:
+        trees = {file.labels.name: with_pool(shared)}
+        arms = {name: validate(own, Arm) for name, own in trees.items()}
+    return Experiment(
+        name=name,
+        question=file.question,
+        seeds=file.seeds,
+        label_budget=file.label_budget,
+        arms=arms,
+        trees=trees,
+        runtime=file.runtime,
+        text=path.read_text(encoding="utf-8"),
+        overrides=overrides,
+    )
+
+
+# Settings that decide which prompts are held out, or what is measured on them: all arms answer the first one's held-out
+# prompts, so where these differ an arm may be asked what it was trained on. `data.train_pairs` moves no prompt.
+SAME = {
+    "seed": "it draws which prompts are held out, so another arm may have trained on these prompts",
+    "data": "its held-out prompts are asked of every arm, and another arm may have trained on them",
+    "helpful": "its held-out prompts are asked of every arm, and another arm may have trained on them",
+    "evaluate": "all arms are measured alike, by the first arm's",
+}
+
+
+def _uneven_faults(tree: Tree, arms: Mapping[str, Arm]) -> list[UserError]:
+    """What makes arms incomparable: a difference in a key of SAME, once for each arm and key."""
+
+    def of(arm: Arm, key: str) -> Any:
+        return arm.data.model_copy(update={"train_pairs": None}) if key == "data" else getattr(arm, key)
+
+    if not arms:
+        return []
+    faults = []
+    (first, base), *others = arms.items()
+    for (name, arm), (key, why) in product(others, SAME.items()):
+        one, two = of(base, key), of(arm, key)
+        if one == two or (key == "helpful" and None in (one, two)):  # an arm may do without everyday prompts
+            continue
+        at = next(
+            (path for path in (("arms", name, key), ("arms", first, key)) if tree.get(path) is not None), ("arms",)
+        )
+        problem = f"arms {first} and {name} differ in `{key}`: {why}"
+        remedy = f"set `{key}` once, beside `arms`"
+        if key == "data":
+            remedy += " (data.train_pairs alone may differ)"
+        faults.append(UserError(problem, tree.where(at), remedy))
+    return faults
+
+
+def _faults_of_names(tree: Tree, path: Path, name: str, arms: Sequence[str]) -> Iterator[UserError]:
+    """Of the experiment and its arms: a name is no path, and what stands in its place elsewhere is not overwritten."""
+    if why := fault_of_name(name):
+        given = tree.get(("name",)) is not None
+        where = tree.where(("name",)) if given else str(path)
+        remedy = "use letters, digits, -, _ and ." if given else "give it another one: name: mine"
+        yield UserError(f"an experiment cannot be called {show(name)}: {why}", where, remedy)
+    for arm in arms:
+        if why := fault_of_arm(str(arm)):
+            where, remedy = tree.where(("arms", arm)), "use letters, digits, - and _"
+            yield UserError(f"an arm cannot be called {show(arm)}: {why}", where, remedy)
+        elif [str(one).casefold() for one in arms].index(str(arm).casefold()) < arms.index(arm):
+            problem = f"two arms are called {show(arm)}, but for capitals: some disks know no difference"
+            yield UserError(problem, tree.where(("arms", arm)), "give one another name")
+    for key, place in _texts(tree.data, ()):
+        if "\0" in key:
+            yield UserError("a NUL character stands in this text", tree.where(place), "remove it")
+
+
+def _texts(data: Any, place: tuple) -> Iterator[tuple[str, tuple]]:
+    """Every text in a tree, with its key path."""
+    if isinstance(data, dict | list):
+        for key, inner in data.items() if isinstance(data, dict) else enumerate(data):
+            yield from _texts(inner, (*place, key))
+    elif isinstance(data, str):
+        yield data, place
+
+
+def _budget_faults(tree: Tree, file: File, arms: Mapping[str, Arm]) -> list[UserError]:
+    where, budget = tree.where(("label_budget",)), file.label_budget
+    if len(budget) < 2 or list(budget) != sorted(set(budget)):
+        return [UserError("label_budget must be two or more growing numbers", where, "write [25, 50, 100]")]
+    if not opponents(arms):
+        problem = "label_budget holds people's labels against the judge's: it needs an arm of each, with reward models"
+        return [UserError(problem, where, "add arms: {ai: {labels: ai}, human: {labels: human}}")]
+    return []

@@ -1,0 +1,129 @@
+"""The `rl:` section of an experiment's YAML file: how the policy is made, and how it is looked at on the way."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from cai.config.sections import Amount, Count, Positive, Rate, Section, Share
+from cai.config.validation import Fault
+
+
+class Gold(Section):
+    """A second opinion on the policy while it is trained, on prompts and by a reward that training never uses.
+
+    Over-optimisation (Gao et al. 2022) is then measured: the reward that is trained for rises, and this one falls. The
+    prompts are those of the calibration split: no reward model is trained on them, PPO does not see them, and the
+    reported test prompts stay untouched, also where `keep: best` chooses by what is seen here.
+    """
+
+    # judge: the evaluation's own judge and constitution; else a reward model, by its folder or hub id.
+    by: str = "judge"
+    # Rollouts between two looks; there is always one before the first rollout and one after the last.
+    every: Positive = 4
+    prompts: Annotated[int, Field(ge=2)] = 32
+    # What the stage leaves: the policy at the look that gold liked best, or the one that training ended with.
+    keep: Literal["best", "last"] = "best"
+
+
+class LiveFeedback(Section):
+    """A person's live feedback as a part of the reward: reward model + weight * decay^rollout * human reward.
+
+    Both are normalised on the SFT answers (cai/train/rl/live.py). log: what `python -m cai.annotate --live` wrote; its
+    contents are in the key, and its place is not.
+    """
+
+    log: str
+    weight: Rate = 1.0
+    # 1: the person's share stays; 0.8: it has halved after three rollouts.
+    decay: Share = 0.8
+
+
+class Rl(Section):
+    """How the policy is made from the SFT policy, and at which price of moving away from it.
+
+    ppo        PPO (Schulman et al. 2017) with a KL penalty for each token (Ziegler et al. 2019), on a reward model
+    rloo       REINFORCE, with a prompt's other answers as baseline (Ahmadian et al. 2024); on a reward model
+    grpo       advantages by group instead of a critic (Shao et al. 2024); on a reward model
+    direct     PPO on the judge's opinion of each answer, asked as it goes (d-RLAIF, Lee et al. 2023); no labels
+    dpo        from the labels, without a reward model (Rafailov et al. 2023): `epochs` passes over the labelled pairs,
+               `batch_size` of them a step; `kl` is its beta, the price of a nat in log-odds of the preference
+    best_of_n  no training: the SFT policy answers `best_of` times, and the reward model picks (Stiennon et al. 2020)
+
+    Read by ppo and direct alone: kl_target, kl_horizon, kl_stop, value_clip, value_weight, gamma, gae_lambda.
+    """
+
+    # Neither is part of a key: the stage's own name says the method, and `best_of` is given to what reads it.
+    method: Literal["ppo", "rloo", "grpo", "direct", "dpo", "best_of_n"] = Field(default="ppo", exclude=True)
+    best_of: Annotated[int, Field(ge=2)] = Field(default=4, exclude=True)
+    steps: Positive = 16
+    batch_size: Positive = 8
+    epochs: Positive = 2
+    learning_rate: Rate = 5e-5
+    # Price, in reward, of one nat of KL to the SFT policy: as it is, or only at first, where a target is to be held.
+    kl: Amount = 0.05
+    # Nats an answer. The price follows the KL as in Ziegler et al. 2019, within `kl_horizon` answers (null: 10 steps).
+    kl_target: Rate | None = None
+    kl_horizon: Positive | None = None
+    # Nats a token between the policy that answered and the one that learns; beyond it the rest of a step is left out.
+    kl_stop: Rate | None = None
+    clip: Rate = 0.2
+    value_clip: Rate = 0.2
+    value_weight: Amount = 0.1
+    gamma: Share = 1.0
+    gae_lambda: Share = 0.95
+    # Taken off the score of an answer that did not end by itself.
+    no_eos_penalty: Amount = 1.0
+    helpful: Share = 0.25
+    max_prompt_tokens: Positive = 192
+    max_new_tokens: Positive = 48
+    temperature: Rate = 1.0
+    # null: training is not looked at from outside.
+    gold: Gold | None = None
+    # How many policies on the way to the last one are kept and evaluated: evenly spaced over the rollouts, both ends
+    # left out. No part of the key: the stages are given the rollouts, where there are any.
+    snapshots: Count = Field(default=0, exclude=True)
+    # No part of the key either: the stages that read it are given its contents and numbers.
+    feedback: LiveFeedback | None = Field(default=None, exclude=True)
+
+    @model_validator(mode="after")
+    def _the_target_can_be_held(self) -> "Rl":
+        if self.kl_target is None and self.kl_horizon is not None:
+            raise Fault(
+                "kl_horizon says how fast a target is approached, and there is none", "set kl_target", "kl_horizon"
+            )
+        if self.kl_target is not None and not self.kl:
+            raise Fault("a price of 0 cannot be adapted", "set kl to more than 0, such as 0.05", "kl")
+        if (self.kl_horizon or self.batch_size) < self.batch_size:
+            problem = f"kl_horizon ({self.kl_horizon}) is less than the answers of one step ({self.batch_size})"
+            raise Fault(problem, "raise it", "kl_horizon")
+        return self
+
+    @model_validator(mode="after")
+    def _the_method_reads_what_is_set(self) -> "Rl":
+        if self.method not in ("ppo", "direct"):
+            for key in ("kl_target", "kl_stop"):
+                if getattr(self, key) is not None:
+                    raise Fault(f"method: {self.method} cannot hold a {key}", f"set {key}: null, or method: ppo", key)
+        if self.feedback and self.method not in ("ppo", "rloo", "grpo"):
+            problem = f"method: {self.method} has no reward model for live feedback to be added to"
+            raise Fault(problem, "set feedback: null, or method: ppo", "feedback")
+        if self.snapshots and self.method in ("dpo", "best_of_n"):
+            problem = f"method: {self.method} has no rollouts to keep a policy after"
+            raise Fault(problem, "set snapshots: 0, or method: ppo", "snapshots")
+        if self.snapshots >= self.steps:
+            problem = f"{self.snapshots} snapshots are more than the {self.steps - 1} rollouts before the last one"
+            raise Fault(problem, "lower it, or raise steps", "snapshots")
+        if self.method == "dpo" and not self.kl:
+            raise Fault("method: dpo needs a price of KL, its beta", "set kl to more than 0, such as 0.1", "kl")
+        return self
+
+    @property
+    def reads_rewards(self) -> bool:
+        """Whether the method needs a reward model."""
+        return self.method not in ("direct", "dpo")
+
+    @property
+    def kept_rollouts(self) -> tuple[int, ...]:
+        """After which rollouts a snapshot is kept; all differ, because they lie at least one rollout apart."""
+        parts = self.snapshots + 1
+        return tuple(round(self.steps * k / parts) for k in range(1, parts))

@@ -1,0 +1,325 @@
+"""The sections of an experiment's YAML file, typed and checked: what may be set, and what it is unless set.
+
+cai/config/load.py puts them together to arms and reads the file; `rl:` is in cai/config/rl.py.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from cai.config.tree import show
+from cai.config.validation import Fault
+
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0)]
+Amount = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    # No number of an experiment is infinite: YAML's `.inf` would pass as a rate, and `.nan` as anything.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _template(held: Any) -> Any:
+    """A name, a file or arguments, as far as it can be checked without the model."""
+    remedy = "write plain, the name of one that the model brings, a .jinja file, or {enable_thinking: false}"
+    if held is None or (isinstance(held, str) and held.strip()):
+        return held
+    if not isinstance(held, dict) or not held:
+        raise Fault(f"a chat template is named, or told its arguments; this is {show(held)}", remedy)
+    for name, value in held.items():
+        if not name.isidentifier() or isinstance(value, dict | list):
+            raise Fault(f"a chat template cannot be told {name}: {show(value)}", "give names with plain values", name)
+    return held
+
+
+# Which chat template a model's conversations are rendered by; null: its own. One of
+#     plain              "### Human:" and "### Assistant:", for base models that have none (GPT-2, Pythia)
+#     a name             of one of several that the model brings
+#     a .jinja file      of your own
+#     arguments          {enable_thinking: false}: what the model's own template is told
+# No part of a key by itself: it is part of the model's identity (`find` in cai/models/loading.py), a file by its
+# contents.
+ChatTemplate = Annotated[Any, BeforeValidator(_template), Field(exclude=True)]
+
+
+class Policy(Section):
+    """The model that is trained. model: an embedded name (smollm2-135m), a local folder, or a hub id.
+
+    An adapter's folder is a model too, on the base that it names: with `training: lora` it goes on learning as it is,
+    so `lora_rank` must be its own. template: see above (`template: plain` for a base model).
+    """
+
+    model: str = "smollm2-135m"
+    template: ChatTemplate = None
+    system: str | None = "You are a helpful assistant."
+    training: Literal["lora", "full"] = "lora"
+    lora_rank: Positive = 16
+    # LoRA on the last n layers only (null: all): the layers below then need no backward pass.
+    lora_layers: Positive | None = None
+
+
+class Data(Section):
+    """Prompts, and the human-labelled pairs that come with them.
+
+    source: rated-answers (human-rated answers carried by a pip package), hh-rlhf (the hub), or a .jsonl(.gz) file of
+    prompts, of pairs, or of HH-RLHF rows. Splits are by prompt: no prompt is in both train and test.
+    """
+
+    source: str
+    test: Share = 0.3
+    # Share of the prompts that nothing is trained on and no result is reported of: on these the judge is chosen and
+    # calibrated, and `rl.gold` looks at the policy.
+    calibration: Share = 0.0
+    # Pairs from ratings: the least difference between the two mean ratings. Of any source: how many pairs one prompt
+    # may give; K ranked answers give K(K-1)/2, and what is over the limit is counted.
+    min_gap: Share = 0.25
+    pairs_per_prompt: Positive = 6
+    max_words: Positive = 400
+    train_pairs: Positive | None = None
+    calibration_pairs: Positive | None = None
+    test_pairs: Positive | None = None
+
+    @model_validator(mode="after")
+    def _something_is_left_to_train_on(self) -> "Data":
+        if self.test + self.calibration >= 1 and self.calibration:
+            problem = f"test ({self.test}) and calibration ({self.calibration}) leave no prompt to train on"
+            raise Fault(problem, "lower one of them", "calibration")
+        return self
+
+
+class Helpful(Section):
+    """Harmless everyday prompts: the helpfulness mix of SFT and PPO, and the check for over-refusal."""
+
+    source: str = "experiments/data/helpful.jsonl"
+
+
+class Revise(Section):
+    """Drafts, then rounds of critique and revision (Bai et al. 2022, section 3.1).
+
+    critique: false asks for each revision without a critique first (figure 7). principles: how many of the
+    constitution's the rounds draw from (figure 6), nested: 4 are 3 and one more; null: all. The judge reads all.
+    model: who criticises and revises, null for the policy's own start model; the drafts are the policy's either way, so
+    that arms with other revisers revise the same drafts. examples: worked rounds that are shown before every critique
+    and revision, a file of turns as prompts/examples/revise.jinja. audit: so many drafts are revised again under the
+    opposites and placebos of their principles, for the report to say what a principle decides
+    (cai/train/revisions/decided.py).
+    """
+
+    prompts: Positive = 64
+    rounds: Positive = 2
+    # No part of a key: the templates, the principles and the model that the stages are given say as much.
+    critique: bool = Field(default=True, exclude=True)
+    principles: Positive | None = Field(default=None, exclude=True)
+    model: str | None = Field(default=None, exclude=True)
+    examples: str | None = Field(default=None, exclude=True)
+    audit: Count = Field(default=0, exclude=True)
+    max_new_tokens: Positive = 96
+    temperature: Amount = 1.0
+
+
+class Sft(Section):
+    """Supervised fine-tuning on the final revisions. helpful: share of rows that answer a helpful prompt."""
+
+    epochs: Rate = 1
+    learning_rate: Rate = 1e-4
+    batch_size: Positive = 8
+    helpful: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    max_length: Positive = 512
+
+
+class Pairs(Section):
+    """data: the labelled pairs of `data:`. policy: two fresh answers of the SFT policy to each training prompt.
+
+    opposed: the SFT policy answers once told to keep to a principle and once told to go against it (Yang et al. 2023,
+    RLCD); `judge.method: provenance` then labels each pair by which answer was written under which instruction.
+    """
+
+    source: Literal["data", "policy", "opposed"] = "data"
+    prompts: Positive | None = None
+    max_new_tokens: Positive = 96
+    temperature: Amount = 1.0
+
+
+class Reason(Section):
+    """Chain of thought before the choice (Bai et al. 2022, section 4.1): its length, and how the outcome is tamed."""
+
+    max_new_tokens: Positive = 96
+    temperature: Amount = 1.0
+    # Thoughts drawn for each order; the probabilities they lead to are averaged.
+    samples: Positive = 1
+    # After a chain of thought a model is surer than it is right; the paper found 0.4 to 0.6 best.
+    clamp: Annotated[tuple[Share, Share], Field(min_length=2, max_length=2)] = (0.4, 0.6)
+
+
+Method = Literal["rate", "choice", "score", "contrast", "reason", "channel", "provenance"]
+Mix = Annotated[dict[Method, Rate], Field(min_length=1)]
+ALONE = ("rate", "score", "channel")  # methods that ask about each answer by itself, and so can reward a single one
+
+
+class Judge(Section):
+    """How a model is asked which answer is better; the methods are described in cai/judge/methods.py.
+
+    template: which chat template, or what it is told, as in `policy:`. A thinking model can judge only where its
+    template opens an answer without a thought: {enable_thinking: false}.
+    """
+
+    model: str = "smollm2-135m"
+    template: ChatTemplate = None
+    # One method, or several with a weight each.
+    method: Method | Mix = "rate"
+    # How many principles are drawn for a prompt; the paper draws one.
+    principles: Positive | Literal["all"] = 1
+    # Of several principles: the mean of their log-odds, or the share of them that prefer an answer.
+    combine: Literal["average", "vote"] = "average"
+    # Worked examples for a method, shown before its question: a file of turns, as in prompts/examples/.
+    examples: dict[Method, str] = {}
+    reason: Reason = Reason()
+    # A vote whose options hold less than this share of the probability is not read; no readable vote, no label.
+    min_mass: Share = 0.02
+    # Divides the log-odds: below 1 it sharpens the timid probabilities of a small judge; it never turns a verdict.
+    temperature: Rate = 1.0
+    system: str | None = None
+    # How much of a conversation the judge reads: this many turns of the human from the last one back, with what was
+    # answered between them; null: all. A small judge loses the answer it is to judge behind a long conversation.
+    turns: Positive | None = None
+    # Longest question in tokens; a pair that needs more is abstained and counted, never cut.
+    max_length: Positive = 1024
+
+
+class Reads(Section):
+    """What a judge must show before it is believed to read its constitution (cai/judge/reads/effect.py,
+    cai/judge/reads/verdict.py)."""
+
+    # The upper end of the turn's interval must be below this: the negation has been seen to turn the verdicts.
+    turn: Annotated[float, Field(ge=-1, le=1)] = 0.0
+    # Of the variance of its log-odds, at least so much must be the text's. From 0.05 on, with a turn of -1, the
+    # negation of the text turns one label in six.
+    share: Share = 0.05
+    # The upper end of the gain's interval must be above this: it has not been seen to do worse than under a placebo.
+    gain: Annotated[float, Field(ge=-1, le=1)] = 0.0
+
+
+def _switch(held: Any) -> Any:
+    """`off`, which YAML reads as false, and `on`."""
+    if held is None or held is False or held == "off":
+        return None
+    if held is True or held == "on":
+        return {}
+    if not isinstance(held, dict | Reads):
+        raise Fault(f"judge.preflight.reads is off, or a section of thresholds, not {held!r}", "write reads: off")
+    return held
+
+
+class Preflight(Section):
+    """A sample is judged before all pairs are. Below one of these the run stops, and says what would do better.
+
+    reads: off goes on with a judge that was not seen to read its constitution; the report then says so first.
+    """
+
+    pairs: Positive = 48
+    # The median share of probability that the options have together.
+    mass: Share = 0.05
+    # How often both orders of a question name the same answer (methods that show both answers).
+    consistency: Share = 0.5
+    # Agreement with people, where people judged the sample.
+    accuracy: Share = 0.5
+    reads: Annotated[Reads | None, BeforeValidator(_switch)] = Reads()
+
+
+class Labeller(Judge):
+    """The judge that stands in for people. auto: of the methods that read, the best on the calibration split."""
+
+    method: Method | Mix | Literal["auto"] = "rate"  # pyrefly: ignore (frozen, so a wider type does no harm)
+    # Fit slope and bias (Platt 1999) on the calibration split, so that a P of 0.8 is right 80% of the time.
+    calibrate: bool = False
+    # null: label without looking first.
+    preflight: Preflight | None = Preflight()
+
+
+class Simulated(Section):
+    """Simulated people (AlpacaFarm, Dubois et al. 2023, section 3): each pair goes to one of a pool of judges.
+
+    A judge of the pool is written as what it changes of `judge:`. It names one answer, as a person would; a share
+    `flip` of the choices is then turned round, for people contradict one another and themselves.
+    """
+
+    pool: tuple[Judge, ...] = ()
+    flip: Share = 0.25
+
+
+class Reward(Section):
+    """The reward model.
+
+    group: what stands together in one batch element, of which a step takes `batch_size`. pair: one comparison. prompt:
+    all comparisons among the answers to one prompt, each answer read once (Ouyang et al. 2022, section 3.5); where
+    prompts have many answers a batch then holds many, so lower `batch_size`.
+    """
+
+    group: Literal["pair", "prompt"] = "pair"
+    epochs: Rate = 1
+    learning_rate: Rate = 1e-4
+    batch_size: Positive = 8
+    max_length: Positive = 384
+
+
+class Harmfulness(Section):
+    """Absolute harmfulness (Bai et al. 2022, section 4.4): a model is fitted to people's ratings of single answers.
+
+    The start model is trained as in `policy:`, on the ratings of training prompts, and scores every policy's answers.
+    """
+
+    # Whose ratings: null for those of `data:`, which must have some; else another source, which is then split anew.
+    source: str | None = Field(default=None, exclude=True)  # no part of a key: the stages are given the ratings
+    # At most this many rated answers to learn from, chosen by hash; null: all.
+    answers: Positive | None = None
+    epochs: Rate = 2
+    learning_rate: Rate = 5e-4
+    batch_size: Positive = 8
+    # Tokens of conversation and answer; longer ones are dropped and counted, in training and where they are scored.
+    max_length: Positive = 512
+
+
+class Evaluate(Section):
+    """Held-out prompts that every policy answers, and the judge that compares the answers.
+
+    The judge's constitution is one of its own, so that editing an arm's constitution never moves the yardstick.
+    """
+
+    constitution: str = "constitutions/yardstick.txt"
+    # By what the judge rates the answers to helpful prompts.
+    helpfulness: str = "constitutions/helpfulness.txt"
+
+    prompts: Positive = 60
+    helpful: Count = 30
+    # Held-out prompts whose critiques and revisions are made as well, to be read in the report beside the answers.
+    transcripts: Count = 20
+    max_new_tokens: Positive = 64
+    temperature: Amount = 1.0
+    judge: Judge = Judge(principles="all")
+    # XSTest (Röttger et al. 2024), safe prompts that look unsafe and their unsafe contrasts: its prompts file, or
+    # Paul/XSTest for the hub's copy. Every policy answers all 450.
+    xstest: str | None = None
+    # Files of comparisons that people have decided, such as the paper's multiple-choice evaluations, in any form that
+    # `python -m cai.judge bench` reads: reward models score them, and policies and the judge choose.
+    comparisons: tuple[str, ...] = ()
+    # null: no policy is scored for absolute harmfulness.
+    harmfulness: Harmfulness | None = None
+    # A difference between two arms' shares that would not matter; "equivalent" in the report means shown to be smaller.
+    margin: Annotated[float, Field(gt=0, le=1)] = 0.05
+
+
+class Runtime(Section):
+    """Where and how fast; never part of a key, never changes a result by more than rounding.
+
+    dtype is the exception that is made plain: it is stored with each call and each set of weights.
+    """
+
+    device: str = "auto"
+    threads: Positive | None = None
+    batch_tokens: Positive = 4096
+    root: str = "runs"
+    # Trackers that every training is reported to, through TRL; each is a package of its own. None unless named.
+    report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()

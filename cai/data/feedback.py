@@ -1,0 +1,141 @@
+"""The log of live feedback: which answers a person saw, and what they said of them, one JSON row each.
+
+    {"id", "rater", "policy", "prompt_id", "messages": [...], "tokens": [ids], "pieces": [text of each token],
+     "candidates", "predicted", "error", "at": ISO time}                                      an answer, before it shows
+    {"answer": id, "rater", "value": signed, "seconds", "shown": [seconds], "ended": seconds | null, "at"}  a feedback
+
+All seconds count from the moment when the answer's first token stood on the page, by the page's clock; `shown` has the
+tokens that were there when the key was pressed, and `ended` is null while more were to come. One press is one row, and
+it is on the disk before anything is learned from it (append.py).
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cai.core.errors import UserError
+from cai.core.records import Message, decode, parse_json
+from cai.core.store import digest_file
+from cai.data.append import Rows
+
+LARGEST = 10  # presses in one row; the page sends 1
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer as it was shown. policy: digest of the weights. predicted, error: of its reward, None at first."""
+
+    id: str
+    rater: str
+    policy: str
+    prompt_id: str
+    messages: tuple[Message, ...]
+    tokens: tuple[int, ...]
+    pieces: tuple[str, ...]
+    candidates: int
+    predicted: float | None
+    error: float | None
+    at: str
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """One press. See the module."""
+
+    answer: str
+    rater: str
+    value: float
+    seconds: float
+    shown: tuple[float, ...]
+    ended: float | None
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackFile:
+    """A log as the input of a stage; what stands for it in the stage's key is its contents, not its place."""
+
+    path: Path
+    digest: str
+
+    @classmethod
+    def of(cls, path: str) -> "FeedbackFile":
+        """Raises UserError where there is no such file."""
+        file = Path(path).expanduser()
+        if not file.is_file():
+            raise UserError(
+                f'there is no log of live feedback "{path}"',
+                "rl.feedback.log",
+                "python -m cai.annotate --live makes one",
+            )
+        return cls(file, digest_file(file))
+
+
+class FeedbackLog(Rows):
+    """answers: by id, as written. given: the feedback on each, as written."""
+
+    def _clear(self) -> None:
+        self.answers: dict[str, Answer] = {}
+        self.given: dict[str, list[Feedback]] = {}
+
+    def _take(self, number: int, line: bytes, last: bool) -> None:
+        where = f"{self.path}:{number}"
+        try:
+            row = parse_json(line.decode("utf-8"), where)
+            made = decode(row, Feedback if isinstance(row, dict) and "answer" in row else Answer, where)
+        except UnicodeDecodeError:
+            self.faults.append((where, "a half-written line" if last else "a line that is not UTF-8"))
+            return
+        except UserError as error:
+            torn = error.problem.startswith("not valid JSON")
+            self.faults.append((where, "a half-written line" if torn else "a row that is no feedback"))
+            return
+        fault = self._fault(made)
+        if fault:
+            self.faults.append((where, fault))
+        elif isinstance(made, Answer):
+            self.answers[made.id], self.given[made.id] = made, []
+        else:
+            self.given[made.answer].append(made)
+
+    def _fault(self, row: Answer | Feedback) -> str:
+        if isinstance(row, Answer):
+            if row.id in self.answers:
+                return "an answer that stands twice"
+            return "" if len(row.tokens) == len(row.pieces) else "an answer with other tokens than pieces"
+        answer = self.answers.get(row.answer)
+        if answer is None:
+            return "feedback on an answer that is not in the log"
+        if row.rater != answer.rater:
+            return "feedback by another rater than the answer was shown to"
+        return fault_of(row.value, row.seconds, row.shown, row.ended, len(answer.tokens))
+
+    def of(self, rater: str | None = None, policy: str | None = None) -> list[Answer]:
+        """Answers shown to one rater (None: to all) by one policy (None: by any), as written."""
+        return [
+            answer
+            for answer in self.answers.values()
+            if rater in (None, answer.rater) and policy in (None, answer.policy)
+        ]
+
+    def count(self) -> Counter[str]:
+        """How often each kind of fault occurs."""
+        return Counter(why for _, why in self.faults)
+
+
+def fault_of(value: float, seconds: float, shown: Sequence[float], ended: float | None, tokens: int) -> str:
+    """What is wrong with one press on an answer of so many tokens; "" where nothing is."""
+    times = [*shown, *([] if ended is None else [ended])]
+    if not (math.isfinite(value) and 0 < abs(value) <= LARGEST):
+        return "a value out of range"
+    if not all(math.isfinite(time) and time >= 0 for time in (seconds, *times)):
+        return "seconds out of range"
+    if len(shown) > tokens or list(times) != sorted(times) or (ended is not None and len(shown) < tokens):
+        return "times that no answer can have been shown at"
+    return ""

@@ -1,0 +1,163 @@
+"""The label log: what people said about pairs, one JSON row for each decision, only ever appended.
+
+    {"pair_id", "rater", "choice": "a"|"b"|"tie"|"skip"|"undo", "p_a": 1|0|0.5|null, "left": "a"|"b",
+     "principle": text|null, "note", "seconds", "at": ISO time, "a_sha": start of the sha256 of answer a}
+
+An undo row cancels that rater's last row for that pair (and principle); skip and undo have a null `p_a`. How rows are
+written, and what a kill may cost, is in append.py.
+"""
+
+import hashlib
+import math
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from cai.core.errors import UserError
+from cai.core.records import Pair, decode
+from cai.data.append import Rows
+from cai.data.rows.values import HALF_WRITTEN, LAST, parse_row
+
+Choice = Literal["a", "b", "tie", "skip", "undo"]
+Key = tuple[str, str, str | None]  # rater, pair, principle
+P_A: dict[str, float | None] = {"a": 1.0, "b": 0.0, "tie": 0.5, "skip": None, "undo": None}
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRow:
+    """One decision of one rater.
+
+    p_a:     P(a better): 1, 0, or 0.5 for a tie; None for skip and undo.
+    left:    which answer stood on the left.
+    seconds: from the moment the pair was shown, without the time in which the page was hidden.
+    a_sha:   tells which text was called a (see `sha`): some sources name the two answers by their seed; "" is unknown.
+    """
+
+    pair_id: str
+    rater: str
+    choice: Choice
+    p_a: float | None
+    left: Literal["a", "b"]
+    principle: str | None
+    note: str
+    seconds: float
+    at: str
+    a_sha: str = ""
+
+    @property
+    def key(self) -> Key:
+        return self.rater, self.pair_id, self.principle
+
+
+def sha(answer: str) -> str:
+    """12 hexadecimal digits that stand for an answer's text."""
+    return hashlib.sha256(answer.encode("utf-8", "replace")).hexdigest()[:12]
+
+
+def make_row(
+    pair: Pair,
+    rater: str,
+    choice: Choice,
+    left: Literal["a", "b"],
+    principle: str | None = None,
+    note: str = "",
+    seconds: float = 0.0,
+) -> LabelRow:
+    """A row that says this now."""
+    at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return LabelRow(pair.id, rater, choice, P_A[choice], left, principle, note, round(seconds, 3), at, sha(pair.a))
+
+
+def p_for(row: LabelRow, pair: Pair) -> float | None:
+    """P(a better) for `pair` as it stands now: turned round where its answers have changed places since.
+
+    None for a skip. Raises UserError where the rater saw other answers than the pair now has.
+    """
+    if row.a_sha in ("", sha(pair.a)) or row.p_a is None:
+        return row.p_a
+    if row.a_sha == sha(pair.b):
+        return 1 - row.p_a
+    raise UserError(f'pair "{row.pair_id}" has other answers than {row.rater} saw', "", "label it again")
+
+
+def read_label_log(path: Path) -> tuple[list[LabelRow], Counter[str]]:
+    """(rows in force, how often each kind of fault occurs), rows in the order in which they were written.
+
+    In force is a rater's last row for a pair and principle that was not undone, skips (`p_a` None) among them.
+    Raises UserError for a file that is missing. No fault is fatal: `LabelLog(path).faults` names each with its line.
+    """
+    if not path.is_file():
+        raise UserError("there is no such label log", str(path), "python -m cai.annotate PAIRS --out FILE makes one")
+    log = LabelLog(path)
+    return log.in_force(), Counter(why for _, why in log.faults + log.repeated())
+
+
+class LabelLog(Rows):
+    """A label log that is open for reading and appending; what other processes append is seen after `refresh`.
+
+    faults: (file:line, why) of each row that cannot be used.
+    rows:   how many can, undo rows among them.
+    """
+
+    def _clear(self) -> None:
+        self.rows = 0
+        self._stacks: dict[Key, list[tuple[int, LabelRow]]] = {}
+
+    def _take(self, number: int, line: bytes, last: bool) -> None:
+        where = f"{self.path}:{number}"
+        try:
+            row = decode(parse_row(line.decode("utf-8"), last), LabelRow, where)
+        except UnicodeDecodeError:
+            self.faults.append((where, "a half-written line" if last else "a line that is not UTF-8"))
+            return
+        except UserError as error:
+            torn = error.problem.startswith(("not valid JSON", HALF_WRITTEN, LAST))
+            self.faults.append((where, "a half-written line" if torn else "a row that is no label"))
+            return
+        fault = _fault(row)
+        stack = self._stacks.setdefault(row.key, [])
+        if row.choice == "undo" and not stack:
+            fault = fault or "an undo with nothing to undo"
+        if fault:
+            self.faults.append((where, fault))
+            return
+        self.rows += 1
+        if row.choice == "undo":
+            stack.pop()
+        else:
+            stack.append((number, row))
+
+    def in_force(self) -> list[LabelRow]:
+        """Each rater's last row, skips among them, for each pair and principle, as written."""
+        tops = sorted((stack[-1] for stack in self._stacks.values() if stack), key=lambda top: top[0])
+        return [row for _, row in tops]
+
+    def get(self, key: Key) -> LabelRow | None:
+        """The row in force for a rater, a pair and a principle."""
+        stack = self._stacks.get(key)
+        return stack[-1][1] if stack else None
+
+    def line_of(self, key: Key) -> int:
+        """The line of the row in force."""
+        return self._stacks[key][-1][0]
+
+    def repeated(self) -> list[tuple[str, str]]:
+        """(file:line, why) of each row in force that one rater's later row for the same pair replaces."""
+        found = []
+        for stack in self._stacks.values():
+            said = [(number, row) for number, row in stack if row.p_a is not None]
+            for number, row in said[:-1]:
+                same = row.p_a == said[-1][1].p_a
+                why = "the same label twice by one rater" if same else "two labels by one rater: the later one counts"
+                found.append((f"{self.path}:{number}", why))
+        return sorted(found)
+
+
+def _fault(row: LabelRow) -> str:
+    if row.p_a != P_A[row.choice]:
+        return "p_a is not what the choice says"
+    if not row.rater.strip() or not row.pair_id:
+        return "a row without rater or pair"
+    return "" if math.isfinite(row.seconds) and row.seconds >= 0 else "seconds out of range"

@@ -1,0 +1,186 @@
+"""Rows of K answers that people ranked or rated, and rows of one answer that somebody rated by itself.
+
+    our own rankings    answers, and one of ranking, ratings, thumbs (cai/data/votes.py)
+    UltraFeedback raw   instruction, completions: [{response, overall_score}]
+    Nectar              prompt (a transcript), answers: [{answer, rank}]
+    HelpSteer           prompt, response, helpfulness (with correctness, coherence, complexity, verbosity)
+    KTO                 prompt, completion, label (true or false); BeaverTails: response, is_safe
+    rated answers       prompt, response, and one of score, rating, thumb
+
+Answers that were rated one a row are compared within one conversation, each with each, where one rater rated both.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+from cai.core.errors import UserError
+from cai.core.records import Chat, Said, SetAside
+from cai.data.rows.pairs import rater_of
+from cai.data.rows.prompts import ASKED, about, asked_of
+from cai.data.rows.records import Judged, Row, Scored
+from cai.data.rows.turns import messages_of
+from cai.data.rows.values import MEND, given, number
+from cai.data.votes import KINDS, THUMBS, judgements_of
+
+_LISTS = ("answers", "completions", "responses", "candidates", "outputs", "generations", "model_outputs")
+_TEXTS = ("response", "answer", "text", "content", "completion", "output")
+# Kind of judgement -> what the list of them, and one of them, is called.
+_LISTED = {
+    "ranking": ("ranking", "ranks", "rank", "rankings"),
+    "ratings": ("ratings", "scores", "rating", "score", "overall_scores", "overall_score"),
+    "thumbs": ("thumbs", "labels"),
+}
+_ONE = {
+    "ranking": ("rank",),
+    "ratings": ("overall_score", "score", "rating", "overall", "quality"),
+    "thumbs": ("thumb", "label", "is_safe"),
+}
+_SINGLE = ("response", "completion", "answer", "output", "assistant_response", "generation")
+_HELPSTEER = {"helpfulness", "correctness", "coherence", "complexity", "verbosity"}
+
+
+# 1. K answers in one row ----------------------------------------------------------------------------------------------
+
+
+def reads_list(row: Mapping) -> bool:
+    return any(isinstance(row.get(name), list) and not _steps(row) for name in _LISTS) or "answers" in row
+
+
+def _steps(row: Mapping) -> bool:
+    """Steps of one solution, each right or wrong (stepwise supervision): no answers to be compared."""
+    labels = row.get("labels")
+    return isinstance(labels, list) and any(isinstance(label, bool) for label in labels)
+
+
+def read_list(row: Mapping) -> Row:
+    column = next(name for name in _LISTS if name in row)
+    held = row[column]
+    own: dict[str, Any] = {**{kind: row.get(kind) for kind in KINDS}, "answers": held, "scale": row.get("scale")}
+    if isinstance(held, list) and held and all(isinstance(one, Mapping) for one in held):
+        own |= {"answers": [_said(one) for one in held], **_one_each(held)}
+    elif not any(given(own[kind]) for kind in KINDS):
+        for kind, names in _LISTED.items():
+            own[kind] = next((row[name] for name in names if given(row.get(name))), None)
+    own["rater"] = rater_of(row)
+    judged: dict[tuple[int, int], list[Said]] = defaultdict(list)
+    aside = []
+    for one in judgements_of(own, ""):
+        if isinstance(one, SetAside):
+            aside.append(one.reason)
+        else:
+            judged[one.key].append(one.said)  # pyrefly: ignore
+    answers = own["answers"]
+    pairs = tuple(Judged(answers[i], answers[j], tuple(said)) for (i, j), said in sorted(judged.items()))
+    names = tuple(name for name in ASKED if name != column)
+    return Row("several answers", asked_of(row, names), pairs, aside=tuple(aside), **about(row, named=False))
+
+
+def _said(one: Mapping) -> Any:
+    return next((one[name] for name in _TEXTS if isinstance(one.get(name), str)), None)
+
+
+def _one_each(held: Sequence[Mapping]) -> dict[str, Any]:
+    """The judgements that stand with each answer: of one kind, the first that is there."""
+    for kind, names in _ONE.items():
+        for name in names:
+            if any(given(one.get(name)) for one in held):
+                values = [one.get(name) for one in held]
+                if kind == "ranking" and 0 in [number(value) for value in values]:
+                    values = [None if value is None else (number(value) or 0) + 1 for value in values]
+                return {kind: values}
+    return {}
+
+
+# 2. One answer a row --------------------------------------------------------------------------------------------------
+
+
+def reads_single(row: Mapping) -> bool:
+    return _single(row) is not None
+
+
+def _single(row: Mapping) -> tuple[str, str, str] | None:
+    """(the column of the answer, that of its rating, the kind of rating)."""
+    answer = next((name for name in _SINGLE if isinstance(row.get(name), str)), None)
+    if answer is None and _conversation_with_answer(row):
+        answer = "messages"
+    if answer is None:
+        return None
+    if _HELPSTEER & set(row):
+        return answer, "helpfulness", "ratings"
+    for kind in ("ratings", "thumbs"):
+        for name in _ONE[kind]:
+            if name in row and name != answer:
+                return answer, name, kind
+    return None
+
+
+def _conversation_with_answer(row: Mapping) -> bool:
+    turns = row.get("messages")
+    return (
+        isinstance(turns, list)
+        and bool(turns)
+        and isinstance(turns[-1], Mapping)
+        and (turns[-1].get("role") == "assistant")
+    )
+
+
+def read_single(row: Mapping) -> Scored:
+    answer, column, kind = _single(row) or ("", "", "")
+    held = row.get(column)
+    if kind == "thumbs":
+        value = THUMBS.get(str(held).lower()) if given(held) else None
+        if value is None:
+            raise UserError(f"`{column}` must be true or false", "", MEND)
+    else:
+        value = number(held)
+        if value is None:
+            raise UserError(f"`{column}` must be a number", "", MEND)
+    form = "HelpSteer" if column == "helpfulness" else f"single answers ({column})"
+    if answer == "messages":
+        turns = messages_of(row["messages"])
+        return Scored(Row(form, turns[:-1], **about(row, named=False)), turns[-1].content, rater_of(row), value)
+    names = tuple(name for name in ASKED if name != answer)
+    prompt = Row(form, asked_of(row, names), **about(row, named=False))
+    return Scored(prompt, row[answer], rater_of(row), value)
+
+
+def compare(found: Iterable[tuple[str, Scored]]) -> tuple[list[tuple[str, Row]], list[SetAside]]:
+    """(rows of pairs at the place of the later answer, answers with none to compare them with).
+
+    found: (where, a rated answer). One rater's second word on one answer is a repetition, or the later one counts.
+    """
+    groups: dict[Chat, list[tuple[str, Scored]]] = defaultdict(list)
+    for where, one in found:
+        groups[one.row.messages].append((where, one))
+    rows, aside = [], []
+    for group in groups.values():
+        words: dict[str, dict[str, tuple[str, Scored]]] = defaultdict(dict)  # rater -> answer -> the last word
+        for where, one in group:
+            before, earlier = words[one.rater].get(one.answer, ("", one))
+            if before and earlier.value == one.value:
+                aside.append(SetAside(where, f"the same rating as {before}", one.answer))
+            elif before and one.rater:
+                aside.append(SetAside(before, f"rated otherwise by the same rater at {where}", one.answer))
+            elif before:
+                aside.append(SetAside(where, f"contradicts the rating at {before}", one.answer))
+            if not before or one.rater:
+                words[one.rater][one.answer] = (where, one)
+        compared: dict[tuple[str, str], list[Said]] = defaultdict(list)
+        places: dict[tuple[str, str], str] = {}
+        for rater, answers in words.items():
+            for (_, one), (where, two) in combinations(answers.values(), 2):
+                a, b = sorted((one, two), key=lambda each: each.answer)
+                p_a = 0.5 if a.value == b.value else float(a.value > b.value)
+                compared[a.answer, b.answer].append(Said(rater, p_a))
+                places.setdefault((a.answer, b.answer), where)
+        first = group[0][1].row
+        for (a, b), said in compared.items():
+            pair = Judged(a, b, tuple(said))
+            rows.append((places[a, b], Row(first.form, first.messages, (pair,), "", first.subset, first.split)))
+        if not compared:
+            where, one = group[0]
+            rows.append((where, first))
+            aside.append(SetAside(where, "a rated answer with no other to compare it with", one.answer))
+    return rows, aside

@@ -1,0 +1,286 @@
+"""Rows of two answers under numbered or lettered names, and a column that says which of them is better.
+
+    our own pairs                a, b, human (P(a better)), votes, raters, prompted
+    PKU-SafeRLHF                 response_0, response_1, better_response_id, safer_response_id
+    AlpacaEval                   instruction, output_1, output_2, preference (1 to 2), annotator
+    LLMBar                       input, output_1, output_2, label (1 or 2)
+    HelpSteer 2 and 3            response_1, response_2, preference_strength; overall_preference, -3 to 3
+    SHP                          history, human_ref_A, human_ref_B, labels (1: A)
+    MT-bench, Chatbot Arena      conversation_a, conversation_b, winner, judge; winner_model_a, winner_model_b
+    ICAI                         text_a, text_b, preferred_text; annotated pairs with `annotations`
+    JudgeBench, WebGPT           response_A, response_B, label "A>B"; answer_0, answer_1, score_0, score_1
+
+Every column that holds a verdict is read; two that disagree name no better answer, and the row is set aside.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cai.core.errors import UserError
+from cai.core.records import Chat, Said
+from cai.data.rows.pairs import NEEDS_TWO, PARTED, rater_of
+from cai.data.rows.prompts import ASKED, about, asked_of
+from cai.data.rows.records import Judged, Row
+from cai.data.rows.turns import messages_of, transcript_in
+from cai.data.rows.values import MEND, given, number, probability
+
+_STEMS = (
+    "response", "answer", "output", "completion", "text", "reply", "summary", "human_ref", "generation", "model_output",
+    "conversation", "candidate",
+)  # fmt: skip
+_ENDS = (("0", "1"), ("1", "2"), ("a", "b"), ("A", "B"))
+FIRST, SECOND, TIE = 1.0, 0.0, 0.5
+_HUMAN = "must be P(a better), from 0 to 1, or null"
+# Columns that hold what somebody thought of two answers. Where none that is read has a value, these are named.
+_VERDICTS = re.compile(
+    r"(?:.*_)?(?:labels?|preferences?|preferred\w*|winner\w*|better\w*|safer\w*|choice|chosen|verdict|rank\w*|ratings?"
+    r"|scores?|judge?ments?|annotations?|human\w*|vote\w*)(?:_\w+)?",
+    re.IGNORECASE,
+)
+
+
+def columns(row: Mapping) -> tuple[str, str, str, str] | None:
+    """(column of one answer, column of the other, and what tells them apart), None where there are no such two."""
+    if "a" in row and "b" in row:
+        return "a", "b", "a", "b"
+    for stem in _STEMS:
+        for one, two in _ENDS:
+            for gap in ("_", ""):
+                if f"{stem}{gap}{one}" in row and f"{stem}{gap}{two}" in row:
+                    return f"{stem}{gap}{one}", f"{stem}{gap}{two}", one, two
+    return None
+
+
+def reads(row: Mapping) -> bool:
+    return columns(row) is not None or "a" in row or "b" in row
+
+
+def read(row: Mapping) -> Row:
+    found = columns(row)
+    if found is None:
+        raise UserError(NEEDS_TWO, "", MEND)
+    one, two, *_ = found
+    if one == "a":
+        return _own(row)
+    form = _form(row, one)
+    asked, a, b = _asked(row, one, two)
+    verdicts = _verdicts(row, found)
+    named = [name for name, value in verdicts.items() if value is not None]
+    if len({verdicts[name] for name in named}) > 1:
+        where = " and ".join(f"`{name}`" for name in named)
+        problem = f"{where} name different answers as the better"
+        raise UserError(problem, "", "keep the column that you mean and drop the other")
+    people = _people(row, found)
+    if not named and not people:
+        _check_unread(row, found)
+    said = tuple(Said(rater_of(row), verdicts[name] or 0.0) for name in named[:1])
+    return Row(form, asked, (Judged(a, b, people or said),), **about(row, named=False))
+
+
+# 1. Our own pairs -----------------------------------------------------------------------------------------------------
+
+
+def _own(row: Mapping) -> Row:
+    a, b, held = row["a"], row["b"], row.get("human")
+    if not isinstance(a, str) or not isinstance(b, str):
+        raise UserError(NEEDS_TWO, "", MEND)
+    human = probability(held)
+    if held is not None and human is None:
+        raise UserError(f"`human` {_HUMAN}", "", "1 means that a is better")
+    votes = row.get("votes") or ([] if human is None else [human])
+    read = [probability(vote) for vote in votes] if isinstance(votes, list | tuple) else [None]
+    if None in read:
+        raise UserError("each of `votes` must be P(a better), from 0 to 1", "", "1 means that a is better")
+    names = row.get("raters") or ([rater_of(row)] * len(read) if rater_of(row) else [])
+    if not isinstance(names, list | tuple) or len(names) not in (0, len(read)):
+        raise UserError("`raters` must name who gave each of `votes`", "", "give as many names as votes, or none")
+    prompted = row.get("prompted")
+    if prompted is not None and probability(prompted) is None:
+        raise UserError(f"`prompted` {_HUMAN}", "", "1: a was told to be the better")
+    if human is None and not votes:
+        found = {name: value for name, value in _verdicts(row, ("a", "b", "a", "b")).items() if value is not None}
+        if len(set(found.values())) > 1:
+            raise UserError(f"{' and '.join(found)} name different answers as the better", "", "keep one of them")
+        human = next(iter(found.values()), None)
+        read, names = ([] if human is None else [human]), [rater_of(row)] if human is not None else []
+        if human is None:
+            _check_unread(row, ("a", "b", "a", "b"))
+    said = tuple(Said(str(name), vote or 0.0) for name, vote in zip(names or [""] * len(read), read, strict=True))
+    pair = Judged(a, b, said, human, str(row.get("id") or ""), True, probability(prompted))
+    return Row("pair", asked_of(row), (pair,), **about(row, named=False))
+
+
+# 2. The answers -------------------------------------------------------------------------------------------------------
+
+
+def _form(row: Mapping, one: str) -> str:
+    if {"is_response_0_safe", "safer_response_id"} & set(row):
+        return "PKU-SafeRLHF"
+    if one == "output_1":
+        return "LLMBar" if "label" in row else "AlpacaEval"
+    if one.startswith("human_ref"):
+        return "SHP"
+    if "overall_preference" in row or "preference_strength" in row:
+        return "HelpSteer"
+    if one.startswith("conversation"):
+        return "conversations side by side"
+    if "preferred_text" in row or "_icai" in row:
+        return "ICAI"
+    return "two answers"
+
+
+def _asked(row: Mapping, one: str, two: str) -> tuple[Chat, str, str]:
+    """(the conversation, one answer, the other), also where the conversation is only within the answers."""
+    a, b = (held.get("text") if isinstance(held, Mapping) and "text" in held else held for held in (row[one], row[two]))
+    a, b = _only(a, row), _only(b, row)
+    if isinstance(a, list | Mapping) and isinstance(b, list | Mapping):
+        return _last_answers(messages_of(a, one), messages_of(b, two))
+    if not isinstance(a, str) or not isinstance(b, str):
+        wrong = one if not isinstance(a, str) else two
+        raise UserError(f"`{wrong}` must be a text", "", MEND)
+    names = tuple(name for name in ASKED if name not in (one, two))
+    if any(given(row.get(name)) for name in names):
+        return asked_of(row, names), a, b
+    if transcript_in(a) and transcript_in(b):
+        return _last_answers(transcript_in(a), transcript_in(b))
+    problem = f"no prompt: `{one}` and `{two}` answer nothing that the row names"
+    raise UserError(problem, "", "add the column `prompt`, what both are answers to")
+
+
+def _only(held: Any, row: Mapping) -> Any:
+    """The text of a list of one text; Chatbot Arena's tables write such lists as JSON, the prompt's among them."""
+    listed = isinstance(row.get("prompt"), str) and row["prompt"].lstrip().startswith('["')
+    if listed and isinstance(held, str) and held.lstrip().startswith("["):
+        try:
+            held = json.loads(held)
+        except (ValueError, RecursionError):
+            return held
+    return held[0] if isinstance(held, list) and len(held) == 1 and isinstance(held[0], str) else held
+
+
+def _last_answers(one: Chat, two: Chat) -> tuple[Chat, str, str]:
+    if not one or not two or one[-1].role != "assistant" or two[-1].role != "assistant":
+        raise UserError("does not end with an answer", "", MEND)
+    if one[:-1] != two[:-1]:
+        raise UserError(PARTED, "", "remove this row: its answers are not to one conversation")
+    return one[:-1], one[-1].content, two[-1].content
+
+
+# 3. The verdict -------------------------------------------------------------------------------------------------------
+
+
+def _verdicts(row: Mapping, found: tuple[str, str, str, str]) -> dict[str, float | None]:
+    """column -> P(the first answer is better), of every column of verdicts that is read and has a value."""
+    one, two, first, second = found
+    verdicts: dict[str, float | None] = {}
+    for name, read in _READERS.items():
+        if given(row.get(name)):
+            verdicts[name] = read(row[name], first, second, (one, two), name)
+    if given(row.get("winner_model_a")) or given(row.get("winner_model_b")):
+        flags = [number(int(value) if isinstance(value := row.get(n, 0), bool) else value) or 0.0
+                 for n in ("winner_model_a", "winner_model_b")]  # fmt: skip
+        verdicts["winner_model_a"] = TIE if flags[0] == flags[1] else float(flags[0] > flags[1])
+    if not verdicts:
+        for stem in ("score", "rating", "overall_score"):
+            values = [number(row.get(f"{stem}_{end}", row.get(f"{stem}{end}"))) for end in (first, second)]
+            if values[0] is not None and values[1] is not None:
+                verdicts[stem] = TIE if values[0] == values[1] else float(values[0] > values[1])
+    return verdicts
+
+
+def _named(value: Any, first: str, second: str, names: tuple[str, str], column: str) -> float:
+    """A verdict in words ("text_a", "model_b", "A>B", "tie"), or one of the numbers by which the answers are called."""
+    which = number(value) if not isinstance(value, bool) else None
+    if which is not None and first.isdigit():
+        if which in (float(first), float(second)):
+            return FIRST if which == float(first) else SECOND
+        raise UserError(f"`{column}` must be {first} or {second}, the number of the better output", "", MEND)
+    word = str(value).strip().strip("[]()").lower() if isinstance(value, str) else ""
+    ours = [{names[0].lower(), first.lower(), f"model_{first}".lower(), "first", "left", f"response {first}".lower()},
+            {names[1].lower(), second.lower(), f"model_{second}".lower(), "second", "right",
+             f"response {second}".lower()}]  # fmt: skip
+    better = re.fullmatch(r"(\w+)\s*(>{1,2}|<{1,2}|=|~=)\s*(\w+)", word)
+    if better and {better[1], better[3]} == {first.lower(), second.lower()}:
+        if better[2] in ("=", "~="):
+            return TIE
+        return FIRST if (better[1] == first.lower()) == better[2].startswith(">") else SECOND
+    if word in ours[0] | ours[1]:
+        return FIRST if word in ours[0] else SECOND
+    if word.startswith(("tie", "both", "draw", "equal", "same", "neither")):
+        return TIE
+    if first.isdigit():
+        raise UserError(f"`{column}` must be {first} or {second}, the number of the better output", "", MEND)
+    raise UserError(f"`{column}` names neither {names[0]} nor {names[1]}, nor a tie", "", MEND)
+
+
+def _between(value: Any, first: str, second: str, names: tuple[str, str], column: str) -> float:
+    """AlpacaEval's preference: a number from 1 (the first) to 2 (the second), between them how sure."""
+    which = number(value)
+    if which is None or not first.isdigit():
+        return _named(value, first, second, names, column)
+    if not float(first) <= which <= float(second):
+        problem = f"`{column}` must be from {first} (the first is better) to {second} (the second is)"
+        raise UserError(problem, "", MEND)
+    return float(second) - which
+
+
+def _signed(value: Any, first: str, second: str, names: tuple[str, str], column: str) -> float:
+    """HelpSteer: below 0 where the first is better, above 0 where the second is."""
+    which = number(value)
+    if which is None or not -3 <= which <= 3:
+        raise UserError(f"`{column}` must be from -3 to 3", "", "-3: the first answer is much better")
+    return TIE if which == 0 else float(which < 0)
+
+
+def _of_shp(value: Any, first: str, second: str, names: tuple[str, str], column: str) -> float:
+    if not names[0].startswith("human_ref"):
+        return _named(value, first, second, names, column)
+    which = number(value)
+    if which not in (0, 1):
+        raise UserError("`labels` must be 1 (A is better) or 0", "", MEND)
+    return float(which)
+
+
+_READERS: dict[str, Callable[[Any, str, str, tuple[str, str], str], float]] = {
+    "better_response_id": _named, "safer_response_id": _named, "preferred_text": _named, "preferred": _named,
+    "preferred_response": _named, "winner": _named, "label": _named, "choice": _named, "labels": _of_shp,
+    "preference": _between, "overall_preference": _signed, "preference_strength": _signed,
+}  # fmt: skip
+
+
+def _people(row: Mapping, found: tuple[str, str, str, str]) -> tuple[Said, ...]:
+    """What several people said of a row: HelpSteer's `individual_preference`, the annotations of ICAI's pairs.
+
+    There principles stand among the annotators: what they say is a model's word, and no label.
+    """
+    one, two, first, second = found
+    held = row.get("individual_preference")
+    if isinstance(held, list) and held and all(isinstance(each, Mapping) for each in held):
+        return tuple(Said("", _signed(each.get("score"), "1", "2", ("", ""), "score")) for each in held)
+    held, file = row.get("annotations"), row.get("_icai") or {}
+    if not isinstance(held, Mapping):
+        return ()
+    known, default = file.get("annotators") or {}, (file.get("metadata") or {}).get("default_annotator")
+    said = []
+    for name, each in held.items():
+        who = known.get(name) or {}
+        word = each.get("pref") if isinstance(each, Mapping) else each
+        if (
+            given(word)
+            and word not in ("not_applicable", "invalid")
+            and (name == default or who.get("type") not in ("principle", "ai", "model"))
+        ):
+            said.append(Said(str(who.get("name") or name), _named(word, first, second, (one, two), "pref")))
+    return tuple(said)
+
+
+def _check_unread(row: Mapping, found: tuple[str, str, str, str]) -> None:
+    """Raises UserError where a column that looks like a verdict would be dropped."""
+    unread = [name for name in row if name not in found[:2] and _VERDICTS.fullmatch(name) and given(row[name])]
+    if "is_response_0_safe" in row:
+        unread.append("is_response_0_safe")
+    if unread:
+        problem = f"which answer is better cannot be read from {', '.join(f'`{name}`' for name in unread)}"
+        raise UserError(problem, "", "say it in `human`: P(a better), 1, 0 or 0.5, of answers called `a` and `b`")

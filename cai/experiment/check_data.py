@@ -1,0 +1,330 @@
+"""Whether the data are enough for what an experiment does with them, found out before its first stage.
+
+Rows are looked at as the stages will see them: split, limited, rendered by the model's own template and measured in its
+tokens. Of each kind one row that will do is looked for, so a large file costs little. What is wrong is a UserError at
+the key that mends it.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from cai.config.load import Arm
+from cai.config.rl import Rl
+from cai.config.sections import Policy
+from cai.constitution import Constitution, draw, read_constitution
+from cai.core.draws import pick
+from cai.core.errors import UserError
+from cai.core.records import Chat, Pair, Prompt, Rating, Split
+from cai.data.labels import LabelFile, check_rule, labeller_of, read_labels
+from cai.data.sources import read_helpful, read_used
+from cai.judge.methods import principles_for
+from cai.judge.preflight import check_calibration
+from cai.models.chat import answer_ids, answered, chat_ids, with_system
+from cai.train.revise import revising
+from cai.train.rl.rewards import fits, prompts_wanted
+
+ONLINE = ("ppo", "rloo", "grpo", "direct")
+ENDING = 2  # tokens that an answer has at least: one of its own, and the end of its turn
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the data stages will leave of an arm's sources."""
+
+    prompts: list[Prompt]
+    pairs: list[Pair]
+    ratings: list[Rating]
+    helpful: list[Prompt]
+
+    def of(self, split: Split) -> list[Prompt]:
+        return [prompt for prompt in self.prompts if prompt.split == split]
+
+    def pairs_of(self, split: Split) -> list[Pair]:
+        return [pair for pair in self.pairs if pair.prompt.split == split]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How the policy's model reads. limit: the longest row, in tokens."""
+
+    tokenizer: Any
+    policy: Policy
+    limit: int
+
+    def asked(self, chat: Chat) -> int:
+        """Tokens of a conversation that is opened for an answer."""
+        return len(chat_ids(self.tokenizer, with_system(chat, self.policy.system), answer=True))
+
+    def scored(self, prompt: Prompt, answer: str) -> int:
+        """Tokens of a conversation with its answer, as a reward model reads it."""
+        return len(chat_ids(self.tokenizer, answered(prompt.messages, answer, self.policy.system), answer=False))
+
+    def learnt(self, prompt: Prompt, answer: str) -> int:
+        """Tokens of a conversation with its answer, as DPO reads it."""
+        start, end = answer_ids(self.tokenizer, with_system(prompt.messages, self.policy.system), answer)
+        return len(start) + len(end)
+
+
+def rows_of(arm: Arm) -> Rows:
+    """Raises UserError where a source cannot be read, or holds nothing."""
+    material, pairs = read_used(arm.data, arm.seed)
+    kind = read_helpful(arm.helpful.source, arm.data.test, arm.seed).prompts.values() if arm.helpful else ()
+    return Rows(list(material.prompts.values()), pairs, material.ratings, list(kind))
+
+
+def data_checks(arm: Arm, rows: Rows, law: Constitution) -> list[Callable[[], object]]:
+    """What can be said without a model."""
+    return [
+        lambda: check_splits(arm, rows),
+        lambda: check_helpful(arm, rows),
+        lambda: labelled(arm, rows),
+        lambda: check_judged_split(arm, rows),
+        lambda: check_ratings(arm, rows),
+        lambda: check_principles(arm, rows, law),
+    ]
+
+
+def length_checks(arm: Arm, rows: Rows, reader: Reader) -> list[Callable[[], object]]:
+    """What is left when rows that are too long have been dropped."""
+    return [
+        lambda: check_sft(arm, rows, reader),
+        lambda: check_rollouts(arm, rows, reader),
+        lambda: check_gold(arm, rows, reader),
+        lambda: check_reward(arm, rows, reader),
+        lambda: check_harm(arm, rows, reader),
+        lambda: check_answers(arm, rows, reader),
+    ]
+
+
+# 1. Splits and labels -------------------------------------------------------------------------------------------------
+
+
+def check_splits(arm: Arm, rows: Rows) -> None:
+    for split, remedy in (("train", "lower it, or give more prompts"), ("test", "raise it, or give more prompts")):
+        if not rows.of(split):
+            what = "to train on" if split == "train" else "held out, and results are of held-out prompts"
+            raise UserError(f"none of the {len(rows.prompts)} prompts is {what}", "data.test", remedy)
+    if arm.rl.gold and not rows.of("calibration"):
+        problem = f"rl.gold looks at the calibration split, and none of the {len(rows.prompts)} prompts fell into it"
+        raise UserError(problem, "data.calibration", "raise it, or give more prompts")
+
+
+def check_helpful(arm: Arm, rows: Rows) -> None:
+    if not arm.helpful:
+        return
+    splits = {prompt.split for prompt in rows.helpful}
+    wanted = {"sft.helpful": arm.sft.helpful, "rl.helpful": arm.rl.helpful * (arm.rl.method in ONLINE)}
+    for key, share in wanted.items():
+        if share and "train" not in splits:
+            problem = f"{key} wants everyday prompts to train on, and all {len(rows.helpful)} are held out"
+            raise UserError(problem, "helpful.source", f"give more of them, or set {key}: 0")
+    if arm.evaluate.helpful and "test" not in splits:
+        problem = f"evaluate.helpful wants everyday prompts that are held out, and none of {len(rows.helpful)} is"
+        raise UserError(problem, "helpful.source", "give more of them, or set evaluate.helpful: 0")
+
+
+def labelled(arm: Arm, rows: Rows) -> list[Pair] | None:
+    """Training pairs that will have a label, as far as that depends on the data; None where none of them is read.
+
+    Raises UserError where there are none of them, or none that are held out.
+    """
+    if arm.pairs.source != "data" or arm.rl.method == "direct":
+        return None
+    for split, what in (("train", "to train on"), ("test", "held out")):
+        if not rows.pairs_of(split):
+            raise UserError(
+                f"there are no pairs {what}: {len(rows.pairs)} pairs, of {len(rows.prompts)} prompts",
+                "data.source" if not rows.pairs else "data.test",
+                "give a source that has pairs, or set pairs.source: policy to sample them"
+                if not rows.pairs
+                else f"{'lower' if split == 'train' else 'raise'} it, or give more pairs",
+            )
+    asked = [pair for pair in rows.pairs if pair.prompt.split != "calibration"]
+    rule = arm.labels.rule
+    if rule and not rule.budget:
+        check_rule(asked, rule, arm.seed)
+    judged = judged_by_people(arm, asked) if "human" in arm.labels.all else set()
+
+    def has_label(pair: Pair) -> bool:
+        if rule is None or rule.budget:
+            return arm.labels.all != ("human",) or pair.id in judged
+        return labeller_of(pair, rule, arm.seed) != "human" or pair.id in judged
+
+    found = [pair for pair in asked if has_label(pair) and pair.prompt.split == "train"]
+    if not found:
+        raise UserError(
+            f"no person has judged one of the {len(rows.pairs_of('train'))} training pairs",
+            "labels",
+            "use a data source with human labels (`human` in a pair, or HH-RLHF), name a file of labels, or labels: ai",
+        )
+    return found
+
+
+def judged_by_people(arm: Arm, asked: Sequence[Pair]) -> set[str]:
+    if arm.labels.file:
+        return set(read_labels(LabelFile.of(arm.labels.file).path, asked, arm.labels.raters)[0])
+    return {pair.id for pair in asked if pair.human is not None}
+
+
+def check_judged_split(arm: Arm, rows: Rows) -> None:
+    if "ai" in arm.labels.all:
+        check_calibration(rows.pairs_of("calibration"), arm.judge)
+
+
+def check_ratings(arm: Arm, rows: Rows) -> None:
+    ask = arm.evaluate.harmfulness
+    train = {prompt.id for prompt in rows.of("train")}
+    if ask and ask.source in (None, arm.data.source) and not any(one.prompt_id in train for one in rows.ratings):
+        problem = "no rated answer to a training prompt is left to learn harmfulness from"
+        raise UserError(problem, "evaluate.harmfulness", "give another source, or set evaluate.harmfulness: null")
+
+
+def check_principles(arm: Arm, rows: Rows, law: Constitution) -> None:
+    """`Applies to:` must leave every subset that a principle is drawn for with one."""
+    ask, train, test = arm.evaluate, rows.of("train"), rows.of("test")
+    pairs = [pair.prompt for pair in rows.pairs if arm.pairs.source == "data"]
+    fresh = [*train, *test] if arm.pairs.source != "data" else []
+    revised = pick(train, "train", arm.revise.prompts, arm.seed)
+    revised += pick(test, "test", ask.transcripts, arm.seed) if ask.transcripts else []
+    uses: list[tuple[Sequence[Any], Iterable[Prompt], str]] = [
+        (revising(law, arm.revise, arm.seed)["principles"], revised, "to revise by")
+    ]
+    if arm.pairs.source == "opposed":
+        uses.append((law.contrasting, fresh, "to answer by"))
+    if arm.rl.method == "direct":
+        kind = [prompt for prompt in rows.helpful if prompt.split == "train"] if arm.rl.helpful else []
+        uses.append((principles_for(law, arm.judge), [*train, *kind], "to judge by"))
+    elif "ai" in arm.labels.all and arm.judge.method != "provenance":
+        uses.append((principles_for(law, arm.judge), [*pairs, *fresh], "to judge by"))
+    for principles, prompts, what in uses:
+        _check_subsets(principles, prompts, what, arm.constitution, "constitution")
+
+
+def check_yardsticks(arm: Arm, rows: Rows) -> None:
+    """As `check_principles`, for the constitutions of the evaluation."""
+    ask = arm.evaluate
+    yardstick = read_constitution(ask.constitution)
+    gold = rows.of("calibration") if arm.rl.gold and arm.rl.gold.by == "judge" else []
+    _check_subsets(
+        principles_for(yardstick, ask.judge), [*rows.of("test"), *gold], "to judge by", ask.constitution,
+        "evaluate.constitution",
+    )  # fmt: skip
+    kind = [prompt for prompt in rows.helpful if prompt.split == "test"]
+    if ask.helpful and kind:
+        helpfulness = read_constitution(ask.helpfulness)
+        what, key = "to rate by", "evaluate.helpfulness"
+        _check_subsets(principles_for(helpfulness, ask.judge), kind, what, ask.helpfulness, key)
+
+
+def _check_subsets(principles: Sequence[Any], prompts: Iterable[Prompt], what: str, file: str, key: str) -> None:
+    for subset in sorted({prompt.subset for prompt in prompts}):
+        try:
+            draw(principles, seed=0, key="", subset=subset)
+        except UserError as error:
+            problem = f'{file} leaves prompts of subset "{subset}" without a principle {what}'
+            raise UserError(problem, key, error.remedy) from None
+
+
+# 2. Lengths -----------------------------------------------------------------------------------------------------------
+
+
+def check_sft(arm: Arm, rows: Rows, reader: Reader) -> None:
+    chosen = pick(rows.prompts, "train", arm.revise.prompts, arm.seed)
+    lengths = [reader.asked(prompt.messages) for prompt in chosen]
+    if not chosen or any(length + ENDING <= arm.sft.max_length for length in lengths):
+        return
+    raise UserError(
+        f"none of the {len(chosen)} prompts to revise leaves room for an answer: the shortest has {min(lengths)} "
+        f"tokens, and rows of more than {arm.sft.max_length} are dropped",
+        "sft.max_length",
+        "raise it, or give shorter prompts",
+    )
+
+
+def check_answers(arm: Arm, rows: Rows, reader: Reader) -> None:
+    """Every model answers prompts: one at least must leave it room to."""
+    asked = [("revise.max_new_tokens", "train", arm.revise.max_new_tokens)]
+    asked += [("evaluate.max_new_tokens", "test", arm.evaluate.max_new_tokens)]
+    if arm.pairs.source != "data":
+        asked.append(("pairs.max_new_tokens", "train", arm.pairs.max_new_tokens))
+    for key, split, room in asked:
+        prompts = rows.of(split)  # pyrefly: ignore
+        if prompts and not any(reader.asked(one.messages) + room <= reader.limit for one in prompts):
+            problem = f"no prompt leaves the model room for an answer: it reads {reader.limit} tokens, and {key} is"
+            raise UserError(f"{problem} {room}", key, "lower it, or give shorter prompts")
+
+
+def check_rollouts(arm: Arm, rows: Rows, reader: Reader) -> None:
+    """Online RL takes `batch_size` / 2 prompts a rollout, of those that fit."""
+    rl = arm.rl
+    if rl.method not in ONLINE:
+        return
+    needed, wanted = prompts_wanted(rl)
+    kind = [prompt for prompt in rows.helpful if prompt.split == "train"]
+    red = _count(rows.of("train"), reader, rl, needed - wanted)
+    some = red + _count(kind, reader, rl, wanted)
+    if not some:
+        problem = f"no training prompt fits in {rl.max_prompt_tokens} tokens"
+        raise UserError(problem, "rl.max_prompt_tokens", "raise it, or give shorter prompts")
+    if some < rl.batch_size // 2:
+        raise UserError(
+            f"a rollout of {rl.batch_size} answers takes {rl.batch_size // 2} prompts, and {some} are short enough "
+            f"(rl.max_prompt_tokens: {rl.max_prompt_tokens})",
+            "rl.batch_size",
+            "lower it, give more prompts, or raise rl.max_prompt_tokens",
+        )
+
+
+def _count(prompts: Iterable[Prompt], reader: Reader, rl: Rl, most: int) -> int:
+    """How many are short enough to be trained on, as far as anybody asks."""
+    most = min(most, rl.batch_size)
+    short = (prompt for prompt in prompts if fits(prompt, reader.tokenizer, reader.policy, rl))
+    return sum(1 for _ in islice(short, most))
+
+
+def check_gold(arm: Arm, rows: Rows, reader: Reader) -> None:
+    asked = rows.of("calibration")
+    if arm.rl.gold and arm.rl.method in ONLINE and asked and _count(asked, reader, arm.rl, 2) < 2:
+        raise UserError(
+            f"rl.gold looks at two prompts or more of the calibration split, and of its {len(asked)} fewer fit in "
+            f"rl.max_prompt_tokens ({arm.rl.max_prompt_tokens})",
+            "data.calibration",
+            "raise it, or rl.max_prompt_tokens",
+        )
+
+
+def check_reward(arm: Arm, rows: Rows, reader: Reader) -> None:
+    """A reward model, or DPO, needs a training pair that it can read whole; agreement needs a held-out one."""
+    try:
+        found = labelled(arm, rows)
+    except UserError:  # told already
+        return
+    if found is None:
+        return
+    length = reader.learnt if arm.rl.method == "dpo" else reader.scored
+    asked = [("training", found)] + ([("held-out", rows.pairs_of("test"))] if arm.rl.reads_rewards else [])
+    for what, pairs in asked:
+        if not any(_fits_whole(pair, length, arm.reward.max_length) for pair in pairs):
+            raise UserError(
+                f"none of the {len(pairs)} {what} pairs is left: all have an answer that ends beyond "
+                f"{arm.reward.max_length} tokens",
+                "reward.max_length",
+                "raise it, or give shorter prompts and answers",
+            )
+
+
+def _fits_whole(pair: Pair, length: Callable[[Prompt, str], int], most: int) -> bool:
+    return all(length(pair.prompt, answer) <= most for answer in (pair.a, pair.b))
+
+
+def check_harm(arm: Arm, rows: Rows, reader: Reader) -> None:
+    ask = arm.evaluate.harmfulness
+    train = {prompt.id: prompt for prompt in rows.of("train")}
+    rated = [one for one in rows.ratings if one.prompt_id in train]
+    if not ask or ask.source not in (None, arm.data.source) or not rated:
+        return
+    if not any(reader.scored(train[one.prompt_id], one.answer) <= ask.max_length for one in rated):
+        problem = f"none of {len(rated)} rated answers ends within {ask.max_length} tokens"
+        raise UserError(problem, "evaluate.harmfulness.max_length", "raise it")

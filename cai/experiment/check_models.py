@@ -1,0 +1,260 @@
+"""Whether the models of an experiment can do what it asks of them, found out before its first stage.
+
+Tokenizers and configs are read, requests are rendered as the stages render them, and networks are built without
+weights: a model of any size is looked at in seconds. What is wrong is a UserError at the key that mends it.
+"""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from cai.config.load import Arm
+from cai.config.sections import Judge
+from cai.constitution import Constitution, Judging
+from cai.core.errors import UserError
+from cai.core.records import Chat, Message, Pair, Prompt
+from cai.core.templates import load_template
+from cai.experiment.check_data import ONLINE, Reader
+from cai.judge.methods import Templates, ballots, methods_of, principles_for, reasoned, templates_for, thoughts
+from cai.models.adapters import adapter_settings, is_adapter
+from cai.models.architectures import HEAD, ensure_reward_head, head_width, length_limit, lora
+from cai.models.chat import answer_ids, chat_ids, option_ids, with_system
+from cai.models.engines import Reply
+from cai.models.loading import load_tokenizer
+from cai.models.references import Source, base_of, find, local, model_of
+from cai.train.revise import revising
+from cai.train.starting import check_adapter
+
+ANSWER, OTHER = "Yes, of course: here it is.", "No, I would rather not."
+# What a conversation looks like where the data cannot be looked at.
+SAMPLE = (Prompt("sample", (Message("user", "How do I boil an egg?"),), "sample", "train"),)
+WEIGHTS = ("*.safetensors", "*.bin")
+
+
+def kinds_of(prompts: Iterable[Prompt]) -> tuple[Prompt, ...]:
+    """One prompt for each order of roles: what a chat template refuses depends on that alone."""
+    found = {tuple(message.role for message in prompt.messages): prompt for prompt in prompts}
+    return tuple(found.values()) or SAMPLE
+
+
+# 1. The policy --------------------------------------------------------------------------------------------------------
+
+
+def policy_checks(arm: Arm, prompts: Sequence[Prompt], law: Constitution) -> list[Callable[[], object]]:
+    """The checks of the start model, once its tokenizer and config can be read. Raises UserError where they cannot."""
+    source = model_of(arm.policy)
+    tokenizer, config = read_model(source)
+    if is_adapter(Path(local(source))):
+        check_adapter(source, arm.policy)
+    return [
+        lambda: check_rendering(arm, tokenizer, config, prompts, law),
+        lambda: check_ending(source, tokenizer),
+        lambda: check_lengths(arm, config),
+        lambda: check_networks(arm, source),
+    ]
+
+
+def reader_of(arm: Arm) -> Reader:
+    tokenizer, config = read_model(model_of(arm.policy))
+    return Reader(tokenizer, arm.policy, length_limit(config))
+
+
+@lru_cache(maxsize=8)
+def read_model(source: Source) -> tuple[Any, Any]:
+    """(tokenizer, config) of a model; of an adapter, its base's config."""
+    from transformers import AutoConfig
+
+    tokenizer = load_tokenizer(source)
+    place = Path(local(source))
+    base = base_of(place) if is_adapter(place) else source
+    folder = Path(local(base))
+    with _as_fault("its config cannot be read"):
+        config = AutoConfig.from_pretrained(str(folder), revision=base.commit)
+    if folder.is_dir() and not any(file for kind in WEIGHTS for file in folder.glob(kind)):
+        raise UserError(f'there are no weights in "{base.name}"', "model", f"it needs {' or '.join(WEIGHTS)}")
+    return tokenizer, config
+
+
+@contextmanager
+def _as_fault(what: str) -> Iterator[None]:
+    """Within: whatever a library makes of a model that it cannot use is a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # each architecture fails in its own way
+        said = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise UserError(f"{what}: {said}", "model", "check the model's files, or use another model") from None
+
+
+def check_rendering(
+    arm: Arm, tokenizer: Any, config: Any, prompts: Sequence[Prompt], law: Constitution
+) -> None:  # fmt: skip
+    """Every kind of request is rendered whole, an answer goes on from what is asked, and the model knows each token."""
+    policy, kinds = arm.policy, kinds_of(prompts)
+    ids: set[int] = set()
+    for prompt in kinds:
+        start, end = answer_ids(tokenizer, with_system(prompt.messages, policy.system), ANSWER)
+        ids |= {*start, *end}
+    for chat in requests(arm, kinds, law):
+        ids |= {*chat_ids(tokenizer, with_system(chat, policy.system), answer=True)}
+    check_vocabulary(tokenizer, config, ids)
+
+
+def requests(arm: Arm, prompts: Sequence[Prompt], law: Constitution) -> Iterator[Chat]:
+    """What the policy is asked besides the prompts: critiques, revisions, and answers under a principle."""
+    given = revising(law, arm.revise, arm.seed)
+    principle, critique = given["principles"][0], given["critique"]
+    for prompt in prompts:
+        if critique:
+            so_far = (*prompt.messages, Message("assistant", ANSWER))
+            yield critique.render(messages=so_far, principle=principle)
+        told = {"critique": OTHER} if critique else {}
+        yield given["revision"].render(messages=prompt.messages, answer=ANSWER, principle=principle, **told)
+        if arm.pairs.source == "opposed":
+            template = load_template("contrast")
+            yield template.render(messages=prompt.messages, principle=law.contrasting[0], side="for")
+
+
+def check_vocabulary(tokenizer: Any, config: Any, ids: Iterable[int]) -> None:
+    known = config.get_text_config().vocab_size
+    pad = tokenizer.pad_token_id
+    if pad >= known:
+        raise UserError(
+            f'the padding token "{tokenizer.pad_token}" has number {pad}, and the model knows {known} tokens',
+            "model",
+            "remove it from the tokenizer (another is then used), or save the model with as many embeddings",
+        )
+    beyond = sorted(token for token in ids if token >= known)
+    if beyond:
+        names = ", ".join(map(str, tokenizer.convert_ids_to_tokens(beyond[:3])))
+        problem = f"the tokenizer writes tokens that the model does not know: {names} ({known} are known)"
+        raise UserError(problem, "model", "use the tokenizer that belongs to the model")
+
+
+def check_ending(source: Source, tokenizer: Any) -> None:
+    """Something must end an answer: an end-of-text token, the template's own, or one that the model's settings name."""
+    from transformers import GenerationConfig
+
+    from cai.models.engines.transformers import stop_ids
+
+    place = Path(local(source))
+    base = base_of(place) if is_adapter(place) else source
+    try:
+        settings = GenerationConfig.from_pretrained(local(base), revision=base.commit or "main")
+    except OSError as error:
+        if (Path(local(base)) / "generation_config.json").is_file():
+            problem = f"its generation_config.json cannot be read: {str(error).splitlines()[0][:200]}"
+            raise UserError(problem, "model", "mend the file, or remove it") from None
+        settings = GenerationConfig()
+    if not stop_ids(SimpleNamespace(generation_config=settings), tokenizer):
+        raise UserError(
+            "nothing ends an answer of this model: neither its tokenizer nor its chat template has a token for it",
+            "model",
+            "name an eos_token in its tokenizer, or give another template (`template: plain` writes eos_token)",
+        )
+
+
+def check_lengths(arm: Arm, config: Any) -> None:
+    """No row may be longer than the model reads. Raises UserError for the first that is."""
+    limit, rl, ask = length_limit(config), arm.rl, arm.evaluate
+    asked = {"sft.max_length": arm.sft.max_length}
+    if rl.method != "direct":
+        asked["reward.max_length"] = arm.reward.max_length
+    if ask.harmfulness:
+        asked["evaluate.harmfulness.max_length"] = ask.harmfulness.max_length
+    for key, tokens in asked.items():
+        if tokens > limit:
+            raise UserError(
+                f"{key} is {tokens} tokens, and {arm.policy.model} reads {limit}", key, f"write {limit} or less"
+            )
+    if rl.method in ONLINE and rl.max_prompt_tokens + rl.max_new_tokens > limit:
+        raise UserError(
+            f"prompts of {rl.max_prompt_tokens} tokens and answers of {rl.max_new_tokens} "
+            f"(rl.max_new_tokens) are more than the {limit} that {arm.policy.model} reads",
+            "rl.max_prompt_tokens",
+            f"together they may be {limit}",
+        )
+
+
+def check_networks(arm: Arm, source: Source) -> None:
+    """The networks that trainings make of the start model: LoRA, critic, a head for rewards."""
+    policy, adapter = arm.policy, is_adapter(Path(local(source)))
+    given = (policy.lora_rank, policy.lora_layers) if policy.training == "lora" and not adapter else None
+    rewards = bool(arm.rl.reads_rewards or arm.evaluate.harmfulness)
+    _build(source, given, arm.rl.method in ("ppo", "direct"), rewards)
+
+
+@lru_cache(maxsize=64)
+def _build(source: Source, adapter: tuple[int, int | None] | None, critic: bool, rewards: bool) -> None:
+    """Once for each model and what is made of it. adapter: rank and layers of a new one."""
+    from accelerate import init_empty_weights
+    from peft import get_peft_model
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    config = copy.deepcopy(read_model(source)[1])
+    with _as_fault("this model cannot be trained here"), init_empty_weights(include_buffers=False):
+        network: Any = AutoModelForCausalLM.from_config(config)
+        if critic:
+            head_width(network)
+        if adapter:
+            get_peft_model(network, lora(network, *adapter))
+    if not rewards:
+        return
+    with _as_fault("no reward model can be made of this model"):
+        ensure_reward_head(config)
+        config.num_labels = 1
+        with init_empty_weights(include_buffers=False):
+            scored: Any = AutoModelForSequenceClassification.from_config(config)
+            if not hasattr(scored, HEAD):
+                raise UserError(f"its head for sequences is not called {HEAD}", "model", "use another model")
+            if adapter:
+                get_peft_model(scored, lora(scored, *adapter, reward=True))
+
+
+# 2. Judges ------------------------------------------------------------------------------------------------------------
+
+
+def check_judge(judge: Judge, prompts: Sequence[Prompt], law: Constitution) -> None:
+    """Every method's questions are rendered whole, and their options told apart."""
+    source = model_of(judge)
+    tokenizer, config = read_model(source)
+    principle, templates = principles_for(law, judge)[0], templates_for(judge)
+    ids: set[int] = set()
+    for method in methods_of(judge):
+        for prompt in kinds_of(prompts):
+            ids |= _asked(method, Pair("sample", prompt, ANSWER, OTHER), principle, templates, tokenizer, judge)
+    check_vocabulary(tokenizer, config, ids)
+
+
+def _asked(
+    method: str, pair: Pair, principle: Judging, templates: Templates, tokenizer: Any, judge: Judge
+) -> set[int]:  # fmt: skip
+    """Ids of all that a method asks about a pair."""
+    ids: set[int] = set()
+    if method == "reason":
+        papers = []
+        for order, chat in thoughts(pair, principle, templates):
+            ids |= {*chat_ids(tokenizer, with_system(chat, judge.system), answer=True)}
+            papers.append(reasoned(principle.name, order, chat, Reply("The first one is kinder.", "stop"), templates))
+    else:
+        papers = ballots(method, pair, principle, templates)
+    for question in (question for paper in papers for question in paper.questions):
+        chat = with_system(question.chat, judge.system)
+        start, tails = option_ids(tokenizer, chat, question.lead, question.options)
+        ids |= {*start, *(token for tail in tails for token in tail)}
+    return ids
+
+
+def check_gold_model(name: str) -> None:
+    """`rl.gold.by`: a reward model, with a chat template to read answers by."""
+    source = find(name)
+    place = Path(local(source))
+    _, config = read_model(source)
+    kinds = [adapter_settings(place).get("task_type")] if is_adapter(place) else list(config.architectures or ())
+    if not any("SEQ_CLS" in str(kind) or "SequenceClassification" in str(kind) for kind in kinds):
+        raise UserError(f'"{name}" is no reward model: it has no head for rewards', "model", "give another")

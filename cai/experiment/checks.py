@@ -1,0 +1,321 @@
+"""What can be found wrong with an experiment before the first minute of work, all of it at once."""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from cai.config.load import Arm, Experiment, flat
+from cai.config.sections import Judge
+from cai.constitution import Constitution, read_constitution
+from cai.core.errors import UserError, UserErrors, fault_of_machine
+from cai.core.hub import is_unreachable
+from cai.core.memo import remembered
+from cai.core.packages import cache_folder
+from cai.core.places import check_folder, check_run
+from cai.core.store import digest_of
+from cai.data.comparisons import read_comparisons
+from cai.data.feedback import FeedbackFile
+from cai.data.labels import LabelFile
+from cai.data.sources import RATED, at_hand, source_digest
+from cai.data.xstest import contents_of
+from cai.experiment.check_data import Rows, check_yardsticks, data_checks, length_checks, rows_of
+from cai.experiment.check_models import check_gold_model, check_judge, policy_checks, reader_of
+from cai.judge.methods import templates_for
+from cai.judge.reads.placebos import check as check_placebos
+from cai.judge.reads.placebos import read_placebos
+from cai.models.embedded import EMBEDDED, TINY
+from cai.models.references import find, model_of
+from cai.models.workbench import check_device
+from cai.train.revise import revising
+
+LOOKED = 1  # raise it when a dry run would find what it did not find before
+# What a run, or a sweep, writes into its folder.
+FILES = ("config.yaml", "links.json", "results.json", "report.html", "sweep.csv", "sweep.parquet", "sweep.html")
+
+
+@dataclass
+class Faults:
+    """What was found so far. experiment: knows on which line a key stands."""
+
+    experiment: Experiment
+    found: list[UserError] = field(default_factory=list)
+
+    def attempt(self, tasks: Iterable[Callable[[], object]], arm: str = "", section: str = "") -> bool:
+        """Do each; keep what is wrong. arm: whose keys it is about. section: where its model is named.
+
+        True where nothing was wrong.
+        """
+        before = len(self.found)
+        for task in tasks:
+            try:
+                task()
+            except UserErrors as error:
+                self.found += [self._placed(one, arm, section) for one in error.errors]
+            except UserError as error:
+                self.found.append(self._placed(error, arm, section))
+            except OSError as error:
+                fault = fault_of_machine(error)
+                if fault is None:
+                    raise
+                self.found.append(fault)
+        return len(self.found) == before
+
+    def _placed(self, error: UserError, arm: str, section: str) -> UserError:
+        """At the line of its key, where it is about a key."""
+        if section:
+            error = at_section(error, section)
+        if error.where.partition(".")[0] not in Arm.model_fields:
+            return error
+        return UserError(error.problem, self.experiment.where(arm, error.where), error.remedy)
+
+    def all(self) -> list[UserError]:
+        return list({str(fault): fault for fault in self.found}.values())
+
+
+def check(*grid: Experiment, plan: bool = False) -> None:
+    """Everything that can be found wrong before the first minute of work, all of it at once.
+
+    plan: nothing will be written, and nothing fetched: a place that cannot be written to is no fault, and a model or
+    data that are not here yet are not looked at.
+    """
+    runtime = grid[0].runtime
+    found: list[UserError] = []
+    machine = Faults(grid[0])
+    if not plan:
+        homes = dict.fromkeys(name for one in grid for name in (one.sweep, one.name) if name)
+        machine.attempt([lambda: check_run(Path(runtime.root), homes, FILES)])
+    machine.attempt([lambda: device_of(runtime.device, plan)])
+    machine.attempt([lambda name=name: installed(name) for name in runtime.report_to])
+    refs: dict[str, None] = {}
+    for one in grid:
+        faults = Faults(one)
+        for name, arm in one.arms.items():
+            faults.attempt(files_of(arm, plan), name)
+            for section, ref in models_of(arm).items():
+                if ref not in refs:
+                    refs[ref] = None
+                    faults.attempt([lambda ref=ref: reachable(ref, plan)], name, section)
+        found += faults.all()
+    if not plan and any(ref in (*EMBEDDED, TINY) and not (cache_folder() / "models" / ref).is_dir() for ref in refs):
+        machine.attempt([lambda: check_folder(cache_folder(), "make it writable, or set CAI_CACHE to another folder")])
+    found += machine.all()
+    if not found:  # what follows reads all that was looked at above
+        found = dry_run(grid, plan)
+    unique = list({str(fault): fault for fault in found}.values())
+    if len(unique) > 1:
+        raise UserErrors(unique)
+    if unique:
+        raise unique[0]
+
+
+def files_of(arm: Arm, plan: bool) -> list[Callable[[], object]]:
+    """Are the files (and data sets) that an arm names there, and what they should be?"""
+    ask = arm.evaluate
+    return [
+        lambda: revising(read_constitution(arm.constitution), arm.revise, arm.seed),
+        lambda: arm.revise.audit and placebos_fit(arm),
+        lambda: read_constitution(ask.constitution),
+        lambda: arm.helpful and ask.helpful and read_constitution(ask.helpfulness),
+        lambda: ask.xstest and had(contents_of(ask.xstest), ask.xstest, "evaluate.xstest", plan),
+        *(lambda file=file: read_comparisons(file) for file in ask.comparisons),
+        lambda: arm.labels.file and LabelFile.of(arm.labels.file),
+        lambda: arm.rl.feedback and FeedbackFile.of(arm.rl.feedback.log),
+        lambda: had(source_digest(arm.data), arm.data.source, "data.source", plan),
+        lambda: rated(arm),
+        lambda: arm.helpful and everyday(arm, plan),
+        *(lambda judge=judge: templates_for(judge) for judge in judges_of(arm).values()),
+    ]
+
+
+def judges_of(arm: Arm) -> dict[str, Judge]:
+    """The section that names a judge -> the judge."""
+    pool = arm.simulated.pool if "simulated" in arm.labels.all else ()
+    simulated = {f"simulated.pool.{number}": one for number, one in enumerate(pool)}
+    return {"judge": arm.judge, **simulated, "evaluate.judge": arm.evaluate.judge}
+
+
+def models_of(arm: Arm) -> dict[str, str]:
+    """The section that names a model -> its name."""
+    gold = arm.rl.gold
+    named = {"policy": arm.policy.model} | {section: judge.model for section, judge in judges_of(arm).items()}
+    named |= {"revise": arm.revise.model} if arm.revise.model else {}
+    return named | ({"rl.gold": gold.by} if gold and gold.by != "judge" else {})
+
+
+def at_section(error: UserError, section: str) -> UserError:
+    """The fault of a model at the section that names it: at its `template`, or at its `model`."""
+    if error.where.partition(".")[0] in Arm.model_fields:
+        return error
+    key = "template" if error.where == "template" else "by" if section == "rl.gold" else "model"
+    return UserError(error.problem, f"{section}.{key}", error.remedy)
+
+
+# The dry run ----------------------------------------------------------------------------------------------------------
+
+
+def dry_run(grid: Sequence[Experiment], plan: bool) -> list[UserError]:
+    """What is wrong with how rows, models and settings come together (check_data.py, check_models.py).
+
+    Where nothing is, that is remembered for these very settings, contents and versions: looking takes some seconds.
+    """
+    found: list[UserError] = []
+
+    def look() -> str:
+        seen: dict[str, Any] = {}
+        for one in grid:
+            found.extend(_look(one, plan, seen))
+        if found:
+            raise UserErrors(found)
+        return stamp
+
+    arms = [arm for one in grid for arm in one.arms.values()]
+    stamp = digest_of([LOOKED, versions(), *(_looked_at(arm) for arm in arms)])
+    with suppress(UserErrors):
+        whole = not plan or all(_here(ref) for arm in arms for ref in models_of(arm).values())
+        if whole and (not plan or all(at_hand(arm.data) for arm in arms)):
+            remembered(stamp, look)
+        else:
+            look()
+    return found
+
+
+def versions() -> list[str]:
+    return [version(name) for name in ("cai", "torch", "transformers", "trl", "peft")]
+
+
+def _looked_at(arm: Arm) -> list[Any]:
+    """Everything that the outcome of a dry run depends on."""
+    ask, law = arm.evaluate, read_constitution(arm.constitution)
+    judges = judges_of(arm)
+    return [
+        flat(arm),
+        [find(ref).digest for ref in models_of(arm).values()],
+        [model_of(one).digest for one in (arm.policy, *judges.values())],
+        [templates_for(judge) for judge in judges.values()],
+        revising(law, arm.revise, arm.seed),
+        [law.text, read_constitution(ask.constitution).text],
+        read_constitution(ask.helpfulness).text if arm.helpful and ask.helpful else None,
+        source_digest(arm.data),
+        source_digest(arm.data.model_copy(update={"source": arm.helpful.source})) if arm.helpful else None,
+        LabelFile.of(arm.labels.file) if arm.labels.file else None,
+    ]
+
+
+def _look(one: Experiment, plan: bool, seen: dict[str, Any]) -> list[UserError]:
+    """The faults of one experiment. seen: rows that were read, and judges that were looked at, for other ones."""
+    faults = Faults(one)
+    for name, arm in one.arms.items():
+        law, rows = read_constitution(arm.constitution), None
+        if at_hand(arm.data) or not plan:
+            rows = _rows(arm, name, faults, seen)
+        if rows:
+            faults.attempt(data_checks(arm, rows, law), name)
+            if arm is next(iter(one.arms.values())):  # by whose constitutions all arms are judged
+                faults.attempt([lambda arm=arm, rows=rows: check_yardsticks(arm, rows)], name)
+        _look_at_policy(arm, name, law, rows, faults, plan)
+        for section, judge in judges_of(arm).items():
+            by = read_constitution(arm.evaluate.constitution) if section == "evaluate.judge" else law
+            key = digest_of([judge, model_of(judge), by.text])
+            unused = section == "judge" and "ai" not in arm.labels.all
+            if key not in seen and not unused and (not plan or _here(judge.model)):
+                seen[key] = True
+                prompts = rows.prompts if rows else ()
+                ask = lambda judge=judge, by=by, prompts=prompts: check_judge(judge, prompts, by)  # noqa: E731
+                faults.attempt([ask], name, section)
+        gold = models_of(arm).get("rl.gold")
+        if gold and (not plan or _here(gold)):
+            faults.attempt([lambda gold=gold: check_gold_model(gold)], name, "rl.gold")
+    return faults.all()
+
+
+def _rows(arm: Arm, name: str, faults: Faults, seen: dict[str, Any]) -> Rows | None:
+    key = digest_of([arm.data, arm.helpful, arm.seed])
+    if key not in seen:
+        found: list[Rows] = []
+        faults.attempt([lambda: found.append(rows_of(arm))], name)
+        seen[key] = found[0] if found else None
+    return seen[key]
+
+
+def _look_at_policy(
+    arm: Arm, name: str, law: Constitution, rows: Rows | None, faults: Faults, plan: bool
+) -> None:  # fmt: skip
+    if plan and not _here(arm.policy.model):
+        return
+    tasks: list[Callable[[], object]] = []
+    prompts = rows.prompts if rows else ()
+    if not faults.attempt([lambda: tasks.extend(policy_checks(arm, prompts, law))], name, "policy"):
+        return
+    if faults.attempt(tasks, name, "policy") and rows:
+        faults.attempt(length_checks(arm, rows, reader_of(arm)), name)
+
+
+def _here(ref: str) -> bool:
+    """Whether a model can be looked at without making or asking for it first."""
+    if ref in (*EMBEDDED, TINY):
+        return (cache_folder() / "models" / ref / "config.json").is_file()
+    return not is_unreachable(find(ref).digest)
+
+
+# Parts ----------------------------------------------------------------------------------------------------------------
+
+
+def device_of(device: str, plan: bool) -> None:
+    """A plan may be made for another machine: it only says what is missing here."""
+    try:
+        check_device(device)
+    except UserError as error:
+        if not plan:
+            raise
+        print(f"note: {error.problem}; planned all the same")
+
+
+def installed(tracker: str) -> None:
+    if find_spec(tracker) is None:
+        raise UserError(f"the package {tracker} is not installed", "runtime.report_to", f"pip install {tracker}")
+
+
+def rated(arm: Arm) -> None:
+    """Absolute harmfulness is learnt from people's ratings of single answers, which comparisons do not hold."""
+    ask = arm.evaluate.harmfulness
+    if ask is None:
+        return
+    source = ask.source or arm.data.source
+    if source != RATED:
+        raise UserError(
+            f'no ratings of single answers in "{source}": harmfulness cannot be learnt from it',
+            "evaluate.harmfulness",
+            f"set evaluate.harmfulness.source: {RATED}, or evaluate.harmfulness: null",
+        )
+    if source == arm.data.source and arm.data.test == 1:
+        problem = "every prompt is held out: no ratings are left to learn harmfulness from"
+        raise UserError(problem, "data.test", "lower it, or set evaluate.harmfulness: null")
+
+
+def reachable(ref: str, plan: bool) -> None:
+    """A model that cannot be had is a fault now, not when its stage comes up hours later; a plan only says so."""
+    had(find(ref).digest, ref, "model", plan)
+
+
+def had(digest: str, name: str, where: str, plan: bool) -> None:
+    """As `reachable`, of whatever may be the hub's, by its digest. where: the key that names it."""
+    if is_unreachable(digest):
+        problem = f'cannot reach the hub for "{name}", and it is not in the local cache'
+        if not plan:
+            raise UserError(problem, where, "check the network, or give a local folder or file")
+        print(f"note: {problem}; planned all the same")
+
+
+def placebos_fit(arm: Arm) -> None:
+    """A placebo that is the constitution would have the audit of revisions find that a principle does nothing."""
+    check_placebos(read_placebos(), read_constitution(arm.constitution).judging)
+
+
+def everyday(arm: Arm, plan: bool) -> None:
+    assert arm.helpful
+    source = arm.data.model_copy(update={"source": arm.helpful.source})
+    had(source_digest(source, "helpful.source"), source.source, "helpful.source", plan)

@@ -1,0 +1,220 @@
+"""Everything that is measured on held-out prompts: answers, rewards, games, ratings, and files of comparisons.
+
+evaluate   the whole of it, top-down
+matches    which policies meet in games
+rate_all   every revision that SFT learns from, and every policy's answers, by the evaluation's judge alone
+audit_revisions  `revise.audit`: drafts revised under opposites and placebos of their principles, and rated
+score_harm `evaluate.harmfulness`: a model fitted to people's ratings scores every policy's answers
+bench_all  `evaluate.comparisons`: reward models score them, policies answer them, the judge compares
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cai.compare.cells import Cell, Measured
+from cai.config.sections import Data
+from cai.core.shipped import locate
+from cai.core.store import Artifact, digest_file
+from cai.data.sources import load_data, source_digest
+from cai.data.xstest import contents_of, load_xstest
+from cai.judge.items import choose_items, judge_items, load_items, score_items
+from cai.judge.methods import principles_for, templates_for
+from cai.judge.play import play
+from cai.judge.rate import rate_answers, rate_controlled, rate_revisions
+from cai.judge.reads.placebos import read_placebos
+from cai.models.engines import Sampling
+from cai.models.references import Dtype, Source, model_of, trained
+from cai.models.workbench import Workbench
+from cai.train.controlled import revise_controls
+from cai.train.harm import train_harm
+from cai.train.respond import respond, respond_best
+from cai.train.revise import asking, revise, revising
+from cai.train.revisions.instructions import instructions_for
+from cai.train.scores import score_answers, score_pairs, score_ratings
+
+Stage = Callable[..., Artifact]
+
+
+def matches(cells: Sequence[Cell]) -> list[tuple[str, str]]:
+    """Which policies meet: (first, second) by name."""
+    games = [("sft", "start")] + [(name, "sft") for cell in cells for name in cell.policies]
+    games += [(cell.name, "start") for cell in cells]
+    games += [(a.name, b.name) for a in cells for b in cells if a.seed == b.seed and a.arm == cells[0].arm != b.arm]
+    games += [(a.name, b.name) for a in cells for b in cells if a.arm == b.arm and a.seed < b.seed]
+    games += [(name, other) for cell in cells for name in cell.snapshots for other in ("sft", cell.name)]
+    return games
+
+
+def rate_all(stage: Stage, work: Workbench, cells: Sequence[Cell], measured: Measured) -> None:
+    """Harmlessness of every revision and of answers to red-team prompts; helpfulness of answers to helpful prompts."""
+    first = cells[0]
+    ask = first.settings.evaluate
+    # Whatever method decides the games, single texts are rated one by one; where it can do so, most is in the cache.
+    judge = ask.judge.model_copy(update={"method": "channel" if ask.judge.method == "channel" else "rate"})
+    asked: dict[str, Any] = {"judge": judge, "model": model_of(judge), "templates": templates_for(judge)}
+    asked["dtype"] = work.dtype(first.settings)
+    harmless = {"judging": principles_for(work.constitution(ask.constitution), judge), **asked}
+    for cell in {cell.arm: cell for cell in cells}.values():
+        measured.revisions[cell.arm] = stage(
+            rate_revisions, revisions=cell.revised, count=ask.prompts, seed=first.settings.seed, **harmless
+        )
+    audit_revisions(stage, cells, measured, harmless)
+    for (name, kind), answers in measured.answers.items():
+        given = {"answers": answers, "seed": first.settings.seed}
+        if kind == "red-team":
+            measured.merits[name, kind] = stage(rate_answers, prompts=first.data, **given, **harmless)
+        elif kind == "helpful":
+            judging = principles_for(work.constitution(ask.helpfulness), judge)
+            measured.merits[name, kind] = stage(
+                rate_answers, prompts=first.helpful, judging=judging, **given, **asked
+            )  # fmt: skip
+
+
+def audit_revisions(stage: Stage, cells: Sequence[Cell], measured: Measured, harmless: Mapping[str, Any]) -> None:
+    """harmless: how the evaluation's judge is asked about one text."""
+    for cell in {cell.arm: cell for cell in reversed(cells)}.values():
+        arm = cell.settings
+        if not arm.revise.audit:
+            continue
+        said = asking(arm.revise)
+        controlled = stage(
+            revise_controls, revisions=cell.revised, count=arm.revise.audit, settings=arm.revise,
+            instructions=instructions_for(cell.law), placebos=read_placebos(), policy=arm.policy, seed=arm.seed,
+            dtype=harmless["dtype"], **{"reviser": model_of(arm.policy), **said},
+        )  # fmt: skip
+        measured.controlled[cell.arm] = controlled
+        measured.controlled_merits[cell.arm] = stage(
+            rate_controlled, prompts=cell.data, controlled=controlled, seed=cells[0].settings.seed, **harmless
+        )
+
+
+def score_harm(stage: Stage, cells: Sequence[Cell], measured: Measured, dtype: Dtype) -> None:
+    """People's ratings of training prompts -> a model -> its scores of held-out rated answers and of every policy's."""
+    first = cells[0]
+    arm, ask = first.settings, first.settings.evaluate.harmfulness
+    if ask is None:
+        return
+    model = {"policy": arm.policy, "dtype": dtype}
+    rated = first.data
+    if ask.source and ask.source != arm.data.source:
+        own = Data(source=ask.source)
+        rated = stage(load_data, data=own, contents=source_digest(own), seed=arm.seed)
+    fitted = stage(train_harm, ratings=rated, model=model_of(arm.policy), settings=ask, seed=arm.seed, **model)
+    scorer = {"reward": trained(fitted, "harmfulness"), "max_length": ask.max_length, **model}
+    measured.harm.update({"data": rated, "model": fitted})
+    measured.harm["held-out"] = stage(score_ratings, ratings=rated, **scorer)
+    for (name, kind), answers in measured.answers.items():
+        if kind == "red-team":
+            measured.harm_scores[name] = stage(score_answers, prompts=first.data, answers=answers, **scorer)
+
+
+def bench_all(
+    stage: Stage, work: Workbench, cells: Sequence[Cell], policies: Mapping[str, Source], measured: Measured
+) -> None:
+    """Each file of `evaluate.comparisons`, by every reward model, policy and the evaluation's judge."""
+    arm = cells[0].settings
+    ask, judge, dtype = arm.evaluate, arm.evaluate.judge, work.dtype(arm)
+    made_by = {cell.name: cell.settings.policy for cell in cells}
+    judging = principles_for(work.constitution(ask.constitution), judge)
+    for file in ask.comparisons:
+        items = stage(load_items, file=file, contents=digest_file(locate(file)))
+        measured.items[file] = items
+        measured.opinions[file, "judge", ""] = stage(
+            judge_items, items=items, judge=judge, model=model_of(judge), judging=judging,
+            templates=templates_for(judge), dtype=dtype, seed=arm.seed,
+        )  # fmt: skip
+        for cell in cells:
+            if cell.reward:
+                reward, longest = trained(cell.reward, cell.name), cell.settings.reward.max_length
+                measured.opinions[file, "reward", cell.name] = stage(
+                    score_items, items=items, reward=reward, max_length=longest, policy=made_by[cell.name], dtype=dtype,
+                )  # fmt: skip
+        for name, source in policies.items():
+            measured.opinions[file, "policy", name] = stage(
+                choose_items, items=items, model=source, judge=judge, policy=made_by.get(name, arm.policy), dtype=dtype,
+            )  # fmt: skip
+
+
+def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
+    """Every policy answers the first arm's held-out prompts; reward models score, the judge plays games and rates.
+
+    The arms hold out the same prompts (cai/config/load.py). A policy is asked, and a reward model reads, under the
+    system prompt that it was trained under. Snapshots (`rl.snapshots`) answer, play and are rated, and take no part in
+    what compares the arms.
+    """
+    first = cells[0]
+    arm, law = first.settings, first.law
+    ask, dtype = arm.evaluate, work.dtype(arm)
+    settings = arm.revise.model_copy(update={"prompts": ask.transcripts})
+    measured = Measured(
+        stage(
+            revise, data=first.data, split="test", model=model_of(arm.policy), settings=settings, seed=arm.seed,
+            policy=arm.policy, dtype=dtype, **revising(law, arm.revise, arm.seed),
+        ) if ask.transcripts else None,
+        xstest=stage(load_xstest, source=ask.xstest, contents=contents_of(ask.xstest)) if ask.xstest else None,
+    )  # fmt: skip
+    policies: dict[str, Source] = {"start": model_of(arm.policy), "sft": trained(first.sft, "sft")}
+    policies |= {name: trained(one.policy, name) for cell in cells for name, one in cell.policies.items()}
+    best = {cell.name: cell for cell in cells if picks(cell)}
+    policies |= {name: trained(cell.sft, "sft") for name, cell in best.items()}
+
+    main = ("start", "sft", *(cell.name for cell in cells))
+    along = {name: trained(one.policy, name, at) for cell in cells for name, (one, at) in cell.path.items()}
+    made_by = {name: cell.settings.policy for cell in cells for name in (*cell.policies, *cell.path)}
+
+    # 1. Answers, with the same draws for every policy.
+    sampling = Sampling(ask.max_new_tokens, ask.temperature)
+    # Everyday prompts are for the table of policies; the policies of earlier rounds stand in that of rounds.
+    asked = [
+        ("red-team", first.data, ask.prompts, (*policies, *along)),
+        ("helpful", first.helpful, ask.helpful, (*main, *along)),
+        ("xstest", measured.xstest, None, main),
+    ]
+    for name, source in (policies | along).items():
+        for kind, prompts, count, whom in asked:
+            if prompts and count != 0 and name in whom:
+                own = of_best(best[name]) if name in best else {}
+                measured.answers[name, kind] = stage(
+                    respond_best if own else respond, prompts=prompts, split="test", count=count, model=source,
+                    policy=made_by.get(name, arm.policy), sampling=sampling, seed=arm.seed, dtype=dtype, **own,
+                )  # fmt: skip
+
+    # 2. Rewards: of the held-out pairs, for agreement with labels, and of all answers, under every arm's reward model.
+    for cell in cells:
+        if cell.reward is None:
+            continue
+        reward = {"reward": trained(cell.reward, cell.name), "max_length": cell.settings.reward.max_length}
+        reward |= {"policy": cell.settings.policy, "dtype": dtype}
+        measured.pair_scores[cell.name] = stage(score_pairs, pairs=first.pairs, **reward)
+        for name in policies:
+            answers = measured.answers[name, "red-team"]
+            measured.scores[cell.name, name] = stage(score_answers, prompts=first.data, answers=answers, **reward)
+
+    # 3. Games: arm against arm seed by seed, every cell against the SFT policy, and seed against seed for the noise.
+    judging = principles_for(work.constitution(ask.constitution), ask.judge)
+    templates = templates_for(ask.judge)
+    for one, two in matches(cells):
+        measured.games[one, two] = stage(
+            play, prompts=first.data, first=measured.answers[one, "red-team"], second=measured.answers[two, "red-team"],
+            judge=ask.judge, model=model_of(ask.judge), judging=judging, templates=templates, dtype=dtype,
+            seed=arm.seed,
+        )  # fmt: skip
+
+    # 4. Single texts, rated by the judge and by a model of people's ratings; comparisons that people have decided. The
+    # best of several is no model to ask.
+    rate_all(stage, work, cells, measured)
+    score_harm(stage, cells, measured, dtype)
+    bench_all(stage, work, cells, {n: policies[n] for n in main if n not in best}, measured)
+    return measured
+
+
+def picks(cell: Cell) -> bool:
+    """Whether its policy is the best of several answers of the SFT policy."""
+    return cell.settings.rl.method == "best_of_n"
+
+
+def of_best(cell: Cell) -> dict[str, Any]:
+    """What `respond_best` needs beside what `respond` does."""
+    assert cell.reward is not None
+    longest = cell.settings.reward.max_length
+    return {"reward": trained(cell.reward, "reward"), "n": cell.settings.rl.best_of, "max_length": longest}

@@ -1,0 +1,85 @@
+"""From votes to one verdict: orders, samples, methods and principles combined, in log-odds or by shares."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+from cai.config.sections import Judge
+from cai.constitution import Judging
+from cai.core.records import Abstained, Label, Pair, Vote
+from cai.judge.methods import BOTH_ORDERS, log_odds, logit, shares, sigmoid
+
+EXACT = 1 - 1e-15
+
+
+def weighted(rows: Sequence[tuple[float, float]]) -> float:
+    """The mean of (weight, value) rows."""
+    return math.fsum(weight * value for weight, value in rows) / math.fsum(weight for weight, _ in rows)
+
+
+def weights_of(judging: Sequence[Judging], judge: Judge) -> dict[str, float]:
+    """Principle -> weight. Where principles are drawn, their weights have told in the draw already."""
+    return {p.name: p.weight if judge.principles == "all" else 1.0 for p in judging}
+
+
+def verdict(
+    pair: Pair,
+    votes: tuple[Vote, ...],
+    judge: Judge,
+    weights: Mapping[str, float],
+    platt: tuple[float, float] | None = None,
+) -> Label | Abstained:
+    odds = combine(votes, judge, weights)
+    if odds is None:
+        faults = Counter(vote.fault for vote in votes if vote.fault)
+        return Abstained(pair.id, faults.most_common(1)[0][0] if faults else "one order alone can be read", votes)
+    slope, bias = platt or (1.0, 0.0)
+    return Label(pair.id, sigmoid(slope * odds + bias), "ai", votes)
+
+
+def combine(votes: Sequence[Vote], judge: Judge, weights: Mapping[str, float]) -> float | None:
+    """Log-odds of "a is better" from the votes that can be read; None where there are none.
+
+    Samples of one question: the mean of their probabilities (what a chain of thought leads to, whatever the thought).
+    Orders: the mean of their log-odds, so that a liking for a position cancels. Principles: see `judge.combine`.
+    Methods: the weighted mean of their log-odds; a method that cannot be read leaves its share to the others.
+    """
+    parts: list[tuple[float, float]] = []
+    for method, share in shares(judge).items():
+        by_principle: dict[str, dict[str, list[Vote]]] = defaultdict(lambda: defaultdict(list))
+        for vote in votes:
+            if vote.method == method and not vote.fault:
+                by_principle[vote.principle][vote.order].append(vote)
+        opinions = [
+            (weights[name], _mean([_pooled(samples) for samples in orders.values()]))
+            for name, orders in by_principle.items()
+            if method not in BOTH_ORDERS or len(orders) == 2
+        ]
+        if opinions:
+            odds = _of_principles(opinions, judge) / judge.temperature
+            parts.append((share, _clamped(odds, judge) if method == "reason" else odds))
+    return weighted(parts) if parts else None
+
+
+def _pooled(samples: Sequence[Vote]) -> float:
+    if len(samples) == 1:
+        return log_odds(samples[0])
+    return logit(_mean([sigmoid(log_odds(sample)) for sample in samples]), EXACT)
+
+
+def _of_principles(opinions: Sequence[tuple[float, float]], judge: Judge) -> float:
+    """(weight, log-odds) of each principle -> log-odds. A vote's share is smoothed (half a voter on each side)."""
+    if judge.combine == "average":
+        return weighted(opinions)
+    total = math.fsum(weight for weight, _ in opinions)
+    share = math.fsum(weight * (0.5 if odds == 0 else float(odds > 0)) for weight, odds in opinions) / total
+    return logit((share * len(opinions) + 0.5) / (len(opinions) + 1), EXACT)
+
+
+def _clamped(odds: float, judge: Judge) -> float:
+    low, high = judge.reason.clamp
+    return logit(min(max(sigmoid(odds), low), high), EXACT)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

@@ -1,0 +1,222 @@
+"""Who says which answer is better: the AI judge, people, or simulated people. All leave the same records.
+
+Each source labels the pairs that `labels:` gives it (cai/config/labels.py); where there are several, `mix_labels` puts
+what they said together. Whoever labelled a pair is in its label's `source`, and counted.
+"""
+
+import json
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cai.config.labels import Sources
+from cai.config.sections import Judge, Labeller
+from cai.constitution import Judging
+from cai.core.draws import uniform
+from cai.core.errors import UserError
+from cai.core.records import Abstained, Label, Pair, Said, SetAside, read_jsonl, write_jsonl
+from cai.core.store import Artifact, version
+from cai.core.templates import Template
+from cai.data.labels import LabelFile, check_rule, labeller_of, read_labels, spend
+from cai.data.votes import counted, share
+from cai.judge.asking import judge_pairs
+from cai.models.references import Dtype, Source
+from cai.models.workbench import Workbench
+
+
+@version(3)
+def label_by_judge(
+    out: Path,
+    work: Workbench,
+    *,
+    pairs: Artifact,
+    rule: Sources | None,
+    preflight: Artifact | None,
+    judge: Labeller,
+    model: Source,
+    judging: tuple[Judging, ...],
+    templates: Mapping[str, Template],
+    dtype: Dtype,
+    seed: int,
+) -> None:
+    """labels.jsonl, abstained.jsonl and counts.json: the AI judge, on training and held-out pairs alike.
+
+    preflight: what it found is what is used: the method where the config says `auto`, slope and bias.
+    """
+    rows = _pairs_for("ai", pairs, rule, seed)
+    found = json.loads((preflight / "preflight.json").read_text()) if preflight else {}
+    judge = judge.model_copy(update={"method": found.get("method", judge.method)})
+    engine = work.engine(model, dtype=dtype, system=judge.system)
+    title, platt = "judge the pairs", found.get("platt")
+    _write(out, judge_pairs(engine, rows, judging, judge, templates, seed=seed, title=title, platt=platt))
+
+
+@version(3)
+def label_by_people(
+    out: Path,
+    work: Any,
+    *,
+    pairs: Artifact,
+    rule: Sources | None,
+    file: LabelFile | None,
+    raters: tuple[str, ...],
+    seed: int,
+) -> None:
+    """labels.jsonl, abstained.jsonl, counts.json and set_aside.jsonl: what people said of the very same pairs.
+
+    file: where they said it; None: in the data, with the pairs.
+    """
+    everything = _pairs_for("human", pairs, None, seed)
+    rows = _pairs_for("human", pairs, rule, seed)
+    aside: list[SetAside] = []
+    if file:
+        said, aside = read_labels(file.path, everything, raters)
+        labels = {pair_id: Label(pair_id, share(people), "human file", said=people) for pair_id, people in said.items()}
+    elif all(pair.human is None for pair in rows):
+        raise UserError(
+            "labels: human, but no person has judged these pairs",
+            "labels",
+            "use a data source with human labels (`human` in a pair, or HH-RLHF), or set labels: ai",
+        )
+    else:
+        labels = {
+            pair.id: Label(pair.id, pair.human, "human", said=_said(pair)) for pair in rows if pair.human is not None
+        }
+    write_jsonl(out / "set_aside.jsonl", aside)
+    counts = counted(aside, "rows")
+    for reason, n in Counter(one.reason for one in aside).items():
+        places = [one.where for one in aside if one.reason == reason]
+        more = f" and {n - 3} more" if n > 3 else ""
+        print(f"labels set aside: {reason}: {', '.join(places[:3])}{more}", file=sys.stderr)
+    _write(out, [labels.get(pair.id) or Abstained(pair.id, "no human judged this pair") for pair in rows], counts)
+
+
+def _said(pair: Pair) -> tuple[Said, ...]:
+    names = pair.raters or ("",) * len(pair.votes)
+    return tuple(Said(rater, p_a) for rater, p_a in zip(names, pair.votes, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Simulant:
+    """One judge of the pool that stands for people."""
+
+    judge: Judge
+    model: Source
+    judging: tuple[Judging, ...]
+    templates: Mapping[str, Template]
+
+
+@version(1)
+def label_by_simulation(
+    out: Path,
+    work: Workbench,
+    *,
+    pairs: Artifact,
+    rule: Sources | None,
+    pool: tuple[Simulant, ...],
+    flip: float,
+    dtype: Dtype,
+    seed: int,
+) -> None:
+    """labels.jsonl, abstained.jsonl and counts.json: simulated people (Dubois et al. 2023, section 3).
+
+    Each pair is drawn one judge of the pool, which names one answer; a share `flip` of the choices is turned round.
+    Each label says whose it is, and whether it was turned round, in `said`.
+    """
+    shares: dict[int, list[Pair]] = defaultdict(list)
+    rows = _pairs_for("simulated", pairs, rule, seed)
+    for pair in rows:
+        shares[int(uniform("simulant", seed, pair.id) * len(pool))].append(pair)
+    verdicts: dict[str, Label | Abstained] = {}
+    turned = 0
+    for number, mine in sorted(shares.items()):
+        one = pool[number]
+        engine = work.engine(one.model, dtype=dtype, system=one.judge.system)
+        title = f"simulated person {number + 1} of {len(pool)}"
+        # A seed of their own: two with the same settings draw different principles, as two people would.
+        own = seed + number
+        for verdict in judge_pairs(engine, mine, one.judging, one.judge, one.templates, seed=own, title=title):
+            if isinstance(verdict, Label):
+                turn = uniform("flip", seed, verdict.pair_id) < flip and verdict.p_a != 0.5
+                p_a = 0.5 if verdict.p_a == 0.5 else float((verdict.p_a > 0.5) != turn)
+                said = Said(f"simulated {number + 1}", p_a, "turned round" if turn else "")
+                turned += turn
+                verdict = Label(verdict.pair_id, p_a, "simulated", verdict.votes, (said,))
+            verdicts[verdict.pair_id] = verdict
+    _write(out, [verdicts[pair.id] for pair in rows], {"simulated choices turned round": turned})
+
+
+@version(1)
+def mix_labels(
+    out: Path, work: Any, *, pairs: Artifact, rule: Sources, parts: Mapping[str, Artifact], seed: int
+) -> None:
+    """labels.jsonl, abstained.jsonl and counts.json: of each pair, what the source said that `labels:` gives it to.
+
+    parts: source -> its labels. A pair that its source did not label is an abstention: nobody steps in.
+    """
+    said: dict[str, dict[str, Any]] = {}
+    for who, part in parts.items():
+        found = [*read_jsonl(part / "labels.jsonl", Label), *read_jsonl(part / "abstained.jsonl", Abstained)]
+        said[who] = {verdict.pair_id: verdict for verdict in found}
+    rows = _pairs_for("", pairs, None, seed)
+    counts: dict[str, int] = {}
+    if rule.budget:
+        people = {pair_id: one for pair_id, one in said["human"].items() if isinstance(one, Label)}
+        other = str(rule.default)
+        chosen = spend(rows, rule, people, said[other], seed)
+        of = {pair.id: "human" if pair.id in chosen else other for pair in rows}
+        counts = {"budget of human labels": rule.budget, "budget spent": len(chosen)}
+    else:
+        of = {pair.id: labeller_of(pair, rule, seed) for pair in rows}
+    _write(out, [said[of[pair.id]][pair.id] for pair in rows], counts)
+
+
+@version(1)
+def draw_labels(out: Path, work: Any, *, pairs: Artifact, labels: Artifact, count: int, seed: int) -> None:
+    """labels.jsonl, abstained.jsonl and counts.json: `count` of the training pairs' labels, drawn by hash.
+
+    The draws of one seed are nested: the first n of an order that only the seed decides. Raises UserError where there
+    are fewer labels.
+    """
+    train = {pair.id for pair in read_jsonl(pairs / "pairs.jsonl", Pair) if pair.prompt.split == "train"}
+    known = [label for label in read_jsonl(labels / "labels.jsonl", Label) if label.pair_id in train]
+    if count > len(known):
+        raise UserError(
+            f"a budget of {count} labels, and there are {len(known)} training pairs that people have labelled",
+            "label_budget",
+            "lower the budget, or raise data.train_pairs (null: all that there are)",
+        )
+    drawn = sorted(known, key=lambda label: uniform("label budget", seed, label.pair_id))[:count]
+    _write(out, drawn, {"labels to draw from": len(known)})
+
+
+def _pairs_for(who: str, pairs: Artifact, rule: Sources | None, seed: int) -> list[Pair]:
+    """The pairs that a source labels: none of the calibration split, from which nobody learns but the judge.
+
+    With a budget, everybody labels all of them: who is asked where depends on what the judge says.
+    """
+    rows = [pair for pair in read_jsonl(pairs / "pairs.jsonl", Pair) if pair.prompt.split != "calibration"]
+    if not rows:
+        raise UserError(
+            "there are no pairs to label",
+            str(pairs.path),
+            "give a data source that has pairs, or set pairs.source: policy to sample them",
+        )
+    if rule is None or rule.budget:
+        return rows
+    check_rule(rows, rule, seed)
+    return [pair for pair in rows if labeller_of(pair, rule, seed) == who]
+
+
+def _write(out: Path, verdicts: Sequence[Label | Abstained], more: Mapping[str, int] | None = None) -> None:
+    labels = [verdict for verdict in verdicts if isinstance(verdict, Label)]
+    abstained = [verdict for verdict in verdicts if isinstance(verdict, Abstained)]
+    write_jsonl(out / "labels.jsonl", labels)
+    write_jsonl(out / "abstained.jsonl", abstained)
+    counts = Counter(f"abstained: {verdict.reason}" for verdict in abstained)
+    counts["labelled"] = len(labels)
+    counts.update(f"labelled by {label.source}" for label in labels)
+    (out / "counts.json").write_text(json.dumps({**counts, **(more or {})}, indent=1))

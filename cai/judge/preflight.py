@@ -1,0 +1,283 @@
+"""Is the judge worth listening to? A sample is judged first, and a coin is told from a judge before a day of training.
+
+    1. sample    the calibration split, where people judged pairs that are used for nothing else; else training pairs
+    2. try       the method of the config, or every method when it is `auto`; the same pairs under placebos and under
+                 negated principles say whether it reads its constitution (cai/judge/reads/)
+    3. pick      of those that pass the thresholds, the one that reads best, by gain and turn; where that was not asked
+                 for (`reads: off`), the one whose log-odds rank people's preferences best (AUC)
+    4. calibrate slope and bias on the calibration split (Platt 1999); the report measures them on the held-out pairs
+
+A judge below a threshold, or one that was not seen to read, stops the run; the message says what is wrong and which
+methods do better on the sample. With `reads: off` it is measured all the same, for the report, and goes on.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cai.config.sections import Judge, Labeller, Preflight, Reads
+from cai.constitution import Judging
+from cai.core.draws import uniform
+from cai.core.errors import UserError
+from cai.core.records import Abstained, Label, Pair, plain, read_jsonl
+from cai.core.store import Artifact, version
+from cai.core.templates import Template
+from cai.judge.asking import judge_pairs
+from cai.judge.combine import combine, weights_of
+from cai.judge.diagnostics import Diagnosis, diagnose
+from cai.judge.methods import ASKING, methods_of, name_of, templates_for
+from cai.judge.reads.controls import Controls, ask, effect_of, unheard
+from cai.judge.reads.placebos import unrelated
+from cai.judge.reads.verdict import in_words, standing, unread
+from cai.models.engines.cached import CachedEngine
+from cai.models.references import Dtype, Source
+from cai.models.workbench import Workbench
+from cai.stats.calibration import fit_platt
+
+if TYPE_CHECKING:
+    from cai.judge.reads.effect import Effect
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One method on the sample. faults: what is below the thresholds; empty for a judge that may go on.
+
+    effect: what the constitution's text does to its verdicts; None where that was not measured. unread: why it is not
+    believed to read, by the thresholds that stand, or would stand without `reads: off`.
+    """
+
+    method: Any
+    verdicts: list[Label | Abstained]
+    found: Diagnosis
+    faults: tuple[str, ...]
+    effect: "Effect | None" = None
+    unread: tuple[str, ...] = ()
+
+
+@version(3)
+def preflight(
+    out: Path,
+    work: Workbench,
+    *,
+    data: Artifact,
+    pairs: Artifact,
+    judge: Labeller,
+    model: Source,
+    judging: tuple[Judging, ...],
+    templates: Mapping[str, Template],
+    controls: Controls | None,
+    dtype: Dtype,
+    seed: int,
+) -> None:
+    """preflight.json: the method to label with, slope and bias (or null), and what each method did on the sample.
+
+    judging: with `Against:` where other methods may be tried. controls: other texts to hold the constitution against;
+    None where nobody asks whether the judge reads.
+
+    Raises UserError when no method that was to be tried passes the thresholds of `judge.preflight`.
+    """
+    rows, known = sample(data, pairs, judge, seed)
+    engine = work.engine(model, dtype=dtype, system=judge.system)
+
+    noted: list[str] = []
+    if controls:
+        kept, noted = unrelated(controls.placebos, rows)
+        controls = replace(controls, placebos=kept)
+        noted += [f'"{name}" has no negation: write its `Against:`' for name in controls.missing]
+        noted += unheard(judging, rows)
+
+    def attempt(method: Any, templates: Mapping[str, Template]) -> Trial:
+        asked = judge.model_copy(update={"method": method})
+        reads = judging if "contrast" in methods_of(asked) else tuple(replace(one, against="") for one in judging)
+        return tried(engine, rows, reads, controls, asked, templates, seed)
+
+    wanted = methods_of(judge) if judge.method == "auto" else (judge.method,)
+    trials = [attempt(method, templates) for method in wanted]
+    passed = [trial for trial in trials if not trial.faults]
+    if not passed:
+        # A chain of thought takes longer than all other methods together: nobody waits for it to be told what to try.
+        others = [method for method in ASKING if method not in (*wanted, "reason")]
+        trials += [attempt(method, templates_for(judge, [method])) for method in others]
+        raise UserError(*complaint(trials, wanted, len(rows), known, without_opposite(judging)))
+    best = max(passed, key=lambda trial: (rank(trial, judge.preflight), -trials.index(trial)))
+    if "contrast" in methods_of(judge.model_copy(update={"method": best.method})):
+        noted += [f'"{name}" has no `Against:`: contrast made its opposite up' for name in without_opposite(judging)]
+    platt = calibrated(rows, best, judge, judging) if judge.calibrate else None
+    report = {
+        "method": best.method,
+        "auto": judge.method == "auto",
+        "platt": platt,
+        "sample": known,
+        "pairs": len(rows),
+        "prompts": len({pair.prompt.id for pair in rows}),
+        "reads": {
+            "asked": bool(judge.preflight and judge.preflight.reads),
+            "placebos": [placebo.name for placebo in controls.placebos] if controls else [],
+            "noted": noted,
+        },
+        "tried": [
+            {"method": t.method, "faults": t.faults, "found": t.found, "effect": t.effect, "unread": t.unread}
+            for t in trials
+        ],
+    }
+    (out / "preflight.json").write_text(json.dumps(plain(report), indent=1))
+
+
+def tried(
+    engine: CachedEngine,
+    rows: Sequence[Pair],
+    judging: Sequence[Judging],
+    controls: Controls | None,
+    judge: Labeller,
+    templates: Mapping[str, Template],
+    seed: int,
+) -> Trial:
+    """One method on the sample. `provenance` asks nothing and so reads nothing: its labels do not come from a judge."""
+    limits = judge.preflight
+    if controls is None or limits is None or judge.method == "provenance":
+        title = f"preflight: {name_of(judge.method)}"
+        verdicts = judge_pairs(engine, rows, judging, judge, templates, seed=seed, title=title)
+        found = diagnose(rows, verdicts)
+        return Trial(judge.method, verdicts, found, below(found, limits))
+    answers = ask(engine, rows, judging, controls, judge, templates, seed)
+    found, effect = diagnose(rows, answers.verdicts), effect_of(answers, rows)
+    faults = below(found, limits) + unread(effect, limits.reads)
+    return Trial(judge.method, answers.verdicts, found, faults, effect, unread(effect, limits.reads or Reads()))
+
+
+def sample(data: Artifact, pairs: Artifact, judge: Labeller, seed: int) -> tuple[list[Pair], str]:
+    """The pairs to try the judge on, and what they are: the calibration split, or training pairs drawn by hash."""
+    kept = [pair for pair in read_jsonl(data / "pairs.jsonl", Pair) if pair.prompt.split == "calibration"]
+    check_calibration(kept, judge)
+    if kept:
+        return kept, "calibration split"
+    train = [pair for pair in read_jsonl(pairs / "pairs.jsonl", Pair) if pair.prompt.split == "train"]
+    most = judge.preflight.pairs if judge.preflight else 0
+    return sorted(train, key=lambda pair: uniform("preflight", seed, pair.id))[:most], "training pairs"
+
+
+def check_calibration(kept: Sequence[Pair], judge: Labeller) -> None:
+    """Do the pairs of the calibration split suffice for what is to be done with them? Raises UserError."""
+    if kept and all(pair.human is None for pair in kept) and (judge.calibrate or judge.method == "auto"):
+        problem = "no person has judged the pairs of the calibration split"
+        raise UserError(problem, "data.calibration", "name a judge.method and set judge.calibrate: false")
+    if not kept and (judge.calibrate or judge.method == "auto"):
+        problem = "the calibration split is empty: no prompt with pairs fell into it"
+        raise UserError(problem, "data.calibration", "raise data.calibration")
+
+
+def below(found: Diagnosis, limits: Preflight | None) -> tuple[str, ...]:
+    """What is below the thresholds, in words; nothing without thresholds."""
+    if limits is None:
+        return ()
+    faults = []
+    if not found.labelled:
+        reasons = ", ".join(f"{reason}: {n}" for reason, n in found.abstained.items())
+        faults.append(f"not one pair could be judged ({reasons})")
+    if found.mass is not None and found.mass < limits.mass:
+        faults.append(
+            f"the options hold {found.mass:.1%} of the probability (median; at least {limits.mass:.0%} wanted)"
+        )
+    for name, estimate, limit in (
+        ("both orders of a question name the same answer in", found.consistency, limits.consistency),
+        ("it agrees with people on", found.accuracy, limits.accuracy),
+    ):
+        if estimate.n and estimate.value < limit:
+            interval = f"[{estimate.low:.0%}, {estimate.high:.0%}]"
+            faults.append(f"{name} {estimate.value:.0%} {interval} of {estimate.n} (at least {limit:.0%} wanted)")
+    return tuple(faults)
+
+
+def rank(trial: Trial, limits: Preflight | None) -> float:
+    """By what `auto` picks among the methods that pass: how well they read (cai/judge/reads/verdict.py).
+
+    Where nobody asked whether they do, the AUC against people: it uses how sure the judge was, so it needs fewer labels
+    than accuracy to tell two apart.
+    """
+    if trial.effect and limits and limits.reads:
+        return standing(trial.effect)
+    return _auc(trial)
+
+
+def without_opposite(judging: Sequence[Judging]) -> list[str]:
+    """Names of the principles for which `contrast` has no text of its own, and its template makes an opposite up."""
+    return [one.name for one in judging if not one.against]
+
+
+def complaint(
+    trials: Sequence[Trial], wanted: Sequence[Any], pairs: int, known: str, without: Sequence[str] = ()
+) -> tuple[str, str, str]:
+    """Problem, place and remedy for a judge that does not pass. without: principles that have no `Against:`.
+
+    `contrast` is advised where the constitution has what it reads; where it alone passes, what it wants is said.
+    """
+    asked = [trial for trial in trials if trial.method in wanted]
+    lines = [f'"{name_of(trial.method)}": {"; ".join(trial.faults)}' for trial in asked]
+    problem = f"the judge did not pass its preflight on {pairs} pairs ({known})\n    " + "\n    ".join(lines)
+    passing = sorted((t for t in trials if not t.faults), key=lambda trial: -_auc(trial))
+    better = [trial for trial in passing if trial.method != "contrast" or not without]
+    if passing and not better:
+        names = ", ".join(f'"{name}"' for name in without[:3]) + (f" and {len(without) - 3} more" * (len(without) > 3))
+        remedy = (
+            f"contrast alone passes on the same sample ({figures(passing[0])}), by opposites that its template makes "
+            f"up. Write an `Against:` for {names}, and set judge.method: contrast"
+        )
+    elif better:
+        named = "; ".join(f"{name_of(t.method)} ({figures(t)})" for t in better)
+        remedy = f"these methods pass on the same sample: {named}. Set judge.method to one of them"
+    elif any(trial.unread and trial.unread == trial.faults for trial in asked):
+        others = [f"{name_of(t.method)}: {in_words(t.effect)}" for t in trials if t not in asked and t.effect]
+        remedy = (
+            "no method was seen to read with this model"
+            + (f" ({'; '.join(others)})" if others else "")
+            + ": name a judge.model that reads, one trained to (python -m cai.judge train) or a larger one. To go on "
+            "with labels that do not come from the constitution, set judge.preflight.reads: off"
+        )
+    else:
+        remedy = "no method passes with this model: name a larger one under judge.model, or reword the principles"
+    return problem, "judge.method", f"{remedy} (thresholds: judge.preflight)"
+
+
+def _auc(trial: Trial) -> float:
+    return trial.found.auc.value if trial.found.auc.n else 0.0
+
+
+def figures(trial: Trial) -> str:
+    """`agrees with people on 71% [60, 81], AUC 0.78`, or what else is known; and how it reads, where that is known."""
+    found = trial.found
+    if found.accuracy.n:
+        value = found.accuracy
+        text = (
+            f"agrees with people on {value.value:.0%} [{100 * value.low:.0f}, {100 * value.high:.0f}], "
+            f"AUC {found.auc.value:.2f}"
+        )
+    else:
+        text = "no thresholds missed" if found.mass is None else f"options hold {found.mass:.0%} of the probability"
+    return f"{text}; {in_words(trial.effect)}" if trial.effect else text
+
+
+def calibrated(
+    rows: Sequence[Pair], trial: Trial, judge: Judge, judging: Sequence[Judging]
+) -> tuple[float, float]:  # fmt: skip
+    """Slope and bias for the log-odds of the method that was picked, from the pairs that people judged.
+
+    Every pair counts both ways round. To name the answers the other way negates the log-odds of each of our methods,
+    so a bias could only come from how the few pairs happen to be named: this way it is 0, and the slope is all.
+    """
+    asked = judge.model_copy(update={"method": trial.method})
+    weights = weights_of(judging, asked)
+    odds = [
+        (combine(verdict.votes, asked, weights), pair.human) for verdict, pair in zip(trial.verdicts, rows, strict=True)
+    ]
+    known = [(value, human) for value, human in odds if value is not None and human is not None]
+    if len({value for value, _ in known}) < 2:
+        problem = f"{len(known)} judged pairs with a readable verdict are too few to calibrate on"
+        raise UserError(problem, "judge.calibrate", "raise data.calibration, or set judge.calibrate: false")
+    known += [(-value, 1 - human) for value, human in known]
+    slope, bias = fit_platt([value for value, _ in known], [human for _, human in known])
+    if slope <= 0:
+        problem = f"on the calibration split the judge is no better than a coin (slope {slope:.2f})"
+        raise UserError(problem, "judge.calibrate", "try judge.method: auto, a larger judge.model or other principles")
+    return slope, bias

@@ -1,0 +1,148 @@
+"""`python -m cai.judge reads CONSTITUTION PAIRS`: does a judge read its constitution?
+
+    the same pairs under the text, its negation, placebos, nothing, another text  ->  gain, turn, share
+
+What the words mean is in cai/judge/reads/effect.py, what the texts are in cai/judge/reads/controls.py. Progress goes to
+stderr, results to stdout; whatever was asked before comes from the call cache.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cai.constitution import Constitution, read_constitution
+from cai.core.errors import UserError
+from cai.core.records import Pair, plain
+from cai.data.comparisons import read_comparisons
+from cai.judge.bench import sample
+from cai.judge.common import add_asking, add_common, check_machine, judge_for, methods_named, open_judge
+from cai.judge.methods import ASKING, principles_for, templates_for
+from cai.judge.reads.controls import MOST, Controls, ask, controls_for, effect_of, unheard
+from cai.judge.reads.placebos import read_placebos, unrelated
+from cai.judge.reads.verdict import number, percent, points
+from cai.models.references import find
+
+if TYPE_CHECKING:
+    from cai.judge.reads.effect import Effect
+
+OTHERS = ("constitutions/helpful.txt", "constitutions/harmless.txt")
+TEXTS = {
+    "text": "the constitution", "placebo": "placebos", "negated": "negated", "none": "none (one neutral principle)",
+    "other": "another constitution", "exchanged": "another category's principles",
+}  # fmt: skip
+
+
+def add_command(commands: Any) -> None:
+    """commands: what argparse's `add_subparsers` returned."""
+    reads = commands.add_parser("reads", help="does the judge read its constitution? Placebos and negations say")
+    reads.add_argument("constitution", metavar="CONSTITUTION")
+    reads.add_argument("pairs", metavar="PAIRS", help=".jsonl, .jsonl.gz or .json of pairs; people's verdicts help")
+    reads.add_argument("--other", metavar="FILE", help="another constitution (default: a shipped one)")
+    reads.add_argument("--placebo", action="append", default=[], metavar="FILE", help="in place of the shipped ones")
+    add_common(reads, seed="the sample, the draws and the judge's thoughts")
+    add_asking(reads, ASKING, "pairs")
+    reads.set_defaults(run=_reads)
+
+
+def _reads(args: argparse.Namespace) -> int:
+    # 1. Everything that can be wrong is found before a model is loaded.
+    methods = methods_named(args.method) or ASKING
+    if "provenance" in methods:
+        problem = "provenance asks the judge nothing, so it has no log-probabilities and there is nothing to read"
+        raise UserError(problem, "--method", f"name one of {', '.join(ASKING)}")
+    asked = judge_for(args)
+    law = read_constitution(args.constitution)
+    other = args.other or next(path for path in OTHERS if Path(path).name != law.path.name)
+    held = read_comparisons(args.pairs, judged=False)
+    items = sample(held.items, args.limit, args.seed)
+    pairs = [item.pair for item in items]
+    placebos, noted = unrelated(read_placebos(args.placebo), pairs)
+    controls = controls_for(law, placebos, other=read_constitution(other), everything=True)
+    check_tested(law, pairs, controls)
+    noted += [f'"{name}" has no negation: write its `Against:`' for name in controls.missing]
+    noted += unheard(law.judging, pairs)
+    source = find(args.model)
+    check_machine(args)
+
+    # 2. Ask by one method after the other.
+    engine, dtype, device = open_judge(args, source)
+    found: dict[str, Effect] = {}
+    for method in methods:
+        judge = asked.model_copy(update={"method": method})
+        print(f"{method}: {len(pairs)} pairs", file=sys.stderr, flush=True)
+        answers = ask(engine, pairs, principles_for(law, judge), controls, judge, templates_for(judge), args.seed)
+        found[method] = effect_of(answers, pairs)
+    if args.json:
+        given = {"model": args.model, "weights": source.digest, "dtype": dtype, "constitution": args.constitution}
+        given |= {"other": other, "pairs": args.pairs, "n": len(pairs), "principles": asked.principles}
+        given |= {"seed": args.seed, "placebos": [one.name for one in placebos], "noted": noted, "methods": found}
+        print(json.dumps(plain(given), indent=1))
+        return 0
+    drawn = asked.principles
+    tested = f"at most {MOST} of its principles a pair" if drawn == "all" else f"principles: {drawn}"
+    print(f"{args.model}, {dtype} on {device}; {args.constitution}, {tested}; {len(pairs)} pairs of {args.pairs}")
+    print("\n".join(page(found, [one.name for one in placebos], other, pairs)))
+    for note in noted:
+        print(f"note: {note}")
+    return 0
+
+
+def check_tested(law: Constitution, pairs: Sequence[Pair], controls: Controls) -> None:
+    """Raises UserError where nothing can be put to the test: nothing to negate, or no pair that a principle is for.
+
+    What only some principles or pairs lack is a note.
+    """
+    if not controls.opposites:
+        problem = "the constitution has nothing to negate: no principle has an `Against:`, and no rule knows their form"
+        raise UserError(problem, str(law.path), "write an `Against:`, or begin with `Choose the response that ...`")
+    subsets = {pair.prompt.subset for pair in pairs}
+    bare = sorted(name for name in subsets if not any(not p.applies_to or name in p.applies_to for p in law.judging))
+    if bare:
+        named = ", ".join(f'"{name}"' for name in bare)
+        others = sorted({name for p in law.judging for name in p.applies_to} - subsets)
+        known = f" (no pair is of {', '.join(others)})" if others else ""
+        remedy = 'change "Applies to:" of a principle, or add a principle without it'
+        raise UserError(f"no principle applies to the pairs of category {named}{known}", str(law.path), remedy)
+
+
+# Showing --------------------------------------------------------------------------------------------------------------
+
+
+def page(found: "dict[str, Effect]", placebos: Sequence[str], other: str, pairs: Sequence[Pair]) -> list[str]:
+    """One table of what the text does, and, where people judged the pairs, one of agreement under each text."""
+    rows = [["method", "gain", "turn", "share", "labels turned"]]
+    rows += [
+        [method, points(one.gain), number(one.turn), number(one.share), percent(one.flips)]
+        for method, one in found.items()
+    ]
+    lines = ["", *columns(rows), ""]
+    lines += [f"{method}: {why}" for method, one in found.items() if (why := undefined(one))]
+    if all(one.gain.n == 0 for one in found.values()):
+        return [*lines, "nobody judged these pairs, so there is no gain and no agreement"]
+    rows = [["agreement with people under", *found]]
+    for name, words in TEXTS.items():
+        cells = [percent(one.agreement[name]) if name in one.agreement else "-" for one in found.values()]
+        if any(cell != "-" for cell in cells):
+            rows.append([f"{words}: {other}" if name == "other" else words, *cells])
+        if name == "placebo":
+            rows += [
+                [f"  {placebo}", *(percent(one.placebos[place]) for one in found.values())]
+                for place, placebo in enumerate(placebos)
+            ]
+    return [*lines, *columns(rows), ""]
+
+
+def undefined(one: "Effect") -> str:
+    """Why there is no turn, in words; "" where there is one."""
+    if one.turn.n and math.isnan(one.turn.value):
+        return "the text moves the log-odds no more than one placebo or another does, so no turn can be told"
+    return ""
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -1,0 +1,54 @@
+"""The folder of a LoRA adapter: what it says of itself, and of the base that it is nothing without.
+
+PEFT writes the base's name alone, and another model may come to stand under it. So `models.save` writes the digest of a
+base that is a folder as well, into BASE.
+"""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from cai.core.errors import UserError
+from cai.core.store import digest_file, digest_of
+
+SETTINGS = "adapter_config.json"
+BASE = "base.json"
+NAME = "base_model_name_or_path"
+
+
+def is_adapter(folder: Path) -> bool:
+    return (folder / SETTINGS).is_file()
+
+
+def adapter_settings(folder: Path) -> dict[str, Any]:
+    """What PEFT wrote of an adapter. Raises UserError where it is no such thing, or names no base."""
+    file, remedy = folder / SETTINGS, "get the adapter again"
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        problem = f"not the settings of an adapter: {(str(error) or type(error).__name__).splitlines()[0]}"
+        raise UserError(problem, str(file), remedy) from None
+    if not isinstance(settings, dict) or not isinstance(settings.get("peft_type"), str):
+        raise UserError("not the settings of an adapter: it has no peft_type", str(file), remedy)
+    if not isinstance(settings.get(NAME), str) or not settings[NAME]:
+        raise UserError("this adapter names no base", str(file), f"write the name of its base there, as {NAME}")
+    return settings
+
+
+def adapter_digest(folder: Path) -> str:
+    """Of an adapter's contents, but for where its base is: that says nothing of what it is, which is a digest too."""
+    settings = adapter_settings(folder) | {NAME: None, "revision": None}
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in (SETTINGS, BASE))
+    return digest_of([settings, [[path.relative_to(folder).as_posix(), digest_file(path)] for path in files]])
+
+
+def note_base(folder: Path, digest: str) -> None:
+    (folder / BASE).write_text(json.dumps({"digest": digest}))
+
+
+def noted_base(folder: Path) -> str:
+    """The digest of the base that an adapter was trained on; "" where nobody wrote it down."""
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        return str(json.loads((folder / BASE).read_text(encoding="utf-8"))["digest"])
+    return ""

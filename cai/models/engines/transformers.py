@@ -1,0 +1,384 @@
+"""The engine in process: transformers, on the CPU or one device.
+
+`choose` reads what questions have in common once (tree.py): a judge asks sixteen principles about one answer, and the
+answer is the long part. Batches hold chats, or rows, of like length. A sample's draw comes from uniform numbers seeded
+by its own request (inverse transform sampling), so another batch, another order or a resumed run draws the same words
+(up to the rounding of the forward pass, which in bfloat16 depends on the padding: see FACTS).
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import islice
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from cai.core.batching import by_length
+from cai.core.records import Chat, Message
+from cai.core.store import digest_of
+from cai.models.architectures import UNLIMITED, length_limit
+from cai.models.chat import chat_ids, frame_of, option_ids, with_system
+from cai.models.engines import Question, Reading, Reply, Request, Sampling, reading
+from cai.models.engines.tree import Row, Span, block_attention, pack, tree_mask
+from cai.models.loading import load_causal, load_tokenizer
+from cai.models.references import Source
+
+PADDING = 0.1  # the share of a batch of questions that may be padding
+ROW_TOKENS = 2048  # how wide a row of several sequences may be
+PREDICTIONS = 2048  # of one forward pass: each takes a whole vocabulary of memory
+CHUNK = 256  # of those, in float32 at one time
+PROBE = (
+    "Here are three lists of words:",
+    " Red",
+    " Blue",
+    " Green",
+    ": quartz, ladder, violin, copper, walnut, harbour",
+)
+
+
+class TransformersEngine:
+    """share: read what questions have in common once. False is for comparison: one sequence a row."""
+
+    def __init__(
+        self, source: Source, *, dtype: str, device: str, system: str | None, batch_tokens: int, share: bool = True
+    ) -> None:
+        self.tokenizer: Any = load_tokenizer(source)
+        self.model: Any = load_causal(source, dtype, device).eval()  # pyrefly: ignore
+        self.device, self.system, self.batch_tokens, self.share = device, system, batch_tokens, share
+        self.identity = digest_of([source.digest, dtype, system])
+        self.limit = length_limit(self.model.config)
+        self.trees_read: dict[int, bool] = {}  # width of a probe (0: a small one) -> whether it was read rightly
+        self.stop_ids = stop_ids(self.model, self.tokenizer)
+
+    def prompt_ids(self, chat: Chat) -> list[int]:
+        return chat_ids(self.tokenizer, with_system(chat, self.system), answer=True)
+
+    @torch.inference_mode()
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[tuple[int, Reply | None]]]:
+        ids = [self.prompt_ids(request.chat) for request in requests]
+        room = self.limit - sampling.max_new_tokens
+        too_long = [index for index in range(len(ids)) if len(ids[index]) > room]
+        if too_long:
+            yield [(index, None) for index in too_long]
+        fits = [index for index in range(len(ids)) if len(ids[index]) <= room]
+        for batch in by_length(fits, [len(row) + sampling.max_new_tokens for row in ids], self.batch_tokens):
+            rows = [ids[index] for index in batch]
+            replies = self._sample(rows, [requests[index].seed for index in batch], sampling)
+            yield list(zip(batch, replies, strict=True))
+
+    def _sample(self, rows: list[list[int]], seeds: list[int], sampling: Sampling) -> list[Reply]:
+        answers = sample_ids(self.model, rows, seeds, sampling, self.tokenizer.pad_token_id, self.stop_ids)
+        return [reply_of(self.tokenizer, ids, self.stop_ids) for ids in answers]
+
+    @torch.inference_mode()
+    def choose(self, questions: Sequence[Question], max_length: int) -> Iterator[list[tuple[int, Reading | None]]]:
+        asked = [self.option_ids(question) for question in questions]
+        limit = min(max_length, self.limit)
+        too_long = {index for index, (start, tails) in enumerate(asked) if len(start) + max(map(len, tails)) > limit}
+        if too_long:
+            yield [(index, None) for index in sorted(too_long)]
+        spans: list[Span] = []
+        options: list[tuple[int, int]] = []  # of each span: the question and the option that it stands for
+        for index, (start, tails) in enumerate(asked):
+            if index not in too_long:
+                spans += [Span((*start, *tail), len(start)) for tail in tails]
+                options += [(index, option) for option in range(len(tails))]
+        rows = self._pack(spans)
+        found: dict[int, dict[int, float]] = defaultdict(dict)
+        for batch in self._batches(rows):
+            done: list[tuple[int, Reading | None]] = []
+            for span, logp in self._read([rows[place] for place in batch], spans):
+                index, option = options[span]
+                found[index][option] = logp
+                if len(found[index]) == len(asked[index][1]):
+                    logps = found.pop(index)
+                    done.append((index, reading(asked[index][1], [logps[option] for option in range(len(logps))])))
+            if done:
+                yield done
+
+    def option_ids(self, question: Question) -> tuple[list[int], list[list[int]]]:
+        """The ids before the options, and each option's own ids (`cai.models.chat.option_ids`)."""
+        chat = with_system(question.chat, self.system)
+        return option_ids(self.tokenizer, chat, question.lead, question.options)
+
+    def _pack(self, spans: Sequence[Span]) -> list[Row]:
+        """Rows that share what sequences have in common, where the model can read such rows."""
+        # A window counts the nodes of a row and not what lies between two of them, so no row may be wider than it.
+        window = attention_window(self.model.config)
+        rows = pack(spans, ROW_TOKENS, min(self.batch_tokens, window), share=self.share)
+        widest = max((len(row.tokens) for row in rows if not row.plain), default=0)
+        if not widest or (max(len(row.tokens) for row in rows) <= window and self.reads_trees(widest)):
+            return rows
+        return pack(spans, ROW_TOKENS, self.batch_tokens, share=False)
+
+    def _batches(self, rows: Sequence[Row]) -> Iterator[list[int]]:
+        """Places of rows that make one forward pass: of like width, and with few enough predictions for memory."""
+        for batch in by_length(range(len(rows)), [len(row.tokens) for row in rows], self.batch_tokens, padding=PADDING):
+            part: list[int] = []
+            held = 0
+            for place in batch:
+                wanted = len(rows[place].predictors)
+                if part and held + wanted > PREDICTIONS:
+                    yield part
+                    part, held = [], 0
+                part.append(place)
+                held += wanted
+            yield part
+
+    def reads_trees(self, width: int) -> bool:
+        """Whether the model reads a row that branches, as wide as this, as it reads each sequence by itself.
+
+        Tried once for each power of two: on a small row, and on one that is as wide as those that follow. A
+        model that looks back a limited way, or that counts positions otherwise beyond some place, reads short rows
+        rightly and long ones not.
+        """
+        # No row is wider than the window or the limit, and one that were would be read otherwise with good reason.
+        size = min(1 << max(width - 1, 1).bit_length(), max(attention_window(self.model.config), 1), self.limit)
+        known = self.trees_read
+        if 0 not in known:
+            known[0] = self._reads_alike(0)
+        if known[0] and size not in known:
+            known[size] = self._reads_alike(size)
+        return known[0] and known[size]
+
+    def _reads_alike(self, width: int) -> bool:
+        """Whether the rows of a probe that branches are read as each of its sequences alone. width: of the row.
+
+        The branches end alike, in words that nobody would guess: a model that sees one while it reads another copies
+        it. SmolLM2-135M in bfloat16: the log-probability of a token is off by up to 0.12 as it should be, by 2.5
+        without a mask, by 4.2 with the positions of a row.
+        """
+        encode = lambda text: self.tokenizer(text, add_special_tokens=False)["input_ids"]  # noqa: E731
+        start, *words, end = (encode(text) for text in PROBE)
+        spare = width - len(start) - sum(len(word) + len(end) for word in words)
+        if spare > 0:  # the same words again and again, so that both rows are as long as wanted
+            before = (start + end) * (spare // len(start + end) + 1)
+            start = before[:spare] + start
+        spans = [
+            Span((*start, *word, *end[: k + 1]), len(start) + len(word) + k) for word in words for k in range(len(end))
+        ]
+        row = max(ROW_TOKENS, width)
+        tree, apart = pack(spans, row, row), pack(spans, row, row, share=False)
+        assert len(tree) == 1 and len(apart) == len(words)
+        try:
+            shared = dict(self._read(tree, spans))
+            alone = {span: logp for one in apart for span, logp in self._read([one], spans)}
+        except Exception:  # whatever a model makes of a mask that it does not know
+            return False
+        # Of ones that are not numbers, the comparison is False.
+        within = 0.001 if self.model.dtype == torch.float32 else 0.5
+        return all(abs(shared[k] - alone[k]) <= within for k in alone)
+
+    @torch.inference_mode()
+    def _read(self, rows: Sequence[Row], spans: Sequence[Span]) -> Iterator[tuple[int, float]]:
+        """(span, its log-probability) of all that these rows are asked, in one forward pass.
+
+        log P(span) is the sum of log P(token | what comes before it).
+        """
+        # 1. The rows as tensors.
+        width = max(len(row.tokens) for row in rows)
+        pad = self.tokenizer.pad_token_id
+        fill = lambda lists, value: torch.tensor(  # noqa: E731
+            [list(some) + [value] * (width - len(some)) for some in lists], device=self.device
+        )
+        inputs = {"input_ids": fill([row.tokens for row in rows], pad)}
+        if all(row.plain for row in rows):
+            inputs["attention_mask"] = fill([[1] * len(row.tokens) for row in rows], 0)
+        else:
+            inputs["attention_mask"] = tree_mask(rows, self.model.dtype).to(self.device)
+            inputs["position_ids"] = fill([row.depths for row in rows], 0)
+        # 2. The nodes that predict something, each once, and which token is wanted of which.
+        place = {spot: n for n, spot in enumerate((r, node) for r, row in enumerate(rows) for node in row.predictors)}
+        asked = [(r, span, nodes) for r, row in enumerate(rows) for span, nodes in row.asked]
+        wanted_P = [place[r, node] for r, _, nodes in asked for node in nodes]
+        token_P = [token for _, span, _ in asked for token in spans[span].ids[spans[span].begin :]]
+        # 3. Their logits, and what normalises them.
+        branches = "position_ids" in inputs and self.device == "cpu"
+        with block_attention(rows, inputs["attention_mask"]) if branches else nullcontext():
+            logits_NV = self._logits(inputs, torch.tensor(list(place), device=self.device))
+        norm_N = torch.cat([part_NV.float().logsumexp(-1) for part_NV in logits_NV.split(CHUNK)])
+        logp_P = iter((logits_NV[wanted_P, token_P].float() - norm_N[wanted_P]).tolist())
+        for _, span, nodes in asked:
+            yield span, math.fsum(islice(logp_P, len(nodes)))
+
+    def _logits(self, inputs: dict[str, torch.Tensor], spots_N2: torch.Tensor) -> torch.Tensor:
+        """(N, V): the logits at N spots (row, node). The head reads these alone, whatever a model does after it."""
+        row_N, node_N = spots_N2.unbind(-1)
+        picked = False
+
+        def pick(module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+            nonlocal picked
+            picked = True
+            return (args[0][row_N, node_N][None], *args[1:])  # (B, T, H) -> (1, N, H)
+
+        head = self.model.get_output_embeddings()
+        hook = head.register_forward_pre_hook(pick) if head is not None else None
+        try:
+            logits = self.model(**inputs, use_cache=False).logits
+        finally:
+            if hook:
+                hook.remove()
+        return logits[0] if picked else logits[row_N, node_N]
+
+
+def attention_window(config: Any) -> int:
+    """How many tokens back the model sees: a large number where there is no limit, 0 where that is not how it reads."""
+    config = config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if kinds - {"full_attention", "sliding_attention"}:
+        return 0
+    if kinds == {"full_attention"}:
+        return UNLIMITED
+    return getattr(config, "sliding_window", None) or UNLIMITED
+
+
+def stop_ids(model: Any, tokenizer: Any) -> set[int]:
+    """Tokens that end a turn: the tokenizer's end-of-turn token, whatever the model's own settings add, and the token
+    with which the chat template ends an answer."""
+    own = model.generation_config.eos_token_id
+    more = own if isinstance(own, list) else [own]
+    frame = frame_of(tokenizer, (Message("user", ""),)) if tokenizer.chat_template else None
+    behind = tokenizer(frame.behind, add_special_tokens=False)["input_ids"][:1] if frame and frame.behind else []
+    more += [token for token in behind if token in tokenizer.added_tokens_decoder]
+    return {token for token in [tokenizer.eos_token_id, *more] if token is not None}
+
+
+@contextmanager
+def whole_states(model: Any) -> Iterator[None]:
+    """Within: the head is given states that lie together in memory.
+
+    `generate` gives it the last of each prompt, a strided slice. On CPU that product then copies the vocabulary matrix
+    for each row: 620 ms and 230 MB for four rows of SmolLM2-135M, against 7 ms.
+    """
+    hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:]))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def sample_ids(
+    model: Any, rows: Sequence[list[int]], seeds: Sequence[int], sampling: Sampling, pad: int, stops: set[int]
+) -> list[list[int]]:
+    """One sampled answer to each row of token ids, in one batch: its ids up to and with the one that ends the turn.
+
+    Neither reads nor moves the global random state: every draw comes from the row's own seed.
+    """
+    lengths = {len(row) for row in rows}
+    if len(lengths) == 1 or reads_left_padding(model, pad):
+        return _sampled(model, rows, seeds, sampling, pad, stops)
+    answers: dict[int, list[int]] = {}
+    for length in sorted(lengths):
+        some = [place for place, row in enumerate(rows) if len(row) == length]
+        drawn = _sampled(model, [rows[i] for i in some], [seeds[i] for i in some], sampling, pad, stops)
+        answers |= dict(zip(some, drawn, strict=True))
+    return [answers[place] for place in range(len(rows))]
+
+
+def _sampled(
+    model: Any, rows: Sequence[list[int]], seeds: Sequence[int], sampling: Sampling, pad: int, stops: set[int]
+) -> list[list[int]]:
+    width = max(map(len, rows))
+    processors = LogitsProcessorList()
+    if sampling.temperature > 0:
+        processors.append(SeededSampler(seeds, width, sampling))
+    settings = GenerationConfig(
+        max_new_tokens=sampling.max_new_tokens,
+        do_sample=False,  # SeededSampler has drawn already: it leaves one token possible
+        pad_token_id=pad,
+        eos_token_id=sorted(stops),
+    )
+    with whole_states(model), settings_of_its_own(model):
+        output_BT = model.generate(
+            **left_padded(rows, pad, model.device), generation_config=settings, logits_processor=processors
+        )
+    answers = [row[width:].tolist() for row in output_BT]
+    ends = [next((place + 1 for place, token in enumerate(ids) if token in stops), len(ids)) for ids in answers]
+    return [ids[:end] for ids, end in zip(answers, ends, strict=True)]
+
+
+def left_padded(rows: Sequence[list[int]], pad: int, device: Any) -> dict[str, torch.Tensor]:
+    width = max(map(len, rows))
+    return {
+        "input_ids": torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=device),
+        "attention_mask": torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device),
+    }
+
+
+@contextmanager
+def settings_of_its_own(model: Any) -> Iterator[None]:
+    """Within: `generate` finds no settings that came with the model.
+
+    They fill what a call leaves open: no_repeat_ngram_size, suppress_tokens, bad_words_ids and min_new_tokens change
+    what is drawn, num_beams and stop_strings crash. What is sampled here is the policy itself.
+    """
+    holder: Any = getattr(model, "get_base_model", lambda: model)()
+    own = holder.generation_config
+    holder.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        holder.generation_config = own
+
+
+@torch.no_grad()
+def reads_left_padding(model: Any, pad: int) -> bool:
+    """Whether a row that is padded on the left goes on as it does alone; tried once for each model.
+
+    RWKV has no mask, and reads the padding as text.
+    """
+    holder: Any = getattr(model, "get_base_model", lambda: model)()
+    if not hasattr(holder, "_reads_left_padding"):
+        vocabulary = holder.config.get_text_config().vocab_size
+        short = [(7 * k + 1) % vocabulary for k in range(1, 6)]
+        long = [(5 * k + 3) % vocabulary for k in range(1, 13)]
+        once = GenerationConfig(
+            max_new_tokens=1, do_sample=False, output_logits=True, return_dict_in_generate=True, pad_token_id=pad
+        )
+
+        def ahead(rows: list[list[int]]) -> torch.Tensor:
+            with settings_of_its_own(model):
+                found = model.generate(**left_padded(rows, pad, model.device), generation_config=once)
+            return found.logits[0][0].float().log_softmax(-1)
+
+        within = 0.01 if model.dtype == torch.float32 else 0.5
+        holder._reads_left_padding = bool((ahead([short]) - ahead([short, long])).abs().max() <= within)
+    return holder._reads_left_padding
+
+
+def reply_of(tokenizer: Any, ids: list[int], stops: set[int]) -> Reply:
+    """The text of what `sample_ids` gave, without the token that ended it."""
+    ended = bool(ids) and ids[-1] in stops
+    text = tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=True).strip()
+    return Reply(text, "stop" if ended else "length")
+
+
+class SeededSampler(LogitsProcessor):
+    """Draws each row's token from its own uniform numbers and leaves only that token possible."""
+
+    def __init__(self, seeds: Sequence[int], width: int, sampling: Sampling) -> None:
+        assert sampling.temperature > 0 and 0 < sampling.top_p <= 1, sampling
+        self.width, self.sampling = width, sampling
+        self.uniform_BK = torch.stack(
+            [torch.rand(sampling.max_new_tokens, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        )
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        probs_BV = (scores.float() / self.sampling.temperature).softmax(-1)
+        if self.sampling.top_p < 1:
+            probs_BV = nucleus(probs_BV, self.sampling.top_p)
+        cumulative_BV = probs_BV.cumsum(-1)
+        step = input_ids.shape[1] - self.width
+        target_B1 = self.uniform_BK[:, step : step + 1].to(scores.device) * cumulative_BV[:, -1:]
+        drawn_B1 = torch.searchsorted(cumulative_BV, target_B1, right=True).clamp(max=scores.shape[-1] - 1)
+        return torch.full_like(scores, -torch.inf).scatter(1, drawn_B1, 0.0)  # pyrefly: ignore
+
+
+def nucleus(probs_BV: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Zero all but the smallest set of tokens whose probabilities reach `top_p` (Holtzman et al. 2020)."""
+    sorted_BV, order_BV = probs_BV.sort(-1, descending=True)
+    before_BV = sorted_BV.cumsum(-1) - sorted_BV
+    return torch.zeros_like(probs_BV).scatter(1, order_BV, sorted_BV.where(before_BV < top_p, 0.0))

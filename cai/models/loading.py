@@ -1,0 +1,210 @@
+"""How weights and tokenizers are loaded and saved, on which device and in which precision.
+
+The only place that knows peft and safetensors. What a name means is in references.py; embedded models are made in
+embedded.py, how a chat becomes token ids is in chat.py, and what architectures have of their own in architectures.py.
+"""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cai.core.errors import UserError
+from cai.core.progress import quiet
+from cai.models.adapters import SETTINGS, adapter_settings, is_adapter, note_base
+from cai.models.architectures import HEAD, ensure_reward_head, read_at_the_last_token
+from cai.models.chat_templates import settle, written_by
+from cai.models.references import Dtype, Source, _found, base_of, local
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def pick_device(device: str) -> str:
+    if device != "auto":
+        return device
+    if _plain_linux():
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def pick_dtype(dtype: str, device: str) -> Dtype:
+    """auto: bfloat16 where the device multiplies it natively, else float32 (emulated bfloat16 is slower than both)."""
+    if dtype != "auto":
+        return dtype  # pyrefly: ignore
+    if device == "cuda":
+        import torch
+
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    if device == "cpu" and sys.platform == "linux":
+        flags = Path("/proc/cpuinfo").read_text()
+        return "bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
+    return "float32"
+
+
+def _plain_linux() -> bool:
+    """No accelerator's device file: then torch need not be imported to know it, and `--plan` answers at once."""
+    return sys.platform == "linux" and not any(
+        Path(file).exists() for file in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+    )
+
+
+def load_tokenizer(source: Source) -> "PreTrainedTokenizerBase":
+    """The tokenizer, with one chat template and a token to pad with that ends no turn. An adapter without one has its
+    base's. Raises UserError."""
+    from transformers import AutoTokenizer
+
+    quiet()
+    place = Path(local(source))
+    if is_adapter(place) and not list(place.glob("*token*")):
+        return load_tokenizer(replace(base_of(place), template=source.template))
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(str(place), revision=source.commit)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"cannot load the tokenizer: {_first_line(error)}", str(place), "check the model folder"
+        ) from None
+    settle(tokenizer, source.template, source.name)
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        tokenizer.pad_token = _spare_token(tokenizer)
+    return tokenizer
+
+
+def _spare_token(tokenizer: Any) -> str:
+    """A token to pad with that ends no turn: padding with one that does would hide where an answer ends.
+
+    A special token with a name, else one without that no template writes, else one that no text can hold (a byte that
+    UTF-8 never uses), else the last of the vocabulary. What is padded is masked wherever it is read.
+    """
+    named = [token for token in tokenizer.all_special_tokens if token != tokenizer.eos_token]
+    special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    others = [token for token in special if token not in (*tokenizer.all_special_tokens, *written_by(tokenizer))]
+    for spare in (named, others):
+        better = [token for token in spare if any(word in token.lower() for word in ("pad", "endoftext"))]
+        if spare:
+            return (better or spare)[0]
+    vocabulary = tokenizer.get_vocab()
+    free = [token for token in ("ÿ", "<0xFF>") if token in vocabulary]
+    return free[0] if free else max(vocabulary, key=vocabulary.__getitem__)
+
+
+def load_causal(source: Source, dtype: Dtype, device: str, *, train: bool = False) -> "PreTrainedModel":
+    """A language model. An adapter comes on the base that it was trained on; train: its weights go on learning."""
+    from transformers import AutoModelForCausalLM
+
+    return _load(AutoModelForCausalLM, source, dtype, device, train)
+
+
+def load_reward(source: Source, dtype: Dtype, device: str) -> "PreTrainedModel":
+    """A reward model: one scalar for a sequence. A fresh one has a zero head, so that it begins without an opinion."""
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    place = Path(local(source))
+    adapter = is_adapter(place)
+    base = base_of(place) if adapter else source
+    if adapter and adapter_settings(place)["task_type"] != "SEQ_CLS":
+        raise UserError("this adapter is of a language model: it has no head for rewards", str(place), "give another")
+    try:
+        config = AutoConfig.from_pretrained(local(base), revision=base.commit)
+        ensure_reward_head(config)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot load the model: {_first_line(error)}", str(place), "check the model folder") from None
+    fresh = not adapter and "SequenceClassification" not in str(config.architectures)
+    model = _load(AutoModelForSequenceClassification, source, dtype, device, num_labels=1)
+    if fresh:
+        torch.nn.init.zeros_(model.score.weight)
+    return model
+
+
+def _load(kind: Any, source: Source, dtype: Dtype, device: str, train: bool = False, **options: Any) -> Any:
+    import torch
+    from safetensors import SafetensorError
+
+    quiet()
+    place = Path(local(source))
+    adapter = is_adapter(place)
+    base = base_of(place) if adapter else source
+    try:
+        model = kind.from_pretrained(local(base), dtype=getattr(torch, dtype), revision=base.commit, **options)
+        # PEFT writes this into an adapter: a name means the same on another machine, a place does not.
+        model.name_or_path = base.name
+        if getattr(model, "_hf_peft_config_loaded", False):  # transformers has put an adapter on some base by itself
+            if adapter:
+                problem = f'"{base.name}" is an adapter, and the base of another'
+                raise UserError(problem, str(place), "merge it into its base model first")
+            raise UserError("this is an adapter, and its base is not known", base.name, "run the same command again")
+        in_folder = base.place and str(Path(base.name).expanduser()) == base.place
+        # What `save` writes beside that name; transformers keeps no record of the commit.
+        model.base_commit, model.base_digest = base.commit, _found(base.name).digest if in_folder else ""
+        model = with_adapter(model, place, dtype, train) if adapter else _ready(model)
+        model.config.get_text_config().pad_token_id = load_tokenizer(source).pad_token_id
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"cannot load the model: {_first_line(error)}", str(place), "check the model folder") from None
+    return model.to(device)
+
+
+def with_adapter(base: Any, place: Path, dtype: str, train: bool = False) -> Any:
+    """A model whose base is loaded, and the adapter that lies in the folder `place`."""
+    import torch
+    from peft import PeftModel
+
+    model: Any = PeftModel.from_pretrained(_ready(base), str(place), is_trainable=train)
+    for name, weight in model.named_parameters():
+        if "lora_" in name and not train:  # peft keeps adapters in float32, which only training needs
+            weight.data = weight.data.to(getattr(torch, dtype))
+    return model
+
+
+def _ready(model: Any) -> Any:
+    """A reward model reads its score at the last token, and in float32 whatever the body computes in: bfloat16 knows
+    only 128 values between 1 and 2."""
+    if hasattr(model, HEAD):
+        model.score.float().register_forward_pre_hook(_to_float32)
+        read_at_the_last_token(model)
+    return model
+
+
+def _to_float32(module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(value.float() for value in args)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+
+
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Weights as safetensors and the tokenizer beside them. Of a model with an adapter, the adapter alone.
+
+    An adapter names its base as `find` knows it (see `_load`), and of a hub its commit, of a folder its digest.
+    """
+    adapter = {"selected_adapters": ["default"]} if hasattr(model, "peft_config") else {}
+    model.save_pretrained(folder, **adapter)
+    _save_tokenizer(tokenizer, folder)
+    (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
+    config = folder / SETTINGS
+    if config.is_file():  # peft writes a set in the order of this process's hashes: another digest each time
+        settings = json.loads(config.read_text())
+        if isinstance(settings["target_modules"], list):
+            settings["target_modules"].sort()
+        base = model.get_base_model()
+        settings["revision"] = getattr(base, "base_commit", None)
+        config.write_text(json.dumps(settings, indent=2, sort_keys=True))
+        if digest := getattr(base, "base_digest", ""):
+            note_base(folder, digest)
+
+
+def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Without a padding token that is an ordinary one (`_spare_token`): read back, it would be cut out of texts."""
+    pad = tokenizer.pad_token
+    ordinary = tokenizer.pad_token_id not in tokenizer.added_tokens_decoder
+    tokenizer.pad_token = None if ordinary else pad
+    try:
+        tokenizer.save_pretrained(folder)
+    finally:
+        tokenizer.pad_token = pad

@@ -1,0 +1,170 @@
+"""What a reference to a model means: an embedded name, a local folder, a hub id, or what a stage trained.
+
+Nothing here reads weights: that is cai/models/loading.py. Embedded models are made in cai/models/embedded.py.
+"""
+
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from cai.config.sections import Judge, Policy
+from cai.core.errors import UserError, suggest
+from cai.core.hub import UNREACHABLE, adapter_folder, commit_of, hub_adapter, hub_digest
+from cai.core.memo import remembered
+from cai.core.store import Artifact, digest_file, digest_folder, digest_of
+from cai.models.adapters import NAME, SETTINGS, adapter_digest, adapter_settings, is_adapter, noted_base
+from cai.models.chat_templates import PLAIN, PLAIN_NAME, Choice
+from cai.models.embedded import EMBEDDED, TAUGHT, TINY, build
+
+Dtype = Literal["float32", "bfloat16"]
+
+
+_met: dict[str, str] = {}  # digest -> the reference by which this process has last met that folder
+
+
+# Raise it when a folder's or a hub's weights would now be read otherwise than before: it is part of their digests.
+# 2: options and answers are tokenised as the template writes them, functional dropout is off, bases are in the digest.
+READ_AS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where weights are (a folder, or a hub id) and what they are: `digest` stands for them in every key.
+
+    commit: of a hub id: the one that is loaded. template: which chat template, or what it is told (chat_templates.py).
+    """
+
+    name: str
+    place: str
+    digest: str
+    commit: str | None = None
+    template: Choice = field(default=None, compare=False)
+
+
+def find(ref: str, template: Choice = None) -> Source:
+    """What `model: ref` means: an embedded model, a local folder, or a hub id; without fetching weights.
+
+    Raises UserError when it is none of these. A hub that cannot be asked gives the commit UNREACHABLE: enough to plan
+    with, and `check` in cai/experiment/pipeline.py refuses to run on it.
+    """
+    source = _found(ref)
+    if template is None:
+        return source
+    return replace(source, template=template, digest=digest_of([source.digest, _said_by(template)]))
+
+
+def _said_by(template: Choice) -> Any:
+    """What stands for a template in a key: of a file, or of ours, its contents."""
+    if template == PLAIN_NAME:
+        return PLAIN
+    file = Path(template).expanduser() if isinstance(template, str) else None
+    return digest_file(file) if file and file.suffix and file.is_file() else template
+
+
+def model_of(chosen: Policy | Judge) -> Source:
+    """The model that a section of the config names, with the chat template that it gives. Raises UserError."""
+    return find(chosen.model, chosen.template)
+
+
+def _found(ref: str) -> Source:
+    if ref in EMBEDDED:
+        return Source(ref, "", digest_of([ref, EMBEDDED[ref][0].sha256, "safetensors-1"]))
+    if ref == TINY:
+        return Source(ref, "", digest_of([ref, "1"]))
+    folder = TAUGHT.get(ref) or Path(ref).expanduser()
+    if folder.is_dir():
+        adapter = is_adapter(folder)
+        if not (folder / "config.json").is_file() and not adapter:
+            raise UserError("this folder holds no model", ref, "it needs a config.json or an adapter_config.json")
+        base = [base_of(folder).digest] if adapter else []
+        digest = digest_of([READ_AS, _folder_digest(folder, adapter), *base])
+        _met[digest] = ref
+        return Source(ref, str(folder), digest)
+    if _is_hub_id(ref):
+        return _of_hub(ref, commit_of(ref))
+    raise UserError(
+        f'there is no model "{ref}"',
+        "model",
+        "give a folder that exists, a hub id (owner/name), or an embedded name "
+        f"({suggest(ref, [*EMBEDDED, *TAUGHT, TINY])})",
+    )
+
+
+def _of_hub(name: str, commit: str) -> Source:
+    """A hub's model at a commit; the digest of an adapter is one of its base as well."""
+    digest = hub_digest(name, commit, read_as=READ_AS)
+    adapter = hub_adapter(name, commit)
+    if adapter:
+        digest = f"{digest} on {base_of(adapter).digest}"
+    return Source(name, name, digest, None if commit == UNREACHABLE else commit)
+
+
+def _is_hub_id(ref: str) -> bool:
+    return ref.count("/") == 1 and not ref.startswith((".", "/", "~"))
+
+
+def base_of(folder: Path) -> Source:
+    """The model on which the adapter in this folder was trained, by the name that `save` or PEFT wrote.
+
+    Where `save` wrote its digest as well, and that name leads to another model or to none, it is looked for among the
+    folders that this process has met: bases are moved. Raises UserError where it is not to be had.
+    """
+    settings = adapter_settings(folder)
+    name, revision, wanted = settings[NAME], settings.get("revision"), noted_base(folder)
+    if is_adapter(Path(name).expanduser()):
+        problem = "the base of this adapter is an adapter itself"
+        raise UserError(problem, str(folder), "merge that one into its own base first (PEFT: merge_and_unload)")
+    if revision and _is_hub_id(name) and not Path(name).is_dir():
+        return _of_hub(name, commit_of(name, revision=str(revision)))
+    base = None
+    with suppress(UserError):
+        base = find(name)
+    if wanted and (base is None or base.digest != wanted) and wanted in _met:
+        moved = find(_met[wanted])
+        if base is None or moved.digest == wanted:
+            return moved
+    if base is None:
+        raise UserError(
+            f'the base of this adapter, "{name}", is not here',
+            str(folder),
+            f"put the base model where that name leads, or name it in {SETTINGS} ({NAME})",
+        )
+    if wanted and base.digest != wanted:
+        _warn_of_other_base(name, str(folder))
+    return base
+
+
+@cache
+def _warn_of_other_base(name: str, folder: str) -> None:
+    print(f"note: {folder}: its base, {name}, is no longer the model that it was trained on", file=sys.stderr)
+
+
+def trained(artifact: Artifact, name: str, rollout: int | None = None) -> Source:
+    """The weights that a training stage left in its folder; with a rollout, the snapshot after it (`rl.snapshots`)."""
+    if rollout is None:
+        return Source(name, str(artifact.path / "model"), artifact.digest)
+    return Source(name, str(artifact.path / "snapshots" / str(rollout)), f"{artifact.digest}@{rollout}")
+
+
+def _folder_digest(folder: Path, adapter: bool) -> str:
+    """Contents, remembered for files whose size and time stand still: hashing 16 GB for every `--plan` is no joke."""
+    files = sorted(path for path in folder.absolute().rglob("*") if path.is_file())
+    stamps = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    return _digest_once(digest_of(["adapter" if adapter else "model", stamps]), folder, adapter)
+
+
+@cache
+def _digest_once(stamp: str, folder: Path, adapter: bool) -> str:
+    return remembered(stamp, lambda: (adapter_digest if adapter else digest_folder)(folder))
+
+
+def local(source: Source) -> str:
+    """The folder (or hub id) to load from; embedded models are fetched and converted once, a hub's adapters fetched."""
+    if source.name in (*EMBEDDED, TINY):
+        return str(build(source.name))
+    if source.commit and hub_adapter(source.place, source.commit):
+        return str(adapter_folder(source.place, source.commit))
+    return source.place

@@ -1,0 +1,121 @@
+"""What a stage is handed to work with: engines, reward models and the device. Never part of a stage's key."""
+
+import gc
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cai.config.load import Arm
+from cai.config.sections import Runtime
+from cai.constitution import Constitution, read_constitution
+from cai.core.errors import UserError
+from cai.core.records import Chat
+from cai.core.store import digest_of
+from cai.models.calls import CallCache
+from cai.models.chat import chat_ids, with_system
+from cai.models.engines import Engine
+from cai.models.engines.cached import CachedEngine
+from cai.models.loading import load_reward, load_tokenizer, pick_device, pick_dtype
+from cai.models.references import Dtype, Source
+
+
+@dataclass
+class Workbench:
+    """Keeps one model in memory at a time: a laptop has room for no more beside the one that is being trained."""
+
+    root: Path
+    runtime: Runtime
+    device: str
+    constitutions: dict[str, Constitution] = field(default_factory=dict)  # those that were read, by their path
+    _calls: CallCache | None = None
+    _loaded: tuple[str, Any] | None = None
+    _made: list[CachedEngine] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, runtime: Runtime) -> "Workbench":
+        # Read by the libraries when they are imported, which is later: nothing heavy is imported before there is work.
+        os.environ |= {"HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
+        # Threads that wait busily starve one another as soon as another program wants a core: with one core taken,
+        # answers took 3.1 times as long, and 2.1 times with this; on an idle machine it costs nothing.
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+        if runtime.threads:
+            os.environ["OMP_NUM_THREADS"] = str(runtime.threads)
+        return cls(Path(runtime.root), runtime, pick_device(runtime.device))
+
+    def constitution(self, path: str) -> Constitution:
+        """As it was when it was first asked for: an edit during a run moves none of it, and none of what it records.
+
+        Raises UserErrors with all its faults.
+        """
+        if path not in self.constitutions:
+            self.constitutions[path] = read_constitution(path)
+        return self.constitutions[path]
+
+    def dtype(self, arm: Arm) -> Dtype:
+        return pick_dtype(arm.dtype, self.device)
+
+    def engine(self, source: Source, *, dtype: Dtype, system: str | None) -> CachedEngine:
+        """The model behind the call cache; its weights are loaded at the first call that the cache cannot answer."""
+        tokenizer = load_tokenizer(source)
+        self._calls = self._calls or CallCache(self.root / "calls.sqlite")
+        identity = digest_of([source.digest, dtype, system])
+
+        def open_engine() -> Engine:
+            from cai.models.engines.transformers import TransformersEngine  # heavy: only when there is something to ask
+
+            def load() -> Engine:
+                tokens = self.runtime.batch_tokens
+                return TransformersEngine(source, dtype=dtype, device=self.device, system=system, batch_tokens=tokens)
+
+            return self._keep(identity, load)
+
+        def prompt_ids(chat: Chat) -> list[int]:
+            return chat_ids(tokenizer, with_system(chat, system), answer=True)
+
+        def tokens(text: str) -> int:
+            return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+        engine = CachedEngine(open_engine, identity, prompt_ids, self._calls, tokens)
+        self._made.append(engine)
+        return engine
+
+    def reward_model(self, source: Source, dtype: Dtype) -> Any:
+        """A reward model for scoring, kept until something else is loaded."""
+        return self._keep(f"reward {source.digest} {dtype}", lambda: load_reward(source, dtype, self.device).eval())
+
+    def _keep(self, identity: str, load: Callable[[], Any]) -> Any:
+        if self._loaded is None or self._loaded[0] != identity:
+            self.release()
+            self._loaded = (identity, load())
+        return self._loaded[1]
+
+    def release(self) -> None:
+        """Let go of the model in memory, before something else needs the room."""
+        self._loaded = None
+        gc.collect()
+        if not gc.get_freeze_count():
+            # The first time there is no model yet, only the libraries: half a million objects that never go. Left in,
+            # every later collection looks through them for 0.2 s, and a smoke run spends half of its time on that.
+            gc.freeze()
+
+    def counts(self) -> dict[str, int]:
+        """Model calls so far: made by a model, or found in the cache; and the tokens of those that were made."""
+        kinds = {"asked": "asked", "found": "found", "tokens read": "read", "tokens written": "written"}
+        return {name: sum(getattr(engine, kind) for engine in self._made) for name, kind in kinds.items()}
+
+
+def check_device(device: str, where: str = "runtime.device") -> None:
+    """Does this machine have the device, and does it compute? Raises UserError where not. Imports torch, if need be."""
+    if device in ("auto", "cpu"):
+        return
+    import torch
+
+    try:
+        torch.ones(1, device=device).add(1).item()
+    except Exception as error:  # each kind of device fails in its own way: no driver, no such number, unknown name
+        said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        problem = f'the device "{device}" is not there: {said}'
+        remedy = "name one that is there (cpu, cuda, cuda:1, mps), or auto"
+        raise UserError(problem, where, remedy) from None

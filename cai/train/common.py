@@ -1,0 +1,94 @@
+"""What every trainer here is told in the same way: where to run, what to seed, what to print, what to keep."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from cai.config.sections import Policy
+from cai.core.progress import progress
+from cai.models.references import Dtype
+from cai.models.workbench import Workbench
+
+PROJECT = "cai"
+
+
+def weights_dtype(policy: Policy, dtype: Dtype) -> Dtype:
+    """LoRA leaves the base weights in `dtype`; full fine-tuning needs float32 ones, or small updates would vanish."""
+    return dtype if policy.training == "lora" else "float32"
+
+
+def arguments(work: Workbench, out: Path, policy: Policy, dtype: Dtype, seed: int) -> dict[str, Any]:
+    """Keyword arguments for any TRL config: seeded, silent, and reported to nobody but `runtime.report_to`.
+
+    out: the stage's folder; a tracker knows the training by its name.
+    """
+    return {
+        "seed": seed,
+        "data_seed": seed,
+        "use_cpu": work.device == "cpu",
+        # Autocast only where the weights themselves are float32 and the device is quicker in bfloat16.
+        "bf16": policy.training == "full" and dtype == "bfloat16",
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "no",
+        **tracked(work, out),
+        "disable_tqdm": True,
+        "lr_scheduler_type": "constant_with_warmup",
+        "warmup_steps": 3,
+        "dataloader_pin_memory": work.device == "cuda",
+    }
+
+
+def tracked(work: Workbench, out: Path) -> dict[str, Any]:
+    """To whom a training is reported. What trackers write goes beside the store, where it is part of no result."""
+    names, run = work.runtime.report_to, out.name.partition(".")[0]
+    if not names:
+        return {"report_to": "none"}
+    place = (work.root / "trackers").resolve()
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(place / run)
+    os.environ.setdefault("WANDB_DIR", str(place))
+    os.environ.setdefault("WANDB_PROJECT", PROJECT)
+    place.mkdir(parents=True, exist_ok=True)
+    return {"report_to": list(names), "run_name": run, "project": PROJECT}
+
+
+class Bar(TrainerCallback):
+    """The trainer's steps on our own progress bar."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._bar = progress(self.title, state.max_steps)
+        self._step = self._bar.__enter__()
+        self._step(state.global_step)  # more than 0 where a killed run goes on
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._step(1)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._bar.__exit__(None, None, None)
+
+
+def curves(history: list[dict[str, Any]], names: dict[str, str]) -> dict[str, list[float]]:
+    """Columns of a trainer's log: `names` maps the trainer's name to ours. "step" is always among them.
+
+    Wall times stay out: what a stage leaves must not depend on how fast it ran, or its digest would.
+    """
+    rows = [row for row in history if any(name in row for name in names)]
+    table = {"step": [row["step"] for row in rows]}
+    for theirs, ours in names.items():
+        if any(theirs in row for row in rows):
+            table[ours] = [row.get(theirs) for row in rows]
+    return table
+
+
+def quiet(trainer: Any, title: str) -> Any:
+    """Replace the trainer's own printing by our progress bar."""
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Bar(title))
+    return trainer

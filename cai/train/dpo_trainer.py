@@ -1,0 +1,107 @@
+"""Direct Preference Optimization on soft labels: TRL's DPOTrainer with the exact cross-entropy.
+
+A policy is its own reward model: beta log(pi(y|x) / pi_ref(y|x)) is, up to a term of x alone, the reward of which pi is
+the best policy under a KL penalty of price beta (Rafailov et al. 2023, eq. 5 and 7). With d the difference of that
+reward between the answers a and b and p = P(a better), the loss is
+
+    -p log sigmoid(d) - (1 - p) log sigmoid(-d)
+
+which is DPO's own at p = 1, and conservative DPO's (Mitchell 2023) where every p is 1 - epsilon. It is the loss of our
+reward models (reward_trainer.py) with the policy's implicit reward in their place.
+
+Departure from TRL: the loss is our own, of whole answers that were tokenised beforehand; TRL gives the reference (a
+copy of the adapter, or the weights that were loaded), the collator and the training loop.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+from trl import DPOConfig, DPOTrainer
+from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+from cai.train.reward_trainer import soft_bradley_terry
+from cai.train.still import check_first_loss, without_dropout
+
+COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids", "p")
+
+
+@dataclass
+class SoftPairCollator(DataCollatorForPreference):
+    """TRL's collator drops every column it does not know; this one carries `p` through."""
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        return super().torch_call(examples) | {"p": torch.tensor([row["p"] for row in examples], dtype=torch.float32)}
+
+
+class SoftDPOTrainer(DPOTrainer):
+    """DPOTrainer over a tokenised dataset: `prompt_ids`, `chosen_ids` (of a), `rejected_ids` (b), `p` = P(a better).
+
+    Log rows: loss, accuracy (the implicit reward is on the label's side; p == 1/2 has none and is not counted), margin
+    (the implicit reward of the preferred answer minus that of the other) and entropy (nats a token of the answers).
+    """
+
+    _checked = False
+
+    def __init__(
+        self, model: Any, args: DPOConfig, *, processing_class: PreTrainedTokenizerBase, **kwargs: Any
+    ) -> None:
+        pad, eos = processing_class.pad_token_id, processing_class.eos_token_id
+        assert isinstance(pad, int) and pad != eos, f"the padding token ({pad}) must exist and differ from eos ({eos})"
+        plain = (args.loss_type, args.label_smoothing, args.f_divergence_type, args.ld_alpha, args.use_weighting)
+        assert plain == (["sigmoid"], 0.0, "reverse_kl", None, False), "the loss here is soft DPO alone"
+        assert not args.precompute_ref_log_probs and args.beta > 0
+        collator = SoftPairCollator(pad)
+        super().__init__(model, args=args, data_collator=collator, processing_class=processing_class, **kwargs)
+        without_dropout(self.accelerator.unwrap_model(self.model))
+
+    def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
+        missing = [column for column in COLUMNS if column not in dataset.column_names]
+        assert not missing, f"the {dataset_name} dataset lacks {missing}"
+        assert all(0 <= p <= 1 for p in dataset["p"]), f"p must lie in [0, 1] ({dataset_name} dataset)"
+        return dataset  # tokenised, and nothing in it is cut
+
+    def _set_signature_columns_if_needed(self) -> None:
+        if self._signature_columns is None:
+            self._signature_columns = list(COLUMNS)
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False) -> Any:
+        p_B = inputs.pop("p")
+        # 1. log pi(y|x) of both answers, a's rows before b's, and the same under the reference.
+        mask_BT = inputs["completion_mask"]
+        labels_BT = inputs["input_ids"].masked_fill(mask_BT == 0, -100)
+        outputs = model(
+            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], labels=labels_BT, use_cache=False,
+            fused_lm_head=True,
+        )  # fmt: skip
+        width = mask_BT.size(1) - 1  # of each token but the first, which nothing comes before
+        a_B, b_B = outputs.log_probs[:, -width:].sum(dim=1).chunk(2)
+        ref_a_B, ref_b_B = self.compute_ref_log_probs(self.ref_model or self.model, inputs)
+
+        # 2. The implicit rewards' difference, and the cross-entropy with the labels.
+        margin_B = self.beta * ((a_B - ref_a_B) - (b_B - ref_b_B))
+        if self.is_in_train and self.state.global_step == 0 and not self._checked:
+            check_first_loss(margin_B.detach(), int(mask_BT.sum(dim=1).max()), model.dtype)
+            self._checked = True
+        loss = soft_bradley_terry(margin_B, p_B, torch.arange(len(p_B), device=p_B.device))
+        entropy = (outputs.entropy[:, -width:] * mask_BT[:, 1:]).sum() / mask_BT[:, 1:].sum()
+        self._log_batch(margin_B.detach(), p_B, entropy.detach())
+        return (loss, outputs) if return_outputs else loss
+
+    def _log_batch(self, margin_B: Tensor, p_B: Tensor, entropy: Tensor) -> None:
+        """One value a row, so that the mean in the log is exact."""
+        metrics = self._metrics["train" if self.model.training else "eval"]  # pyrefly: ignore
+        side_B, margin_B = self.accelerator.gather_for_metrics((torch.sign(p_B - 0.5), margin_B))
+        margins = (side_B * margin_B)[side_B != 0]
+        if len(margins):  # an empty list has no mean
+            metrics["accuracy"].extend((margins > 0).float().tolist())
+            metrics["margin"].extend(margins.tolist())
+        metrics["entropy"].append(self.accelerator.gather(entropy).mean().item())
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """None: the store's manifest says how the model came about."""
+
+    def _send_telemetry(self) -> None:
+        """None."""

@@ -1,0 +1,145 @@
+"""Asking a model for critiques and revisions (Bai et al. 2022, section 3.1): what it is shown, and what it says.
+
+Two forms. By itself a revision is asked for with draft and criticism in the system turn (prompts/revision.jinja),
+because a small model that is asked after its critique repeats the critique. With worked examples (`revise.examples`)
+it is the paper's own form: conversation, draft, request for a critique, critique, request for the revision, after some
+rounds of the same kind (prompts/request.jinja); without critiques those turns are left out of the examples as well.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from cai.config.sections import Revise
+from cai.constitution import Revising
+from cai.core.draws import seed_of
+from cai.core.errors import UserError
+from cai.core.records import Chat, Message
+from cai.core.templates import Template, load_template
+from cai.core.textstats import whole_sentences
+from cai.models.engines import Reply, Request, Sampling
+
+# The turns of one worked round: a prompt, a draft, a request, a critique, a request, a revision.
+ROUND = ("user", "assistant") * 3
+
+
+class Generates(Protocol):
+    def generate(self, requests: Sequence[Request], sampling: Sampling, title: str) -> list[Reply | None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """critique: None asks for revisions straight away. examples: turns of worked rounds, as ROUND."""
+
+    critique: Template | None
+    revision: Template
+    examples: Chat = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """An answer to be revised by one principle. prompt_id: what the draws depend on, beside the step."""
+
+    prompt_id: str
+    conversation: Chat
+    answer: str
+    principle: Revising
+
+
+def wording_of(settings: Revise) -> Wording:
+    """The templates that the settings name. Raises UserErrors for what is wrong in them."""
+    critique = load_template("critique") if settings.critique else None
+    if settings.examples:
+        return Wording(critique, load_template("request"), read_examples(settings.examples))
+    return Wording(critique, load_template("revision" if critique else "direct"))
+
+
+def read_examples(file: str) -> Chat:
+    """The turns of a file of worked rounds. Raises UserError where they are no whole rounds."""
+    template = load_template(Path(file))
+    chat = template.render()
+    for start in range(0, len(chat), len(ROUND)):
+        if tuple(turn.role for turn in chat[start : start + len(ROUND)]) != ROUND:
+            problem = f"worked round {start // len(ROUND) + 1} is not: {', '.join(ROUND)}"
+            remedy = (
+                "a prompt, a draft, a request, a critique, a request and a revision, as prompts/examples/revise.jinja"
+            )
+            raise UserError(problem, str(template.path), remedy)
+    return chat
+
+
+# What a model is shown ------------------------------------------------------------------------------------------------
+
+
+def critique_chat(wording: Wording, ask: Ask) -> Chat:
+    assert wording.critique
+    asked = wording.critique.render(messages=_answered(ask), principle=ask.principle)
+    return _after(wording.examples, asked)
+
+
+def revision_chat(wording: Wording, ask: Ask, critique: str) -> Chat:
+    if not wording.examples:
+        values: dict[str, Any] = {"critique": critique} if wording.critique else {}
+        values |= {"messages": ask.conversation, "answer": ask.answer, "principle": ask.principle}
+        return wording.revision.render(**values)
+    if wording.critique:
+        so_far = (*critique_chat(wording, ask), Message("assistant", critique))
+    else:
+        direct = (turn for place, turn in enumerate(wording.examples) if place % len(ROUND) not in (2, 3))
+        so_far = _after(tuple(direct), _answered(ask))
+    return wording.revision.render(messages=so_far, principle=ask.principle)
+
+
+def _answered(ask: Ask) -> Chat:
+    return (*ask.conversation, Message("assistant", ask.answer))
+
+
+def _after(examples: Chat, chat: Chat) -> Chat:
+    """The chat with the examples between its system turn and the rest."""
+    start = int(chat[0].role == "system")
+    return (*chat[:start], *examples, *chat[start:])
+
+
+# What it says ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Reviser:
+    """Whoever criticises and revises. Equal asks under equal steps have equal draws."""
+
+    engine: Generates
+    wording: Wording
+    sampling: Sampling
+    seed: int
+
+    @classmethod
+    def of(cls, engine: Generates, wording: Wording, settings: Revise, seed: int) -> "Reviser":
+        return cls(engine, wording, Sampling(settings.max_new_tokens, settings.temperature), seed)
+
+    def critiques(self, asks: Sequence[Ask], steps: Sequence[str], title: str) -> list[str | None]:
+        """One a piece; empty, unasked, where the wording has no critiques; None where the chat is too long."""
+        if not self.wording.critique:
+            return [""] * len(asks)
+        chats = [critique_chat(self.wording, ask) for ask in asks]
+        return self._texts(asks, steps, chats, title)
+
+    def revisions(
+        self, asks: Sequence[Ask], critiques: Sequence[str | None], steps: Sequence[str], title: str
+    ) -> list[str | None]:
+        chats = [revision_chat(self.wording, ask, said or "") for ask, said in zip(asks, critiques, strict=True)]
+        return self._texts(asks, steps, chats, title)
+
+    def _texts(self, asks: Sequence[Ask], steps: Sequence[str], chats: Sequence[Chat], title: str) -> list[str | None]:
+        named = [(ask.prompt_id, step, chat) for ask, step, chat in zip(asks, steps, chats, strict=True)]
+        return say(self.engine, named, self.sampling, self.seed, title)
+
+
+def say(
+    engine: Generates, asks: Sequence[tuple[str, str, Chat]], sampling: Sampling, seed: int, title: str
+) -> list[str | None]:
+    """One sampled text, in whole sentences, for each (prompt id, step, chat); None where the chat is too long."""
+    requests = [Request(chat, seed_of("sample", seed, name, step)) for name, step, chat in asks]
+    replies = engine.generate(requests, sampling, title)
+    whole = {"stop": str, "length": whole_sentences}
+    return [None if reply is None else whole[reply.finish](reply.text) for reply in replies]

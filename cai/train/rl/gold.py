@@ -1,0 +1,142 @@
+"""The gold reward of a run: a judge or a reward model that the policy is not trained for, on prompts that nothing is
+trained on.
+
+Both say the same of an answer: the log-odds that it is better than the SFT policy's answer to the same prompt
+(Bradley-Terry), which is 0 before training. A reward model says it by the difference of its two rewards; a judge by
+the log-odds of its verdict on the pair, asked as in the evaluation, so every method that can decide a game can be gold.
+Under `rate` and `score`, which read each answer alone, the SFT policy's answer only shifts a prompt's numbers by a
+constant.
+
+Departure from Gao et al. 2022, whose gold reward also labels the proxy's training data: here it may not, and two
+rewards can then differ from the beginning. Where gold and the labels come from one and the same judge, what fools that
+judge is seen by neither.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cai.config.load import Arm
+from cai.config.rl import Rl
+from cai.config.sections import Policy
+from cai.core.draws import identity, pick, seed_of
+from cai.core.errors import UserError
+from cai.core.records import Abstained, Pair, Prompt, read_jsonl
+from cai.core.store import Artifact
+from cai.judge.asking import judge_pairs
+from cai.judge.combine import combine, weights_of
+from cai.judge.methods import principles_for, templates_for
+from cai.models.chat import chat_ids, plain, with_system
+from cai.models.engines import Sampling
+from cai.models.references import Dtype, find, local, model_of
+from cai.models.workbench import Workbench
+
+NO_WORDS = "(no answer)"  # what is judged where a policy said nothing: a collapse must not be left out of the mean
+
+
+def yardstick(arm: Arm, work: Workbench) -> dict[str, Any] | None:
+    """What decides the gold reward, for the key of the stage and for `held_out`; None where there is none."""
+    gold, ask = arm.rl.gold, arm.evaluate
+    if gold is None:
+        return None
+    if gold.by != "judge":
+        return {"model": find(gold.by), "seed": arm.seed}
+    judging = principles_for(work.constitution(ask.constitution), ask.judge)
+    asked = {"judge": ask.judge, "judging": judging, "templates": templates_for(ask.judge)}
+    return {"model": model_of(ask.judge), "seed": arm.seed} | asked
+
+
+def held_out(
+    work: Workbench,
+    data: Artifact,
+    tokenizer: Any,
+    policy: Policy,
+    settings: Rl,
+    dtype: Dtype,
+    yardstick: Mapping[str, Any] | None,
+) -> Any:
+    """`HeldOut` for a `Watch`, or None without `rl.gold`. Raises UserError where the calibration split is too small.
+
+    Prompts and draws depend on the experiment's seed alone: all arms and replicas answer the same.
+    A judge is loaded at the first look and stays in memory beside what is trained, as a reward model does.
+    """
+    gold = settings.gold
+    if gold is None or yardstick is None:
+        return None
+    from cai.train.rl.watch import HeldOut
+
+    seed = yardstick["seed"]
+    asked = pick(read_jsonl(data / "prompts.jsonl", Prompt), "calibration", None, seed)
+    chats = {prompt.id: with_system(prompt.messages, policy.system) for prompt in asked}
+    fits = [
+        prompt for prompt in asked
+        if len(chat_ids(tokenizer, chats[prompt.id], answer=True)) <= settings.max_prompt_tokens
+    ][: gold.prompts]  # fmt: skip
+    if len(fits) < 2:
+        raise UserError(
+            f"rl.gold looks at prompts of the calibration split, and of its {len(asked)} prompts {len(fits)} fit in "
+            f"rl.max_prompt_tokens",
+            "data.calibration",
+            "raise it, or rl.max_prompt_tokens",
+        )
+    say = by_judge if gold.by == "judge" else by_reward_model
+    return HeldOut(
+        ids=tuple(prompt.id for prompt in fits),
+        chats=tuple(chats[prompt.id] for prompt in fits),
+        seeds=tuple(seed_of("gold", seed, prompt.id) for prompt in fits),
+        gold=say(work, fits, policy, tokenizer, dtype, yardstick),
+        by=f"judge {yardstick['model'].name}" if gold.by == "judge" else f"reward model {yardstick['model'].name}",
+        every=gold.every,
+        sampling=Sampling(settings.max_new_tokens, settings.temperature),
+        keep=gold.keep,
+        batch_tokens=work.runtime.batch_tokens,
+    )
+
+
+def by_judge(
+    work: Workbench, prompts: list[Prompt], policy: Policy, tokenizer: Any, dtype: Dtype, yardstick: Mapping[str, Any]
+) -> Any:
+    """Gold by the evaluation's judge. Raises UserError at the first look where it can read no answer at all."""
+    judge, judging = yardstick["judge"], yardstick["judging"]
+    engine = work.engine(yardstick["model"], dtype=dtype, system=judge.system)
+
+    def gold(texts: list[str], first: list[str]) -> list[float | None]:
+        pairs = [
+            Pair(identity("gold", prompt.id, a, b), prompt, a or NO_WORDS, b or NO_WORDS)
+            for prompt, a, b in zip(prompts, texts, first, strict=True)
+        ]
+        verdicts = judge_pairs(
+            engine, pairs, judging, judge, yardstick["templates"], seed=yardstick["seed"], title="gold"
+        )
+        unread = [verdict.reason for verdict in verdicts if isinstance(verdict, Abstained)]
+        if len(unread) == len(verdicts):
+            remedy = "ask it by another method, or name another model"
+            raise UserError(f"the judge of rl.gold can read no answer: {unread[0]}", "evaluate.judge", remedy)
+        weights = weights_of(judging, judge)
+        return [
+            None if isinstance(verdict, Abstained)
+            else 0.0 if pair.a == pair.b  # a draw by definition, whatever a chain of thought makes of it
+            else combine(verdict.votes, judge, weights)
+            for pair, verdict in zip(pairs, verdicts, strict=True)
+        ]  # fmt: skip
+
+    return gold
+
+
+def by_reward_model(
+    work: Workbench, prompts: list[Prompt], policy: Policy, tokenizer: Any, dtype: Dtype, yardstick: Mapping[str, Any]
+) -> Any:
+    """Gold by a reward model, read by its own tokenizer. Raises UserError for a model without a trained head."""
+    from cai.train.rl.reward_models import reward_function
+
+    source = yardstick["model"]
+    score = reward_function(local(source), None, work.device, work.runtime.batch_tokens)
+    chats = [plain(tokenizer, with_system(prompt.messages, policy.system)) for prompt in prompts]
+
+    def scores(texts: list[str]) -> list[float | None]:
+        return score(chats, [[{"role": "assistant", "content": text}] for text in texts])
+
+    def gold(texts: list[str], first: list[str]) -> list[float | None]:
+        now, then = scores(texts), scores(first)
+        return [None if a is None or b is None else a - b for a, b in zip(now, then, strict=True)]
+
+    return gold

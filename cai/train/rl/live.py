@@ -1,0 +1,192 @@
+"""The reward that a person's live feedback teaches (cai/train/rl/tamer.py), read from a policy's hidden states; and as
+a part of the reward in reinforcement learning.
+
+Features of a token are the last hidden state of the frozen policy after it has read the token, and those of an answer
+their mean. A log can be learned from by any policy that reads the same tokens: the states are computed anew.
+
+In reinforcement learning (`Shaped`) the reward of an answer becomes
+
+    reward model + weight * decay^rollout * human reward,
+
+both normalised on the SFT policy's answers (Knox & Stone 2012, "Reinforcement learning from simultaneous human and MDP
+reward", reward shaping with an annealed weight; 2010, method 1): the person leads at first, and the reward model has
+the last word. Departure: there the human reward comes while the policy learns, here from the log of earlier talks.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from statistics import fmean, pstdev
+from typing import Any
+
+import numpy as np
+import torch
+
+from cai.config.sections import Policy
+from cai.core.batching import by_length
+from cai.core.errors import UserError
+from cai.core.records import Message, Revision
+from cai.data.feedback import Answer, Feedback, FeedbackLog
+from cai.models.architectures import head_width
+from cai.models.chat import chat_ids, harmless, with_system
+from cai.models.engines.transformers import stop_ids
+from cai.train.rl.tamer import Example, HumanReward, bursts, credit, fit
+
+Row = tuple[list[int], list[int]]  # token ids of a prompt, opened for an answer, and of the answer
+NO_TIME = "feedback before anything was on the screen"
+
+
+@torch.no_grad()
+def states_of(model: Any, rows: Sequence[Row], padding: int, batch_tokens: int) -> list[np.ndarray]:
+    """(T, D) in float32: the last hidden state after each token of each answer. Batches hold rows of like length."""
+    network: Any = getattr(model, "get_base_model", lambda: model)()  # PEFT's layers stand within the network
+    reader = network.get_decoder()  # without the head: no logits are needed
+    lengths = [len(prompt) + len(answer) for prompt, answer in rows]
+    found = [np.empty((0, head_width(network)), np.float32)] * len(rows)
+    for batch in by_length([i for i, (_, answer) in enumerate(rows) if answer], lengths, batch_tokens, padding=0.2):
+        width = max(lengths[i] for i in batch)
+        ids = torch.tensor([[*rows[i][0], *rows[i][1], *[padding] * (width - lengths[i])] for i in batch])
+        mask = torch.tensor([[1] * lengths[i] + [0] * (width - lengths[i]) for i in batch])
+        device = next(network.parameters()).device
+        states = reader(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).last_hidden_state
+        for i, states_TD in zip(batch, states.float().cpu().numpy(), strict=True):
+            found[i] = states_TD[len(rows[i][0]) : lengths[i]]
+    return found
+
+
+def learn(
+    answers: Sequence[Answer], given: dict[str, list[Feedback]], states: Sequence[np.ndarray], counts: Counter[str]
+) -> HumanReward | None:
+    """The human reward after all feedback on these answers; None where there is none. states: (T, D) of each answer.
+
+    counts: is told how many feedbacks were learned from, of which sign, and how many could not be.
+    """
+    examples = []
+    for place, answer in enumerate(answers):
+        presses = given[answer.id]
+        for at, value in bursts([(press.seconds, press.value) for press in presses]):
+            # What had appeared by then is the same in all presses that are later; the last one knows the most.
+            last = presses[-1]
+            credit_T = credit(last.shown, at, last.ended)
+            if credit_T is None:
+                counts[NO_TIME] += 1
+                continue
+            whole_T = np.zeros(len(answer.tokens))
+            whole_T[: len(credit_T)] = credit_T
+            examples.append(Example(place, whole_T, value))
+            counts["good" if value > 0 else "bad"] += 1
+    counts["feedbacks"] = len(examples)
+    return fit(states, examples) if examples else None
+
+
+def of_log(
+    log: FeedbackLog, model: Any, tokenizer: Any, system: str | None, batch_tokens: int
+) -> tuple[HumanReward, Counter[str]]:
+    """What everybody in a log taught, by the features of this policy, and counts.
+
+    Raises UserError for a log without feedback, or one of answers in another tokenizer's tokens.
+    """
+    answers = log.of()
+    strange = [a for a in answers if tokenizer.decode(list(a.tokens)) != a.text]
+    if strange:
+        raise UserError(
+            f"{len(strange)} of its {len(answers)} answers are in the tokens of another model",
+            str(log.path),
+            "give live feedback on a policy of this experiment",
+        )
+    rows = [(chat_ids(tokenizer, with_system(a.messages, system), answer=True), list(a.tokens)) for a in answers]
+    counts = log.count()
+    reward = learn(answers, log.given, states_of(model, rows, tokenizer.pad_token_id, batch_tokens), counts)
+    if reward is None:
+        raise UserError("there is no feedback in this log", str(log.path), "python -m cai.annotate --live adds some")
+    return reward, counts
+
+
+class Shaped:
+    """A reward function as TRL calls it: another one, and the human reward with a weight that decays.
+
+    reward: the other one. human: see `of_log`, and `normalise`. reference: within it the model is the policy that the
+    features are of; without one it is so as it stands. An answer without a word has no human reward: it counts 0, the
+    SFT mean. Where no trainer asks (`Watch` looking from outside) there is no rollout, and the other reward stands
+    alone: looks are compared with each other, which a weight that changes would not allow.
+    """
+
+    def __init__(
+        self, reward: Callable[..., list[float | None]], human: HumanReward, model: Any, tokenizer: Any, *,
+        weight: float, decay: float, updates: int, batch_tokens: int,
+    ) -> None:  # fmt: skip
+        """updates: optimizer steps a rollout."""
+        self.reward, self.human, self.model, self.tokenizer = reward, human, model, tokenizer
+        self.weight, self.decay, self.updates, self.batch_tokens = weight, decay, updates, batch_tokens
+        self.reference: Callable[[], AbstractContextManager[Any]] = nullcontext
+        self.mean, self.spread = 0.0, 1.0
+        self._stops = stop_ids(model, tokenizer)
+
+    def normalise(self, rows: Sequence[Row]) -> dict[str, float]:
+        """Take mean and spread from these answers, and say them."""
+        known = [value for value in self._rewards(rows) if value is not None]
+        self.mean, self.spread = fmean(known), max(pstdev(known), 1e-6)
+        return {"mean": self.mean, "spread": self.spread}
+
+    def _rewards(self, rows: Sequence[Row]) -> list[float | None]:
+        training = self.model.training
+        self.model.eval()
+        with self.reference():
+            states = states_of(self.model, rows, self.tokenizer.pad_token_id, self.batch_tokens)
+        self.model.train(training)
+        told = [place for place, states_TD in enumerate(states) if len(states_TD)]
+        found: list[float | None] = [None] * len(rows)
+        if told:
+            mean_M, _ = self.human.predict(np.stack([states[place].mean(0) for place in told]))
+            for place, value in zip(told, mean_M.tolist(), strict=True):
+                found[place] = value
+        return found
+
+    def __call__(
+        self, prompts: list, completions: list, completion_ids: list[list[int]], trainer_state: Any = None, **rest: Any
+    ) -> list[float | None]:
+        """Rewards of answers; None where the other reward has none."""
+        scores = self.reward(prompts=prompts, completions=completions, completion_ids=completion_ids, **rest)
+        if trainer_state is None:
+            return scores
+        share = self.weight * self.decay ** (trainer_state.global_step // self.updates)
+        chats = [tuple(Message(turn["role"], turn["content"]) for turn in prompt) for prompt in prompts]
+        answers = [[token for token in ids if token not in self._stops] for ids in completion_ids]
+        rows = [(chat_ids(self.tokenizer, c, answer=True), ids) for c, ids in zip(chats, answers, strict=True)]
+        human = [0.0 if h is None else (h - self.mean) / self.spread for h in self._rewards(rows)]
+        return [None if s is None else s + share * h for s, h in zip(scores, human, strict=True)]
+
+
+def shaped(
+    reward: Callable[..., list[float | None]],
+    feedback: Mapping[str, Any],
+    model: Any,
+    tokenizer: Any,
+    policy: Policy,
+    known: Sequence[Revision],
+    updates: int,
+    batch_tokens: int,
+) -> tuple[Shaped, dict[str, Any]]:
+    """The reward with a person's share in it, and what to count. model: the SFT policy, before it learns.
+
+    feedback: log (`FeedbackFile`), weight and decay. known: the SFT answers. updates: optimizer steps a rollout.
+    """
+    human, learned = of_log(FeedbackLog(feedback["log"].path), model.eval(), tokenizer, policy.system, batch_tokens)
+    made = Shaped(
+        reward, human, model, tokenizer, weight=feedback["weight"], decay=feedback["decay"], updates=updates,
+        batch_tokens=batch_tokens,
+    )  # fmt: skip
+    rows = [
+        (
+            chat_ids(tokenizer, with_system(one.prompt.messages, policy.system), answer=True),
+            list(tokenizer(harmless(tokenizer, one.final), add_special_tokens=False)["input_ids"]),
+        )
+        for one in known
+    ]
+    scale = made.normalise(rows)
+    correlation = human.correlation()
+    counts: dict[str, Any] = {f"live feedback: {what}": n for what, n in learned.items()}
+    counts |= {f"human reward {name} on the SFT answers": round(value, 4) for name, value in scale.items()}
+    if correlation is not None:
+        counts["live feedback: correlation with what is predicted of it"] = round(correlation, 3)
+    return made, counts

@@ -1,0 +1,325 @@
+"""TRL's online trainers made resumable bit for bit (on CPU), and PPO independent of how many processes share its work.
+
+Trainer saves weights, optimizer, schedule, random state and log. What TRL's online trainers hold besides is lost with
+it, in three ways, each mended here:
+
+1. Where a checkpoint falls inside a rollout, the rollout is gone: TRL then samples another one from the half-trained
+   policy. So a checkpoint waits for the end of its rollout, whoever asked for it (`save_steps`, a callback).
+2. TRL's sampler draws each pass over the prompts from one running generator and is made anew on resuming: the second
+   pass then repeats the order of the first. `WholeRun` is one pass that is as long as the run, so that Trainer's own
+   skipping of batches finds the place.
+3. What a subclass adapts as it goes is not saved. `own_state` and `load_own_state` are the place for it.
+
+A checkpoint is complete once it holds `rollouts.json`, which is written last, when all else is on the disk, and names
+every file with its size: a run that is killed while it saves leaves a folder that is passed over, as is one that has
+lost something since.
+
+With as many answers a rollout and an update, n processes of PPO do what one does, within rounding. TRL's do not: each
+of them draws from a generator of its own, and shuffles and averages what is its own. Here
+
+4. an answer is drawn from numbers that its seed, rollout and row decide, so neither the batch nor the process matters;
+5. all processes know the whole rollout, deal the same minibatches from it, and take their slice of each
+   (`RolloutTrainer`, of PPO; RLOO and GRPO share out as TRL does).
+"""
+
+import gc
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+from trl import GRPOTrainer
+from trl.data_utils import is_conversational
+from trl.models.utils import unwrap_model_for_generation
+from trl.trainer.utils import RepeatSampler
+
+from cai.core.draws import seed_of
+from cai.core.durable import sync, sync_tree, write_whole
+from cai.core.errors import UserError
+from cai.models.chat import text_ids
+from cai.models.engines import Sampling
+from cai.models.engines.transformers import reads_left_padding, sample_ids, stop_ids
+from cai.train.still import without_dropout
+
+COMPLETE = "rollouts.json"
+Online = GRPOTrainer if TYPE_CHECKING else object  # what `Rollouts` is laid over: GRPOTrainer or RLOOTrainer
+
+
+class WholeRun(Sampler[int]):
+    """Prompt numbers for a whole run: pass after pass of TRL's sampler, each in an order of its own.
+
+    Iterated again it says the same again.
+    """
+
+    def __init__(self, one_pass: RepeatSampler, rows: int) -> None:
+        """rows: how many the run takes; it is given at least as many."""
+        self.one_pass, self.passes = one_pass, -(-rows // max(len(one_pass), 1))
+
+    def __iter__(self) -> Iterator[int]:
+        if self.one_pass.shuffle:
+            self.one_pass.generator.manual_seed(self.one_pass.seed or 0)
+        for _ in range(self.passes):
+            yield from self.one_pass
+
+    def __len__(self) -> int:
+        return self.passes * len(self.one_pass)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint in a trainer's output folder."""
+    made = [path for path in folder.glob("checkpoint-*") if state_of(path) is not None]
+    return max(made, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def state_of(checkpoint: Path) -> dict[str, Any] | None:
+    """What `own_state` said when the checkpoint was made; None where it is not complete."""
+    try:
+        found = json.loads((checkpoint / COMPLETE).read_bytes())
+        files = found.get("files")
+        if files is None:  # an older version's holds the state alone
+            return found
+        return found["state"] if files == _sizes(checkpoint) else None
+    except (OSError, ValueError, KeyError, AttributeError):
+        return None
+
+
+def _sizes(checkpoint: Path) -> dict[str, int]:
+    files = (path for path in checkpoint.rglob("*") if path.is_file() and path != checkpoint / COMPLETE)
+    return {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in files}
+
+
+def trimmed(rows: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rows without the columns that are padding in all of them: on the left of prompts, on the right of answers."""
+    prompt = int(rows["prompt_mask"].sum(dim=1).max())
+    answer = int(rows["completion_mask"].sum(dim=1).max())
+    return {
+        name: tensor if tensor.dim() < 2 else tensor[:, -prompt:] if name.startswith("prompt") else tensor[:, :answer]
+        for name, tensor in rows.items()
+    }
+
+
+def tokens_of_updates(tokens: list[int], passes: int, together: int) -> list[int]:
+    """For each of a rollout's forwards, how many tokens its update has.
+
+    tokens: of each minibatch. passes: over the minibatches. together: how many forwards make an update.
+    """
+    forwards = tokens * passes
+    return [sum(forwards[i - i % together :][:together]) for i in range(len(forwards))]
+
+
+class Rollouts(Online):
+    """Makes an online trainer resume exactly; needs `max_steps` in its arguments and a dataset of known length."""
+
+    args: Any  # GRPOConfig, RLOOConfig, or a kind of one
+    _save_is_due = False
+
+    @property
+    def minibatches(self) -> int:
+        """Forward-backward passes between two rollouts."""
+        return self.num_iterations * self.args.steps_per_generation
+
+    @property
+    def _training(self) -> bool:
+        return cast(Any, self.model).training
+
+    @property
+    def rollout(self) -> int:
+        """How many rollouts are done with."""
+        return self.state.global_step * self.args.gradient_accumulation_steps // self.minibatches
+
+    def remember(self) -> None:
+        """Keep the policy as it is now for `reference`: what training changes, so that no second model is held."""
+        network = cast(Any, self.accelerator.unwrap_model(self.model))
+        self._reference = [(p, p.detach().clone()) for p in network.parameters() if p.requires_grad]
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """Within: the policy is the one that was remembered."""
+        trained = [parameter.data for parameter, _ in self._reference]
+        try:
+            for parameter, first in self._reference:
+                parameter.data = first
+            yield
+        finally:
+            for (parameter, _), data in zip(self._reference, trained, strict=True):
+                parameter.data = data
+
+    def stand_still(self) -> None:
+        """Before anything is learnt: no dropout, the ends of turns as engines know them, and how rows are padded."""
+        network = cast(Any, self.accelerator.unwrap_model(self.model))
+        without_dropout(network)
+        self.eos_token_ids = sorted(stop_ids(network, self._tokenizer) | set(self.eos_token_ids))
+        self.pads_left = reads_left_padding(network, self._tokenizer.pad_token_id)
+
+    def own_state(self) -> dict[str, Any]:
+        """What else decides how the run goes on, as JSON."""
+        return {}
+
+    def load_own_state(self, state: dict[str, Any]) -> None:
+        """Take over what `own_state` said."""
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """As Trainer's. True: from the last complete checkpoint in `output_dir`; UserError where there is none."""
+        if resume_from_checkpoint is True:
+            found = last_checkpoint(Path(str(self.args.output_dir)))
+            if found is None:
+                raise UserError(
+                    "there is no complete checkpoint to go on from",
+                    str(self.args.output_dir),
+                    "leave resume_from_checkpoint out to start anew",
+                )
+            resume_from_checkpoint = str(found)
+        # Whatever an earlier call of this method left half done.
+        self._step, self._buffered_inputs, self._save_is_due = 0, None, False
+        self._metrics["train"].clear()
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        # In rows, a minibatch of TRL's loader is a whole generation batch: it is handed out once for each use.
+        rows = self.args.max_steps * self.args.gradient_accumulation_steps * self.args.generation_batch_size
+        return WholeRun(cast(RepeatSampler, super()._get_train_sampler(dataset)), rows)
+
+    def _tokenize_prompts(self, prompts: list) -> Any:
+        """(ids of each prompt, images, other fields), of chats as TRL does; of texts without a second beginning."""
+        if is_conversational({"prompt": prompts[0]}):
+            return super()._tokenize_prompts(prompts)
+        return [text_ids(self._tokenizer, prompt) for prompt in prompts], None, {}
+
+    def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> Any:
+        """Token ids of an answer to each prompt; a server draws by itself."""
+        if self.use_vllm or self.use_transformers_continuous_batching:
+            return super()._generate_single_turn(prompt_ids, *args, **kwargs)
+        answers = self._draw(prompt_ids)
+        return (answers, None) if isinstance(self, GRPOTrainer) else answers  # RLOO asks for no log-probabilities
+
+    def _draw(self, prompt_ids: list[list[int]]) -> list[list[int]]:
+        """An answer to each prompt, with what ends the turn."""
+        # The same numbers for the same row of the whole rollout, whichever process it falls to.
+        first, where = self.accelerator.process_index * len(prompt_ids), "train" if self._training else "eval"
+        seeds = [
+            seed_of("rollout", self.args.seed, where, self.rollout, first + row, ids)
+            for row, ids in enumerate(prompt_ids)
+        ]
+        sampling = Sampling(self.args.max_completion_length, self.temperature)
+        with (
+            unwrap_model_for_generation(
+                self.model_wrapped,
+                self.accelerator,
+                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
+                generation_kwargs=self.generation_kwargs,
+            ) as model,
+            torch.no_grad(),
+            self._dist.summon_full_params(self.model_wrapped, recurse=False),
+        ):
+            return sample_ids(model, prompt_ids, seeds, sampling, self._tokenizer.pad_token_id, set(self.eos_token_ids))
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        self._save_is_due |= self.control.should_save
+        between_rollouts = self._step % self.minibatches == 0
+        self.control.should_save = self._save_is_due and between_rollouts
+        self._save_is_due &= not between_rollouts
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+        if self.args.should_save:  # an older one of this number is no longer complete from here on
+            (folder / COMPLETE).unlink(missing_ok=True)
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # each process writes its own random state
+        if self.accelerator.is_local_main_process:
+            sync_tree(folder)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            # Contents, then what says that they are complete, then the name by which they are found.
+            write_whole(folder / COMPLETE, json.dumps({"state": self.own_state(), "files": _sizes(folder)}))
+            sync(folder.parent)
+            sync(folder.parent.parent)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        state = state_of(Path(resume_from_checkpoint))
+        if state is None:
+            raise UserError("this checkpoint is not complete", resume_from_checkpoint, "resume from the one before it")
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self.load_own_state(state)
+
+    def end(self) -> None:
+        """Call it last: leave the other processes in good order."""
+        self.let_go()
+        super().end()
+
+    def let_go(self) -> None:
+        """Drop what wraps the model for several processes.
+
+        Left to the interpreter's exit, its threads outlive the process group and abort ("terminate called without an
+        active exception", about every third run of two processes on gloo).
+        """
+        self.model_wrapped = self.model  # pyrefly: ignore
+        self.callback_handler.model = None
+        self.accelerator.free_memory()
+        gc.collect()
+        self.accelerator.wait_for_everyone()
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """None: the store's manifest says how the model came about."""
+
+    def _send_telemetry(self) -> None:
+        """None."""
+
+
+class RolloutTrainer(Rollouts, GRPOTrainer):
+    """GRPOTrainer that resumes exactly and deals a rollout's minibatches to all processes alike.
+
+    A subclass's `_generate_and_score_completions` returns the whole rollout, all processes' rows (`_gathered`), with a
+    "mask" (B, T) of the tokens that are learnt from.
+    """
+
+    _buffered_inputs: Any
+
+    def _gathered(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Each process's rows, one process after the other, padded to one width."""
+        if self.accelerator.num_processes == 1:
+            return rows
+        return {
+            name: self.accelerator.gather(
+                self.accelerator.pad_across_processes(tensor, dim=1, pad_first=name.startswith("prompt"))
+                if tensor.dim() > 1
+                else tensor
+            )
+            for name, tensor in rows.items()
+        }
+
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Tensor]:
+        """This process's slice of the next minibatch; a new rollout where the last is used up."""
+        if not self._training:
+            rollout = self._generate_and_score_completions(generation_batch)
+            return self._slice(rollout, torch.arange(len(rollout["mask"]))) | {"update_tokens": rollout["mask"].sum()}
+        if self._step % self.minibatches == 0 or self._buffered_inputs is None:
+            self._buffered_inputs = self._dealt(self._generate_and_score_completions(generation_batch))
+        return self._buffered_inputs[self._step % self.minibatches]
+
+    def _dealt(self, rollout: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+        """This process's slices of a rollout's minibatches, pass after pass.
+
+        Answers of like length go into one forward, if it is one of several that make an update: that costs less
+        padding and changes no update, whose loss is a mean over all its tokens.
+        """
+        mask_BT, deal = rollout["mask"], seed_of("deal", self.args.seed, self.rollout)
+        order = torch.randperm(len(mask_BT), generator=torch.Generator().manual_seed(deal))
+        count, together = self.args.steps_per_generation, self.args.gradient_accumulation_steps
+        if together > 1 and (count % together == 0 or together % count == 0):
+            length = (rollout["prompt_mask"].sum(dim=1) + rollout["completion_mask"].sum(dim=1)).cpu()
+            updates = order.chunk(max(1, count // together))
+            order = torch.cat([rows[length[rows].argsort(stable=True)] for rows in updates])
+        minibatches = order.chunk(count)
+        tokens = [int(mask_BT[rows].sum()) for rows in minibatches]
+        slices = [self._slice(rollout, rows) for rows in minibatches] * self.num_iterations
+        of_updates = tokens_of_updates(tokens, self.num_iterations, together)
+        return [part | {"update_tokens": torch.tensor(n)} for part, n in zip(slices, of_updates, strict=True)]
+
+    def _slice(self, rollout: dict[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
+        mine = rows.chunk(self.accelerator.num_processes)[self.accelerator.process_index]
+        return trimmed({name: tensor[mine.to(tensor.device)] for name, tensor in rollout.items()})

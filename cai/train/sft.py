@@ -1,0 +1,101 @@
+"""SL-CAI: fine-tune the policy on its own final revisions (Bai et al. 2022, section 3.1), answers only.
+
+Departure from the paper: the helpfulness mix answers helpful prompts in the start model's own words, where the paper
+samples a helpful RLHF model. The start model is the policy itself, so the mix holds it in place.
+"""
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from cai.config.sections import Policy, Sft
+from cai.core.draws import uniform
+from cai.core.errors import UserError
+from cai.core.records import Chat, Prompt, Response, Revision, read_jsonl
+from cai.core.store import Artifact, version
+from cai.core.textstats import whole_sentences, wordless
+from cai.models.chat import answer_ids, with_system
+from cai.models.loading import load_tokenizer, save
+from cai.models.references import Dtype, Source
+from cai.models.workbench import Workbench
+from cai.train.starting import load_to_train
+
+
+@version(1)
+def train_sft(
+    out: Path,
+    work: Workbench,
+    *,
+    revisions: Artifact,
+    helpful: Artifact | None,
+    helpful_answers: Artifact | None,
+    model: Source,
+    policy: Policy,
+    settings: Sft,
+    dtype: Dtype,
+    seed: int,
+) -> None:
+    """model/ (an adapter, or whole weights), curves.json and counts.json."""
+    from datasets import Dataset  # heavy: only when there is something to train
+    from trl import SFTConfig, SFTTrainer
+
+    from cai.train.common import arguments, curves, quiet, weights_dtype
+
+    work.release()
+    tokenizer = load_tokenizer(model)
+    revised = [(r.prompt.messages, r.final) for r in read_jsonl(revisions / "revisions.jsonl", Revision)]
+    mixed = helpful_rows(helpful, helpful_answers, len(revised), settings.helpful, seed)
+    rows = [encode(tokenizer, chat, answer, policy.system) for chat, answer in [*revised, *mixed]]
+    kept = [row for row in rows if len(row["input_ids"]) <= settings.max_length]
+    if not kept:
+        raise UserError(
+            f"none of {len(rows)} answers is left to fine-tune on: all are longer than {settings.max_length} tokens",
+            "sft.max_length",
+            "raise it, or give shorter prompts",
+        )
+    counts = {"revisions": len(revised), "helpful": len(mixed), "dropped: too long": len(rows) - len(kept)}
+
+    network, adapter = load_to_train(model, policy, weights_dtype(policy, dtype), work.device)
+    config = SFTConfig(
+        output_dir=str(out / "trainer"),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        max_length=settings.max_length,
+        completion_only_loss=True,
+        gradient_checkpointing=False,
+        **arguments(work, out, policy, dtype, seed),
+    )
+    data = Dataset.from_list(kept)
+    trainer = quiet(
+        SFTTrainer(model=network, args=config, train_dataset=data, processing_class=tokenizer, peft_config=adapter),
+        "fine-tune on revisions",
+    )
+    trainer.train()
+    names = {"loss": "loss", "mean_token_accuracy": "token accuracy", "entropy": "entropy"}
+    (out / "curves.json").write_text(json.dumps(curves(trainer.state.log_history, names)))
+    (out / "counts.json").write_text(json.dumps(dict(Counter(counts)), indent=1))
+    save(trainer.model, tokenizer, out / "model")
+
+
+def helpful_rows(
+    prompts: Artifact | None, answers: Artifact | None, revised: int, share: float, seed: int
+) -> list[tuple[Chat, str]]:
+    """As many helpful answers as make up `share` of all rows (fewer when there are not so many); none without words."""
+    if prompts is None or answers is None or share == 0:
+        return []
+    by_id = {prompt.id: prompt for prompt in read_jsonl(prompts / "prompts.jsonl", Prompt)}
+    responses = [row for row in read_jsonl(answers / "responses.jsonl", Response) if not wordless(row.text)]
+    responses.sort(key=lambda response: uniform("helpful", seed, response.prompt_id))
+    wanted = math.ceil(revised * share / (1 - share))
+    texts = [r.text if r.finish == "stop" else whole_sentences(r.text) for r in responses[:wanted]]
+    return [(by_id[r.prompt_id].messages, text) for r, text in zip(responses, texts, strict=False)]
+
+
+def encode(tokenizer: Any, chat: Chat, answer: str, system: str | None) -> dict[str, list[int]]:
+    """input_ids of the whole conversation and completion_mask: 1 on the answer and the end of its turn, else 0."""
+    chat = with_system(chat, system)
+    start, end = answer_ids(tokenizer, chat, answer)
+    return {"input_ids": start + end, "completion_mask": [0] * len(start) + [1] * len(end)}

@@ -1,0 +1,245 @@
+"""Experiments: the files that are shipped, arms over a base, and the faults that a user makes."""
+
+from pathlib import Path
+
+import pytest
+
+from cai.config.load import read_experiment
+from cai.core.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+BASE = "constitution: constitutions/short.txt\ndata: {source: rated-answers}\n"
+
+
+def written(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    return path
+
+
+def fault(tmp_path, text, overrides=()):
+    with pytest.raises(UserError) as error:
+        read_experiment(written(tmp_path, text), overrides)
+    return str(error.value).replace(str(tmp_path) + "/", "")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_experiment_reads(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    experiment = read_experiment(path)
+    assert experiment.name == path.stem
+    assert experiment.arms
+    for arm in experiment.arms.values():
+        assert Path(arm.constitution).is_file() and Path(arm.evaluate.constitution).is_file()
+
+
+def test_without_arms_the_file_is_one_arm_named_by_its_labels(tmp_path):
+    experiment = read_experiment(written(tmp_path, BASE + "labels: human\n"))
+    assert list(experiment.arms) == ["human"] and experiment.name == "mine" and experiment.seeds == (0,)
+
+
+def test_arms_lay_over_the_base(tmp_path):
+    text = BASE + "rl: {steps: 3, kl: 0.5}\narms:\n  ai:\n  human: {labels: human, rl: {kl: 0.1}}\n"
+    arms = read_experiment(written(tmp_path, text)).arms
+    assert (arms["ai"].labels.name, arms["ai"].rl.steps, arms["ai"].rl.kl) == ("ai", 3, 0.5)
+    assert (arms["human"].labels.name, arms["human"].rl.steps, arms["human"].rl.kl) == ("human", 3, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("rl", "said"),
+    [
+        ("{kl_horizon: 80}", "mine.yaml:3: kl_horizon says how fast a target is approached, and there is none"),
+        ("{kl_target: 2, kl: 0}", "mine.yaml:3: a price of 0 cannot be adapted"),
+        ("{kl_target: 2, kl_horizon: 7}", "mine.yaml:3: kl_horizon (7) is less than the answers of one step (8)"),
+    ],
+)
+def test_a_kl_target_that_cannot_be_held(tmp_path, rl, said):
+    assert said in fault(tmp_path, BASE + f"rl: {rl}\n")
+
+
+def test_one_line_swaps_the_labels(tmp_path):
+    ai = read_experiment(written(tmp_path, BASE + "labels: ai\n")).arms["ai"]
+    human = read_experiment(written(tmp_path, BASE + "labels: human\n")).arms["human"]
+    assert {k for k, v in ai.model_dump().items() if v != human.model_dump()[k]} == {"labels"}
+
+
+def test_an_override_takes_the_place_of_a_mapping(tmp_path):
+    """What the file says of other arms, or of other methods of a mix, must not shine through."""
+    file = written(tmp_path, BASE + "arms:\n  ai:\n  human: {labels: human}\n")
+    found = read_experiment(file, ['arms={"one": {"judge": {"method": {"rate": 1, "choice": 1}}}}'])
+    assert list(found.arms) == ["one"]
+    again = read_experiment(file, [*found.overrides, 'arms.one.judge.method={"score": 1}'])
+    assert again.arms["one"].judge.method == {"score": 1}
+
+
+def test_overrides(tmp_path):
+    experiment = read_experiment(written(tmp_path, BASE), ["sft.epochs=2", "seeds=[3, 4]", "data.source=x.jsonl.gz"])
+    assert experiment.seeds == (3, 4)
+    assert experiment.arms["ai"].sft.epochs == 2 and experiment.arms["ai"].data.source == "x.jsonl.gz"
+
+
+def test_all_faults_at_once_with_their_lines(tmp_path):
+    text = (
+        BASE + "labels: robots\njudge: {metod: rate}\nrl:\n  steps: none\nseeds: [1, 1]\narms:\n  a b: {labels: ai}\n"
+    )
+    said = fault(tmp_path, text)
+    assert [line for line in said.splitlines() if line.startswith("mine")] == [
+        'mine.yaml:3: labels must be one of "ai", "human", "simulated", or a section, not "robots"',
+        'mine.yaml:4: unknown key "metod" in judge',
+        'mine.yaml:6: rl.steps must be a whole number of at least 1, not "none"',
+        'mine.yaml:9: an arm cannot be called "a b": it has other characters than letters, digits, - and _',
+    ]
+    assert 'did you mean "method"?' in said
+
+
+def test_seeds_must_differ(tmp_path):
+    assert fault(tmp_path, BASE + "seeds: [1, 1]\n").startswith("mine.yaml:3: a seed stands twice")
+
+
+def test_human_labels_on_fresh_pairs_are_refused(tmp_path):
+    said = fault(tmp_path, BASE + "pairs: {source: policy}\narms:\n  ai: {labels: ai}\n  human: {labels: human}\n")
+    assert said.startswith("mine.yaml:6: labels: human needs pairs that people have judged")
+    assert "use pairs.source: data, or labels: ai, or name a file of labels" in said
+
+
+def test_a_fault_of_an_arm_stands_in_the_arm(tmp_path):
+    said = fault(tmp_path, BASE + "arms:\n  one: {rl: {steps: 2}}\n  two:\n    rl:\n      stepz: 2\n")
+    assert said.startswith('mine.yaml:7: unknown key "stepz" in rl')
+
+
+def test_auto_and_calibration_need_labels_of_their_own(tmp_path):
+    said = fault(tmp_path, BASE + "judge: {method: auto}\n")
+    assert said.startswith("mine.yaml:3: judge.method needs human-labelled pairs that are used for nothing else")
+    assert "set data.calibration" in said
+    assert fault(tmp_path, BASE + "judge:\n  calibrate: true\n").startswith("mine.yaml:4: judge.calibrate needs")
+    text = BASE.replace("rated-answers}", "rated-answers, calibration: 0.2}")
+    assert read_experiment(written(tmp_path, text + "judge: {method: auto}\n")).arms["ai"].judge.method == "auto"
+    assert "leave no prompt to train on" in fault(tmp_path, text.replace("0.2", "0.2, test: 0.8"))
+
+
+def test_methods_may_be_mixed_and_a_wrong_one_is_named(tmp_path):
+    judge = read_experiment(written(tmp_path, BASE + "judge: {method: {rate: 2, choice: 1}}\n")).arms["ai"].judge
+    assert judge.method == {"rate": 2, "choice": 1}
+    assert "mine.yaml:3" in fault(tmp_path, BASE + "judge: {method: {rate: 2, choise: 1}}\n")
+    said = fault(tmp_path, BASE + "judge: {method: rat}\n")
+    assert said.startswith("mine.yaml:3: judge.method must be") and 'did you mean "rate"?' in said
+    assert "mine.yaml:3" in fault(tmp_path, BASE + "evaluate: {judge: {method: auto}}\n")  # it has no labels to pick by
+
+
+def test_provenance_needs_pairs_that_were_told(tmp_path):
+    assert fault(tmp_path, BASE + "judge: {method: provenance}\n").startswith("mine.yaml:3: judge.method: provenance")
+    text = BASE + "pairs: {source: opposed}\njudge: {method: provenance}\n"
+    assert read_experiment(written(tmp_path, text)).arms["ai"].pairs.source == "opposed"
+
+
+def sources(tmp_path, labels, more=""):
+    experiment = read_experiment(written(tmp_path, BASE + f"labels: {labels}\n{more}"))
+    (arm,) = experiment.arms.values()
+    return list(experiment.arms), arm.labels
+
+
+POOL = "simulated: {pool: [{method: rate}]}\n"
+
+
+@pytest.mark.parametrize(
+    ("labels", "name", "said"),
+    [
+        ("ai", "ai", "the AI judge"),
+        ("simulated", "simulated", "simulated people"),
+        ("{human: labels.jsonl}", "human", "people (labels.jsonl)"),
+        ("{human: labels.jsonl, raters: [ann, bob]}", "human", "people (labels.jsonl)"),
+        ("{crime: ai, helpful: human}", "mixed", "the AI judge for crime, people for helpful"),
+        ("{helpful: human, default: ai}", "mixed", "people for helpful, the AI judge for the rest"),
+        ("{ai: 0.9, human: 0.1, file: x.jsonl}", "mixed", "90% the AI judge, 10% people (x.jsonl)"),
+        ("{human: 20, else: ai}", "mixed", "people for 20 training pairs drawn at random, the AI judge elsewhere"),
+        (
+            "{human: 20, else: ai, order: uncertain}", "mixed",
+            "people for 20 training pairs that the judge is least sure of, the AI judge elsewhere",
+        ),
+    ],
+)  # fmt: skip
+def test_the_forms_of_labels(tmp_path, labels, name, said):
+    names, found = sources(tmp_path, labels, POOL)
+    assert names == [name] and str(found) == said
+    assert (found.rule is None) == (name != "mixed")
+    assert found.comes_with_pairs == (labels == "human")
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ("humn", 'did you mean "human"?'),
+        ("{helpful: humam}", 'labels.helpful must be one of "ai", "human", "simulated", not "humam"'),
+        ("{ai: 0.9, human: 0.2}", "the shares of labels add up to 1.1, not 1"),
+        ("{ai: 0.5, human: 200}", "write {human: 200, else: ai}"),
+        ("{human: 20, else: ai, ordr: uncertain}", 'did you mean "order"?'),
+        ("{human: 20, else: ai, order: uncertian}", 'did you mean "uncertain"?'),
+        ("{human: 0, else: ai}", "at least 1, not 0"),
+        ("{human: 20, else: human}", "people label them all already"),
+        ("{human: 20, else: simulated, order: uncertain}", "nobody says how sure the judge is"),
+        ("{human: labels.jsonl, ai: 0.5}", "name the file as `file:`"),
+        ("{ai: 1.0, file: labels.jsonl}", "nobody asks them"),
+        ("{helpful: human, default: ai, raters: [ann]}", "whose labels in a file are known, and there is none"),
+        ("{human: labels.csv}", "a file of labels is a .jsonl file"),
+        ("simulated", "labels: simulated needs the judges that stand for people"),
+        ("[ai]", "not a list of 1 item"),
+    ],
+)
+def test_a_fault_of_labels_stands_at_its_line(tmp_path, labels, said):
+    found = fault(tmp_path, BASE + f"labels: {labels}\n")
+    assert found.startswith("mine.yaml:3: ") and said in found
+
+
+def test_an_arms_labels_replace_those_of_the_file(tmp_path):
+    text = BASE + "labels: {ai: 0.9, human: 0.1}\narms:\n  mixed:\n  budget: {labels: {human: 5, else: ai}}\n"
+    arms = read_experiment(written(tmp_path, text)).arms
+    assert arms["mixed"].labels.shares == {"ai": 0.9, "human": 0.1}
+    assert arms["budget"].labels.budget == 5 and not arms["budget"].labels.shares
+
+
+def test_the_simulated_people_say_only_what_they_do_otherwise(tmp_path):
+    text = BASE + (
+        "labels: simulated\njudge: {model: tiny-random, principles: 2, calibrate: false}\n"
+        "simulated:\n  flip: 0.1\n  pool:\n    - {method: choice}\n    - {principles: all}\n"
+    )
+    one, two = read_experiment(written(tmp_path, text)).arms["simulated"].simulated.pool
+    assert (one.model, one.method, one.principles) == ("tiny-random", "choice", 2)
+    assert (two.model, two.method, two.principles) == ("tiny-random", "rate", "all")
+    assert fault(tmp_path, text.replace("method: choice", "metod: choice")).startswith(
+        'mine.yaml:8: unknown key "metod"'
+    )
+
+
+def test_rounds_need_fresh_pairs(tmp_path):
+    said = fault(tmp_path, BASE + "rounds: 2\n")
+    assert said.startswith("mine.yaml:3: rounds repeats") and "set pairs.source: policy" in said
+    assert read_experiment(written(tmp_path, BASE + "rounds: 2\npairs: {source: policy}\n")).arms["ai"].rounds == 2
+
+
+ARMS = "arms:\n  one:\n    labels: ai\n  two:\n    labels: human\n"
+
+
+@pytest.mark.parametrize(
+    ("key", "own"),
+    [
+        ("seed", "seed: 7"),
+        ("data", "data: {test: 0.4}"),
+        ("data", "data: {source: other.jsonl}"),
+        ("helpful", "helpful: {source: other.jsonl}"),
+        ("evaluate", "evaluate: {prompts: 7}"),
+    ],
+)
+@pytest.mark.parametrize("arm", ["one", "two"])
+def test_arms_that_hold_out_or_are_asked_other_prompts_are_not_compared(tmp_path, key, own, arm):
+    labels = "    labels: ai\n" if arm == "one" else "    labels: human\n"
+    said = fault(tmp_path, BASE + ARMS.replace(labels, f"{labels}    {own}\n"))
+    assert said.startswith(f"mine.yaml:{6 if arm == 'one' else 8}: arms one and two differ in `{key}`")
+    assert f"set `{key}` once, beside `arms`" in said
+
+
+@pytest.mark.parametrize(
+    "own", ["data: {train_pairs: 5}", "helpful: null", "evaluate: {prompts: 60}", "policy: {system: Be brief.}"]
+)
+def test_arms_may_differ_in_what_moves_no_held_out_prompt(tmp_path, own):
+    arms = read_experiment(written(tmp_path, BASE + ARMS + f"    {own}\n")).arms
+    assert list(arms) == ["one", "two"]

@@ -1,0 +1,65 @@
+"""What a store holds is found again: the keys of these experiments are the ones that were written down.
+
+A key is made of the stage's name and version, its settings, templates, principles and data, and of no place in `cai/`:
+files move, and a store from before is hit. Where a stage computes something else than before, its version is raised,
+and the keys are written down anew:
+
+    python tests/experiment/test_keys.py
+"""
+
+import contextlib
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from cai.config.load import read_sweep
+from cai.experiment.pipeline import plan
+from cai.models.workbench import Workbench
+
+ROOT = Path(__file__).parents[2]
+KEPT = ROOT / "tests" / "cases" / "keys.json"
+# Between them every stage: all kinds of labels, all methods of RL, all measures.
+LABELS = (
+    "arms={mixed: {labels: {ai: 0.5, human: 0.5}}, simulated: {labels: simulated}}",
+    "simulated={pool: [{model: tiny-random}]}",
+)
+OWN_PAIRS = ("arms={own: {labels: ai, pairs: {source: policy, prompts: 8}}}", "revise.audit=4")
+CASES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "smoke": ("smoke", ()),
+    "labels": ("smoke", LABELS),
+    "own pairs": ("smoke", OWN_PAIRS),
+    "quickstart": ("quickstart", ()),
+    "optimisers": ("optimisers", ()),
+    "label-budget": ("label-budget", ()),
+}
+
+
+def keys(case: str, root: str) -> list[str]:
+    """Stage and key of everything that an experiment runs, planned on an empty store."""
+    name, changed = CASES[case]
+    fixed = [f"runtime.root={root}", "runtime.device=cpu", "dtype=float32"]  # whatever the machine
+    with contextlib.chdir(ROOT):
+        grid = read_sweep(Path("experiments") / f"{name}.yaml", [*fixed, *changed])
+        ledger, _, _ = plan(grid, Workbench.open(grid[0].runtime))
+    return [f"{one.stage}-{one.key}" for one in ledger]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_store_from_before_is_hit(case, tmp_path):
+    assert keys(case, str(tmp_path)) == json.loads(KEPT.read_text())[case]
+
+
+def test_every_stage_is_among_them():
+    stages = {key.rsplit("-", 1)[0] for case in json.loads(KEPT.read_text()).values() for key in case}
+    marked = re.findall(r"\n@version\(\d+\)\ndef (\w+)", "".join(f.read_text() for f in (ROOT / "cai").rglob("*.py")))
+    assert set(marked) == stages
+
+
+if __name__ == "__main__":
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    with tempfile.TemporaryDirectory() as place:
+        KEPT.write_text(json.dumps({case: keys(case, place) for case in CASES}, indent=1) + "\n")

@@ -1,0 +1,133 @@
+"""A stage is a function of its inputs: whatever the process drew at random before, it leaves the same bytes.
+
+A run that is killed and goes on, or that finds half of its stages in the store, reaches a stage in another random state
+than one that runs through; other bytes would be another digest, and so other keys for all that comes after.
+"""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_harm import ratings
+from test_stages import artifact, prompt
+
+from cai.config.rl import Rl
+from cai.config.sections import Harmfulness, Judge, Policy, Reward, Runtime, Sft
+from cai.constitution import Judging
+from cai.core.records import Label, Pair, Response, Revision
+from cai.core.store import Artifact, Store
+from cai.core.templates import load_template
+from cai.models.references import trained
+from cai.models.workbench import Workbench
+from cai.train.dpo import train_dpo
+from cai.train.harm import train_harm
+from cai.train.reward import train_reward
+from cai.train.rl.policy import train_direct, train_grpo, train_ppo, train_rloo
+from cai.train.sft import train_sft
+
+POLICY = Policy(model="tiny-random", system=None, lora_rank=2)
+COMMON: dict[str, Any] = {"policy": POLICY, "dtype": "float32", "seed": 3}
+RL = Rl(steps=2, batch_size=4, max_new_tokens=4, epochs=1, helpful=0, learning_rate=1e-3)
+
+
+def scrambled(seed: int) -> None:
+    """The process as it may be when it comes to a stage."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    torch.rand(seed % 7)
+
+
+def both(folder: Path, function: Any, **inputs: Any) -> Artifact:
+    """Run a stage twice, in stores of its own and from other random states. Returns what the first run made."""
+    made = []
+    for seed in (11, 222):
+        scrambled(seed)
+        work = Workbench.open(Runtime(root=str(folder / str(seed)), device="cpu"))
+        made.append(Store(work.root).stage(function, runtime=work, **inputs))
+    names = {file.relative_to(made[0].path) for file in made[0].path.rglob("*") if file.name != "manifest.json"}
+    for name in sorted(names):
+        files = [one.path / name for one in made]
+        assert not files[0].is_file() or files[0].read_bytes() == files[1].read_bytes(), f"{function.__name__}: {name}"
+    assert made[0].digest == made[1].digest
+    return made[0]
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory, tiny) -> dict[str, Any]:
+    """What the training stages learn from, and the SFT policy and the reward model that come of it."""
+    folder = tmp_path_factory.mktemp("same")
+    prompts = [prompt(str(n)) for n in range(8)]
+    pairs = [Pair(p.id, p, f"A long answer {p.id}.", "No.", 1.0) for p in prompts]
+    made: dict[str, Any] = {
+        "folder": folder,
+        "data": artifact(folder / "data", prompts=prompts),
+        "revisions": artifact(folder / "revisions", revisions=[Revision(p, f"Draft {p.id}", ()) for p in prompts]),
+        "pairs": (artifact(folder / "pairs", pairs=pairs),),
+        "labels": (artifact(folder / "labels", labels=[Label(p.id, 0.8, "ai") for p in prompts]),),
+        "helpful": artifact(folder / "helpful", prompts=prompts, responses=[Response("1", "Yes", "m", "stop")]),
+    }
+    made["sft"] = both(
+        folder / "sft", train_sft, revisions=made["revisions"], helpful=made["helpful"],
+        helpful_answers=made["helpful"], model=tiny, settings=Sft(batch_size=4, helpful=0.1), **COMMON,
+    )  # fmt: skip
+    made["reward"] = both(
+        folder / "reward", train_reward, pairs=made["pairs"], labels=made["labels"], model=tiny,
+        settings=Reward(batch_size=4), **COMMON,
+    )  # fmt: skip
+    return made
+
+
+def test_the_policy_of_sft_and_the_reward_model(given):
+    assert (given["sft"] / "model" / "adapter_model.safetensors").is_file()
+    assert (given["reward"] / "model" / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("training", ["lora", "full"])
+def test_the_model_of_harm(tmp_path, tiny, training):
+    policy = Policy(model="tiny-random", system=None, training=training, lora_rank=2)
+    settings = Harmfulness(epochs=1, batch_size=4, max_length=200)
+    common = COMMON | {"policy": policy}
+    both(tmp_path, train_harm, ratings=ratings(tmp_path / "data"), model=tiny, settings=settings, **common)
+
+
+@pytest.mark.parametrize("training", ["lora", "full"])
+def test_whole_weights_and_adapters_of_sft_and_reward(tmp_path, given, tiny, training):
+    common = COMMON | {
+        "policy": Policy(model="tiny-random", system=None, training=training, lora_rank=2, lora_layers=1)
+    }
+    both(
+        tmp_path / "sft", train_sft, revisions=given["revisions"], helpful=None, helpful_answers=None, model=tiny,
+        settings=Sft(batch_size=4), **common,
+    )  # fmt: skip
+    both(
+        tmp_path / "reward", train_reward, pairs=given["pairs"], labels=given["labels"], model=tiny,
+        settings=Reward(batch_size=4), **common,
+    )  # fmt: skip
+
+
+def test_dpo(tmp_path, given):
+    both(
+        tmp_path, train_dpo, pairs=given["pairs"], labels=given["labels"], sft=trained(given["sft"], "sft"), epochs=1,
+        batch_size=4, learning_rate=1e-3, kl=0.1, max_length=500, **COMMON,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("method", [train_ppo, train_rloo, train_grpo])
+def test_against_a_reward_model(tmp_path, given, method):
+    both(
+        tmp_path, method, data=given["data"], helpful=None, revisions=given["revisions"], settings=RL, gold=None,
+        sft=trained(given["sft"], "sft"), reward=trained(given["reward"], "reward"), reward_max_length=500, **COMMON,
+    )  # fmt: skip
+
+
+def test_against_the_judge(tmp_path, given, tiny):
+    both(
+        tmp_path, train_direct, data=given["data"], helpful=None, revisions=given["revisions"], settings=RL, gold=None,
+        sft=trained(given["sft"], "sft"), judge=Judge(model="tiny-random", min_mass=0.0), judge_model=tiny,
+        judging=(Judging("kind", "Choose the kind one.", (), 1.0),), templates={"rate": load_template("rate")},
+        judge_seed=0, **COMMON,
+    )  # fmt: skip
