@@ -1,1 +1,5 @@
-"""Benchmarks against the usual ways: `python -m cai.bench labels|ppo`."""
+"""Benchmarks of one's own machine: `python -m cai.bench labels|reads|ppo|report|refusals`, one a file.
+
+labels and ppo run beside the usual ways to do the same; refusals measures cai/core/refusals.py on answers that people
+annotated, and makes its weights. Imports every room, and no room imports it.
+"""

@@ -1,6 +1,9 @@
 """Constitutions: principles in plain words -> frozen records, and the draw of a principle by hash.
 
 python -m cai.constitution lint|import|diff|revise
+
+negation turns a principle into its opposite; what a judge makes of a constitution is in cai/judge (trial, flips,
+following). Imports the rooms above: core and config.
 """
 
 from cai.constitution.drawing import draw, some

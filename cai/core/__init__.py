@@ -1,4 +1,6 @@
-"""What every other room stands on: errors, records, draws, the store, progress, prompt templates, texts.
+"""What every other room stands on: errors, records, draws and seeds, the store, progress, prompt templates, texts.
 
-Nothing here knows what an experiment, a judge or a model is. It imports nothing of `cai` but itself.
+Here too: the hub and pip packages that data and weights come from (hub, packages), files that are whole or not there
+(durable, owned), and whether an answer refuses (refusals). Nothing here knows what an experiment, a judge or a model
+is. It imports nothing of `cai` but itself.
 """

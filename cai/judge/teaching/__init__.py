@@ -6,4 +6,5 @@ answers.py     answers that a model gave or that rules made, and how they are ch
 lessons.py     two answers under many standards, each with the P(a better) that follows
 learn.py       a LoRA judge learns from them by the log-odds of `channel`
 exam.py        what it learnt: principles, wordings and answers that were in no lesson
+command.py     `python -m cai.judge train`
 """
