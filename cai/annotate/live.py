@@ -3,8 +3,7 @@
 A turn: the person says something, or takes the next prompt of the experiment; the policy answers; while the answer
 appears, and after, the person presses up or down. Each press is in the log before anything is learned from it, and
 then the human reward is learned anew from all feedback of that person (cai/train/rl/tamer.py). The log is all the state
-there
-is: who comes back goes on where they stopped, also after a kill.
+there is: who comes back goes on where they stopped, also after a kill.
 
 *Re-ranking.* The policy draws n answers and the one that looks best to the human reward is shown. n grows with the
 number of feedbacks (`CANDIDATES`): before there is an opinion to rank by there is nothing to choose, and a choice by

@@ -4,9 +4,8 @@
 
 ANNOTATED: files in the form of XSTest's annotated completions (Röttger et al. 2024; CC-BY-4.0; columns prompt, type,
 completion, final_label), one a model. The classifier (cai/core/refusals.py) is fitted to all of them but one and tried
-on
-that one, in turn: whole, cut after 35 words, to safe and to unsafe prompts, and to prompts that it was not fitted to
-either (five parts). Then it is fitted to all. Each fit learns from WRITTEN too: answers that the authors of this
+on that one, in turn: whole, cut after 35 words, to safe and to unsafe prompts, and to prompts that it was not fitted
+to either (five parts). Then it is fitted to all. Each fit learns from WRITTEN too: answers that the authors of this
 project wrote in the styles of other assistants, which nothing is tried on. --held-out: more annotated answers that it
 is only tried on, also in the form of PyRIT's (objective, assistant_response, human_score 0 or 1; PyRIT calls an answer
 to another question a refusal as well). --write: keep the weights and what was measured as cai/core/refusals.json.

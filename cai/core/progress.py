@@ -1,9 +1,8 @@
 """Progress on stderr: where there is a screen, a list of stages with bars, rates and the time left; else plain lines.
 
 A `Board` knows the stages of a whole run and how long each was expected to take (cai/experiment/plan.py). What has been
-seen so
-far corrects what is still to come: stages of a name that ran by how long those took, all others by how long stages took
-on the whole. `progress` is one bar: on the board while there is one, by itself otherwise.
+seen so far corrects what is still to come: stages of a name that ran by how long those took, all others by how long
+stages took on the whole. `progress` is one bar: on the board while there is one, by itself otherwise.
 """
 
 import sys

@@ -75,7 +75,7 @@ def test_commit_of_the_code_and_what_was_changed_in_it(tmp_path: Path) -> None:
 
 
 def test_the_code_of_a_run_is_the_whole_package() -> None:
-    assert (CODE / "judging.py").is_file() and (CODE / "compare" / "provenance.py").is_file()
+    assert (CODE / "judge" / "asking.py").is_file() and (CODE / "compare" / "sections" / "provenance.py").is_file()
     assert set(begin().code) >= {"git commit", "sha256 of the package"}
 
 

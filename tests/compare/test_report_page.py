@@ -58,6 +58,7 @@ def test_a_script_that_is_not_ours_is_stopped(file: Path, page: Any, told: list[
 
 def test_plots_are_drawn_when_they_come_into_view_in_the_colours_of_the_page(file, page, told) -> None:
     page.emulate_media(color_scheme="light")
+    page.add_init_script("window.requestIdleCallback = () => 0")  # never idle: only what is in view is drawn
     page.goto(file.as_uri())
     first = page.locator("figure.plot").first
     first.locator(".main-svg").first.wait_for()

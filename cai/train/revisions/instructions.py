@@ -4,8 +4,7 @@
                    cai/constitution/negation.py, put as a request by rule, so an opposite differs from its principle in
                    wording as well as in sense
     checked        principles whose truth rules compute (cai/judge/teaching/principles.yaml), more of something and less
-                   of
-                   it, both put by the same rule: whether a revision did as it was asked needs no judge
+                   of it, both put by the same rule: whether a revision did as it was asked needs no judge
 
 A placebo is a sentence on another subject (cai/judge/reads/placebos.py), of the length of what the principle asks, put
 as a request by the rule that puts opposites:
