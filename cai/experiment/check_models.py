@@ -27,6 +27,7 @@ from cai.models.engines import Reply
 from cai.models.loading import load_tokenizer
 from cai.models.references import Source, base_of, find, local, model_of
 from cai.train.revise import revising
+from cai.train.revising import Ask, Wording, critique_chat, revision_chat
 from cai.train.starting import check_adapter
 
 ANSWER, OTHER = "Yes, of course: here it is.", "No, I would rather not."
@@ -106,18 +107,40 @@ def check_rendering(
 
 
 def requests(arm: Arm, prompts: Sequence[Prompt], law: Constitution) -> Iterator[Chat]:
-    """What the policy is asked besides the prompts: critiques, revisions, and answers under a principle."""
-    given = revising(law, arm.revise, arm.seed)
-    principle, critique = given["principles"][0], given["critique"]
-    for prompt in prompts:
-        if critique:
-            so_far = (*prompt.messages, Message("assistant", ANSWER))
-            yield critique.render(messages=so_far, principle=principle)
-        told = {"critique": OTHER} if critique else {}
-        yield given["revision"].render(messages=prompt.messages, answer=ANSWER, principle=principle, **told)
-        if arm.pairs.source == "opposed":
-            template = load_template("contrast")
+    """What the policy is asked besides the prompts: critiques and revisions, if it revises, and opposed answers."""
+    if not arm.revise.model:
+        yield from revision_requests(arm, prompts, law)
+    if arm.pairs.source == "opposed":
+        template = load_template("contrast")
+        for prompt in prompts:
             yield template.render(messages=prompt.messages, principle=law.contrasting[0], side="for")
+
+
+def revision_requests(arm: Arm, prompts: Sequence[Prompt], law: Constitution) -> Iterator[Chat]:
+    """What is asked of whoever revises: critiques and revisions, with the worked rounds before them."""
+    given = revising(law, arm.revise, arm.seed)
+    wording = Wording(given["critique"], given["revision"], given.get("examples", ()))
+    for prompt in prompts:
+        ask = Ask(prompt.id, prompt.messages, ANSWER, given["principles"][0])
+        if wording.critique:
+            yield critique_chat(wording, ask)
+        yield revision_chat(wording, ask, OTHER)
+
+
+def check_reviser(arm: Arm, prompts: Sequence[Prompt], law: Constitution) -> None:
+    """A reviser that is not the policy (`revise.model`): it is asked for critiques and revisions alone."""
+    source = find(str(arm.revise.model))
+    ids: set[int] = set()
+    try:
+        tokenizer, config = read_model(source)
+        for chat in revision_requests(arm, kinds_of(prompts), law):
+            ids |= {*chat_ids(tokenizer, with_system(chat, arm.policy.system), answer=True)}
+    except UserError as error:
+        if error.where != "template":
+            raise
+        raise UserError(error.problem, "model", "use a model with a chat template of its own") from None
+    check_vocabulary(tokenizer, config, ids)
+    check_ending(source, tokenizer)
 
 
 def check_vocabulary(tokenizer: Any, config: Any, ids: Iterable[int]) -> None:

@@ -23,7 +23,7 @@ from cai.data.labels import LabelFile
 from cai.data.sources import RATED, at_hand, source_digest
 from cai.data.xstest import contents_of
 from cai.experiment.check_data import Rows, check_yardsticks, data_checks, length_checks, rows_of
-from cai.experiment.check_models import check_gold_model, check_judge, policy_checks, reader_of
+from cai.experiment.check_models import check_gold_model, check_judge, check_reviser, policy_checks, reader_of
 from cai.judge.methods import templates_for
 from cai.judge.reads.placebos import check as check_placebos
 from cai.judge.reads.placebos import read_placebos
@@ -32,7 +32,7 @@ from cai.models.references import find, model_of
 from cai.models.workbench import check_device
 from cai.train.revise import revising
 
-LOOKED = 1  # raise it when a dry run would find what it did not find before
+LOOKED = 2  # raise it when a dry run would find what it did not find before
 # What a run, or a sweep, writes into its folder.
 FILES = ("config.yaml", "links.json", "results.json", "report.html", "sweep.csv", "sweep.parquet", "sweep.html")
 
@@ -229,6 +229,10 @@ def _look(one: Experiment, plan: bool, seen: dict[str, Any]) -> list[UserError]:
         gold = models_of(arm).get("rl.gold")
         if gold and (not plan or _here(gold)):
             faults.attempt([lambda gold=gold: check_gold_model(gold)], name, "rl.gold")
+        if arm.revise.model and (not plan or _here(arm.revise.model)):
+            prompts = rows.prompts if rows else ()
+            ask_reviser = lambda arm=arm, prompts=prompts, law=law: check_reviser(arm, prompts, law)  # noqa: E731
+            faults.attempt([ask_reviser], name, "revise")
     return faults.all()
 
 

@@ -15,7 +15,7 @@ from cai.core.progress import quiet
 from cai.models.adapters import SETTINGS, adapter_settings, is_adapter, note_base
 from cai.models.architectures import HEAD, ensure_reward_head, read_at_the_last_token
 from cai.models.chat_templates import settle, written_by
-from cai.models.references import Dtype, Source, _found, base_of, local
+from cai.models.references import Dtype, Source, _found, base_of, local, nested
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -136,8 +136,7 @@ def _load(kind: Any, source: Source, dtype: Dtype, device: str, train: bool = Fa
         model.name_or_path = base.name
         if getattr(model, "_hf_peft_config_loaded", False):  # transformers has put an adapter on some base by itself
             if adapter:
-                problem = f'"{base.name}" is an adapter, and the base of another'
-                raise UserError(problem, str(place), "merge it into its base model first")
+                raise nested(base.name, place)
             raise UserError("this is an adapter, and its base is not known", base.name, "run the same command again")
         in_folder = base.place and str(Path(base.name).expanduser()) == base.place
         # What `save` writes beside that name; transformers keeps no record of the commit.

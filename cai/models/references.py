@@ -114,9 +114,8 @@ def base_of(folder: Path) -> Source:
     """
     settings = adapter_settings(folder)
     name, revision, wanted = settings[NAME], settings.get("revision"), noted_base(folder)
-    if is_adapter(Path(name).expanduser()):
-        problem = "the base of this adapter is an adapter itself"
-        raise UserError(problem, str(folder), "merge that one into its own base first (PEFT: merge_and_unload)")
+    if is_adapter(TAUGHT.get(name) or Path(name).expanduser()):
+        raise nested(name, folder)
     if revision and _is_hub_id(name) and not Path(name).is_dir():
         return _of_hub(name, commit_of(name, revision=str(revision)))
     base = None
@@ -135,6 +134,12 @@ def base_of(folder: Path) -> Source:
     if wanted and base.digest != wanted:
         _warn_of_other_base(name, str(folder))
     return base
+
+
+def nested(name: str, folder: Path) -> UserError:
+    """name: the base of the adapter in the folder, and an adapter like it."""
+    problem = f'the base of this adapter, "{name}", is an adapter itself'
+    return UserError(problem, str(folder), "merge that one into its own base first (PEFT: merge_and_unload)")
 
 
 @cache

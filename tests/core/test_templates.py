@@ -237,8 +237,8 @@ def test_principles_share_the_prefix_with_the_answers(name):
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "prompts").glob("*.jinja")))
 def test_every_template_renders_every_constitution(name, law):
     constitution = read_constitution(law)
-    stage = constitution.revising if name in ("critique", "revision", "direct") else constitution.judging
-    messages = (*CONVERSATION, ANSWER) if name in ("critique", "verdict") else CONVERSATION
+    stage = constitution.revising if name in ("critique", "revision", "direct", "request") else constitution.judging
+    messages = (*CONVERSATION, ANSWER) if name in ("critique", "verdict", "request") else CONVERSATION
     values = {"messages": messages, "critique": "c", "answer": "a", "first": "b", "second": "c", "side": "for"}
     for principle in stage:
         chat = load_template(name).render(**values, principle=principle)

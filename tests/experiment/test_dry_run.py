@@ -184,6 +184,20 @@ def test_architectures_that_can_be_trained_pass(place, architecture):
     check(read_experiment(Path("mine.yaml"), [f"policy.model={base}", f"judge.model={base}"]), plan=True)
 
 
+@pytest.mark.parametrize("critique", [True, False])
+def test_worked_rounds_are_rendered_as_the_stage_renders_them(place, critique):
+    shown = ["revise.examples=prompts/examples/revise.jinja", f"revise.critique={str(critique).lower()}"]
+    check(read_experiment(Path("mine.yaml"), shown), plan=True)
+
+
+def test_a_reviser_of_its_own_is_looked_at_as_the_one_who_revises(place):
+    check(read_experiment(Path("mine.yaml"), ["revise.model=tiny-random"]), plan=True)
+    told = said([f"revise.model={base_with(place / 'mute', template='none')}"], plan=True)
+    assert "revise.model: the tokenizer of" in told and "use a model with a chat template of its own" in told
+    told = said([f"revise.model={base_with(place / 'small', vocab_size=100)}"], plan=True)
+    assert "revise.model: the tokenizer writes tokens that the model does not know" in told
+
+
 def test_an_adapter_of_another_rank_and_a_gold_that_is_no_reward_model(place):
     source = adapter_of(place / "made")
     told = said([f"policy.model={source.place}", "policy.lora_rank=16"], plan=True)

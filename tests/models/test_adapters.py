@@ -13,6 +13,7 @@ from cai.core.errors import UserError
 from cai.core.store import Store, digest_folder, read_stage, version
 from cai.models.adapters import BASE
 from cai.models.architectures import lora
+from cai.models.embedded import TAUGHT
 from cai.models.loading import load_causal, load_tokenizer, save
 from cai.models.references import Source, base_of, find, trained
 
@@ -108,7 +109,7 @@ def test_runs_that_were_copied_to_another_machine_are_found_and_load(tiny, tmp_p
         assert head(trained(again, "sft")) == 1.0
 
 
-def test_what_is_no_adapter_or_has_no_base_is_refused_by_name(tiny, tmp_path):
+def test_what_is_no_adapter_or_has_no_base_is_refused_by_name(tiny, tmp_path, monkeypatch):
     adapter = adapted(tmp_path / "adapter", tiny)
     file = adapter / "adapter_config.json"
     good = json.loads(file.read_text())
@@ -126,6 +127,9 @@ def test_what_is_no_adapter_or_has_no_base_is_refused_by_name(tiny, tmp_path):
         json.dumps(good | {"base_model_name_or_path": "/gone"})
     )
     nested = refused(json.dumps(good | {"base_model_name_or_path": str(adapter)}))
-    assert "the base of this adapter is an adapter itself" in nested
+    assert f'the base of this adapter, "{adapter}", is an adapter itself' in nested
+    monkeypatch.setitem(TAUGHT, "taught", adapter)  # a name that stands for an adapter
+    nested = refused(json.dumps(good | {"base_model_name_or_path": "taught"}))
+    assert 'the base of this adapter, "taught", is an adapter itself' in nested
     file.write_text(json.dumps(good))
     assert base_of(adapter) == tiny

@@ -113,7 +113,7 @@ def test_an_adapter_on_an_adapter_is_refused_by_name(tmp_path):
         (tmp_path / "second" / one.name).write_bytes(one.read_bytes())
     settings = json.loads(file.read_text()) | {"base_model_name_or_path": source.place}
     (tmp_path / "second" / "adapter_config.json").write_text(json.dumps(settings))
-    with pytest.raises(UserError, match="is an adapter, and the base of another"):
+    with pytest.raises(UserError, match=f'the base of this adapter, "{source.place}", is an adapter itself'):
         load_causal(find(str(tmp_path / "second")), "float32", "cpu")
 
 
