@@ -231,7 +231,8 @@ def complaint(
         remedy = (
             "no method was seen to read with this model"
             + (f" ({'; '.join(others)})" if others else "")
-            + ": name a judge.model that reads, one trained to (python -m cai.judge train) or a larger one. To go on "
+            + ": name a judge that reads, such as {model: smollm2-135m-judge, method: channel}, one that you train "
+            "(python -m cai.judge train) or a larger one. To go on "
             "with labels that do not come from the constitution, set judge.preflight.reads: off"
         )
     else:
