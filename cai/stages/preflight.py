@@ -89,7 +89,8 @@ def preflight(
 
     def attempt(method: Any, templates: Mapping[str, Template]) -> Trial:
         asked = judge.model_copy(update={"method": method})
-        reads = judging if "contrast" in methods_of(asked) else tuple(replace(one, against="") for one in judging)
+        written = {"contrast", "channel"} & {*methods_of(asked)}  # those that read `Against:`
+        reads = judging if written else tuple(replace(one, against="") for one in judging)
         return tried(engine, rows, reads, controls, asked, templates, seed)
 
     wanted = methods_of(judge) if judge.method == "auto" else (judge.method,)
