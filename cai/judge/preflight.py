@@ -90,7 +90,8 @@ def preflight(
 
     def attempt(method: Any, templates: Mapping[str, Template]) -> Trial:
         asked = judge.model_copy(update={"method": method})
-        reads = judging if "contrast" in methods_of(asked) else tuple(replace(one, against="") for one in judging)
+        written = {"contrast", "channel"} & {*methods_of(asked)}  # those that read `Against:`
+        reads = judging if written else tuple(replace(one, against="") for one in judging)
         return tried(engine, rows, reads, controls, asked, templates, seed)
 
     wanted = methods_of(judge) if judge.method == "auto" else (judge.method,)
@@ -232,7 +233,8 @@ def complaint(
         remedy = (
             "no method was seen to read with this model"
             + (f" ({'; '.join(others)})" if others else "")
-            + ": name a judge.model that reads, one trained to (python -m cai.judge train) or a larger one. To go on "
+            + ": name a judge that reads, such as {model: smollm2-135m-judge, method: channel}, one that you train "
+            "(python -m cai.judge train) or a larger one. To go on "
             "with labels that do not come from the constitution, set judge.preflight.reads: off"
         )
     else:
