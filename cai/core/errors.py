@@ -102,12 +102,18 @@ def _number(error: BaseException) -> tuple[int | None, str]:
 
 
 def run_main(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
-    """Run a command line program: its own exit code, 2 for a fault of the user or the machine, 130 for Ctrl-C.
+    """Run a command line program: its own exit code, 2 for a fault of the user or the machine, 130 for Ctrl-C, 141 where
+    whoever read its output went away (`| head`).
 
     No traceback for any of these.
     """
     try:
-        return main(sys.argv[1:] if argv is None else argv)
+        code = main(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to be flushed at the exit
+        return 141
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
