@@ -102,8 +102,8 @@ def _number(error: BaseException) -> tuple[int | None, str]:
 
 
 def run_main(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
-    """Run a command line program: its own exit code, 2 for a fault of the user or the machine, 130 for Ctrl-C, 141 where
-    whoever read its output went away (`| head`).
+    """Run a command line program: its own exit code, 2 for a fault of the user or the machine, 130 for Ctrl-C, 141
+    where whoever read its output went away (`| head`).
 
     No traceback for any of these.
     """
