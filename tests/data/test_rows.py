@@ -422,14 +422,14 @@ ARRAY = json.dumps([json.loads(line) for line in LINES.splitlines()], indent=1)
         ("r.jsonl", LINES.encode("utf-16")),
         ("r.jsonl", LINES.encode("utf-16-be")),
         ("r.jsonl", LINES.encode("utf-32")),
-        ("r.jsonl.gz", gzip.compress(LINES.encode())),
-        ("r.jsonl", gzip.compress(LINES.encode())),
+        ("r.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)),
+        ("r.jsonl", gzip.compress(LINES.encode(), mtime=0)),
         ("r.jsonl.bz2", bz2.compress(LINES.encode())),
         ("r.jsonl.xz", lzma.compress(LINES.encode())),
         ("r.csv", b"prompt,chosen,rejected\nQ0?,x,y\nQ1?,x,y\nQ2?,x,y\n"),
         ("r.csv", b"\xef\xbb\xbfprompt;chosen;rejected\r\nQ0?;x;y\r\nQ1?;x;y\r\nQ2?;x;y\r\n"),
         ("r.tsv", b"prompt\tchosen\trejected\nQ0?\tx\ty\nQ1?\tx\ty\nQ2?\tx\ty\n"),
-        ("r.csv.gz", gzip.compress(b"prompt,chosen,rejected\nQ0?,x,y\nQ1?,x,y\nQ2?,x,y\n")),
+        ("r.csv.gz", gzip.compress(b"prompt,chosen,rejected\nQ0?,x,y\nQ1?,x,y\nQ2?,x,y\n", mtime=0)),
     ],
 )
 def test_a_file_of_any_kind(tmp_path: Path, name: str, held: bytes) -> None:

@@ -224,6 +224,7 @@ def test_all_faults_come_at_once_and_nothing_was_begun(place, capsys):
 def test_a_dry_run_that_found_nothing_is_not_done_again(place, monkeypatch):
     monkeypatch.undo()
     monkeypatch.chdir(place)
+    monkeypatch.setenv("CAI_CACHE", str(place / "cache"))  # the session's may remember it from an earlier test run
     looked = []
     inner = checks._look
     monkeypatch.setattr("cai.experiment.checks._look", lambda *args: looked.append(1) or inner(*args))
