@@ -121,6 +121,8 @@ def page(found: "dict[str, Effect]", placebos: Sequence[str], other: str, pairs:
     ]
     lines = ["", *columns(rows), ""]
     lines += [f"{method}: {why}" for method, one in found.items() if (why := undefined(one))]
+    if "channel" in found:
+        lines.append("channel: asked about both sides, labels turn by construction; turn and share are of one side")
     if all(one.gain.n == 0 for one in found.values()):
         return [*lines, "nobody judged these pairs, so there is no gain and no agreement"]
     rows = [["agreement with people under", *found]]
