@@ -25,7 +25,7 @@ from cai.core.records import Abstained, Estimate, Label, plain
 from cai.core.textstats import words
 from cai.data.comparisons import Comparisons, Item, read_comparisons
 from cai.judge.asking import judge_pairs
-from cai.judge.common import add_asking, add_common, check_machine, judge_for, methods_named, open_judge
+from cai.judge.common import add_asking, add_common, check_machine, judge_for, malformed, methods_named, open_judge
 from cai.judge.conduct import judge_conduct
 from cai.judge.diagnostics import Diagnosis, diagnose
 from cai.judge.methods import ASKING, BOTH_ORDERS, PROMPTS, Ballot, cast, principles_for, templates_for
@@ -34,7 +34,6 @@ from cai.models.references import find
 
 AS_GIVEN = "as given (multiple choice)"
 CONDUCT = ", of the conduct"
-NAMED = 5  # malformed rows that are named in full; --json has all
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,10 +262,7 @@ def page(of: dict[str, Any], rows: Sequence[Row], held: Comparisons, settings: s
             f"*{CONDUCT}: a conversation's last answer is judged alone, and a threshold that is fitted on nine"
         )
         lines.append("  tenths of the other openings says which statement that speaks for (cai/judge/conduct.py)")
-    lines.append(f"malformed rows: {len(held.faults)}")
-    lines += [f"  {where}: {why}" for where, why in held.faults[:NAMED]]
-    if len(held.faults) > NAMED:
-        lines.append(f"  and {len(held.faults) - NAMED} more (--json names them all)")
+    lines += malformed(held.faults)
     return lines
 
 

@@ -17,6 +17,7 @@ NUMBERS = ("limit", "max_length", "turns", "lessons", "questions", "rank", "laye
 
 
 # 1. Arguments ---------------------------------------------------------------------------------------------------------
+NAMED = 5  # malformed rows that are named in full; --json has all
 
 
 def add_common(parser: argparse.ArgumentParser, *, seed: str, model: str = "", cache: str = "") -> None:
@@ -92,3 +93,10 @@ def open_judge(args: argparse.Namespace, source: Source) -> tuple[CachedEngine, 
     work = Workbench.open(Runtime(root=args.cache, device=args.device))
     dtype = pick_dtype(args.dtype, work.device)
     return work.engine(source, dtype=dtype, system=None), dtype, work.device
+
+
+def malformed(faults: Sequence[tuple[str, str]]) -> list[str]:
+    """How many rows of a file were left out, and the first of them by place and reason."""
+    lines = [f"malformed rows: {len(faults)}", *(f"  {where}: {why}" for where, why in faults[:NAMED])]
+    more = len(faults) - NAMED
+    return [*lines, f"  and {more} more (--json names them all)"] if more > 0 else lines

@@ -63,6 +63,20 @@ def test_a_table_and_the_same_as_json_from_the_cache(place: Path, sharp: Source,
     assert effect["share"]["n"] == 6 and set(effect["agreement"]) == {"text", "negated", "none", "other", "placebo"}
 
 
+def test_rows_that_are_left_out_are_named(place: Path, sharp: Source, capsys: Any) -> None:
+    """A download that was cut off in the middle of a row, and a pair that repeats one answer."""
+    whole = Path("pairs.jsonl").read_text()
+    Path("pairs.jsonl").write_text(whole + '{"prompt": "7?", "a": "No.", "b": "No.", "human": 1}\n' + whole[:40])
+    assert run_main(main, command(sharp.place)) == 0
+    out = capsys.readouterr().out
+    assert "malformed rows: 2\n  pairs.jsonl:7: " in out and "\n  pairs.jsonl:8: " in out
+    assert run_main(main, command(sharp.place, "--json")) == 0
+    assert [row["where"] for row in json.loads(capsys.readouterr().out)["malformed"]] == [
+        "pairs.jsonl:7",
+        "pairs.jsonl:8",
+    ]
+
+
 def test_a_sample_by_one_principle_of_several(place: Path, sharp: Source, capsys: Any) -> None:
     Path("law.txt").write_text(KIND + "- Choose the response that is honest.\n")
     assert run_main(main, command(sharp.place, "--limit", "4", "--principles", "1")) == 0

@@ -19,7 +19,7 @@ from cai.core.errors import UserError
 from cai.core.records import Pair, plain
 from cai.data.comparisons import read_comparisons
 from cai.judge.bench import sample
-from cai.judge.common import add_asking, add_common, check_machine, judge_for, methods_named, open_judge
+from cai.judge.common import add_asking, add_common, check_machine, judge_for, malformed, methods_named, open_judge
 from cai.judge.methods import ASKING, principles_for, templates_for
 from cai.judge.reads.controls import MOST, Controls, ask, controls_for, effect_of, unheard
 from cai.judge.reads.placebos import read_placebos, unrelated
@@ -80,6 +80,7 @@ def _reads(args: argparse.Namespace) -> int:
         given = {"model": args.model, "weights": source.digest, "dtype": dtype, "constitution": args.constitution}
         given |= {"other": other, "pairs": args.pairs, "n": len(pairs), "principles": asked.principles}
         given |= {"seed": args.seed, "placebos": [one.name for one in placebos], "noted": noted, "methods": found}
+        given["malformed"] = [{"where": where, "why": why} for where, why in held.faults]
         print(json.dumps(plain(given), indent=1))
         return 0
     drawn = asked.principles
@@ -88,6 +89,8 @@ def _reads(args: argparse.Namespace) -> int:
     print("\n".join(page(found, [one.name for one in placebos], other, pairs)))
     for note in noted:
         print(f"note: {note}")
+    if held.faults:
+        print("\n".join(malformed(held.faults)))
     return 0
 
 
@@ -124,7 +127,9 @@ def page(found: "dict[str, Effect]", placebos: Sequence[str], other: str, pairs:
     if "channel" in found:
         lines.append("channel: asked about both sides, labels turn by construction; turn and share are of one side")
     if all(one.gain.n == 0 for one in found.values()):
-        return [*lines, "nobody judged these pairs, so there is no gain and no agreement"]
+        known = any(pair.human is not None for pair in pairs)
+        why = "no pair that people judged could be read" if known else "nobody judged these pairs"
+        return [*lines, f"{why}, so there is no gain and no agreement"]
     rows = [["agreement with people under", *found]]
     for name, words in TEXTS.items():
         cells = [percent(one.agreement[name]) if name in one.agreement else "-" for one in found.values()]

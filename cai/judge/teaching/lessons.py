@@ -5,7 +5,6 @@ standard's text can tell which answer is wanted; under standards that have nothi
 P(a better) is one half. Everything is drawn from the seed.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -184,8 +183,4 @@ def put(principle: Checkable, truth: float, sign: int, part: Part, rng: Random) 
         text = stated(rng.choice(wanted), rng.choice(for_it))
     else:
         text = stated(rng.choice(unwanted), rng.choice(against_it))
-    return Standard(_readable(text), principle.name, sign, truth if sign > 0 else 1 - truth)
-
-
-def _readable(text: str) -> str:
-    return re.sub(r"\s+", " ", text)
+    return Standard(text, principle.name, sign, truth if sign > 0 else 1 - truth)
