@@ -232,16 +232,15 @@ def main(argv: Sequence[str]) -> int:
         else:
             print_plan(grid[0], ledger, seconds, work.device)
         return 0
+    from cai.compare.results import finish, tell  # numpy: only when there is something to compare
+    from cai.compare.sweep import finish_sweep
+
     found = []
     with Board([(artifact.stage, each) for artifact, each in zip(ledger, seconds, strict=True)]) as board:
         for one in grid:
             began = replace(began, at=time.time())
             store = Store(work.root, notify=board.began, noted=board.noted)
             cells, measured = run(one, store, work)
-
-            from cai.compare.results import finish, tell  # numpy: only now
-            from cai.compare.sweep import finish_sweep
-
             print(f"compare -> {work.root / one.name}", file=sys.stderr)
             found.append(finish(one, cells, measured, store.ledger, work, began))
     if grid[0].point:
