@@ -40,7 +40,8 @@ def canonical(value: Any) -> Any:
     if hasattr(value, "digest"):
         return {"digest": value.digest}
     if isinstance(value, BaseModel):
-        return canonical(value.model_dump())
+        # A setting's key is its first name: a better one is given with `serialization_alias="old"`, and no key changes.
+        return canonical(value.model_dump(by_alias=True))
     if is_dataclass(value) and not isinstance(value, type):
         return canonical({one.name: getattr(value, one.name) for one in fields(value)})
     if isinstance(value, Mapping):
@@ -49,6 +50,20 @@ def canonical(value: Any) -> Any:
         return [canonical(item) for item in value]
     assert value is None or isinstance(value, (str, int, float, bool)), f"no canonical form for {type(value)}"
     return value
+
+
+def keyed(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """A stage's inputs as its key has them. A record of what travels together stands there as its parts.
+
+    Such a record has a method `keyed() -> Mapping[str, Any]`: so parameters may become one record, and a store that
+    was made before is hit.
+    """
+    parts: dict[str, Any] = {}
+    for name, value in inputs.items():
+        more = value.keyed() if hasattr(value, "keyed") else {name: value}
+        assert not parts.keys() & more.keys(), f"{sorted(parts.keys() & more.keys())} are given twice"
+        parts |= more
+    return parts
 
 
 def digest_of(value: Any) -> str:
@@ -126,7 +141,8 @@ class Store:
         has asked for it, in `unfinished` (checkpoints of a training).
         """
         name = function.__name__
-        key = digest_of({"stage": name, "version": function.version, "inputs": inputs})[:16]  # pyrefly: ignore
+        parts = {"stage": name, "version": function.version, "inputs": keyed(inputs)}  # pyrefly: ignore
+        key = digest_of(parts)[:16]
         folder = self.root / "store" / f"{name}-{key}"
         made = self._find(name, key, folder)
         return self._note(made or self._run(function, name, key, folder, runtime, inputs))
@@ -162,7 +178,7 @@ class Store:
             calls = {kind: number - before.get(kind, 0) for kind, number in count().items()}
             manifest: dict[str, Any] = {"stage": name, "key": key, "digest": digest, "seconds": round(seconds, 3)}
             manifest |= {"made": time.time(), "calls": calls, "files": files}
-            manifest["inputs"] = canonical(inputs)
+            manifest["inputs"] = canonical(keyed(inputs))
             sync_tree(partial)  # the manifest vouches for them: they are on the disk before it is
             write_whole(partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
             made = _put(partial, Artifact(name, key, folder, digest, seconds, cached=False, calls=calls))

@@ -12,10 +12,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
+from pydantic import BaseModel, Field
 
 from cai.core.durable import HOST
 from cai.core.owned import Taken, drop_unfinished, held, sweep, unfinished
-from cai.core.store import Store, canonical, digest_file, digest_of, version
+from cai.core.store import Store, canonical, digest_file, digest_of, keyed, version
 
 
 @version(1)
@@ -378,3 +379,21 @@ def test_what_another_process_still_has_unfinished_is_left_to_it(tmp_path):
     drop_unfinished(place)
     drop_unfinished(place)
     assert list(tmp_path.iterdir()) == []
+
+
+class Judged:
+    """What travels together, and stood in the key one by one before."""
+
+    def keyed(self):
+        return {"text": "a", "of": 3}
+
+
+class Renamed(BaseModel):
+    kl_coef: float = Field(default=0.05, serialization_alias="kl")
+
+
+def test_a_record_of_what_travels_together_and_a_setting_with_a_better_name_leave_keys_as_they_were():
+    assert digest_of(keyed({"judged": Judged(), "seed": 1})) == digest_of({"text": "a", "of": 3, "seed": 1})
+    with pytest.raises(AssertionError, match="'text'"):
+        keyed({"judged": Judged(), "text": "b"})
+    assert canonical(Renamed()) == {"kl": 0.05}
