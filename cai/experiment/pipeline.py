@@ -30,7 +30,8 @@ from cai.data.sources import load_data, load_helpful, source_digest
 from cai.experiment.budgets import draw_budgets, train_budgets
 from cai.experiment.checks import check
 from cai.experiment.evaluate import evaluate
-from cai.experiment.plan import estimates, print_grid, print_plan
+from cai.experiment.plan import print_grid, print_plan
+from cai.experiment.timings import estimates
 from cai.judge.label import Simulant, label_by_judge, label_by_people, label_by_simulation, mix_labels
 from cai.judge.methods import principles_for, templates_for
 from cai.judge.preflight import preflight
@@ -225,18 +226,19 @@ def main(argv: Sequence[str]) -> int:
     work = Workbench.open(grid[0].runtime)
     if grid[0].point:
         print(f"{grid[0].sweep}: {size([one.point for one in grid])}", file=None if options.plan else sys.stderr)
-    ledger, seconds, parts = plan(grid, work)
+    ledger, parts = plan(grid, work)
+    expected = estimates(ledger, work.root / "store", work.device)
     if options.plan:
         if grid[0].point:
-            print_grid(grid, parts, ledger, seconds, work.device)
+            print_grid(grid, parts, ledger, expected, work.device)
         else:
-            print_plan(grid[0], ledger, seconds, work.device)
+            print_plan(grid[0], ledger, expected, work.device)
         return 0
     from cai.compare.results import finish, tell  # numpy: only when there is something to compare
     from cai.compare.sweep import finish_sweep
 
     found = []
-    with Board([(artifact.stage, each) for artifact, each in zip(ledger, seconds, strict=True)]) as board:
+    with Board([(artifact.stage, each.seconds) for artifact, each in zip(ledger, expected, strict=True)]) as board:
         for one in grid:
             began = replace(began, at=time.time())
             store = Store(work.root, notify=board.began, noted=board.noted)
@@ -250,11 +252,10 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def plan(grid: Sequence[Experiment], work: Workbench) -> tuple[list[Artifact], list[float], list[int]]:
-    """(every stage of every point, once; how long each will take; where each point's own begin)."""
-    store, seconds, parts = Store(work.root, plan=True), [], []
-    for one in grid:
-        parts.append(len(store.ledger))
-        cells, measured = run(one, store, work)
-        seconds += estimates(store.ledger[parts[-1] :], cells, measured, work.device)
-    return store.ledger, seconds, parts
+def plan(grid: Sequence[Experiment], work: Workbench) -> tuple[list[Artifact], list[int]]:
+    """(every stage of every point, once; where each point's own begin)."""
+    store, starts = Store(work.root, plan=True), []
+    for point in grid:
+        starts.append(len(store.ledger))
+        run(point, store, work)
+    return store.ledger, starts

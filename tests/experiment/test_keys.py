@@ -44,7 +44,7 @@ def keys(case: str, root: str) -> list[str]:
     fixed = [f"runtime.root={root}", "runtime.device=cpu", "dtype=float32"]  # whatever the machine
     with contextlib.chdir(ROOT):
         grid = read_sweep(Path("experiments") / f"{name}.yaml", [*fixed, *changed])
-        ledger, _, _ = plan(grid, Workbench.open(grid[0].runtime))
+        ledger, _ = plan(grid, Workbench.open(grid[0].runtime))
     return [f"{one.stage}-{one.key}" for one in ledger]
 
 
