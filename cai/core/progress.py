@@ -1,8 +1,9 @@
 """Progress on stderr: where there is a screen, a list of stages with bars, rates and the time left; else plain lines.
 
 A `Board` knows the stages of a whole run and how long each was expected to take (cai/experiment/timings.py), or that
-nobody knows. What has been seen so far corrects what is still to come: stages of a name that ran by how long those took,
-all others by how long stages took on the whole. `progress` is one bar: on the board while there is one, by itself otherwise.
+nobody knows. What has been seen so far corrects what is still to come: stages of a name that ran by how long those
+took, all others by how long stages took on the whole. `progress` is one bar: on the board while there is one, by itself
+otherwise.
 """
 
 import sys
@@ -55,8 +56,9 @@ class Bar:
 
 @dataclass
 class Board:
-    """The stages of a run. expected: (stage, seconds; 0 where it is there already, None where nobody knows) in the order
-    of the pipeline.
+    """The stages of a run.
+
+    expected: (stage, seconds; 0 where it is there already, None where nobody knows), in the order of the pipeline.
 
     began and noted are the store's hooks: before a stage runs, and once for each stage that is there.
     """

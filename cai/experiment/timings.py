@@ -133,7 +133,7 @@ def _learnt(work: Work, inputs: Mapping[str, Any]) -> float:
     labels = zip(inputs["labels"], inputs["pairs"], strict=True)
     drawn = [work.inputs.get(one["digest"], ("",))[0] == "draw_labels" for one in inputs["labels"]]
     known = [work.rows(one if few else pairs, "train") for (one, pairs), few in zip(labels, drawn, strict=True)]
-    return sum(known) * (inputs["settings"] if "settings" in inputs else inputs)["epochs"]
+    return sum(known) * inputs.get("settings", inputs)["epochs"]
 
 
 def _tried(work: Work, inputs: Mapping[str, Any]) -> float:

@@ -86,7 +86,7 @@ def test_pairs_that_nobody_judged_and_data_without_pairs(place):
 
 def test_labels_of_a_file_that_are_of_other_pairs(place):
     Path("mine.jsonl").write_text(json.dumps({"pair_id": "pair-x", "choice": "a"}) + "\n")
-    told = said(["arms={one: {labels: {human: mine.jsonl}}}"], plan=False)
+    told = said(["arms={one: {labels: {default: human, file: mine.jsonl}}}"], plan=False)
     assert "mine.jsonl: none of its rows is a label for one of the" in told
 
 

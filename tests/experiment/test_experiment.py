@@ -505,12 +505,12 @@ def test_every_way_of_asking_labels_pairs_in_the_pipeline(place, changes):
 
 
 SOURCES = {
-    "{human: labels.jsonl}": {"human file"},
+    "{default: human, file: labels.jsonl}": {"human file"},
     "simulated": {"simulated"},
-    "{even: ai, odd: human}": {"ai", "human"},
-    "{ai: 0.5, human: 0.5, file: labels.jsonl}": {"ai", "human file"},
-    "{human: 3, else: ai, order: uncertain}": {"ai", "human"},
-    "{human: 3, else: simulated}": {"simulated", "human"},
+    "{subsets: {even: ai, odd: human}}": {"ai", "human"},
+    "{shares: {ai: 0.5, human: 0.5}, file: labels.jsonl}": {"ai", "human file"},
+    "{budget: 3, default: ai, order: uncertain}": {"ai", "human"},
+    "{budget: 3, default: simulated}": {"simulated", "human"},
 }
 
 

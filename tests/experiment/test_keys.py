@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "tests" / "cases" / "keys.json"
 # Between them every stage: all kinds of labels, all methods of RL, all measures.
 LABELS = (
-    "arms={mixed: {labels: {ai: 0.5, human: 0.5}}, simulated: {labels: simulated}}",
+    "arms={mixed: {labels: {shares: {ai: 0.5, human: 0.5}}}, simulated: {labels: simulated}}",
     "simulated={pool: [{model: tiny-random}]}",
 )
 OWN_PAIRS = ("arms={own: {labels: ai, pairs: {source: policy, prompts: 8}}}", "revise.audit=4")
