@@ -27,10 +27,10 @@ def with_pool(tree: Tree) -> Tree:
     whole = [
         merge(base, tree.at("simulated", "pool", i)) if isinstance(pool[i], dict) else None for i in range(len(pool))
     ]
-    items = [one.data if one else pool[i] for i, one in enumerate(whole)]
+    items = [judge_tree.data if judge_tree else pool[i] for i, judge_tree in enumerate(whole)]
     places = dict(tree.places)
-    for i, one in enumerate(whole):
-        inner = one.places.items() if one else ()
+    for i, judge_tree in enumerate(whole):
+        inner = judge_tree.places.items() if judge_tree else ()
         places |= {("simulated", "pool", i, *key): place for key, place in inner if key}
     return replace(tree, data={**tree.data, "simulated": {**tree.data["simulated"], "pool": items}}, places=places)
 
@@ -46,7 +46,7 @@ def faults_of_names(tree: Tree, path: Path, name: str, arms: Sequence[str]) -> I
         if why := fault_of_arm(str(arm)):
             where, remedy = tree.where(("arms", arm)), "use letters, digits, - and _"
             yield UserError(f"an arm cannot be called {show(arm)}: {why}", where, remedy)
-        elif [str(one).casefold() for one in arms].index(str(arm).casefold()) < arms.index(arm):
+        elif [str(other).casefold() for other in arms].index(str(arm).casefold()) < arms.index(arm):
             problem = f"two arms are called {show(arm)}, but for capitals: some disks know no difference"
             yield UserError(problem, tree.where(("arms", arm)), "give one another name")
     for key, place in _texts(tree.data, ()):

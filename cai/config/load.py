@@ -63,8 +63,8 @@ class Arm(Section):
 
     @model_validator(mode="after")
     def _labels_have_what_they_need(self) -> "Arm":
-        asked = self.labels.all
-        if "human" in asked and self.labels.file is None and self.pairs.source != "data":
+        labellers = self.labels.all
+        if "human" in labellers and self.labels.file is None and self.pairs.source != "data":
             raise Fault(
                 "labels: human needs pairs that people have judged, and pairs.source: "
                 f"{self.pairs.source} makes fresh ones",
@@ -85,13 +85,13 @@ class Arm(Section):
                 "name another rl.method, or set rounds: 1",
                 "rounds",
             )
-        if "simulated" in asked and not self.simulated.pool:
+        if "simulated" in labellers and not self.simulated.pool:
             raise Fault(
                 "labels: simulated needs the judges that stand for people",
                 "add `simulated: {pool: [{method: rate}, {method: choice}]}`",
                 "labels",
             )
-        if "ai" in asked and self.judge.method == "provenance" and self.pairs.source != "opposed":
+        if "ai" in labellers and self.judge.method == "provenance" and self.pairs.source != "opposed":
             raise Fault(
                 "judge.method: provenance labels by which instruction wrote which answer, and nobody knows that of "
                 f"pairs.source: {self.pairs.source}",
@@ -104,7 +104,7 @@ class Arm(Section):
                 "set data.calibration to the share of prompts to keep for it, such as 0.15",
                 "rl.gold",
             )
-        if "ai" in asked and not self.data.calibration:
+        if "ai" in labellers and not self.data.calibration:
             for key, wanted in (("method", self.judge.method == "auto"), ("calibrate", self.judge.calibrate)):
                 if wanted:
                     raise Fault(
@@ -176,43 +176,43 @@ def opponents(arms: Mapping[str, Arm]) -> tuple[str, str] | None:
 def flat(arm: Arm) -> dict[str, Any]:
     """Settings by dotted key, those that no stage's key holds (`rl.method`) included."""
 
-    def walk(held: Any, path: str) -> Iterator[tuple[str, Any]]:
-        fields = type(held).model_fields if hasattr(type(held), "model_fields") else None
+    def walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+        fields = type(value).model_fields if hasattr(type(value), "model_fields") else None
         if fields is None:
-            yield path, held
+            yield path, value
             return
         for name in fields:
-            yield from walk(getattr(held, name), f"{path}.{name}".lstrip("."))
+            yield from walk(getattr(value, name), f"{path}.{name}".lstrip("."))
 
     return dict(walk(arm, ""))
 
 
 def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     """Read and check a file that sweeps nothing. Raises UserErrors with all faults, each with its line."""
-    found = read_sweep(path, overrides)
-    if found[0].point:
-        keys = ", ".join(found[0].point)
+    grid = read_sweep(path, overrides)
+    if grid[0].point:
+        keys = ", ".join(grid[0].point)
         raise UserError(f"{keys}: swept, and this takes one experiment", str(path), "fix it: --set key=value")
-    return found[0]
+    return grid[0]
 
 
 def read_sweep(path: Path, overrides: Sequence[str] = ()) -> list[Experiment]:
     """Every point of a file's grid, one where it sweeps nothing. Raises UserErrors with all faults of all points."""
     faults: list[UserError] = []
-    found = []
+    grid = []
     path = locate(path)
     tree = load_tree(path, overrides)
     for point in points(tree):
         try:
-            one = _experiment(point.tree, path, (*overrides, *point.overrides))
+            experiment = _experiment(point.tree, path, (*overrides, *point.overrides))
             if point.values:
-                own = {"name": f"{one.name}/{point.slug}", "sweep": one.name, "point": dict(point.values)}
-                one = one.model_copy(update=own)
-            found.append(one)
+                own = {"name": f"{experiment.name}/{point.slug}", "sweep": experiment.name, "point": dict(point.values)}
+                experiment = experiment.model_copy(update=own)
+            grid.append(experiment)
         except UserError as error:
             faults.append(error)
     raise_all(faults)
-    return found
+    return grid
 
 
 def _experiment(tree: Tree, path: Path, overrides: tuple[str, ...]) -> Experiment:
@@ -277,8 +277,8 @@ def _uneven_faults(tree: Tree, arms: Mapping[str, Arm]) -> list[UserError]:
     faults = []
     (first, base), *others = arms.items()
     for (name, arm), (key, why) in product(others, SAME.items()):
-        one, two = of(base, key), of(arm, key)
-        if one == two or (key == "helpful" and None in (one, two)):  # an arm may do without everyday prompts
+        ours, theirs = of(base, key), of(arm, key)
+        if ours == theirs or (key == "helpful" and None in (ours, theirs)):  # an arm may do without everyday prompts
             continue
         at = next(
             (path for path in (("arms", name, key), ("arms", first, key)) if tree.get(path) is not None), ("arms",)

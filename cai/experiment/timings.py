@@ -95,8 +95,8 @@ class Work:
         judge = inputs["judge"]
         if judge["method"] not in ALONE:
             return 1.0
-        asked = [judge["method"], inputs["model"], inputs["judging"]]
-        keys = [digest_of([*asked, inputs[name]["digest"]]) for name in answers]
+        question = [judge["method"], inputs["model"], inputs["judging"]]
+        keys = [digest_of([*question, inputs[name]["digest"]]) for name in answers]
         share = sum(key not in self.judged for key in keys) / len(keys)
         self.judged.update(keys)
         return share
@@ -130,10 +130,13 @@ def _rollouts(work: Work, inputs: Mapping[str, Any]) -> float:
 
 def _learnt(work: Work, inputs: Mapping[str, Any]) -> float:
     """Labelled pairs of all rounds, once an epoch."""
-    labels = zip(inputs["labels"], inputs["pairs"], strict=True)
-    drawn = [work.inputs.get(one["digest"], ("",))[0] == "draw_labels" for one in inputs["labels"]]
-    known = [work.rows(one if few else pairs, "train") for (one, pairs), few in zip(labels, drawn, strict=True)]
-    return sum(known) * inputs.get("settings", inputs)["epochs"]
+
+    def training(labels: Mapping[str, Any], pairs: Mapping[str, Any]) -> float:
+        drawn = work.inputs[labels["digest"]][0] == "draw_labels"  # so many of the training pairs, instead of all
+        return work.rows(labels if drawn else pairs, "train")
+
+    rounds = zip(inputs["labels"], inputs["pairs"], strict=True)
+    return sum(training(labels, pairs) for labels, pairs in rounds) * inputs.get("settings", inputs)["epochs"]
 
 
 def _tried(work: Work, inputs: Mapping[str, Any]) -> float:
@@ -222,16 +225,16 @@ def known(store: Path, work: Work) -> list[Took]:
             made = json.loads(file.read_bytes())
             work.add(made["digest"], made["stage"], made["inputs"], file.parent)
             manifests.append(made)
-    found = []
+    timings = []
     for made in manifests:
         stage, inputs, calls = made["stage"], made["inputs"], made.get("calls", {})
-        asked, cached = calls.get("asked", 0), calls.get("found", 0)
-        if stage in CALLS and cached >= 4 * asked:  # answered from the call cache: that tells nothing
+        made_by_model, cached = calls.get("asked", 0), calls.get("found", 0)
+        if stage in CALLS and cached >= 4 * made_by_model:  # answered from the call cache: that tells nothing
             continue
         fresh = Work(work.inputs)  # what it asked itself is what its calls say
         if count := fresh.count(stage, inputs):
-            share = asked / (asked + cached) if stage in CALLS else 1.0
-            found.append(
+            share = made_by_model / (made_by_model + cached) if stage in CALLS else 1.0
+            timings.append(
                 Took(
                     stage=stage,
                     model=model_of(stage, inputs),
@@ -241,65 +244,68 @@ def known(store: Path, work: Work) -> list[Took]:
                     seconds=float(made["seconds"]),
                 )
             )
-    return found
+    return timings
 
 
 def reference() -> tuple[str, list[Took]]:
     """(the machine, what stages took on it): for a store that has none of its own yet."""
-    held = json.loads(REFERENCE.read_text(encoding="utf-8"))
-    return held["machine"], [Took(**one) for one in held["stages"]]
+    table = json.loads(REFERENCE.read_text(encoding="utf-8"))
+    return table["machine"], [Took(**row) for row in table["stages"]]
 
 
 def write(machine: str, *stores: Path) -> None:
     """timings.json from the stores of finished runs: of stages with the same count the median."""
     alike: dict[Took, list[float]] = {}
-    for one in (one for store in stores for one in known(store, Work())):
-        alike.setdefault(replace(one, count=round(one.count, 1), device="cpu", seconds=0.0), []).append(one.seconds)
-    stages = [asdict(replace(one, seconds=round(median(took), 2))) for one, took in alike.items()]
-    rows = ",\n".join(f"  {json.dumps(one)}" for one in sorted(stages, key=lambda one: tuple(one.values())))
+    for stage in (stage for store in stores for stage in known(store, Work())):
+        alike.setdefault(replace(stage, count=round(stage.count, 1), device="cpu", seconds=0.0), []).append(
+            stage.seconds
+        )
+    stages = [asdict(replace(stage, seconds=round(median(took), 2))) for stage, took in alike.items()]
+    rows = ",\n".join(f"  {json.dumps(stage)}" for stage in sorted(stages, key=lambda stage: tuple(stage.values())))
     text = f'{{"machine": {json.dumps(machine)}, "stages": [\n{rows}\n]}}\n'
     REFERENCE.write_text(text, encoding="utf-8")
 
 
 def seconds_of(stage: str, model: str, dtype: str, count: float, earlier: Sequence[Took]) -> float | None:
     """Seconds by the earlier stages of about the same count, scaled; None where there is none that tells."""
-    same = [one for one in earlier if one.stage == stage and (one.model == model or _alike(one.model, model))]
-    same = [one for one in same if one.dtype == dtype] or same
-    same = [one for one in same if one.model == model] or same
+    of_stage = [timing for timing in earlier if timing.stage == stage]
+    same = [timing for timing in of_stage if timing.model == model or _alike(timing.model, model)]
+    same = [timing for timing in same if timing.dtype == dtype] or same
+    same = [timing for timing in same if timing.model == model] or same
     if not same:
         return None
     if not count:  # the call cache will have it all
-        return min(1.0, *(one.seconds for one in same))
-    near = sorted(same, key=lambda one: max(one.count / count, count / one.count))[:NEAREST]
-    return median(one.seconds * count / one.count for one in near)
+        return min(1.0, *(timing.seconds for timing in same))
+    near = sorted(same, key=lambda timing: max(timing.count / count, count / timing.count))[:NEAREST]
+    return median(timing.seconds * count / timing.count for timing in near)
 
 
 def estimates(ledger: Iterable[Artifact], store: Path, device: str) -> list[Expected]:
     """What each stage of a plan will take; 0 seconds where it is there already."""
     ledger = list(ledger)
-    if all(one.cached for one in ledger):
+    if all(artifact.cached for artifact in ledger):
         return [Expected(0.0) for _ in ledger]
     work = Work()
-    own = [one for one in known(store, work) if one.device in ("", device)]
-    for one in ledger:
-        if not one.cached:
-            work.add(one.digest, one.stage, one.inputs, one.path)
+    own = [took for took in known(store, work) if took.device in ("", device)]
+    for artifact in ledger:
+        if not artifact.cached:
+            work.add(artifact.digest, artifact.stage, artifact.inputs, artifact.path)
     machine, measured = reference() if device == "cpu" else ("", [])
-    return [_expected(one, work, own, machine, measured) for one in ledger]
+    return [_expected(artifact, work, own, machine, measured) for artifact in ledger]
 
 
-def _expected(one: Artifact, work: Work, own: Sequence[Took], machine: str, measured: Sequence[Took]) -> Expected:
-    stage, inputs = work.inputs.get(one.digest, (one.stage, one.inputs, one.path))[:2]
+def _expected(artifact: Artifact, work: Work, own: Sequence[Took], machine: str, measured: Sequence[Took]) -> Expected:
+    stage, inputs = work.inputs.get(artifact.digest, (artifact.stage, artifact.inputs, artifact.path))[:2]
     count = work.count(stage, inputs)  # of a finished one too: what it asked, later ones find in the call cache
-    if one.cached:
+    if artifact.cached:
         return Expected(0.0)
     if count is None:
         return Expected(None)
-    asked = (stage, model_of(stage, inputs), inputs.get("dtype", ""), count)
-    seconds = seconds_of(*asked, own)
+    like = (stage, model_of(stage, inputs), inputs.get("dtype", ""), count)
+    seconds = seconds_of(*like, own)
     if seconds is not None:
         return Expected(seconds)
-    seconds = seconds_of(*asked, measured)
+    seconds = seconds_of(*like, measured)
     return Expected(seconds, machine if seconds is not None else "")
 
 

@@ -55,7 +55,7 @@ DATA_FAULTS = [
     (["sft.max_length=4096"], "sft.max_length", "sft.max_length is 4096 tokens, and tiny-random reads 2048"),
     (["reward.max_length=4096"], "reward.max_length", "reward.max_length is 4096 tokens"),
     (["rl.max_prompt_tokens=2045"], "rl.max_prompt_tokens", "answers of 6 (rl.max_new_tokens) are more than the 2048"),
-    (["labels={red: ai, default: human}", "arms={}"], "labels.red", 'no pair is of subset "red"'),
+    (["labels={subsets: {red: ai}, default: human}", "arms={}"], "labels.red", 'no pair is of subset "red"'),
 ]
 
 
