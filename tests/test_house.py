@@ -1,4 +1,4 @@
-"""What the house has reached, it keeps (tests/house.py prints all of it); what is left over in the lists only shrinks."""
+"""What the house has reached, it keeps (tests/house.py prints all of it); the lists of what is left only shrink."""
 
 import pytest
 from house import FILE, PARAMETERS, additions, classes_twice, floors, long_files, long_functions, main, readmes, upward
