@@ -18,7 +18,7 @@ from cai.constitution import Constitution, Judging
 from cai.core.errors import UserError
 from cai.core.records import Chat, Message, Pair, Prompt
 from cai.core.templates import load_template
-from cai.experiment.check_data import ONLINE, Reader
+from cai.experiment.check_data import Reader
 from cai.judge.methods import Templates, ballots, methods_of, principles_for, reasoned, templates_for, thoughts
 from cai.models.adapters import adapter_settings, is_adapter
 from cai.models.architectures import HEAD, ensure_reward_head, head_width, length_limit, lora
@@ -186,7 +186,7 @@ def check_lengths(arm: Arm, config: Any) -> None:
     """No row may be longer than the model reads. Raises UserError for the first that is."""
     limit, rl, ask = length_limit(config), arm.rl, arm.evaluate
     asked = {"sft.max_length": arm.sft.max_length}
-    if rl.method != "direct":
+    if rl.reads_labels:
         asked["reward.max_length"] = arm.reward.max_length
     if ask.harmfulness:
         asked["evaluate.harmfulness.max_length"] = ask.harmfulness.max_length
@@ -195,7 +195,7 @@ def check_lengths(arm: Arm, config: Any) -> None:
             raise UserError(
                 f"{key} is {tokens} tokens, and {arm.policy.model} reads {limit}", key, f"write {limit} or less"
             )
-    if rl.method in ONLINE and rl.max_prompt_tokens + rl.max_new_tokens > limit:
+    if rl.samples and rl.max_prompt_tokens + rl.max_new_tokens > limit:
         raise UserError(
             f"prompts of {rl.max_prompt_tokens} tokens and answers of {rl.max_new_tokens} "
             f"(rl.max_new_tokens) are more than the {limit} that {arm.policy.model} reads",
@@ -209,7 +209,7 @@ def check_networks(arm: Arm, source: Source) -> None:
     policy, adapter = arm.policy, is_adapter(Path(local(source)))
     given = (policy.lora_rank, policy.lora_layers) if policy.training == "lora" and not adapter else None
     rewards = bool(arm.rl.reads_rewards or arm.evaluate.harmfulness)
-    _build(source, given, arm.rl.method in ("ppo", "direct"), rewards)
+    _build(source, given, arm.rl.has_critic, rewards)
 
 
 @lru_cache(maxsize=64)

@@ -210,7 +210,7 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
 
 def picks(cell: Cell) -> bool:
     """Whether its policy is the best of several answers of the SFT policy."""
-    return cell.settings.rl.method == "best_of_n"
+    return not cell.settings.rl.trains
 
 
 def of_best(cell: Cell) -> dict[str, Any]:

@@ -188,7 +188,7 @@ def train_policy(
         )  # fmt: skip
     if rl.method == "dpo":
         return stage(
-            train_dpo, epochs=rl.epochs, batch_size=rl.batch_size, kl=rl.kl, learning_rate=rl.learning_rate,
+            train_dpo, epochs=rl.epochs, batch_size=rl.batch_size, kl=rl.beta, learning_rate=rl.learning_rate,
             max_length=longest, **so_far, **common,
         )  # fmt: skip
     assert reward is not None

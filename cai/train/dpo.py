@@ -1,7 +1,7 @@
 """The policy by DPO: straight from the labelled pairs, without a reward model (Rafailov et al. 2023).
 
 It learns from the pairs that a reward model would learn from, in the same order and with the same soft labels, and its
-reference is the SFT policy. `rl.kl` is its beta, `rl.epochs` its passes over the pairs, `rl.batch_size` pairs a step.
+reference is the SFT policy. `rl.beta` is its beta, `rl.epochs` its passes over the pairs, `rl.batch_size` pairs a step.
 """
 
 import json

@@ -124,7 +124,7 @@ def test_a_plan_estimates_each_and_a_second_run_does_nothing(finished, monkeypat
 
 def test_direct_alone_needs_neither_labels_nor_pairs_of_the_policy(finished, monkeypatch):
     monkeypatch.chdir(finished)
-    stages = planned(['arms={"direct": {"rl": {"method": "direct"}}}', "rl.kl=0.07"])
+    stages = planned(['arms={"direct": {"rl": {"method": "direct"}}}', "rl.kl_coef=0.07"])
     assert "train_direct" in stages and not {"label_by_judge", "train_reward", "score_pairs"} & set(stages)
 
 
@@ -265,7 +265,7 @@ def test_the_kl_of_best_of_n_is_bounded(tmp_path):
         ("rl: {method: pppo}\n", 'did you mean "ppo"?'),
         ("rl: {method: rloo, kl_target: 2}\n", "mine.yaml:3: method: rloo cannot hold a kl_target"),
         ("rl: {method: best_of_n, kl_stop: 0.1}\n", "mine.yaml:3: method: best_of_n cannot hold a kl_stop"),
-        ("rl: {method: dpo, kl: 0}\n", "mine.yaml:3: method: dpo needs a price of KL, its beta"),
+        ("rl: {method: dpo, beta: 0}\n", "mine.yaml:3: rl.beta must be a number above 0"),
         ("rl: {method: best_of_n, best_of: 1}\n", "mine.yaml:3: rl.best_of must be"),
         ("rl: {method: direct}\njudge:\n  method: choice\n", "mine.yaml:5: rl.method: direct rewards single answers"),
         ("rl: {method: direct}\njudge: {method: {rate: 1, reason: 1}}\n", "judge.method: rate, reason compares two"),

@@ -2,8 +2,8 @@
 
 Sources: Ouyang et al. 2022 (section 3.5), Bai et al. 2022 (section 4.1); Lee et al. 2023 for rewards that are the
 judge's own (direct RLAIF). Rewards are normalised to mean 0 and variance 1 on the answers that the SFT policy was
-trained on (Huang et al. 2024), so that one `rl.kl` means the same for a timid reward model as for a bold one, and arms
-differ by what they prefer and not by how loudly.
+trained on (Huang et al. 2024), so that one `rl.kl_coef` means the same for a timid reward model as for a bold one, and
+arms differ by what they prefer and not by how loudly.
 
 Each method is a stage of its own, picked by `rl.method` in cai/experiment/pipeline.py: here those that sample as they
 learn. DPO learns from labelled pairs (cai/train/dpo.py), and best-of-n does not learn (`respond_best` in
@@ -194,7 +194,7 @@ def optimise(
 
             make, config = KINDS[method]
             arguments = config(**common | group_arguments(settings))
-            given["missing_eos_penalty"] = settings.no_eos_penalty
+            given["missing_eos_penalty"] = settings.missing_eos_penalty
             trainer = make(network, watch.reading(reward), arguments, **given)
         watch.reference = trainer.reference
         if hasattr(reward, "reference"):  # it reads the states of the policy as it was (cai/train/rl/live.py)
@@ -229,9 +229,8 @@ def rollout_arguments(
     return common | {
         "generation_batch_size": settings.batch_size,
         "per_device_train_batch_size": settings.batch_size,
-        "num_generations": 2,
+        "num_generations": settings.num_generations,
         "learning_rate": settings.learning_rate,
-        "epsilon": settings.clip,
         "temperature": settings.temperature,
         "max_completion_length": settings.max_new_tokens,
         "disable_dropout": True,
@@ -247,15 +246,16 @@ def ppo_arguments(settings: Rl) -> dict[str, Any]:
     return {
         "rollouts": settings.steps,
         "num_ppo_epochs": settings.epochs,
-        "kl_coef": settings.kl,
+        "kl_coef": settings.kl_coef,
         "kl_target": settings.kl_target,
         "kl_horizon": settings.kl_horizon,
         "kl_stop": settings.kl_stop,
-        "cliprange_value": settings.value_clip,
-        "vf_coef": settings.value_weight,
+        "cliprange": settings.cliprange,
+        "cliprange_value": settings.cliprange_value,
+        "vf_coef": settings.vf_coef,
         "gamma": settings.gamma,
-        "lam": settings.gae_lambda,
-        "missing_eos_penalty": settings.no_eos_penalty,
+        "lam": settings.lam,
+        "missing_eos_penalty": settings.missing_eos_penalty,
     }
 
 
@@ -265,5 +265,6 @@ def group_arguments(settings: Rl) -> dict[str, Any]:
         "max_steps": settings.steps * settings.epochs,
         "num_iterations": settings.epochs,
         "logging_steps": settings.epochs,  # one row a rollout
-        "beta": settings.kl,
+        "beta": settings.kl_coef,
+        "epsilon": settings.cliprange,
     }

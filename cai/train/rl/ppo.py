@@ -267,7 +267,7 @@ class PPOTrainer(RolloutTrainer):
         ratio_BT = log_ratio_BT.exp()
 
         # 8. Clipped policy loss + vf_coef * clipped value loss (Schulman et al. 2017, eq. 9, without entropy bonus).
-        pg_loss = policy_loss(ratio_BT, advantages_BT, mask_BT, args.epsilon)
+        pg_loss = policy_loss(ratio_BT, advantages_BT, mask_BT, args.cliprange)
         vf_loss = value_loss(output["values"], inputs["old_values"], inputs["returns"], mask_BT, args.cliprange_value)
 
         # 9. Curves. approx_kl: the low-variance estimator (ratio - 1) - log ratio of KL(old || new) (Schulman 2020).
@@ -278,7 +278,7 @@ class PPOTrainer(RolloutTrainer):
                 value_loss=vf_loss,
                 entropy=masked_mean(entropy_BT, mask_BT),
                 approx_kl=masked_mean(ratio_BT - 1 - log_ratio_BT, mask_BT),
-                clip_fraction=masked_mean(((ratio_BT - 1).abs() > args.epsilon).float(), mask_BT),
+                clip_fraction=masked_mean(((ratio_BT - 1).abs() > args.cliprange).float(), mask_BT),
                 ratio_mean=masked_mean(ratio_BT - 1, mask_BT),
                 ratio_variance=masked_mean((ratio_BT - 1) ** 2, mask_BT),
             )

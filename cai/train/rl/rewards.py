@@ -5,7 +5,7 @@
     judged_reward      by the judge itself (direct RLAIF, Lee et al. 2023)
 
 Both rewards are normalised to mean 0 and variance 1 on the answers that the SFT policy was trained on (Huang et al.
-2024), so that one `rl.kl` means the same for a timid reward as for a bold one.
+2024), so that one `rl.kl_coef` means the same for a timid reward as for a bold one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,8 +56,8 @@ def mix(
 
 
 def prompts_wanted(settings: Rl) -> tuple[int, int]:
-    """(prompts that a run is made on at most, helpful ones among them). Each is answered twice."""
-    needed = settings.steps * settings.batch_size // 2
+    """(prompts that a run is made on at most, helpful ones among them). Each is answered `num_generations` times."""
+    needed = settings.steps * settings.prompts_a_rollout
     return needed, round(needed * settings.helpful)
 
 
