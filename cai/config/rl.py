@@ -28,8 +28,8 @@ class Gold(Section):
 class LiveFeedback(Section):
     """A person's live feedback as a part of the reward: reward model + weight * decay^rollout * human reward.
 
-    Both are normalised on the SFT answers (cai/train/rl/live.py). log: what `python -m cai.annotate --live` wrote; its
-    contents are in the key, and its place is not.
+    Both are normalised on the SFT answers (cai/train/live/reward.py). log: what `python -m cai.annotate --live` wrote;
+    its contents are in the key, and its place is not.
     """
 
     log: str

@@ -27,7 +27,7 @@ from cai.models.engines import Reply
 from cai.models.loading import load_tokenizer
 from cai.models.references import Source, base_of, find, local, model_of
 from cai.train.revise import revising
-from cai.train.revising import Ask, Wording, critique_chat, revision_chat
+from cai.train.revising import Ask, critique_chat, revision_chat
 from cai.train.starting import check_adapter
 
 ANSWER, OTHER = "Yes, of course: here it is.", "No, I would rather not."
@@ -119,7 +119,7 @@ def requests(arm: Arm, prompts: Sequence[Prompt], law: Constitution) -> Iterator
 def revision_requests(arm: Arm, prompts: Sequence[Prompt], law: Constitution) -> Iterator[Chat]:
     """What is asked of whoever revises: critiques and revisions, with the worked rounds before them."""
     given = revising(law, arm.revise, arm.seed)
-    wording = Wording(given["critique"], given["revision"], given.get("examples", ()))
+    wording = given["by"].wording
     for prompt in prompts:
         ask = Ask(prompt.id, prompt.messages, ANSWER, given["principles"][0])
         if wording.critique:

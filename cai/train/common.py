@@ -6,20 +6,14 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from cai.config.sections import Policy
 from cai.core.progress import progress
-from cai.models.references import Dtype
 from cai.models.workbench import Workbench
+from cai.train.trainable import Trainable
 
 PROJECT = "cai"
 
 
-def weights_dtype(policy: Policy, dtype: Dtype) -> Dtype:
-    """LoRA leaves the base weights in `dtype`; full fine-tuning needs float32 ones, or small updates would vanish."""
-    return dtype if policy.training == "lora" else "float32"
-
-
-def arguments(work: Workbench, out: Path, policy: Policy, dtype: Dtype, seed: int) -> dict[str, Any]:
+def arguments(work: Workbench, out: Path, start: Trainable, seed: int) -> dict[str, Any]:
     """Keyword arguments for any TRL config: seeded, silent, and reported to nobody but `runtime.report_to`.
 
     out: the stage's folder; a tracker knows the training by its name.
@@ -29,7 +23,7 @@ def arguments(work: Workbench, out: Path, policy: Policy, dtype: Dtype, seed: in
         "data_seed": seed,
         "use_cpu": work.device == "cpu",
         # Autocast only where the weights themselves are float32 and the device is quicker in bfloat16.
-        "bf16": policy.training == "full" and dtype == "bfloat16",
+        "bf16": start.policy.training == "full" and start.dtype == "bfloat16",
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "save_strategy": "no",

@@ -19,9 +19,9 @@ from cai.core.records import ratings_of
 from cai.core.store import Artifact, version
 from cai.models.chat import answered
 from cai.models.loading import load_tokenizer, save
-from cai.models.references import Dtype, Source
 from cai.models.workbench import Workbench
 from cai.train.starting import load_to_train
+from cai.train.trainable import Trainable
 
 
 @version(2)
@@ -30,10 +30,8 @@ def train_harm(
     work: Workbench,
     *,
     ratings: Artifact,
-    model: Source,
-    policy: Policy,
+    start: Trainable,
     settings: Harmfulness,
-    dtype: Dtype,
     seed: int,
 ) -> None:
     """model/, curves.json, counts.json and fit.json (how many answers it was fitted to, their mean rating).
@@ -44,13 +42,13 @@ def train_harm(
     """
     from transformers import TrainingArguments  # heavy: only when there is something to train
 
-    from cai.train.common import arguments, curves, quiet, weights_dtype
+    from cai.train.common import arguments, curves, quiet
     from cai.train.rating_trainer import RatingTrainer
 
     work.release()
-    tokenizer = load_tokenizer(model)
-    rows, counts = rows_of(ratings, tokenizer, policy, settings, seed)
-    network, adapter = load_to_train(model, policy, weights_dtype(policy, dtype), work.device, reward=True)
+    tokenizer = load_tokenizer(start.ref)
+    rows, counts = rows_of(ratings, tokenizer, start.policy, settings, seed)
+    network, adapter = load_to_train(start, work.device, reward=True)
     config = TrainingArguments(
         output_dir=str(out / "trainer"),
         num_train_epochs=settings.epochs,
@@ -59,7 +57,7 @@ def train_harm(
         remove_unused_columns=False,
         # Down to 0: each step moves the level of all scores, which is nothing to comparisons and all to ratings. After
         # an epoch at a constant 3e-4, scores of the calibration split correlated 0.50 with ratings, 0.27 too low.
-        **arguments(work, out, policy, dtype, seed) | {"lr_scheduler_type": "linear"},
+        **arguments(work, out, start, seed) | {"lr_scheduler_type": "linear"},
     )
     trainer = quiet(RatingTrainer(network, config, rows, tokenizer, adapter), "fit people's ratings of harm")
     trainer.train()

@@ -19,6 +19,7 @@ from cai.core.records import Chat, Message
 from cai.core.templates import Template, load_template
 from cai.core.textstats import whole_sentences
 from cai.models.engines import Reply, Request, Sampling
+from cai.models.references import Source, find
 
 # The turns of one worked round: a prompt, a draft, a request, a critique, a request, a revision.
 ROUND = ("user", "assistant") * 3
@@ -67,6 +68,31 @@ def read_examples(file: str) -> Chat:
             )
             raise UserError(problem, str(template.path), remedy)
     return chat
+
+
+@dataclass(frozen=True, slots=True)
+class RevisedBy:
+    """Who criticises and revises, and how it is asked. reviser: None for the model whose drafts they are.
+
+    Examples and a reviser stand in keys only where there are some.
+    """
+
+    settings: Revise
+    wording: Wording
+    seed: int
+    reviser: Source | None = None
+
+    @classmethod
+    def of(cls, settings: Revise, seed: int) -> "RevisedBy":
+        """Raises UserErrors for a template, examples or a model that is not there."""
+        return cls(settings, wording_of(settings), seed, find(settings.model) if settings.model else None)
+
+    def keyed(self) -> dict[str, Any]:
+        wording = self.wording
+        more: dict[str, Any] = {"examples": wording.examples} if wording.examples else {}
+        more |= {"reviser": self.reviser} if self.reviser else {}
+        words = {"critique": wording.critique, "revision": wording.revision}
+        return {"settings": self.settings, "seed": self.seed, **words, **more}
 
 
 # What a model is shown ------------------------------------------------------------------------------------------------

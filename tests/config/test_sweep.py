@@ -22,6 +22,7 @@ from cai.models.references import find
 from cai.models.workbench import Workbench
 from cai.train.common import tracked
 from cai.train.reward import train_reward
+from cai.train.trainable import Labelled, Trainable
 
 ROOT = Path(__file__).parents[2]
 BASE = "constitution: constitutions/short.txt\ndata: {source: rated-answers}\n"
@@ -455,8 +456,8 @@ def test_a_training_is_reported_where_the_config_says_so(place, monkeypatch):
     cell, arm = cells[0], experiment.arms["ai"]
     store = Store(Path("runs"))
     made = store.stage(
-        train_reward, runtime=Workbench.open(experiment.runtime), pairs=(cell.pairs,), labels=(cell.labels,),
-        model=find("tiny-random"), policy=arm.policy, settings=arm.reward, dtype="float32", seed=9,
+        train_reward, runtime=Workbench.open(experiment.runtime), labelled=Labelled((cell.pairs,), (cell.labels,)),
+        start=Trainable(find("tiny-random"), arm.policy, "float32"), settings=arm.reward, seed=9,
     )  # fmt: skip
     assert {name for name, _ in logged} == {made.path.name} and any(has_loss for _, has_loss in logged)
     assert os.environ.pop("TENSORBOARD_LOGGING_DIR") == str(Path("runs/trackers").resolve() / made.path.name)

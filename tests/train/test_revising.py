@@ -1,6 +1,7 @@
 """What a model is shown when it criticises and revises: by itself, after worked rounds, by another model."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -10,11 +11,12 @@ from cai.config.sections import Policy, Revise
 from cai.constitution import Revising, read_constitution
 from cai.core.errors import UserError
 from cai.core.records import Message, Revision, read_jsonl
-from cai.core.store import digest_of
+from cai.core.store import digest_of, keyed
 from cai.models.engines import Reply
-from cai.models.references import find
-from cai.train.revise import asking, revise, revising
-from cai.train.revising import Ask, critique_chat, read_examples, revision_chat, wording_of
+from cai.models.references import Source, find
+from cai.train.revise import revise, revising
+from cai.train.revising import Ask, RevisedBy, critique_chat, read_examples, revision_chat, wording_of
+from cai.train.trainable import Trainable
 
 KIND = Revising("kind", "Say what is unkind.", "Rewrite it kindly.", "", (), 1.0)
 ASK = Ask("p1", (Message("user", "Why?"),), "Because.", KIND)
@@ -87,15 +89,13 @@ def test_another_model_revises_the_policys_drafts(tmp_path):
 
     class Two(Bench):
         def engine(self, source, *, dtype, system):
-            return {"policy": drafts, "other": second}[source]
+            return {"policy": drafts, "other": second}[source.name]
 
     data, out = artifact(tmp_path / "data", prompts=[prompt("one")]), tmp_path / "out"
     out.mkdir()
-    said = asking(Revise(rounds=1, examples=SHIPPED))
-    revise(
-        out, Two(None), data=data, split="train", model="policy", policy=Policy(), settings=Revise(rounds=1),
-        principles=(KIND,), dtype="float32", seed=0, **said, reviser="other",
-    )  # fmt: skip
+    by = replace(RevisedBy.of(Revise(rounds=1, examples=SHIPPED), 0), reviser=Source("other", "", "other"))
+    start = Trainable(Source("policy", "", "policy"), Policy(), "float32")
+    revise(out, Two(None), data=data, split="train", start=start, principles=(KIND,), by=by)  # pyrefly: ignore
     (trace,) = read_jsonl(out / "revisions.jsonl", Revision)
     assert trace.draft == "draft by the policy of Question one?"
     assert [one.revision for one in trace.rounds] == ["revisions 1 by the other"]
@@ -106,8 +106,9 @@ def test_another_model_revises_the_policys_drafts(tmp_path):
 
 def test_a_reviser_and_examples_are_in_the_key_only_where_there_are_some():
     law = read_constitution("constitutions/quickstart.txt")
-    assert set(revising(law, Revise(), 0)) == {"principles", "critique", "revision"}
-    assert revising(law, Revise(model="tiny-random"), 0)["reviser"] == find("tiny-random")
-    assert set(asking(Revise(examples=SHIPPED))) == {"critique", "revision", "examples"}
+    words = {"settings", "seed", "critique", "revision"}
+    assert set(keyed(revising(law, Revise(), 0))) == {"principles", *words}
+    assert keyed(revising(law, Revise(model="tiny-random"), 0))["reviser"] == find("tiny-random")
+    assert set(RevisedBy.of(Revise(examples=SHIPPED), 0).keyed()) == {*words, "examples"}
     more = Revise(model="tiny-random", examples=SHIPPED, audit=8)
     assert digest_of(more) == digest_of(Revise())  # the stages are given what these stand for

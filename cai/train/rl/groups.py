@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
-from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
+from trl import GRPOTrainer, RLOOTrainer
 
 from cai.core.errors import UserError
 from cai.train.rl.ppo import check_prompts
@@ -97,6 +97,3 @@ class ResumableGRPO(Penalised, Rollouts, GRPOTrainer):
 
 class ResumableRLOO(Penalised, Rollouts, RLOOTrainer):
     """RLOOTrainer that resumes exactly and penalises answers without end."""
-
-
-KINDS: dict[str, tuple[Any, Any]] = {"rloo": (ResumableRLOO, RLOOConfig), "grpo": (ResumableGRPO, GRPOConfig)}

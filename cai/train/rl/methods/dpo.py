@@ -5,17 +5,35 @@ reference is the SFT policy. `rl.beta` is its beta, `rl.epochs` its passes over 
 """
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cai.config.sections import Policy
 from cai.core.errors import UserError
 from cai.core.records import Comparison, labelled_pairs
 from cai.core.store import Artifact, version
 from cai.models.chat import answer_ids, with_system
 from cai.models.loading import load_causal, load_tokenizer, save
-from cai.models.references import Dtype, Source
 from cai.models.workbench import Workbench
+from cai.train.rl.given import Given
+from cai.train.trainable import Labelled, Trainable
+
+
+@dataclass(frozen=True, slots=True)
+class DpoSettings:
+    """beta: the price of a nat. max_length: of conversation and answer, in tokens."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    beta: float
+    max_length: int
+
+    def keyed(self) -> dict[str, Any]:
+        """beta by its first name."""
+        names = ("epochs", "batch_size", "learning_rate", "max_length")
+        return {**{name: getattr(self, name) for name in names}, "kl": self.beta}
 
 
 @version(1)
@@ -23,56 +41,46 @@ def train_dpo(
     out: Path,
     work: Workbench,
     *,
-    pairs: tuple[Artifact, ...],
-    labels: tuple[Artifact, ...],
-    sft: Source,
-    policy: Policy,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    kl: float,
-    max_length: int,
-    dtype: Dtype,
+    labelled: Labelled,
+    start: Trainable,
+    settings: DpoSettings,
     seed: int,
 ) -> None:
-    """model/ (the policy), curves.json (one row a step) and counts.json. max_length: of conversation and answer.
-
-    pairs, labels: one of each for every round so far.
-    """
+    """model/ (the policy), curves.json (one row a step) and counts.json. start: also the reference."""
     from datasets import Dataset  # heavy: only when there is something to train
     from trl import DPOConfig
 
-    from cai.train.common import arguments, curves, quiet, weights_dtype
+    from cai.train.common import arguments, curves, quiet
     from cai.train.dpo_trainer import SoftDPOTrainer
 
     work.release()
-    tokenizer = load_tokenizer(sft)
-    found = labelled_pairs(pairs, labels)
-    rows = [encode(tokenizer, comparison, policy.system) for comparison in found]
+    tokenizer = load_tokenizer(start.ref)
+    comparisons = labelled_pairs(labelled.pairs, labelled.labels)
+    rows = [encode(tokenizer, comparison, start.policy.system) for comparison in comparisons]
     kept = [
         row
         for row in rows
-        if len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) <= max_length
+        if len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) <= settings.max_length
     ]
     if not kept:
         raise UserError(
             f"none of {len(rows)} labelled training pairs is left to learn from",
             "rl.method: dpo",
-            f"raise reward.max_length ({max_length} tokens), or give more pairs",
+            f"raise reward.max_length ({settings.max_length} tokens), or give more pairs",
         )
     counts = {"training pairs labelled": len(rows), "dropped: longer than reward.max_length": len(rows) - len(kept)}
 
     config = DPOConfig(
         output_dir=str(out / "trainer"),
-        num_train_epochs=epochs,
-        per_device_train_batch_size=batch_size,
-        learning_rate=learning_rate,
-        beta=kl,
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        beta=settings.beta,
         max_length=None,
         activation_checkpointing=False,
-        **arguments(work, out, policy, dtype, seed),
+        **arguments(work, out, start, seed),
     )
-    network = load_causal(sft, weights_dtype(policy, dtype), work.device, train=True)
+    network = load_causal(start.ref, start.learning_dtype, work.device, train=True)
     data = Dataset.from_list(kept)
     trainer = quiet(SoftDPOTrainer(network, config, train_dataset=data, processing_class=tokenizer), "DPO")
     trainer.train()
@@ -88,3 +96,12 @@ def encode(tokenizer: Any, comparison: Comparison, system: str | None) -> dict[s
     chat = with_system(pair.prompt.messages, system)
     (start, a), (_, b) = (answer_ids(tokenizer, chat, text) for text in (pair.a, pair.b))
     return {"prompt_ids": start, "chosen_ids": a, "rejected_ids": b, "p": comparison.p_a}
+
+
+def policy(stage: Callable[..., Artifact], given: Given) -> Artifact:
+    rl = given.arm.rl
+    settings = DpoSettings(
+        epochs=rl.epochs, batch_size=rl.batch_size, learning_rate=rl.learning_rate, beta=rl.beta,
+        max_length=given.arm.reward.max_length,
+    )  # fmt: skip
+    return stage(train_dpo, labelled=given.labelled, start=given.start, settings=settings, seed=given.seed)
