@@ -27,7 +27,7 @@ from cai.models.engines import Reply
 from cai.models.loading import load_tokenizer
 from cai.models.references import Source, base_of, find, local, model_of
 from cai.train.revise import revising
-from cai.train.revising import Ask, critique_chat, revision_chat
+from cai.train.revising import RevisionTask, critique_chat, revision_chat
 from cai.train.starting import check_adapter
 
 ANSWER, OTHER = "Yes, of course: here it is.", "No, I would rather not."
@@ -121,10 +121,10 @@ def revision_requests(arm: Arm, prompts: Sequence[Prompt], law: Constitution) ->
     given = revising(law, arm.revise, arm.seed)
     wording = given["by"].wording
     for prompt in prompts:
-        ask = Ask(prompt.id, prompt.messages, ANSWER, given["principles"][0])
+        task = RevisionTask(prompt.id, prompt.messages, ANSWER, given["principles"][0])
         if wording.critique:
-            yield critique_chat(wording, ask)
-        yield revision_chat(wording, ask, OTHER)
+            yield critique_chat(wording, task)
+        yield revision_chat(wording, task, OTHER)
 
 
 def check_reviser(arm: Arm, prompts: Sequence[Prompt], law: Constitution) -> None:

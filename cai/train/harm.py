@@ -75,7 +75,7 @@ def rows_of(
     from cai.models.score import render_scored
 
     rated = ratings_of(ratings, "train")
-    rated.sort(key=lambda one: uniform("harm", seed, one[1].prompt_id, one[1].answer))
+    rated.sort(key=lambda row: uniform("harm", seed, row[1].prompt_id, row[1].answer))
     texts = [answered(prompt.messages, rating.answer, policy.system) for prompt, rating in rated]
     rows = [
         {"ids": render_scored(tokenizer, text), "rating": rating.mean}

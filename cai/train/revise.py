@@ -21,7 +21,7 @@ from cai.core.records import Prompt, Revision, Round, Split, read_jsonl, write_j
 from cai.core.store import Artifact, version
 from cai.models.engines import Sampling
 from cai.models.workbench import Workbench
-from cai.train.revising import Ask, RevisedBy, Reviser, say
+from cai.train.revising import RevisedBy, Reviser, RevisionTask, sample_texts
 from cai.train.trainable import Trainable
 
 
@@ -56,7 +56,9 @@ def revise(
     # 1. Draft an answer to each prompt.
     sampling = Sampling(settings.max_new_tokens, settings.temperature)
     engine = start.engine(work)
-    drafts = say(engine, [(prompt.id, "draft", prompt.messages) for prompt in prompts], sampling, seed, "drafts")
+    drafts = sample_texts(
+        engine, [(prompt.id, "draft", prompt.messages) for prompt in prompts], sampling, seed, "drafts"
+    )
     traces = [Revision(prompt, draft, ()) for prompt, draft in zip(prompts, drafts, strict=True) if draft]
     counts["dropped: no draft"] = len(prompts) - len(traces)
 
@@ -69,9 +71,9 @@ def revise(
             draw(principles, seed=seed, key=f"{trace.prompt.id}/{number}", subset=trace.prompt.subset)[0]
             for trace in traces
         ]
-        asks = [Ask(t.prompt.id, t.prompt.messages, t.final, p) for t, p in zip(traces, drawn, strict=True)]
-        critiques = reviser.critiques(asks, [f"critique {number}"] * len(asks), f"critiques {number}")
-        revisions = reviser.revisions(asks, critiques, [f"revision {number}"] * len(asks), f"revisions {number}")
+        tasks = [RevisionTask(t.prompt.id, t.prompt.messages, t.final, p) for t, p in zip(traces, drawn, strict=True)]
+        critiques = reviser.critiques(tasks, [f"critique {number}"] * len(tasks), f"critiques {number}")
+        revisions = reviser.revisions(tasks, critiques, [f"revision {number}"] * len(tasks), f"revisions {number}")
         # A round without a critique or a revision ends its trace here: an empty text is not an answer to learn from.
         kept = [
             replace(trace, rounds=(*trace.rounds, Round(p.name, c or "", r)))

@@ -15,11 +15,11 @@ from cai.core.store import digest_of, keyed
 from cai.models.engines import Reply
 from cai.models.references import Source, find
 from cai.train.revise import revise, revising
-from cai.train.revising import Ask, RevisedBy, critique_chat, read_examples, revision_chat, wording_of
+from cai.train.revising import RevisedBy, RevisionTask, critique_chat, read_examples, revision_chat, wording_of
 from cai.train.trainable import Trainable
 
 KIND = Revising("kind", "Say what is unkind.", "Rewrite it kindly.", "", (), 1.0)
-ASK = Ask("p1", (Message("user", "Why?"),), "Because.", KIND)
+TASK = RevisionTask("p1", (Message("user", "Why?"),), "Because.", KIND)
 SHIPPED = "prompts/examples/revise.jinja"
 
 
@@ -29,38 +29,38 @@ def turns(chat) -> list[tuple[str, str]]:
 
 def test_by_itself_the_draft_and_the_criticism_stand_in_the_system_turn():
     wording = wording_of(Revise())
-    (system, user) = revision_chat(wording, ASK, "Too short.")
+    (system, user) = revision_chat(wording, TASK, "Too short.")
     assert (system.role, user) == ("system", Message("user", "Why?"))
     assert "Draft: Because." in system.content and "Criticism: Too short." in system.content
-    assert [turn.role for turn in critique_chat(wording, ASK)] == ["system", "user", "assistant", "user"]
+    assert [turn.role for turn in critique_chat(wording, TASK)] == ["system", "user", "assistant", "user"]
 
 
 def test_after_worked_rounds_the_conversation_goes_on_as_in_the_paper(tmp_path):
     file = tmp_path / "rounds.jinja"
-    words = ["Ask", "Draft", "Criticise", "Critique", "Revise", "Revision"]
+    words = ["RevisionTask", "Draft", "Criticise", "Critique", "Revise", "Revision"]
     file.write_text("".join(f"## {('user', 'assistant')[i % 2]}\n{word}\n\n" for i, word in enumerate(words)))
     wording = wording_of(Revise(examples=str(file)))
     shown = [(("user", "assistant")[i % 2], word) for i, word in enumerate(words)]
-    asked = turns(critique_chat(wording, ASK))
+    asked = turns(critique_chat(wording, TASK))
     request = "Say what is unkind.\n\nWrite only the critique, in a few sentences."
     assert asked[0][0] == "system" and asked[1:7] == shown
     assert asked[7:] == [("user", "Why?"), ("assistant", "Because."), ("user", request)]
-    revised = turns(revision_chat(wording, ASK, "Too short."))
+    revised = turns(revision_chat(wording, TASK, "Too short."))
     last = "Rewrite it kindly. Write only the new response to the human."
     assert revised == [*asked, ("assistant", "Too short."), ("user", last)]
 
     # Without critiques the examples have none either.
     direct = wording_of(Revise(examples=str(file), critique=False))
     conversation = [("user", "Why?"), ("assistant", "Because."), ("user", last)]
-    assert turns(revision_chat(direct, ASK, "")) == [*shown[:2], *shown[4:], *conversation]
-    short = Ask("p1", ASK.conversation, ASK.answer, Revising("x", "", "", "The response is kind.", (), 1.0))
+    assert turns(revision_chat(direct, TASK, "")) == [*shown[:2], *shown[4:], *conversation]
+    short = RevisionTask("p1", TASK.conversation, TASK.answer, Revising("x", "", "", "The response is kind.", (), 1.0))
     assert "follows this principle: The response is kind." in revision_chat(direct, short, "")[-1].content
 
 
 def test_a_system_turn_of_the_conversation_stays_the_first(tmp_path):
-    ask = Ask("p1", (Message("system", "Be brief."), Message("user", "Why?")), "Because.", KIND)
+    task = RevisionTask("p1", (Message("system", "Be brief."), Message("user", "Why?")), "Because.", KIND)
     for critique in (True, False):
-        chat = revision_chat(wording_of(Revise(examples=SHIPPED, critique=critique)), ask, "Too short.")
+        chat = revision_chat(wording_of(Revise(examples=SHIPPED, critique=critique)), task, "Too short.")
         assert [turn.role for turn in chat].count("system") == 1 and "Be brief." in chat[0].content
         assert all(one.role != two.role for one, two in pairwise(chat))
 

@@ -42,7 +42,7 @@ def states_of(model: Any, rows: Sequence[Row], padding: int, batch_tokens: int) 
     network: Any = getattr(model, "get_base_model", lambda: model)()  # PEFT's layers stand within the network
     reader = network.get_decoder()  # without the head: no logits are needed
     lengths = [len(prompt) + len(answer) for prompt, answer in rows]
-    found = [np.empty((0, head_width(network)), np.float32)] * len(rows)
+    by_answer = [np.empty((0, head_width(network)), np.float32)] * len(rows)
     for batch in by_length([i for i, (_, answer) in enumerate(rows) if answer], lengths, batch_tokens, padding=0.2):
         width = max(lengths[i] for i in batch)
         ids = torch.tensor([[*rows[i][0], *rows[i][1], *[padding] * (width - lengths[i])] for i in batch])
@@ -50,8 +50,8 @@ def states_of(model: Any, rows: Sequence[Row], padding: int, batch_tokens: int) 
         device = next(network.parameters()).device
         states = reader(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).last_hidden_state
         for i, states_TD in zip(batch, states.float().cpu().numpy(), strict=True):
-            found[i] = states_TD[len(rows[i][0]) : lengths[i]]
-    return found
+            by_answer[i] = states_TD[len(rows[i][0]) : lengths[i]]
+    return by_answer
 
 
 def learn(
