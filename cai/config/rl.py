@@ -126,7 +126,7 @@ class Rl(Section):
 
     @model_validator(mode="after")
     def _a_rollout_is_whole_groups(self) -> "Rl":
-        if self.samples and self.batch_size % self.num_generations:
+        if self.is_online and self.batch_size % self.num_generations:
             problem = f"batch_size ({self.batch_size} answers) is no multiple of num_generations"
             near = max(1, round(self.batch_size / self.num_generations)) * self.num_generations
             remedy = f"write batch_size: {near}, for there are {self.num_generations} answers to each prompt"
@@ -139,10 +139,10 @@ class Rl(Section):
             for key in ("kl_target", "kl_stop"):
                 if getattr(self, key) is not None:
                     raise Fault(f"method: {self.method} cannot hold a {key}", f"set {key}: null, or method: ppo", key)
-        if self.feedback and not (self.samples and self.reads_rewards):
+        if self.feedback and not (self.is_online and self.reads_rewards):
             problem = f"method: {self.method} has no reward model for live feedback to be added to"
             raise Fault(problem, "set feedback: null, or method: ppo", "feedback")
-        if self.snapshots and not self.samples:
+        if self.snapshots and not self.is_online:
             problem = f"method: {self.method} has no rollouts to keep a policy after"
             raise Fault(problem, "set snapshots: 0, or method: ppo", "snapshots")
         if self.snapshots >= self.steps:
@@ -151,7 +151,7 @@ class Rl(Section):
         return self
 
     @property
-    def samples(self) -> bool:
+    def is_online(self) -> bool:
         """Whether the method learns from rollouts: answers that it samples as it goes."""
         return self.method not in WITHOUT_ROLLOUTS
 

@@ -114,7 +114,7 @@ def check_helpful(arm: Arm, rows: Rows) -> None:
     if not arm.helpful:
         return
     splits = {prompt.split for prompt in rows.helpful}
-    wanted = {"sft.helpful": arm.sft.helpful, "rl.helpful": arm.rl.helpful * arm.rl.samples}
+    wanted = {"sft.helpful": arm.sft.helpful, "rl.helpful": arm.rl.helpful * arm.rl.is_online}
     for key, share in wanted.items():
         if share and "train" not in splits:
             problem = f"{key} wants everyday prompts to train on, and all {len(rows.helpful)} are held out"
@@ -258,7 +258,7 @@ def check_answers(arm: Arm, rows: Rows, reader: Reader) -> None:
 def check_rollouts(arm: Arm, rows: Rows, reader: Reader) -> None:
     """Online RL takes `batch_size` / `num_generations` prompts a rollout, of those that fit."""
     rl = arm.rl
-    if not rl.samples:
+    if not rl.is_online:
         return
     needed, wanted = prompts_wanted(rl)
     kind = [prompt for prompt in rows.helpful if prompt.split == "train"]
@@ -285,7 +285,7 @@ def _count(prompts: Iterable[Prompt], reader: Reader, rl: Rl, most: int) -> int:
 
 def check_gold(arm: Arm, rows: Rows, reader: Reader) -> None:
     asked = rows.of("calibration")
-    if arm.rl.gold and arm.rl.samples and asked and _count(asked, reader, arm.rl, 2) < 2:
+    if arm.rl.gold and arm.rl.is_online and asked and _count(asked, reader, arm.rl, 2) < 2:
         raise UserError(
             f"rl.gold looks at two prompts or more of the calibration split, and of its {len(asked)} fewer fit in "
             f"rl.max_prompt_tokens ({arm.rl.max_prompt_tokens})",

@@ -195,7 +195,7 @@ def check_lengths(arm: Arm, config: Any) -> None:
             raise UserError(
                 f"{key} is {tokens} tokens, and {arm.policy.model} reads {limit}", key, f"write {limit} or less"
             )
-    if rl.samples and rl.max_prompt_tokens + rl.max_new_tokens > limit:
+    if rl.is_online and rl.max_prompt_tokens + rl.max_new_tokens > limit:
         raise UserError(
             f"prompts of {rl.max_prompt_tokens} tokens and answers of {rl.max_new_tokens} "
             f"(rl.max_new_tokens) are more than the {limit} that {arm.policy.model} reads",

@@ -1,12 +1,14 @@
 """What every trainer here is told in the same way: where to run, what to seed, what to print, what to keep."""
 
+import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from cai.core.progress import progress
+from cai.models.loading import save
 from cai.models.workbench import Workbench
 from cai.train.trainable import Trainable
 
@@ -32,6 +34,27 @@ def arguments(work: Workbench, out: Path, start: Trainable, seed: int) -> dict[s
         "lr_scheduler_type": "constant_with_warmup",
         "warmup_steps": 3,
         "dataloader_pin_memory": work.device == "cuda",
+    }
+
+
+class Passes(Protocol):
+    """Settings of a training that passes over rows."""
+
+    @property
+    def epochs(self) -> float: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+
+
+def pass_arguments(work: Workbench, out: Path, start: Trainable, settings: Passes, seed: int) -> dict[str, Any]:
+    """As `arguments`, of a training that passes over rows. The trainer's own folder is not kept."""
+    return arguments(work, out, start, seed) | {
+        "output_dir": str(out / "trainer"),
+        "num_train_epochs": settings.epochs,
+        "per_device_train_batch_size": settings.batch_size,
+        "learning_rate": settings.learning_rate,
     }
 
 
@@ -77,6 +100,14 @@ def curves(history: list[dict[str, Any]], names: dict[str, str]) -> dict[str, li
         if any(theirs in row for row in rows):
             table[ours] = [row.get(theirs) for row in rows]
     return table
+
+
+def fit(trainer: Any, title: str, out: Path, tokenizer: Any, columns: dict[str, str], counts: dict[str, Any]) -> None:
+    """Train, and leave model/, curves.json (`columns` of the trainer's log, as `curves`) and counts.json."""
+    quiet(trainer, title).train()
+    (out / "curves.json").write_text(json.dumps(curves(trainer.state.log_history, columns)))
+    (out / "counts.json").write_text(json.dumps(counts, indent=1))
+    save(trainer.model, tokenizer, out / "model")
 
 
 def quiet(trainer: Any, title: str) -> Any:

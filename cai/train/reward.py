@@ -3,7 +3,6 @@
 It sees comparisons and nothing of where their labels came from, so human and AI labels take this one path.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from cai.core.errors import UserError
 from cai.core.records import Comparison, labelled_pairs
 from cai.core.store import version
 from cai.models.chat import answered
-from cai.models.loading import load_tokenizer, save
+from cai.models.loading import load_tokenizer
 from cai.models.workbench import Workbench
 from cai.train.starting import load_to_train
 from cai.train.trainable import Labelled, Trainable
@@ -35,7 +34,7 @@ def train_reward(
     from datasets import Dataset  # heavy: only when there is something to train
     from trl import RewardConfig
 
-    from cai.train.common import arguments, curves, quiet
+    from cai.train.common import fit, pass_arguments
     from cai.train.reward_trainer import SoftRewardTrainer, fitting
 
     work.release()
@@ -59,29 +58,16 @@ def train_reward(
 
     network, adapter = load_to_train(start, work.device, reward=True)
     config = RewardConfig(
-        output_dir=str(out / "trainer"),
-        num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
         max_length=settings.max_length,
         gradient_checkpointing=False,
-        **arguments(work, out, start, seed),
+        **pass_arguments(work, out, start, settings, seed),
     )
-    trainer = quiet(
-        SoftRewardTrainer(
-            model=network,
-            args=config,
-            train_dataset=Dataset.from_list(rows),
-            processing_class=tokenizer,
-            peft_config=adapter,
-        ),
-        "train the reward model",
+    data = Dataset.from_list(rows)
+    trainer = SoftRewardTrainer(
+        model=network, args=config, train_dataset=data, processing_class=tokenizer, peft_config=adapter
     )
-    trainer.train()
-    names = {"loss": "loss", "accuracy": "accuracy", "margin": "margin"}
-    (out / "curves.json").write_text(json.dumps(curves(trainer.state.log_history, names)))
-    (out / "counts.json").write_text(json.dumps(counts, indent=1))
-    save(trainer.model, tokenizer, out / "model")
+    columns = {"loss": "loss", "accuracy": "accuracy", "margin": "margin"}
+    fit(trainer, "train the reward model", out, tokenizer, columns, counts)
 
 
 def elements(comparisons: list[Comparison], tokenizer: Any, policy: Policy, settings: Reward) -> list[dict[str, list]]:

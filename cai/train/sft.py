@@ -4,9 +4,7 @@ Departure from the paper: the helpfulness mix answers helpful prompts in the sta
 samples a helpful RLHF model. The start model is the policy itself, so the mix holds it in place.
 """
 
-import json
 import math
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from cai.core.records import Chat, Prompt, Response, Revision, read_jsonl
 from cai.core.store import Artifact, version
 from cai.core.textstats import whole_sentences, wordless
 from cai.models.chat import answer_ids, with_system
-from cai.models.loading import load_tokenizer, save
+from cai.models.loading import load_tokenizer
 from cai.models.workbench import Workbench
 from cai.train.starting import load_to_train
 from cai.train.trainable import Trainable
@@ -50,7 +48,7 @@ def train_sft(
     from datasets import Dataset  # heavy: only when there is something to train
     from trl import SFTConfig, SFTTrainer
 
-    from cai.train.common import arguments, curves, quiet
+    from cai.train.common import fit, pass_arguments
 
     work.release()
     tokenizer = load_tokenizer(start.ref)
@@ -68,25 +66,17 @@ def train_sft(
 
     network, adapter = load_to_train(start, work.device)
     config = SFTConfig(
-        output_dir=str(out / "trainer"),
-        num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
         max_length=settings.max_length,
         completion_only_loss=True,
         gradient_checkpointing=False,
-        **arguments(work, out, start, seed),
+        **pass_arguments(work, out, start, settings, seed),
     )
     data = Dataset.from_list(kept)
-    trainer = quiet(
-        SFTTrainer(model=network, args=config, train_dataset=data, processing_class=tokenizer, peft_config=adapter),
-        "fine-tune on revisions",
+    trainer = SFTTrainer(
+        model=network, args=config, train_dataset=data, processing_class=tokenizer, peft_config=adapter
     )
-    trainer.train()
-    names = {"loss": "loss", "mean_token_accuracy": "token accuracy", "entropy": "entropy"}
-    (out / "curves.json").write_text(json.dumps(curves(trainer.state.log_history, names)))
-    (out / "counts.json").write_text(json.dumps(dict(Counter(counts)), indent=1))
-    save(trainer.model, tokenizer, out / "model")
+    columns = {"loss": "loss", "mean_token_accuracy": "token accuracy", "entropy": "entropy"}
+    fit(trainer, "fine-tune on revisions", out, tokenizer, columns, counts)
 
 
 def helpful_rows(everyday: Everyday, revised: int, share: float, seed: int) -> list[tuple[Chat, str]]:

@@ -4,7 +4,6 @@ It learns from the pairs that a reward model would learn from, in the same order
 reference is the SFT policy. `rl.beta` is its beta, `rl.epochs` its passes over the pairs, `rl.batch_size` pairs a step.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from cai.core.errors import UserError
 from cai.core.records import Comparison, labelled_pairs
 from cai.core.store import Artifact, version
 from cai.models.chat import answer_ids, with_system
-from cai.models.loading import load_causal, load_tokenizer, save
+from cai.models.loading import load_causal, load_tokenizer
 from cai.models.workbench import Workbench
 from cai.train.rl.given import Given
 from cai.train.trainable import Labelled, Trainable
@@ -50,7 +49,7 @@ def train_dpo(
     from datasets import Dataset  # heavy: only when there is something to train
     from trl import DPOConfig
 
-    from cai.train.common import arguments, curves, quiet
+    from cai.train.common import fit, pass_arguments
     from cai.train.dpo_trainer import SoftDPOTrainer
 
     work.release()
@@ -71,23 +70,16 @@ def train_dpo(
     counts = {"training pairs labelled": len(rows), "dropped: longer than reward.max_length": len(rows) - len(kept)}
 
     config = DPOConfig(
-        output_dir=str(out / "trainer"),
-        num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
         beta=settings.beta,
         max_length=None,
         activation_checkpointing=False,
-        **arguments(work, out, start, seed),
+        **pass_arguments(work, out, start, settings, seed),
     )
     network = load_causal(start.ref, start.learning_dtype, work.device, train=True)
     data = Dataset.from_list(kept)
-    trainer = quiet(SoftDPOTrainer(network, config, train_dataset=data, processing_class=tokenizer), "DPO")
-    trainer.train()
-    names = {"loss": "loss", "accuracy": "accuracy", "margin": "margin", "entropy": "entropy"}
-    (out / "curves.json").write_text(json.dumps(curves(trainer.state.log_history, names)))
-    (out / "counts.json").write_text(json.dumps(counts, indent=1))
-    save(trainer.model, tokenizer, out / "model")
+    trainer = SoftDPOTrainer(network, config, train_dataset=data, processing_class=tokenizer)
+    columns = {"loss": "loss", "accuracy": "accuracy", "margin": "margin", "entropy": "entropy"}
+    fit(trainer, "DPO", out, tokenizer, columns, counts)
 
 
 def encode(tokenizer: Any, comparison: Comparison, system: str | None) -> dict[str, Any]:
