@@ -14,7 +14,7 @@ from cai.config.load import read_experiment
 from cai.core.errors import UserError
 from cai.experiment import checks
 from cai.experiment.checks import check
-from cai.experiment.pipeline import main
+from cai.experiment.command import main
 
 
 @pytest.fixture

@@ -19,8 +19,9 @@ from cai.config.sections import Runtime
 from cai.core.errors import UserError
 from cai.core.store import Store, keyed
 from cai.experiment.checks import check
+from cai.experiment.command import main
 from cai.experiment.evaluate import evaluate
-from cai.experiment.pipeline import main, run, train
+from cai.experiment.pipeline import run, train
 from cai.models.engines import Reply
 from cai.models.engines.cached import CachedEngine
 from cai.models.workbench import Workbench

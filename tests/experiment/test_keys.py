@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from cai.config.load import read_sweep
-from cai.experiment.pipeline import plan
+from cai.experiment.command import plan
 from cai.models.workbench import Workbench
 
 ROOT = Path(__file__).parents[2]
