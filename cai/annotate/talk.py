@@ -13,7 +13,7 @@ from cai.core.store import Artifact, Store
 from cai.experiment.evaluate import picks
 from cai.experiment.pipeline import train
 from cai.models.engines import Sampling
-from cai.models.references import Source, trained
+from cai.models.references import ModelRef, trained
 from cai.models.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Found:
 
     name: str
     home: Path
-    source: Source
+    source: ModelRef
     prompts: tuple[Prompt, ...]
     arm: Arm
     work: Workbench

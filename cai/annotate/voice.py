@@ -12,7 +12,7 @@ from cai.models.chat import chat_ids, with_system
 from cai.models.engines import Sampling
 from cai.models.engines.transformers import sample_ids, stop_ids
 from cai.models.loading import load_causal, load_tokenizer
-from cai.models.references import Dtype, Source
+from cai.models.references import Dtype, ModelRef
 from cai.train.rl.live import states_of
 
 
@@ -29,7 +29,7 @@ class Voice:
     """A policy, frozen. Draws depend on their own seed alone, so the same conversation can be had again."""
 
     def __init__(
-        self, source: Source, *, dtype: Dtype, device: str, system: str | None, sampling: Sampling, batch_tokens: int
+        self, source: ModelRef, *, dtype: Dtype, device: str, system: str | None, sampling: Sampling, batch_tokens: int
     ) -> None:
         self.tokenizer: Any = load_tokenizer(source)
         self.model: Any = load_causal(source, dtype, device).eval()  # pyrefly: ignore

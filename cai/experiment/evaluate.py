@@ -23,7 +23,7 @@ from cai.judge.play import play
 from cai.judge.rate import rate_answers, rate_controlled, rate_revisions
 from cai.judge.reads.placebos import read_placebos
 from cai.models.engines import Sampling
-from cai.models.references import Dtype, Source, model_of, trained
+from cai.models.references import Dtype, ModelRef, model_of, trained
 from cai.models.workbench import Workbench
 from cai.train.controlled import revise_controls
 from cai.train.harm import train_harm
@@ -109,7 +109,7 @@ def score_harm(stage: Stage, cells: Sequence[Cell], measured: Measured, dtype: D
 
 
 def bench_all(
-    stage: Stage, work: Workbench, cells: Sequence[Cell], policies: Mapping[str, Source], measured: Measured
+    stage: Stage, work: Workbench, cells: Sequence[Cell], policies: Mapping[str, ModelRef], measured: Measured
 ) -> None:
     """Each file of `evaluate.comparisons`, by every reward model, policy and the evaluation's judge."""
     arm = cells[0].settings
@@ -153,7 +153,7 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
         ) if ask.transcripts else None,
         xstest=stage(load_xstest, source=ask.xstest, contents=contents_of(ask.xstest)) if ask.xstest else None,
     )  # fmt: skip
-    policies: dict[str, Source] = {"start": model_of(arm.policy), "sft": trained(first.sft, "sft")}
+    policies: dict[str, ModelRef] = {"start": model_of(arm.policy), "sft": trained(first.sft, "sft")}
     policies |= {name: trained(one.policy, name) for cell in cells for name, one in cell.policies.items()}
     best = {cell.name: cell for cell in cells if picks(cell)}
     policies |= {name: trained(cell.sft, "sft") for name, cell in best.items()}

@@ -36,7 +36,7 @@ from cai.judge.methods import principles_for, templates_for
 from cai.judge.preflight import preflight
 from cai.judge.reads.controls import controls_for
 from cai.models.engines import Sampling
-from cai.models.references import Dtype, Source, model_of, trained
+from cai.models.references import Dtype, ModelRef, model_of, trained
 from cai.models.workbench import Workbench
 from cai.train.dpo import train_dpo
 from cai.train.respond import best_of_n, respond, sample_pairs
@@ -169,7 +169,7 @@ def label(
 
 
 def train_policy(
-    stage: Stage, arm: Arm, law: Constitution, latest: Source, prompts: dict[str, Any],
+    stage: Stage, arm: Arm, law: Constitution, latest: ModelRef, prompts: dict[str, Any],
     so_far: dict[str, tuple[Artifact | None, ...]], reward: Artifact | None, **common: Any,
 ) -> Artifact:  # fmt: skip
     """The SFT policy, or the last round's, and what the arm's method learns from -> the policy.

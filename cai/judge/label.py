@@ -23,7 +23,7 @@ from cai.core.templates import Template
 from cai.data.labels import LabelFile, check_rule, labeller_of, read_labels, spend
 from cai.data.votes import counted, share
 from cai.judge.asking import judge_pairs
-from cai.models.references import Dtype, Source
+from cai.models.references import Dtype, ModelRef
 from cai.models.workbench import Workbench
 
 
@@ -36,7 +36,7 @@ def label_by_judge(
     rule: Sources | None,
     preflight: Artifact | None,
     judge: Labeller,
-    model: Source,
+    model: ModelRef,
     judging: tuple[Judging, ...],
     templates: Mapping[str, Template],
     dtype: Dtype,
@@ -104,7 +104,7 @@ class Simulant:
     """One judge of the pool that stands for people."""
 
     judge: Judge
-    model: Source
+    model: ModelRef
     judging: tuple[Judging, ...]
     templates: Mapping[str, Template]
 

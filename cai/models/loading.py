@@ -15,7 +15,7 @@ from cai.core.progress import quiet
 from cai.models.adapters import SETTINGS, adapter_settings, is_adapter, note_base
 from cai.models.architectures import HEAD, ensure_reward_head, read_at_the_last_token
 from cai.models.chat_templates import settle, written_by
-from cai.models.references import Dtype, Source, _found, base_of, local, nested
+from cai.models.references import Dtype, ModelRef, _found, base_of, local, nested
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -54,7 +54,7 @@ def _plain_linux() -> bool:
     )
 
 
-def load_tokenizer(source: Source) -> "PreTrainedTokenizerBase":
+def load_tokenizer(source: ModelRef) -> "PreTrainedTokenizerBase":
     """The tokenizer, with one chat template and a token to pad with that ends no turn. An adapter without one has its
     base's. Raises UserError."""
     from transformers import AutoTokenizer
@@ -93,14 +93,14 @@ def _spare_token(tokenizer: Any) -> str:
     return free[0] if free else max(vocabulary, key=vocabulary.__getitem__)
 
 
-def load_causal(source: Source, dtype: Dtype, device: str, *, train: bool = False) -> "PreTrainedModel":
+def load_causal(source: ModelRef, dtype: Dtype, device: str, *, train: bool = False) -> "PreTrainedModel":
     """A language model. An adapter comes on the base that it was trained on; train: its weights go on learning."""
     from transformers import AutoModelForCausalLM
 
     return _load(AutoModelForCausalLM, source, dtype, device, train)
 
 
-def load_reward(source: Source, dtype: Dtype, device: str) -> "PreTrainedModel":
+def load_reward(source: ModelRef, dtype: Dtype, device: str) -> "PreTrainedModel":
     """A reward model: one scalar for a sequence. A fresh one has a zero head, so that it begins without an opinion."""
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
@@ -122,7 +122,7 @@ def load_reward(source: Source, dtype: Dtype, device: str) -> "PreTrainedModel":
     return model
 
 
-def _load(kind: Any, source: Source, dtype: Dtype, device: str, train: bool = False, **options: Any) -> Any:
+def _load(kind: Any, source: ModelRef, dtype: Dtype, device: str, train: bool = False, **options: Any) -> Any:
     import torch
     from safetensors import SafetensorError
 

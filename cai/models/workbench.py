@@ -18,7 +18,7 @@ from cai.models.chat import chat_ids, with_system
 from cai.models.engines import Engine
 from cai.models.engines.cached import CachedEngine
 from cai.models.loading import load_reward, load_tokenizer, pick_device, pick_dtype
-from cai.models.references import Dtype, Source
+from cai.models.references import Dtype, ModelRef
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Workbench:
     def dtype(self, arm: Arm) -> Dtype:
         return pick_dtype(arm.dtype, self.device)
 
-    def engine(self, source: Source, *, dtype: Dtype, system: str | None) -> CachedEngine:
+    def engine(self, source: ModelRef, *, dtype: Dtype, system: str | None) -> CachedEngine:
         """The model behind the call cache; its weights are loaded at the first call that the cache cannot answer."""
         tokenizer = load_tokenizer(source)
         self._calls = self._calls or CallCache(self.root / "calls.sqlite")
@@ -81,7 +81,7 @@ class Workbench:
         self._made.append(engine)
         return engine
 
-    def reward_model(self, source: Source, dtype: Dtype) -> Any:
+    def reward_model(self, source: ModelRef, dtype: Dtype) -> Any:
         """A reward model for scoring, kept until something else is loaded."""
         return self._keep(f"reward {source.digest} {dtype}", lambda: load_reward(source, dtype, self.device).eval())
 

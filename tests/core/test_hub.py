@@ -23,7 +23,7 @@ from cai.data.xstest import contents_of, read_xstest
 from cai.experiment.checks import had
 from cai.models.architectures import lora
 from cai.models.loading import load_causal, load_reward, load_tokenizer, save
-from cai.models.references import Source, find, local
+from cai.models.references import ModelRef, find, local
 from cai.train.rl.backbone import belongs
 
 A, B = "a" * 40, "b" * 40
@@ -60,7 +60,7 @@ def put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Put]:
     forget()
 
 
-def filled(folder: Path, tiny: Source, value: float) -> Path:
+def filled(folder: Path, tiny: ModelRef, value: float) -> Path:
     """A model in a folder, all of whose output weights have one value."""
     model: Any = load_causal(tiny, "float32", "cpu")
     model.lm_head.weight.data.fill_(value)

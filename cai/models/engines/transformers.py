@@ -24,7 +24,7 @@ from cai.models.chat import chat_ids, frame_of, option_ids, with_system
 from cai.models.engines import Question, Reading, Reply, Request, Sampling, reading
 from cai.models.engines.tree import Row, Span, block_attention, pack, tree_mask
 from cai.models.loading import load_causal, load_tokenizer
-from cai.models.references import Source
+from cai.models.references import ModelRef
 
 PADDING = 0.1  # the share of a batch of questions that may be padding
 ROW_TOKENS = 2048  # how wide a row of several sequences may be
@@ -43,7 +43,7 @@ class TransformersEngine:
     """share: read what questions have in common once. False is for comparison: one sequence a row."""
 
     def __init__(
-        self, source: Source, *, dtype: str, device: str, system: str | None, batch_tokens: int, share: bool = True
+        self, source: ModelRef, *, dtype: str, device: str, system: str | None, batch_tokens: int, share: bool = True
     ) -> None:
         self.tokenizer: Any = load_tokenizer(source)
         self.model: Any = load_causal(source, dtype, device).eval()  # pyrefly: ignore
