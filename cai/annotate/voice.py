@@ -10,7 +10,7 @@ import torch
 from cai.core.records import Chat
 from cai.models.chat import chat_ids, with_system
 from cai.models.engines import Sampling
-from cai.models.engines.transformers import sample_ids, stop_ids
+from cai.models.engines.sampling import sample_ids, stop_ids
 from cai.models.loading import load_causal, load_tokenizer
 from cai.models.references import Dtype, ModelRef
 from cai.train.rl.live import states_of

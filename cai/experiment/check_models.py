@@ -163,7 +163,7 @@ def check_ending(source: ModelRef, tokenizer: Any) -> None:
     """Something must end an answer: an end-of-text token, the template's own, or one that the model's settings name."""
     from transformers import GenerationConfig
 
-    from cai.models.engines.transformers import stop_ids
+    from cai.models.engines.sampling import stop_ids
 
     place = Path(local(source))
     base = base_of(place) if is_adapter(place) else source

@@ -35,6 +35,7 @@ class ModelRef:
     """Where weights are (a folder, or a hub id) and what they are: `digest` stands for them in every key.
 
     commit: of a hub id: the one that is loaded. template: which chat template, or what it is told (chat_templates.py).
+    engine: the module of cai/models/engines that answers for it; never part of a key.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ModelRef:
     digest: str
     commit: str | None = None
     template: Choice = field(default=None, compare=False)
+    engine: str = field(default="transformers", compare=False)
 
 
 def find(ref: str, template: Choice = None) -> ModelRef:

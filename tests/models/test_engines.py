@@ -16,7 +16,8 @@ from cai.models.calls import CallCache
 from cai.models.engines import Question, Reading, Reply, Request, Sampling
 from cai.models.engines import reading as read_options
 from cai.models.engines.cached import CachedEngine
-from cai.models.engines.transformers import SeededSampler, TransformersEngine, attention_window
+from cai.models.engines.sampling import SeededSampler
+from cai.models.engines.transformers import TransformersEngine, attention_window
 from cai.models.references import ModelRef
 
 LONG = ask("Tell me at some length about " + "the many kinds of bread, " * 12)

@@ -29,7 +29,7 @@ from cai.core.records import Message, Revision
 from cai.data.feedback import Answer, Feedback, FeedbackLog
 from cai.models.architectures import head_width
 from cai.models.chat import chat_ids, harmless, with_system
-from cai.models.engines.transformers import stop_ids
+from cai.models.engines.sampling import stop_ids
 from cai.train.rl.tamer import Example, HumanReward, bursts, credit, fit
 
 Row = tuple[list[int], list[int]]  # token ids of a prompt, opened for an answer, and of the answer
