@@ -20,7 +20,8 @@ from cai.core.store import digest_of
 from cai.data.comparisons import read_comparisons
 from cai.data.feedback import FeedbackFile
 from cai.data.labels import LabelFile
-from cai.data.sources import RATED, at_hand, source_digest
+from cai.data.sources import at_hand, source_digest, source_of
+from cai.data.sources.rated_answers import NAME as RATED
 from cai.data.xstest import contents_of
 from cai.experiment.check_data import Rows, check_yardsticks, data_checks, length_checks, rows_of
 from cai.experiment.check_models import check_gold_model, check_judge, check_reviser, policy_checks, reader_of
@@ -289,7 +290,7 @@ def rated(arm: Arm) -> None:
     if ask is None:
         return
     source = ask.source or arm.data.source
-    if source != RATED:
+    if not source_of(source).rates:
         raise UserError(
             f'no ratings of single answers in "{source}": harmfulness cannot be learnt from it',
             "evaluate.harmfulness",

@@ -148,7 +148,7 @@ def test_what_is_not_read_is_refused_by_its_name() -> None:
 
 
 def _source(name: str) -> None:
-    from cai.data.sources import read_file as source
+    from cai.data.sources.local_file import read_file as source
 
     source(CASES / name, Data(source=name), 0)
 

@@ -7,7 +7,7 @@ import pytest
 from cai.config.sections import Data
 from cai.core.errors import UserError
 from cai.core.records import Said, SetAside
-from cai.data.sources import read_file
+from cai.data.sources.local_file import read_file
 from cai.data.votes import Judgement, judgements_of, settle, share
 
 ANSWERS = ["one", "two", "three"]

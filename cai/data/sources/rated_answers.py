@@ -8,10 +8,12 @@ from pathlib import Path
 
 from cai.config.sections import Data
 from cai.core.draws import identity, normal
-from cai.core.packages import PYRIT, fetch
+from cai.core.packages import PYRIT, cache_folder, fetch
 from cai.core.records import Message, Prompt, Rating
 from cai.core.textstats import words
-from cai.data.material import Material, make_pair, split_of
+from cai.data.material import Material, Source, make_pair, split_of
+
+NAME = "rated-answers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +103,13 @@ def _rated(row: dict[str, str], category: str, panel: str) -> Rated | None:
         return None
     prompt, text = (row.get("objective") or "").strip(), (row.get("assistant_response") or "").strip()
     return Rated(prompt, text, category, panel, scores) if scores and prompt and text else None
+
+
+SOURCE = Source(
+    example=NAME,
+    answers=lambda name: name == NAME,
+    digest=lambda name, key: PYRIT.sha256,
+    at_hand=lambda name: (cache_folder() / "packages" / f"{PYRIT.name}-{PYRIT.version}").is_dir(),
+    read=rated_answers,
+    rates=True,
+)
