@@ -12,6 +12,7 @@ from cai.config.sections import Data
 from cai.core.draws import identity
 from cai.core.records import Chat, Pair, Prompt, SetAside
 from cai.core.shipped import locate
+from cai.data.input_file import InputFile, input_file
 from cai.data.rows.reader import Found, read_file
 from cai.data.rows.turns import opening_of
 from cai.models.engines import Question
@@ -80,6 +81,12 @@ def read_comparisons(path: str | Path, *, judged: bool = True, test: float = 0.3
         raise reading.nothing("no comparison in this file can be used")
     drawn = frozenset(item.pair.id for item in items if item.pair.prompt.id in reading.drawn)
     return Comparisons(tuple(items), tuple(sorted(faults, key=lambda fault: _line(fault[0]))), dict(form), drawn)
+
+
+def comparisons_file(path: str) -> InputFile:
+    """Such a file as the input of a stage, which names its rows by the path. Raises UserError where there is none."""
+    file = input_file(path, "file of comparisons", "evaluate.comparisons", "give a file that exists")
+    return replace(file, keyed_as=("file", "contents"))
 
 
 def _item(found: Found) -> Item:

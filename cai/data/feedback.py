@@ -17,8 +17,8 @@ from pathlib import Path
 
 from cai.core.errors import UserError
 from cai.core.records import Message, decode, parse_json
-from cai.core.store import digest_file
 from cai.data.append import Rows
+from cai.data.input_file import InputFile, input_file
 
 LARGEST = 10  # presses in one row; the page sends 1
 
@@ -57,24 +57,9 @@ class Feedback:
     at: str
 
 
-@dataclass(frozen=True, slots=True)
-class FeedbackFile:
-    """A log as the input of a stage; what stands for it in the stage's key is its contents, not its place."""
-
-    path: Path
-    digest: str
-
-    @classmethod
-    def of(cls, path: str) -> "FeedbackFile":
-        """Raises UserError where there is no such file."""
-        file = Path(path).expanduser()
-        if not file.is_file():
-            raise UserError(
-                f'there is no log of live feedback "{path}"',
-                "rl.feedback.log",
-                "python -m cai.annotate --live makes one",
-            )
-        return cls(file, digest_file(file))
+def feedback_file(path: str) -> InputFile:
+    """Raises UserError where there is none."""
+    return input_file(path, "log of live feedback", "rl.feedback.log", "python -m cai.annotate --live makes one")
 
 
 class FeedbackLog(Rows):

@@ -15,7 +15,7 @@ are set aside, named by file and line, and counted (cai/data/votes.py).
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from cai.config.labels import WORDS, Sources
 from cai.core.draws import uniform
 from cai.core.errors import UserError, suggest
 from cai.core.records import Abstained, Label, Pair, Said, SetAside
-from cai.core.store import digest_file
+from cai.data.input_file import InputFile, input_file
 from cai.data.label_log import sha
 from cai.data.rows.files import Raw, read_raw
 from cai.data.rows.values import number, probability
@@ -34,19 +34,9 @@ P_A: dict[str, float] = {"a": 1.0, "b": 0.0, "tie": 0.5, "skip": math.nan, "undo
 UNNAMED = "unnamed"
 
 
-@dataclass(frozen=True, slots=True)
-class LabelFile:
-    """A file of labels; what stands for it in a stage's key is its contents, not its place."""
-
-    path: Path
-    digest: str
-
-    @classmethod
-    def of(cls, path: str) -> "LabelFile":
-        file = Path(path).expanduser()
-        if not file.is_file():
-            raise UserError(f'there is no file of labels "{path}"', "labels", "python -m cai.annotate makes one")
-        return cls(file, digest_file(file))
+def label_file(path: str) -> InputFile:
+    """Raises UserError where there is none."""
+    return input_file(path, "file of labels", "labels", "python -m cai.annotate makes one")
 
 
 def read_labels(

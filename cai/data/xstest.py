@@ -19,23 +19,25 @@ from cai.core.hub import commit_of, data_digest, data_file
 from cai.core.records import Message, Prompt, write_jsonl
 from cai.core.shipped import locate
 from cai.core.store import digest_file, version
+from cai.data.input_file import InputFile
 
 HUB = "Paul/XSTest"
 KEY = "evaluate.xstest"
 
 
 @version(1)
-def load_xstest(out: Path, runtime: Any, *, source: str, contents: str) -> None:
-    """prompts.jsonl: subset "safe" or "unsafe", all held out. contents: `contents_of(source)`."""
-    write_jsonl(out / "prompts.jsonl", read_xstest(source))
+def load_xstest(out: Path, runtime: Any, *, file: InputFile) -> None:
+    """prompts.jsonl: subset "safe" or "unsafe", all held out."""
+    write_jsonl(out / "prompts.jsonl", read_xstest(file.written))
 
 
-def contents_of(source: str) -> str:
-    """What stands for the prompts in a stage's key. Raises UserError for a file that cannot be used."""
+def xstest_file(source: str) -> InputFile:
+    """The prompts as the input of a stage. Raises UserError for a file that cannot be used."""
+    keyed_as = ("source", "contents")
     if source == HUB:
-        return data_digest(HUB, KEY)
+        return InputFile(source, data_digest(HUB, KEY), keyed_as)
     read_xstest(source)  # a fault of the file is one of now, not of when its stage comes up
-    return digest_file(locate(source))
+    return InputFile(source, digest_file(locate(source)), keyed_as)
 
 
 def read_xstest(source: str) -> list[Prompt]:

@@ -17,6 +17,7 @@ from cai.core.records import Abstained, Label, read_jsonl, write_jsonl
 from cai.core.store import Artifact, version
 from cai.core.templates import Template
 from cai.data.comparisons import Item, read_comparisons
+from cai.data.input_file import InputFile
 from cai.judge.asking import judge_pairs
 from cai.models.chat import answered
 from cai.models.loading import load_tokenizer
@@ -38,9 +39,9 @@ class Opinion:
 
 
 @version(1)
-def load_items(out: Path, work: Workbench, *, file: str, contents: str) -> None:
-    """items.jsonl and faults.json. contents: the digest of the file, so that an edit is seen."""
-    held = read_comparisons(file)
+def load_items(out: Path, work: Workbench, *, file: InputFile) -> None:
+    """items.jsonl and faults.json."""
+    held = read_comparisons(file.written)
     write_jsonl(out / "items.jsonl", held.items)
     (out / "faults.json").write_text(json.dumps(held.faults, indent=1))
 

@@ -20,7 +20,8 @@ from cai.core.errors import UserError
 from cai.core.records import Abstained, Label, Pair, Said, SetAside, read_jsonl, write_jsonl
 from cai.core.store import Artifact, version
 from cai.core.templates import Template
-from cai.data.labels import LabelFile, check_rule, labeller_of, read_labels, spend
+from cai.data.input_file import InputFile
+from cai.data.labels import check_rule, labeller_of, read_labels, spend
 from cai.data.votes import counted, share
 from cai.judge.asking import judge_pairs
 from cai.models.references import Dtype, ModelRef
@@ -61,7 +62,7 @@ def label_by_people(
     *,
     pairs: Artifact,
     rule: Sources | None,
-    file: LabelFile | None,
+    file: InputFile | None,
     raters: tuple[str, ...],
     seed: int,
 ) -> None:

@@ -169,7 +169,7 @@ def shaped(
 ) -> tuple[Shaped, dict[str, Any]]:
     """The reward with a person's share in it, and what to count. model: the SFT policy, before it learns.
 
-    feedback: log (`FeedbackFile`), weight and decay. known: the SFT answers. updates: optimizer steps a rollout.
+    feedback: log (`InputFile`), weight and decay. known: the SFT answers. updates: optimizer steps a rollout.
     """
     human, learned = of_log(FeedbackLog(feedback["log"].path), model.eval(), tokenizer, policy.system, batch_tokens)
     made = Shaped(

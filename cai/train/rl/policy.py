@@ -78,7 +78,7 @@ def by_reward_model(
     """model/ (the policy), curves.json (one row a rollout), warnings.json, counts.json, and gold.json with `rl.gold`.
 
     sft: the policy to start from, which is also the reference; in later rounds the last round's.
-    gold: what `yardstick` in cai/train/rl/gold.py says. feedback: `rl.feedback`, with the log as a `FeedbackFile`.
+    gold: what `yardstick` in cai/train/rl/gold.py says. feedback: `rl.feedback`, with the log as a `InputFile`.
     snapshots: rollouts after which the policy is left in snapshots/<rollout>/ as well.
     """
     from cai.train.common import weights_dtype
