@@ -19,7 +19,7 @@ from cai.core.errors import UserError, run_main
 from cai.core.places import check_file
 
 if TYPE_CHECKING:
-    from cai.annotate.sheet import Found
+    from cai.annotate.sheet import PairsToLabel
     from cai.data.label_log import LabelLog
 
 NAMED = 5  # faulty rows that are named one by one
@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _export(args: argparse.Namespace, found: "Found") -> int:
+def _export(args: argparse.Namespace, found: "PairsToLabel") -> int:
     from cai.annotate.export import export
     from cai.data.label_log import LabelLog
 
@@ -99,7 +99,7 @@ def _export(args: argparse.Namespace, found: "Found") -> int:
     return 0
 
 
-def _serve(args: argparse.Namespace, found: "Found") -> int:
+def _serve(args: argparse.Namespace, found: "PairsToLabel") -> int:
     from cai.annotate.desk import Desk
     from cai.annotate.sheet import tasks
     from cai.constitution import read_constitution
@@ -176,7 +176,7 @@ def _open(server: Any, app: Any, port: int) -> None:
     server.serve(app, listener, token)
 
 
-def _open_log(path: Path, found: "Found") -> "LabelLog":
+def _open_log(path: Path, found: "PairsToLabel") -> "LabelLog":
     """The log, with all that is odd about it named. Raises UserError for a file that is something else."""
     from cai.data.label_log import LabelLog
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
-from cai.annotate.sheet import Found, Order, Task
+from cai.annotate.sheet import Order, PairsToLabel, Task
 from cai.core.draws import uniform
 from cai.core.errors import UserError, suggest
 from cai.data.label_log import LabelLog, LabelRow, make_row, p_for
@@ -55,7 +55,7 @@ class Desk:
 
     name: str
     tasks: Sequence[Task]
-    found: Found
+    found: PairsToLabel
     log: LabelLog
     order: Order = "given"
     raters: tuple[str, ...] = ()

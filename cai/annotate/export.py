@@ -8,13 +8,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from cai.annotate.sheet import Found
+from cai.annotate.sheet import PairsToLabel
 from cai.core.durable import write_whole
 from cai.core.errors import UserError
 from cai.data.label_log import LabelLog, LabelRow, p_for
 
 
-def export(found: Found, log: LabelLog, out: Path) -> Counter[str]:
+def export(found: PairsToLabel, log: LabelLog, out: Path) -> Counter[str]:
     """Write each labelled pair with `votes` (one P for each rater, by name) and `human`, their mean.
 
     A rater's P is their verdict on the whole; of one who judged by principles only, the mean over these. Pairs that

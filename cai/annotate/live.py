@@ -28,7 +28,7 @@ from cai.annotate.voice import Voice
 from cai.core.draws import identity, seed_of, uniform
 from cai.core.errors import UserError
 from cai.core.records import Chat, Message, Prompt
-from cai.data.feedback import Answer, Feedback, FeedbackLog, fault_of
+from cai.data.feedback import Feedback, FeedbackLog, ShownAnswer, fault_of
 from cai.train.rl.live import learn
 from cai.train.rl.tamer import HumanReward, credit
 
@@ -91,10 +91,10 @@ class Session:
                 "learned": self.learned(rater),
             }
 
-    def _seen(self, mine: Sequence[Answer]) -> set[str]:
+    def _seen(self, mine: Sequence[ShownAnswer]) -> set[str]:
         return {answer.prompt_id for answer in mine} & {prompt.id for prompt in self.prompts}
 
-    def _next(self, mine: Sequence[Answer]) -> Prompt | None:
+    def _next(self, mine: Sequence[ShownAnswer]) -> Prompt | None:
         """The first prompt that this rater has seen least often."""
         seen = Counter(answer.prompt_id for answer in mine)
         return min(self.prompts, key=lambda prompt: seen[prompt.id], default=None)
@@ -121,7 +121,7 @@ class Session:
                 best = int(np.argmax(reward.draw(means_MD, seed_of("thompson", *turn))))
                 predicted, error = (float(values[best]) for values in reward.predict(means_MD))
             at, one = _now(), told[best]
-            answer = Answer(
+            answer = ShownAnswer(
                 identity("answer", rater, at, str(os.getpid())), rater, self.voice.digest, prompt_id, chat,
                 one.tokens, one.pieces, n, predicted, error, at,
             )  # fmt: skip
@@ -129,7 +129,7 @@ class Session:
             self._states[answer.id] = one.states_TD
             return {"answer": answer.id, "messages": _plain(chat), "candidates": n, "tokens": len(answer.tokens)}
 
-    def _turn(self, mine: Sequence[Answer], text: str | None, fresh: bool) -> tuple[Chat, str]:
+    def _turn(self, mine: Sequence[ShownAnswer], text: str | None, fresh: bool) -> tuple[Chat, str]:
         """(what is to be answered, the id of the prompt that it began with or "")."""
         if text is None:
             prompt = self._next(mine)
@@ -146,7 +146,7 @@ class Session:
             raise UserError("the conversation is too long for this policy", "", "begin a new one")
         return chat, prompt_id
 
-    def shown(self, answer: str) -> Answer:
+    def shown(self, answer: str) -> ShownAnswer:
         """An answer by its id, for the stream."""
         with self.lock:
             if answer not in self.log.answers:
@@ -205,7 +205,7 @@ class Session:
             return self._human(rater)[0]
 
 
-def _after(answer: Answer) -> Chat:
+def _after(answer: ShownAnswer) -> Chat:
     return (*answer.messages, Message("assistant", answer.text))
 
 

@@ -43,7 +43,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class PairsToLabel:
     """What a place holds.
 
     judge:   pair -> the AI judge's P(a better); empty where no judge labelled them.
@@ -62,7 +62,7 @@ class Found:
 # 1. Pairs -------------------------------------------------------------------------------------------------------------
 
 
-def find_pairs(place: Path) -> Found:
+def find_pairs(place: Path) -> PairsToLabel:
     """The pairs of a file of any form that cai/data/comparisons.py knows, of a stage's folder, or of a run (runs/NAME).
 
     A run brings its judge's labels and reward scores along. Raises UserError where there are no pairs.
@@ -74,13 +74,13 @@ def find_pairs(place: Path) -> Found:
             problem = "this folder has neither links.json (a finished run) nor pairs.jsonl (a stage that makes pairs)"
             raise UserError(problem, str(place), "give runs/NAME of a finished experiment, or a file of pairs")
         if (place / MANIFEST).is_file():
-            return Found(tuple(read_jsonl(_whole(place) / "pairs.jsonl", Pair)))
+            return PairsToLabel(tuple(read_jsonl(_whole(place) / "pairs.jsonl", Pair)))
         place = place / "pairs.jsonl"
     held = read_comparisons(place, judged=False, test=0.0)
-    return Found(held.pairs, faults=held.faults, drawn=held.drawn)
+    return PairsToLabel(held.pairs, faults=held.faults, drawn=held.drawn)
 
 
-def _of_run(home: Path) -> Found:
+def _of_run(home: Path) -> PairsToLabel:
     """The pairs of all arms; labels and scores of the first arm that an AI judge labelled. `direct` has none."""
     root, wanted = root_of(home) or home.resolve().parent, ("pairs", "labels", "scores")
     try:
@@ -108,8 +108,8 @@ def _of_run(home: Path) -> Found:
             arm = cell.rpartition("/")[0]
             same = [f for name, f in folders.items() if name.rpartition("/")[0] == arm and "scores" in f]
             scores = [f["scores"] / "scores.jsonl" for f in same]
-            return Found(tuple(pairs.values()), judge, reward_margins(scores))
-    return Found(tuple(pairs.values()))
+            return PairsToLabel(tuple(pairs.values()), judge, reward_margins(scores))
+    return PairsToLabel(tuple(pairs.values()))
 
 
 def _whole(folder: Path) -> Path:
@@ -148,7 +148,7 @@ def reward_margins(paths: Sequence[Path]) -> dict[str, float]:
 # 2. Tasks and their order ---------------------------------------------------------------------------------------------
 
 
-def tasks(found: Found, order: Order, law: Constitution | None = None) -> list[Task]:
+def tasks(found: PairsToLabel, order: Order, law: Constitution | None = None) -> list[Task]:
     """Every pair, once or once for each principle that applies to it, in one order for all raters.
 
     The same order for all, so that two raters who stop early have judged the same pairs and can be compared.
@@ -173,7 +173,7 @@ def _applying(law: Constitution, subset: str) -> list[Judging]:
     return [p for p in law.judging if not p.applies_to or subset in p.applies_to]
 
 
-def agreement(pair_id: str, found: Found) -> float:
+def agreement(pair_id: str, found: PairsToLabel) -> float:
     """How probably judge and reward model name the same answer (see above), rounded so that equal ones are ties."""
     margin = found.margins.get(pair_id)
     r = None if margin is None else (1 + math.tanh(margin / 2)) / 2

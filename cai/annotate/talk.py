@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Found:
+class LivePolicy:
     """A policy that is there. home: the experiment's folder of results. prompts: to talk about, of the train split."""
 
     name: str
@@ -42,7 +42,7 @@ class Found:
         )  # fmt: skip
 
 
-def find_policy(file: Path, wanted: str, overrides: Sequence[str] = ()) -> Found:
+def find_policy(file: Path, wanted: str, overrides: Sequence[str] = ()) -> LivePolicy:
     """The policy `sft`, or that of a cell ("ARM/SEED"). Nothing is trained for it.
 
     overrides: `key=value`, as the run itself was given them by --set.
@@ -69,7 +69,7 @@ def find_policy(file: Path, wanted: str, overrides: Sequence[str] = ()) -> Found
             f"python -m cai.experiment {file}{''.join(f' --set {one}' for one in overrides)} makes it",
         )
     prompts = [prompt for held in _asked(cell) for prompt in read_jsonl(held / "prompts.jsonl", Prompt)]
-    return Found(
+    return LivePolicy(
         experiment.name, work.root / experiment.name, trained(made, wanted),
         tuple(prompt for prompt in prompts if prompt.split == "train"), cell.settings, work,
     )  # fmt: skip

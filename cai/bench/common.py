@@ -7,17 +7,17 @@ from statistics import median
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class MedianRange:
     median: float
     low: float
     high: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
+    def of(cls, values: Sequence[float]) -> "MedianRange":
         return cls(median(values), min(values), max(values))
 
 
-def show(spread: Spread) -> str:
+def show(spread: MedianRange) -> str:
     return f"{spread.median:.3g} [{spread.low:.3g}, {spread.high:.3g}]"
 
 

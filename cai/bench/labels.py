@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cai.bench.common import Spread, positive, show
+from cai.bench.common import MedianRange, positive, show
 from cai.config.sections import Data, Judge, Runtime
 from cai.constitution import Judging, read_constitution
 from cai.core.draws import uniform
@@ -45,7 +45,7 @@ Engine = Any  # cai.models.engines.transformers.TransformersEngine, which is hea
 
 
 @dataclass(frozen=True, slots=True)
-class Vote:
+class VoteQuestions:
     """What one principle says about one pair: of `rate` two questions, of `choice` one for each order."""
 
     pair: int
@@ -53,7 +53,7 @@ class Vote:
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class LabelRound:
     """One way, one round. tokens: positions that went through the model, padding included."""
 
     votes: int
@@ -72,10 +72,10 @@ class Case:
 
     method: str
     principles: int
-    votes: dict[str, Spread]
-    pairs: dict[str, Spread]
+    votes: dict[str, MedianRange]
+    pairs: dict[str, MedianRange]
     tokens: dict[str, float]
-    ratios: dict[str, Spread]
+    ratios: dict[str, MedianRange]
     difference: float
     written: int
     unreadable: int
@@ -84,11 +84,11 @@ class Case:
 # 1. What is asked -----------------------------------------------------------------------------------------------------
 
 
-def votes_on(pairs: Sequence[Pair], principles: Sequence[Judging], method: str) -> list[Vote]:
+def votes_on(pairs: Sequence[Pair], principles: Sequence[Judging], method: str) -> list[VoteQuestions]:
     """Every vote of every principle on every pair, as the judge asks for it."""
     templates = templates_for(Judge(method=method))  # pyrefly: ignore
     return [
-        Vote(index, ballot.questions)
+        VoteQuestions(index, ballot.questions)
         for index, pair in enumerate(pairs)
         for principle in principles
         for ballot in ballots(method, pair, principle, templates)
@@ -109,7 +109,7 @@ def some_pairs(source: str, count: int, fits: Callable[[Pair], bool]) -> list[Pa
     return list(found.values())
 
 
-def spread_out(votes: Sequence[Vote], most: int) -> list[Vote]:
+def spread_out(votes: Sequence[VoteQuestions], most: int) -> list[VoteQuestions]:
     """At most `most` votes, evenly over all of them, so that their lengths are those of the whole."""
     return [votes[k * len(votes) // most] for k in range(most)] if len(votes) > most else list(votes)
 
@@ -141,7 +141,7 @@ def verdict(reply: str, method: str) -> str | None:
 # 3. Measuring ---------------------------------------------------------------------------------------------------------
 
 
-def timed(engine: Engine, votes: Sequence[Vote], way: str) -> tuple[Round, list[Any]]:
+def timed(engine: Engine, votes: Sequence[VoteQuestions], way: str) -> tuple[LabelRound, list[Any]]:
     """Ask for the votes one way; also the readings, or the replies."""
     questions = [question for vote in votes for question in vote.questions]
     tokens = 0
@@ -154,15 +154,17 @@ def timed(engine: Engine, votes: Sequence[Vote], way: str) -> tuple[Round, list[
     try:
         start = time.perf_counter()
         found = write(engine, questions) if way == "written" else choose(engine, questions, share=way == "shared")
-        return Round(len(votes), time.perf_counter() - start, tokens), found
+        return LabelRound(len(votes), time.perf_counter() - start, tokens), found
     finally:
         hook.remove()
 
 
-def measure(engine: Engine, votes: Sequence[Vote], method: str, principles: int, rounds: int, written: int) -> Case:
+def measure(
+    engine: Engine, votes: Sequence[VoteQuestions], method: str, principles: int, rounds: int, written: int
+) -> Case:
     """`rounds` rounds of each way, taking turns; at most `written` votes are written in each."""
     asked = {"shared": votes, "full": votes, "written": spread_out(votes, written)}
-    took: dict[str, list[Round]] = {way: [] for way in WAYS}
+    took: dict[str, list[LabelRound]] = {way: [] for way in WAYS}
     found: dict[str, list[Any]] = {}
     for number in range(rounds):
         for way in WAYS[number % 3 :] + WAYS[: number % 3]:
@@ -175,11 +177,11 @@ def measure(engine: Engine, votes: Sequence[Vote], method: str, principles: int,
     return Case(
         method,
         principles,
-        votes={way: Spread.of(rates[way]) for way in WAYS},
-        pairs={way: Spread.of([rate / a_pair for rate in rates[way]]) for way in WAYS},
+        votes={way: MedianRange.of(rates[way]) for way in WAYS},
+        pairs={way: MedianRange.of([rate / a_pair for rate in rates[way]]) for way in WAYS},
         tokens={way: took[way][0].tokens / took[way][0].votes for way in WAYS},
         ratios={
-            way: Spread.of([ours / other for ours, other in zip(rates["shared"], rates[way], strict=True)])
+            way: MedianRange.of([ours / other for ours, other in zip(rates["shared"], rates[way], strict=True)])
             for way in WAYS
             if way != "shared"
         },

@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cai.bench.common import Spread, positive, show
+from cai.bench.common import MedianRange, positive, show
 from cai.bench.ppo_run import PHASES
 from cai.config.sections import Data, Policy
 from cai.core.draws import uniform
@@ -49,7 +49,7 @@ ASK = "import importlib.metadata as m; print(m.version('trl'), m.version('torch'
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class PpoRun:
     """One run. seconds: of its timed rollouts, and phases what of them is known. process, training: bytes."""
 
     seconds: float
@@ -68,7 +68,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class WayMeasured:
     """One way over all rounds. pace: seconds per 1,000 tokens; process, training: peak GB; phases: seconds a rollout.
 
     ratios: ours to this one, in pace, process and training; empty for ours.
@@ -77,11 +77,11 @@ class Found:
     name: str
     trl: str
     tokens: int
-    pace: Spread
-    process: Spread
-    training: Spread | None
+    pace: MedianRange
+    process: MedianRange
+    training: MedianRange | None
     phases: dict[str, float]
-    ratios: dict[str, Spread]
+    ratios: dict[str, MedianRange]
 
 
 # 1. What both are given -----------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def specification(args: argparse.Namespace, dtype: str, work: Path) -> dict[str,
 # 2. Measuring ---------------------------------------------------------------------------------------------------------
 
 
-def run_once(way: str, spec: dict[str, Any], python: str, work: Path) -> Run:
+def run_once(way: str, spec: dict[str, Any], python: str, work: Path) -> PpoRun:
     """One run in a process of its own. Raises UserError with its last line where it fails."""
     file, result = work / "spec.json", work / "result.json"
     result.unlink(missing_ok=True)
@@ -171,35 +171,35 @@ def run_once(way: str, spec: dict[str, Any], python: str, work: Path) -> Run:
         log = Path(tempfile.gettempdir()) / f"cai-bench-ppo-{way.replace(' ', '-')}.log"
         log.write_text(done.stdout + done.stderr)
         raise UserError(f"the run of {way} failed: {last}", str(log), "the log says more; run the command again")
-    return Run(**json.loads(result.read_text()))
+    return PpoRun(**json.loads(result.read_text()))
 
 
-def found(runs: dict[str, list[Run]]) -> list[Found]:
+def found(runs: dict[str, list[PpoRun]]) -> list[WayMeasured]:
     """What the rounds say; the runs of one round stand at the same place of each list."""
     return [_found(way, runs[way], [] if way == OURS else runs[OURS]) for way in runs]
 
 
-def _found(way: str, runs: list[Run], ours: list[Run]) -> Found:
+def _found(way: str, runs: list[PpoRun], ours: list[PpoRun]) -> WayMeasured:
     ratios = {
-        name: Spread.of([measure(us) / measure(it) for us, it in zip(ours, runs, strict=True)])
+        name: MedianRange.of([measure(us) / measure(it) for us, it in zip(ours, runs, strict=True)])
         for name, measure in (("pace", lambda r: r.pace), ("process", lambda r: r.process), ("training", _training))
         if ours and all(measure(run) for run in [*ours, *runs])
     }
     rollouts = sum(run.rollouts for run in runs)
     known = {phase: sum(run.phases[phase] for run in runs) / rollouts for phase in PHASES}
-    return Found(
+    return WayMeasured(
         way,
         runs[0].trl,
         tokens=sum(run.tokens for run in runs),
-        pace=Spread.of([run.pace for run in runs]),
-        process=Spread.of([run.process / 1e9 for run in runs]),
-        training=Spread.of([_training(run) / 1e9 for run in runs]) if all(map(_training, runs)) else None,
+        pace=MedianRange.of([run.pace for run in runs]),
+        process=MedianRange.of([run.process / 1e9 for run in runs]),
+        training=MedianRange.of([_training(run) / 1e9 for run in runs]) if all(map(_training, runs)) else None,
         phases=known | {"other": sum(run.seconds for run in runs) / rollouts - sum(known.values())},
         ratios=ratios,
     )
 
 
-def _training(run: Run) -> int:
+def _training(run: PpoRun) -> int:
     return run.training or 0
 
 
@@ -218,7 +218,7 @@ def run(args: argparse.Namespace) -> None:
     check_peer(args.peer)
     device = pick_device(args.device)
     dtype = pick_dtype(args.dtype, device)
-    runs: dict[str, list[Run]] = {way: [] for way in WAYS}
+    runs: dict[str, list[PpoRun]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as name:
         spec = specification(args, dtype, Path(name))
         for number in range(args.rounds):
@@ -237,7 +237,7 @@ def run(args: argparse.Namespace) -> None:
     print(json.dumps(about | {"ways": [asdict(way) for way in ways]}, indent=1) if args.json else page(about, ways))
 
 
-def page(about: dict[str, Any], ways: Sequence[Found]) -> str:
+def page(about: dict[str, Any], ways: Sequence[WayMeasured]) -> str:
     """Three small tables: what it took, ours as a share of it, and where the time went."""
     lines = [", ".join(f"{name} {value}" for name, value in about.items()), ""]
     lines.append(f"  {'':12}  {'TRL':>6}  {'s/1,000 tokens':>20}  {'peak GB':>20}  {'while training':>20}")

@@ -138,6 +138,18 @@ def common_arguments(spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def rollout_clock(meter: Meter, updates: int = 1) -> Any:
+    """A trainer's callback that tells the meter of the end of each rollout. updates: the trainer's steps a rollout."""
+    from transformers import TrainerCallback
+
+    class RolloutClock(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step % updates == 0:
+                meter.rollout_ended()
+
+    return RolloutClock()
+
+
 # 1. Ours --------------------------------------------------------------------------------------------------------------
 
 
@@ -145,7 +157,6 @@ def ours(spec: dict[str, Any]) -> dict[str, Any]:
     """Our PPOTrainer: a policy with a new adapter, and the reward model by its path."""
     import trl
     from datasets import Dataset
-    from transformers import TrainerCallback
 
     from cai.models.architectures import lora
     from cai.models.loading import load_causal, load_tokenizer
@@ -186,12 +197,7 @@ def ours(spec: dict[str, Any]) -> dict[str, Any]:
     ):
         meter.watch(trainer, name, phase)
 
-    class Clock(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if state.global_step % config.updates_per_rollout == 0:
-                meter.rollout_ended()
-
-    trainer.add_callback(Clock())
+    trainer.add_callback(rollout_clock(meter, config.updates_per_rollout))
     meter.start()
     trainer.train()
     return meter.result(trl=trl.__version__)
@@ -206,7 +212,7 @@ def peer(spec: dict[str, Any]) -> dict[str, Any]:
     import trl
     from datasets import Dataset
     from peft import LoraConfig, PeftModel, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
     from trl.experimental import ppo  # pyrefly: ignore
     from trl.experimental.ppo import ppo_trainer  # pyrefly: ignore
 
@@ -230,10 +236,6 @@ def peer(spec: dict[str, Any]) -> dict[str, Any]:
         **common_arguments(spec),
     )
 
-    class Clock(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            meter.rollout_ended()
-
     reward_model = with_reward_adapter()
     generate = ppo_trainer.batch_generation
 
@@ -255,7 +257,7 @@ def peer(spec: dict[str, Any]) -> dict[str, Any]:
         reward_model,
         Dataset.from_list([{"input_ids": ids} for ids in spec["ids"]]),
         critic,
-        callbacks=[Clock()],
+        callbacks=[rollout_clock(meter)],
         peft_config=LoraConfig(**spec["lora"], task_type="CAUSAL_LM"),
     )
     meter.start()

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cai.bench.common import Spread, positive, show
+from cai.bench.common import MedianRange, positive, show
 from cai.bench.labels import some_pairs, votes_on
 from cai.config.sections import Judge, Runtime
 from cai.constitution import Constitution, read_constitution
@@ -65,7 +65,7 @@ class Uncached:
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class ReadRound:
     """One way, one round."""
 
     seconds: float
@@ -83,16 +83,16 @@ class Cost:
 
     method: str
     principles: int | str
-    seconds: dict[str, Spread]
+    seconds: dict[str, MedianRange]
     questions: dict[str, int]
     tokens: dict[str, int]
-    ratio: Spread
+    ratio: MedianRange
     in_tokens: float
 
 
 def timed(
     engine: Uncached, pairs: Sequence[Pair], law: Constitution, controls: Controls, judge: Judge, way: str
-) -> Round:
+) -> ReadRound:
     """The pairs once, one way."""
     judging, templates = principles_for(law, judge), templates_for(judge)
     engine.start()
@@ -101,14 +101,14 @@ def timed(
         judge_pairs(engine, pairs, judging, judge, templates, seed=0, title=way)
     else:
         ask(engine, pairs, judging, controls, judge, templates, 0)
-    return Round(time.perf_counter() - start, engine.questions, engine.tokens)
+    return ReadRound(time.perf_counter() - start, engine.questions, engine.tokens)
 
 
 def measure(
     engine: Uncached, pairs: Sequence[Pair], law: Constitution, controls: Controls, judge: Judge, rounds: int
 ) -> Cost:
     """`rounds` rounds of both ways, taking turns."""
-    took: dict[str, list[Round]] = {way: [] for way in WAYS}
+    took: dict[str, list[ReadRound]] = {way: [] for way in WAYS}
     for number in range(rounds):
         for way in WAYS if number % 2 == 0 else WAYS[::-1]:
             one = timed(engine, pairs, law, controls, judge, way)
@@ -119,11 +119,11 @@ def measure(
     return Cost(
         str(judge.method),
         judge.principles,
-        seconds={way: Spread.of([one.seconds for one in took[way]]) for way in WAYS},
+        seconds={way: MedianRange.of([one.seconds for one in took[way]]) for way in WAYS},
         questions={way: took[way][-1].questions for way in WAYS},
         # Of the last round: in the first ones the engine tries whether the model reads rows that branch.
         tokens={way: took[way][-1].tokens for way in WAYS},
-        ratio=Spread.of([b.seconds / a.seconds for a, b in zip(label, reads, strict=True)]),
+        ratio=MedianRange.of([b.seconds / a.seconds for a, b in zip(label, reads, strict=True)]),
         in_tokens=reads[-1].tokens / label[-1].tokens,
     )
 

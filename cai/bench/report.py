@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cai.bench.common import Spread, positive, show
+from cai.bench.common import MedianRange, positive, show
 
 JUMPS = 40
 BINARIES = ("chromium", "chromium-browser", "google-chrome")
@@ -119,7 +119,7 @@ def in_browser(page: Path) -> dict[str, Any]:
         browser.close()
     return {
         "ms until the first example": opened,
-        "ms from a jump to its rows": show(Spread.of(jumps)),
+        "ms from a jump to its rows": show(MedianRange.of(jumps)),
         "ms of the first search": searches[0],
-        "ms of a further search": show(Spread.of(searches[1:])),
+        "ms of a further search": show(MedianRange.of(searches[1:])),
     }

@@ -33,7 +33,7 @@ class Made(Protocol):
 
 
 @dataclass
-class Bar:
+class ProgressBar:
     """So many of `total` done since `start`."""
 
     title: str
@@ -63,7 +63,7 @@ class Board:
     expected: Sequence[tuple[str, float]]
     time: Callable[[], float] = time.perf_counter
     running: tuple[str, float, float] | None = None  # stage, when it began, seconds expected
-    bar: Bar | None = None
+    bar: ProgressBar | None = None
     seen: set[Path] = field(default_factory=set)
     # Seconds, by stage and in all ("").
     took: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -180,7 +180,7 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     if not total:
         yield lambda done: None
     elif _board:
-        bar = _board.bar = Bar(title, total, _board.time())
+        bar = _board.bar = ProgressBar(title, total, _board.time())
         yield _shown(bar) if _board.live else _lines(bar, _board.time)
     elif sys.stderr.isatty():
         from rich.console import Console
@@ -191,17 +191,17 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
             task = bars.add_task(title, total=total)
             yield lambda done: bars.advance(task, done)
     else:
-        yield _lines(Bar(title, total, time.monotonic()), time.monotonic)
+        yield _lines(ProgressBar(title, total, time.monotonic()), time.monotonic)
 
 
-def _shown(bar: Bar) -> Callable[[int], None]:
+def _shown(bar: ProgressBar) -> Callable[[int], None]:
     def step(done: int) -> None:
         bar.done += done
 
     return step
 
 
-def _lines(bar: Bar, clock_: Callable[[], float]) -> Callable[[int], None]:
+def _lines(bar: ProgressBar, clock_: Callable[[], float]) -> Callable[[int], None]:
     shown = bar.start
 
     def step(done: int) -> None:

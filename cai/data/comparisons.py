@@ -13,7 +13,7 @@ from cai.core.draws import identity
 from cai.core.records import Chat, Pair, Prompt, SetAside
 from cai.core.shipped import locate
 from cai.data.input_file import InputFile, input_file
-from cai.data.rows.reader import Found, read_file
+from cai.data.rows.reader import PlacedPair, read_file
 from cai.data.rows.turns import opening_of
 from cai.models.engines import Question
 
@@ -89,7 +89,7 @@ def comparisons_file(path: str) -> InputFile:
     return replace(file, keyed_as=("file", "contents"))
 
 
-def _item(found: Found) -> Item:
+def _item(found: PlacedPair) -> Item:
     row, prompt = found.row, found.pair.prompt
     given = Question(row.choice.chat, row.choice.options, row.choice.lead) if row.choice else None
     conduct = (

@@ -13,18 +13,17 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from cai.core.errors import UserError
 from cai.core.records import Message, decode, parse_json
-from cai.data.append import Rows
+from cai.data.append import RowLog
 from cai.data.input_file import InputFile, input_file
 
 LARGEST = 10  # presses in one row; the page sends 1
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ShownAnswer:
     """An answer as it was shown. policy: digest of the weights. predicted, error: of its reward, None at first."""
 
     id: str
@@ -62,18 +61,18 @@ def feedback_file(path: str) -> InputFile:
     return input_file(path, "log of live feedback", "rl.feedback.log", "python -m cai.annotate --live makes one")
 
 
-class FeedbackLog(Rows):
+class FeedbackLog(RowLog):
     """answers: by id, as written. given: the feedback on each, as written."""
 
     def _clear(self) -> None:
-        self.answers: dict[str, Answer] = {}
+        self.answers: dict[str, ShownAnswer] = {}
         self.given: dict[str, list[Feedback]] = {}
 
     def _take(self, number: int, line: bytes, last: bool) -> None:
         where = f"{self.path}:{number}"
         try:
             row = parse_json(line.decode("utf-8"), where)
-            made = decode(row, Feedback if isinstance(row, dict) and "answer" in row else Answer, where)
+            made = decode(row, Feedback if isinstance(row, dict) and "answer" in row else ShownAnswer, where)
         except UnicodeDecodeError:
             self.faults.append((where, "a half-written line" if last else "a line that is not UTF-8"))
             return
@@ -84,13 +83,13 @@ class FeedbackLog(Rows):
         fault = self._fault(made)
         if fault:
             self.faults.append((where, fault))
-        elif isinstance(made, Answer):
+        elif isinstance(made, ShownAnswer):
             self.answers[made.id], self.given[made.id] = made, []
         else:
             self.given[made.answer].append(made)
 
-    def _fault(self, row: Answer | Feedback) -> str:
-        if isinstance(row, Answer):
+    def _fault(self, row: ShownAnswer | Feedback) -> str:
+        if isinstance(row, ShownAnswer):
             if row.id in self.answers:
                 return "an answer that stands twice"
             return "" if len(row.tokens) == len(row.pieces) else "an answer with other tokens than pieces"
@@ -101,7 +100,7 @@ class FeedbackLog(Rows):
             return "feedback by another rater than the answer was shown to"
         return fault_of(row.value, row.seconds, row.shown, row.ended, len(answer.tokens))
 
-    def of(self, rater: str | None = None, policy: str | None = None) -> list[Answer]:
+    def of(self, rater: str | None = None, policy: str | None = None) -> list[ShownAnswer]:
         """Answers shown to one rater (None: to all) by one policy (None: by any), as written."""
         return [
             answer

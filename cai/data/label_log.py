@@ -17,7 +17,7 @@ from typing import Literal
 
 from cai.core.errors import UserError
 from cai.core.records import Pair, decode
-from cai.data.append import Rows
+from cai.data.append import RowLog
 from cai.data.rows.values import HALF_WRITTEN, LAST, parse_row
 
 Choice = Literal["a", "b", "tie", "skip", "undo"]
@@ -94,7 +94,7 @@ def read_label_log(path: Path) -> tuple[list[LabelRow], Counter[str]]:
     return log.in_force(), Counter(why for _, why in log.faults + log.repeated())
 
 
-class LabelLog(Rows):
+class LabelLog(RowLog):
     """A label log that is open for reading and appending; what other processes append is seen after `refresh`.
 
     faults: (file:line, why) of each row that cannot be used.

@@ -13,7 +13,7 @@ from cai.annotate.__main__ import main
 from cai.annotate.desk import Decision, Desk, left_of
 from cai.annotate.export import export
 from cai.annotate.guard import Guard
-from cai.annotate.sheet import Found, agreement, find_pairs, tasks
+from cai.annotate.sheet import PairsToLabel, agreement, find_pairs, tasks
 from cai.config.sections import Data
 from cai.constitution.parse import parse
 from cai.core.errors import UserError
@@ -34,7 +34,7 @@ PAIRS = tuple(pair(f"n{i}") for i in range(4))
 
 
 def desk_on(path, pairs=PAIRS, order="given", law=None, raters=(), **found) -> Desk:
-    held = Found(pairs, **found)
+    held = PairsToLabel(pairs, **found)
     return Desk("pairs", tasks(held, order, law), held, LabelLog(path), order, raters)
 
 
@@ -233,14 +233,14 @@ def test_one_principle_at_a_time_and_only_where_it_applies(tmp_path):
 
 def test_uncertain_puts_disagreement_first_then_doubt(tmp_path):
     # q = .9, r = sigmoid(-ln 9) = .1: .9 x .1 + .1 x .9 = .18. q = .5: .5. q = .9, r = .9: .81 + .01 = .82.
-    found = Found(PAIRS, {"n0": 0.9, "n1": 0.5, "n2": 0.9}, {"n0": 2.1972246, "n1": 5.0, "n2": -2.1972246})
+    found = PairsToLabel(PAIRS, {"n0": 0.9, "n1": 0.5, "n2": 0.9}, {"n0": 2.1972246, "n1": 5.0, "n2": -2.1972246})
     assert [agreement(f"n{i}", found) for i in range(4)] == pytest.approx([0.82, 0.5, 0.18, 0.5], abs=1e-6)
     order = [task.pair.id for task in tasks(found, "uncertain")]
     assert (order[0], order[3], set(order[1:3])) == ("n2", "n0", {"n1", "n3"})  # n3: the judge could not read it
-    alone = Found(PAIRS[:3], {"n0": 0.9, "n1": 0.45, "n2": 0.3})
+    alone = PairsToLabel(PAIRS[:3], {"n0": 0.9, "n1": 0.45, "n2": 0.3})
     assert [task.pair.id for task in tasks(alone, "uncertain")] == ["n1", "n2", "n0"]
     with pytest.raises(UserError, match="--labels or --scores"):
-        tasks(Found(PAIRS), "uncertain")
+        tasks(PairsToLabel(PAIRS), "uncertain")
 
 
 def test_what_somebody_labelled_comes_last_in_uncertain(tmp_path):
@@ -258,9 +258,9 @@ def test_ones_own_labels_do_not_part_the_principles_of_a_pair(tmp_path):
 
 def test_random_is_one_order_for_all_and_not_the_files(tmp_path):
     pairs = tuple(pair(f"n{i}") for i in range(30))
-    order = tasks(Found(pairs), "random")
+    order = tasks(PairsToLabel(pairs), "random")
     assert [task.pair for task in order] != list(pairs)
-    assert order == tasks(Found(pairs[::-1]), "random")
+    assert order == tasks(PairsToLabel(pairs[::-1]), "random")
 
 
 # Where pairs come from, and where labels go ---------------------------------------------------------------------------
@@ -303,8 +303,10 @@ def test_a_run_brings_pairs_judge_and_rewards(tmp_path):
         for seed, reward in ((0, 3.0), (1, 1.0))
     }
     home, links = a_run(tmp_path, cells)
-    assert find_pairs(home) == Found(PAIRS, {"n0": 0.7}, {"n0": 1.5})  # (2.5 + 0.5) / 2; n1 has one that is too long
-    assert find_pairs(tmp_path / "store" / Path(links["ai/0"]["pairs"]).name) == Found(PAIRS)
+    assert find_pairs(home) == PairsToLabel(
+        PAIRS, {"n0": 0.7}, {"n0": 1.5}
+    )  # (2.5 + 0.5) / 2; n1 has one that is too long
+    assert find_pairs(tmp_path / "store" / Path(links["ai/0"]["pairs"]).name) == PairsToLabel(PAIRS)
     with pytest.raises(UserError, match=r"links\.json"):
         find_pairs(tmp_path)
 
@@ -312,11 +314,11 @@ def test_a_run_brings_pairs_judge_and_rewards(tmp_path):
 def test_an_arm_without_labels_is_passed_over(tmp_path):
     # `direct` asks the judge about the policy's own answers: it has no labels, and may be the first arm, or the only.
     home, _ = a_run(tmp_path / "several", {"direct/0": {"pairs": list(PAIRS)}, "ai/0": AI | {"scores": scores(3.0)}})
-    assert find_pairs(home) == Found(PAIRS, {"n0": 0.7}, {"n0": 2.5})
+    assert find_pairs(home) == PairsToLabel(PAIRS, {"n0": 0.7}, {"n0": 2.5})
     home, _ = a_run(tmp_path / "bare", {"direct/0": {}, "ai/0": AI})
-    assert find_pairs(home) == Found(PAIRS, {"n0": 0.7})
+    assert find_pairs(home) == PairsToLabel(PAIRS, {"n0": 0.7})
     home, _ = a_run(tmp_path / "one", {"direct/0": {"pairs": list(PAIRS)}})
-    assert find_pairs(home) == Found(PAIRS)
+    assert find_pairs(home) == PairsToLabel(PAIRS)
     home, _ = a_run(tmp_path / "none", {"direct/0": {}})
     with pytest.raises(UserError, match="no arm of this run has pairs"):
         find_pairs(home)

@@ -14,7 +14,7 @@ from cai.annotate.live import Session, candidates
 from cai.annotate.voice import Drawn, Voice, pieces
 from cai.core.errors import UserError
 from cai.core.records import Message, Prompt
-from cai.data.feedback import Answer, Feedback, feedback_file, FeedbackLog
+from cai.data.feedback import Feedback, FeedbackLog, ShownAnswer, feedback_file
 from cai.models.engines import Sampling
 from cai.models.loading import load_tokenizer, save
 from cai.train.rl.live import Shaped, of_log, states_of
@@ -344,7 +344,7 @@ def logged(tmp_path, voice, rows) -> FeedbackLog:
     for place, (ids, value) in enumerate(rows):
         told = pieces(voice.tokenizer, ids)
         chat = (Message("user", "hello"),)
-        log.append(Answer(f"a{place}", "ann", "d", "", chat, tuple(ids), told, 1, None, None, ""))
+        log.append(ShownAnswer(f"a{place}", "ann", "d", "", chat, tuple(ids), told, 1, None, None, ""))
         times = tuple(float(second) for second in range(len(ids)))
         log.append(Feedback(f"a{place}", "ann", value, 60.0, times, float(len(ids)), ""))
     return log

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from cai.core.errors import UserError
 from cai.core.records import Chat, Message, Said
-from cai.data.rows.records import Choice, Judged, Row
+from cai.data.rows.records import Choice, FileRow, Judged
 from cai.data.rows.turns import check_conversation, opening_of, parse_transcript
 from cai.data.rows.values import MEND
 
@@ -31,7 +31,7 @@ def reads(row: Mapping) -> bool:
     return bool({"corrects", "incorrects"} & set(row))
 
 
-def read(row: Mapping) -> Row:
+def read(row: Mapping) -> FileRow:
     """The multiple choice as given, where the file has one, and the same comparison as a pair."""
     prompt = _text(row, "prompt")
     right, wrong = _first(row, "corrects"), _first(row, "incorrects")
@@ -63,7 +63,7 @@ def read(row: Mapping) -> Row:
         messages = (Message("user", before.strip()),)
     opening = next((turn.content for turn in turns if turn.role == "user"), opening_of(messages))
     judged = Judged(better, worse, (Said("", 1.0),))
-    return Row("evaluation item", messages, (judged,), choice=given, opening=opening, conduct=conduct)
+    return FileRow("evaluation item", messages, (judged,), choice=given, opening=opening, conduct=conduct)
 
 
 def _text(row: Mapping, name: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from cai.core.errors import UserError
 from cai.core.records import Chat, Said
 from cai.data.rows.prompts import ASKED, about, asked_of, check_columns, system_of
-from cai.data.rows.records import Judged, Row
+from cai.data.rows.records import FileRow, Judged
 from cai.data.rows.turns import messages_of, parse_transcript, transcript_in, with_system
 from cai.data.rows.values import MEND, given, number
 
@@ -29,7 +29,7 @@ def reads(row: Mapping) -> bool:
     return "chosen" in row or "rejected" in row or any(one in row and two in row for one, two in NAMES)
 
 
-def read(row: Mapping) -> Row:
+def read(row: Mapping) -> FileRow:
     better, worse = next(((row[one], row[two]) for one, two in NAMES if one in row and two in row), (None, None))
     if better is None and worse is None:
         raise UserError(NEEDS_TWO, "", MEND)
@@ -42,7 +42,7 @@ def read(row: Mapping) -> Row:
         check_columns(row)
         messages, answers = _parted(messages_of(better, "chosen"), messages_of(worse, "rejected"))
         judged = (_pair(*answers, row),)
-        return Row("messages", with_system(messages, system_of(row)), judged, **about(row, named=False))
+        return FileRow("messages", with_system(messages, system_of(row)), judged, **about(row, named=False))
     raise UserError("chosen and rejected must be transcripts", "", "see HH-RLHF: \\n\\nHuman: ... \\n\\nAssistant: ...")
 
 
@@ -54,14 +54,14 @@ def _scored_alike(row: Mapping) -> None:
         raise UserError(problem, "", "remove this row: nobody preferred this answer")
 
 
-def _transcripts(row: Mapping, better: str, worse: str) -> Row:
+def _transcripts(row: Mapping, better: str, worse: str) -> FileRow:
     chosen, rejected = parse_transcript(better), parse_transcript(worse)
     if not chosen or not rejected:
         chosen, rejected = transcript_in(better), transcript_in(worse)
     messages, answers = _parted(chosen, rejected)
     judged = (_pair(*answers, row),)
     known = about({"subset": "harmless", **row}, named=False)  # what HH-RLHF's own files are read as
-    return Row("HH-RLHF", with_system(messages, system_of(row)), judged, **known)
+    return FileRow("HH-RLHF", with_system(messages, system_of(row)), judged, **known)
 
 
 def _parted(chosen: Chat, rejected: Chat) -> tuple[Chat, tuple[str, str]]:
@@ -73,7 +73,7 @@ def _parted(chosen: Chat, rejected: Chat) -> tuple[Chat, tuple[str, str]]:
     return chosen[:-1], (chosen[-1].content, rejected[-1].content)
 
 
-def _answers_to(row: Mapping, better: Any, worse: Any) -> Row:
+def _answers_to(row: Mapping, better: Any, worse: Any) -> FileRow:
     """Answers beside a prompt of their own: texts, messages that go on from it, or conversations that hold it."""
     asked = _asked(row, better)
     texts = [
@@ -81,7 +81,7 @@ def _answers_to(row: Mapping, better: Any, worse: Any) -> Row:
     ]
     if len(texts[0]) * len(texts[1]) > 1:  # RewardBench 2: each right answer against each wrong one
         judged = tuple(_pair(_text(one), _text(two), row) for one in texts[0] for two in texts[1])
-        return Row("best of several", asked, judged, **about(row, named=False))
+        return FileRow("best of several", asked, judged, **about(row, named=False))
     one, two = texts[0][0], texts[1][0]
     if isinstance(one, str) and isinstance(two, str):
         whole = parse_transcript(one), parse_transcript(two)
@@ -89,13 +89,13 @@ def _answers_to(row: Mapping, better: Any, worse: Any) -> Row:
             one, two = (turns[-1].content for turns in whole)
         elif isinstance(row.get("prompt"), str) and transcript_in(row["prompt"]):
             one, two = one.strip(), two.strip()  # the space that stood behind "Assistant:"
-        return Row("chosen and rejected", asked, (_pair(one, two, row),), **about(row, named=False))
+        return FileRow("chosen and rejected", asked, (_pair(one, two, row),), **about(row, named=False))
     if isinstance(one, str) or isinstance(two, str):
         raise UserError(NEEDS_TWO, "", MEND)
     chosen, rejected = messages_of(better, "chosen"), messages_of(worse, "rejected")
     messages, answers = _parted(chosen, rejected)
     messages = messages if _holds(messages, asked) else (*asked, *messages)
-    return Row("messages", messages, (_pair(*answers, row),), **about(row, named=False))
+    return FileRow("messages", messages, (_pair(*answers, row),), **about(row, named=False))
 
 
 def _asked(row: Mapping, better: Any) -> Chat:

@@ -81,7 +81,7 @@ class About(TypedDict):
 
 
 def about(row: Mapping, *, named: bool) -> About:
-    """id, subset and split, as fields of a `Row`. named: the row's `id` is the prompt's (it has no answers)."""
+    """id, subset and split, as fields of a `FileRow`. named: the row's `id` is the prompt's (it has no answers)."""
     held = row["prompt"] if isinstance(row.get("prompt"), Mapping) and "messages" in row["prompt"] else row
     of_prompt = held is not row
     name = held.get("id") if of_prompt or named else None

@@ -25,22 +25,22 @@ from cai.data.material import Openings, make_pair
 from cai.data.rows import several, trees
 from cai.data.rows.files import Raw, read_raw
 from cai.data.rows.forms import FORMS, read_row
-from cai.data.rows.records import Judged, Node, Row, Scored
+from cai.data.rows.records import FileRow, Judged, Node, ScoredAnswer
 from cai.data.rows.turns import check_conversation, opening_of
 from cai.data.rows.values import MEND
 from cai.data.votes import Judgement, settle, share
 
 
-class Found(NamedTuple):
+class PlacedPair(NamedTuple):
     """A pair at its place in the file, and the row that it came from."""
 
     where: str
-    row: Row
+    row: FileRow
     pair: Pair
 
 
 @dataclass
-class Reading:
+class FileContents:
     """What a file holds.
 
     prompts, pairs: by id, in the order of the file. found: each pair's place. bare: (where, prompt without answers).
@@ -51,7 +51,7 @@ class Reading:
     name: str
     prompts: dict[str, Prompt] = field(default_factory=dict)
     pairs: dict[str, Pair] = field(default_factory=dict)
-    found: list[Found] = field(default_factory=list)
+    found: list[PlacedPair] = field(default_factory=list)
     bare: list[tuple[str, Prompt]] = field(default_factory=list)
     aside: list[SetAside] = field(default_factory=list)
     remedies: dict[str, str] = field(default_factory=dict)
@@ -76,14 +76,14 @@ class Reading:
         return UserError(f"{problem}: {first.reason} ({first.where})", self.name, remedy)
 
 
-def read_file(path: Path, data: Data, seed: int) -> Reading:
+def read_file(path: Path, data: Data, seed: int) -> FileContents:
     """Everything of a file that can be used. Raises UserError for a file that cannot be read at all."""
     return read(read_raw(path), str(path), data, seed)
 
 
-def read(raws: Iterable[Raw], name: str, data: Data, seed: int) -> Reading:
+def read(raws: Iterable[Raw], name: str, data: Data, seed: int) -> FileContents:
     """The rows of any source. name: what their places begin with."""
-    work = _Work(Reading(name), data, seed)
+    work = _Work(FileContents(name), data, seed)
     rows = work.parse(raws)
     rows = [(where, row) for where, row in rows if work.check(where, row)]
     asked = work.assign(rows)
@@ -94,7 +94,7 @@ def read(raws: Iterable[Raw], name: str, data: Data, seed: int) -> Reading:
 class _Work:
     """The steps of one reading (see above)."""
 
-    def __init__(self, reading: Reading, data: Data, seed: int) -> None:
+    def __init__(self, reading: FileContents, data: Data, seed: int) -> None:
         self.reading, self.data, self.seed = reading, data, seed
         self.texts: dict[str, str] = {}
 
@@ -105,9 +105,9 @@ class _Work:
         self.reading.aside.append(SetAside(where, reason, self.texts.get(where, "")))
 
     # 1. Rows
-    def parse(self, raws: Iterable[Raw]) -> list[tuple[str, Row]]:
-        rows: list[tuple[str, Row]] = []
-        scored: list[tuple[str, Scored]] = []
+    def parse(self, raws: Iterable[Raw]) -> list[tuple[str, FileRow]]:
+        rows: list[tuple[str, FileRow]] = []
+        scored: list[tuple[str, ScoredAnswer]] = []
         nodes: list[tuple[str, Node]] = []
         for raw in raws:
             self.reading.rows += 1
@@ -124,15 +124,17 @@ class _Work:
                 self.set_aside(raw.where, UserError("not valid JSON: nested too deeply", "", MEND))
                 continue
             for one in found:
-                if isinstance(one, Row):
+                if isinstance(one, FileRow):
                     rows.append((raw.where, one))
-                elif isinstance(one, Scored):
+                elif isinstance(one, ScoredAnswer):
                     scored.append((raw.where, one))
                 else:
                     nodes.append((raw.where, one))
         return rows + self._joined(scored, nodes)
 
-    def _joined(self, scored: list[tuple[str, Scored]], nodes: list[tuple[str, Node]]) -> list[tuple[str, Row]]:
+    def _joined(
+        self, scored: list[tuple[str, ScoredAnswer]], nodes: list[tuple[str, Node]]
+    ) -> list[tuple[str, FileRow]]:
         good = [(where, one) for where, one in scored if self.check(where, one.row, one.answer)]
         of_answers, alone = several.compare(good)
         of_trees, lost = trees.join(nodes)
@@ -144,7 +146,7 @@ class _Work:
         return of_answers + of_trees
 
     # 2. One check
-    def check(self, where: str, row: Row, *answers: str) -> bool:
+    def check(self, where: str, row: FileRow, *answers: str) -> bool:
         try:
             check_conversation(row.messages)
             for answer in answers:
@@ -174,7 +176,7 @@ class _Work:
         return True
 
     # 3. Prompts
-    def assign(self, rows: list[tuple[str, Row]]) -> list[tuple[str, Row, Prompt]]:
+    def assign(self, rows: list[tuple[str, FileRow]]) -> list[tuple[str, FileRow, Prompt]]:
         """Each row with its prompt. A row that names another side, subset or text for a known prompt is set aside."""
         openings = Openings(self.data, self.seed)
         for _, row in rows:
@@ -217,8 +219,8 @@ class _Work:
         return asked
 
     # 4. Judgements
-    def judge(self, asked: list[tuple[str, Row, Prompt]]) -> None:
-        groups: dict[tuple[str, str, str], list[tuple[str, Row, Judged]]] = defaultdict(list)
+    def judge(self, asked: list[tuple[str, FileRow, Prompt]]) -> None:
+        groups: dict[tuple[str, str, str], list[tuple[str, FileRow, Judged]]] = defaultdict(list)
         of: dict[str, Prompt] = {}
         for where, row, prompt in asked:
             of[prompt.id] = prompt
@@ -232,7 +234,7 @@ class _Work:
         for (prompt_id, _, _), rows in groups.items():
             self._add(of[prompt_id], rows)
 
-    def _add(self, prompt: Prompt, rows: list[tuple[str, Row, Judged]]) -> None:
+    def _add(self, prompt: Prompt, rows: list[tuple[str, FileRow, Judged]]) -> None:
         where, row, first = rows[0]
         said, human = self._said(rows)
         pair = _pair(prompt, first, said, human, self.seed)
@@ -242,9 +244,9 @@ class _Work:
             self.set_aside(where, UserError(problem, "", "give each pair its own id"))
             return
         self.reading.pairs[pair.id] = pair
-        self.reading.found.append(Found(where, row, pair))
+        self.reading.found.append(PlacedPair(where, row, pair))
 
-    def _said(self, rows: list[tuple[str, Row, Judged]]) -> tuple[tuple[Said, ...], float | None]:
+    def _said(self, rows: list[tuple[str, FileRow, Judged]]) -> tuple[tuple[Said, ...], float | None]:
         """(who said what of a pair, P(a better)), a being the first row's.
 
         A person who is named has one word, the last. Of rows without names two alike may be copies of one, and of two
@@ -276,7 +278,7 @@ class _Work:
         return people, share(people) if people else None
 
 
-def _kind(row: Row) -> str:
+def _kind(row: FileRow) -> str:
     """What identities are made with; labels and keys of other days know prompts by these."""
     return "hh" if row.form == "HH-RLHF" else "prompt"
 

@@ -34,7 +34,7 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FileRow:
     """What a row says. form: the name of its form.
 
     messages:  the conversation, which ends with the person's turn.
@@ -58,13 +58,13 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ScoredAnswer:
     """One answer that was rated by itself; it becomes a pair with another rated answer to the same conversation.
 
     value: higher is better.
     """
 
-    row: Row
+    row: FileRow
     answer: str
     rater: str
     value: float

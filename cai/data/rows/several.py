@@ -19,7 +19,7 @@ from cai.core.errors import UserError
 from cai.core.records import Chat, Said, SetAside
 from cai.data.rows.pairs import rater_of
 from cai.data.rows.prompts import ASKED, about, asked_of
-from cai.data.rows.records import Judged, Row, Scored
+from cai.data.rows.records import FileRow, Judged, ScoredAnswer
 from cai.data.rows.turns import messages_of
 from cai.data.rows.values import MEND, given, number
 from cai.data.votes import KINDS, THUMBS, judgements_of
@@ -54,7 +54,7 @@ def _steps(row: Mapping) -> bool:
     return isinstance(labels, list) and any(isinstance(label, bool) for label in labels)
 
 
-def read_list(row: Mapping) -> Row:
+def read_list(row: Mapping) -> FileRow:
     column = next(name for name in _LISTS if name in row)
     held = row[column]
     own: dict[str, Any] = {**{kind: row.get(kind) for kind in KINDS}, "answers": held, "scale": row.get("scale")}
@@ -74,7 +74,7 @@ def read_list(row: Mapping) -> Row:
     answers = own["answers"]
     pairs = tuple(Judged(answers[i], answers[j], tuple(said)) for (i, j), said in sorted(judged.items()))
     names = tuple(name for name in ASKED if name != column)
-    return Row("several answers", asked_of(row, names), pairs, aside=tuple(aside), **about(row, named=False))
+    return FileRow("several answers", asked_of(row, names), pairs, aside=tuple(aside), **about(row, named=False))
 
 
 def _said(one: Mapping) -> Any:
@@ -126,7 +126,7 @@ def _conversation_with_answer(row: Mapping) -> bool:
     )
 
 
-def read_single(row: Mapping) -> Scored:
+def read_single(row: Mapping) -> ScoredAnswer:
     answer, column, kind = _single(row) or ("", "", "")
     held = row.get(column)
     if kind == "thumbs":
@@ -140,23 +140,25 @@ def read_single(row: Mapping) -> Scored:
     form = "HelpSteer" if column == "helpfulness" else f"single answers ({column})"
     if answer == "messages":
         turns = messages_of(row["messages"])
-        return Scored(Row(form, turns[:-1], **about(row, named=False)), turns[-1].content, rater_of(row), value)
+        return ScoredAnswer(
+            FileRow(form, turns[:-1], **about(row, named=False)), turns[-1].content, rater_of(row), value
+        )
     names = tuple(name for name in ASKED if name != answer)
-    prompt = Row(form, asked_of(row, names), **about(row, named=False))
-    return Scored(prompt, row[answer], rater_of(row), value)
+    prompt = FileRow(form, asked_of(row, names), **about(row, named=False))
+    return ScoredAnswer(prompt, row[answer], rater_of(row), value)
 
 
-def compare(found: Iterable[tuple[str, Scored]]) -> tuple[list[tuple[str, Row]], list[SetAside]]:
+def compare(found: Iterable[tuple[str, ScoredAnswer]]) -> tuple[list[tuple[str, FileRow]], list[SetAside]]:
     """(rows of pairs at the place of the later answer, answers with none to compare them with).
 
     found: (where, a rated answer). One rater's second word on one answer is a repetition, or the later one counts.
     """
-    groups: dict[Chat, list[tuple[str, Scored]]] = defaultdict(list)
+    groups: dict[Chat, list[tuple[str, ScoredAnswer]]] = defaultdict(list)
     for where, one in found:
         groups[one.row.messages].append((where, one))
     rows, aside = [], []
     for group in groups.values():
-        words: dict[str, dict[str, tuple[str, Scored]]] = defaultdict(dict)  # rater -> answer -> the last word
+        words: dict[str, dict[str, tuple[str, ScoredAnswer]]] = defaultdict(dict)  # rater -> answer -> the last word
         for where, one in group:
             before, earlier = words[one.rater].get(one.answer, ("", one))
             if before and earlier.value == one.value:
@@ -178,7 +180,7 @@ def compare(found: Iterable[tuple[str, Scored]]) -> tuple[list[tuple[str, Row]],
         first = group[0][1].row
         for (a, b), said in compared.items():
             pair = Judged(a, b, tuple(said))
-            rows.append((places[a, b], Row(first.form, first.messages, (pair,), "", first.subset, first.split)))
+            rows.append((places[a, b], FileRow(first.form, first.messages, (pair,), "", first.subset, first.split)))
         if not compared:
             where, one = group[0]
             rows.append((where, first))

@@ -11,7 +11,7 @@ from typing import Any
 
 from cai.core.errors import UserError
 from cai.core.records import Chat, Message, Said
-from cai.data.rows.records import Judged, Node, Row
+from cai.data.rows.records import FileRow, Judged, Node
 from cai.data.rows.turns import ROLES
 from cai.data.rows.values import MEND, given, rank
 
@@ -26,13 +26,13 @@ def reads_message(row: Mapping) -> bool:
     return {"message_id", "parent_id", "role", "text"} <= set(row)
 
 
-def read_tree(row: Mapping) -> list[Row]:
+def read_tree(row: Mapping) -> list[FileRow]:
     """A row for each person's message that has two ranked answers or more; the first message alone if none has."""
     found = list(_walk(row["prompt"], ()))
-    return found or [Row(FORM, (_message(row["prompt"]),))]
+    return found or [FileRow(FORM, (_message(row["prompt"]),))]
 
 
-def _walk(node: Mapping, before: Chat) -> Iterator[Row]:
+def _walk(node: Mapping, before: Chat) -> Iterator[FileRow]:
     said = (*before, _message(node))
     replies = node.get("replies") or []
     if not isinstance(replies, list) or not all(isinstance(reply, Mapping) for reply in replies):
@@ -62,12 +62,12 @@ def _place(node: Mapping) -> int | None:
     return place
 
 
-def _row(messages: Chat, ranked: list[tuple[str, int]], split: str = "") -> Row:
+def _row(messages: Chat, ranked: list[tuple[str, int]], split: str = "") -> FileRow:
     judged = []
     for (one, first), (two, second) in combinations(ranked, 2):
         p_a = 0.5 if first == second else float(first < second)
         judged.append(Judged(one, two, (Said("", p_a),)))
-    return Row(FORM, messages, tuple(judged), split=split)
+    return FileRow(FORM, messages, tuple(judged), split=split)
 
 
 # A message a row ------------------------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def read_message(row: Mapping) -> Node | None:
     )
 
 
-def join(found: Iterable[tuple[str, Node]]) -> tuple[list[tuple[str, Row]], list[tuple[str, str]]]:
+def join(found: Iterable[tuple[str, Node]]) -> tuple[list[tuple[str, FileRow]], list[tuple[str, str]]]:
     """((where, row) of each person's message with ranked answers, (where, why) of messages that hang on nothing)."""
     nodes = {node.id: (where, node) for where, node in found}
     answers: dict[str, list[Node]] = defaultdict(list)
@@ -102,7 +102,7 @@ def join(found: Iterable[tuple[str, Node]]) -> tuple[list[tuple[str, Row]], list
             lost.append((where, "its conversation is not in the file from the beginning"))
             continue
         ranked = [(one.text, one.rank) for one in answers[node.id] if one.rank is not None]
-        rows.append((where, _row(said, ranked) if len(ranked) > 1 else Row(FORM, said)))
+        rows.append((where, _row(said, ranked) if len(ranked) > 1 else FileRow(FORM, said)))
     return rows, lost
 
 

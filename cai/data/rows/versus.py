@@ -22,7 +22,7 @@ from cai.core.errors import UserError
 from cai.core.records import Chat, Said
 from cai.data.rows.pairs import NEEDS_TWO, PARTED, rater_of
 from cai.data.rows.prompts import ASKED, about, asked_of
-from cai.data.rows.records import Judged, Row
+from cai.data.rows.records import FileRow, Judged
 from cai.data.rows.turns import messages_of, transcript_in
 from cai.data.rows.values import MEND, given, number, probability
 
@@ -57,7 +57,7 @@ def reads(row: Mapping) -> bool:
     return columns(row) is not None or "a" in row or "b" in row
 
 
-def read(row: Mapping) -> Row:
+def read(row: Mapping) -> FileRow:
     found = columns(row)
     if found is None:
         raise UserError(NEEDS_TWO, "", MEND)
@@ -76,13 +76,13 @@ def read(row: Mapping) -> Row:
     if not named and not people:
         _check_unread(row, found)
     said = tuple(Said(rater_of(row), verdicts[name] or 0.0) for name in named[:1])
-    return Row(form, asked, (Judged(a, b, people or said),), **about(row, named=False))
+    return FileRow(form, asked, (Judged(a, b, people or said),), **about(row, named=False))
 
 
 # 1. Our own pairs -----------------------------------------------------------------------------------------------------
 
 
-def _own(row: Mapping) -> Row:
+def _own(row: Mapping) -> FileRow:
     a, b, held = row["a"], row["b"], row.get("human")
     if not isinstance(a, str) or not isinstance(b, str):
         raise UserError(NEEDS_TWO, "", MEND)
@@ -109,7 +109,7 @@ def _own(row: Mapping) -> Row:
             _check_unread(row, ("a", "b", "a", "b"))
     said = tuple(Said(str(name), vote or 0.0) for name, vote in zip(names or [""] * len(read), read, strict=True))
     pair = Judged(a, b, said, human, str(row.get("id") or ""), True, probability(prompted))
-    return Row("pair", asked_of(row), (pair,), **about(row, named=False))
+    return FileRow("pair", asked_of(row), (pair,), **about(row, named=False))
 
 
 # 2. The answers -------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from cai.config.sections import Data
 from cai.core.shipped import locate
 from cai.core.store import digest_file
 from cai.data.material import Material, Source
-from cai.data.rows.reader import Reading
+from cai.data.rows.reader import FileContents
 from cai.data.rows.reader import read_file as read_rows_of
 
 
@@ -15,7 +15,7 @@ def read_file(path: Path, data: Data, seed: int) -> Material:
     return material_of(read_rows_of(path, data, seed))
 
 
-def material_of(reading: Reading) -> Material:
+def material_of(reading: FileContents) -> Material:
     if not reading.prompts:
         raise reading.nothing("no prompts in this file")
     return Material(

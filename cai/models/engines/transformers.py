@@ -21,7 +21,7 @@ from cai.models.architectures import UNLIMITED, length_limit
 from cai.models.chat import chat_ids, option_ids, with_system
 from cai.models.engines import Question, Reading, Reply, Request, Sampling, reading
 from cai.models.engines.sampling import reply_of, sample_ids, stop_ids
-from cai.models.engines.tree import Row, Span, block_attention, pack, tree_mask
+from cai.models.engines.tree import Span, TreeRow, block_attention, pack, tree_mask
 from cai.models.loading import load_causal, load_tokenizer
 from cai.models.references import ModelRef
 
@@ -110,7 +110,7 @@ class TransformersEngine:
         chat = with_system(question.chat, self.system)
         return option_ids(self.tokenizer, chat, question.lead, question.options)
 
-    def _pack(self, spans: Sequence[Span]) -> list[Row]:
+    def _pack(self, spans: Sequence[Span]) -> list[TreeRow]:
         """Rows that share what sequences have in common, where the model can read such rows."""
         # A window counts the nodes of a row and not what lies between two of them, so no row may be wider than it.
         window = attention_window(self.model.config)
@@ -120,7 +120,7 @@ class TransformersEngine:
             return rows
         return pack(spans, ROW_TOKENS, self.batch_tokens, share=False)
 
-    def _batches(self, rows: Sequence[Row]) -> Iterator[list[int]]:
+    def _batches(self, rows: Sequence[TreeRow]) -> Iterator[list[int]]:
         """Places of rows that make one forward pass: of like width, and with few enough predictions for memory."""
         for batch in by_length(range(len(rows)), [len(row.tokens) for row in rows], self.batch_tokens, padding=PADDING):
             part: list[int] = []
@@ -179,7 +179,7 @@ class TransformersEngine:
         return all(abs(shared[k] - alone[k]) <= within for k in alone)
 
     @torch.inference_mode()
-    def _read(self, rows: Sequence[Row], spans: Sequence[Span]) -> Iterator[tuple[int, float]]:
+    def _read(self, rows: Sequence[TreeRow], spans: Sequence[Span]) -> Iterator[tuple[int, float]]:
         """(span, its log-probability) of all that these rows are asked, in one forward pass.
 
         log P(span) is the sum of log P(token | what comes before it).

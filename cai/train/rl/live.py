@@ -26,7 +26,7 @@ from cai.config.sections import Policy
 from cai.core.batching import by_length
 from cai.core.errors import UserError
 from cai.core.records import Message, Revision
-from cai.data.feedback import Answer, Feedback, FeedbackLog
+from cai.data.feedback import Feedback, FeedbackLog, ShownAnswer
 from cai.models.architectures import head_width
 from cai.models.chat import chat_ids, harmless, with_system
 from cai.models.engines.sampling import stop_ids
@@ -55,7 +55,7 @@ def states_of(model: Any, rows: Sequence[Row], padding: int, batch_tokens: int) 
 
 
 def learn(
-    answers: Sequence[Answer], given: dict[str, list[Feedback]], states: Sequence[np.ndarray], counts: Counter[str]
+    answers: Sequence[ShownAnswer], given: dict[str, list[Feedback]], states: Sequence[np.ndarray], counts: Counter[str]
 ) -> HumanReward | None:
     """The human reward after all feedback on these answers; None where there is none. states: (T, D) of each answer.
 
