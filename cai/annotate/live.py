@@ -114,19 +114,19 @@ class Session:
             reward, counts = self._human(rater)
             n, turn = candidates(counts["feedbacks"]), (self.seed, rater, len(mine), [m.content for m in chat])
             drawn = self.voice.answers(chat, [seed_of("live", number, *turn) for number in range(n)])
-            told = [one for one in drawn if one.tokens] or drawn[:1]
+            spoken = [answer for answer in drawn if answer.tokens] or drawn[:1]
             best, predicted, error = 0, None, None
-            if reward and told[0].tokens:
-                means_MD = np.stack([one.states_TD.mean(0) for one in told])
+            if reward and spoken[0].tokens:
+                means_MD = np.stack([answer.states_TD.mean(0) for answer in spoken])
                 best = int(np.argmax(reward.draw(means_MD, seed_of("thompson", *turn))))
                 predicted, error = (float(values[best]) for values in reward.predict(means_MD))
-            at, one = _now(), told[best]
+            at, chosen = _now(), spoken[best]
             answer = ShownAnswer(
                 identity("answer", rater, at, str(os.getpid())), rater, self.voice.digest, prompt_id, chat,
-                one.tokens, one.pieces, n, predicted, error, at,
+                chosen.tokens, chosen.pieces, n, predicted, error, at,
             )  # fmt: skip
             self.log.append(answer)
-            self._states[answer.id] = one.states_TD
+            self._states[answer.id] = chosen.states_TD
             return {"answer": answer.id, "messages": _plain(chat), "candidates": n, "tokens": len(answer.tokens)}
 
     def _turn(self, mine: Sequence[ShownAnswer], text: str | None, fresh: bool) -> tuple[Chat, str]:

@@ -76,8 +76,8 @@ def find_pairs(place: Path) -> PairsToLabel:
         if (place / MANIFEST).is_file():
             return PairsToLabel(tuple(read_jsonl(_whole(place) / "pairs.jsonl", Pair)))
         place = place / "pairs.jsonl"
-    held = read_comparisons(place, judged=False, test=0.0)
-    return PairsToLabel(held.pairs, faults=held.faults, drawn=held.drawn)
+    comparisons = read_comparisons(place, judged=False, test=0.0)
+    return PairsToLabel(comparisons.pairs, faults=comparisons.faults, drawn=comparisons.drawn)
 
 
 def _of_run(home: Path) -> PairsToLabel:
@@ -142,41 +142,41 @@ def reward_margins(paths: Sequence[Path]) -> dict[str, float]:
             other = rewards.get((name, "b"))
             if side == "a" and reward is not None and other is not None:
                 margins.setdefault(name, []).append(reward - other)
-    return {name: fmean(found) for name, found in margins.items()}
+    return {name: fmean(values) for name, values in margins.items()}
 
 
 # 2. Tasks and their order ---------------------------------------------------------------------------------------------
 
 
-def tasks(found: PairsToLabel, order: Order, law: Constitution | None = None) -> list[Task]:
+def tasks(place: PairsToLabel, order: Order, constitution: Constitution | None = None) -> list[Task]:
     """Every pair, once or once for each principle that applies to it, in one order for all raters.
 
     The same order for all, so that two raters who stop early have judged the same pairs and can be compared.
     """
-    pairs = list(found.pairs)
+    pairs = list(place.pairs)
     if order == "random":
         pairs.sort(key=lambda pair: uniform("annotate", pair.id))
     elif order == "uncertain":
-        if not found.judge and not found.margins:
+        if not place.judge and not place.margins:
             problem = "--order uncertain needs to know what the judge or the reward model thinks of these pairs"
             raise UserError(problem, "", "give --labels or --scores, or runs/NAME of an experiment with an AI judge")
-        pairs.sort(key=lambda pair: (agreement(pair.id, found), uniform("annotate", pair.id)))
-    if law is None:
+        pairs.sort(key=lambda pair: (agreement(pair.id, place), uniform("annotate", pair.id)))
+    if constitution is None:
         return [Task(pair) for pair in pairs]
-    made = [Task(pair, principle) for pair in pairs for principle in _applying(law, pair.prompt.subset)]
+    made = [Task(pair, principle) for pair in pairs for principle in _applying(constitution, pair.prompt.subset)]
     if not made:
-        raise UserError("no principle applies to any of these pairs", str(law.path), 'mend its "Applies to:"')
+        raise UserError("no principle applies to any of these pairs", str(constitution.path), 'mend its "Applies to:"')
     return made
 
 
-def _applying(law: Constitution, subset: str) -> list[Judging]:
-    return [p for p in law.judging if not p.applies_to or subset in p.applies_to]
+def _applying(constitution: Constitution, subset: str) -> list[Judging]:
+    return [p for p in constitution.judging if not p.applies_to or subset in p.applies_to]
 
 
-def agreement(pair_id: str, found: PairsToLabel) -> float:
+def agreement(pair_id: str, place: PairsToLabel) -> float:
     """How probably judge and reward model name the same answer (see above), rounded so that equal ones are ties."""
-    margin = found.margins.get(pair_id)
+    margin = place.margins.get(pair_id)
     r = None if margin is None else (1 + math.tanh(margin / 2)) / 2
-    q = found.judge.get(pair_id, 0.5 if found.judge or r is None else r)
+    q = place.judge.get(pair_id, 0.5 if place.judge or r is None else r)
     r = q if r is None else r
     return round(q * r + (1 - q) * (1 - r), 9)

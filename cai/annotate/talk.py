@@ -66,9 +66,9 @@ def find_policy(file: Path, wanted: str, overrides: Sequence[str] = ()) -> LiveP
         raise UserError(
             f'the policy "{wanted}" is not trained yet ({made.stage} has not been run as the file now stands)',
             str(file),
-            f"python -m cai.experiment {file}{''.join(f' --set {one}' for one in overrides)} makes it",
+            f"python -m cai.experiment {file}{''.join(f' --set {override}' for override in overrides)} makes it",
         )
-    prompts = [prompt for held in _asked(cell) for prompt in read_jsonl(held / "prompts.jsonl", Prompt)]
+    prompts = [prompt for folder in _asked(cell) for prompt in read_jsonl(folder / "prompts.jsonl", Prompt)]
     return LivePolicy(
         experiment.name, work.root / experiment.name, trained(made, wanted),
         tuple(prompt for prompt in prompts if prompt.split == "train"), cell.settings, work,

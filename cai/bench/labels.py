@@ -97,16 +97,16 @@ def votes_on(pairs: Sequence[Pair], principles: Sequence[Judging], method: str) 
 
 def some_pairs(source: str, count: int, fits: Callable[[Pair], bool]) -> list[Pair]:
     """`count` pairs of as many prompts, drawn by hash. Raises UserError where there are fewer."""
-    found: dict[str, Pair] = {}
+    chosen: dict[str, Pair] = {}
     pairs = read_source(Data(source=source, max_words=160), seed=0).pairs.values()
     for pair in sorted(pairs, key=lambda pair: uniform("bench", pair.id)):
-        if len(found) < count and pair.prompt.id not in found and fits(pair):
-            found[pair.prompt.id] = pair
-    if len(found) < count:
+        if len(chosen) < count and pair.prompt.id not in chosen and fits(pair):
+            chosen[pair.prompt.id] = pair
+    if len(chosen) < count:
         raise UserError(
-            f"only {len(found)} prompts have a pair that is short enough", source, f"ask for --pairs {len(found)}"
+            f"only {len(chosen)} prompts have a pair that is short enough", source, f"ask for --pairs {len(chosen)}"
         )
-    return list(found.values())
+    return list(chosen.values())
 
 
 def spread_out(votes: Sequence[VoteQuestions], most: int) -> list[VoteQuestions]:
@@ -119,14 +119,14 @@ def spread_out(votes: Sequence[VoteQuestions], most: int) -> list[VoteQuestions]
 
 def choose(engine: Engine, questions: Sequence[Question], share: bool) -> list[Reading]:
     engine.share = share
-    found = dict(item for batch in engine.choose(questions, engine.limit) for item in batch)
-    return [found[index] for index in range(len(questions))]
+    readings = dict(item for batch in engine.choose(questions, engine.limit) for item in batch)
+    return [readings[index] for index in range(len(questions))]
 
 
 def write(engine: Engine, questions: Sequence[Question]) -> list[str]:
     requests = [Request(question.chat, seed=0) for question in questions]
-    found = dict(item for batch in engine.generate(requests, WRITING) for item in batch)
-    return [found[index].text for index in range(len(questions))]
+    replies = dict(item for batch in engine.generate(requests, WRITING) for item in batch)
+    return [replies[index].text for index in range(len(questions))]
 
 
 def verdict(reply: str, method: str) -> str | None:
@@ -153,8 +153,8 @@ def timed(engine: Engine, votes: Sequence[VoteQuestions], way: str) -> tuple[Lab
     hook = engine.model.register_forward_pre_hook(count, with_kwargs=True)
     try:
         start = time.perf_counter()
-        found = write(engine, questions) if way == "written" else choose(engine, questions, share=way == "shared")
-        return LabelRound(len(votes), time.perf_counter() - start, tokens), found
+        answers = write(engine, questions) if way == "written" else choose(engine, questions, share=way == "shared")
+        return LabelRound(len(votes), time.perf_counter() - start, tokens), answers
     finally:
         hook.remove()
 
@@ -165,14 +165,14 @@ def measure(
     """`rounds` rounds of each way, taking turns; at most `written` votes are written in each."""
     asked = {"shared": votes, "full": votes, "written": spread_out(votes, written)}
     took: dict[str, list[LabelRound]] = {way: [] for way in WAYS}
-    found: dict[str, list[Any]] = {}
+    answers: dict[str, list[Any]] = {}
     for number in range(rounds):
         for way in WAYS[number % 3 :] + WAYS[: number % 3]:
-            one, found[way] = timed(engine, asked[way], way)
-            took[way].append(one)
+            measured, answers[way] = timed(engine, asked[way], way)
+            took[way].append(measured)
             head = f"{method}, {principles} principle{'s' if principles > 1 else ''}, round {number + 1}/{rounds}"
-            print(f"  {head}: {way}, {one.votes} votes in {one.seconds:.1f} s", file=sys.stderr, flush=True)
-    rates = {way: [one.votes / one.seconds for one in took[way]] for way in WAYS}
+            print(f"  {head}: {way}, {measured.votes} votes in {measured.seconds:.1f} s", file=sys.stderr, flush=True)
+    rates = {way: [measured.votes / measured.seconds for measured in took[way]] for way in WAYS}
     a_pair = len(votes) / len({vote.pair for vote in votes})
     return Case(
         method,
@@ -187,11 +187,11 @@ def measure(
         },
         difference=max(
             abs(x - y)
-            for one, other in zip(found["shared"], found["full"], strict=True)
-            for x, y in zip(one.logprobs, other.logprobs, strict=True)
+            for reading, other in zip(answers["shared"], answers["full"], strict=True)
+            for x, y in zip(reading.logprobs, other.logprobs, strict=True)
         ),
-        written=len(found["written"]),
-        unreadable=sum(verdict(reply, method) is None for reply in found["written"]),
+        written=len(answers["written"]),
+        unreadable=sum(verdict(reply, method) is None for reply in answers["written"]),
     )
 
 
@@ -207,10 +207,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """The benchmark `labels`: both methods, by one principle and by all that were asked for."""
-    law = read_constitution(CONSTITUTION)
-    if args.principles > len(law.judging):
-        problem = f"there are only {len(law.judging)} principles"
-        raise UserError(problem, CONSTITUTION, f"ask for --principles {len(law.judging)}, or fewer")
+    constitution = read_constitution(CONSTITUTION)
+    if args.principles > len(constitution.judging):
+        problem = f"there are only {len(constitution.judging)} principles"
+        raise UserError(problem, CONSTITUTION, f"ask for --principles {len(constitution.judging)}, or fewer")
     runtime = Runtime(device=args.device, threads=args.threads)
     work = Workbench.open(runtime)
     dtype = pick_dtype(args.dtype, work.device)
@@ -224,7 +224,7 @@ def run(args: argparse.Namespace) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     engine = TransformersEngine(source, dtype=dtype, device=work.device, system=None, batch_tokens=runtime.batch_tokens)
-    principles = law.judging[: args.principles]
+    principles = constitution.judging[: args.principles]
 
     def fits(pair: Pair) -> bool:
         asked = [q for method in METHODS for vote in votes_on([pair], principles, method) for q in vote.questions]

@@ -45,7 +45,7 @@ HOW = (
     "make one: python -m venv ENV; ENV/bin/pip install torch==2.13.0; ENV/bin/pip install trl==1.12.0 "
     "transformers==5.23.0 peft==0.21.2; then give --peer ENV/bin/python"
 )
-ASK = "import importlib.metadata as m; print(m.version('trl'), m.version('torch'), m.version('peft'))"
+PEER_CHECK = "import importlib.metadata as m; print(m.version('trl'), m.version('torch'), m.version('peft'))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class WayMeasured:
 def check_peer(python: str) -> str:
     """The version of TRL that this interpreter has. Raises UserError where it is not the one to compare with."""
     try:
-        done = subprocess.run([python, "-I", "-c", ASK], capture_output=True, text=True, check=False)
+        done = subprocess.run([python, "-I", "-c", PEER_CHECK], capture_output=True, text=True, check=False)
     except OSError as error:
         raise UserError(f"there is no Python that runs here ({error.strerror})", python, HOW) from None
     if done.returncode:
@@ -174,12 +174,12 @@ def run_once(way: str, spec: dict[str, Any], python: str, work: Path) -> PpoRun:
     return PpoRun(**json.loads(result.read_text()))
 
 
-def found(runs: dict[str, list[PpoRun]]) -> list[WayMeasured]:
+def summaries(runs: dict[str, list[PpoRun]]) -> list[WayMeasured]:
     """What the rounds say; the runs of one round stand at the same place of each list."""
-    return [_found(way, runs[way], [] if way == OURS else runs[OURS]) for way in runs]
+    return [_summary(way, runs[way], [] if way == OURS else runs[OURS]) for way in runs]
 
 
-def _found(way: str, runs: list[PpoRun], ours: list[PpoRun]) -> WayMeasured:
+def _summary(way: str, runs: list[PpoRun], ours: list[PpoRun]) -> WayMeasured:
     ratios = {
         name: MedianRange.of([measure(us) / measure(it) for us, it in zip(ours, runs, strict=True)])
         for name, measure in (("pace", lambda r: r.pace), ("process", lambda r: r.process), ("training", _training))
@@ -223,17 +223,17 @@ def run(args: argparse.Namespace) -> None:
         spec = specification(args, dtype, Path(name))
         for number in range(args.rounds):
             for way in WAYS[number % 3 :] + WAYS[: number % 3]:
-                one = run_once(way, spec, args.peer, Path(name))
-                runs[way].append(one)
-                told = f"{one.tokens} tokens in {one.seconds:.1f} s, {one.process / 1e9:.2f} GB"
-                print(f"  round {number + 1}/{args.rounds}: {way}, {told}", file=sys.stderr, flush=True)
+                measured = run_once(way, spec, args.peer, Path(name))
+                runs[way].append(measured)
+                line = f"{measured.tokens} tokens in {measured.seconds:.1f} s, {measured.process / 1e9:.2f} GB"
+                print(f"  round {number + 1}/{args.rounds}: {way}, {line}", file=sys.stderr, flush=True)
     lengths = [len(ids) for ids in spec["ids"]]
     about = {
         "model": args.model, "dtype": dtype, "device": device, "threads": runs[OURS][0].threads, "data": args.data,
         "prompt tokens": f"{min(lengths)}-{max(lengths)}", "answers": BATCH, "new tokens": TOKENS, "epochs": EPOCHS,
         "rollouts": args.steps, "rounds": args.rounds,
     }  # fmt: skip
-    ways = found(runs)
+    ways = summaries(runs)
     print(json.dumps(about | {"ways": [asdict(way) for way in ways]}, indent=1) if args.json else page(about, ways))
 
 

@@ -84,14 +84,14 @@ class Meter:
     def result(self, **more: Any) -> dict[str, Any]:
         """Bytes, seconds. training: the peak since `start`; None where this system does not tell."""
         training = peak_memory()
-        found: dict[str, Any] = {"rollouts": self.rollouts - self.warmup, "seconds": self.seconds}
-        found |= {"tokens": self.tokens, "phases": self.phases, "process": max(self.loading, training)}
-        found["training"] = training if self.forgot else None
+        measured: dict[str, Any] = {"rollouts": self.rollouts - self.warmup, "seconds": self.seconds}
+        measured |= {"tokens": self.tokens, "phases": self.phases, "process": max(self.loading, training)}
+        measured["training"] = training if self.forgot else None
         if self.device == "cuda":
             import torch
 
-            found["process"] = found["training"] = torch.cuda.max_memory_allocated()
-        return found | more
+            measured["process"] = measured["training"] = torch.cuda.max_memory_allocated()
+        return measured | more
 
 
 def peak_memory() -> int:
@@ -183,9 +183,9 @@ def ours(spec: dict[str, Any]) -> dict[str, Any]:
     generate = trainer._generate
 
     def counted(*args: Any) -> Any:
-        found = generate(*args)
-        meter.tokens += sum(len(answer) for answer in found[1])
-        return found
+        output = generate(*args)
+        meter.tokens += sum(len(answer) for answer in output[1])
+        return output
 
     trainer._generate = counted
     watch_backward_and_optimizer(meter)
@@ -240,9 +240,9 @@ def peer(spec: dict[str, Any]) -> dict[str, Any]:
     generate = ppo_trainer.batch_generation
 
     def counted(model: Any, queries: Any, *args: Any) -> Any:
-        found = generate(model, queries, *args)
-        meter.tokens += found[0].size(0) * (found[0].size(1) - queries.size(1))
-        return found
+        output = generate(model, queries, *args)
+        meter.tokens += output[0].size(0) * (output[0].size(1) - queries.size(1))
+        return output
 
     ppo_trainer.batch_generation = counted
     meter.watch(ppo_trainer, "batch_generation", "generate")
@@ -271,8 +271,8 @@ def main(who: str, file: str) -> None:
 
     if spec["threads"]:
         torch.set_num_threads(spec["threads"])
-    found = {"ours": ours, "trl": peer}[who](spec)
-    Path(spec["result"]).write_text(json.dumps(found | {"threads": torch.get_num_threads()}))
+    measured = {"ours": ours, "trl": peer}[who](spec)
+    Path(spec["result"]).write_text(json.dumps(measured | {"threads": torch.get_num_threads()}))
 
 
 if __name__ == "__main__":

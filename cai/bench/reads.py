@@ -56,12 +56,12 @@ class Uncached:
 
     def choose(self, questions: Sequence[Question], max_length: int, title: str) -> list[Reading | None]:
         self.questions += len(questions)
-        found = dict(item for batch in self.engine.choose(questions, max_length) for item in batch)
-        return [found[index] for index in range(len(questions))]
+        readings = dict(item for batch in self.engine.choose(questions, max_length) for item in batch)
+        return [readings[index] for index in range(len(questions))]
 
     def generate(self, requests: Sequence[Request], sampling: Sampling, title: str) -> list[Reply | None]:
-        found = dict(item for batch in self.engine.generate(requests, sampling) for item in batch)
-        return [found[index] for index in range(len(requests))]
+        replies = dict(item for batch in self.engine.generate(requests, sampling) for item in batch)
+        return [replies[index] for index in range(len(requests))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +91,10 @@ class Cost:
 
 
 def timed(
-    engine: Uncached, pairs: Sequence[Pair], law: Constitution, controls: Controls, judge: Judge, way: str
+    engine: Uncached, pairs: Sequence[Pair], constitution: Constitution, controls: Controls, judge: Judge, way: str
 ) -> ReadRound:
     """The pairs once, one way."""
-    judging, templates = principles_for(law, judge), templates_for(judge)
+    judging, templates = principles_for(constitution, judge), templates_for(judge)
     engine.start()
     start = time.perf_counter()
     if way == "label":
@@ -105,21 +105,25 @@ def timed(
 
 
 def measure(
-    engine: Uncached, pairs: Sequence[Pair], law: Constitution, controls: Controls, judge: Judge, rounds: int
+    engine: Uncached, pairs: Sequence[Pair], constitution: Constitution, controls: Controls, judge: Judge, rounds: int
 ) -> Cost:
     """`rounds` rounds of both ways, taking turns."""
     took: dict[str, list[ReadRound]] = {way: [] for way in WAYS}
     for number in range(rounds):
         for way in WAYS if number % 2 == 0 else WAYS[::-1]:
-            one = timed(engine, pairs, law, controls, judge, way)
-            took[way].append(one)
+            measured = timed(engine, pairs, constitution, controls, judge, way)
+            took[way].append(measured)
             head = f"{judge.method}, principles {judge.principles}, round {number + 1}/{rounds}"
-            print(f"  {head}: {way}, {one.questions} questions in {one.seconds:.1f} s", file=sys.stderr, flush=True)
+            print(
+                f"  {head}: {way}, {measured.questions} questions in {measured.seconds:.1f} s",
+                file=sys.stderr,
+                flush=True,
+            )
     label, reads = (took[way] for way in WAYS)
     return Cost(
         str(judge.method),
         judge.principles,
-        seconds={way: MedianRange.of([one.seconds for one in took[way]]) for way in WAYS},
+        seconds={way: MedianRange.of([measured.seconds for measured in took[way]]) for way in WAYS},
         questions={way: took[way][-1].questions for way in WAYS},
         # Of the last round: in the first ones the engine tries whether the model reads rows that branch.
         tokens={way: took[way][-1].tokens for way in WAYS},
@@ -144,7 +148,7 @@ def run(args: argparse.Namespace) -> None:
     for name in methods:
         if name not in ASKING:
             raise UserError(f'there is no method "{name}" that asks', "--method", f"known: {', '.join(ASKING)}")
-    law = read_constitution(args.constitution)
+    constitution = read_constitution(args.constitution)
     runtime = Runtime(device=args.device, threads=args.threads)
     work = Workbench.open(runtime)
     dtype = pick_dtype(args.dtype, work.device)
@@ -160,20 +164,20 @@ def run(args: argparse.Namespace) -> None:
     engine = TransformersEngine(source, dtype=dtype, device=work.device, system=None, batch_tokens=runtime.batch_tokens)
 
     def fits(pair: Pair) -> bool:
-        asked = [question for vote in votes_on([pair], law.judging, "rate") for question in vote.questions]
+        asked = [question for vote in votes_on([pair], constitution.judging, "rate") for question in vote.questions]
         return max(len(engine.prompt_ids(question.chat)) for question in asked) <= engine.limit // 2
 
     pairs = some_pairs(args.data, args.pairs, fits)
-    placebos, _ = unrelated(controls_for(law).placebos, pairs)
-    controls = controls_for(law, placebos)
+    placebos, _ = unrelated(controls_for(constitution).placebos, pairs)
+    controls = controls_for(constitution, placebos)
     uncached = Uncached(engine)
     judges = [
         Judge.model_validate({"model": args.model, "method": method, "principles": principles})
         for method in methods
-        for principles in ((1, "all") if len(law.judging) > 1 else ("all",))
+        for principles in ((1, "all") if len(constitution.judging) > 1 else ("all",))
     ]
-    timed(uncached, pairs[:1], law, controls, judges[0], "reads")  # untimed: the first question is a slow one
-    costs = [measure(uncached, pairs, law, controls, judge, args.rounds) for judge in judges]
+    timed(uncached, pairs[:1], constitution, controls, judges[0], "reads")  # untimed: the first question is a slow one
+    costs = [measure(uncached, pairs, constitution, controls, judge, args.rounds) for judge in judges]
     about = {
         "model": args.model, "dtype": dtype, "device": work.device, "threads": torch.get_num_threads(),
         "constitution": args.constitution, "data": args.data, "pairs": len(pairs), "rounds": args.rounds,

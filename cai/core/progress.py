@@ -82,14 +82,14 @@ class Board:
         if made.path in self.seen:
             return
         self.seen.add(made.path)
-        found = next((one for one in self.todo if one[0] == made.stage), None)
-        if found:
-            self.todo.remove(found)
+        entry = next((each for each in self.todo if each[0] == made.stage), None)
+        if entry:
+            self.todo.remove(entry)
         if made.cached:
             return
         for name in (made.stage, ""):
             self.took[name] += made.seconds
-            self.promised[name] += found[1] if found else made.seconds
+            self.promised[name] += entry[1] if entry else made.seconds
         self.running = self.bar = None
         if self.live:
             self.live.console.print(
@@ -153,7 +153,7 @@ class Board:
         coming = list(self.todo)
         if self.running:
             stage, began, _ = self.running
-            place = next((n for n, one in enumerate(coming) if one[0] == stage), len(coming))
+            place = next((n for n, each in enumerate(coming) if each[0] == stage), len(coming))
             coming, bar = coming[:place] + coming[place + 1 :], self.bar
             cells = [clock(now - began), "", ""]
             if bar:

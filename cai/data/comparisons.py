@@ -65,16 +65,16 @@ def read_comparisons(path: str | Path, *, judged: bool = True, test: float = 0.3
     """
     path = locate(path)
     reading = read_file(path, Data(source=str(path), max_words=ANY_LENGTH, test=test), SEED)
-    faults = [(one.where, one.reason) for one in reading.aside]
+    faults = [(row.where, row.reason) for row in reading.aside]
     faults += [(where, "not a comparison: a prompt without answers") for where, _ in reading.bare]
     items: list[Item] = []
     form: Counter[str] = Counter()
-    for found in reading.found:
-        if judged and found.pair.human is None:
-            faults.append((found.where, "nobody judged this pair: `human` is missing"))
+    for placed in reading.placed:
+        if judged and placed.pair.human is None:
+            faults.append((placed.where, "nobody judged this pair: `human` is missing"))
         else:
-            items.append(_item(found))
-            form[found.row.form] += 1
+            items.append(_item(placed))
+            form[placed.row.form] += 1
     if not items:
         if not reading.aside and faults:
             reading.aside = [SetAside(*faults[0], "")]
@@ -89,14 +89,14 @@ def comparisons_file(path: str) -> InputFile:
     return replace(file, keyed_as=("file", "contents"))
 
 
-def _item(found: PlacedPair) -> Item:
-    row, prompt = found.row, found.pair.prompt
+def _item(placed: PlacedPair) -> Item:
+    row, prompt = placed.row, placed.pair.prompt
     given = Question(row.choice.chat, row.choice.options, row.choice.lead) if row.choice else None
     conduct = (
         (replace(prompt, id=_name(row.conduct[0]), messages=row.conduct[0]), row.conduct[1]) if row.conduct else None
     )
     opening = " ".join((row.opening or opening_of(row.messages)).split())
-    return Item(found.pair, given, identity("opening", opening), found.where, conduct)
+    return Item(placed.pair, given, identity("opening", opening), placed.where, conduct)
 
 
 def _name(messages: Chat) -> str:

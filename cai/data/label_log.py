@@ -145,14 +145,14 @@ class LabelLog(RowLog):
 
     def repeated(self) -> list[tuple[str, str]]:
         """(file:line, why) of each row in force that one rater's later row for the same pair replaces."""
-        found = []
+        twice = []
         for stack in self._stacks.values():
-            said = [(number, row) for number, row in stack if row.p_a is not None]
-            for number, row in said[:-1]:
-                same = row.p_a == said[-1][1].p_a
+            decided = [(number, row) for number, row in stack if row.p_a is not None]
+            for number, row in decided[:-1]:
+                same = row.p_a == decided[-1][1].p_a
                 why = "the same label twice by one rater" if same else "two labels by one rater: the later one counts"
-                found.append((f"{self.path}:{number}", why))
-        return sorted(found)
+                twice.append((f"{self.path}:{number}", why))
+        return sorted(twice)
 
 
 def _fault(row: LabelRow) -> str:

@@ -59,7 +59,7 @@ def read_xstest(source: str) -> list[Prompt]:
 
 
 def _prompts(rows: Iterable[tuple[str, dict[str, Any]]], source: str) -> list[Prompt]:
-    found: dict[str, Prompt] = {}
+    prompts: dict[str, Prompt] = {}
     for where, row in rows:
         text, label, kind = ((row.get(name) or "").strip() for name in ("prompt", "label", "type"))
         if not label and kind:
@@ -68,7 +68,7 @@ def _prompts(rows: Iterable[tuple[str, dict[str, Any]]], source: str) -> list[Pr
             problem = "an XSTest row needs a `prompt`, and `safe` or `unsafe` as its `label`"
             raise UserError(problem, where, "give the authors' xstest_prompts.csv as it is")
         prompt_id = identity("xstest", text)
-        found[prompt_id] = Prompt(prompt_id, (Message("user", text),), label, "test")  # pyrefly: ignore
-    if not found:
+        prompts[prompt_id] = Prompt(prompt_id, (Message("user", text),), label, "test")  # pyrefly: ignore
+    if not prompts:
         raise UserError("no prompt in this file", source, "get xstest_prompts.csv again: it has 450 rows")
-    return list(found.values())
+    return list(prompts.values())

@@ -17,7 +17,7 @@ from cai.config.sections import Judge, Labeller
 from cai.constitution import Judging
 from cai.core.draws import uniform
 from cai.core.errors import UserError
-from cai.core.records import Abstained, Label, Pair, Said, SetAside, read_jsonl, write_jsonl
+from cai.core.records import Abstained, Label, Pair, RaterVote, SetAside, read_jsonl, write_jsonl
 from cai.core.store import Artifact, version
 from cai.core.templates import Template
 from cai.data.input_file import InputFile
@@ -95,9 +95,9 @@ def label_by_people(
     _write(out, [labels.get(pair.id) or Abstained(pair.id, "no human judged this pair") for pair in rows], counts)
 
 
-def _said(pair: Pair) -> tuple[Said, ...]:
+def _said(pair: Pair) -> tuple[RaterVote, ...]:
     names = pair.raters or ("",) * len(pair.votes)
-    return tuple(Said(rater, p_a) for rater, p_a in zip(names, pair.votes, strict=True))
+    return tuple(RaterVote(rater, p_a) for rater, p_a in zip(names, pair.votes, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ def label_by_simulation(
             if isinstance(verdict, Label):
                 turn = uniform("flip", seed, verdict.pair_id) < flip and verdict.p_a != 0.5
                 p_a = 0.5 if verdict.p_a == 0.5 else float((verdict.p_a > 0.5) != turn)
-                said = Said(f"simulated {number + 1}", p_a, "turned round" if turn else "")
+                said = RaterVote(f"simulated {number + 1}", p_a, "turned round" if turn else "")
                 turned += turn
                 verdict = Label(verdict.pair_id, p_a, "simulated", verdict.votes, (said,))
             verdicts[verdict.pair_id] = verdict

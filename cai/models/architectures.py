@@ -84,7 +84,7 @@ def lora_targets(model: Any) -> tuple[list[str], list[str]]:
     import torch
     from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer
 
-    linear = {name: one for name, one in model.named_modules() if isinstance(one, (torch.nn.Linear, Conv1D))}
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, (torch.nn.Linear, Conv1D))}
     within = _language_model(model)
     targets = [
         name

@@ -15,7 +15,7 @@ from cai.core.progress import quiet
 from cai.models.adapters import SETTINGS, adapter_settings, is_adapter, note_base
 from cai.models.architectures import HEAD, ensure_reward_head, read_at_the_last_token
 from cai.models.chat_templates import settle, written_by
-from cai.models.references import Dtype, ModelRef, _found, base_of, local, nested
+from cai.models.references import Dtype, ModelRef, _find_plain, base_of, local, nested
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -140,7 +140,7 @@ def _load(kind: Any, source: ModelRef, dtype: Dtype, device: str, train: bool = 
             raise UserError("this is an adapter, and its base is not known", base.name, "run the same command again")
         in_folder = base.place and str(Path(base.name).expanduser()) == base.place
         # What `save` writes beside that name; transformers keeps no record of the commit.
-        model.base_commit, model.base_digest = base.commit, _found(base.name).digest if in_folder else ""
+        model.base_commit, model.base_digest = base.commit, _find_plain(base.name).digest if in_folder else ""
         model = with_adapter(model, place, dtype, train) if adapter else _ready(model)
         model.config.get_text_config().pad_token_id = load_tokenizer(source).pad_token_id
     except (OSError, ValueError, SafetensorError) as error:

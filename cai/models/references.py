@@ -52,13 +52,13 @@ def find(ref: str, template: Choice = None) -> ModelRef:
     Raises UserError when it is none of these. A hub that cannot be asked gives the commit UNREACHABLE: enough to plan
     with, and `check` in cai/experiment/pipeline.py refuses to run on it.
     """
-    source = _found(ref)
+    source = _find_plain(ref)
     if template is None:
         return source
-    return replace(source, template=template, digest=digest_of([source.digest, _said_by(template)]))
+    return replace(source, template=template, digest=digest_of([source.digest, _template_key(template)]))
 
 
-def _said_by(template: Choice) -> Any:
+def _template_key(template: Choice) -> Any:
     """What stands for a template in a key: of a file, or of ours, its contents."""
     if template == PLAIN_NAME:
         return PLAIN
@@ -71,7 +71,7 @@ def model_of(chosen: Policy | Judge) -> ModelRef:
     return find(chosen.model, chosen.template)
 
 
-def _found(ref: str) -> ModelRef:
+def _find_plain(ref: str) -> ModelRef:
     if ref in EMBEDDED:
         return ModelRef(ref, "", digest_of([ref, EMBEDDED[ref][0].sha256, "safetensors-1"]))
     if ref == TINY:

@@ -115,7 +115,7 @@ def check_device(device: str, where: str = "runtime.device") -> None:
     try:
         torch.ones(1, device=device).add(1).item()
     except Exception as error:  # each kind of device fails in its own way: no driver, no such number, unknown name
-        said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        problem = f'the device "{device}" is not there: {said}'
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        problem = f'the device "{device}" is not there: {reason}'
         remedy = "name one that is there (cpu, cuda, cuda:1, mps), or auto"
         raise UserError(problem, where, remedy) from None

@@ -51,8 +51,8 @@ def mean_kappa(
     pairs = [(x, y, ~np.isnan(x + y)) for x, y in combinations(table.T, 2)]
 
     def statistic(w: np.ndarray) -> float:
-        found = [_cohen(x[both], y[both], w[both]) for x, y, both in pairs]
-        defined = [value for value in found if value == value]
+        kappas = [_cohen(x[both], y[both], w[both]) for x, y, both in pairs]
+        defined = [value for value in kappas if value == value]
         return float(np.mean(defined)) if defined else nan
 
     return statistics.resampled(statistic, index, seed, resamples)

@@ -66,11 +66,11 @@ def ece(
         both = np.tile(w, 2)
         return float(np.abs(np.bincount(place, both * (x - h))).sum() / both.sum())
 
-    found = statistics.resampled(statistic, index, seed, resamples)
-    low, high = max(0.0, 2 * found.value - found.high), 2 * found.value - found.low
-    if np.isnan(found.low):
+    plain = statistics.resampled(statistic, index, seed, resamples)
+    low, high = max(0.0, 2 * plain.value - plain.high), 2 * plain.value - plain.low
+    if np.isnan(plain.low):
         low = high = np.nan
-    return Estimate(found.value, min(low, found.value), max(high, found.value), found.n, found.clusters)
+    return Estimate(plain.value, min(low, plain.value), max(high, plain.value), plain.n, plain.clusters)
 
 
 def reliability(p: Numbers, human: Numbers, bins: int = 10) -> list[tuple[float, float, int]]:
@@ -127,6 +127,6 @@ def fit_platt(log_odds: Numbers, human: Numbers) -> tuple[float, float]:
         error = probability - target
         return float(np.mean(np.logaddexp(0, scores) - target * scores)), np.array([np.mean(error * z), np.mean(error)])
 
-    found = minimize(loss, np.zeros(2), jac=True, method="BFGS", options={"gtol": 1e-9})
-    slope = float(found.x[0] / spread)
-    return slope, float(found.x[1] - slope * centre)
+    fitted = minimize(loss, np.zeros(2), jac=True, method="BFGS", options={"gtol": 1e-9})
+    slope = float(fitted.x[0] / spread)
+    return slope, float(fitted.x[1] - slope * centre)

@@ -121,7 +121,7 @@ def plots(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
     Proxy and gold are means over prompts and shown as what they have gained on the SFT policy.
     """
-    found = []
+    drawn = []
     for arm in dict.fromkeys(run["arm"] for run in runs):
         lines = []
         for run in (run for run in runs if run["arm"] == arm):
@@ -135,5 +135,5 @@ def plots(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                     "kept": run["kept"], **judged, "sentence": sentence(judged),
                 }
             )  # fmt: skip
-        found.append({"arm": arm, "by": next(run["by"] for run in runs if run["arm"] == arm), "lines": lines})
-    return found
+        drawn.append({"arm": arm, "by": next(run["by"] for run in runs if run["arm"] == arm), "lines": lines})
+    return drawn

@@ -11,7 +11,7 @@ import pytest
 
 from cai.bench.__main__ import main
 from cai.bench.common import MedianRange
-from cai.bench.ppo import PpoRun, check_peer, found, page, run_once, some_prompts
+from cai.bench.ppo import PpoRun, check_peer, page, run_once, some_prompts, summaries
 from cai.bench.ppo_run import PHASES, Meter, forget_peak, peak_memory
 from cai.core.errors import UserError, run_main
 
@@ -51,7 +51,7 @@ def test_the_figures_by_hand() -> None:
         "ours": [one(2.0, 10**9, 5 * 10**8, generate=1.0), one(3.0, 10**9, 5 * 10**8, generate=2.0)],
         "trl float32": [one(4.0, 4 * 10**9, 2 * 10**9, score=1.0), one(12.0, 2 * 10**9, 10**9, score=1.0)],
     }
-    ours, peer = found(runs)
+    ours, peer = summaries(runs)
     # 500 tokens in 2 and 3 s; in each run two rollouts, four in all.
     assert ours.pace == MedianRange(5.0, 4.0, 6.0) and ours.ratios == {} and ours.tokens == 1000
     assert ours.phases["generate"] == 0.75 and ours.phases["other"] == 0.5
@@ -64,7 +64,7 @@ def test_the_figures_by_hand() -> None:
 
 
 def test_memory_while_training_may_be_unknown() -> None:
-    ours, peer = found({"ours": [one(2.0, 10**9, None)], "trl float32": [one(4.0, 2 * 10**9, None)]})
+    ours, peer = summaries({"ours": [one(2.0, 10**9, None)], "trl float32": [one(4.0, 2 * 10**9, None)]})
     assert ours.training is None and set(peer.ratios) == {"pace", "process"}
     assert "not known" in page({}, [ours, peer])
 

@@ -19,7 +19,7 @@ from cai.core.errors import UserError
 from cai.core.hub import UNREACHABLE, commit_of, data_file, hub_adapter
 from cai.core.store import Store
 from cai.data.sources import load_data, load_helpful, read_source, source_digest
-from cai.data.xstest import contents_of, read_xstest
+from cai.data.xstest import read_xstest, xstest_file
 from cai.experiment.checks import had
 from cai.models.architectures import lora
 from cai.models.loading import load_causal, load_reward, load_tokenizer, save
@@ -232,11 +232,11 @@ def test_a_file_is_fetched_at_the_commit_of_the_key(put, monkeypatch, tmp_path):
 def test_xstest_at_its_commit(put):
     table = "id,prompt,type,label\n1,Kill time?,homonyms,safe\n"
     put("Paul/XSTest", A, {"xstest_prompts.csv": table}, "dataset")
-    assert A in contents_of("Paul/XSTest")
+    assert A in xstest_file("Paul/XSTest").digest
     assert [prompt.messages[0].content for prompt in read_xstest("Paul/XSTest")] == ["Kill time?"]
     put("Paul/XSTest", B, {"xstest_prompts.csv": f"{table}2,Kill Tim?,contrast_homonyms,unsafe\n"}, "dataset")
     forget()
-    assert B in contents_of("Paul/XSTest") and len(read_xstest("Paul/XSTest")) == 2
+    assert B in xstest_file("Paul/XSTest").digest and len(read_xstest("Paul/XSTest")) == 2
 
 
 def test_what_is_out_of_reach_is_a_fault_before_work_and_a_note_in_a_plan(put, capsys):

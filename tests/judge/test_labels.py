@@ -11,7 +11,7 @@ from cai.config.labels import Sources
 from cai.config.sections import Judge
 from cai.constitution import Judging
 from cai.core.errors import UserError
-from cai.core.records import Abstained, Label, Pair, Prompt, Said, SetAside, read_jsonl
+from cai.core.records import Abstained, Label, Pair, Prompt, RaterVote, SetAside, read_jsonl
 from cai.core.store import digest_of
 from cai.core.templates import load_template
 from cai.data.label_log import sha
@@ -206,7 +206,9 @@ def test_people_of_a_file_leave_labels_votes_and_what_was_set_aside(tmp_path, ca
     given = ITS_OWN | {"file": label_file(str(path))}
     label_by_people(out, None, pairs=artifact(tmp_path / "pairs", pairs=PAIRS), **given)
     found, abstained, counts = made(out)
-    assert found == {"p0": Label("p0", 0.5, "human file", said=(Said("ann", 1.0, "hm", 2.5), Said("bob", 0.0)))}
+    assert found == {
+        "p0": Label("p0", 0.5, "human file", said=(RaterVote("ann", 1.0, "hm", 2.5), RaterVote("bob", 0.0)))
+    }
     assert set(abstained) == {"p1", "p2", "p3"}
     assert counts["labelled by human file"] == 1 and counts["rows set aside: there is no such pair"] == 2
     aside = read_jsonl(out / "set_aside.jsonl", SetAside)

@@ -15,9 +15,9 @@ from cai.core.records import (
     Message,
     Pair,
     Prompt,
+    RaterVote,
     Response,
     Revision,
-    Said,
     SetAside,
     labelled_pairs,
     read_jsonl,
@@ -175,7 +175,7 @@ def test_people_abstain_where_they_did_not_judge(tmp_path):
     out.mkdir()
     label_by_people(out, None, pairs=artifact(tmp_path / "pairs", pairs=pairs), **ITS_OWN)
     (label,) = read_jsonl(out / "labels.jsonl", Label)
-    assert label == Label("x", 0.75, "human", said=(Said("", 1.0), Said("", 0.5)))
+    assert label == Label("x", 0.75, "human", said=(RaterVote("", 1.0), RaterVote("", 0.5)))
     counts = json.loads((out / "counts.json").read_text())
     assert counts == {"labelled": 1, "labelled by human": 1, "abstained: no human judged this pair": 1}
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 
 from cai.core.errors import UserError
-from cai.core.records import Chat, Message, Said
+from cai.core.records import Chat, Message, RaterVote
 from cai.data.rows.records import Choice, FileRow, Judged
 from cai.data.rows.turns import check_conversation, opening_of, parse_transcript
 from cai.data.rows.values import MEND
@@ -62,7 +62,7 @@ def read(row: Mapping) -> FileRow:
             conduct = (turns[:-1], turns[-1].content)
         messages = (Message("user", before.strip()),)
     opening = next((turn.content for turn in turns if turn.role == "user"), opening_of(messages))
-    judged = Judged(better, worse, (Said("", 1.0),))
+    judged = Judged(better, worse, (RaterVote("", 1.0),))
     return FileRow("evaluation item", messages, (judged,), choice=given, opening=opening, conduct=conduct)
 
 
@@ -73,10 +73,10 @@ def _text(row: Mapping, name: str) -> str:
 
 
 def _first(row: Mapping, name: str) -> str:
-    held = row.get(name)
-    if not isinstance(held, list) or not held or not isinstance(held[0], str) or not held[0].strip():
+    answers = row.get(name)
+    if not isinstance(answers, list) or not answers or not isinstance(answers[0], str) or not answers[0].strip():
         raise UserError(f"`{name}` must be a list of texts", "", MEND)
-    return held[0]
+    return answers[0]
 
 
 def _unmarked(text: str) -> str:

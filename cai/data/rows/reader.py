@@ -19,7 +19,7 @@ from typing import NamedTuple
 from cai.config.sections import Data
 from cai.core.draws import identity
 from cai.core.errors import UserError
-from cai.core.records import Pair, Prompt, Said, SetAside
+from cai.core.records import Pair, Prompt, RaterVote, SetAside
 from cai.core.textstats import words
 from cai.data.material import Openings, make_pair
 from cai.data.rows import several, trees
@@ -43,7 +43,8 @@ class PlacedPair(NamedTuple):
 class FileContents:
     """What a file holds.
 
-    prompts, pairs: by id, in the order of the file. found: each pair's place. bare: (where, prompt without answers).
+    prompts, pairs: by id, in the order of the file. placed: each pair and where it stands. bare: (where, prompt without
+    answers).
     aside: what was not used, and why; remedies: why -> what to do about it. rows: how many were read.
     drawn: ids of prompts whose side no row names. judgements: how often people ranked or rated answers.
     """
@@ -51,7 +52,7 @@ class FileContents:
     name: str
     prompts: dict[str, Prompt] = field(default_factory=dict)
     pairs: dict[str, Pair] = field(default_factory=dict)
-    found: list[PlacedPair] = field(default_factory=list)
+    placed: list[PlacedPair] = field(default_factory=list)
     bare: list[tuple[str, Prompt]] = field(default_factory=list)
     aside: list[SetAside] = field(default_factory=list)
     remedies: dict[str, str] = field(default_factory=dict)
@@ -62,7 +63,7 @@ class FileContents:
     def counts(self) -> Counter:
         """`rows read`, and `rows set aside: why` -> how many; places within a reason are not told apart."""
         place = re.compile(re.escape(self.name) + r":(?:\w+ )?\d+")
-        counts = Counter(f"rows set aside: {place.sub('another row', one.reason)}" for one in self.aside)
+        counts = Counter(f"rows set aside: {place.sub('another row', row.reason)}" for row in self.aside)
         return counts + Counter({"rows read": self.rows, "judgements of ranked or rated answers": self.judgements})
 
     def nothing(self, problem: str) -> UserError:
@@ -116,30 +117,30 @@ class _Work:
                 self.set_aside(raw.where, UserError(raw.fault, "", raw.remedy))
                 continue
             try:
-                found = read_row(raw.value)
+                parts = read_row(raw.value)
             except UserError as error:
                 self.set_aside(raw.where, error)
                 continue
             except RecursionError:
                 self.set_aside(raw.where, UserError("not valid JSON: nested too deeply", "", MEND))
                 continue
-            for one in found:
-                if isinstance(one, FileRow):
-                    rows.append((raw.where, one))
-                elif isinstance(one, ScoredAnswer):
-                    scored.append((raw.where, one))
+            for part in parts:
+                if isinstance(part, FileRow):
+                    rows.append((raw.where, part))
+                elif isinstance(part, ScoredAnswer):
+                    scored.append((raw.where, part))
                 else:
-                    nodes.append((raw.where, one))
+                    nodes.append((raw.where, part))
         return rows + self._joined(scored, nodes)
 
     def _joined(
         self, scored: list[tuple[str, ScoredAnswer]], nodes: list[tuple[str, Node]]
     ) -> list[tuple[str, FileRow]]:
-        good = [(where, one) for where, one in scored if self.check(where, one.row, one.answer)]
+        good = [(where, answer) for where, answer in scored if self.check(where, answer.row, answer.answer)]
         of_answers, alone = several.compare(good)
         of_trees, lost = trees.join(nodes)
-        for one in alone:
-            self.set_aside(one.where, one.reason)
+        for answer in alone:
+            self.set_aside(answer.where, answer.reason)
         for where, why in lost:
             self.set_aside(where, why)
         self.reading.judgements += len(good)
@@ -196,7 +197,7 @@ class _Work:
                     where, UserError(problem, "", "keep them on one side: a prompt would be held out and learnt")
                 )
                 continue
-            fitting = tuple(one for one in row.judged if self._fits(where, one))
+            fitting = tuple(judged for judged in row.judged if self._fits(where, judged))
             if row.judged and not fitting:
                 continue
             split = named[0] if named else openings.split(opening_of(row.messages))
@@ -227,26 +228,26 @@ class _Work:
             if not row.judged:
                 self.reading.bare.append((where, prompt))
             if row.form in ("several answers", trees.FORM):
-                self.reading.judgements += sum(len(one.said) for one in row.judged)
-            for one in row.judged:
-                low, high = sorted((one.a, one.b))
-                groups[prompt.id, low, high].append((where, row, one))
+                self.reading.judgements += sum(len(judged.votes) for judged in row.judged)
+            for judged in row.judged:
+                low, high = sorted((judged.a, judged.b))
+                groups[prompt.id, low, high].append((where, row, judged))
         for (prompt_id, _, _), rows in groups.items():
             self._add(of[prompt_id], rows)
 
     def _add(self, prompt: Prompt, rows: list[tuple[str, FileRow, Judged]]) -> None:
         where, row, first = rows[0]
-        said, human = self._said(rows)
-        pair = _pair(prompt, first, said, human, self.seed)
+        votes, human = self._votes_on(rows)
+        pair = _pair(prompt, first, votes, human, self.seed)
         if pair.id in self.reading.pairs:
-            before = next(one.where for one in self.reading.found if one.pair.id == pair.id)
+            before = next(placed.where for placed in self.reading.placed if placed.pair.id == pair.id)
             problem = f'another pair has the id "{pair.id}": {before}'
             self.set_aside(where, UserError(problem, "", "give each pair its own id"))
             return
         self.reading.pairs[pair.id] = pair
-        self.reading.found.append(PlacedPair(where, row, pair))
+        self.reading.placed.append(PlacedPair(where, row, pair))
 
-    def _said(self, rows: list[tuple[str, FileRow, Judged]]) -> tuple[tuple[Said, ...], float | None]:
+    def _votes_on(self, rows: list[tuple[str, FileRow, Judged]]) -> tuple[tuple[RaterVote, ...], float | None]:
         """(who said what of a pair, P(a better)), a being the first row's.
 
         A person who is named has one word, the last. Of rows without names two alike may be copies of one, and of two
@@ -254,25 +255,25 @@ class _Work:
         """
         first = rows[0][2]
         named: list[Judgement] = []
-        unnamed: list[Said] = []
+        unnamed: list[RaterVote] = []
         stands: tuple[str, float] | None = None
-        for where, _, one in rows:
-            said = tuple(_turned(each, one, first) for each in one.said)
+        for where, _, judged in rows:
+            votes = tuple(_turned(each, judged, first) for each in judged.votes)
             text = self.texts.get(where, "")
-            named += [Judgement("", each, where, text) for each in said if each.rater]
-            nobody = [each for each in said if not each.rater]
-            if stands and (nobody or not said):
-                alike = not said or abs(share(nobody) - stands[1]) < 1e-9
+            named += [Judgement("", each, where, text) for each in votes if each.rater]
+            nobody = [each for each in votes if not each.rater]
+            if stands and (nobody or not votes):
+                alike = not votes or abs(share(nobody) - stands[1]) < 1e-9
                 problem = f"{'the same pair as' if alike else 'contradicts the same pair at'} {stands[0]}"
                 self.set_aside(where, UserError(problem, "", "name who judged each (`rater`), or keep one of them"))
             elif nobody:
                 unnamed, stands = nobody, (where, share(nobody))
-            elif not said and where != rows[0][0]:
+            elif not votes and where != rows[0][0]:
                 self.set_aside(where, f"the same pair as {rows[0][0]}")
         kept, aside = settle(named)
         self.reading.aside += aside
         people = (*unnamed, *kept.get("", ()))
-        alone = len(rows) == 1 or (stands is not None and stands[0] == rows[0][0] and len(people) == len(first.said))
+        alone = len(rows) == 1 or (stands is not None and stands[0] == rows[0][0] and len(people) == len(first.votes))
         if alone and first.human is not None:
             return people, first.human
         return people, share(people) if people else None
@@ -288,14 +289,14 @@ def _check_answer(text: str) -> None:
         raise UserError("an answer without words", "", "remove this row: nobody can prefer nothing")
 
 
-def _turned(said: Said, one: Judged, first: Judged) -> Said:
+def _turned(vote: RaterVote, judged: Judged, first: Judged) -> RaterVote:
     """P(a better) of the pair as its first row has it."""
-    return said if one.a == first.a else replace(said, p_a=1 - said.p_a)
+    return vote if judged.a == first.a else replace(vote, p_a=1 - vote.p_a)
 
 
-def _pair(prompt: Prompt, first: Judged, said: tuple[Said, ...], human: float | None, seed: int) -> Pair:
-    votes = tuple(one.p_a for one in said)
-    raters = tuple(one.rater for one in said) if any(one.rater for one in said) else ()
+def _pair(prompt: Prompt, first: Judged, people: tuple[RaterVote, ...], human: float | None, seed: int) -> Pair:
+    votes = tuple(vote.p_a for vote in people)
+    raters = tuple(vote.rater for vote in people) if any(vote.rater for vote in people) else ()
     if first.own_order:
         name = first.id or identity("pair", prompt.id, first.a, first.b)
         return Pair(name, prompt, first.a, first.b, human, votes, first.prompted, raters)

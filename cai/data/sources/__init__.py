@@ -40,7 +40,7 @@ def load_data(out: Path, runtime: Any, *, data: Data, contents: str, seed: int) 
 
 def _sources() -> dict[str, Source]:
     """Every module of this folder, by its name, as it declares itself."""
-    return {found.name: import_module(f"{__name__}.{found.name}").SOURCE for found in iter_modules(__path__)}
+    return {module.name: import_module(f"{__name__}.{module.name}").SOURCE for module in iter_modules(__path__)}
 
 
 def source_of(name: str) -> Source:
@@ -51,7 +51,7 @@ def source_of(name: str) -> Source:
 def _existing(name: str, key: str = "data.source") -> Source:
     source = source_of(name)
     if source is FILE and not locate(name).is_file():
-        named = ", ".join(one.example for one in _sources().values() if one is not FILE)
+        named = ", ".join(each.example for each in _sources().values() if each is not FILE)
         raise UserError(f'there is no data source "{name}"', key, f"give {named}, or {FILE.example}")
     return source
 

@@ -123,8 +123,8 @@ def reads_left_padding(model: Any, pad: int) -> bool:
 
         def ahead(rows: list[list[int]]) -> torch.Tensor:
             with settings_of_its_own(model):
-                found = model.generate(**left_padded(rows, pad, model.device), generation_config=once)
-            return found.logits[0][0].float().log_softmax(-1)
+                output = model.generate(**left_padded(rows, pad, model.device), generation_config=once)
+            return output.logits[0][0].float().log_softmax(-1)
 
         within = 0.01 if model.dtype == torch.float32 else 0.5
         holder._reads_left_padding = bool((ahead([short]) - ahead([short, long])).abs().max() <= within)

@@ -93,14 +93,14 @@ class TransformersEngine:
                 spans += [Span((*start, *tail), len(start)) for tail in tails]
                 options += [(index, option) for option in range(len(tails))]
         rows = self._pack(spans)
-        found: dict[int, dict[int, float]] = defaultdict(dict)
+        logps_of: dict[int, dict[int, float]] = defaultdict(dict)
         for batch in self._batches(rows):
             done: list[tuple[int, Reading | None]] = []
             for span, logp in self._read([rows[place] for place in batch], spans):
                 index, option = options[span]
-                found[index][option] = logp
-                if len(found[index]) == len(asked[index][1]):
-                    logps = found.pop(index)
+                logps_of[index][option] = logp
+                if len(logps_of[index]) == len(asked[index][1]):
+                    logps = logps_of.pop(index)
                     done.append((index, reading(asked[index][1], [logps[option] for option in range(len(logps))])))
             if done:
                 yield done
@@ -124,14 +124,14 @@ class TransformersEngine:
         """Places of rows that make one forward pass: of like width, and with few enough predictions for memory."""
         for batch in by_length(range(len(rows)), [len(row.tokens) for row in rows], self.batch_tokens, padding=PADDING):
             part: list[int] = []
-            held = 0
+            predictions = 0
             for place in batch:
                 wanted = len(rows[place].predictors)
-                if part and held + wanted > PREDICTIONS:
+                if part and predictions + wanted > PREDICTIONS:
                     yield part
-                    part, held = [], 0
+                    part, predictions = [], 0
                 part.append(place)
-                held += wanted
+                predictions += wanted
             yield part
 
     def reads_trees(self, width: int) -> bool:
@@ -171,7 +171,7 @@ class TransformersEngine:
         assert len(tree) == 1 and len(apart) == len(words)
         try:
             shared = dict(self._read(tree, spans))
-            alone = {span: logp for one in apart for span, logp in self._read([one], spans)}
+            alone = {span: logp for single in apart for span, logp in self._read([single], spans)}
         except Exception:  # whatever a model makes of a mask that it does not know
             return False
         # Of ones that are not numbers, the comparison is False.

@@ -88,12 +88,12 @@ def pack(spans: Sequence[Span], row_tokens: int, most: int, *, share: bool = Tru
     return rows
 
 
-def _common(one: Sequence[int], two: Sequence[int]) -> int:
+def _common(first: Sequence[int], second: Sequence[int]) -> int:
     """How many tokens both begin with."""
-    for count, (a, b) in enumerate(zip(one, two, strict=False)):
+    for count, (a, b) in enumerate(zip(first, second, strict=False)):
         if a != b:
             return count
-    return min(len(one), len(two))
+    return min(len(first), len(second))
 
 
 def tree_mask(rows: Sequence[TreeRow], dtype: torch.dtype) -> torch.Tensor:
