@@ -110,7 +110,7 @@ def _serve(args: argparse.Namespace, place: "PairsToLabel") -> int:
     check_file(args.out, "give --out a place that can be written to")
     log = _open_log(args.out, place)
     raters = tuple(dict.fromkeys(args.rater))
-    desk = Desk(args.pairs.resolve().name, asked, place, log, args.order, raters)
+    desk = Desk(name=args.pairs.resolve().name, tasks=asked, place=place, log=log, order=args.order, raters=raters)
     _check_names(raters)
     print(f"{len(place.pairs)} pairs, {len(asked)} questions, {len(log.in_force())} answered in {args.out}")
     _open(server, server.labelling(desk), args.port)

@@ -122,8 +122,9 @@ class Session:
                 predicted, error = (float(values[best]) for values in reward.predict(means_MD))
             at, chosen = _now(), spoken[best]
             answer = ShownAnswer(
-                identity("answer", rater, at, str(os.getpid())), rater, self.voice.digest, prompt_id, chat,
-                chosen.tokens, chosen.pieces, n, predicted, error, at,
+                id=identity("answer", rater, at, str(os.getpid())), rater=rater, policy=self.voice.digest,
+                prompt_id=prompt_id, messages=chat,
+                tokens=chosen.tokens, pieces=chosen.pieces, candidates=n, predicted=predicted, error=error, at=at,
             )  # fmt: skip
             self.log.append(answer)
             self._states[answer.id] = chosen.states_TD
@@ -167,7 +168,11 @@ class Session:
                 fault = f"this answer was shown to {of.rater}"
             if fault:
                 raise UserError(fault, "", "reload the page")
-            self.log.append(Feedback(answer, rater, value, seconds, tuple(shown), ended, _now()))
+            self.log.append(
+                Feedback(
+                    answer=answer, rater=rater, value=value, seconds=seconds, shown=tuple(shown), ended=ended, at=_now()
+                )
+            )
             about_T = credit(shown, seconds, ended)
             return self.learned(rater) | {"credit": [] if about_T is None else about_T.round(4).tolist()}
 

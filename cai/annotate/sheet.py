@@ -108,7 +108,7 @@ def _of_run(home: Path) -> PairsToLabel:
             arm = cell.rpartition("/")[0]
             same = [f for name, f in folders.items() if name.rpartition("/")[0] == arm and "scores" in f]
             scores = [f["scores"] / "scores.jsonl" for f in same]
-            return PairsToLabel(tuple(pairs.values()), judge, reward_margins(scores))
+            return PairsToLabel(pairs=tuple(pairs.values()), judge=judge, margins=reward_margins(scores))
     return PairsToLabel(tuple(pairs.values()))
 
 

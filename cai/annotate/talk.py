@@ -70,8 +70,8 @@ def find_policy(file: Path, wanted: str, overrides: Sequence[str] = ()) -> LiveP
         )
     prompts = [prompt for folder in _asked(cell) for prompt in read_jsonl(folder / "prompts.jsonl", Prompt)]
     return LivePolicy(
-        experiment.name, work.root / experiment.name, trained(made, wanted),
-        tuple(prompt for prompt in prompts if prompt.split == "train"), cell.settings, work,
+        name=experiment.name, home=work.root / experiment.name, source=trained(made, wanted),
+        prompts=tuple(prompt for prompt in prompts if prompt.split == "train"), arm=cell.settings, work=work,
     )  # fmt: skip
 
 

@@ -83,7 +83,9 @@ def negated(principle: Principle) -> Judging | None:
     the two sides would change places and the votes turn round whatever the judge understands.
     """
     text = as_standard(principle.against) if principle.against else negate(principle.prefer)
-    return None if text is None else Judging(principle.name, text, principle.applies_to, principle.weight)
+    if text is None:
+        return None
+    return Judging(name=principle.name, prefer=text, applies_to=principle.applies_to, weight=principle.weight)
 
 
 def as_standard(against: str) -> str:

@@ -96,7 +96,9 @@ def _item(placed: PlacedPair) -> Item:
         (replace(prompt, id=_name(row.conduct[0]), messages=row.conduct[0]), row.conduct[1]) if row.conduct else None
     )
     opening = " ".join((row.opening or opening_of(row.messages)).split())
-    return Item(placed.pair, given, identity("opening", opening), placed.where, conduct)
+    return Item(
+        pair=placed.pair, given=given, cluster=identity("opening", opening), where=placed.where, conduct=conduct
+    )
 
 
 def _name(messages: Chat) -> str:

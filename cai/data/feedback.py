@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from cai.core.errors import UserError
 from cai.core.records import Message, decode, parse_json
 from cai.data.append import RowLog
-from cai.data.input_file import InputFile, input_file
 
 LARGEST = 10  # presses in one row; the page sends 1
 
@@ -54,11 +53,6 @@ class Feedback:
     shown: tuple[float, ...]
     ended: float | None
     at: str
-
-
-def feedback_file(path: str) -> InputFile:
-    """Raises UserError where there is none."""
-    return input_file(path, "log of live feedback", "rl.feedback.log", "python -m cai.annotate --live makes one")
 
 
 class FeedbackLog(RowLog):

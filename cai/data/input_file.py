@@ -38,3 +38,8 @@ def input_file(written: str, what: str, key: str, remedy: str) -> InputFile:
     if not path.is_file():
         raise UserError(f'there is no {what} "{written}"', key, remedy)
     return InputFile(written, digest_file(path))
+
+
+def feedback_file(path: str) -> InputFile:
+    """A log of live feedback (cai/data/feedback.py, which only live teaching imports). Raises UserError."""
+    return input_file(path, "log of live feedback", "rl.feedback.log", "python -m cai.annotate --live makes one")

@@ -9,10 +9,8 @@ written, and what a kill may cost, is in append.py.
 
 import hashlib
 import math
-from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Literal
 
 from cai.core.errors import UserError
@@ -67,7 +65,10 @@ def make_row(
 ) -> LabelRow:
     """A row that says this now."""
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
-    return LabelRow(pair.id, rater, choice, P_A[choice], left, principle, note, round(seconds, 3), at, sha(pair.a))
+    return LabelRow(
+        pair_id=pair.id, rater=rater, choice=choice, p_a=P_A[choice], left=left, principle=principle, note=note,
+        seconds=round(seconds, 3), at=at, a_sha=sha(pair.a),
+    )  # fmt: skip
 
 
 def p_for(row: LabelRow, pair: Pair) -> float | None:
@@ -80,18 +81,6 @@ def p_for(row: LabelRow, pair: Pair) -> float | None:
     if row.a_sha == sha(pair.b):
         return 1 - row.p_a
     raise UserError(f'pair "{row.pair_id}" has other answers than {row.rater} saw', "", "label it again")
-
-
-def read_label_log(path: Path) -> tuple[list[LabelRow], Counter[str]]:
-    """(rows in force, how often each kind of fault occurs), rows in the order in which they were written.
-
-    In force is a rater's last row for a pair and principle that was not undone, skips (`p_a` None) among them.
-    Raises UserError for a file that is missing. No fault is fatal: `LabelLog(path).faults` names each with its line.
-    """
-    if not path.is_file():
-        raise UserError("there is no such label log", str(path), "python -m cai.annotate PAIRS --out FILE makes one")
-    log = LabelLog(path)
-    return log.in_force(), Counter(why for _, why in log.faults + log.repeated())
 
 
 class LabelLog(RowLog):

@@ -77,6 +77,6 @@ def make_pair(
     """A pair whose order is drawn by hash, whoever won. human, votes: P(`better` is better)."""
     pair_id = identity("pair", prompt.id, *sorted((better, worse)))
     a, b = sorted((better, worse), reverse=uniform("order", seed, pair_id) < 0.5)
-    if a == better:
-        return Pair(pair_id, prompt, a, b, human, tuple(votes), raters=tuple(raters))
-    return Pair(pair_id, prompt, a, b, 1 - human, tuple(1 - vote for vote in votes), raters=tuple(raters))
+    if a != better:
+        human, votes = 1 - human, [1 - vote for vote in votes]
+    return Pair(id=pair_id, prompt=prompt, a=a, b=b, human=human, votes=tuple(votes), raters=tuple(raters))

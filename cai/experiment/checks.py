@@ -18,7 +18,7 @@ from cai.core.packages import cache_folder
 from cai.core.places import check_folder, check_run
 from cai.core.store import digest_of
 from cai.data.comparisons import read_comparisons
-from cai.data.feedback import feedback_file
+from cai.data.input_file import feedback_file
 from cai.data.labels import label_file
 from cai.data.sources import at_hand, source_digest, source_of
 from cai.data.sources.rated_answers import NAME as RATED

@@ -24,7 +24,7 @@ from cai.core.progress import Board
 from cai.core.records import Pair, read_jsonl
 from cai.core.store import Artifact, Store
 from cai.core.templates import load_template
-from cai.data.feedback import feedback_file
+from cai.data.input_file import feedback_file
 from cai.data.labels import check_rule, label_file
 from cai.data.sources import load_data, load_helpful, source_digest
 from cai.experiment.budgets import draw_budgets, train_budgets

@@ -73,9 +73,9 @@ def model_of(chosen: Policy | Judge) -> ModelRef:
 
 def _find_plain(ref: str) -> ModelRef:
     if ref in EMBEDDED:
-        return ModelRef(ref, "", digest_of([ref, EMBEDDED[ref][0].sha256, "safetensors-1"]))
+        return ModelRef(name=ref, place="", digest=digest_of([ref, EMBEDDED[ref][0].sha256, "safetensors-1"]))
     if ref == TINY:
-        return ModelRef(ref, "", digest_of([ref, "1"]))
+        return ModelRef(name=ref, place="", digest=digest_of([ref, "1"]))
     folder = TAUGHT.get(ref) or Path(ref).expanduser()
     if folder.is_dir():
         adapter = is_adapter(folder)
@@ -84,7 +84,7 @@ def _find_plain(ref: str) -> ModelRef:
         base = [base_of(folder).digest] if adapter else []
         digest = digest_of([READ_AS, _folder_digest(folder, adapter), *base])
         _met[digest] = ref
-        return ModelRef(ref, str(folder), digest)
+        return ModelRef(name=ref, place=str(folder), digest=digest)
     if _is_hub_id(ref):
         return _of_hub(ref, commit_of(ref))
     raise UserError(
@@ -101,7 +101,7 @@ def _of_hub(name: str, commit: str) -> ModelRef:
     adapter = hub_adapter(name, commit)
     if adapter:
         digest = f"{digest} on {base_of(adapter).digest}"
-    return ModelRef(name, name, digest, None if commit == UNREACHABLE else commit)
+    return ModelRef(name=name, place=name, digest=digest, commit=None if commit == UNREACHABLE else commit)
 
 
 def _is_hub_id(ref: str) -> bool:
@@ -152,8 +152,10 @@ def _warn_of_other_base(name: str, folder: str) -> None:
 def trained(artifact: Artifact, name: str, rollout: int | None = None) -> ModelRef:
     """The weights that a training stage left in its folder; with a rollout, the snapshot after it (`rl.snapshots`)."""
     if rollout is None:
-        return ModelRef(name, str(artifact.path / "model"), artifact.digest)
-    return ModelRef(name, str(artifact.path / "snapshots" / str(rollout)), f"{artifact.digest}@{rollout}")
+        return ModelRef(name=name, place=str(artifact.path / "model"), digest=artifact.digest)
+    return ModelRef(
+        name=name, place=str(artifact.path / "snapshots" / str(rollout)), digest=f"{artifact.digest}@{rollout}"
+    )
 
 
 def _folder_digest(folder: Path, adapter: bool) -> str:

@@ -70,7 +70,9 @@ def ece(
     low, high = max(0.0, 2 * plain.value - plain.high), 2 * plain.value - plain.low
     if np.isnan(plain.low):
         low = high = np.nan
-    return Estimate(plain.value, min(low, plain.value), max(high, plain.value), plain.n, plain.clusters)
+    return Estimate(
+        value=plain.value, low=min(low, plain.value), high=max(high, plain.value), n=plain.n, clusters=plain.clusters
+    )
 
 
 def reliability(p: Numbers, human: Numbers, bins: int = 10) -> list[tuple[float, float, int]]:

@@ -98,9 +98,12 @@ def contrast(
     """
     estimated = spread(values, clusters)
     if not estimated.rows:
-        return Contrast(EMPTY, null, nan, estimated.seeds, margin, None, None, None)
+        return Contrast(
+            estimate=EMPTY, null=null, p=nan, seeds=estimated.seeds, margin=margin, p_equivalence=None,
+            equivalent=None, prompts_needed=None,
+        )  # fmt: skip
     low, high, p = _interval(estimated, null, reach)
-    estimate = Estimate(estimated.value, low, high, estimated.rows, estimated.prompts)
+    estimate = Estimate(value=estimated.value, low=low, high=high, n=estimated.rows, clusters=estimated.prompts)
     p_equivalence = equivalent = None
     if margin is not None and not np.isnan(low):
         p_equivalence = equivalence(estimated, margin, null)
@@ -108,8 +111,9 @@ def contrast(
         equivalent = bool(null - margin < low and high < null + margin) if np.isnan(p_equivalence) else None
         equivalent = p_equivalence < LEVEL if equivalent is None else equivalent
     return Contrast(
-        estimate, null, p, estimated.seeds, margin, p_equivalence, equivalent, prompts_needed(estimated, null)
-    )
+        estimate=estimate, null=null, p=p, seeds=estimated.seeds, margin=margin, p_equivalence=p_equivalence,
+        equivalent=equivalent, prompts_needed=prompts_needed(estimated, null),
+    )  # fmt: skip
 
 
 def spread(values: ArrayLike, clusters: Clusters) -> Spread:
@@ -121,22 +125,22 @@ def spread(values: ArrayLike, clusters: Clusters) -> Spread:
     table, index = table[keep], np.unique(names[keep], return_inverse=True)[1]
     rows, seeds = table.shape
     if not rows or not seeds:
-        return Spread(nan, nan, nan, nan, 0, 0, seeds)
+        return Spread(value=nan, prompt=nan, seed=nan, cell=nan, rows=0, prompts=0, seeds=seeds)
     prompts = int(index.max()) + 1
     value = float(table.mean())
     if prompts == 1:
-        return Spread(value, nan, nan, nan, rows, 1, seeds)
+        return Spread(value=value, prompt=nan, seed=nan, cell=nan, rows=rows, prompts=1, seeds=seeds)
     sums = np.zeros((prompts, seeds))
     np.add.at(sums, index, table - value)
     cells = sums * prompts / rows  # around 0; with equal rows a prompt these are the prompt means less the mean
     by_prompt, by_seed = cells.mean(axis=1), cells.mean(axis=0)
     v_prompt = float(np.sum(by_prompt**2)) / (prompts * (prompts - 1))
     if seeds == 1:
-        return Spread(value, v_prompt, nan, nan, rows, prompts, 1)
+        return Spread(value=value, prompt=v_prompt, seed=nan, cell=nan, rows=rows, prompts=prompts, seeds=1)
     left = cells - by_prompt[:, None] - by_seed
     v_seed = float(np.sum(by_seed**2)) / (seeds * (seeds - 1))
     v_cell = float(np.sum(left**2)) / ((prompts - 1) * (seeds - 1) * prompts * seeds)
-    return Spread(value, v_prompt, v_seed, v_cell, rows, prompts, seeds)
+    return Spread(value=value, prompt=v_prompt, seed=v_seed, cell=v_cell, rows=rows, prompts=prompts, seeds=seeds)
 
 
 def half_width(of: Spread, alpha: float = LEVEL) -> float:
@@ -215,7 +219,7 @@ def noise_floor(gaps: ArrayLike, free: int) -> Estimate | None:
         return None
     value = float(np.sqrt(np.mean(sizes**2)))
     low, high = (value * sqrt(free / float(chi2.ppf(q, free))) for q in (0.975, 0.025))
-    return Estimate(value, low, high, int(sizes.size), free)
+    return Estimate(value=value, low=low, high=high, n=int(sizes.size), clusters=free)
 
 
 def _interval(of: Spread, null: float, reach: float | None) -> tuple[float, float, float]:

@@ -80,7 +80,7 @@ def crossing(
     whole = sums.sum(axis=(1, 2)) / (rows * seeds)
     value = float(reached(budgets, whole[None, :-1], whole[None, -1])[0])
     if prompts == 1:
-        return Crossing(value, 0.0, inf, 0.0, 0.0, rows, 1, seeds)
+        return Crossing(labels=value, low=0.0, high=inf, below=0.0, above=0.0, n=rows, clusters=1, seeds=seeds)
     drawn = np.concatenate(list(draws(prompts, seed, resamples)))  # (resamples, prompts)
     of_seeds = _seeds(seeds, seed + 1, resamples)
     means = np.einsum("rp,bps,rs->rb", drawn, sums, of_seeds) / (drawn @ counts * of_seeds.sum(axis=1))[:, None]
@@ -88,7 +88,9 @@ def crossing(
     # Order statistics: between a number and infinity there is nothing to interpolate.
     low, high = np.percentile(budget, LIMITS, method="inverted_cdf")
     below, above = float(np.mean(budget == 0)), float(np.mean(budget == inf))
-    return Crossing(value, float(low), float(high), below, above, rows, prompts, seeds)
+    return Crossing(
+        labels=value, low=float(low), high=float(high), below=below, above=above, n=rows, clusters=prompts, seeds=seeds
+    )
 
 
 def reached(budgets: Sequence[int], curves: np.ndarray, levels: np.ndarray) -> np.ndarray:

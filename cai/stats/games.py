@@ -60,13 +60,13 @@ def elo(
     if len(prompts) > 1:
         drawn = [ratings(block.astype(float)) for block in draws(len(prompts), seed, resamples)]
         ends = np.percentile(np.concatenate(drawn), LIMITS, axis=0)
-    estimates = {name: Estimate(nan, nan, nan, 0, 0) for name in names}
+    estimates = {name: Estimate(value=nan, low=nan, high=nan, n=0, clusters=0) for name in names}
     for name in [anchor, *rated]:
         mine = [game[2] for game in counted if name in game[:2]]
         k = rated.index(name) if name != anchor else -1
         low, high = (float(ends[0, k]), float(ends[1, k])) if name != anchor else (at, at)
         value = float(values[k]) if name != anchor else at
-        estimates[name] = Estimate(value, low, high, len(mine), len(set(mine)))
+        estimates[name] = Estimate(value=value, low=low, high=high, n=len(mine), clusters=len(set(mine)))
     return estimates
 
 
@@ -96,7 +96,7 @@ def length_controlled(wins: ArrayLike, lengths: ArrayLike, clusters: Clusters) -
     influence = len(y) * ((y - p[:-2])[:, None] * x) @ np.linalg.inv(curvature)[0]
     estimated = contrast((theta[0] + influence - influence.mean()).reshape(won.shape), names).estimate
     value, low, high = (float(1 / (1 + np.exp(-end))) for end in (estimated.value, estimated.low, estimated.high))
-    return Estimate(value, low, high, estimated.n, estimated.clusters)
+    return Estimate(value=value, low=low, high=high, n=estimated.n, clusters=estimated.clusters)
 
 
 def length_design(lengths: ArrayLike) -> np.ndarray:

@@ -14,7 +14,8 @@ from cai.annotate.live import Session, candidates
 from cai.annotate.voice import Drawn, Voice, pieces
 from cai.core.errors import UserError
 from cai.core.records import Message, Prompt
-from cai.data.feedback import Feedback, FeedbackLog, ShownAnswer, feedback_file
+from cai.data.feedback import Feedback, FeedbackLog, ShownAnswer
+from cai.data.input_file import feedback_file
 from cai.models.engines import Sampling
 from cai.models.loading import load_tokenizer, save
 from cai.train.rl.live import Shaped, of_log, states_of

@@ -62,8 +62,10 @@ def read(row: Mapping) -> FileRow:
             conduct = (turns[:-1], turns[-1].content)
         messages = (Message("user", before.strip()),)
     opening = next((turn.content for turn in turns if turn.role == "user"), opening_of(messages))
-    judged = Judged(better, worse, (RaterVote("", 1.0),))
-    return FileRow("evaluation item", messages, (judged,), choice=given, opening=opening, conduct=conduct)
+    judged = Judged(a=better, b=worse, votes=(RaterVote("", 1.0),))
+    return FileRow(
+        form="evaluation item", messages=messages, judged=(judged,), choice=given, opening=opening, conduct=conduct
+    )
 
 
 def _text(row: Mapping, name: str) -> str:

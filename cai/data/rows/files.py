@@ -153,11 +153,13 @@ def _lines(path: Path, raw: bytes) -> Iterator[Raw]:
             continue
         try:
             line.decode()
-            yield Raw(where, parse_row(text, last=n == len(lines)), text)
+            yield Raw(where=where, value=parse_row(text, last=n == len(lines)), text=text)
         except UnicodeDecodeError:
-            yield Raw(where, None, text, "text that is not UTF-8", "save the file as UTF-8")
+            yield Raw(
+                where=where, value=None, text=text, fault="text that is not UTF-8", remedy="save the file as UTF-8"
+            )
         except UserError as error:
-            yield Raw(where, None, text, error.problem, error.remedy)
+            yield Raw(where=where, value=None, text=text, fault=error.problem, remedy=error.remedy)
 
 
 def _is_array(raw: bytes, kind: str) -> bool:
@@ -182,7 +184,13 @@ def _array(path: Path, raw: bytes) -> Iterator[Raw]:
         if text[at : at + 1] == "]":
             if text[at + 1 :].strip():
                 where = f"{path}:{text.count(chr(10), 0, at + 1) + 1}"
-                yield Raw(where, None, text[at + 1 :].strip(), "text after the end of the array", MEND)
+                yield Raw(
+                    where=where,
+                    value=None,
+                    text=text[at + 1 :].strip(),
+                    fault="text after the end of the array",
+                    remedy=MEND,
+                )
             return
         n += 1
         where = f"{path}:row {n}"
@@ -191,12 +199,14 @@ def _array(path: Path, raw: bytes) -> Iterator[Raw]:
         except (json.JSONDecodeError, RecursionError) as error:
             why = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
             problem = f"not valid JSON from here on: {why}"
-            yield Raw(where, None, text[at:], problem, "the file may be cut off: get it again")
+            yield Raw(
+                where=where, value=None, text=text[at:], fault=problem, remedy="the file may be cut off: get it again"
+            )
             return
         try:
-            yield Raw(where, parse_row(text[at:end]), text[at:end])
+            yield Raw(where=where, value=parse_row(text[at:end]), text=text[at:end])
         except UserError as error:
-            yield Raw(where, None, text[at:end], error.problem, error.remedy)
+            yield Raw(where=where, value=None, text=text[at:end], fault=error.problem, remedy=error.remedy)
         at = end
 
 
@@ -223,9 +233,9 @@ def _object(path: Path, raw: bytes) -> list[Raw]:
 
 def _checked(where: str, value: Any, text: str) -> Raw:
     try:
-        return Raw(where, whole_text(value), text)
+        return Raw(where=where, value=whole_text(value), text=text)
     except UserError as error:
-        return Raw(where, None, text, error.problem, error.remedy)
+        return Raw(where=where, value=None, text=text, fault=error.problem, remedy=error.remedy)
 
 
 def _table(path: Path, text: str, comma: str) -> Iterator[Raw]:
@@ -246,7 +256,13 @@ def _table(path: Path, text: str, comma: str) -> Iterator[Raw]:
             if not any(cell.strip() for cell in cells):
                 continue
             if len(cells) != len(names):
-                yield Raw(where, None, text_of_row, f"{len(cells)} cells for {len(names)} columns", MEND)
+                yield Raw(
+                    where=where,
+                    value=None,
+                    text=text_of_row,
+                    fault=f"{len(cells)} cells for {len(names)} columns",
+                    remedy=MEND,
+                )
             else:
                 yield _checked(where, {name: _cell(cell) for name, cell in zip(names, cells, strict=True)}, text_of_row)
     except csv.Error as error:

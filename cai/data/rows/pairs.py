@@ -44,7 +44,9 @@ def read(row: Mapping) -> FileRow:
         check_columns(row)
         messages, answers = _parted(messages_of(better, "chosen"), messages_of(worse, "rejected"))
         judged = (_pair(*answers, row),)
-        return FileRow("messages", with_system(messages, system_of(row)), judged, **about(row, named=False))
+        return FileRow(
+            form="messages", messages=with_system(messages, system_of(row)), judged=judged, **about(row, named=False)
+        )
     raise UserError("chosen and rejected must be transcripts", "", "see HH-RLHF: \\n\\nHuman: ... \\n\\nAssistant: ...")
 
 
@@ -63,7 +65,7 @@ def _transcripts(row: Mapping, better: str, worse: str) -> FileRow:
     messages, answers = _parted(chosen, rejected)
     judged = (_pair(*answers, row),)
     known = about({"subset": "harmless", **row}, named=False)  # what HH-RLHF's own files are read as
-    return FileRow("HH-RLHF", with_system(messages, system_of(row)), judged, **known)
+    return FileRow(form="HH-RLHF", messages=with_system(messages, system_of(row)), judged=judged, **known)
 
 
 def _parted(chosen: Chat, rejected: Chat) -> tuple[Chat, tuple[str, str]]:
@@ -84,7 +86,7 @@ def _answers_to(row: Mapping, better: Any, worse: Any) -> FileRow:
     ]
     if len(texts[0]) * len(texts[1]) > 1:  # RewardBench 2: each right answer against each wrong one
         judged = tuple(_pair(_text(first), _text(second), row) for first in texts[0] for second in texts[1])
-        return FileRow("best of several", asked, judged, **about(row, named=False))
+        return FileRow(form="best of several", messages=asked, judged=judged, **about(row, named=False))
     first, second = texts[0][0], texts[1][0]
     if isinstance(first, str) and isinstance(second, str):
         whole = parse_transcript(first), parse_transcript(second)
@@ -92,13 +94,15 @@ def _answers_to(row: Mapping, better: Any, worse: Any) -> FileRow:
             first, second = (turns[-1].content for turns in whole)
         elif isinstance(row.get("prompt"), str) and transcript_in(row["prompt"]):
             first, second = first.strip(), second.strip()  # the space that stood behind "Assistant:"
-        return FileRow("chosen and rejected", asked, (_pair(first, second, row),), **about(row, named=False))
+        return FileRow(
+            form="chosen and rejected", messages=asked, judged=(_pair(first, second, row),), **about(row, named=False)
+        )
     if isinstance(first, str) or isinstance(second, str):
         raise UserError(NEEDS_TWO, "", MEND)
     chosen, rejected = messages_of(better, "chosen"), messages_of(worse, "rejected")
     messages, answers = _parted(chosen, rejected)
     messages = messages if _holds(messages, asked) else (*asked, *messages)
-    return FileRow("messages", messages, (_pair(*answers, row),), **about(row, named=False))
+    return FileRow(form="messages", messages=messages, judged=(_pair(*answers, row),), **about(row, named=False))
 
 
 def _asked(row: Mapping, better: Any) -> Chat:
@@ -136,7 +140,7 @@ def _pair(better: str, worse: str, row: Mapping) -> Judged:
     """Named by the file's own judge, where it says who that was."""
     if not isinstance(better, str) or not isinstance(worse, str):
         raise UserError(NEEDS_TWO, "", MEND)
-    return Judged(better, worse, (RaterVote(rater_of(row), 1.0),))
+    return Judged(a=better, b=worse, votes=(RaterVote(rater_of(row), 1.0),))
 
 
 def rater_of(row: Mapping) -> str:

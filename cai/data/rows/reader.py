@@ -299,7 +299,10 @@ def _pair(prompt: Prompt, first: Judged, people: tuple[RaterVote, ...], human: f
     raters = tuple(vote.rater for vote in people) if any(vote.rater for vote in people) else ()
     if first.own_order:
         name = first.id or identity("pair", prompt.id, first.a, first.b)
-        return Pair(name, prompt, first.a, first.b, human, votes, first.prompted, raters)
+        return Pair(
+            id=name, prompt=prompt, a=first.a, b=first.b, human=human, votes=votes, prompted=first.prompted,
+            raters=raters,
+        )  # fmt: skip
     if human is None:
         return replace(make_pair(prompt, first.a, first.b, 1.0, (), seed), human=None)
     return make_pair(prompt, first.a, first.b, human, votes, seed, raters)

@@ -72,9 +72,15 @@ def read_list(row: Mapping) -> FileRow:
         else:
             judged[item.key].append(item.vote)  # pyrefly: ignore
     answers = own["answers"]
-    pairs = tuple(Judged(answers[i], answers[j], tuple(votes)) for (i, j), votes in sorted(judged.items()))
+    pairs = tuple(Judged(a=answers[i], b=answers[j], votes=tuple(votes)) for (i, j), votes in sorted(judged.items()))
     names = tuple(name for name in ASKED if name != column)
-    return FileRow("several answers", asked_of(row, names), pairs, aside=tuple(aside), **about(row, named=False))
+    return FileRow(
+        form="several answers",
+        messages=asked_of(row, names),
+        judged=pairs,
+        aside=tuple(aside),
+        **about(row, named=False),
+    )
 
 
 def _answer_text(item: Mapping) -> Any:
@@ -172,15 +178,18 @@ def compare(scored: Iterable[tuple[str, ScoredAnswer]]) -> tuple[list[tuple[str,
         compared: dict[tuple[str, str], list[RaterVote]] = defaultdict(list)
         places: dict[tuple[str, str], str] = {}
         for rater, answers in words.items():
-            for (_, answer), (where, two) in combinations(answers.values(), 2):
-                a, b = sorted((answer, two), key=lambda each: each.answer)
+            for (_, answer), (where, other) in combinations(answers.values(), 2):
+                a, b = sorted((answer, other), key=lambda each: each.answer)
                 p_a = 0.5 if a.value == b.value else float(a.value > b.value)
                 compared[a.answer, b.answer].append(RaterVote(rater, p_a))
                 places.setdefault((a.answer, b.answer), where)
         first = group[0][1].row
         for (a, b), votes in compared.items():
-            pair = Judged(a, b, tuple(votes))
-            rows.append((places[a, b], FileRow(first.form, first.messages, (pair,), "", first.subset, first.split)))
+            pair = Judged(a=a, b=b, votes=tuple(votes))
+            row = FileRow(
+                form=first.form, messages=first.messages, judged=(pair,), subset=first.subset, split=first.split
+            )
+            rows.append((places[a, b], row))
         if not compared:
             where, answer = group[0]
             rows.append((where, first))

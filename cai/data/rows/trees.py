@@ -66,8 +66,8 @@ def _row(messages: Chat, ranked: list[tuple[str, int]], split: str = "") -> File
     judged = []
     for (first_text, first), (second_text, second) in combinations(ranked, 2):
         p_a = 0.5 if first == second else float(first < second)
-        judged.append(Judged(first_text, second_text, (RaterVote("", p_a),)))
-    return FileRow(FORM, messages, tuple(judged), split=split)
+        judged.append(Judged(a=first_text, b=second_text, votes=(RaterVote("", p_a),)))
+    return FileRow(form=FORM, messages=messages, judged=tuple(judged), split=split)
 
 
 # A message a row ------------------------------------------------------------------------------------------------------
@@ -80,7 +80,11 @@ def read_message(row: Mapping) -> Node | None:
     message = _message(row)
     parent: Any = row.get("parent_id")
     return Node(
-        str(row["message_id"]), str(parent) if given(parent) else "", message.role, message.content, _place(row)
+        id=str(row["message_id"]),
+        parent=str(parent) if given(parent) else "",
+        role=message.role,
+        text=message.content,
+        rank=_place(row),
     )
 
 

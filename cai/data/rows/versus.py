@@ -76,7 +76,9 @@ def read(row: Mapping) -> FileRow:
     if not named and not people:
         _check_unread(row, names)
     votes = tuple(RaterVote(rater_of(row), verdicts[name] or 0.0) for name in named[:1])
-    return FileRow(form, asked, (Judged(a, b, people or votes),), **about(row, named=False))
+    return FileRow(
+        form=form, messages=asked, judged=(Judged(a=a, b=b, votes=people or votes),), **about(row, named=False)
+    )
 
 
 # 1. Our own pairs -----------------------------------------------------------------------------------------------------
@@ -110,8 +112,10 @@ def _own(row: Mapping) -> FileRow:
     people = tuple(
         RaterVote(str(name), vote or 0.0) for name, vote in zip(names or [""] * len(read), read, strict=True)
     )
-    pair = Judged(a, b, people, human, str(row.get("id") or ""), True, probability(prompted))
-    return FileRow("pair", asked_of(row), (pair,), **about(row, named=False))
+    pair = Judged(
+        a=a, b=b, votes=people, human=human, id=str(row.get("id") or ""), own_order=True, prompted=probability(prompted)
+    )
+    return FileRow(form="pair", messages=asked_of(row), judged=(pair,), **about(row, named=False))
 
 
 # 2. The answers -------------------------------------------------------------------------------------------------------

@@ -102,7 +102,9 @@ def _rated(row: dict[str, str], category: str, panel: str) -> Rated | None:
     if not all(0 <= score <= 1 for score in scores):
         return None
     prompt, text = (row.get("objective") or "").strip(), (row.get("assistant_response") or "").strip()
-    return Rated(prompt, text, category, panel, scores) if scores and prompt and text else None
+    if not (scores and prompt and text):
+        return None
+    return Rated(prompt=prompt, text=text, category=category, panel=panel, scores=scores)
 
 
 SOURCE = Source(
