@@ -26,7 +26,7 @@ class LivePolicy:
 
     name: str
     home: Path
-    source: ModelRef
+    model: ModelRef
     prompts: tuple[Prompt, ...]
     arm: Arm
     work: Workbench
@@ -36,7 +36,7 @@ class LivePolicy:
         from cai.annotate.voice import Voice
 
         return Voice(
-            self.source, dtype=self.work.dtype(self.arm), device=self.work.device, system=self.arm.policy.system,
+            self.model, dtype=self.work.dtype(self.arm), device=self.work.device, system=self.arm.policy.system,
             sampling=Sampling(self.arm.pairs.max_new_tokens, self.arm.pairs.temperature),
             batch_tokens=self.work.runtime.batch_tokens,
         )  # fmt: skip
@@ -70,7 +70,7 @@ def find_policy(file: Path, wanted: str, overrides: Sequence[str] = ()) -> LiveP
         )
     prompts = [prompt for folder in _asked(cell) for prompt in read_jsonl(folder / "prompts.jsonl", Prompt)]
     return LivePolicy(
-        name=experiment.name, home=work.root / experiment.name, source=trained(made, wanted),
+        name=experiment.name, home=work.root / experiment.name, model=trained(made, wanted),
         prompts=tuple(prompt for prompt in prompts if prompt.split == "train"), arm=cell.settings, work=work,
     )  # fmt: skip
 

@@ -19,8 +19,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cai.bench.common import MedianRange, positive, show
-from cai.config.sections import Data, Judge, Runtime
+from cai.bench.common import MedianRange, open_engine, positive, show
+from cai.config.sections import Data, Judge
 from cai.constitution import Judging, read_constitution
 from cai.core.draws import uniform
 from cai.core.errors import UserError
@@ -28,9 +28,6 @@ from cai.core.records import Pair
 from cai.data.sources import read_source
 from cai.judge.methods import ballots, templates_for
 from cai.models.engines import Question, Reading, Request, Sampling
-from cai.models.loading import pick_dtype
-from cai.models.references import find
-from cai.models.workbench import Workbench
 
 CONSTITUTION = "constitutions/harmless.txt"
 METHODS = ("rate", "choice")
@@ -211,19 +208,7 @@ def run(args: argparse.Namespace) -> None:
     if args.principles > len(constitution.judging):
         problem = f"there are only {len(constitution.judging)} principles"
         raise UserError(problem, CONSTITUTION, f"ask for --principles {len(constitution.judging)}, or fewer")
-    runtime = Runtime(device=args.device, threads=args.threads)
-    work = Workbench.open(runtime)
-    dtype = pick_dtype(args.dtype, work.device)
-    source = find(args.model)
-
-    import torch
-
-    # heavy: only when everything else is known to be right
-    from cai.models.engines.transformers import TransformersEngine
-
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    engine = TransformersEngine(source, dtype=dtype, device=work.device, system=None, batch_tokens=runtime.batch_tokens)
+    engine, about = open_engine(args)
     principles = constitution.judging[: args.principles]
 
     def fits(pair: Pair) -> bool:
@@ -238,10 +223,7 @@ def run(args: argparse.Namespace) -> None:
         for method in METHODS
         for count in sorted({1, args.principles})
     ]
-    about = {
-        "model": args.model, "dtype": dtype, "device": work.device, "threads": torch.get_num_threads(),
-        "data": args.data, "pairs": len(pairs), "rounds": args.rounds,
-    }  # fmt: skip
+    about |= {"data": args.data, "pairs": len(pairs), "rounds": args.rounds}
     print(
         json.dumps(about | {"cases": [asdict(case) for case in cases]}, indent=1) if args.json else page(about, cases)
     )

@@ -123,26 +123,26 @@ def make_reward_model(model: str, folder: Path) -> None:
     import torch
     from peft import get_peft_model
 
-    source = find(model)
+    base = find(model)
     torch.manual_seed(0)
-    plain_model: Any = load_reward(source, "float32", "cpu")
+    plain_model: Any = load_reward(base, "float32", "cpu")
     rank = Policy().lora_rank
     wrapped: Any = get_peft_model(plain_model, lora(plain_model, rank, None, reward=True))
     for name, weight in wrapped.named_parameters():
         if weight.requires_grad and "lora_A" not in name:  # what is zero at first: half of each adapter, and the head
             torch.nn.init.normal_(weight, std=0.01)
-    save(wrapped, load_tokenizer(source), folder)
+    save(wrapped, load_tokenizer(base), folder)
 
 
 def specification(args: argparse.Namespace, dtype: str, work: Path) -> dict[str, Any]:
     """What a run reads; `dtype` is ours until a peer's run says otherwise."""
-    source = find(args.model)
-    tokenizer = load_tokenizer(source)
+    model = find(args.model)
+    tokenizer = load_tokenizer(model)
     chats, ids = some_prompts(args.data, BATCH * (args.steps + 1), tokenizer)
     make_reward_model(args.model, work / "reward")
     adapter = json.loads((work / "reward" / "adapter_config.json").read_text())
     return {
-        "model": args.model, "base": str(Path(local(source)).resolve()), "reward": str(work / "reward"),
+        "model": args.model, "base": str(Path(local(model)).resolve()), "reward": str(work / "reward"),
         "prompts": [plain(tokenizer, chat) for chat in chats], "ids": ids,
         "lora": {name: adapter[name] for name in ("r", "lora_alpha", "lora_dropout", "target_modules")},
         "batch": BATCH, "tokens": TOKENS, "epochs": EPOCHS, "steps": args.steps, "threads": args.threads,

@@ -163,8 +163,8 @@ def ours(spec: dict[str, Any]) -> dict[str, Any]:
     from cai.models.references import find
     from cai.train import PPOConfig, PPOTrainer
 
-    meter, source = Meter(spec["device"]), find(spec["model"])
-    policy = load_causal(source, spec["dtype"], spec["device"])
+    meter, model = Meter(spec["device"]), find(spec["model"])
+    policy = load_causal(model, spec["dtype"], spec["device"])
     config = PPOConfig(
         rollouts=spec["steps"] + meter.warmup,
         generation_batch_size=spec["batch"],
@@ -176,7 +176,7 @@ def ours(spec: dict[str, Any]) -> dict[str, Any]:
         spec["reward"],
         config,
         train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in spec["prompts"]]),
-        processing_class=load_tokenizer(source),
+        processing_class=load_tokenizer(model),
         peft_config=lora(policy, spec["lora"]["r"], None),
     )
     trainer.eos_token_ids = {-1}  # which no token is

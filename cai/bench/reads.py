@@ -19,9 +19,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cai.bench.common import MedianRange, positive, show
+from cai.bench.common import MedianRange, open_engine, positive, show
 from cai.bench.labels import some_pairs, votes_on
-from cai.config.sections import Judge, Runtime
+from cai.config.sections import Judge
 from cai.constitution import Constitution, read_constitution
 from cai.core.errors import UserError
 from cai.core.records import Pair
@@ -30,9 +30,6 @@ from cai.judge.methods import ASKING, principles_for, templates_for
 from cai.judge.reads.controls import Controls, ask, controls_for
 from cai.judge.reads.placebos import unrelated
 from cai.models.engines import Question, Reading, Reply, Request, Sampling
-from cai.models.loading import pick_dtype
-from cai.models.references import find
-from cai.models.workbench import Workbench
 
 CONSTITUTION = "constitutions/quickstart.txt"
 WAYS = ("label", "reads")
@@ -149,19 +146,7 @@ def run(args: argparse.Namespace) -> None:
         if name not in ASKING:
             raise UserError(f'there is no method "{name}" that asks', "--method", f"known: {', '.join(ASKING)}")
     constitution = read_constitution(args.constitution)
-    runtime = Runtime(device=args.device, threads=args.threads)
-    work = Workbench.open(runtime)
-    dtype = pick_dtype(args.dtype, work.device)
-    source = find(args.model)
-
-    import torch
-
-    # heavy: only when everything else is known to be right
-    from cai.models.engines.transformers import TransformersEngine
-
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    engine = TransformersEngine(source, dtype=dtype, device=work.device, system=None, batch_tokens=runtime.batch_tokens)
+    engine, about = open_engine(args)
 
     def fits(pair: Pair) -> bool:
         asked = [question for vote in votes_on([pair], constitution.judging, "rate") for question in vote.questions]
@@ -178,10 +163,7 @@ def run(args: argparse.Namespace) -> None:
     ]
     timed(uncached, pairs[:1], constitution, controls, judges[0], "reads")  # untimed: the first question is a slow one
     costs = [measure(uncached, pairs, constitution, controls, judge, args.rounds) for judge in judges]
-    about = {
-        "model": args.model, "dtype": dtype, "device": work.device, "threads": torch.get_num_threads(),
-        "constitution": args.constitution, "data": args.data, "pairs": len(pairs), "rounds": args.rounds,
-    }  # fmt: skip
+    about |= {"constitution": args.constitution, "data": args.data, "pairs": len(pairs), "rounds": args.rounds}
     print(
         json.dumps(about | {"costs": [asdict(cost) for cost in costs]}, indent=1) if args.json else page(about, costs)
     )

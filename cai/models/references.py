@@ -52,10 +52,10 @@ def find(ref: str, template: Choice = None) -> ModelRef:
     Raises UserError when it is none of these. A hub that cannot be asked gives the commit UNREACHABLE: enough to plan
     with, and `check` in cai/experiment/pipeline.py refuses to run on it.
     """
-    source = _find_plain(ref)
+    model = _find_plain(ref)
     if template is None:
-        return source
-    return replace(source, template=template, digest=digest_of([source.digest, _template_key(template)]))
+        return model
+    return replace(model, template=template, digest=digest_of([model.digest, _template_key(template)]))
 
 
 def _template_key(template: Choice) -> Any:
@@ -170,10 +170,10 @@ def _digest_once(stamp: str, folder: Path, adapter: bool) -> str:
     return remembered(stamp, lambda: (adapter_digest if adapter else digest_folder)(folder))
 
 
-def local(source: ModelRef) -> str:
+def local(model: ModelRef) -> str:
     """The folder (or hub id) to load from; embedded models are fetched and converted once, a hub's adapters fetched."""
-    if source.name in (*EMBEDDED, TINY):
-        return str(build(source.name))
-    if source.commit and hub_adapter(source.place, source.commit):
-        return str(adapter_folder(source.place, source.commit))
-    return source.place
+    if model.name in (*EMBEDDED, TINY):
+        return str(build(model.name))
+    if model.commit and hub_adapter(model.place, model.commit):
+        return str(adapter_folder(model.place, model.commit))
+    return model.place
