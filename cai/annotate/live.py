@@ -6,8 +6,8 @@ then the human reward is learned anew from all feedback of that person (cai/trai
 there is: who comes back goes on where they stopped, also after a kill.
 
 *Re-ranking.* The policy draws n answers and the one that looks best to the human reward is shown. n grows with the
-number of feedbacks (`CANDIDATES`): before there is an opinion to rank by there is nothing to choose, and a choice by
-three feedbacks is a choice by their noise.
+number of feedbacks (`CANDIDATES`): without feedback there is nothing to rank by, and with very little the ranking would
+follow its noise.
 
 *Exploration.* Which answer looks best is decided by one function drawn from the posterior for each turn (Thompson
 sampling, `HumanReward.draw`), not by the mean: an answer of an unknown kind is shown now and then, and what is shown

@@ -44,7 +44,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class PairsToLabel:
-    """What a place holds.
+    """The pairs of a file, a stage or a run, and what is known of them.
 
     judge:   pair -> the AI judge's P(a better); empty where no judge labelled them.
     margins: pair -> reward of a minus reward of b, the mean of an arm's reward models.

@@ -32,7 +32,7 @@ class LivePolicy:
     work: Workbench
 
     def voice(self) -> "Voice":
-        """The policy, loaded; it answers as it does for `pairs.source: policy`, so other draws are other answers."""
+        """The policy, loaded. It samples as for `pairs.source: policy`, so several draws differ."""
         from cai.annotate.voice import Voice
 
         return Voice(

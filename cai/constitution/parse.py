@@ -1,6 +1,6 @@
 """Constitution files in plain words -> frozen records; every fault of a file is reported at once, with its line.
 
-Two forms of file (DESIGN.md, "Constitution files"):
+Two forms of file (constitutions/README.md shows both):
   short  one principle a line; its text is its name, and the prompt templates supply the wording around it.
   full   `# Title`, free notes, then `## name` sections of fields: Why, Critique, Revise, Prefer, Against, Applies to,
          Weight. A field begins at the start of a line, runs until the next one, and may be wrapped in any way.

@@ -30,7 +30,7 @@ TWICE, CONTRADICTED = "said twice by one rater", "contradicted by the same rater
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """One person's word on one pair. key: the pair. where: `file:line`. row: the text as it was found."""
+    """One person's vote on one pair. key: the pair. where: `file:line`. row: the text as it was found."""
 
     key: Hashable
     vote: RaterVote
@@ -41,7 +41,7 @@ class Judgement:
 def settle(judgements: Iterable[Judgement]) -> tuple[dict[Any, tuple[RaterVote, ...]], list[SetAside]]:
     """(pair -> what each person said of it, what was set aside), in the order of the judgements.
 
-    Each judgement's rater must be named: of people without a name, nothing tells whether two are one.
+    Each judgement's rater must be named: two judgements without a name may come from one person or from two.
     """
     last: dict[tuple[Any, str], Judgement] = {}
     order = list(judgements)

@@ -73,7 +73,7 @@ def lora(model: Any, rank: int, last_layers: int | None, *, reward: bool = False
         # Those that bear the name of a target and are none.
         exclude_modules=sorted(name for name in others if name.rpartition(".")[2] in names) or None,
         layers_to_transform=None if last_layers is None else list(range(max(0, blocks - last_layers), blocks)),
-        # Without this task type the head is wrapped in nothing, stays random, and is never trained (FACTS: TRL 1.16).
+        # Without this task type the head is wrapped in nothing, stays random, and is never trained (TRL 1.16).
         task_type="SEQ_CLS" if reward else "CAUSAL_LM",
         modules_to_save=[HEAD] if reward else None,
     )

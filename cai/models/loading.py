@@ -101,7 +101,7 @@ def load_causal(ref: ModelRef, dtype: Dtype, device: str, *, train: bool = False
 
 
 def load_reward(ref: ModelRef, dtype: Dtype, device: str) -> "PreTrainedModel":
-    """A reward model: one scalar for a sequence. A fresh one has a zero head, so that it begins without an opinion."""
+    """A reward model: one scalar for a sequence. A fresh one has a head of zeros: it gives every text the reward 0."""
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 

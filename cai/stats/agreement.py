@@ -80,7 +80,7 @@ def alpha(
     """Krippendorff's alpha (interval level) of `ratings`, shape (units, raters), NaN or None where a rater is missing.
 
     Units with fewer than two ratings are left out. Without `clusters` each unit is its own. NaN where all agree on one
-    single value: alpha compares with chance, and chance then knows the answer.
+    single value: the disagreement by chance, which alpha divides by, is then 0.
     """
     import krippendorff
 

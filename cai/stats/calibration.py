@@ -4,8 +4,8 @@
     ece, reliability   rows of about the same P together: how far their mean is from people's mean
     fit_platt          slope and bias that turn a judge's log-odds into calibrated ones (Platt 1999)
 
-People's P is soft: a share of raters, 0 to 1. Unlike in `statistics.accuracy`, a pair on which they are split (0.5)
-counts: a judge should be unsure of it. Intervals, seeds and rows with NaN or None are as in cai/stats/intervals.py.
+People's P is soft: a share of raters, 0 to 1. A pair on which they are split (0.5) counts, as it does not in `accuracy`
+(cai/stats/intervals.py): a judge should be unsure of it. Intervals, seeds and rows with NaN or None are as there.
 numpy and scipy are imported where they are used: a run that only plans, or only complains, must not wait for them.
 """
 

@@ -157,7 +157,7 @@ def read_single(row: Mapping) -> ScoredAnswer:
 def compare(scored: Iterable[tuple[str, ScoredAnswer]]) -> tuple[list[tuple[str, FileRow]], list[SetAside]]:
     """(rows of pairs at the place of the later answer, answers with none to compare them with).
 
-    found: (where, a rated answer). One rater's second word on one answer is a repetition, or the later one counts.
+    scored: (where, a rated answer). One rater's second word on one answer is a repetition, or the later one counts.
     """
     groups: dict[Chat, list[tuple[str, ScoredAnswer]]] = defaultdict(list)
     for where, answer in scored:

@@ -89,7 +89,7 @@ def read_message(row: Mapping) -> Node | None:
 
 
 def join(placed: Iterable[tuple[str, Node]]) -> tuple[list[tuple[str, FileRow]], list[tuple[str, str]]]:
-    """((where, row) of each person's message with ranked answers, (where, why) of messages that hang on nothing)."""
+    """((where, row) of each person's message with ranked answers, (where, why) of messages without their parent)."""
     nodes = {node.id: (where, node) for where, node in placed}
     answers: dict[str, list[Node]] = defaultdict(list)
     for _, node in nodes.values():
