@@ -23,7 +23,7 @@ from cai.core.progress import Board
 from cai.core.records import Pair, read_jsonl
 from cai.core.store import Artifact, Store
 from cai.core.templates import load_template
-from cai.data.labels import LabelFile, check_rule
+from cai.data.labels import check_rule, label_file
 from cai.data.sources import load_data, load_helpful, source_digest
 from cai.experiment.budgets import draw_budgets, train_budgets
 from cai.experiment.checks import check
@@ -139,7 +139,7 @@ def label(
             return {}, None, checked
         said["ai"] = stage(label_by_judge, preflight=checked, **judge, **asked)
     if "human" in sources.all:
-        file = LabelFile.of(sources.file) if sources.file else None
+        file = label_file(sources.file) if sources.file else None
         said["human"] = stage(label_by_people, file=file, raters=sources.raters, **asked)
     if "simulated" in sources.all:
         pool = tuple(

@@ -22,7 +22,7 @@ from cai.core.textstats import wordless
 from cai.models.chat import answered
 from cai.models.engines import Reply, Request
 from cai.models.loading import load_tokenizer
-from cai.models.references import Source
+from cai.models.references import ModelRef
 from cai.models.workbench import Workbench
 from cai.train.trainable import Draws, PromptSet, Trainable
 
@@ -69,7 +69,7 @@ def _count(out: Path, prompts: Sequence[Prompt], replies: Sequence[Reply | None]
 class Picker:
     """The reward model that picks the best of n answers. max_length: of what it reads, in tokens."""
 
-    reward: Source
+    reward: ModelRef
     n: int
     max_length: int
 
