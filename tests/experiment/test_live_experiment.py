@@ -133,8 +133,8 @@ def test_a_log_that_is_not_there_is_a_fault_before_the_first_minute(here):
 def test_which_policy_is_talked_to(here):
     sft, told = (find_policy(Path("mine.yaml"), name) for name in ("sft", "told/0"))
     cells, _ = trained_arms(plan=True)
-    assert Path(sft.source.place).parent == cells["plain"].sft.path
-    assert Path(told.source.place).parent == cells["told"].policy.path
+    assert Path(sft.model.place).parent == cells["plain"].sft.path
+    assert Path(told.model.place).parent == cells["told"].policy.path
     assert {prompt.split for prompt in sft.prompts} == {"train"} and len(sft.prompts) > 5
 
 

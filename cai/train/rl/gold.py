@@ -35,14 +35,14 @@ NO_WORDS = "(no answer)"  # what is judged where a policy said nothing: a collap
 
 def yardstick(arm: Arm, work: Workbench) -> dict[str, Any] | None:
     """What decides the gold reward, for the key of the stage and for `held_out`; None where there is none."""
-    gold, ask = arm.rl.gold, arm.evaluate
+    gold, evaluation = arm.rl.gold, arm.evaluate
     if gold is None:
         return None
     if gold.by != "judge":
         return {"model": find(gold.by), "seed": arm.seed}
-    judging = principles_for(work.constitution(ask.constitution), ask.judge)
-    asked = {"judge": ask.judge, "judging": judging, "templates": templates_for(ask.judge)}
-    return {"model": model_of(ask.judge), "seed": arm.seed} | asked
+    judging = principles_for(work.constitution(evaluation.constitution), evaluation.judge)
+    asked = {"judge": evaluation.judge, "judging": judging, "templates": templates_for(evaluation.judge)}
+    return {"model": model_of(evaluation.judge), "seed": arm.seed} | asked
 
 
 def held_out(
@@ -78,12 +78,12 @@ def held_out(
             "data.calibration",
             "raise it, or rl.max_prompt_tokens",
         )
-    say = by_judge if gold.by == "judge" else by_reward_model
+    make = by_judge if gold.by == "judge" else by_reward_model
     return HeldOut(
         ids=tuple(prompt.id for prompt in fits),
         chats=tuple(chats[prompt.id] for prompt in fits),
         seeds=tuple(seed_of("gold", seed, prompt.id) for prompt in fits),
-        gold=say(work, fits, policy, tokenizer, dtype, yardstick),
+        gold=make(work, fits, policy, tokenizer, dtype, yardstick),
         by=f"judge {yardstick['model'].name}" if gold.by == "judge" else f"reward model {yardstick['model'].name}",
         every=gold.every,
         sampling=Sampling(settings.max_new_tokens, settings.temperature),
