@@ -35,14 +35,7 @@ def chosen_from(prompts: PromptSet, seed: int) -> list[Prompt]:
 
 
 @version(2)
-def respond(
-    out: Path,
-    work: Workbench,
-    *,
-    prompts: PromptSet,
-    model: Trainable,
-    draws: Draws,
-) -> None:
+def respond(out: Path, work: Workbench, *, prompts: PromptSet, model: Trainable, draws: Draws) -> None:
     """responses.jsonl: one sampled answer to each of `count` prompts of one split; set_aside.jsonl and counts.json.
 
     The same seed for two policies gives them the same prompts and the same draws.
@@ -86,13 +79,7 @@ class Picker:
 
 @version(2)
 def respond_best(
-    out: Path,
-    work: Workbench,
-    *,
-    prompts: PromptSet,
-    model: Trainable,
-    picker: Picker,
-    draws: Draws,
+    out: Path, work: Workbench, *, prompts: PromptSet, model: Trainable, picker: Picker, draws: Draws
 ) -> None:
     """responses.jsonl: of n sampled answers to each prompt the one with the highest reward; also set_aside.jsonl and
     counts.json.
@@ -150,14 +137,7 @@ class Contrast:
 
 @version(3)
 def sample_pairs(
-    out: Path,
-    work: Workbench,
-    *,
-    data: Artifact,
-    count: int | None,
-    model: Trainable,
-    draws: Draws,
-    contrast: Contrast,
+    out: Path, work: Workbench, *, data: Artifact, count: int | None, model: Trainable, draws: Draws, contrast: Contrast
 ) -> None:
     """pairs.jsonl: two fresh answers of the latest policy to each prompt (Bai et al. 2022, section 4.1).
 
