@@ -143,7 +143,7 @@ def test_a_policy_of_a_run_with_set_is_talked_to_with_the_same_set(here, monkeyp
     Path("set.yaml").write_text((SHARED + ARMS).replace("lora_rank: 4", "lora_rank: 2"))
     for place, given in (("set.yaml", "policy.lora_rank=4"), ("mine.yaml", "policy.lora_rank=4")):
         found = find_policy(Path(place), "told/0", [given])
-        assert found.source == find_policy(Path("mine.yaml"), "told/0").source
+        assert found.model == find_policy(Path("mine.yaml"), "told/0").model
     with pytest.raises(UserError, match="not trained yet"):
         find_policy(Path("set.yaml"), "told/0")
     served: list[Session] = []
