@@ -7,7 +7,7 @@ from typing import Any
 from cai.config.load import Arm
 from cai.constitution import Constitution
 from cai.core.store import Artifact
-from cai.data.labels import LabelFile
+from cai.data.labels import label_file
 from cai.judge.label import Simulant, label_by_judge, label_by_people, label_by_simulation, mix_labels
 from cai.judge.methods import principles_for, templates_for
 from cai.judge.preflight import preflight
@@ -43,7 +43,7 @@ def label(
             return Labelling(preflight=passed)
         by["ai"] = stage(label_by_judge, preflight=passed, **judge, **given)
     if "human" in labellers:
-        file = LabelFile.of(arm.labels.file) if arm.labels.file else None
+        file = label_file(arm.labels.file) if arm.labels.file else None
         by["human"] = stage(label_by_people, file=file, raters=arm.labels.raters, **given)
     if "simulated" in labellers:
         pool = tuple(

@@ -25,7 +25,7 @@ from cai.models.embedded import EMBEDDED, TINY
 
 REFERENCE = Path(__file__).with_name("timings.json")
 NEAREST = 4  # of the earlier stages, those of about the same count
-RATINGS = 968  # of rated-answers (cai/data/sources.py)
+RATINGS = 968  # of rated-answers (cai/data/sources/)
 ALIKE = 1.6  # two sizes of models that are not further apart than this take about as long
 
 

@@ -26,13 +26,7 @@ from cai.train.trainable import Trainable
 
 @version(2)
 def train_harm(
-    out: Path,
-    work: Workbench,
-    *,
-    ratings: Artifact,
-    start: Trainable,
-    settings: Harmfulness,
-    seed: int,
+    out: Path, work: Workbench, *, ratings: Artifact, start: Trainable, settings: Harmfulness, seed: int
 ) -> None:
     """model/, curves.json, counts.json and fit.json (how many answers it was fitted to, their mean rating).
 

@@ -22,7 +22,7 @@ from cai.core.textstats import wordless
 from cai.models.chat import answered
 from cai.models.engines import Reply, Request
 from cai.models.loading import load_tokenizer
-from cai.models.references import Source
+from cai.models.references import ModelRef
 from cai.models.workbench import Workbench
 from cai.train.trainable import Draws, PromptSet, Trainable
 
@@ -35,14 +35,7 @@ def chosen_from(prompts: PromptSet, seed: int) -> list[Prompt]:
 
 
 @version(2)
-def respond(
-    out: Path,
-    work: Workbench,
-    *,
-    prompts: PromptSet,
-    model: Trainable,
-    draws: Draws,
-) -> None:
+def respond(out: Path, work: Workbench, *, prompts: PromptSet, model: Trainable, draws: Draws) -> None:
     """responses.jsonl: one sampled answer to each of `count` prompts of one split; set_aside.jsonl and counts.json.
 
     The same seed for two policies gives them the same prompts and the same draws.
@@ -76,7 +69,7 @@ def _count(out: Path, prompts: Sequence[Prompt], replies: Sequence[Reply | None]
 class Picker:
     """The reward model that picks the best of n answers. max_length: of what it reads, in tokens."""
 
-    reward: Source
+    reward: ModelRef
     n: int
     max_length: int
 
@@ -86,13 +79,7 @@ class Picker:
 
 @version(2)
 def respond_best(
-    out: Path,
-    work: Workbench,
-    *,
-    prompts: PromptSet,
-    model: Trainable,
-    picker: Picker,
-    draws: Draws,
+    out: Path, work: Workbench, *, prompts: PromptSet, model: Trainable, picker: Picker, draws: Draws
 ) -> None:
     """responses.jsonl: of n sampled answers to each prompt the one with the highest reward; also set_aside.jsonl and
     counts.json.
@@ -150,14 +137,7 @@ class Contrast:
 
 @version(3)
 def sample_pairs(
-    out: Path,
-    work: Workbench,
-    *,
-    data: Artifact,
-    count: int | None,
-    model: Trainable,
-    draws: Draws,
-    contrast: Contrast,
+    out: Path, work: Workbench, *, data: Artifact, count: int | None, model: Trainable, draws: Draws, contrast: Contrast
 ) -> None:
     """pairs.jsonl: two fresh answers of the latest policy to each prompt (Bai et al. 2022, section 4.1).
 

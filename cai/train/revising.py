@@ -19,7 +19,7 @@ from cai.core.records import Chat, Message
 from cai.core.templates import Template, load_template
 from cai.core.textstats import whole_sentences
 from cai.models.engines import Reply, Request, Sampling
-from cai.models.references import Source, find
+from cai.models.references import ModelRef, find
 
 # The turns of one worked round: a prompt, a draft, a request, a critique, a request, a revision.
 ROUND = ("user", "assistant") * 3
@@ -80,7 +80,7 @@ class RevisedBy:
     settings: Revise
     wording: Wording
     seed: int
-    reviser: Source | None = None
+    reviser: ModelRef | None = None
 
     @classmethod
     def of(cls, settings: Revise, seed: int) -> "RevisedBy":

@@ -19,13 +19,7 @@ from cai.train.trainable import Labelled, Trainable
 
 @version(1)
 def train_reward(
-    out: Path,
-    work: Workbench,
-    *,
-    labelled: Labelled,
-    start: Trainable,
-    settings: Reward,
-    seed: int,
+    out: Path, work: Workbench, *, labelled: Labelled, start: Trainable, settings: Reward, seed: int
 ) -> None:
     """model/ (the reward model), curves.json and counts.json, from the training pairs that have a label.
 

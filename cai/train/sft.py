@@ -35,14 +35,7 @@ class Everyday:
 
 @version(1)
 def train_sft(
-    out: Path,
-    work: Workbench,
-    *,
-    revisions: Artifact,
-    everyday: Everyday,
-    start: Trainable,
-    settings: Sft,
-    seed: int,
+    out: Path, work: Workbench, *, revisions: Artifact, everyday: Everyday, start: Trainable, settings: Sft, seed: int
 ) -> None:
     """model/ (an adapter, or whole weights), curves.json and counts.json."""
     from datasets import Dataset  # heavy: only when there is something to train

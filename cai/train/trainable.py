@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cai.config.sections import Policy
 from cai.core.store import Artifact
 from cai.models.engines import Sampling
-from cai.models.references import Dtype, Source
+from cai.models.references import Dtype, ModelRef
 from cai.models.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class Trainable:
     role: the name under which keys know it.
     """
 
-    ref: Source
+    ref: ModelRef
     policy: Policy
     dtype: Dtype
     role: Literal["model", "sft", "reviser", "reward"] = "model"

@@ -24,7 +24,7 @@ from cai.models.chat import answer_ids, chat_ids
 from cai.models.engines import Question, Request, Sampling
 from cai.models.engines.transformers import TransformersEngine
 from cai.models.loading import load_tokenizer
-from cai.models.references import Source, find
+from cai.models.references import ModelRef, find
 from cai.models.workbench import Workbench
 from cai.train.dpo_trainer import SoftDPOTrainer
 from cai.train.reward import train_reward
@@ -113,7 +113,7 @@ def overheard(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[float]]:
 ONLINE = {"ppo": train_ppo, "rloo": train_rloo, "grpo": train_grpo}
 
 
-def trained(folder: Path, source: Source, policy: Policy, methods: Sequence[str]) -> dict[str, Path]:
+def trained(folder: Path, source: ModelRef, policy: Policy, methods: Sequence[str]) -> dict[str, Path]:
     """What SFT, the reward model and each method leave; one rollout, one epoch."""
     work = Workbench(folder / "runs", Runtime(), "cpu")
     start = Trainable(source, policy, "float32")
@@ -125,7 +125,7 @@ def trained(folder: Path, source: Source, policy: Policy, methods: Sequence[str]
     for one in out.values():
         one.mkdir(parents=True)
     train_sft(out["sft"], work, revisions=revised, everyday=Everyday(), start=start, settings=Sft(batch_size=4), seed=0)
-    sft = replace(start, ref=Source("sft", str(out["sft"] / "model"), "sft"), role="sft")
+    sft = replace(start, ref=ModelRef("sft", str(out["sft"] / "model"), "sft"), role="sft")
     train_reward(out["reward"], work, labelled=labelled, start=start, settings=Reward(batch_size=4), seed=0)
     if "dpo" in methods:
         dpo = DpoSettings(epochs=1, batch_size=4, learning_rate=1e-3, beta=0.1, max_length=384)
@@ -136,7 +136,7 @@ def trained(folder: Path, source: Source, policy: Policy, methods: Sequence[str]
             start=sft, data=asked_of, helpful=None, revisions=revised, gold=None, seed=0,
             settings=Rl(steps=1, batch_size=4, epochs=1, max_new_tokens=6, helpful=0),
         )  # fmt: skip
-        reward = RewardModel(Source("reward", str(out["reward"] / "model"), "reward"), 384)
+        reward = RewardModel(ModelRef("reward", str(out["reward"] / "model"), "reward"), 384)
         ONLINE[name](out[name], work, run=run, reward=reward)
     return out
 

@@ -13,7 +13,7 @@ from cai.core.errors import UserError
 from cai.core.records import Message, Revision, read_jsonl
 from cai.core.store import digest_of, keyed
 from cai.models.engines import Reply
-from cai.models.references import Source, find
+from cai.models.references import ModelRef, find
 from cai.train.revise import revise, revising
 from cai.train.revising import RevisedBy, RevisionTask, critique_chat, read_examples, revision_chat, wording_of
 from cai.train.trainable import Trainable
@@ -93,8 +93,8 @@ def test_another_model_revises_the_policys_drafts(tmp_path):
 
     data, out = artifact(tmp_path / "data", prompts=[prompt("one")]), tmp_path / "out"
     out.mkdir()
-    by = replace(RevisedBy.of(Revise(rounds=1, examples=SHIPPED), 0), reviser=Source("other", "", "other"))
-    start = Trainable(Source("policy", "", "policy"), Policy(), "float32")
+    by = replace(RevisedBy.of(Revise(rounds=1, examples=SHIPPED), 0), reviser=ModelRef("other", "", "other"))
+    start = Trainable(ModelRef("policy", "", "policy"), Policy(), "float32")
     revise(out, Two(None), data=data, split="train", start=start, principles=(KIND,), by=by)  # pyrefly: ignore
     (trace,) = read_jsonl(out / "revisions.jsonl", Revision)
     assert trace.draft == "draft by the policy of Question one?"

@@ -16,9 +16,9 @@ from cai.core.records import (
     Message,
     Pair,
     Prompt,
+    RaterVote,
     Response,
     Revision,
-    Said,
     SetAside,
     labelled_pairs,
     read_jsonl,
@@ -30,7 +30,7 @@ from cai.judge.label import label_by_people
 from cai.judge.play import play
 from cai.models.engines import Reply, Sampling
 from cai.models.loading import load_tokenizer
-from cai.models.references import Source
+from cai.models.references import ModelRef
 from cai.train.respond import Contrast, respond, sample_pairs
 from cai.train.revise import revise
 from cai.train.revising import RevisedBy
@@ -38,7 +38,7 @@ from cai.train.rl.rewards import mix
 from cai.train.sft import Everyday, encode, helpful_rows
 from cai.train.trainable import Draws, PromptSet, Trainable
 
-POLICY = Trainable(Source("m", "", "m"), Policy(), "float32")
+POLICY = Trainable(ModelRef("m", "", "m"), Policy(), "float32")
 DRAWS = Draws(Sampling(4), 0)
 
 
@@ -176,7 +176,7 @@ def test_people_abstain_where_they_did_not_judge(tmp_path):
     out.mkdir()
     label_by_people(out, None, pairs=artifact(tmp_path / "pairs", pairs=pairs), **ITS_OWN)
     (label,) = read_jsonl(out / "labels.jsonl", Label)
-    assert label == Label("x", 0.75, "human", said=(Said("", 1.0), Said("", 0.5)))
+    assert label == Label("x", 0.75, "human", said=(RaterVote("", 1.0), RaterVote("", 0.5)))
     counts = json.loads((out / "counts.json").read_text())
     assert counts == {"labelled": 1, "labelled by human": 1, "abstained: no human judged this pair": 1}
 
@@ -189,7 +189,7 @@ def test_two_policies_get_the_same_draws(tmp_path):
         (tmp_path / name).mkdir()
         respond(
             tmp_path / name, Bench(talker), prompts=PromptSet(data, "test", 4), draws=DRAWS,
-            model=Trainable(Source(name, "", name), Policy(), "float32"),
+            model=Trainable(ModelRef(name, "", name), Policy(), "float32"),
         )  # fmt: skip
         asked.append([(request.chat, request.seed) for request in talker.asked])
     assert asked[0] == asked[1] and len(asked[0]) == 4

@@ -8,9 +8,9 @@ import pytest
 from cai.config.rl import LiveFeedback, Rl
 from cai.config.sections import Policy, Revise
 from cai.core.store import Artifact, digest_of, keyed
-from cai.data.feedback import FeedbackFile
+from cai.data.input_file import feedback_file
 from cai.models.engines import Sampling
-from cai.models.references import Source
+from cai.models.references import ModelRef
 from cai.train.live.shaping import LiveShaping
 from cai.train.respond import Contrast, Picker
 from cai.train.revising import RevisedBy
@@ -20,7 +20,7 @@ from cai.train.sft import Everyday
 from cai.train.trainable import Draws, Labelled, PromptSet, Scorer, Trainable
 
 TRAIN = Path(__file__).parents[2] / "cai" / "train"
-POLICY, MODEL = Policy(), Source("m", "", "weights")
+POLICY, MODEL = Policy(), ModelRef("m", "", "weights")
 START = Trainable(MODEL, POLICY, "float32")
 DATA = Artifact("load_data", "k", Path("data"), "d")
 
@@ -57,7 +57,7 @@ def test_what_is_not_there_does_not_stand_in_a_key(tmp_path):
     assert RewardModel(MODEL, 9).keyed() == {"reward": MODEL, "reward_max_length": 9}
     (tmp_path / "log.jsonl").write_text("{}\n")
     shaping = LiveShaping.of(LiveFeedback(log=str(tmp_path / "log.jsonl"), weight=2.0, decay=0.5))
-    log = FeedbackFile.of(str(tmp_path / "log.jsonl"))
+    log = feedback_file(str(tmp_path / "log.jsonl"))
     feedback = RewardModel(MODEL, 9, shaping).keyed()["feedback"]
     assert feedback == {"log": log, "weight": 2.0, "decay": 0.5}
 

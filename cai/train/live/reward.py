@@ -26,10 +26,10 @@ import torch
 from cai.core.batching import by_length
 from cai.core.errors import UserError
 from cai.core.records import Message
-from cai.data.feedback import Answer, Feedback, FeedbackLog
+from cai.data.feedback import Feedback, FeedbackLog, ShownAnswer
 from cai.models.architectures import head_width
 from cai.models.chat import chat_ids, with_system
-from cai.models.engines.transformers import stop_ids
+from cai.models.engines.sampling import stop_ids
 from cai.train.live.tamer import Example, HumanReward, bursts, credit, fit
 
 Row = tuple[list[int], list[int]]  # token ids of a prompt, opened for an answer, and of the answer
@@ -55,7 +55,7 @@ def states_of(model: Any, rows: Sequence[Row], padding: int, batch_tokens: int) 
 
 
 def learn(
-    answers: Sequence[Answer], given: dict[str, list[Feedback]], states: Sequence[np.ndarray], counts: Counter[str]
+    answers: Sequence[ShownAnswer], given: dict[str, list[Feedback]], states: Sequence[np.ndarray], counts: Counter[str]
 ) -> HumanReward | None:
     """The human reward after all feedback on these answers; None where there is none. states: (T, D) of each answer.
 

@@ -7,7 +7,8 @@ from typing import Any
 from cai.config.rl import LiveFeedback
 from cai.config.sections import Policy
 from cai.core.records import Revision
-from cai.data.feedback import FeedbackFile, FeedbackLog
+from cai.data.feedback import FeedbackLog
+from cai.data.input_file import InputFile, feedback_file
 from cai.models.chat import chat_ids, harmless, with_system
 
 
@@ -15,14 +16,14 @@ from cai.models.chat import chat_ids, harmless, with_system
 class LiveShaping:
     """A `Shaping` (cai/train/rl/given.py): reward model + weight * decay^rollout * human reward."""
 
-    log: FeedbackFile
+    log: InputFile
     weight: float
     decay: float
 
     @classmethod
     def of(cls, settings: LiveFeedback) -> "LiveShaping":
         """Raises UserError where there is no such log."""
-        return cls(FeedbackFile.of(settings.log), settings.weight, settings.decay)
+        return cls(feedback_file(settings.log), settings.weight, settings.decay)
 
     def keyed(self) -> dict[str, Any]:
         return {"feedback": {"log": self.log, "weight": self.weight, "decay": self.decay}}

@@ -14,7 +14,7 @@ from cai.config.sections import Policy
 from cai.constitution import Constitution
 from cai.core.records import Revision
 from cai.core.store import Artifact
-from cai.models.references import Source, trained
+from cai.models.references import ModelRef, trained
 from cai.train.live.shaping import LiveShaping
 from cai.train.trainable import Labelled, Trainable
 
@@ -41,7 +41,7 @@ class Given:
     seed: int
 
     @property
-    def reward_model(self) -> Source:
+    def reward_model(self) -> ModelRef:
         assert self.reward is not None, f"rl.method: {self.arm.rl.method} is said to need no reward model"
         return trained(self.reward, "reward")
 
@@ -101,7 +101,7 @@ class Shaping(Protocol):
 class RewardModel:
     """max_length: of what it reads, in tokens. shaping: what is added to its rewards, if anything."""
 
-    reward: Source
+    reward: ModelRef
     max_length: int
     shaping: Shaping | None = None
 

@@ -88,8 +88,7 @@ def optimise(out: Path, work: Workbench, run: OnlineRun, ready: Ready, make: Mak
     from cai.train.rl.watch import Watch
 
     start, settings, tokenizer, reward = run.start, run.settings, ready.tokenizer, ready.reward
-    watched_on = held_out(work, run.data, tokenizer, start.policy, settings, start.dtype, run.gold)
-    watch = Watch(tokenizer, watched_on, run.snapshots)
+    watch = Watch(tokenizer, held_out(work, run, tokenizer), run.snapshots)
     chats = [with_system(prompt.messages, start.policy.system) for prompt in ready.prompts]
     rows = Dataset.from_list(
         [{"prompt": plain(tokenizer, c), "prompt_id": p.id} for c, p in zip(chats, ready.prompts, strict=True)]

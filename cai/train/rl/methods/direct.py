@@ -11,7 +11,7 @@ from cai.core.records import Prompt, Revision, read_jsonl
 from cai.core.store import Artifact, version
 from cai.core.templates import Template
 from cai.judge.methods import principles_for, templates_for
-from cai.models.references import Source, model_of
+from cai.models.references import ModelRef, model_of
 from cai.models.workbench import Workbench
 from cai.train.rl.given import Given, OnlineRun
 from cai.train.rl.online import Ready, begin, by_ppo, load_policy, optimise
@@ -23,7 +23,7 @@ class RatedBy:
     """The judge whose ratings are the rewards. seed: draws the principles."""
 
     judge: Judge
-    model: Source
+    model: ModelRef
     principles: tuple[Judging, ...]
     templates: Mapping[str, Template]
     seed: int

@@ -37,13 +37,7 @@ class DpoSettings:
 
 @version(1)
 def train_dpo(
-    out: Path,
-    work: Workbench,
-    *,
-    labelled: Labelled,
-    start: Trainable,
-    settings: DpoSettings,
-    seed: int,
+    out: Path, work: Workbench, *, labelled: Labelled, start: Trainable, settings: DpoSettings, seed: int
 ) -> None:
     """model/ (the policy), curves.json (one row a step) and counts.json. start: also the reference."""
     from datasets import Dataset  # heavy: only when there is something to train
