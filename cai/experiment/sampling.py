@@ -11,7 +11,7 @@ from cai.core.templates import load_template
 from cai.data.labels import check_rule
 from cai.data.sources import load_data, load_helpful, source_digest
 from cai.models.engines import Sampling
-from cai.train.respond import Contrast, respond, sample_pairs
+from cai.train.respond import Opposition, respond, sample_pairs
 from cai.train.sft import Everyday
 from cai.train.trainable import Draws, PromptSet, Trainable
 
@@ -59,5 +59,5 @@ def pairs_to_label(
     return stage(
         sample_pairs, data=prompts, count=arm.pairs.prompts, model=policy,
         draws=Draws(Sampling(arm.pairs.max_new_tokens, arm.pairs.temperature), seed),
-        contrast=Contrast(constitution.contrasting, load_template("contrast")) if opposed else Contrast(),
+        contrast=Opposition(constitution.contrasting, load_template("contrast")) if opposed else Opposition(),
     )  # fmt: skip
