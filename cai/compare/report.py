@@ -4,60 +4,10 @@ Model text is text: jinja escapes everything, examples travel as JSON and reach 
 content security policy lets nothing run but the page's own script (by its hash), and nothing load at all. Plots are SVG
 in the page. Equal input gives a byte-identical file.
 
-A part of the report that another module gives numbers for stands in a template of its own (reading, judges, audit,
-policies, crossing, harmfulness); it is read only where results.json has its key. All are written with
-macros.html.jinja, and may draw: `{{ draw(plots.dots(...)) }}`, `plots` being cai/compare/plots.py.
+A section of the report has a template of its own, which may draw (cai/compare/section.py). What results.json holds is
+said by cai/compare/schema.py and the sections; NaN is null.
 
-Schema of `results` (results.json; NaN is null; E is an estimate {"value", "low", "high", "n", "clusters"}):
-
-    name, question        str
-    arms                  [str]; the order decides the colours
-    differences           [{"arm", "from", "keys": [{"key", "from", "to"}]}]: settings that are not the first arm's
-    seeds                 [int]
-    warnings              [str]
-    headline              null | {"estimate": E of the first arm's win rate against the second, 0..1,
-                          "noise": float | null, "arms": [first, second], "judge"?: str, T,
-                          "left_out": {arm: prompts that it did not answer and the other did},
-                          "length_controlled"?: E at answers of equal length}
-    elo                   [{"policy", "elo": E}], best first; the SFT policy is 1000
-    snapshots             [{"policy", "arm", "seed", "rollout", "elo": E, "harmlessness": E, "helpfulness": E | null,
-                          "kl": float | null}], from the SFT policy to the last one; see
-                          cai/compare/sections/snapshots.py
-    measures              [{"key", "title", "unit": "%" | "", "better": "higher" | "lower" | null, "help",
-                          "arms": {arm: E}, "difference": null | {"estimate": E, "noise": float | null, "of": [x, y], T,
-                          "p_holm": over the table, "p_these_seeds": exact McNemar | null,
-                          "left_out": {arm: rows of either arm that it lacks}}}]
-    labels                [{"name", "kind": "judge" | "baseline" | "reward" | "ceiling", "split", "accuracy": E,
-                          "balanced", "auc", "picks_shorter": E | null, "arm"?: str}]
-    crossing              null | what cai/compare/sections/budgets.py found of `label_budget:`
-    replicas              [{"seed", "key", "unit", "arms": {arm: E}}]: the measures of each seed by itself
-    point                 {swept key: value}; empty where nothing is swept
-    sources               [{"arm", "said": str, "labelled": {source: int}}]: who labelled the training pairs
-    rounds                [{"arm", "seed", "round", "keys": {stage: key}, "pairs": int, "labels": int,
-                          "win_rate_vs_sft": E, "reward": E}]; empty where there is one round
-    reading               [what cai/compare/sections/reading.py found of each judge that gives labels]
-    judges                [what cai/compare/sections/judges.py makes of each AI judge]
-    agreement             null | {"names": [str], "arms": [str | null], "cells": [[E | null]]}: each with each
-    by_category           null | {"rows": [str], "columns": [str], "arms": [str | null], "cells": [[E | null]]}
-    reward_reliability    {arm: [[P claimed, people's P, rows]]}
-    harmfulness           null | what cai/compare/sections/harmfulness.py found of `evaluate.harmfulness:`
-    rewards, plane, benchmarks  see cai/compare/sections/policies.py; audit: cai/compare/sections/audit.py; crossing:
-                                .../budgets.py
-    examples              {"transcripts": int, "pairs": int, "pairs_of": int}
-    cross                 null | {"rows": [str], "columns": [str], "cells": [[E | null]]}
-    counts                [{"what", "arm", "n", "of": int | null, "note"}]
-    curves                [{"title", "x", "y", "lines": [{"arm", "seed", "x": [...], "y": [...]}]}]
-    overoptimisation      [{"arm", "by", "lines": [{"seed", "rollout": [...], "root_kl": [...], "proxy": [...],
-                          "gold": [...], "kept", "best", "last", "fell": E, "rose": E, "verdict", "sentence"}]}], see
-                          cai/stats/overoptimisation.py
-    stages                [{"stage", "key", "digest"?, "seconds", "cached", "calls"?: {"asked", "found", "tokens read",
-                          "tokens written"}}]
-    provenance            {"versions": {name: version}, "config": text, "constitution": text | {name: text}, ...}
-
-    T stands for what cai/stats/crossed.py found over prompts and seeds: "p", "seeds", "margin", "p_equivalence",
-    "equivalent", "prompts_needed" (null: none would do), "noise_floor": null | E (n: pairs of seeds).
-
-and of `examples` (cai/compare/sections/examples.py says what disagree, against and gap are):
+Schema of `examples` (cai/compare/sections/examples.py says what disagree, against and gap are):
 
     {"kind": "transcript", "id", "prompt": [{"role", "content"}], "subset", "draft", "disagree": bool, "gap",
      "rounds": [{"principle", "critique", "revision"}], "answers": [{"arm", "seed", "text", "scores": {name: float}}]}
@@ -77,6 +27,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from cai.compare import plots, report_plots, table, training_plots
+from cai.compare.contents import SECTIONS
 from cai.compare.overview import overview
 from cai.core.durable import write_whole
 from cai.core.refusals import stated
@@ -88,11 +39,8 @@ CHAPTERS = {
 }  # fmt: skip
 BLANK: dict[str, Any] = {
     "name": "", "question": "", "arms": [], "seeds": [], "differences": [], "warnings": [], "headline": None, "elo": [],
-    "measures": [], "labels": [], "sources": [], "rounds": [], "judges": [], "agreement": None, "by_category": None,
-    "cross": None, "reward_reliability": {}, "counts": [], "curves": [], "overoptimisation": [], "stages": [],
-    "provenance": {}, "examples": {}, "rewards": [], "plane": [], "benchmarks": [], "audit": [], "crossing": None,
-    "snapshots": [], "harmfulness": None, "reading": [],
-}  # fmt: skip
+    "measures": [], "stages": [], "provenance": {}, "examples": {},
+} | {section.key: section.empty for section in SECTIONS}  # fmt: skip
 
 
 def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: Path) -> None:
@@ -114,6 +62,7 @@ def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: P
     arms = table.columns(results)
     shared: Any = env.globals
     shared |= {"colour": lambda arm: f"var({plots.colour(arm, results['arms'])})", "plots": plots, "stated": stated}
+    has = {section.chapter for section in SECTIONS if section.template and results[section.key]}
     page = env.get_template("report.html.jinja").render(
         r=results,
         arms=arms,
@@ -123,8 +72,10 @@ def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: P
         rows=examples,
         kinds={"transcript": 0, "label": 0} | Counter(row["kind"] for row in examples),
         shown=_shown(results),
+        parts=[section for section in SECTIONS if section.template],
+        has=has,
+        chapters=[(key, title) for key, title in CHAPTERS.items() if key != "revisions" or key in has],
         dashes=[(seed, plots.DASHES[training_plots.dash(seed, results["seeds"])]) for seed in results["seeds"]],
-        chapters=[(key, title) for key, title in CHAPTERS.items() if key != "revisions" or results["audit"]],
     )
     # A lone surrogate (half an emoji cut off by a token limit) has no UTF-8 form: shown as its escape.
     write_whole(out, page)
@@ -142,13 +93,9 @@ def _shown(results: dict[str, Any]) -> dict[str, Any]:
         "curves": training_plots.curves(results),
         "gold": training_plots.gold(results),
         "frontier": report_plots.frontier(results),
-        "plane": report_plots.plane(results),
-        "audit": report_plots.audit(results),
-        "crossing": report_plots.crossing(results),
         "elo": report_plots.elo(results),
         "along": training_plots.along(results),
-        "harmfulness": report_plots.harmfulness(results),
-    }
+    } | {section.key: section.draw(results) for section in SECTIONS if section.draw}
 
 
 def _spec(thing: Any) -> Markup:
