@@ -40,12 +40,12 @@ def _training(curve: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def dash(seed: int, seeds: Sequence[int]) -> str:
-    return _of_seed(plots.DASHES, seed, seeds)
+    return _of_seed(tuple(plots.DASHES), seed, seeds)
 
 
-def _of_seed(looks: Mapping[str, str], seed: int, seeds: Sequence[int]) -> str:
+def _of_seed(looks: Sequence[str], seed: int, seeds: Sequence[int]) -> str:
     """The name of a look (a dash, a marker) that stands for a seed; of one that is no seed of the run, the first."""
-    return [*looks][list(seeds).index(seed) % len(looks) if seed in seeds else 0]
+    return looks[list(seeds).index(seed) % len(looks) if seed in seeds else 0]
 
 
 def gold(r: Results) -> list[tuple[Mapping[str, Any], list[Chart]]]:
@@ -64,7 +64,7 @@ def gold(r: Results) -> list[tuple[Mapping[str, Any], list[Chart]]]:
             drawn = [
                 Line(
                     f"{name}, seed {line['seed']}", line["root_kl"], line[name], own, dash(line["seed"], r["seeds"]),
-                    _of_seed(plots.MARKERS, line["seed"], r["seeds"]),
+                    _of_seed(plots.SHAPES, line["seed"], r["seeds"]),
                     [i for i, rollout in enumerate(line["rollout"]) if rollout == line["kept"]],
                 )
                 for line in plot["lines"] if line[name]

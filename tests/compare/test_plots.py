@@ -17,7 +17,7 @@ def test_an_axis_says_where_a_value_stands_in_per_cent() -> None:
 
 def test_ticks_are_round_numbers_between_the_ends() -> None:
     assert levels(0.0, 1.0) == [0, 0.2, 0.4, 0.6, 0.8, 1]
-    assert levels(-3.2, 41) == [0, 10, 20, 30, 40]
+    assert levels(-3.2, 41) == [0, 10, 20, 30, 40] and levels(-1.17, 1.02) == [-1, -0.5, 0, 0.5, 1]
     assert [tick(x, unit) for x, unit in ((0.5, "%"), (-1500, ""), (0.05, ""))] == ["50%", "−1,500", "0.05"]
 
 
