@@ -111,7 +111,7 @@ def _own(values: Sequence[float]) -> Axis:
 
 def _margin(estimate: Mapping[str, Any]) -> float | None:
     reach = plots.reach(estimate)
-    return (reach[1] - reach[0]) / 2 or None if reach else None
+    return (reach[1] - reach[0]) / 2 if reach else None
 
 
 def _differences(compared: Sequence[Mapping[str, Any]]) -> Axis:
@@ -127,17 +127,21 @@ def _differences(compared: Sequence[Mapping[str, Any]]) -> Axis:
 
 
 def _difference(m: Mapping[str, Any], axis: Axis, arms: Sequence[str]) -> Strip:
-    """The difference over its margin of error; an empty strip where there is no interval to measure by."""
+    """The difference over its margin of error; an empty strip where there is no interval to measure by.
+
+    One that is 0 in every resample has a margin of 0, and stands at 0.
+    """
     difference = m["difference"]
-    margin = difference and plots.known(difference["estimate"]) and _margin(difference["estimate"])
-    if not margin:
+    margin = _margin(difference["estimate"]) if difference and plots.known(difference["estimate"]) else None
+    if margin is None or (margin == 0 and difference["estimate"]["value"]):
         return Strip(axis, (), 0.0)
     estimate, noise = difference["estimate"], difference["noise"]
+    margin = margin or 1.0
     low, high = (end / margin for end in plots.reach(estimate) or ())
     text = f"{m['title']}: {' − '.join(difference['of'])}\n{_words(m)[0]}\n"
     text += f"noise floor {table.noise_floor(difference, m['unit'])}"
     shade = plots.colour(speaks_for(m), arms) if speaks_for(m) else "--muted"
-    band = None if plots.missing(noise) else (-noise / margin, noise / margin)
+    band = (-noise / margin, noise / margin) if noise and not plots.missing(noise) else None
     return Strip(axis, (Mark(estimate["value"] / margin, (low, high), text, shade),), 0.0, band)
 
 

@@ -14,7 +14,7 @@ const menu = document.querySelector("nav details"), narrow = matchMedia("(max-wi
 const links = all("nav a"), targets = links.map(link => document.querySelector(link.hash));
 function follow_scroll() {
   const end = innerHeight + scrollY >= document.documentElement.scrollHeight - 2;
-  const here = end ? targets.length - 1 : targets.findLastIndex(target => target.getBoundingClientRect().top <= innerHeight / 4);
+  const here = scrollY < 9 ? 0 : end ? targets.length - 1 : targets.findLastIndex(target => target.getBoundingClientRect().top <= innerHeight / 4);
   links.forEach((link, i) => i === Math.max(0, here) ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current"));
 }
 const settle = () => { menu.open = !narrow.matches; };

@@ -67,7 +67,7 @@ def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: P
         r=results,
         arms=arms,
         accents={arm: f"var({plots.colour(arm, results['arms'])})" for arm in results["arms"]},
-        sentence=table.sentence(results),
+        answer=table.answer(results),
         remaining=_remaining(results["headline"]),
         rows=examples,
         kinds={"transcript": 0, "label": 0} | Counter(row["kind"] for row in examples),

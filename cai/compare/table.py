@@ -128,10 +128,11 @@ def sentence(results: dict[str, Any]) -> str:
 
     Before it stands where the labels come from, for each arm whose judge was not seen to read its constitution.
     """
-    return " ".join([*(one["sentence"] for one in results.get("reading") or () if one["sentence"]), _answer(results)])
+    return " ".join([*(one["sentence"] for one in results.get("reading") or () if one["sentence"]), answer(results)])
 
 
-def _answer(results: dict[str, Any]) -> str:
+def answer(results: dict[str, Any]) -> str:
+    """How the first arm does against the second: the sentence without where the labels come from."""
     headline = results.get("headline")
     if headline is None:
         return f"A single arm ({', '.join(results['arms'])}): there is nothing to compare it with."

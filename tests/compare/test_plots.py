@@ -10,7 +10,7 @@ from cai.compare.plots import Axes, Dot, Line, Scale, Spot
 
 def test_an_axis_says_where_a_value_stands_in_per_cent() -> None:
     axis = Axis("", (2.0, 6.0), ())
-    assert [axis.at(x) for x in (2, 3, 6, 100, -100)] == [0, 25, 100, 104, -4], "what is beyond stays at the edge"
+    assert [axis.at(x) for x in (2, 3, 6, 100, -100)] == [0, 25, 100, 101, -1], "what is beyond stays at the edge"
     assert axis.span(3, 5) == (25, 50) and axis.span(0, 4) == (0, 50) and axis.span(7, 9) == (100, 0)
     assert [Axis("", (10, 1000), (), True).at(x) for x in (10, 100, 1000)] == [0, 50, 100]
 

@@ -214,11 +214,8 @@ def test_a_plot_stands_where_the_numbers_are():
     assert y.ends == pytest.approx((0.4 - 0.018, 0.7 + 0.018))
     plot = drawn(facet, "wins", y, Axis("kl", (-0.5, 1.5), ((0, "1"), (1, "2"))), [1, 2], ["sft", "ai"])
     line, seeds = plot.series
-    assert [(p.x, p.y, p.up) for p in line.points] == [
     assert line.colour == "--arm-1", "the colour is that of all arms of the page"
-        (0, 0.5, (0.4, 0.6)),
-        (1, 0.7, None),
-    ] and line.colour == "--arm-1"
+    assert [(p.x, p.y, p.up) for p in line.points] == [(0, 0.5, (0.4, 0.6)), (1, 0.7, None)]
     assert [plot.x.at(p.x) for p in line.points] == [25, 75]
     assert [(p.x, p.y) for p in seeds.points] == [(-0.06, 0.45)] and seeds.dash == ""
     assert plot.alt.startswith("wins by kl;") and line.points[0].text == "ai, kl 1\n0.500 [0.400, 0.600]"
