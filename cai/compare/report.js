@@ -41,32 +41,34 @@ for (const title of all(".plot title")) {
   title.remove();
 }
 const figures3 = x => Number(x.toPrecision(3)).toLocaleString("en").replace("-", "−");
-function* marks(svg) { // [text, x, y] in pixels of the window: of each mark, and of each corner of a line without marks
-  for (const node of all("[data-tip]", svg)) {
-    const box = node.querySelector("circle:not(.ring), path").getBoundingClientRect();
-    yield [node.dataset.tip, box.x + box.width / 2, box.y + box.height / 2];
-  }
+const middle = node => { const box = node.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]; };
+function* marks(svg) { // [text, [x, y] in the window] of each mark, and of each corner of a line without marks
+  for (const node of all("[data-tip]", svg)) yield [node.dataset.tip, middle(node.querySelector("circle:not(.ring), path"))];
   for (const line of all("[data-name] polyline", svg)) {
     const box = line.ownerSVGElement.getBoundingClientRect();
     const [x, y] = ["x", "y"].map(way => svg.dataset[way].split(" ").map(Number));
     for (const {x: across, y: down} of line.points) {
       const at = [x[0] + (x[1] - x[0]) * across / 100, y[1] + (y[0] - y[1]) * down / 100].map(figures3);
-      yield [`${line.closest("[data-name]").dataset.name}\n${at.join(": ")}`, box.x + box.width * across / 100, box.y + box.height * down / 100];
+      yield [`${line.closest("[data-name]").dataset.name}\n${at.join(": ")}`, [box.x + box.width * across / 100, box.y + box.height * down / 100]];
     }
   }
 }
+function near({target, clientX, clientY}) { // of a row of dots all marks, of a chart the one that is nearest
+  const svg = target.closest?.(".strip, .chart")?.querySelector("svg"), found = svg ? [...marks(svg)] : [];
+  if (target.closest?.(".strip") && found.length > 1)
+    return [found.map(([text]) => text.replace("\n", ": ").replace("\n", ", ")).join("\n"), [clientX, found.at(-1)[1][1]]];
+  const far = ([, [x, y]]) => Math.hypot(x - clientX, y - clientY);
+  const best = found.reduce((one, other) => one && far(one) <= far(other) ? one : other, null);
+  return best && (target.closest(".strip") || far(best) < 40) ? best : null;
+}
 function point(event) {
-  const svg = event.target.closest?.(".strip, .chart")?.querySelector("svg");
-  let best = null, least = 40 ** 2;
-  if (svg) for (const [text, x, y] of marks(svg)) {
-    const distance = (x - event.clientX) ** 2 + (y - event.clientY) ** 2;
-    if (distance < least) [best, least] = [[text, x, y], distance];
-  }
+  const best = near(event);
   tip.hidden = !best;
   if (!best) return;
-  tip.textContent = best[0];
-  const left = Math.min(best[1] + 12, document.documentElement.clientWidth - tip.offsetWidth - 8);
-  const top = best[2] + 14 + tip.offsetHeight > innerHeight ? best[2] - 14 - tip.offsetHeight : best[2] + 14;
+  const [text, [x, y]] = best, page = document.documentElement;
+  tip.textContent = text;
+  const left = Math.min(x + 12, page.clientWidth - tip.offsetWidth - 8);
+  const top = y + 14 + tip.offsetHeight > innerHeight ? y - 14 - tip.offsetHeight : y + 14;
   Object.assign(tip.style, {left: `${Math.max(4, left) + scrollX}px`, top: `${top + scrollY}px`});
 }
 addEventListener("pointermove", point, {passive: true});

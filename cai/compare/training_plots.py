@@ -114,7 +114,7 @@ def along(r: Results) -> list[Chart]:
                 drawn.append(Line(name, places, [level["value"]] * len(places), "--muted", style))
         note = f"{note} Bars: 95% intervals over prompts, for these very policies."
         first = key == "elo"  # whose legend is that of all
-        chart = plots.lines(title, drawn, Axes("rollout", y), note=note, legend=first, height=260 if first else 200)
+        chart = plots.lines(title, drawn, Axes("rollout", y), note=note, legend=first)
         charts += [_apart(chart, count)] if chart else []
     return charts
 
