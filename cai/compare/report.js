@@ -10,7 +10,7 @@ for (const table of all(".scroll:not(.matrix) table")) {
 }
 
 // The list of sections marks the one that is being read; on a narrow screen it is a menu, which closes behind a choice.
-const menu = document.querySelector("nav details"), narrow = matchMedia("(max-width: 60rem)");
+const menu = document.querySelector("nav details"), narrow = matchMedia("(max-width: 72rem)");
 const links = all("nav a"), targets = links.map(link => document.querySelector(link.hash));
 function follow_scroll() {
   const end = innerHeight + scrollY >= document.documentElement.scrollHeight - 2;
