@@ -1,9 +1,8 @@
 """report.html: the whole experiment on one page that opens from disk, with no request to anywhere.
 
 Model text is text: jinja escapes everything, examples travel as JSON and reach the page through textContent, and a
-content security policy lets nothing run but the page's own script and plotly.js (both by their hash), and nothing load
-at all. plotly.js lies in the page gzipped and is unpacked by the browser when the first plot comes into view. Equal
-input gives a byte-identical file.
+content security policy lets nothing run but the page's own script (by its hash), and nothing load at all. Plots are SVG
+in the page. Equal input gives a byte-identical file.
 
 A section of the report has a template of its own, which may draw (cai/compare/section.py). What results.json holds is
 said by cai/compare/schema.py and the sections; NaN is null.
@@ -18,13 +17,9 @@ Schema of `examples` (cai/compare/sections/examples.py says what disagree, again
 """
 
 import base64
-import gzip
 import hashlib
 import json
 from collections import Counter
-from dataclasses import asdict
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +28,15 @@ from markupsafe import Markup, escape
 
 from cai.compare import plots, report_plots, table, training_plots
 from cai.compare.contents import SECTIONS
+from cai.compare.overview import overview
 from cai.core.durable import write_whole
 from cai.core.refusals import stated
 
 HERE = Path(__file__).parent
-DASHES = {"solid": "", "dash": "6 3", "dot": "1.5 2", "dashdot": "6 2 1.5 2", "longdash": "10 3"}
+CHAPTERS = {
+    "headline": "Answer", "labels": "Labels", "rewards": "Reward models", "training": "Training",
+    "policies": "Policies", "revisions": "Revisions", "examples": "Examples", "provenance": "Provenance",
+}  # fmt: skip
 BLANK: dict[str, Any] = {
     "name": "", "question": "", "arms": [], "seeds": [], "differences": [], "warnings": [], "headline": None, "elo": [],
     "measures": [], "stages": [], "provenance": {}, "examples": {},
@@ -61,6 +60,7 @@ def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: P
         "fell_out": table.fell_out, "csp_hash": _csp_hash, "duration": duration, "spec": _spec, "code": _code,
     }  # fmt: skip
     arms = table.columns(results)
+    filled = {section.chapter for section in SECTIONS if section.template and results[section.key]}
     shared: Any = env.globals
     shared |= {"colour": lambda arm: f"var({plots.colour(arm, results['arms'])})", "plots": plots, "stated": stated}
     page = env.get_template("report.html.jinja").render(
@@ -73,9 +73,9 @@ def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: P
         kinds={"transcript": 0, "label": 0} | Counter(row["kind"] for row in examples),
         shown=_shown(results),
         parts=[section for section in SECTIONS if section.template],
-        chapters={section.chapter for section in SECTIONS if section.template and results[section.key]},
-        dashes=[(seed, DASHES[training_plots.dash(seed, results["seeds"])]) for seed in results["seeds"]],
-        plotly=_plotly(),
+        filled=filled,
+        dashes=[(seed, plots.DASHES[training_plots.dash(seed, results["seeds"])]) for seed in results["seeds"]],
+        chapters=[(key, title) for key, title in CHAPTERS.items() if key != "revisions" or key in filled],
     )
     # A lone surrogate (half an emoji cut off by a token limit) has no UTF-8 form: shown as its escape.
     write_whole(out, page)
@@ -84,7 +84,7 @@ def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: P
 def _shown(results: dict[str, Any]) -> dict[str, Any]:
     """Every plot of the report by its place in the templates; None where there is nothing to draw."""
     return {
-        "headline": report_plots.headline(results),
+        "overview": overview(results),
         "labels": report_plots.labels(results),
         "position": report_plots.position(results),
         "reliability": [p for judge in results["judges"] if (p := report_plots.reliability(judge, results["arms"]))],
@@ -99,10 +99,7 @@ def _shown(results: dict[str, Any]) -> dict[str, Any]:
 
 
 def _spec(thing: Any) -> Markup:
-    """A plot, or any data, as JSON that is safe inside a <script>: it holds no "<", and nothing a parser trips over."""
-    if isinstance(thing, plots.Plot):
-        given = asdict(thing)
-        thing = {"data": given["traces"], "layout": given["layout"]}
+    """Any data as JSON that is safe inside a <script>: it holds no "<", and nothing a parser trips over."""
     text = json.dumps(thing, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
@@ -115,14 +112,6 @@ def _code(text: str) -> Markup:
     if len(parts) % 2 == 0:  # one of them has no partner
         return escape(text)
     return Markup("").join(Markup("<code>%s</code>") % part if i % 2 else part for i, part in enumerate(parts))
-
-
-@cache
-def _plotly() -> dict[str, Markup]:
-    """plotly.js from the Python package: packed for the page, and the hash that lets it run."""
-    source = files("plotly").joinpath("package_data/plotly.min.js").read_bytes()
-    packed = gzip.compress(source, 9, mtime=0)
-    return {"packed": Markup(base64.b64encode(packed).decode()), "hash": _csp_hash(source)}
 
 
 def duration(seconds: float | None) -> str:
@@ -143,7 +132,6 @@ def _remaining(headline: dict[str, Any] | None) -> str:
     return f"An effect of up to {100 * max(abs(end - 0.5) for end in ends):.0f} points either way is not ruled out."
 
 
-def _csp_hash(script: str | bytes) -> Markup:
+def _csp_hash(script: str) -> Markup:
     """The source expression that lets exactly this inline script run."""
-    given = script if isinstance(script, bytes) else str(script).encode()
-    return Markup("'sha256-" + base64.b64encode(hashlib.sha256(given).digest()).decode() + "'")
+    return Markup("'sha256-" + base64.b64encode(hashlib.sha256(str(script).encode()).digest()).decode() + "'")
