@@ -42,7 +42,7 @@ class Facet:
 
 def facets(axes: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Facet]]:
     """Measure -> its facets, in the order of the rows; less those without a number, or about the data alone."""
-    found: dict[str, dict[tuple, dict[tuple[str, Any], Row]]] = {}
+    measures: dict[str, dict[tuple, dict[tuple[str, Any], Row]]] = {}
     seeds: dict[tuple, list[float]] = {}
     for row in rows:
         if plots.missing(row["value"]) or row["measure"].startswith(OF_DATA):
@@ -50,7 +50,7 @@ def facets(axes: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Facet]]:
         others = tuple(row[key] for key in axes[1:])
         place = row["arm"], row[axes[0]]
         if row["seed"] is None:
-            found.setdefault(row["measure"], {}).setdefault(others, {})[place] = row
+            measures.setdefault(row["measure"], {}).setdefault(others, {})[place] = row
         else:
             seeds.setdefault((row["measure"], others, place), []).append(row["value"])
     return {
@@ -64,7 +64,7 @@ def facets(axes: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Facet]]:
             )
             for others, dots in places.items()
         ]
-        for measure, places in found.items()
+        for measure, places in measures.items()
     }
 
 
@@ -72,12 +72,12 @@ def write_page(
     out: Path, name: str, question: str, axes: Sequence[str], rows: Sequence[Row], points: Sequence[str]
 ) -> None:
     """Write the page of a sweep to `out`. points: names of the runs, whose reports lie in folders beside it."""
-    found = facets(axes, rows)
+    measures = facets(axes, rows)
     values = list(dict.fromkeys(row[axes[0]] for row in rows))
     names = titles(values)
     fits = all(len(title) * len(values) <= ROOM for title in names)
     ticks = names if fits else [str(number) for number in range(1, len(values) + 1)]
-    arms = list(dict.fromkeys(dot.arm for some in found.values() for facet in some for dot in facet.dots))
+    arms = list(dict.fromkeys(dot.arm for some in measures.values() for facet in some for dot in facet.dots))
     env = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -85,8 +85,8 @@ def write_page(
     env.filters |= {"value": table.value, "interval": table.interval, "sample": table.sample}
     x = Axis(axes[0], (-0.5, len(values) - 0.5), tuple(enumerate(ticks)))
     shown = [
-        {"measure": measure, "facets": [(one, drawn(one, measure, span(some), x, values, arms)) for one in some]}
-        for measure, some in found.items()
+        {"measure": measure, "facets": [(facet, drawn(facet, measure, span(some), x, values, arms)) for facet in some]}
+        for measure, some in measures.items()
     ]
     env.globals["plots"] = plots  # pyrefly: ignore
     page = env.get_template("sweep.html.jinja").render(
@@ -95,7 +95,7 @@ def write_page(
         axes=axes,
         arms=arms,
         legend=[] if fits else names,
-        slugs=[one.removeprefix(f"{name}/") for one in points],
+        slugs=[point.removeprefix(f"{name}/") for point in points],
         measures=shown,
         colour=lambda arm: f"var({plots.colour(arm, arms)})",
     )
@@ -104,18 +104,18 @@ def write_page(
 
 def span(some: Sequence[Facet]) -> Axis:
     """The axis that all facets of a measure share: it holds every number of theirs."""
-    return axis_of("", [x for one in some for dot in one.dots for x in (*plots.ends_of(dot.estimate), *dot.seeds)])
+    return axis_of("", [x for facet in some for dot in facet.dots for x in (*plots.ends_of(dot.estimate), *dot.seeds)])
 
 
 def titles(values: Sequence[Any]) -> list[str]:
     """What stands for each value of an axis; of sections (JSON), only in what they differ: `rate, all`."""
-    if not all(isinstance(one, str) and one.startswith("{") for one in values):
-        return [str(one) for one in values]
-    sections = [json.loads(one) for one in values]
-    alike = {k for k, v in sections[0].items() if all(k in one and one[k] == v for one in sections)}
+    if not all(isinstance(value, str) and value.startswith("{") for value in values):
+        return [str(value) for value in values]
+    sections = [json.loads(value) for value in values]
+    alike = {k for k, v in sections[0].items() if all(k in value and value[k] == v for value in sections)}
     return [
-        ", ".join(v if isinstance(v, str) else f"{k} {json.dumps(v)}" for k, v in one.items() if k not in alike)
-        for one in sections
+        ", ".join(v if isinstance(v, str) else f"{k} {json.dumps(v)}" for k, v in value.items() if k not in alike)
+        for value in sections
     ]
 
 

@@ -27,8 +27,8 @@ follow_scroll();
 
 // What is folded is printed as well.
 let folded = [];
-addEventListener("beforeprint", () => { folded = all("details:not([open])"); folded.forEach(one => { one.open = true; }); });
-addEventListener("afterprint", () => { folded.forEach(one => { one.open = false; }); });
+addEventListener("beforeprint", () => { folded = all("details:not([open])"); folded.forEach(fold => { fold.open = true; }); });
+addEventListener("afterprint", () => { folded.forEach(fold => { fold.open = false; }); });
 
 // The numbers of what is nearest to the pointer. Without this script a browser shows the titles of the marks.
 const tip = document.createElement("div");
@@ -41,6 +41,7 @@ for (const title of all(".plot title")) {
   title.remove();
 }
 const figures3 = x => Number(x.toPrecision(3)).toLocaleString("en").replace("-", "−");
+const value = ([low, high, logarithmic], share) => logarithmic ? low * (high / low) ** share : low + (high - low) * share;
 const middle = node => { const box = node.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]; };
 function* marks(svg) { // [text, [x, y] in the window] of each mark, and of each corner of a line without marks
   for (const node of all("[data-tip]", svg)) yield [node.dataset.tip, middle(node.querySelector("circle:not(.ring), path"))];
@@ -48,21 +49,21 @@ function* marks(svg) { // [text, [x, y] in the window] of each mark, and of each
     const box = line.ownerSVGElement.getBoundingClientRect();
     const [x, y] = ["x", "y"].map(way => svg.dataset[way].split(" ").map(Number));
     for (const {x: across, y: down} of line.points) {
-      const at = [x[0] + (x[1] - x[0]) * across / 100, y[1] + (y[0] - y[1]) * down / 100].map(figures3);
+      const at = [value(x, across / 100), value(y, 1 - down / 100)].map(figures3);
       yield [`${line.closest("[data-name]").dataset.name}\n${at.join(": ")}`, [box.x + box.width * across / 100, box.y + box.height * down / 100]];
     }
   }
 }
-function near({target, clientX, clientY}) { // of a row of dots all marks, of a chart the one that is nearest
-  const svg = target.closest?.(".strip, .chart")?.querySelector("svg"), found = svg ? [...marks(svg)] : [];
-  if (target.closest?.(".strip") && found.length > 1)
-    return [found.map(([text]) => text.replace("\n", ": ").replace("\n", ", ")).join("\n"), [clientX, found.at(-1)[1][1]]];
+function nearest({target, clientX, clientY}) { // of a row of dots all marks, of a chart the one that is nearest
+  const svg = target.closest?.(".strip, .chart")?.querySelector("svg"), near = svg ? [...marks(svg)] : [];
+  if (target.closest?.(".strip") && near.length > 1)
+    return [near.map(([text]) => text.replace("\n", ": ").replace("\n", ", ")).join("\n"), [clientX, near.at(-1)[1][1]]];
   const far = ([, [x, y]]) => Math.hypot(x - clientX, y - clientY);
-  const best = found.reduce((one, other) => one && far(one) <= far(other) ? one : other, null);
+  const best = near.reduce((a, b) => a && far(a) <= far(b) ? a : b, null);
   return best && (target.closest(".strip") || far(best) < 40) ? best : null;
 }
 function point(event) {
-  const best = near(event);
+  const best = nearest(event);
   tip.hidden = !best;
   if (!best) return;
   const [text, [x, y]] = best, page = document.documentElement;

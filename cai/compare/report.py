@@ -61,9 +61,9 @@ def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: P
         "spec": _spec, "code": _code,
     }  # fmt: skip
     arms = table.columns(results)
+    filled = {section.chapter for section in SECTIONS if section.template and results[section.key]}
     shared: Any = env.globals
     shared |= {"colour": lambda arm: f"var({plots.colour(arm, results['arms'])})", "plots": plots, "stated": stated}
-    has = {section.chapter for section in SECTIONS if section.template and results[section.key]}
     page = env.get_template("report.html.jinja").render(
         r=results,
         arms=arms,
@@ -74,9 +74,9 @@ def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: P
         kinds={"transcript": 0, "label": 0} | Counter(row["kind"] for row in examples),
         shown=_shown(results),
         parts=[section for section in SECTIONS if section.template],
-        has=has,
-        chapters=[(key, title) for key, title in CHAPTERS.items() if key != "revisions" or key in has],
+        filled=filled,
         dashes=[(seed, plots.DASHES[training_plots.dash(seed, results["seeds"])]) for seed in results["seeds"]],
+        chapters=[(key, title) for key, title in CHAPTERS.items() if key != "revisions" or key in filled],
     )
     # A lone surrogate (half an emoji cut off by a token limit) has no UTF-8 form: shown as its escape.
     write_whole(out, page)

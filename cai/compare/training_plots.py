@@ -55,7 +55,7 @@ def gold(r: Results) -> list[tuple[Mapping[str, Any], list[Chart]]]:
     """
     given = r["overoptimisation"]
     far = 1.05 * (max([0.0, *(x for plot in given for line in plot["lines"] for x in line["root_kl"])]) or 1)
-    found = []
+    drawn_arms = []
     for plot in given:
         shade, charts = plots.colour(plot["arm"], r["arms"]), []
         for name, own in (("proxy", shade), ("gold", "--ink")):
@@ -72,8 +72,8 @@ def gold(r: Results) -> list[tuple[Mapping[str, Any], list[Chart]]]:
             axes = Axes("√KL to the SFT policy, √nats", name, "", (-0.03 * far, far), (-most, most), null=0)
             charts.append(plots.lines(f"{plot['arm']}: {name} reward", drawn, axes, height=150))
         if any(charts):
-            found.append((plot, [chart for chart in charts if chart]))
-    return found
+            drawn_arms.append((plot, [chart for chart in charts if chart]))
+    return drawn_arms
 
 
 def ways(r: Results) -> dict[tuple[str, int], list[Mapping[str, Any]]]:
