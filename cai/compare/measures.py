@@ -18,6 +18,7 @@ from cai.core.refusals import refuses
 from cai.core.store import Artifact
 from cai.core.textstats import words
 from cai.judge.methods import sigmoid
+from cai.judge.rate import Merit
 from cai.stats import agreement
 from cai.stats import intervals as statistics
 from cai.stats.crossed import Contrast, contrast, noise_floor
@@ -141,7 +142,7 @@ def noise(arms: Sequence[Sequence[Rows]]) -> Estimate | None:
 # --- labels and reward models on held-out pairs -----------------------------------------------------------------------
 
 
-class HeldOut:
+class HeldOutPairs:
     """The held-out pairs with every opinion on them. Opinions are P(a better) by pair id."""
 
     def __init__(self, cells: Sequence[Cell], measured: Measured, split: str = "test") -> None:
@@ -303,6 +304,16 @@ def _rewards(artifact: Artifact) -> Rows:
 def game_rows(measured: Measured, one: str, two: str) -> Rows:
     """1 where the judge prefers the first policy's answer, 0 where the second's, 0.5 for the same words."""
     return {game.pair_id: _above(game.p_a, 0.5) for game in read_jsonl(measured.games[one, two] / "games.jsonl", Label)}
+
+
+def by_judge(measured: Measured, kind: str) -> Callable[[str], Rows]:
+    """Policy -> the judge's rating of each of its answers to one kind of prompts."""
+
+    def rows(name: str) -> Rows:
+        merits = read_jsonl(measured.merits[name, kind] / "merits.jsonl", Merit)
+        return {row.prompt_id: row.value for row in merits if row.value is not None}
+
+    return rows
 
 
 def longer_rows(measured: Measured, one: str, two: str) -> Rows:

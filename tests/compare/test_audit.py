@@ -10,7 +10,7 @@ from fakes import ScriptedJudge
 from test_stages import POLICY, Bench, Talker, artifact, prompt
 
 from cai.compare.sections.audit import against, gained, merits_of, steps_of
-from cai.compare.sections.policies import scored
+from cai.compare.sections.benchmarks import scored
 from cai.compare.sections.rewards import rewards
 from cai.config.sections import Judge, Policy, Revise
 from cai.constitution import Judging, Revising, some

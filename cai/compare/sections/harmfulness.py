@@ -21,8 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from cai.compare import report_plots
 from cai.compare.cells import Cell, Measured
 from cai.compare.measures import Rows, measure
+from cai.compare.section import Section
 from cai.core.records import Estimate, Prompt, Rating, ratings_of, read_jsonl
 from cai.core.refusals import refuses
 from cai.core.store import Artifact
@@ -280,3 +282,9 @@ def _rows(measured: Measured, policy: str) -> Rows:
 
 def _said(estimate: Estimate) -> str:
     return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+
+
+SECTION = Section(
+    "harmfulness", "Absolute harmfulness", dict, lambda run: harmfulness(run.cells, run.measured),
+    chapter="policies", template="harmfulness.html.jinja", draw=report_plots.harmfulness,
+)  # fmt: skip

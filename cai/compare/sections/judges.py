@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cai.compare.cells import Cell
+from cai.compare.section import Section
 from cai.config.sections import Labeller
 from cai.core.records import Abstained, Estimate, Label, Pair, read_jsonl
 from cai.core.store import Artifact
@@ -119,3 +120,9 @@ def calibrated(
     }
     curves = {side: calibration.reliability(p, human) for side, p in sides.items()} if rows else {}
     return {"slope": slope, "bias": bias, "scores": scores, "reliability": curves}
+
+
+SECTION = Section(
+    "judges", "AI judges", list[dict], lambda run: judges(run.cells), empty=(),
+    chapter="labels", template="judges.html.jinja",
+)  # fmt: skip

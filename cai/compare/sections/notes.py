@@ -5,7 +5,7 @@ from typing import Any
 
 from cai.compare import table
 from cai.compare.cells import Cell
-from cai.compare.measures import HeldOut
+from cai.compare.measures import HeldOutPairs
 from cai.compare.sections.watched import warnings as watched
 from cai.config.load import Arm, Experiment, flat
 
@@ -40,7 +40,7 @@ def fallen_out(headline: dict[str, Any] | None, measures: Sequence[dict[str, Any
     return [f"Not compared on all that was asked ({', '.join(titles)}): {said}." for said, titles in found.items()]
 
 
-def warnings(experiment: Experiment, cells: Sequence[Cell], held: HeldOut, dtype: str) -> list[str]:
+def warnings(experiment: Experiment, cells: Sequence[Cell], held_out: HeldOutPairs, dtype: str) -> list[str]:
     """What a careful reader must know before the first number."""
     notes = []
     arm = cells[0].settings
@@ -66,8 +66,8 @@ def warnings(experiment: Experiment, cells: Sequence[Cell], held: HeldOut, dtype
             notes.append(
                 f"Arm {name} differs from {next(iter(experiment.arms))} in more than labels: {', '.join(changed)}."
             )
-    if held.human:
-        shorter = held.line("", "baseline", held.baselines()["shorter answer"], "test")["accuracy"]
+    if held_out.human:
+        shorter = held_out.line("", "baseline", held_out.baselines()["shorter answer"], "test")["accuracy"]
         if shorter.value > 0.6:
             notes.append(
                 f"On these pairs people prefer the shorter answer {100 * shorter.value:.0f}% of the time (refusals are "

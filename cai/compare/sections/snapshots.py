@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cai.compare.cells import Cell, Measured
-from cai.compare.sections.policies import by_judge
+from cai.compare.measures import by_judge
+from cai.compare.section import Section
 from cai.core.records import Estimate
 from cai.core.store import Artifact
 from cai.stats import intervals as statistics
@@ -63,3 +64,9 @@ def _rating(measured: Measured, name: str, kind: str) -> Estimate | None:
         return None
     rows = by_judge(measured, kind)(name)
     return statistics.mean(list(rows.values()), list(rows))
+
+
+SECTION = Section(
+    "snapshots", "Policies along RL training", list[dict],
+    lambda run: snapshots(run.cells, run.measured, run.ratings), empty=(),
+)  # fmt: skip
