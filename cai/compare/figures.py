@@ -19,7 +19,7 @@ class Axis:
     def at(self, value: float) -> float:
         """Where a value stands: per cent of the way from the low end to the high one; what is beyond stays at it."""
         low, high, value = (log(x) if self.logarithmic else x for x in (*self.ends, value))
-        return round(min(104.0, max(-4.0, 100 * (value - low) / (high - low))), 2)
+        return round(min(101.0, max(-1.0, 100 * (value - low) / (high - low))), 2)
 
     @property
     def widest(self) -> int:

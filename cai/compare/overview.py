@@ -4,7 +4,7 @@ Left, each policy's value with its 95% interval. Shares stand on one scale, 0 to
 own, whose ends are told. Right, the difference, in units of its own margin of error (half its 95% interval): measures
 in different units stand on one axis, all whiskers are equally long, and one that touches the line at 0 shows nothing,
 however large the number beside it looks. Shaded there: the noise floor, what two seeds of one arm differ by. Only what
-`table.verdict` calls shown has the colour of the arm that it speaks for.
+`table.speaks_for` finds shown has the colour of the arm that it speaks for.
 """
 
 from collections.abc import Mapping, Sequence
@@ -111,7 +111,7 @@ def _own(values: Sequence[float]) -> Axis:
 
 def _margin(estimate: Mapping[str, Any]) -> float | None:
     reach = plots.reach(estimate)
-    return (reach[1] - reach[0]) / 2 or None if reach else None
+    return (reach[1] - reach[0]) / 2 if reach else None
 
 
 def _differences(compared: Sequence[Mapping[str, Any]]) -> Axis:
@@ -127,26 +127,22 @@ def _differences(compared: Sequence[Mapping[str, Any]]) -> Axis:
 
 
 def _difference(m: Mapping[str, Any], axis: Axis, arms: Sequence[str]) -> Strip:
-    """The difference over its margin of error; an empty strip where there is no interval to measure by."""
+    """The difference over its margin of error; an empty strip where there is no interval to measure by.
+
+    One that is 0 in every resample has a margin of 0, and stands at 0.
+    """
     difference = m["difference"]
-    margin = difference and plots.known(difference["estimate"]) and _margin(difference["estimate"])
-    if not margin:
+    margin = _margin(difference["estimate"]) if difference and plots.known(difference["estimate"]) else None
+    if margin is None or (margin == 0 and difference["estimate"]["value"]):
         return Strip(axis, (), 0.0)
     estimate, noise = difference["estimate"], difference["noise"]
+    margin = margin or 1.0
     low, high = (end / margin for end in plots.reach(estimate) or ())
     text = f"{m['title']}: {' − '.join(difference['of'])}\n{_words(m)[0]}\n"
     text += f"noise floor {table.noise_floor(difference, m['unit'])}"
-    shade = plots.colour(speaks_for(m), arms) if speaks_for(m) else "--muted"
-    band = None if plots.missing(noise) else (-noise / margin, noise / margin)
+    shade = plots.colour(table.speaks_for(dict(m)), arms)
+    band = (-noise / margin, noise / margin) if noise and not plots.missing(noise) else None
     return Strip(axis, (Mark(estimate["value"] / margin, (low, high), text, shade),), 0.0, band)
-
-
-def speaks_for(m: Mapping[str, Any]) -> str | None:
-    """The arm that is shown to be better (or higher or lower, where neither is better); None where nothing is shown."""
-    verdict, (first, second) = table.verdict(dict(m)), m["difference"]["of"]
-    return next(
-        (arm for arm in (first, second) for word in ("better", "higher", "lower") if verdict == f"{arm} {word}"), None
-    )
 
 
 def _words(m: Mapping[str, Any]) -> tuple[str, ...]:

@@ -26,7 +26,9 @@ MARKERS = {  # outlines around (0, 0), four pixels in reach
     "circle": "M-3.5 0a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0-7 0Z", "square": "M-3.2-3.2h6.4v6.4h-6.4Z",
     "diamond": "M0-4.6 4.6 0 0 4.6-4.6 0Z", "triangle": "M0-4.4 4.2 3-4.2 3Z",
     "cross": "M-1.3-4h2.6v2.7h2.7v2.6h-2.7v2.7h-2.6v-2.7h-2.7v-2.6h2.7Z",
+    "tick": "M-3.5-0.6h7v1.2h-7Z",
 }  # fmt: skip
+SHAPES = tuple(MARKERS)[:-1]  # one a policy, or a seed
 MOST_ROWS = 12  # of the table of a line's numbers: the curves are long, and the table is read by people
 Estimate = Mapping[str, Any]
 
@@ -234,7 +236,7 @@ def plane(title: str, spots: Sequence[Spot], axes: Axes, *, note: str = "", best
     for i, spot in enumerate(spots):
         text = f"{spot.name}\n{axes.x}: {says(spot.x, axes.unit)}\n{axes.y}: {says(spot.y, axes.unit)}"
         point = Point(spot.x["value"], spot.y["value"], text, reach(spot.x), reach(spot.y))
-        marker = [*MARKERS][i % len(MARKERS)]
+        marker = SHAPES[i % len(SHAPES)]
         series.append(Series(spot.name, (point,), spot.colour, marker=marker))
     x = axis_of(axes.x, ends_of(*(spot.x for spot in spots)), axes.unit, axes.x_ends)
     y = axis_of(axes.y, ends_of(*(spot.y for spot in spots)), axes.unit, axes.y_ends)

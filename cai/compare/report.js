@@ -10,11 +10,11 @@ for (const table of all(".scroll:not(.matrix) table")) {
 }
 
 // The list of sections marks the one that is being read; on a narrow screen it is a menu, which closes behind a choice.
-const menu = document.querySelector("nav details"), narrow = matchMedia("(max-width: 60rem)");
+const menu = document.querySelector("nav details"), narrow = matchMedia("(max-width: 72rem)");
 const links = all("nav a"), targets = links.map(link => document.querySelector(link.hash));
 function follow_scroll() {
   const end = innerHeight + scrollY >= document.documentElement.scrollHeight - 2;
-  const here = end ? targets.length - 1 : targets.findLastIndex(target => target.getBoundingClientRect().top <= innerHeight / 4);
+  const here = scrollY < 9 ? 0 : end ? targets.length - 1 : targets.findLastIndex(target => target.getBoundingClientRect().top <= innerHeight / 4);
   links.forEach((link, i) => i === Math.max(0, here) ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current"));
 }
 const settle = () => { menu.open = !narrow.matches; };
@@ -27,8 +27,8 @@ follow_scroll();
 
 // What is folded is printed as well.
 let folded = [];
-addEventListener("beforeprint", () => { folded = all("details:not([open])"); folded.forEach(one => { one.open = true; }); });
-addEventListener("afterprint", () => { folded.forEach(one => { one.open = false; }); });
+addEventListener("beforeprint", () => { folded = all("details:not([open])"); folded.forEach(fold => { fold.open = true; }); });
+addEventListener("afterprint", () => { folded.forEach(fold => { fold.open = false; }); });
 
 // The numbers of what is nearest to the pointer. Without this script a browser shows the titles of the marks.
 const tip = document.createElement("div");
@@ -41,32 +41,35 @@ for (const title of all(".plot title")) {
   title.remove();
 }
 const figures3 = x => Number(x.toPrecision(3)).toLocaleString("en").replace("-", "−");
-function* marks(svg) { // [text, x, y] in pixels of the window: of each mark, and of each corner of a line without marks
-  for (const node of all("[data-tip]", svg)) {
-    const box = node.querySelector("circle:not(.ring), path").getBoundingClientRect();
-    yield [node.dataset.tip, box.x + box.width / 2, box.y + box.height / 2];
-  }
+const value = ([low, high, logarithmic], share) => logarithmic ? low * (high / low) ** share : low + (high - low) * share;
+const middle = node => { const box = node.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]; };
+function* marks(svg) { // [text, [x, y] in the window] of each mark, and of each corner of a line without marks
+  for (const node of all("[data-tip]", svg)) yield [node.dataset.tip, middle(node.querySelector("circle:not(.ring), path"))];
   for (const line of all("[data-name] polyline", svg)) {
     const box = line.ownerSVGElement.getBoundingClientRect();
     const [x, y] = ["x", "y"].map(way => svg.dataset[way].split(" ").map(Number));
     for (const {x: across, y: down} of line.points) {
-      const at = [x[0] + (x[1] - x[0]) * across / 100, y[1] + (y[0] - y[1]) * down / 100].map(figures3);
-      yield [`${line.closest("[data-name]").dataset.name}\n${at.join(": ")}`, box.x + box.width * across / 100, box.y + box.height * down / 100];
+      const at = [value(x, across / 100), value(y, 1 - down / 100)].map(figures3);
+      yield [`${line.closest("[data-name]").dataset.name}\n${at.join(": ")}`, [box.x + box.width * across / 100, box.y + box.height * down / 100]];
     }
   }
 }
+function nearest({target, clientX, clientY}) { // of a row of dots all marks, of a chart the one that is nearest
+  const svg = target.closest?.(".strip, .chart")?.querySelector("svg"), near = svg ? [...marks(svg)] : [];
+  if (target.closest?.(".strip") && near.length > 1)
+    return [near.map(([text]) => text.replace("\n", ": ").replace("\n", ", ")).join("\n"), [clientX, near.at(-1)[1][1]]];
+  const far = ([, [x, y]]) => Math.hypot(x - clientX, y - clientY);
+  const best = near.reduce((a, b) => a && far(a) <= far(b) ? a : b, null);
+  return best && (target.closest(".strip") || far(best) < 40) ? best : null;
+}
 function point(event) {
-  const svg = event.target.closest?.(".strip, .chart")?.querySelector("svg");
-  let best = null, least = 40 ** 2;
-  if (svg) for (const [text, x, y] of marks(svg)) {
-    const distance = (x - event.clientX) ** 2 + (y - event.clientY) ** 2;
-    if (distance < least) [best, least] = [[text, x, y], distance];
-  }
+  const best = nearest(event);
   tip.hidden = !best;
   if (!best) return;
-  tip.textContent = best[0];
-  const left = Math.min(best[1] + 12, document.documentElement.clientWidth - tip.offsetWidth - 8);
-  const top = best[2] + 14 + tip.offsetHeight > innerHeight ? best[2] - 14 - tip.offsetHeight : best[2] + 14;
+  const [text, [x, y]] = best, page = document.documentElement;
+  tip.textContent = text;
+  const left = Math.min(x + 12, page.clientWidth - tip.offsetWidth - 8);
+  const top = y + 14 + tip.offsetHeight > innerHeight ? y - 14 - tip.offsetHeight : y + 14;
   Object.assign(tip.style, {left: `${Math.max(4, left) + scrollX}px`, top: `${top + scrollY}px`});
 }
 addEventListener("pointermove", point, {passive: true});

@@ -56,8 +56,9 @@ def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: P
     )
     env.filters |= {
         "value": table.value, "interval": table.interval, "sample": table.sample, "number": table.number,
-        "verdict": table.verdict, "noise_floor": table.noise_floor, "p_value": table.p_value,
-        "fell_out": table.fell_out, "csp_hash": _csp_hash, "duration": duration, "spec": _spec, "code": _code,
+        "verdict": table.verdict, "speaks_for": table.speaks_for, "noise_floor": table.noise_floor,
+        "p_value": table.p_value, "fell_out": table.fell_out, "csp_hash": _csp_hash, "duration": duration,
+        "spec": _spec, "code": _code,
     }  # fmt: skip
     arms = table.columns(results)
     filled = {section.chapter for section in contents.SECTIONS if section.template and results[section.key]}
@@ -67,7 +68,7 @@ def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: P
         r=results,
         arms=arms,
         accents={arm: f"var({plots.colour(arm, results['arms'])})" for arm in results["arms"]},
-        sentence=table.sentence(results),
+        answer=table.answer(results),
         remaining=_remaining(results["headline"]),
         rows=examples,
         kinds={"transcript": 0, "label": 0} | Counter(row["kind"] for row in examples),

@@ -171,16 +171,16 @@ def audit(r: Results) -> Chart | None:
 
 def crossing(r: Results) -> Chart | None:
     """Agreement with people over the number of human labels, beside what the judge's labels come to."""
-    found = r["crossing"]
-    if not found:
+    given = r["crossing"]
+    if not given:
         return None
-    judge, people = found["arms"]
-    counts = [row["labels"] for row in found["budgets"]]
-    level = [min(counts), max(counts)], [found["judge"]["agreement"]] * 2
-    agreement, shade = [row["agreement"] for row in found["budgets"]], plots.colour(people, r["arms"])
+    judge, people = given["arms"]
+    counts = [row["labels"] for row in given["budgets"]]
+    level = [min(counts), max(counts)], [given["judge"]["agreement"]] * 2
+    agreement, shade = [row["agreement"] for row in given["budgets"]], plots.colour(people, r["arms"])
     drawn = [
         Line(f"{people}, this many labels", counts, agreement, shade, marker="circle"),
-        Line("its nearest curve that never falls", counts, found["fit"], dash="dot"),
+        Line("its nearest curve that never falls", counts, given["fit"], dash="dot"),
         Line(f"{judge}, all its labels", *level, plots.colour(judge, r["arms"]), "dash", "square"),
     ]
     axes = Axes("human labels (log scale)", "agreement with people", "%", logarithmic=True)
@@ -189,12 +189,12 @@ def crossing(r: Results) -> Chart | None:
 
 def harmfulness(r: Results) -> Chart | None:
     """People's ratings of held-out answers over the score that was fitted to such ratings."""
-    found = r["harmfulness"]
-    if not found:
+    given = r["harmfulness"]
+    if not given:
         return None
-    scores = [point["score"] for point in found["curve"]]
+    scores = [point["score"] for point in given["curve"]]
     drawn = [
-        Line("people's ratings", scores, [point["people"] for point in found["curve"]], marker="circle"),
+        Line("people's ratings", scores, [point["people"] for point in given["curve"]], marker="circle"),
         Line("as scored", scores, scores, "--muted", "dash"),
     ]
     return plots.lines(

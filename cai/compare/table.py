@@ -105,14 +105,25 @@ def fallen_out(lacking: Mapping[str, int]) -> str:
     return f"rows fell out: {parts}"
 
 
+def speaks_for(measure: dict[str, Any]) -> str | None:
+    """The arm that is shown to be better, or, where neither is better, to differ; None where nothing is shown."""
+    difference = measure.get("difference")
+    if difference is None or difference.get("equivalent") or (difference.get("p_holm") or 0) >= 0.05:
+        return None
+    if standing(difference["estimate"], difference["noise"]) != "shown":
+        return None
+    first, second = difference["of"]
+    if measure["better"] is None:
+        return first
+    return first if (difference["estimate"]["value"] > 0) == (measure["better"] == "higher") else second
+
+
 def verdict(measure: dict[str, Any]) -> str:
     """What a measure's difference allows one to say, in a few words."""
     difference = measure.get("difference")
     if difference is None:
         return ""
-    first, second = difference["of"]
-    estimate = difference["estimate"]
-    claim = standing(estimate, difference["noise"])
+    claim = standing(difference["estimate"], difference["noise"])
     if difference.get("equivalent"):
         return f"equivalent (within {number(difference['margin'], measure['unit'], digits=0, sign=True)[1:]})"
     if claim != "shown":
@@ -120,12 +131,10 @@ def verdict(measure: dict[str, Any]) -> str:
             "noise unknown": "excludes 0; one seed, noise unknown",
             "within noise": "within the noise floor",
         }.get(claim, claim)
-    if (difference.get("p_holm") or 0) >= 0.05:
+    arm = speaks_for(measure)
+    if arm is None:
         return "not shown, as one of many"
-    up = estimate["value"] > 0
-    if measure["better"] is None:
-        return f"{first} {'higher' if up else 'lower'}"
-    return f"{first if up == (measure['better'] == 'higher') else second} better"
+    return f"{arm} {'better' if measure['better'] else 'higher' if difference['estimate']['value'] > 0 else 'lower'}"
 
 
 def sentence(results: dict[str, Any]) -> str:
@@ -133,10 +142,11 @@ def sentence(results: dict[str, Any]) -> str:
 
     Before it stands where the labels come from, for each arm whose judge was not seen to read its constitution.
     """
-    return " ".join([*(one["sentence"] for one in results.get("reading") or () if one["sentence"]), _answer(results)])
+    return " ".join([*(one["sentence"] for one in results.get("reading") or () if one["sentence"]), answer(results)])
 
 
-def _answer(results: dict[str, Any]) -> str:
+def answer(results: dict[str, Any]) -> str:
+    """How the first arm does against the second: the sentence without where the labels come from."""
     headline = results.get("headline")
     if headline is None:
         return f"A single arm ({', '.join(results['arms'])}): there is nothing to compare it with."
@@ -242,7 +252,7 @@ def _measures(results: dict[str, Any]) -> Table:
         cells = [Text(measure["title"]), *(_cell(measure["arms"].get(arm), unit) for arm in arms)]
         difference = measure.get("difference")
         if compared and difference:
-            style = "bold" if verdict(measure).endswith((" better", " higher", " lower")) else ""
+            style = "bold" if speaks_for(measure) else ""
             cells += [
                 _cell(difference["estimate"], unit, sign=True),
                 Text(noise_floor(difference, unit).strip("±").removesuffix(" pts")),

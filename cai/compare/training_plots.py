@@ -40,12 +40,12 @@ def _training(curve: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def dash(seed: int, seeds: Sequence[int]) -> str:
-    return _of_seed(plots.DASHES, seed, seeds)
+    return _of_seed(tuple(plots.DASHES), seed, seeds)
 
 
-def _of_seed(looks: Mapping[str, str], seed: int, seeds: Sequence[int]) -> str:
+def _of_seed(looks: Sequence[str], seed: int, seeds: Sequence[int]) -> str:
     """The name of a look (a dash, a marker) that stands for a seed; of one that is no seed of the run, the first."""
-    return [*looks][list(seeds).index(seed) % len(looks) if seed in seeds else 0]
+    return looks[list(seeds).index(seed) % len(looks) if seed in seeds else 0]
 
 
 def gold(r: Results) -> list[tuple[Mapping[str, Any], list[Chart]]]:
@@ -55,7 +55,7 @@ def gold(r: Results) -> list[tuple[Mapping[str, Any], list[Chart]]]:
     """
     given = r["overoptimisation"]
     far = 1.05 * (max([0.0, *(x for plot in given for line in plot["lines"] for x in line["root_kl"])]) or 1)
-    found = []
+    drawn_arms = []
     for plot in given:
         shade, charts = plots.colour(plot["arm"], r["arms"]), []
         for name, own in (("proxy", shade), ("gold", "--ink")):
@@ -64,7 +64,7 @@ def gold(r: Results) -> list[tuple[Mapping[str, Any], list[Chart]]]:
             drawn = [
                 Line(
                     f"{name}, seed {line['seed']}", line["root_kl"], line[name], own, dash(line["seed"], r["seeds"]),
-                    _of_seed(plots.MARKERS, line["seed"], r["seeds"]),
+                    _of_seed(plots.SHAPES, line["seed"], r["seeds"]),
                     [i for i, rollout in enumerate(line["rollout"]) if rollout == line["kept"]],
                 )
                 for line in plot["lines"] if line[name]
@@ -72,8 +72,8 @@ def gold(r: Results) -> list[tuple[Mapping[str, Any], list[Chart]]]:
             axes = Axes("√KL to the SFT policy, √nats", name, "", (-0.03 * far, far), (-most, most), null=0)
             charts.append(plots.lines(f"{plot['arm']}: {name} reward", drawn, axes, height=150))
         if any(charts):
-            found.append((plot, [chart for chart in charts if chart]))
-    return found
+            drawn_arms.append((plot, [chart for chart in charts if chart]))
+    return drawn_arms
 
 
 def ways(r: Results) -> dict[tuple[str, int], list[Mapping[str, Any]]]:
@@ -114,7 +114,7 @@ def along(r: Results) -> list[Chart]:
                 drawn.append(Line(name, places, [level["value"]] * len(places), "--muted", style))
         note = f"{note} Bars: 95% intervals over prompts, for these very policies."
         first = key == "elo"  # whose legend is that of all
-        chart = plots.lines(title, drawn, Axes("rollout", y), note=note, legend=first, height=260 if first else 200)
+        chart = plots.lines(title, drawn, Axes("rollout", y), note=note, legend=first)
         charts += [_apart(chart, count)] if chart else []
     return charts
 

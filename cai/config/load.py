@@ -79,10 +79,10 @@ class Arm(Section):
                 "set pairs.source: policy (or opposed), or rounds: 1",
                 "rounds",
             )
-        if self.rounds > 1 and self.rl.method in ("best_of_n", "direct"):
+        if self.rounds > 1 and not (self.rl.trains and self.rl.reads_labels):
             raise Fault(
                 f"rounds repeats the labelling of what a trained policy answers, and rl.method: {self.rl.method} "
-                + ("trains none" if self.rl.method == "best_of_n" else "reads no label"),
+                + ("reads no label" if self.rl.trains else "trains none"),
                 "name another rl.method, or set rounds: 1",
                 "rounds",
             )

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from cai.config.renamed import RENAMED
 from cai.config.tree import Key, Tree, load_tree, name_of, show
 from cai.core.errors import UserError, UserErrors, suggest
 
@@ -170,6 +171,10 @@ def _explain_union(tree: Tree, path: Key, spec: _Spec) -> Iterator[UserError]:
 
 
 def _unknown_key(tree: Tree, path: Key, known: list[str]) -> UserError:
+    now, more = RENAMED.get(name_of(path), ("", ""))
+    if now in known:
+        remedy = f"write {now}: ..." + (f" ({more})" if more else "")
+        return UserError(f"{name_of(path)} is now {name_of((*path[:-1], now))}", tree.where(path), remedy)
     return UserError(f'unknown key "{path[-1]}"{_inside(path)}', tree.where(path), suggest(str(path[-1]), known))
 
 

@@ -17,7 +17,7 @@ from cai.constitution import Constitution, draw, read_constitution
 from cai.core.draws import pick
 from cai.core.errors import UserError
 from cai.core.records import Chat, Pair, Prompt, Rating, Split
-from cai.data.labels import LabelFile, check_rule, labeller_of, read_labels
+from cai.data.labels import check_rule, label_file, labeller_of, read_labels
 from cai.data.sources import read_helpful, read_used
 from cai.judge.methods import principles_for
 from cai.judge.preflight import check_calibration
@@ -25,7 +25,6 @@ from cai.models.chat import answer_ids, answered, chat_ids, with_system
 from cai.train.revise import revising
 from cai.train.rl.rewards import fits, prompts_wanted
 
-ONLINE = ("ppo", "rloo", "grpo", "direct")
 ENDING = 2  # tokens that an answer has at least: one of its own, and the end of its turn
 
 
@@ -115,7 +114,7 @@ def check_helpful(arm: Arm, rows: Rows) -> None:
     if not arm.helpful:
         return
     splits = {prompt.split for prompt in rows.helpful}
-    wanted = {"sft.helpful": arm.sft.helpful, "rl.helpful": arm.rl.helpful * (arm.rl.method in ONLINE)}
+    wanted = {"sft.helpful": arm.sft.helpful, "rl.helpful": arm.rl.helpful * arm.rl.is_online}
     for key, share in wanted.items():
         if share and "train" not in splits:
             problem = f"{key} wants everyday prompts to train on, and all {len(rows.helpful)} are held out"
@@ -130,7 +129,7 @@ def labelled(arm: Arm, rows: Rows) -> list[Pair] | None:
 
     Raises UserError where there are none of them, or none that are held out.
     """
-    if arm.pairs.source != "data" or arm.rl.method == "direct":
+    if arm.pairs.source != "data" or not arm.rl.reads_labels:
         return None
     for split, what in (("train", "to train on"), ("test", "held out")):
         if not rows.pairs_of(split):
@@ -164,7 +163,7 @@ def labelled(arm: Arm, rows: Rows) -> list[Pair] | None:
 
 def judged_by_people(arm: Arm, asked: Sequence[Pair]) -> set[str]:
     if arm.labels.file:
-        return set(read_labels(LabelFile.of(arm.labels.file).path, asked, arm.labels.raters)[0])
+        return set(read_labels(label_file(arm.labels.file).path, asked, arm.labels.raters)[0])
     return {pair.id for pair in asked if pair.human is not None}
 
 
@@ -257,9 +256,9 @@ def check_answers(arm: Arm, rows: Rows, reader: Reader) -> None:
 
 
 def check_rollouts(arm: Arm, rows: Rows, reader: Reader) -> None:
-    """Online RL takes `batch_size` / 2 prompts a rollout, of those that fit."""
+    """Online RL takes `batch_size` / `num_generations` prompts a rollout, of those that fit."""
     rl = arm.rl
-    if rl.method not in ONLINE:
+    if not rl.is_online:
         return
     needed, wanted = prompts_wanted(rl)
     kind = [prompt for prompt in rows.helpful if prompt.split == "train"]
@@ -268,9 +267,9 @@ def check_rollouts(arm: Arm, rows: Rows, reader: Reader) -> None:
     if not some:
         problem = f"no training prompt fits in {rl.max_prompt_tokens} tokens"
         raise UserError(problem, "rl.max_prompt_tokens", "raise it, or give shorter prompts")
-    if some < rl.batch_size // 2:
+    if some < rl.prompts_a_rollout:
         raise UserError(
-            f"a rollout of {rl.batch_size} answers takes {rl.batch_size // 2} prompts, and {some} are short enough "
+            f"a rollout of {rl.batch_size} answers takes {rl.prompts_a_rollout} prompts, and {some} are short enough "
             f"(rl.max_prompt_tokens: {rl.max_prompt_tokens})",
             "rl.batch_size",
             "lower it, give more prompts, or raise rl.max_prompt_tokens",
@@ -286,7 +285,7 @@ def _count(prompts: Iterable[Prompt], reader: Reader, rl: Rl, most: int) -> int:
 
 def check_gold(arm: Arm, rows: Rows, reader: Reader) -> None:
     asked = rows.of("calibration")
-    if arm.rl.gold and arm.rl.method in ONLINE and asked and _count(asked, reader, arm.rl, 2) < 2:
+    if arm.rl.gold and arm.rl.is_online and asked and _count(asked, reader, arm.rl, 2) < 2:
         raise UserError(
             f"rl.gold looks at two prompts or more of the calibration split, and of its {len(asked)} fewer fit in "
             f"rl.max_prompt_tokens ({arm.rl.max_prompt_tokens})",

@@ -18,16 +18,16 @@ from cai.constitution import Constitution, Judging
 from cai.core.errors import UserError
 from cai.core.records import Chat, Message, Pair, Prompt
 from cai.core.templates import load_template
-from cai.experiment.check_data import ONLINE, Reader
+from cai.experiment.check_data import Reader
 from cai.judge.methods import Templates, ballots, methods_of, principles_for, reasoned, templates_for, thoughts
 from cai.models.adapters import adapter_settings, is_adapter
 from cai.models.architectures import HEAD, ensure_reward_head, head_width, length_limit, lora
 from cai.models.chat import answer_ids, chat_ids, option_ids, with_system
 from cai.models.engines import Reply
 from cai.models.loading import load_tokenizer
-from cai.models.references import Source, base_of, find, local, model_of
+from cai.models.references import ModelRef, base_of, find, local, model_of
 from cai.train.revise import revising
-from cai.train.revising import Ask, Wording, critique_chat, revision_chat
+from cai.train.revising import RevisionTask, critique_chat, revision_chat
 from cai.train.starting import check_adapter
 
 ANSWER, OTHER = "Yes, of course: here it is.", "No, I would rather not."
@@ -65,7 +65,7 @@ def reader_of(arm: Arm) -> Reader:
 
 
 @lru_cache(maxsize=8)
-def read_model(source: Source) -> tuple[Any, Any]:
+def read_model(source: ModelRef) -> tuple[Any, Any]:
     """(tokenizer, config) of a model; of an adapter, its base's config."""
     from transformers import AutoConfig
 
@@ -119,12 +119,12 @@ def requests(arm: Arm, prompts: Sequence[Prompt], law: Constitution) -> Iterator
 def revision_requests(arm: Arm, prompts: Sequence[Prompt], law: Constitution) -> Iterator[Chat]:
     """What is asked of whoever revises: critiques and revisions, with the worked rounds before them."""
     given = revising(law, arm.revise, arm.seed)
-    wording = Wording(given["critique"], given["revision"], given.get("examples", ()))
+    wording = given["by"].wording
     for prompt in prompts:
-        ask = Ask(prompt.id, prompt.messages, ANSWER, given["principles"][0])
+        task = RevisionTask(prompt.id, prompt.messages, ANSWER, given["principles"][0])
         if wording.critique:
-            yield critique_chat(wording, ask)
-        yield revision_chat(wording, ask, OTHER)
+            yield critique_chat(wording, task)
+        yield revision_chat(wording, task, OTHER)
 
 
 def check_reviser(arm: Arm, prompts: Sequence[Prompt], law: Constitution) -> None:
@@ -159,11 +159,11 @@ def check_vocabulary(tokenizer: Any, config: Any, ids: Iterable[int]) -> None:
         raise UserError(problem, "model", "use the tokenizer that belongs to the model")
 
 
-def check_ending(source: Source, tokenizer: Any) -> None:
+def check_ending(source: ModelRef, tokenizer: Any) -> None:
     """Something must end an answer: an end-of-text token, the template's own, or one that the model's settings name."""
     from transformers import GenerationConfig
 
-    from cai.models.engines.transformers import stop_ids
+    from cai.models.engines.sampling import stop_ids
 
     place = Path(local(source))
     base = base_of(place) if is_adapter(place) else source
@@ -186,7 +186,7 @@ def check_lengths(arm: Arm, config: Any) -> None:
     """No row may be longer than the model reads. Raises UserError for the first that is."""
     limit, rl, ask = length_limit(config), arm.rl, arm.evaluate
     asked = {"sft.max_length": arm.sft.max_length}
-    if rl.method != "direct":
+    if rl.reads_labels:
         asked["reward.max_length"] = arm.reward.max_length
     if ask.harmfulness:
         asked["evaluate.harmfulness.max_length"] = ask.harmfulness.max_length
@@ -195,7 +195,7 @@ def check_lengths(arm: Arm, config: Any) -> None:
             raise UserError(
                 f"{key} is {tokens} tokens, and {arm.policy.model} reads {limit}", key, f"write {limit} or less"
             )
-    if rl.method in ONLINE and rl.max_prompt_tokens + rl.max_new_tokens > limit:
+    if rl.is_online and rl.max_prompt_tokens + rl.max_new_tokens > limit:
         raise UserError(
             f"prompts of {rl.max_prompt_tokens} tokens and answers of {rl.max_new_tokens} "
             f"(rl.max_new_tokens) are more than the {limit} that {arm.policy.model} reads",
@@ -204,16 +204,16 @@ def check_lengths(arm: Arm, config: Any) -> None:
         )
 
 
-def check_networks(arm: Arm, source: Source) -> None:
+def check_networks(arm: Arm, source: ModelRef) -> None:
     """The networks that trainings make of the start model: LoRA, critic, a head for rewards."""
     policy, adapter = arm.policy, is_adapter(Path(local(source)))
     given = (policy.lora_rank, policy.lora_layers) if policy.training == "lora" and not adapter else None
     rewards = bool(arm.rl.reads_rewards or arm.evaluate.harmfulness)
-    _build(source, given, arm.rl.method in ("ppo", "direct"), rewards)
+    _build(source, given, arm.rl.has_critic, rewards)
 
 
 @lru_cache(maxsize=64)
-def _build(source: Source, adapter: tuple[int, int | None] | None, critic: bool, rewards: bool) -> None:
+def _build(source: ModelRef, adapter: tuple[int, int | None] | None, critic: bool, rewards: bool) -> None:
     """Once for each model and what is made of it. adapter: rank and layers of a new one."""
     from accelerate import init_empty_weights
     from peft import get_peft_model

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from cai.compare.cells import Cell, Iteration, Measured
 from cai.compare.sections.provenance import begin
@@ -24,8 +23,7 @@ from cai.core.progress import Board
 from cai.core.records import Pair, read_jsonl
 from cai.core.store import Artifact, Store
 from cai.core.templates import load_template
-from cai.data.feedback import FeedbackFile
-from cai.data.labels import LabelFile, check_rule
+from cai.data.labels import check_rule, label_file
 from cai.data.sources import load_data, load_helpful, source_digest
 from cai.experiment.budgets import draw_budgets, train_budgets
 from cai.experiment.checks import check
@@ -36,25 +34,25 @@ from cai.judge.methods import principles_for, templates_for
 from cai.judge.preflight import preflight
 from cai.judge.reads.controls import controls_for
 from cai.models.engines import Sampling
-from cai.models.references import Dtype, Source, model_of, trained
+from cai.models.references import Dtype, model_of, trained
 from cai.models.workbench import Workbench
-from cai.train.dpo import train_dpo
-from cai.train.respond import best_of_n, respond, sample_pairs
+from cai.train.respond import Contrast, respond, sample_pairs
 from cai.train.revise import revise, revising
 from cai.train.reward import train_reward
+from cai.train.rl.given import Given
 from cai.train.rl.gold import yardstick
-from cai.train.rl.policy import train_direct, train_grpo, train_ppo, train_rloo
-from cai.train.sft import train_sft
+from cai.train.rl.methods import method_of
+from cai.train.sft import Everyday, train_sft
+from cai.train.trainable import Draws, Labelled, PromptSet, Trainable
 
 Stage = Callable[..., Artifact]
-AGAINST_REWARDS = {"ppo": train_ppo, "rloo": train_rloo, "grpo": train_grpo}
 
 
 def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell:
     """Constitution -> revisions -> SFT policy -> pairs -> labels -> reward model -> policy."""
     law = work.constitution(arm.constitution)
-    start, dtype = model_of(arm.policy), work.dtype(arm)
-    model = {"policy": arm.policy, "dtype": dtype}
+    dtype = work.dtype(arm)
+    start = Trainable(model_of(arm.policy), arm.policy, dtype)
 
     # Prompts and human-labelled pairs, split by prompt.
     data = stage(load_data, data=arm.data, contents=source_digest(arm.data), seed=arm.seed)
@@ -66,28 +64,15 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
         helpful = stage(load_helpful, source=file.source, contents=contents, test=file.test, seed=arm.seed)
 
     # SL-CAI: the policy criticises and revises its own answers, and is fine-tuned on the last revisions.
-    revised = stage(
-        revise, data=data, split="train", model=start, settings=arm.revise, seed=arm.seed,
-        **revising(law, arm.revise, arm.seed), **model,
-    )  # fmt: skip
+    revised = stage(revise, data=data, split="train", start=start, **revising(law, arm.revise, arm.seed))
     chatter = None
     if helpful and arm.sft.helpful:
         sampling = Sampling(arm.revise.max_new_tokens, arm.revise.temperature)
         wanted = math.ceil(arm.revise.prompts * arm.sft.helpful / (1 - arm.sft.helpful))
-        chatter = stage(
-            respond,
-            prompts=helpful,
-            split="train",
-            count=wanted,
-            model=start,
-            sampling=sampling,
-            seed=arm.seed,
-            **model,
-        )
-    sft = stage(
-        train_sft, revisions=revised, helpful=helpful, helpful_answers=chatter, model=start, settings=arm.sft,
-        seed=arm.seed, **model,
-    )  # fmt: skip
+        asked = PromptSet(helpful, "train", wanted)
+        chatter = stage(respond, prompts=asked, model=start, draws=Draws(sampling, arm.seed))
+    everyday = Everyday(helpful, chatter)
+    sft = stage(train_sft, revisions=revised, everyday=everyday, start=start, settings=arm.sft, seed=arm.seed)
 
     # RLAIF or RLHF: the pairs are the same, and only who labels them differs. In each further round the last round's
     # policy answers anew, and the reward model is trained anew on the labels of all rounds so far (Ouyang et al. 2022,
@@ -95,6 +80,7 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
     # latter, where each round trains a policy anew: it goes on from the last policy, and is held near that one, because
     # the answers of that one are what the reward model has just learnt to judge.
     lineage: list[Iteration] = []
+    labelled = Labelled()
     latest, checked, said = trained(sft, "sft"), None, {}
     for number in range(arm.rounds):
         again = seed_of_round(arm.seed, number)  # other prompts and draws in each round
@@ -102,25 +88,22 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
         if arm.pairs.source != "data":
             told = arm.pairs.source == "opposed"
             pairs = stage(
-                sample_pairs, data=data, count=arm.pairs.prompts, model=latest, seed=again,
-                sampling=Sampling(arm.pairs.max_new_tokens, arm.pairs.temperature),
-                opposed=law.contrasting if told else (), template=load_template("contrast") if told else None, **model,
+                sample_pairs, data=data, count=arm.pairs.prompts, model=replace(start, ref=latest),
+                draws=Draws(Sampling(arm.pairs.max_new_tokens, arm.pairs.temperature), again),
+                contrast=Contrast(law.contrasting, load_template("contrast")) if told else Contrast(),
             )  # fmt: skip
         said, labels, checked = label(stage, arm, law, data, pairs, checked, dtype)
 
         # From here on nothing knows where the labels came from; the seed makes replicas of an arm.
-        so_far: dict[str, tuple[Artifact | None, ...]] = {
-            "pairs": (*(one.pairs for one in lineage), pairs),
-            "labels": (*(one.labels for one in lineage), labels),
-        }
-        reward = None
+        labelled = labelled.with_round(pairs, labels)
+        replica, reward = seed_of_round(seed, number), None
         if arm.rl.reads_rewards:
-            reward = stage(
-                train_reward, model=start, settings=arm.reward, seed=seed_of_round(seed, number), **so_far, **model,
-            )  # fmt: skip
-        prompts = {"data": data, "helpful": helpful, "revisions": revised, "gold": yardstick(arm, work)}
-        own = {"seed": seed_of_round(seed, number), **model}
-        policy = train_policy(stage, arm, law, latest, prompts, so_far, reward, **own)
+            reward = stage(train_reward, labelled=labelled, start=start, settings=arm.reward, seed=replica)
+        given = Given(
+            arm=arm, constitution=law, start=replace(start, ref=latest, role="sft"), data=data, helpful=helpful,
+            revisions=revised, labelled=labelled, reward=reward, gold=yardstick(arm, work), seed=replica,
+        )  # fmt: skip
+        policy = method_of(arm.rl.method).policy(stage, given)
         lineage.append(Iteration(pairs, labels, reward, policy))
         latest = trained(policy, f"round {number + 1}")
     last = lineage[-1]
@@ -152,11 +135,11 @@ def label(
             # Where the judge does not pass, every other method is tried, as it would be asked.
             tried = judge | ({"judging": law.contrasting} if arm.judge.preflight else {})
             checked = stage(preflight, data=data, pairs=pairs, seed=arm.seed, controls=controls, **tried)
-        if arm.rl.method == "direct":  # the judge is asked about the policy's answers instead
+        if not arm.rl.reads_labels:  # the judge is asked about the policy's answers instead
             return {}, None, checked
         said["ai"] = stage(label_by_judge, preflight=checked, **judge, **asked)
     if "human" in sources.all:
-        file = LabelFile.of(sources.file) if sources.file else None
+        file = label_file(sources.file) if sources.file else None
         said["human"] = stage(label_by_people, file=file, raters=sources.raters, **asked)
     if "simulated" in sources.all:
         pool = tuple(
@@ -166,40 +149,6 @@ def label(
     if rule is None:
         return said, said[sources.all[0]], checked
     return said, stage(mix_labels, parts=said, **asked), checked
-
-
-def train_policy(
-    stage: Stage, arm: Arm, law: Constitution, latest: Source, prompts: dict[str, Any],
-    so_far: dict[str, tuple[Artifact | None, ...]], reward: Artifact | None, **common: Any,
-) -> Artifact:  # fmt: skip
-    """The SFT policy, or the last round's, and what the arm's method learns from -> the policy.
-
-    prompts: what it is sampled on, and looked at by the way. so_far: pairs and labels of all rounds.
-    """
-    rl, longest = arm.rl, arm.reward.max_length
-    common["sft"] = latest
-    looked_at: dict[str, Any] = {"settings": rl, **prompts}
-    if rl.snapshots:
-        looked_at["snapshots"] = rl.kept_rollouts
-    if rl.method == "direct":
-        return stage(
-            train_direct, judge=arm.judge, judge_model=model_of(arm.judge), judging=principles_for(law, arm.judge),
-            templates=templates_for(arm.judge), judge_seed=arm.seed, **looked_at, **common,
-        )  # fmt: skip
-    if rl.method == "dpo":
-        return stage(
-            train_dpo, epochs=rl.epochs, batch_size=rl.batch_size, kl=rl.kl, learning_rate=rl.learning_rate,
-            max_length=longest, **so_far, **common,
-        )  # fmt: skip
-    assert reward is not None
-    rewards = trained(reward, "reward")
-    if rl.method == "best_of_n":
-        return stage(best_of_n, sft=latest, reward=rewards, n=rl.best_of)
-    against = AGAINST_REWARDS[rl.method]
-    if rl.feedback:
-        log = FeedbackFile.of(rl.feedback.log)
-        looked_at["feedback"] = {"log": log, "weight": rl.feedback.weight, "decay": rl.feedback.decay}
-    return stage(against, reward=rewards, reward_max_length=longest, **looked_at, **common)
 
 
 def run(experiment: Experiment, store: Store, work: Workbench) -> tuple[list[Cell], Measured]:

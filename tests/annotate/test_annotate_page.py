@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_annotate import read_log
 
 from cai.annotate.desk import left_of
 from cai.config.sections import Data, Policy, Reward, Runtime
 from cai.core.records import Label, read_jsonl
 from cai.core.store import Store
-from cai.data.label_log import read_label_log
 from cai.data.sources import load_data, source_digest
 from cai.judge.label import label_by_people
 from cai.models.workbench import Workbench
 from cai.train.reward import train_reward
+from cai.train.trainable import Labelled, Trainable
 
 pytest.importorskip("uvicorn", reason="the extra `annotate` is not installed")
 
@@ -91,7 +92,7 @@ def test_ten_pairs_by_keyboard_through_a_kill_to_a_reward_model(start, page, pai
     assert "token" not in page.url
     for done, key in enumerate("12021", 1):
         press(page, key, f"{done} of 12")
-        assert len(read_label_log(log)[0]) == done  # on the disk before the next pair shows
+        assert len(read_log(log)[0]) == done  # on the disk before the next pair shows
 
     # The server is killed in the middle; what is chosen then is not lost silently.
     os.kill(server.pid, signal.SIGKILL)
@@ -119,7 +120,7 @@ def test_ten_pairs_by_keyboard_through_a_kill_to_a_reward_model(start, page, pai
     press(page, "s", "done")
     page.locator("#counts dd", has_text="10 of 12").wait_for()
 
-    rows, faults = read_label_log(log)
+    rows, faults = read_log(log)
     by_key = {"1": "left", "2": "right"}
     wanted = []
     for i, key in enumerate("1202122012"):
@@ -142,8 +143,8 @@ def test_ten_pairs_by_keyboard_through_a_kill_to_a_reward_model(start, page, pai
         f"n{i}": p for i, p in enumerate(wanted)
     }
     reward = stage(
-        train_reward, pairs=(loaded,), labels=(labels,), model=tiny, policy=policy, settings=Reward(max_length=1600),
-        dtype="float32", seed=0,
+        train_reward, labelled=Labelled((loaded,), (labels,)), start=Trainable(tiny, policy, "float32"),
+        settings=Reward(max_length=1600), seed=0,
     )  # fmt: skip
     assert json.loads((reward / "counts.json").read_text())["training pairs labelled"] == 10
     assert (reward / "model").is_dir()

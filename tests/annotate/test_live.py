@@ -14,10 +14,11 @@ from cai.annotate.live import Session, candidates
 from cai.annotate.voice import Drawn, Voice, pieces
 from cai.core.errors import UserError
 from cai.core.records import Message, Prompt
-from cai.data.feedback import Answer, Feedback, FeedbackFile, FeedbackLog
+from cai.data.feedback import Feedback, FeedbackLog, ShownAnswer
+from cai.data.input_file import feedback_file
 from cai.models.engines import Sampling
 from cai.models.loading import load_tokenizer, save
-from cai.train.rl.live import Shaped, of_log, states_of
+from cai.train.live.reward import Annealing, Shaped, of_log, states_of
 
 PROMPTS = [Prompt(f"p{i}", (Message("user", f"Question {i}?"),), "all", "train") for i in range(3)]
 # One token a second, four tokens; the whole answer is credited long after its end.
@@ -130,11 +131,11 @@ def test_the_contents_of_a_log_are_its_digest(tmp_path):
     talk = session(tmp_path / "l")
     said = talk.say("ann", None, False)
     (tmp_path / "copy").write_bytes((tmp_path / "l").read_bytes())
-    first, copy = FeedbackFile.of(str(tmp_path / "l")), FeedbackFile.of(str(tmp_path / "copy"))
+    first, copy = feedback_file(str(tmp_path / "l")), feedback_file(str(tmp_path / "copy"))
     press(talk, said, 1)
-    assert first.digest == copy.digest != FeedbackFile.of(str(tmp_path / "l")).digest
+    assert first.digest == copy.digest != feedback_file(str(tmp_path / "l")).digest
     with pytest.raises(UserError, match="no log of live feedback"):
-        FeedbackFile.of(str(tmp_path / "none"))
+        feedback_file(str(tmp_path / "none"))
 
 
 # A session ------------------------------------------------------------------------------------------------------------
@@ -298,9 +299,7 @@ def test_the_persons_share_decays_and_is_normalised(voice):
         known,
         voice.model,
         voice.tokenizer,
-        weight=2.0,
-        decay=0.5,
-        updates=3,
+        Annealing(weight=2.0, decay=0.5, updates=3),
         batch_tokens=99,  # pyrefly: ignore
     )
     # Of the SFT answers three are "yes" and one "no": mean 2.5, spread sqrt(0.75).
@@ -330,7 +329,7 @@ def test_features_are_the_reference_policys(voice):
 
     seen = SimpleNamespace(predict=lambda x_MD: (inside.append("read"), np.zeros(len(x_MD)))[::-1])
     # pyrefly: ignore
-    reward = Shaped(None, seen, voice.model, voice.tokenizer, weight=1, decay=1, updates=1, batch_tokens=99)
+    reward = Shaped(None, seen, voice.model, voice.tokenizer, Annealing(1, 1, 1), 99)
     reward.reference = Reference  # pyrefly: ignore
     voice.model.train()
     reward._rewards([(prompt, [8])])
@@ -344,7 +343,7 @@ def logged(tmp_path, voice, rows) -> FeedbackLog:
     for place, (ids, value) in enumerate(rows):
         told = pieces(voice.tokenizer, ids)
         chat = (Message("user", "hello"),)
-        log.append(Answer(f"a{place}", "ann", "d", "", chat, tuple(ids), told, 1, None, None, ""))
+        log.append(ShownAnswer(f"a{place}", "ann", "d", "", chat, tuple(ids), told, 1, None, None, ""))
         times = tuple(float(second) for second in range(len(ids)))
         log.append(Feedback(f"a{place}", "ann", value, 60.0, times, float(len(ids)), ""))
     return log

@@ -80,7 +80,7 @@ def test_a_difference_without_an_interval_has_no_place_and_a_far_one_stays_at_th
     assert plot is not None and {row.group for row in plot.strips} == {"Other measures", ""}
     first, second = (row.strips[1] for row in plot.strips)
     assert first and first.marks == () and plot.strips[0].words[1] == "no interval"
-    assert second and second.axis.ends == (-4, 4) and second.axis.at(second.marks[0].value) == 104
+    assert second and second.axis.ends == (-4, 4) and second.axis.at(second.marks[0].value) == 101
 
 
 def test_one_arm_has_no_differences_and_nothing_is_nothing() -> None:

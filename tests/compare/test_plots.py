@@ -10,14 +10,14 @@ from cai.compare.plots import Axes, Dot, Line, Scale, Spot
 
 def test_an_axis_says_where_a_value_stands_in_per_cent() -> None:
     axis = Axis("", (2.0, 6.0), ())
-    assert [axis.at(x) for x in (2, 3, 6, 100, -100)] == [0, 25, 100, 104, -4], "what is beyond stays at the edge"
+    assert [axis.at(x) for x in (2, 3, 6, 100, -100)] == [0, 25, 100, 101, -1], "what is beyond stays at the edge"
     assert axis.span(3, 5) == (25, 50) and axis.span(0, 4) == (0, 50) and axis.span(7, 9) == (100, 0)
     assert [Axis("", (10, 1000), (), True).at(x) for x in (10, 100, 1000)] == [0, 50, 100]
 
 
 def test_ticks_are_round_numbers_between_the_ends() -> None:
     assert levels(0.0, 1.0) == [0, 0.2, 0.4, 0.6, 0.8, 1]
-    assert levels(-3.2, 41) == [0, 10, 20, 30, 40]
+    assert levels(-3.2, 41) == [0, 10, 20, 30, 40] and levels(-1.17, 1.02) == [-1, -0.5, 0, 0.5, 1]
     assert [tick(x, unit) for x, unit in ((0.5, "%"), (-1500, ""), (0.05, ""))] == ["50%", "−1,500", "0.05"]
 
 

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from cai.config.load import read_experiment
+from cai.config.load import Arm, read_experiment
+from cai.config.renamed import RENAMED
+from cai.config.rl import Rl
 from cai.core.errors import UserError
+from cai.core.store import canonical
 
 ROOT = Path(__file__).parents[2]
 BASE = "constitution: constitutions/short.txt\ndata: {source: rated-answers}\n"
@@ -39,17 +42,17 @@ def test_without_arms_the_file_is_one_arm_named_by_its_labels(tmp_path):
 
 
 def test_arms_lay_over_the_base(tmp_path):
-    text = BASE + "rl: {steps: 3, kl: 0.5}\narms:\n  ai:\n  human: {labels: human, rl: {kl: 0.1}}\n"
+    text = BASE + "rl: {steps: 3, kl_coef: 0.5}\narms:\n  ai:\n  human: {labels: human, rl: {kl_coef: 0.1}}\n"
     arms = read_experiment(written(tmp_path, text)).arms
-    assert (arms["ai"].labels.name, arms["ai"].rl.steps, arms["ai"].rl.kl) == ("ai", 3, 0.5)
-    assert (arms["human"].labels.name, arms["human"].rl.steps, arms["human"].rl.kl) == ("human", 3, 0.1)
+    assert (arms["ai"].labels.name, arms["ai"].rl.steps, arms["ai"].rl.kl_coef) == ("ai", 3, 0.5)
+    assert (arms["human"].labels.name, arms["human"].rl.steps, arms["human"].rl.kl_coef) == ("human", 3, 0.1)
 
 
 @pytest.mark.parametrize(
     ("rl", "said"),
     [
         ("{kl_horizon: 80}", "mine.yaml:3: kl_horizon says how fast a target is approached, and there is none"),
-        ("{kl_target: 2, kl: 0}", "mine.yaml:3: a price of 0 cannot be adapted"),
+        ("{kl_target: 2, kl_coef: 0}", "mine.yaml:3: a price of 0 cannot be adapted"),
         ("{kl_target: 2, kl_horizon: 7}", "mine.yaml:3: kl_horizon (7) is less than the answers of one step (8)"),
     ],
 )
@@ -243,3 +246,52 @@ def test_arms_that_hold_out_or_are_asked_other_prompts_are_not_compared(tmp_path
 def test_arms_may_differ_in_what_moves_no_held_out_prompt(tmp_path, own):
     arms = read_experiment(written(tmp_path, BASE + ARMS + f"    {own}\n")).arms
     assert list(arms) == ["one", "two"]
+
+
+# --- keys that had another name -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("kl", "kl_coef"),
+        ("clip", "cliprange"),
+        ("value_clip", "cliprange_value"),
+        ("value_weight", "vf_coef"),
+        ("gae_lambda", "lam"),
+        ("no_eos_penalty", "missing_eos_penalty"),
+    ],
+)
+def test_an_old_key_is_refused_with_its_new_name(tmp_path, old, new):
+    said = f"rl.{old} is now rl.{new}"
+    assert fault(tmp_path, BASE + f"rl:\n  steps: 3\n  {old}: 0.5\n").startswith(f"mine.yaml:5: {said}")
+    assert f"write {new}: ..." in fault(tmp_path, BASE, [f"rl.{old}=0.5"])
+    assert fault(tmp_path, BASE, [f"rl.{old}=0.5"]).startswith(f"--set rl.{old}: {said}")
+    in_an_arm = BASE + f"arms:\n  ai:\n    rl: {{{old}: {{sweep: [0.1, 0.2]}}}}\n"
+    assert fault(tmp_path, in_an_arm).startswith(f"mine.yaml:5: {said}")
+    (arm,) = read_experiment(written(tmp_path, BASE), [f"rl.{new}=0.5"]).arms.values()
+    assert getattr(arm.rl, new) == 0.5
+    assert canonical(arm.rl)[old] == 0.5 and new not in canonical(arm.rl), "keys of the store keep the first name"
+
+
+def test_every_new_name_of_a_key_is_one():
+    for old, (new, _) in RENAMED.items():
+        section, key = old.split(".")
+        known = Arm.model_fields[section].annotation.model_fields
+        assert new in known and key not in known
+
+
+def test_the_price_of_kl_was_also_dpos_beta(tmp_path):
+    assert "(where method is dpo: beta)" in fault(tmp_path, BASE + "rl: {method: dpo, kl: 0.1}\n")
+    assert canonical(Rl(beta=0.2)) == canonical(Rl())  # the stage of dpo is given it by itself
+
+
+def test_the_size_of_a_group_is_in_a_key_only_where_it_is_not_two(tmp_path):
+    assert "num_generations" not in canonical(Rl()) and canonical(Rl(num_generations=4))["num_generations"] == 4
+    assert Rl(batch_size=12, num_generations=4).prompts_a_rollout == 3
+    said = fault(tmp_path, BASE + "rl:\n  num_generations: 3\n  batch_size: 8\n")
+    assert said.startswith("mine.yaml:5: batch_size (8 answers) is no multiple of num_generations")
+    assert "write batch_size: 9, for there are 3 answers to each prompt" in said
+    assert fault(tmp_path, BASE + "rl: {num_generations: 1}\n").startswith("mine.yaml:3: rl.num_generations must be")
+    odd = read_experiment(written(tmp_path, BASE + "rl: {method: dpo, batch_size: 5}\n"))
+    assert odd.arms["ai"].rl.batch_size == 5, "a step of DPO is so many pairs, and there are no groups"

@@ -228,7 +228,7 @@ def test_a_dry_run_that_found_nothing_is_not_done_again(place, monkeypatch):
     looked = []
     inner = checks._look
     monkeypatch.setattr("cai.experiment.checks._look", lambda *args: looked.append(1) or inner(*args))
-    for overrides in ([], [], ["rl.kl=0.07"], ["rl.kl=0.07"]):
+    for overrides in ([], [], ["rl.kl_coef=0.07"], ["rl.kl_coef=0.07"]):
         check(read_experiment(Path("mine.yaml"), overrides))
     assert len(looked) == 2
     Path("helpful.jsonl").write_text(Path("helpful.jsonl").read_text() + '{"prompt": "How?", "subset": "everyday"}\n')

@@ -17,7 +17,7 @@ import pytest
 from cai.config.load import read_experiment
 from cai.config.sections import Runtime
 from cai.core.errors import UserError
-from cai.core.store import Store
+from cai.core.store import Store, keyed
 from cai.experiment.checks import check
 from cai.experiment.evaluate import evaluate
 from cai.experiment.pipeline import main, run, train
@@ -126,13 +126,13 @@ def planned(overrides=()) -> dict[str, int]:
 
 
 def asked_in_a_plan(overrides) -> list[tuple[str, dict]]:
-    """(stage, its inputs) of everything that would be asked for."""
+    """(stage, its inputs as its key has them) of everything that would be asked for."""
     experiment = read_experiment(Path("mine.yaml"), overrides)
     store, work = Store(Path("runs"), plan=True), Workbench.open(experiment.runtime)
     asked: list[tuple[str, dict]] = []
 
     def stage(function, **inputs):
-        asked.append((function.__name__, inputs))
+        asked.append((function.__name__, keyed(inputs)))
         return store.stage(function, **inputs)
 
     cells = [train(stage, work, name, arm, seed) for name, arm in experiment.arms.items() for seed in experiment.seeds]
@@ -340,7 +340,7 @@ def test_a_policy_that_has_gone_silent_is_judged_by_its_silence(place, monkeypat
     assert "rows fell out" in Path("runs/mine/report.html").read_text()
 
 
-# --- the table of edits (DESIGN.md, "Store") --------------------------------------------------------------------------
+# --- the table of edits -----------------------------------------------------------------------------------------------
 
 
 def test_nothing_changed_reruns_nothing(place):

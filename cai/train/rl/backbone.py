@@ -26,13 +26,13 @@ from transformers.utils.hub import cached_file
 
 from cai.models.architectures import ensure_reward_head
 from cai.models.loading import load_reward, load_tokenizer, with_adapter
-from cai.models.references import Dtype, Source, base_of, local
+from cai.models.references import Dtype, ModelRef, base_of, local
 
 # LoRA that starts in one of these ways leaves the base as it was; others (PiSSA, OLoRA) take a part out of it.
 INNOCENT = (True, False, "gaussian")
 
 
-def load_reward_on(policy: PreTrainedModel | PeftModel | None, source: Source, dtype: Dtype, device: str) -> Any:
+def load_reward_on(policy: PreTrainedModel | PeftModel | None, source: ModelRef, dtype: Dtype, device: str) -> Any:
     """The reward model, over the policy's base weights where that is possible, else with weights of its own.
 
     It is possible where the reward model is a LoRA adapter on the base from which the policy was loaded, and the policy
@@ -102,12 +102,12 @@ def as_on_disk(weights: Mapping[str, Tensor | None], place: Path | str, commit: 
     """Does the base's folder, or the hub's in the cache at this commit, hold just these? One tensor of it is in memory
     at a time."""
     folder = place if isinstance(place, Path) else Path(cached_file(place, "config.json", revision=commit) or "").parent
-    found = set()
+    same = set()
     for file in folder.glob("*.safetensors"):
         with safe_open(file, "pt") as stored:
             for name in weights.keys() & set(stored.keys()):
                 weight = weights[name]
                 if weight is None or not torch.equal(stored.get_tensor(name).to(weight.device, weight.dtype), weight):
                     return False
-                found.add(name)
-    return found == weights.keys()
+                same.add(name)
+    return same == weights.keys()
