@@ -109,7 +109,9 @@ def _held_out(run: FinishedRun) -> set[tuple[str, str]]:
 
 
 def _why(first: FinishedRun, run: FinishedRun) -> str:
-    keys = [line for line in differences([first, run]) if "data." in line or "seed" in line]
+    settings = [line for arm in run.experiment.arms for key, line in _settings(first, run, arm).items()
+                if key == "seed" or key.startswith("data.")]  # fmt: skip
+    keys = [*settings, *_seeds(first, run)]
     return (
         f"set these alike: {'; '.join(keys)}" if keys else "the file that the data came from has changed: run one again"
     )
@@ -183,23 +185,38 @@ def differences(runs: Sequence[FinishedRun]) -> list[str]:
     """
     found = []
     first = runs[0]
-    base_name, base = next(iter(first.experiment.arms.items()))
-    law = (first.home / f"constitution-{base_name}.txt").read_text(encoding="utf-8")
+    base_name = next(iter(first.experiment.arms))
+    text = (first.home / f"constitution-{base_name}.txt").read_text(encoding="utf-8")
     for run in runs:
-        for name, arm in run.experiment.arms.items():
-            here, there = first.arm_name(base_name), run.arm_name(name)
-            mine, others = flat(base), flat(arm)
-            found += [
-                f"{key}: {_short(mine.get(key))} in {here}, {_short(others.get(key))} in {there}"
-                for key in dict.fromkeys([*mine, *others])
-                if mine.get(key) != others.get(key) and key.partition(".")[0] not in (*LABELS, "constitution")
-            ]
-            if (run.home / f"constitution-{name}.txt").read_text(encoding="utf-8") != law:
+        for name in run.experiment.arms:
+            found += _settings(first, run, name).values()
+            if (run.home / f"constitution-{name}.txt").read_text(encoding="utf-8") != text:
+                here, there = first.arm_name(base_name), run.arm_name(name)
                 found.append(f"constitution: another text in {there} than in {here}")
             found += _stages(first, base_name, run, name)
         if run is not first:
             found += _circumstances(first, run)
     return found
+
+
+def _settings(first: FinishedRun, run: FinishedRun, name: str) -> dict[str, str]:
+    """Each setting but those of the labels in which an arm is not the first run's first arm -> both values in words."""
+    base, arm = next(iter(first.experiment.arms.items())), run.experiment.arms[name]
+    here, there = first.arm_name(base[0]), run.arm_name(name)
+    mine, others = flat(base[1]), flat(arm)
+    return {
+        key: f"{key}: {_short(mine.get(key))} in {here}, {_short(others.get(key))} in {there}"
+        for key in dict.fromkeys([*mine, *others])
+        if mine.get(key) != others.get(key) and key.partition(".")[0] not in (*LABELS, "constitution")
+    }
+
+
+def _seeds(first: FinishedRun, run: FinishedRun) -> list[str]:
+    if first.experiment.seeds == run.experiment.seeds:
+        return []
+    left = ", ".join(map(str, shared_seeds([first, run])))
+    mine, others = (", ".join(map(str, one.experiment.seeds)) for one in (first, run))
+    return [f"seeds: {mine} in {first.name}, {others} in {run.name}; compared on {left}"]
 
 
 def _stages(first: FinishedRun, base: str, run: FinishedRun, name: str) -> list[str]:
@@ -217,11 +234,7 @@ def _stages(first: FinishedRun, base: str, run: FinishedRun, name: str) -> list[
 
 
 def _circumstances(first: FinishedRun, run: FinishedRun) -> list[str]:
-    found = []
-    if first.experiment.seeds != run.experiment.seeds:
-        left = ", ".join(map(str, shared_seeds([first, run])))
-        mine, others = (", ".join(map(str, one.experiment.seeds)) for one in (first, run))
-        found.append(f"seeds: {mine} in {first.name}, {others} in {run.name}; compared on {left}")
+    found = _seeds(first, run)
     here, there = (one.results.provenance for one in (first, run))
     facts = [(f"{name} (package)", here["versions"][name], there["versions"].get(name)) for name in here["versions"]]
     for name, one, two in (*facts, *((key, here[key], there[key]) for key in ("device", "dtype"))):
