@@ -1,13 +1,12 @@
 """The comparison table, line by line: from the labels' effect on the reward models to the policies' behaviour."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from cai.compare.cells import Cell, Measured
 from cai.compare.measures import (
     HeldOutPairs,
     Rows,
-    adjust,
+    adjusted,
     average,
     by_judge,
     ended_rows,
@@ -17,13 +16,14 @@ from cai.compare.measures import (
     subsets,
     text_rows,
 )
+from cai.compare.schema import Line, Replica
 from cai.compare.sections.harmfulness import lines_of_harmfulness
 from cai.core.refusals import partly_refuses, refuses, stated
 from cai.core.store import Artifact
 from cai.core.textstats import repetition, wordless, words
 
 
-def measures(cells: Sequence[Cell], measured: Measured, held_out: HeldOutPairs) -> list[dict[str, Any]]:
+def measures(cells: Sequence[Cell], measured: Measured, held_out: HeldOutPairs) -> list[Line]:
     """The comparison table, from the labels' effect on the reward model to the policies' behaviour."""
     lines = []
     limit, margin = cells[0].settings.evaluate.max_new_tokens, cells[0].settings.evaluate.margin
@@ -99,11 +99,10 @@ def measures(cells: Sequence[Cell], measured: Measured, held_out: HeldOutPairs) 
                 )
             )  # fmt: skip
     lines += lines_of_policies(cells, measured, margin) + lines_of_harmfulness(cells, measured)
-    adjust(lines)
-    return lines
+    return adjusted(lines)
 
 
-def lines_of_policies(cells: Sequence[Cell], measured: Measured, margin: float) -> list[dict[str, Any]]:
+def lines_of_policies(cells: Sequence[Cell], measured: Measured, margin: float) -> list[Line]:
     """Lines of the comparison table, as `measure` makes them. margin: of shares."""
     found = [
         measure(
@@ -139,12 +138,12 @@ def lines_of_policies(cells: Sequence[Cell], measured: Measured, margin: float) 
     return found
 
 
-def replicas(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
+def replicas(cells: Sequence[Cell], measured: Measured) -> list[Replica]:
     """The comparison table of each seed by itself, for tables and plots of single runs."""
     lines = []
     for seed in dict.fromkeys(cell.seed for cell in cells):
         own = [cell for cell in cells if cell.seed == seed]
         for line in measures(own, measured, HeldOutPairs(own, measured)):
-            trained = {arm: e for arm, e in line["arms"].items() if arm in {cell.arm for cell in own}}
-            lines.append({"seed": seed, "key": line["key"], "unit": line["unit"], "arms": trained})
+            trained = {arm: e for arm, e in line.arms.items() if arm in {cell.arm for cell in own}}
+            lines.append(Replica(seed, line.key, line.unit, trained))
     return lines

@@ -26,13 +26,13 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from cai.compare import plots, report_plots, table, training_plots
-from cai.compare.contents import SECTIONS
+from cai.compare import contents, plots, report_plots, table, training_plots
 from cai.compare.overview import overview
 from cai.core.durable import write_whole
 from cai.core.refusals import stated
 
 HERE = Path(__file__).parent
+FOLDERS = (HERE, HERE / "sections")  # of templates
 CHAPTERS = {
     "headline": "Answer", "labels": "Labels", "rewards": "Reward models", "training": "Training",
     "policies": "Policies", "revisions": "Revisions", "examples": "Examples", "provenance": "Provenance",
@@ -40,7 +40,7 @@ CHAPTERS = {
 BLANK: dict[str, Any] = {
     "name": "", "question": "", "arms": [], "seeds": [], "differences": [], "warnings": [], "headline": None, "elo": [],
     "measures": [], "stages": [], "provenance": {}, "examples": {},
-} | {section.key: section.empty for section in SECTIONS}  # fmt: skip
+} | {section.key: section.empty for section in contents.SECTIONS}  # fmt: skip
 
 
 def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: Path) -> None:
@@ -48,7 +48,7 @@ def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: P
     results = BLANK | results
     assert len({row["id"] for row in examples}) == len(examples), "the page links to an example by its id"
     env = Environment(
-        loader=FileSystemLoader((HERE, HERE / "sections")),
+        loader=FileSystemLoader(FOLDERS),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -61,7 +61,7 @@ def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: P
         "spec": _spec, "code": _code,
     }  # fmt: skip
     arms = table.columns(results)
-    filled = {section.chapter for section in SECTIONS if section.template and results[section.key]}
+    filled = {section.chapter for section in contents.SECTIONS if section.template and results[section.key]}
     shared: Any = env.globals
     shared |= {"colour": lambda arm: f"var({plots.colour(arm, results['arms'])})", "plots": plots, "stated": stated}
     page = env.get_template("report.html.jinja").render(
@@ -73,7 +73,7 @@ def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: P
         rows=examples,
         kinds={"transcript": 0, "label": 0} | Counter(row["kind"] for row in examples),
         shown=_shown(results),
-        parts=[section for section in SECTIONS if section.template],
+        parts=[section for section in contents.SECTIONS if section.template],
         filled=filled,
         dashes=[(seed, plots.DASHES[training_plots.dash(seed, results["seeds"])]) for seed in results["seeds"]],
         chapters=[(key, title) for key, title in CHAPTERS.items() if key != "revisions" or key in filled],
@@ -96,7 +96,7 @@ def _shown(results: dict[str, Any]) -> dict[str, Any]:
         "frontier": report_plots.frontier(results),
         "elo": report_plots.elo(results),
         "along": training_plots.along(results),
-    } | {section.key: section.draw(results) for section in SECTIONS if section.draw}
+    } | {section.key: section.draw(results) for section in contents.SECTIONS if section.draw}
 
 
 def _spec(thing: Any) -> Markup:

@@ -20,7 +20,7 @@ def labels(r: Results) -> Strips | None:
     ceilings = [line["accuracy"] for line in lines if line["kind"] == "ceiling" and line["accuracy"]["low"] is not None]
     rows = [
         Dot(
-            (line["name"].partition(" (")[0] if line["kind"] == "ceiling" else line["name"])
+            line["title"]
             + (f" ({line['split']})" if len(splits) > 1 else ""),
             line["accuracy"],
             plots.colour(line["arm"], r["arms"]) if line.get("arm") in r["arms"]
@@ -108,8 +108,7 @@ def frontier(r: Results) -> Chart | None:
 def elo(r: Results) -> Strips | None:
     rows = []
     for rated in r["elo"]:
-        arm = rated["policy"].partition("/")[0].partition(" ")[0]
-        rows.append(Dot(rated["policy"], rated["elo"], plots.colour(arm, r["arms"])))
+        rows.append(Dot(rated["policy"], rated["elo"], plots.colour(rated["arm"], r["arms"])))
     return plots.dots(
         "Elo of every policy that played", rows, Scale("Elo", "", null=1000),
         "From the games that the evaluation judge decided; the SFT policy is 1000, and 400 points are odds of ten "

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cai.compare import contents
 from cai.compare.cells import ROUND, Cell, Measured
-from cai.compare.contents import SECTIONS
 from cai.compare.lines import measures, replicas
 from cai.compare.measures import HeldOutPairs
 from cai.compare.report import write_report
+from cai.compare.schema import Results, StageMade, as_json
 from cai.compare.section import Finished
 from cai.compare.sections.examples import examples
 from cai.compare.sections.harmfulness import warnings_of_harmfulness
@@ -19,7 +20,6 @@ from cai.compare.sections.provenance import Began, provenance
 from cai.compare.table import print_table
 from cai.config.load import Experiment
 from cai.core.durable import make_folders, write_whole
-from cai.core.records import plain
 from cai.core.store import Artifact
 from cai.models.workbench import Workbench
 
@@ -38,7 +38,7 @@ def finish(
     make_folders(home)
     run = Finished(experiment, cells, measured, HeldOutPairs(cells, measured))
     rows, counted = examples(cells, measured, run.held_out)
-    results = plain(build(run, ledger, work, began, noted)) | {"examples": counted}
+    results = as_json(build(run, ledger, work, began, noted, counted))
     write_whole(home / "config.yaml", experiment.text)
     for arm, cell in {cell.arm: cell for cell in cells}.items():
         write_whole(home / f"constitution-{arm}.txt", cell.law.text)
@@ -69,39 +69,50 @@ def tell(results: dict[str, Any], home: Path) -> None:
 
 
 def build(
-    run: Finished, ledger: Sequence[Artifact], work: Workbench, began: Began, noted: Sequence[str]
-) -> dict[str, Any]:
+    run: Finished,
+    ledger: Sequence[Artifact],
+    work: Workbench,
+    began: Began,
+    noted: Sequence[str],
+    examples: dict[str, int],
+) -> Results:
     cells, measured, experiment = run.cells, run.measured, run.experiment
     won, lines = headline(cells, measured), measures(cells, measured, run.held_out)
     on_the_way = {name for cell in cells for name in cell.snapshots}
-    return {
-        "name": experiment.name,
-        "question": experiment.question,
-        "arms": list(experiment.arms),
-        "seeds": list(experiment.seeds),
-        "differences": differences(experiment),
-        "warnings": [
+    return Results(
+        name=experiment.name,
+        question=experiment.question,
+        arms=tuple(experiment.arms),
+        seeds=tuple(experiment.seeds),
+        differences=differences(experiment),
+        warnings=[
             *noted,
             *warnings(experiment, cells, run.held_out, work.dtype(cells[0].settings)),
             *warnings_of_harmfulness(measured),
             *fallen_out(won, lines),
         ],
-        "headline": won,
-        "elo": [one for one in run.ratings if one["policy"] not in on_the_way],
-        "measures": lines,
-        "replicas": replicas(cells, measured),
-        "point": experiment.point,
-        "stages": [
-            {
-                "stage": a.stage,
-                "key": a.key[:8],
-                "digest": a.digest[:12],
-                "seconds": a.seconds,
-                "cached": a.cached,
-                "calls": dict(a.calls),
-            }
+        headline=won,
+        elo=[one for one in run.ratings if one.policy not in on_the_way],
+        measures=lines,
+        replicas=replicas(cells, measured),
+        point=experiment.point,
+        stages=[
+            StageMade(
+                stage=a.stage,
+                key=a.key[:8],
+                digest=a.digest[:12],
+                seconds=a.seconds,
+                cached=a.cached,
+                calls=dict(a.calls),
+            )
             for a in ledger
         ],
-        "provenance": provenance(experiment, cells, work, began),
-        **{section.key: section.build(run) for section in SECTIONS},
-    }
+        provenance=provenance(experiment, cells, work, began),
+        examples=examples,
+        sections=sections_of(run),
+    )
+
+
+def sections_of(run: Finished) -> dict[str, Any]:
+    """Key of each section of the report -> what it says of the run."""
+    return {section.key: section.build(run) for section in contents.SECTIONS}

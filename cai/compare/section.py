@@ -15,6 +15,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from cai.compare.cells import Cell, Measured
 from cai.compare.measures import HeldOutPairs
+from cai.compare.schema import Rated
 from cai.compare.sections.headline import ratings
 from cai.config.load import Experiment
 
@@ -32,9 +33,9 @@ class Finished:
     held_out: HeldOutPairs
 
     @cached_property
-    def ratings(self) -> list[dict[str, Any]]:
+    def ratings(self) -> list[Rated]:
         """Elo of every policy that played: one fit over all games of the run."""
-        return ratings(self.measured)
+        return ratings(self.cells, self.measured)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,12 @@ A difference counts as shown only when its interval excludes "no difference" *an
 that is, larger than what two seeds of one and the same arm differ by; in the table also by Holm's correction over all
 of its differences. Equivalent is what was shown to be smaller than a margin. The paper (Bai et al. 2022) reports none.
 
-Input is the dictionary of results.json; its schema is in cai/compare/report.py. An estimate is a dictionary
+Input is the dictionary of results.json; its schema is in cai/compare/schema.py. An estimate is a dictionary
 {"value", "low", "high", "n", "clusters"} in which NaN may be null. Unit "%" means a share in 0..1 shown as per cent.
 """
 
 import io
+from collections.abc import Mapping
 from math import floor, isnan, log10
 from typing import Any
 
@@ -92,8 +93,12 @@ def p_value(p: float | None) -> str:
 
 
 def fell_out(difference: dict[str, Any]) -> str:
-    """`3 rows fell out: 3 that ai lacks, 0 that human lacks`; empty where none did."""
-    lacking: dict[str, int] = difference.get("left_out") or {}
+    """`rows fell out: 3 that ai lacks, 0 that human lacks`; empty where none did."""
+    return fallen_out(difference.get("left_out") or {})
+
+
+def fallen_out(lacking: Mapping[str, int]) -> str:
+    """The same, of arm -> rows that it lacks."""
     if not any(lacking.values()):
         return ""
     parts = ", ".join(f"{count:,} that {arm} lacks" for arm, count in lacking.items())

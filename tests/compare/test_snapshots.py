@@ -21,6 +21,7 @@ from transformers import TrainerCallback
 from cai.compare import report_plots, training_plots
 from cai.compare.cells import Cell, Iteration, Measured
 from cai.compare.report import write_report
+from cai.compare.schema import Rated
 from cai.compare.sections.snapshots import snapshots
 from cai.config.load import Arm, read_experiment
 from cai.config.rl import Rl
@@ -247,7 +248,7 @@ def rated(folder: Path, **values: float) -> Artifact:
 def test_a_row_for_every_policy_on_the_way(tmp_path):
     one = cell(tmp_path, snapshots=1)
     elo = {"ai/0 at 2": 1050.0, "ai/0": 1100.0, "sft": 1000.0, "start": 900.0}
-    told = [{"policy": name, "elo": Estimate(value, value - 9, value + 9, 8, 4)} for name, value in elo.items()]
+    told = [Rated(name, Estimate(value, value - 9, value + 9, 8, 4)) for name, value in elo.items()]
     measured = Measured(None)
     for name, p, q in (("sft", 0.0, 1.0), ("ai/0 at 2", 1.0, 2.0), ("ai/0", 2.0, 4.0)):
         measured.merits[name, "red-team"] = rated(tmp_path / name, p=p, q=q)
@@ -261,14 +262,14 @@ def test_a_row_for_every_policy_on_the_way(tmp_path):
     assert snapshots([cell(tmp_path)], measured, told) == []
     # No game of the snapshot's could be read, and training logged no KL.
     (one.policy / "curves.json").write_text(json.dumps({"step": [1, 2, 3, 4]}))
-    unread = snapshots([one], measured, [row for row in told if row["policy"] != "ai/0 at 2"])[1]
+    unread = snapshots([one], measured, [row for row in told if row.policy != "ai/0 at 2"])[1]
     assert unread["elo"].n == 0 and unread["kl"] is None and unread["harmlessness"].value == 1.5
 
 
 def test_rounds_are_added_up_and_what_gold_kept_stands_where_it_was(tmp_path):
     two = cell(tmp_path, snapshots=1, rounds=2)
     (two.lineage[0].policy / "gold.json").write_text(json.dumps({"kept": 1}))
-    told = [{"policy": name, "elo": Estimate(0.0, 0.0, 0.0, 1, 1)} for name in ("sft", *two.path)]
+    told = [Rated(name, Estimate(0.0, 0.0, 0.0, 1, 1)) for name in ("sft", *two.path)]
     rows = snapshots([two], Measured(None), told)
     assert [(row["policy"], row["rollout"]) for row in rows] == [
         ("sft", 0), ("ai/0 round 1", 1), ("ai/0 round 1 at 2", 2), ("ai/0 at 2", 4 + 2), ("ai/0", 4 + 4),

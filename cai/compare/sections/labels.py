@@ -1,15 +1,15 @@
 """Every source of labels beside people on the held-out pairs, from two people to the rule that knows nothing."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from cai.compare.cells import Cell, Measured
 from cai.compare.measures import HeldOutPairs, rater_lines
+from cai.compare.schema import LabelLine
 from cai.compare.section import Section
 from cai.compare.sections.judges import method_of
 
 
-def label_lines(cells: Sequence[Cell], measured: Measured, held_out: HeldOutPairs) -> list[dict[str, Any]]:
+def label_lines(cells: Sequence[Cell], measured: Measured, held_out: HeldOutPairs) -> list[LabelLine]:
     """Every opinion on the held-out pairs beside people's, from two people to the rule that knows nothing."""
     if not held_out.human:
         return []
@@ -26,12 +26,14 @@ def label_lines(cells: Sequence[Cell], measured: Measured, held_out: HeldOutPair
     for cell in cells:
         if cell.reward:
             lines.append(
-                held_out.line(f"reward model {cell.name}", "reward", held_out.margins[cell.name], "test", cell.arm)
+                held_out.line(
+                    f"reward model {cell.name}", "reward", held_out.margins[cell.name], "test", cell.arm, cell.seed
+                )
             )
     lines += [held_out.line(name, "baseline", rows, "test") for name, rows in held_out.baselines().items()]
     return lines
 
 
 SECTION = Section(
-    "labels", "Labels", list[dict], lambda run: label_lines(run.cells, run.measured, run.held_out), empty=()
+    "labels", "Labels", list[LabelLine], lambda run: label_lines(run.cells, run.measured, run.held_out), empty=()
 )  # fmt: skip

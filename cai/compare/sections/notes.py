@@ -6,6 +6,7 @@ from typing import Any
 from cai.compare import table
 from cai.compare.cells import Cell
 from cai.compare.measures import HeldOutPairs
+from cai.compare.schema import Headline, Line
 from cai.compare.sections.watched import warnings as watched
 from cai.config.load import Arm, Experiment, flat
 
@@ -31,11 +32,11 @@ def _spelt(arm: Arm) -> dict[str, str]:
     return {"labels": str(arm.labels), **rest}
 
 
-def fallen_out(headline: dict[str, Any] | None, measures: Sequence[dict[str, Any]]) -> list[str]:
+def fallen_out(headline: Headline | None, measures: Sequence[Line]) -> list[str]:
     """One line for each way in which rows fell out of paired comparisons: what is left may be the easier part."""
     found: dict[str, list[str]] = {}
-    for title, difference in [("games", headline), *((line["title"], line["difference"]) for line in measures)]:
-        if difference and (said := table.fell_out(difference)):
+    for title, difference in [("games", headline), *((line.title, line.difference) for line in measures)]:
+        if difference and (said := table.fallen_out(difference.left_out)):
             found.setdefault(said, []).append(title)
     return [f"Not compared on all that was asked ({', '.join(titles)}): {said}." for said, titles in found.items()]
 
@@ -67,7 +68,7 @@ def warnings(experiment: Experiment, cells: Sequence[Cell], held_out: HeldOutPai
                 f"Arm {name} differs from {next(iter(experiment.arms))} in more than labels: {', '.join(changed)}."
             )
     if held_out.human:
-        shorter = held_out.line("", "baseline", held_out.baselines()["shorter answer"], "test")["accuracy"]
+        shorter = held_out.line("", "baseline", held_out.baselines()["shorter answer"], "test").accuracy
         if shorter.value > 0.6:
             notes.append(
                 f"On these pairs people prefer the shorter answer {100 * shorter.value:.0f}% of the time (refusals are "
