@@ -38,21 +38,21 @@ WEIGHTS = ("*.safetensors", "*.bin")
 
 def kinds_of(prompts: Iterable[Prompt]) -> tuple[Prompt, ...]:
     """One prompt for each order of roles: what a chat template refuses depends on that alone."""
-    found = {tuple(message.role for message in prompt.messages): prompt for prompt in prompts}
-    return tuple(found.values()) or SAMPLE
+    kinds = {tuple(message.role for message in prompt.messages): prompt for prompt in prompts}
+    return tuple(kinds.values()) or SAMPLE
 
 
 # 1. The policy --------------------------------------------------------------------------------------------------------
 
 
-def policy_checks(arm: Arm, prompts: Sequence[Prompt], law: Constitution) -> list[Callable[[], object]]:
+def policy_checks(arm: Arm, prompts: Sequence[Prompt], constitution: Constitution) -> list[Callable[[], object]]:
     """The checks of the start model, once its tokenizer and config can be read. Raises UserError where they cannot."""
     source = model_of(arm.policy)
     tokenizer, config = read_model(source)
     if is_adapter(Path(local(source))):
         check_adapter(source, arm.policy)
     return [
-        lambda: check_rendering(arm, tokenizer, config, prompts, law),
+        lambda: check_rendering(arm, tokenizer, config, prompts, constitution),
         lambda: check_ending(source, tokenizer),
         lambda: check_lengths(arm, config),
         lambda: check_networks(arm, source),
@@ -88,12 +88,12 @@ def _as_fault(what: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # each architecture fails in its own way
-        said = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise UserError(f"{what}: {said}", "model", "check the model's files, or use another model") from None
+        message = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise UserError(f"{what}: {message}", "model", "check the model's files, or use another model") from None
 
 
 def check_rendering(
-    arm: Arm, tokenizer: Any, config: Any, prompts: Sequence[Prompt], law: Constitution
+    arm: Arm, tokenizer: Any, config: Any, prompts: Sequence[Prompt], constitution: Constitution
 ) -> None:  # fmt: skip
     """Every kind of request is rendered whole, an answer goes on from what is asked, and the model knows each token."""
     policy, kinds = arm.policy, kinds_of(prompts)
@@ -101,24 +101,24 @@ def check_rendering(
     for prompt in kinds:
         start, end = answer_ids(tokenizer, with_system(prompt.messages, policy.system), ANSWER)
         ids |= {*start, *end}
-    for chat in requests(arm, kinds, law):
+    for chat in requests(arm, kinds, constitution):
         ids |= {*chat_ids(tokenizer, with_system(chat, policy.system), answer=True)}
     check_vocabulary(tokenizer, config, ids)
 
 
-def requests(arm: Arm, prompts: Sequence[Prompt], law: Constitution) -> Iterator[Chat]:
+def requests(arm: Arm, prompts: Sequence[Prompt], constitution: Constitution) -> Iterator[Chat]:
     """What the policy is asked besides the prompts: critiques and revisions, if it revises, and opposed answers."""
     if not arm.revise.model:
-        yield from revision_requests(arm, prompts, law)
+        yield from revision_requests(arm, prompts, constitution)
     if arm.pairs.source == "opposed":
         template = load_template("contrast")
         for prompt in prompts:
-            yield template.render(messages=prompt.messages, principle=law.contrasting[0], side="for")
+            yield template.render(messages=prompt.messages, principle=constitution.contrasting[0], side="for")
 
 
-def revision_requests(arm: Arm, prompts: Sequence[Prompt], law: Constitution) -> Iterator[Chat]:
+def revision_requests(arm: Arm, prompts: Sequence[Prompt], constitution: Constitution) -> Iterator[Chat]:
     """What is asked of whoever revises: critiques and revisions, with the worked rounds before them."""
-    given = revising(law, arm.revise, arm.seed)
+    given = revising(constitution, arm.revise, arm.seed)
     wording = given["by"].wording
     for prompt in prompts:
         task = RevisionTask(prompt.id, prompt.messages, ANSWER, given["principles"][0])
@@ -127,13 +127,13 @@ def revision_requests(arm: Arm, prompts: Sequence[Prompt], law: Constitution) ->
         yield revision_chat(wording, task, OTHER)
 
 
-def check_reviser(arm: Arm, prompts: Sequence[Prompt], law: Constitution) -> None:
+def check_reviser(arm: Arm, prompts: Sequence[Prompt], constitution: Constitution) -> None:
     """A reviser that is not the policy (`revise.model`): it is asked for critiques and revisions alone."""
     source = find(str(arm.revise.model))
     ids: set[int] = set()
     try:
         tokenizer, config = read_model(source)
-        for chat in revision_requests(arm, kinds_of(prompts), law):
+        for chat in revision_requests(arm, kinds_of(prompts), constitution):
             ids |= {*chat_ids(tokenizer, with_system(chat, arm.policy.system), answer=True)}
     except UserError as error:
         if error.where != "template":
@@ -184,13 +184,13 @@ def check_ending(source: ModelRef, tokenizer: Any) -> None:
 
 def check_lengths(arm: Arm, config: Any) -> None:
     """No row may be longer than the model reads. Raises UserError for the first that is."""
-    limit, rl, ask = length_limit(config), arm.rl, arm.evaluate
-    asked = {"sft.max_length": arm.sft.max_length}
+    limit, rl, evaluation = length_limit(config), arm.rl, arm.evaluate
+    lengths = {"sft.max_length": arm.sft.max_length}
     if rl.reads_labels:
-        asked["reward.max_length"] = arm.reward.max_length
-    if ask.harmfulness:
-        asked["evaluate.harmfulness.max_length"] = ask.harmfulness.max_length
-    for key, tokens in asked.items():
+        lengths["reward.max_length"] = arm.reward.max_length
+    if evaluation.harmfulness:
+        lengths["evaluate.harmfulness.max_length"] = evaluation.harmfulness.max_length
+    for key, tokens in lengths.items():
         if tokens > limit:
             raise UserError(
                 f"{key} is {tokens} tokens, and {arm.policy.model} reads {limit}", key, f"write {limit} or less"
@@ -242,11 +242,11 @@ def _build(source: ModelRef, adapter: tuple[int, int | None] | None, critic: boo
 # 2. Judges ------------------------------------------------------------------------------------------------------------
 
 
-def check_judge(judge: Judge, prompts: Sequence[Prompt], law: Constitution) -> None:
+def check_judge(judge: Judge, prompts: Sequence[Prompt], constitution: Constitution) -> None:
     """Every method's questions are rendered whole, and their options told apart."""
     source = model_of(judge)
     tokenizer, config = read_model(source)
-    principle, templates = principles_for(law, judge)[0], templates_for(judge)
+    principle, templates = principles_for(constitution, judge)[0], templates_for(judge)
     ids: set[int] = set()
     for method in methods_of(judge):
         for prompt in kinds_of(prompts):

@@ -50,7 +50,7 @@ def find(ref: str, template: Choice = None) -> ModelRef:
     """What `model: ref` means: an embedded model, a local folder, or a hub id; without fetching weights.
 
     Raises UserError when it is none of these. A hub that cannot be asked gives the commit UNREACHABLE: enough to plan
-    with, and `check` in cai/experiment/pipeline.py refuses to run on it.
+    with, and `check` in cai/experiment/checks.py refuses to run on it.
     """
     model = _find_plain(ref)
     if template is None:

@@ -124,7 +124,7 @@ def respond_best(
 
 
 @dataclass(frozen=True, slots=True)
-class Contrast:
+class Opposition:
     """With principles, one of two answers is told to keep to a drawn one and the other to go against it, both by the
     template (RLCD, Yang et al. 2023); without, both are asked plainly."""
 
@@ -137,7 +137,14 @@ class Contrast:
 
 @version(3)
 def sample_pairs(
-    out: Path, work: Workbench, *, data: Artifact, count: int | None, model: Trainable, draws: Draws, contrast: Contrast
+    out: Path,
+    work: Workbench,
+    *,
+    data: Artifact,
+    count: int | None,
+    model: Trainable,
+    draws: Draws,
+    contrast: Opposition,
 ) -> None:
     """pairs.jsonl: two fresh answers of the latest policy to each prompt (Bai et al. 2022, section 4.1).
 

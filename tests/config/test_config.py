@@ -149,14 +149,14 @@ POOL = "simulated: {pool: [{method: rate}]}\n"
     [
         ("ai", "ai", "the AI judge"),
         ("simulated", "simulated", "simulated people"),
-        ("{human: labels.jsonl}", "human", "people (labels.jsonl)"),
-        ("{human: labels.jsonl, raters: [ann, bob]}", "human", "people (labels.jsonl)"),
-        ("{crime: ai, helpful: human}", "mixed", "the AI judge for crime, people for helpful"),
-        ("{helpful: human, default: ai}", "mixed", "people for helpful, the AI judge for the rest"),
-        ("{ai: 0.9, human: 0.1, file: x.jsonl}", "mixed", "90% the AI judge, 10% people (x.jsonl)"),
-        ("{human: 20, else: ai}", "mixed", "people for 20 training pairs drawn at random, the AI judge elsewhere"),
+        ("{default: human, file: labels.jsonl}", "human", "people (labels.jsonl)"),
+        ("{default: human, file: labels.jsonl, raters: [ann, bob]}", "human", "people (labels.jsonl)"),
+        ("{subsets: {crime: ai, helpful: human}}", "mixed", "the AI judge for crime, people for helpful"),
+        ("{subsets: {helpful: human}, default: ai}", "mixed", "people for helpful, the AI judge for the rest"),
+        ("{shares: {ai: 0.9, human: 0.1}, file: x.jsonl}", "mixed", "90% the AI judge, 10% people (x.jsonl)"),
+        ("{budget: 20, default: ai}", "mixed", "people for 20 training pairs drawn at random, the AI judge elsewhere"),
         (
-            "{human: 20, else: ai, order: uncertain}", "mixed",
+            "{budget: 20, default: ai, order: uncertain}", "mixed",
             "people for 20 training pairs that the judge is least sure of, the AI judge elsewhere",
         ),
     ],
@@ -172,18 +172,31 @@ def test_the_forms_of_labels(tmp_path, labels, name, said):
     ("labels", "said"),
     [
         ("humn", 'did you mean "human"?'),
-        ("{helpful: humam}", 'labels.helpful must be one of "ai", "human", "simulated", not "humam"'),
-        ("{ai: 0.9, human: 0.2}", "the shares of labels add up to 1.1, not 1"),
-        ("{ai: 0.5, human: 200}", "write {human: 200, else: ai}"),
-        ("{human: 20, else: ai, ordr: uncertain}", 'did you mean "order"?'),
-        ("{human: 20, else: ai, order: uncertian}", 'did you mean "uncertain"?'),
-        ("{human: 0, else: ai}", "at least 1, not 0"),
-        ("{human: 20, else: human}", "people label them all already"),
-        ("{human: 20, else: simulated, order: uncertain}", "nobody says how sure the judge is"),
-        ("{human: labels.jsonl, ai: 0.5}", "name the file as `file:`"),
-        ("{ai: 1.0, file: labels.jsonl}", "nobody asks them"),
-        ("{helpful: human, default: ai, raters: [ann]}", "whose labels in a file are known, and there is none"),
-        ("{human: labels.csv}", "a file of labels is a .jsonl file"),
+        (
+            "{subsets: {helpful: humam}}",
+            'labels.subsets.helpful must be one of "ai", "human", "simulated", not "humam"',
+        ),
+        ("{shares: {ai: 0.9, human: 0.2}}", "the shares of labels add up to 1.1, not 1"),
+        ("{shares: {ai: 0.5, human: 200}}", "labels.shares.human must be a number from 0 to 1, not 200"),
+        ("{shares: {ai: 1, human: 0}}", "labels.shares.human is a share, above 0 and up to 1, not 0"),
+        ("{shares: {ai: 0.9, human: 0.1}, default: ai}", "leave nothing for labels.default"),
+        ("{budget: 20, default: ai, ordr: uncertain}", 'did you mean "order"?'),
+        ("{budget: 20, default: ai, order: uncertian}", 'did you mean "uncertain"?'),
+        ("{budget: 0, default: ai}", "of at least 1 or null, not 0"),
+        ("{budget: 20}", "nobody labels the rest"),
+        ("{budget: 20, default: human}", "people label them all already"),
+        ("{budget: 20, default: simulated, order: uncertain}", "nobody says how sure the judge is"),
+        ("{budget: 20, default: ai, shares: {ai: 0.5, human: 0.5}}", "each say who labels"),
+        ("{default: ai, order: uncertain}", "labels.order is that of labels.budget, and there is none"),
+        ("{shares: {ai: 1.0}, file: labels.jsonl}", "nobody asks them"),
+        (
+            "{subsets: {helpful: human}, default: ai, raters: [ann]}",
+            "whose labels in a file are known, and there is none",
+        ),
+        ("{default: human, file: labels.csv}", "a file of labels is a .jsonl file"),
+        ("{file: labels.jsonl}", "labels says nobody who labels"),
+        ("{defualt: ai}", 'did you mean "default"?'),
+        ("{}", "labels must be ai, human, simulated, or the section"),
         ("simulated", "labels: simulated needs the judges that stand for people"),
         ("[ai]", "not a list of 1 item"),
     ],
@@ -193,8 +206,28 @@ def test_a_fault_of_labels_stands_at_its_line(tmp_path, labels, said):
     assert found.startswith("mine.yaml:3: ") and said in found
 
 
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ("{human: labels.jsonl}", "{default: human, file: labels.jsonl}"),
+        ("{human: labels.jsonl, raters: [ann, bob]}", "{default: human, file: labels.jsonl, raters: [ann, bob]}"),
+        ("{harmless: ai, helpful: human}", "{subsets: {harmless: ai, helpful: human}}"),
+        ("{helpful: human, default: ai}", "{subsets: {helpful: human}, default: ai}"),
+        ("{ai: 0.9, human: 0.1, file: x.jsonl}", "{shares: {ai: 0.9, human: 0.1}, file: x.jsonl}"),
+        ("{human: 20, else: ai, order: uncertain}", "{budget: 20, default: ai, order: uncertain}"),
+    ],
+)
+def test_an_older_shape_is_refused_with_what_to_write(tmp_path, before, now):
+    said = fault(tmp_path, BASE + f"labels: {before}\n")
+    assert said.startswith("mine.yaml:3: labels is written otherwise now") and said.endswith(f"write labels: {now}")
+    assert sources(tmp_path, now)  # and that is read
+
+
 def test_an_arms_labels_replace_those_of_the_file(tmp_path):
-    text = BASE + "labels: {ai: 0.9, human: 0.1}\narms:\n  mixed:\n  budget: {labels: {human: 5, else: ai}}\n"
+    text = (
+        BASE
+        + "labels: {shares: {ai: 0.9, human: 0.1}}\narms:\n  mixed:\n  budget: {labels: {budget: 5, default: ai}}\n"
+    )
     arms = read_experiment(written(tmp_path, text)).arms
     assert arms["mixed"].labels.shares == {"ai": 0.9, "human": 0.1}
     assert arms["budget"].labels.budget == 5 and not arms["budget"].labels.shares

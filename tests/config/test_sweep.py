@@ -17,7 +17,7 @@ from cai.config.load import read_experiment, read_sweep
 from cai.config.sweep import size
 from cai.core.errors import UserError
 from cai.core.store import Store, digest_folder
-from cai.experiment.pipeline import main
+from cai.experiment.command import main
 from cai.models.references import find
 from cai.models.workbench import Workbench
 from cai.train.common import tracked

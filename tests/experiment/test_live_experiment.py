@@ -24,7 +24,8 @@ from cai.core.errors import UserError
 from cai.core.records import Message, Prompt
 from cai.core.store import Store
 from cai.data.feedback import FeedbackLog
-from cai.experiment.pipeline import main, train
+from cai.experiment.command import main
+from cai.experiment.pipeline import train
 from cai.models.engines import Sampling
 from cai.models.workbench import Workbench
 

@@ -14,7 +14,7 @@ from test_matrix import alone, trained
 
 from cai.config.sections import Policy
 from cai.core.errors import UserError
-from cai.experiment.pipeline import main
+from cai.experiment.command import main
 from cai.models.loading import load_causal, load_reward, load_tokenizer
 from cai.models.references import ModelRef, find
 from cai.train.starting import load_to_train

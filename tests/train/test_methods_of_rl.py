@@ -18,7 +18,7 @@ from cai.core.errors import UserError
 from cai.core.records import Response, Revision, Round, read_jsonl
 from cai.core.store import canonical
 from cai.core.templates import load_template
-from cai.experiment.pipeline import main
+from cai.experiment.command import main
 from cai.judge.asking import judge_answers
 from cai.models.engines import Reply, Sampling
 from cai.models.references import ModelRef

@@ -31,7 +31,7 @@ from cai.judge.play import play
 from cai.models.engines import Reply, Sampling
 from cai.models.loading import load_tokenizer
 from cai.models.references import ModelRef
-from cai.train.respond import Contrast, respond, sample_pairs
+from cai.train.respond import Opposition, respond, sample_pairs
 from cai.train.revise import revise
 from cai.train.revising import RevisedBy
 from cai.train.rl.rewards import mix
@@ -235,7 +235,7 @@ def test_fresh_pairs_keep_an_empty_answer_and_count_what_they_leave_out(tmp_path
     out = tmp_path / "out"
     out.mkdir()
     sample_pairs(
-        out, Bench(Talker(script)), data=data, count=None, model=POLICY, draws=DRAWS, contrast=Contrast()
+        out, Bench(Talker(script)), data=data, count=None, model=POLICY, draws=DRAWS, contrast=Opposition()
     )  # fmt: skip
     pairs = {pair.prompt.id: (pair.a, pair.b) for pair in read_jsonl(out / "pairs.jsonl", Pair)}
     assert pairs == {"one": ("Yes.", "No."), "silent": ("", "Words.")}
@@ -273,7 +273,7 @@ def test_nobody_is_fine_tuned_on_an_answer_without_a_word(tmp_path):
 
 def test_fresh_pairs_need_two_different_answers(tmp_path):
     data = artifact(tmp_path / "data", prompts=[prompt("1"), prompt("2", "test")])
-    options: dict[str, Any] = {"data": data, "count": None, "model": POLICY, "draws": DRAWS, "contrast": Contrast()}
+    options: dict[str, Any] = {"data": data, "count": None, "model": POLICY, "draws": DRAWS, "contrast": Opposition()}
     out = tmp_path / "out"
     out.mkdir()
     with pytest.raises(UserError, match="no two different answers"):
@@ -293,7 +293,7 @@ def test_opposed_pairs_remember_which_answer_was_told_to_keep_to_the_principle(t
     sample_pairs(
         out, Bench(Talker(script)), data=artifact(tmp_path / "data", prompts=[prompt(str(n)) for n in range(20)]),
         count=None, model=POLICY, draws=DRAWS,
-        contrast=Contrast(
+        contrast=Opposition(
             (Judging("k", "Choose the response that is kind.", (), 1.0, against="Insult everybody."),),
             load_template("contrast"),
         ),

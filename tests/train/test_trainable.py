@@ -12,7 +12,7 @@ from cai.data.input_file import feedback_file
 from cai.models.engines import Sampling
 from cai.models.references import ModelRef
 from cai.train.live.shaping import LiveShaping
-from cai.train.respond import Contrast, Picker
+from cai.train.respond import Opposition, Picker
 from cai.train.revising import RevisedBy
 from cai.train.rl.given import OnlineRun, RewardModel
 from cai.train.rl.methods.dpo import DpoSettings
@@ -34,7 +34,7 @@ def test_a_record_stands_in_a_key_as_the_parts_that_once_were_parameters():
     assert PromptSet(DATA, "test").keyed() == {"prompts": DATA, "split": "test", "count": None}
     assert Draws(Sampling(4), 7).keyed() == {"sampling": Sampling(4), "seed": 7}
     assert Everyday().keyed() == {"helpful": None, "helpful_answers": None}
-    assert Contrast().keyed() == {"opposed": (), "template": None}
+    assert Opposition().keyed() == {"opposed": (), "template": None}
     assert Picker(MODEL, 4, 9).keyed() == {"reward": MODEL, "n": 4, "max_length": 9}
     settings = DpoSettings(epochs=1, batch_size=2, learning_rate=0.5, beta=0.1, max_length=9)
     assert settings.keyed() == {"epochs": 1, "batch_size": 2, "learning_rate": 0.5, "kl": 0.1, "max_length": 9}
