@@ -26,7 +26,8 @@ from cai.core.draws import uniform
 from cai.core.errors import UserError
 from cai.core.records import Pair
 from cai.data.sources import read_source
-from cai.judge.methods import ballots, templates_for
+from cai.judge import methods as ways
+from cai.judge.methods import templates_for
 from cai.models.engines import Question, Reading, Request, Sampling
 from cai.models.loading import pick_dtype
 from cai.models.references import find
@@ -87,11 +88,13 @@ class Case:
 def votes_on(pairs: Sequence[Pair], principles: Sequence[Judging], method: str) -> list[Vote]:
     """Every vote of every principle on every pair, as the judge asks for it."""
     templates = templates_for(Judge(method=method))  # pyrefly: ignore
+    ballots = ways.METHODS[method].ballots
+    assert ballots, method
     return [
         Vote(index, ballot.questions)
         for index, pair in enumerate(pairs)
         for principle in principles
-        for ballot in ballots(method, pair, principle, templates)
+        for ballot in ballots(pair, principle, templates)
     ]
 
 

@@ -22,12 +22,13 @@ from typing import Any
 from cai.bench.common import Spread, positive, show
 from cai.bench.labels import some_pairs, votes_on
 from cai.config.sections import Judge, Runtime
-from cai.constitution import Constitution, read_constitution
+from cai.constitution import read_constitution
 from cai.core.errors import UserError
 from cai.core.records import Pair
+from cai.judge.asked import AskedJudge
 from cai.judge.asking import judge_pairs
-from cai.judge.methods import ASKING, principles_for, templates_for
-from cai.judge.reads.controls import Controls, ask, controls_for
+from cai.judge.methods import ASKING
+from cai.judge.reads.controls import Controls, ask_under, controls_for
 from cai.judge.reads.placebos import unrelated
 from cai.models.engines import Question, Reading, Reply, Request, Sampling
 from cai.models.loading import pick_dtype
@@ -90,35 +91,31 @@ class Cost:
     in_tokens: float
 
 
-def timed(
-    engine: Uncached, pairs: Sequence[Pair], law: Constitution, controls: Controls, judge: Judge, way: str
-) -> Round:
+def timed(engine: Uncached, pairs: Sequence[Pair], controls: Controls, judge: AskedJudge, way: str) -> Round:
     """The pairs once, one way."""
-    judging, templates = principles_for(law, judge), templates_for(judge)
     engine.start()
     start = time.perf_counter()
     if way == "label":
-        judge_pairs(engine, pairs, judging, judge, templates, seed=0, title=way)
+        judge_pairs(engine, pairs, judge, title=way)
     else:
-        ask(engine, pairs, judging, controls, judge, templates, 0)
+        ask_under(engine, pairs, judge, controls)
     return Round(time.perf_counter() - start, engine.questions, engine.tokens)
 
 
-def measure(
-    engine: Uncached, pairs: Sequence[Pair], law: Constitution, controls: Controls, judge: Judge, rounds: int
-) -> Cost:
+def measure(engine: Uncached, pairs: Sequence[Pair], controls: Controls, judge: AskedJudge, rounds: int) -> Cost:
     """`rounds` rounds of both ways, taking turns."""
+    settings = judge.settings
     took: dict[str, list[Round]] = {way: [] for way in WAYS}
     for number in range(rounds):
         for way in WAYS if number % 2 == 0 else WAYS[::-1]:
-            one = timed(engine, pairs, law, controls, judge, way)
+            one = timed(engine, pairs, controls, judge, way)
             took[way].append(one)
-            head = f"{judge.method}, principles {judge.principles}, round {number + 1}/{rounds}"
+            head = f"{settings.method}, principles {settings.principles}, round {number + 1}/{rounds}"
             print(f"  {head}: {way}, {one.questions} questions in {one.seconds:.1f} s", file=sys.stderr, flush=True)
     label, reads = (took[way] for way in WAYS)
     return Cost(
-        str(judge.method),
-        judge.principles,
+        str(settings.method),
+        settings.principles,
         seconds={way: Spread.of([one.seconds for one in took[way]]) for way in WAYS},
         questions={way: took[way][-1].questions for way in WAYS},
         # Of the last round: in the first ones the engine tries whether the model reads rows that branch.
@@ -168,12 +165,12 @@ def run(args: argparse.Namespace) -> None:
     controls = controls_for(law, placebos)
     uncached = Uncached(engine)
     judges = [
-        Judge.model_validate({"model": args.model, "method": method, "principles": principles})
+        AskedJudge.of(Judge.model_validate({"model": args.model, "method": method, "principles": count}), law, dtype, 0)
         for method in methods
-        for principles in ((1, "all") if len(law.judging) > 1 else ("all",))
+        for count in ((1, "all") if len(law.judging) > 1 else ("all",))
     ]
-    timed(uncached, pairs[:1], law, controls, judges[0], "reads")  # untimed: the first question is a slow one
-    costs = [measure(uncached, pairs, law, controls, judge, args.rounds) for judge in judges]
+    timed(uncached, pairs[:1], controls, judges[0], "reads")  # untimed: the first question is a slow one
+    costs = [measure(uncached, pairs, controls, judge, args.rounds) for judge in judges]
     about = {
         "model": args.model, "dtype": dtype, "device": work.device, "threads": torch.get_num_threads(),
         "constitution": args.constitution, "data": args.data, "pairs": len(pairs), "rounds": args.rounds,

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from cai.compare.cells import Cell, Measured
+from cai.core.odds import sigmoid
 from cai.core.records import Estimate, Label, Pair, Prompt, Rating, Response, read_jsonl
 from cai.core.refusals import refuses
 from cai.core.store import Artifact
 from cai.core.textstats import words
-from cai.judge.methods import sigmoid
 from cai.stats import agreement
 from cai.stats import intervals as statistics
 from cai.stats.crossed import Contrast, contrast, noise_floor

@@ -31,7 +31,8 @@ from cai.experiment.budgets import draw_budgets, train_budgets
 from cai.experiment.checks import check
 from cai.experiment.evaluate import evaluate
 from cai.experiment.plan import estimates, print_grid, print_plan
-from cai.judge.label import Simulant, label_by_judge, label_by_people, label_by_simulation, mix_labels
+from cai.judge.asked import AskedJudge
+from cai.judge.label import Simulation, label_by_judge, label_by_people, label_by_simulation, mix_labels
 from cai.judge.methods import principles_for, templates_for
 from cai.judge.preflight import preflight
 from cai.judge.reads.controls import controls_for
@@ -143,29 +144,27 @@ def label(
 ) -> tuple[dict[str, Artifact], Artifact | None, Artifact | None]:
     """(what each source said, the labels to train on, the judge's preflight, which is done once for all rounds)."""
     sources, rule, said = arm.labels, arm.labels.rule, {}
-    asked = {"pairs": pairs, "rule": rule, "seed": arm.seed}
+    asked = {"pairs": pairs, "rule": rule}
     if "ai" in sources.all:
-        judge = {"judge": arm.judge, "model": model_of(arm.judge), "dtype": dtype}
-        judge |= {"judging": principles_for(law, arm.judge), "templates": templates_for(arm.judge)}
+        judge = AskedJudge.of(arm.judge, law, dtype, arm.seed)
         if not checked and (arm.judge.preflight or arm.judge.method == "auto" or arm.judge.calibrate):
             controls = controls_for(law) if arm.judge.preflight else None
             # Where the judge does not pass, every other method is tried, as it would be asked.
-            tried = judge | ({"judging": law.contrasting} if arm.judge.preflight else {})
-            checked = stage(preflight, data=data, pairs=pairs, seed=arm.seed, controls=controls, **tried)
+            tried = replace(judge, principles=law.contrasting) if arm.judge.preflight else judge
+            checked = stage(preflight, data=data, pairs=pairs, controls=controls, judge=tried)
         if arm.rl.method == "direct":  # the judge is asked about the policy's answers instead
             return {}, None, checked
-        said["ai"] = stage(label_by_judge, preflight=checked, **judge, **asked)
+        said["ai"] = stage(label_by_judge, preflight=checked, judge=judge, **asked)
     if "human" in sources.all:
         file = LabelFile.of(sources.file) if sources.file else None
-        said["human"] = stage(label_by_people, file=file, raters=sources.raters, **asked)
+        said["human"] = stage(label_by_people, file=file, raters=sources.raters, seed=arm.seed, **asked)
     if "simulated" in sources.all:
-        pool = tuple(
-            Simulant(one, model_of(one), principles_for(law, one), templates_for(one)) for one in arm.simulated.pool
-        )
-        said["simulated"] = stage(label_by_simulation, pool=pool, flip=arm.simulated.flip, dtype=dtype, **asked)
+        pool = tuple(AskedJudge.of(judge, law, dtype, arm.seed) for judge in arm.simulated.pool)
+        people = Simulation(pool, arm.simulated.flip, arm.seed)
+        said["simulated"] = stage(label_by_simulation, people=people, **asked)
     if rule is None:
         return said, said[sources.all[0]], checked
-    return said, stage(mix_labels, parts=said, **asked), checked
+    return said, stage(mix_labels, parts=said, seed=arm.seed, **asked), checked
 
 
 def train_policy(

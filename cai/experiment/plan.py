@@ -17,7 +17,7 @@ from cai.config.sections import Harmfulness
 from cai.core.progress import clock
 from cai.core.records import Pair, read_jsonl
 from cai.core.store import Artifact
-from cai.judge.methods import BOTH_ORDERS, methods_of
+from cai.judge.methods import METHODS, methods_of
 from cai.judge.reads.controls import MOST, PLACEBOS
 from cai.models.embedded import EMBEDDED, TINY
 from cai.train.revisions.controlled import DRAWS
@@ -197,7 +197,7 @@ def of_preflight(arm: Arm, drawn: int, thought: float) -> float:
         asked = 2 * (drawn + texts) * QUESTION  # of both answers, or in both orders, or both sides
         if method == "contrast":  # the principle stands before the answers: each text reads them anew
             total += asked + 2 * (drawn + texts) * both
-        elif method in BOTH_ORDERS:
+        elif METHODS[method].both_orders:
             total += asked + 2 * both + thought * (1 + texts / drawn) * (method == "reason")
         elif method != "provenance":
             total += asked + 2 * (PROMPT + ANSWER)

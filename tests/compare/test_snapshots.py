@@ -28,7 +28,7 @@ from cai.core.records import Estimate
 from cai.core.store import Artifact, Store, canonical
 from cai.experiment.evaluate import matches
 from cai.experiment.pipeline import run
-from cai.judge.rate import Merit
+from cai.judge.rate import TextRating
 from cai.models.references import trained
 from cai.models.workbench import Workbench
 from cai.train.rl.watch import Watch
@@ -241,7 +241,7 @@ def test_snapshots_stay_out_of_rewards_benchmarks_and_xstest(tmp_path, monkeypat
 
 
 def rated(folder: Path, **values: float) -> Artifact:
-    return artifact(folder, merits=[Merit(prompt, 0, value) for prompt, value in values.items()])
+    return artifact(folder, merits=[TextRating(prompt, 0, value) for prompt, value in values.items()])
 
 
 def test_a_row_for_every_policy_on_the_way(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import ScriptedJudge
+from fakes import ScriptedJudge, asked_judge
 
 from cai.config.sections import Judge
 from cai.constitution import read_constitution
@@ -38,7 +38,7 @@ def asking(tmp_path: Path, script: Any) -> Asking:
     path = tmp_path / "law.txt"
     path.write_text(LAW)
     engine: Any = Counting(script)
-    return Asking(engine, read_constitution(path), Judge(principles="all"), 0)
+    return Asking(engine, read_constitution(path), asked_judge(Judge(principles="all")))
 
 
 def item(name: str, human: float = 1.0, right: str = "", cluster: str = "", a: str = "good", b: str = "bad") -> Item:

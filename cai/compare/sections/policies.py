@@ -18,8 +18,8 @@ from cai.core.records import Estimate, read_jsonl
 from cai.core.refusals import refuses, stated
 from cai.core.textstats import words
 from cai.data.comparisons import Item
-from cai.judge.items import Opinion
-from cai.judge.rate import Merit
+from cai.judge.items import ItemChoice
+from cai.judge.rate import TextRating
 from cai.stats import intervals as statistics
 
 
@@ -63,7 +63,7 @@ def by_judge(measured: Measured, kind: str) -> Callable[[str], Rows]:
     """Policy -> the judge's rating of each of its answers to one kind of prompts."""
 
     def rows(name: str) -> Rows:
-        merits = read_jsonl(measured.merits[name, kind] / "merits.jsonl", Merit)
+        merits = read_jsonl(measured.merits[name, kind] / "merits.jsonl", TextRating)
         return {row.prompt_id: row.value for row in merits if row.value is not None}
 
     return rows
@@ -107,12 +107,12 @@ def benchmarks(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]
         rows = []
         for (of, kind, name), opinions in measured.opinions.items():
             if of == file:
-                said = read_jsonl(opinions / "opinions.jsonl", Opinion)
+                said = read_jsonl(opinions / "opinions.jsonl", ItemChoice)
                 if said:
                     rows.append({"name": name or "judge", "kind": kind, "arm": arms.get(name), **scored(items, said)})
         longer = {i.pair.id: 0.5 + 0.5 * _sign(words(i.pair.a) - words(i.pair.b)) for i in items}
         for title, p in (("longer answer", longer), ("shorter answer", {key: 1 - p for key, p in longer.items()})):
-            ruler = scored(items, [Opinion(pair_id, value) for pair_id, value in p.items()])
+            ruler = scored(items, [ItemChoice(pair_id, value) for pair_id, value in p.items()])
             rows.append({"name": title, "kind": "ruler", "arm": None, **ruler})
         found.append(
             {
@@ -123,7 +123,7 @@ def benchmarks(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]
     return found
 
 
-def scored(items: Sequence[Item], opinions: Sequence[Opinion]) -> dict[str, Any]:
+def scored(items: Sequence[Item], opinions: Sequence[ItemChoice]) -> dict[str, Any]:
     """Accuracy, liking for the option shown first, and what was unread; openings of conversations are clusters."""
     by_id = {item.pair.id: item for item in items}
     read = [one for one in opinions if one.p_a is not None]

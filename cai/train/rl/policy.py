@@ -22,6 +22,7 @@ from cai.core.owned import unfinished
 from cai.core.records import Prompt, Revision, read_jsonl
 from cai.core.store import Artifact, version
 from cai.core.templates import Template
+from cai.judge.asked import AskedJudge
 from cai.models.chat import plain, with_system
 from cai.models.loading import load_causal, load_tokenizer
 from cai.models.references import Dtype, Source
@@ -134,10 +135,10 @@ def train_direct(
     work.release()
     tokenizer = load_tokenizer(sft)
     prompts, counts = training_prompts(data, helpful, tokenizer, policy, settings, seed)
-    engine = work.engine(judge_model, dtype=dtype, system=judge.system)
+    judge_asked = AskedJudge(judge, judge_model, judging, templates, dtype, judge_seed)
     known = read_jsonl(revisions / "revisions.jsonl", Revision)
     asked = [*prompts, *read_jsonl(data / "prompts.jsonl", Prompt)]  # `rl.gold` looks at others than it trains on
-    judge_of_answers, found = judged_reward(engine, asked, known, judge, judging, templates, judge_seed)
+    judge_of_answers, found = judged_reward(judge_asked.engine(work), asked, known, judge_asked)
     counts |= {f"judge: {name}": round(value, 4) for name, value in found.items()}
     held = held_out(work, data, tokenizer, policy, settings, dtype, gold)
     network = load_causal(sft, weights_dtype(policy, dtype), work.device, train=True)
