@@ -1,11 +1,12 @@
 """A judge method is one file and one prompt: here is one, added and used."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from fakes import asked_judge
 
 from cai.config.methods import NAMES
-from cai.config.sections import Judge
+from cai.config.sections import Judge, Runtime
 from cai.constitution import Judging
 from cai.core.records import Label, Message, Pair, Prompt
 from cai.judge import methods
@@ -28,16 +29,12 @@ PROMPT = (
 
 
 def test_a_new_method_labels_pairs(tmp_path: Path, monkeypatch) -> None:
-    from dataclasses import replace
-
-    from cai.config.sections import Runtime
-
     (tmp_path / "true.py").write_text(FILE)
     (tmp_path / "prompts").mkdir()
     (tmp_path / "prompts/true.jinja").write_text(PROMPT)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
-    monkeypatch.setattr(methods, "METHODS", methods.METHODS | methods._found())
+    monkeypatch.setitem(methods.METHODS, "true", methods._found()["true"])
     pair = Pair("one", Prompt("p", (Message("user", "Hi?"),), "", "train"), "Yes.", "No, never.")
     settings = Judge(model="tiny-random", min_mass=0).model_copy(update={"method": "true"})
     judge = replace(asked_judge(settings, [Judging("kind", "It is kind.", (), 1.0)]), model=find("tiny-random"))
