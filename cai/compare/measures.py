@@ -15,12 +15,12 @@ import numpy as np
 
 from cai.compare.cells import Cell, Measured
 from cai.compare.schema import Better, Difference, LabelKind, LabelLine, Line
+from cai.core.odds import sigmoid
 from cai.core.records import Estimate, Label, Pair, Prompt, Rating, Response, read_jsonl
 from cai.core.refusals import refuses
 from cai.core.store import Artifact
 from cai.core.textstats import words
-from cai.judge.methods import sigmoid
-from cai.judge.rate import Merit
+from cai.judge.rate import TextRating
 from cai.stats import agreement
 from cai.stats import intervals as statistics
 from cai.stats.crossed import Contrast, contrast, noise_floor
@@ -310,7 +310,7 @@ def by_judge(measured: Measured, kind: str) -> Callable[[str], Rows]:
     """Policy -> the judge's rating of each of its answers to one kind of prompts."""
 
     def rows(name: str) -> Rows:
-        merits = read_jsonl(measured.merits[name, kind] / "merits.jsonl", Merit)
+        merits = read_jsonl(measured.merits[name, kind] / "merits.jsonl", TextRating)
         return {row.prompt_id: row.value for row in merits if row.value is not None}
 
     return rows

@@ -3,10 +3,11 @@
 cai/config/load.py puts them together to arms and reads the file; `rl:` is in cai/config/rl.py.
 """
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from cai.config.methods import NAMES
 from cai.config.tree import show
 from cai.config.validation import Fault
 
@@ -154,13 +155,16 @@ class Reason(Section):
     clamp: Annotated[tuple[Share, Share], Field(min_length=2, max_length=2)] = (0.4, 0.6)
 
 
-Method = Literal["rate", "choice", "score", "contrast", "reason", "channel", "provenance"]
+# A file in cai/judge/methods/.
+if TYPE_CHECKING:
+    Method = str
+else:
+    Method = Literal[NAMES]
 Mix = Annotated[dict[Method, Rate], Field(min_length=1)]
-ALONE = ("rate", "score", "channel")  # methods that ask about each answer by itself, and so can reward a single one
 
 
 class Judge(Section):
-    """How a model is asked which answer is better; the methods are described in cai/judge/methods.py.
+    """How a model is asked which answer is better; each method is a file in cai/judge/methods/.
 
     template: which chat template, or what it is told, as in `policy:`. A thinking model can judge only where its
     template opens an answer without a thought: {enable_thinking: false}.

@@ -7,7 +7,7 @@ from pathlib import Path
 from cai.config.sections import Judge, Runtime
 from cai.core.errors import UserError, suggest
 from cai.core.places import check_file
-from cai.judge.methods import PROMPTS
+from cai.judge.methods import METHODS
 from cai.models.engines.cached import CachedEngine
 from cai.models.loading import pick_dtype
 from cai.models.references import Dtype, ModelRef
@@ -69,8 +69,8 @@ def methods_named(text: str) -> tuple[str, ...]:
         return ()
     names = list(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:
-        if name not in PROMPTS:
-            raise UserError(f'there is no method "{name}"', "--method", suggest(name, ["all", *PROMPTS]))
+        if name not in METHODS:
+            raise UserError(f'there is no method "{name}"', "--method", suggest(name, ["all", *METHODS]))
     return tuple(names)
 
 

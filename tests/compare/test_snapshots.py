@@ -29,7 +29,7 @@ from cai.core.records import Estimate
 from cai.core.store import Artifact, Store, canonical
 from cai.experiment.evaluate import matches
 from cai.experiment.pipeline import run
-from cai.judge.rate import Merit
+from cai.judge.rate import TextRating
 from cai.models.references import trained
 from cai.models.workbench import Workbench
 from cai.train.rl.watch import Watch
@@ -242,7 +242,7 @@ def test_snapshots_stay_out_of_rewards_benchmarks_and_xstest(tmp_path, monkeypat
 
 
 def rated(folder: Path, **values: float) -> Artifact:
-    return artifact(folder, merits=[Merit(prompt, 0, value) for prompt, value in values.items()])
+    return artifact(folder, merits=[TextRating(prompt, 0, value) for prompt, value in values.items()])
 
 
 def test_a_row_for_every_policy_on_the_way(tmp_path):
@@ -283,7 +283,7 @@ def test_rounds_are_added_up_and_what_gold_kept_stands_where_it_was(tmp_path):
 def told(seeds=(0, 1)) -> dict[str, Any]:
     """Results with two policies on the way of each cell."""
     given = results()
-    given["elo"].append({"policy": "start", "elo": est(950.0, 920.0, 980.0)})
+    given["elo"].append({"policy": "start", "arm": None, "seed": None, "elo": est(950.0, 920.0, 980.0)})
     given["snapshots"] = [
         {
             "policy": name, "arm": arm, "seed": seed, "rollout": rollout, "elo": est(1000 + up, 990 + up, 1020 + up),

@@ -35,7 +35,7 @@ from cai.core.records import Controlled, Estimate, Revision, read_jsonl
 from cai.core.refusals import refuses
 from cai.core.store import Artifact
 from cai.core.textstats import PREAMBLES, preambles, similarity, words
-from cai.judge.rate import Merit
+from cai.judge.rate import TextRating
 from cai.stats import intervals as statistics
 from cai.train.revisions import decided as revisions
 from cai.train.revisions.instructions import without_opposite
@@ -86,7 +86,7 @@ def followed(cell: Cell, measured: Measured) -> dict[str, Any] | None:
 
 
 def merits_of(artifact: Artifact) -> Merits:
-    rows = read_jsonl(artifact / "merits.jsonl", Merit)
+    rows = read_jsonl(artifact / "merits.jsonl", TextRating)
     return {(row.prompt_id, row.step): row.value for row in rows if row.value is not None}
 
 

@@ -9,7 +9,7 @@ from cai.compare.section import Section
 from cai.core.records import read_jsonl
 from cai.core.textstats import words
 from cai.data.comparisons import Item
-from cai.judge.items import Opinion
+from cai.judge.items import ItemChoice
 from cai.stats import intervals as statistics
 
 
@@ -27,12 +27,12 @@ def benchmarks(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]
         rows = []
         for (of, kind, name), opinions in measured.opinions.items():
             if of == file:
-                said = read_jsonl(opinions / "opinions.jsonl", Opinion)
+                said = read_jsonl(opinions / "opinions.jsonl", ItemChoice)
                 if said:
                     rows.append({"name": name or "judge", "kind": kind, "arm": arms.get(name), **scored(items, said)})
         longer = {i.pair.id: 0.5 + 0.5 * _sign(words(i.pair.a) - words(i.pair.b)) for i in items}
         for title, p in (("longer answer", longer), ("shorter answer", {key: 1 - p for key, p in longer.items()})):
-            ruler = scored(items, [Opinion(pair_id, value) for pair_id, value in p.items()])
+            ruler = scored(items, [ItemChoice(pair_id, value) for pair_id, value in p.items()])
             rows.append({"name": title, "kind": "ruler", "arm": None, **ruler})
         found.append(
             {
@@ -43,7 +43,7 @@ def benchmarks(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]
     return found
 
 
-def scored(items: Sequence[Item], opinions: Sequence[Opinion]) -> dict[str, Any]:
+def scored(items: Sequence[Item], opinions: Sequence[ItemChoice]) -> dict[str, Any]:
     """Accuracy, liking for the option shown first, and what was unread; openings of conversations are clusters."""
     by_id = {item.pair.id: item for item in items}
     read = [one for one in opinions if one.p_a is not None]
