@@ -52,7 +52,7 @@ def open_court(model: str, method: str = "rate", max_length: int = 1024) -> Cour
     judge = Judge.model_validate(settings)
     work = Workbench.open(Runtime())
     engine = work.engine(find(model), dtype=pick_dtype("auto", work.device), system=judge.system)
-    return Court(judge, engine, templates_for(judge), work.root / "calls.sqlite")
+    return Court(judge, engine, templates_for(judge), work.root / "calls")
 
 
 def read_pairs(path: Path) -> tuple[list[Pair], list[tuple[str, str]]]:

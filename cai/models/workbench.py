@@ -59,7 +59,7 @@ class Workbench:
     def engine(self, source: Source, *, dtype: Dtype, system: str | None) -> CachedEngine:
         """The model behind the call cache; its weights are loaded at the first call that the cache cannot answer."""
         tokenizer = load_tokenizer(source)
-        self._calls = self._calls or CallCache(self.root / "calls.sqlite")
+        self._calls = self._calls or CallCache(self.root / "calls")
         identity = digest_of([source.digest, dtype, system])
 
         def open_engine() -> Engine:

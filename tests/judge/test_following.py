@@ -66,7 +66,7 @@ def court(likes: Callable[[str, str, str], float]) -> Court:
         return likes(instruction(question), prompt, answer), 0.0
 
     engine: Any = ScriptedJudge(script)
-    return Court(JUDGE, engine, templates_for(JUDGE), Path("runs/calls.sqlite"))
+    return Court(JUDGE, engine, templates_for(JUDGE), Path("runs/calls"))
 
 
 def tried(of: Court, old: str = LONGER, new: str = SHORTER, rows: list[Pair] | None = None) -> tuple[Following, Floor]:
