@@ -114,7 +114,7 @@ def unfinished(out: Path) -> Iterator[Path]:
     with ExitStack() as stack:
         try:
             make_folders(folder)
-            stack.enter_context(_free(folder, out.name))
+            stack.enter_context(nobodys(folder, out.name))
         except Taken:
             make_folders(own)
             with suppress(shutil.Error, OSError):  # the other one may be about to remove some of it
@@ -128,7 +128,7 @@ def unfinished(out: Path) -> Iterator[Path]:
 def drop_unfinished(place: Path) -> None:
     """Remove what `unfinished` kept for a stage that is done; another process that is still at it will do so then."""
     for folder in _unfinished(place.parent, place.name):
-        with suppress(Taken, OSError), _free(folder):
+        with suppress(Taken, OSError), nobodys(folder):
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -143,7 +143,7 @@ def _changed(folder: Path) -> float:
 
 
 @contextmanager
-def _free(folder: Path, me: str = "") -> Iterator[None]:
+def nobodys(folder: Path, me: str = "") -> Iterator[None]:
     """Hold a folder of checkpoints. Raises Taken where the process that had it last may be alive: its own partial
     folder, which `sweep` removes when it is dead, is there."""
     with held(folder):

@@ -18,6 +18,7 @@ its files is checked whenever the stage is used: names, sizes and times each tim
 import errno
 import hashlib
 import json
+import os
 import re
 import sys
 import time
@@ -148,6 +149,9 @@ class Store:
         key = digest_of(parts)[:16]
         folder = self.root / "store" / f"{name}-{key}"
         made = self._find(name, key, folder)
+        if made and not self.plan:
+            with suppress(OSError):  # a store that is only read
+                os.utime(folder)  # it is in use: see `gc` in cai/core/upkeep.py
         return self._note(made or self._run(function, Artifact(name, key, folder, "?", cached=False), runtime, inputs))
 
     def stage_with(self, runtime: Any) -> Callable[..., Artifact]:
