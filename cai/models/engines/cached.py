@@ -66,7 +66,7 @@ class CachedEngine:
         return [None if row is None else Reading(tuple(row["logprobs"])) for row in rows]
 
     def _through(
-        self, keys: list[str], prompts: list[list[int]], title: str, ask: Callable[[list[int]], Any]
+        self, keys: list[str], prompts: list[list[int]], title: str, answer: Callable[[list[int]], Any]
     ) -> list[dict | None]:
         known = self._cache.get(keys)
         first = {key: index for index, key in reversed(list(enumerate(keys)))}  # equal calls are asked once
@@ -75,7 +75,7 @@ class CachedEngine:
         with progress(title, len(missing)) as step:
             while missing:
                 part = self._part(missing, prompts) if self._cache.shared() else missing
-                for batch in ask(part):
+                for batch in answer(part):
                     done = [(keys[part[i]], None if result is None else asdict(result)) for i, result in batch]
                     self._cache.put(done)
                     self.asked += len(batch)
