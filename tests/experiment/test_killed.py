@@ -15,13 +15,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 RUNS = int(os.environ.get("CAI_KILLED_RUNS", "3"))
-FIRST = (3.0, 14.0)  # seconds after which a run is killed first; more each time
+SHARE = (0.1, 0.7)  # of the time of a whole run after which one is killed first; more each time
 TIMED = ("seconds", "cached", "calls", "wall time, s", "model calls", "settings changed on the command line")
 RUNNING = re.compile(r"^\[\d+:\d+\] (.+) \([0-9a-f]{6}\)", re.MULTILINE)
 
@@ -48,14 +49,13 @@ def outcome(root: Path) -> tuple[dict, dict[str, str]]:
     return untimed(json.loads(text)), digests
 
 
-def killed_until_done(root: Path, chance: random.Random, spread: Counter) -> int:
-    """How often it was killed."""
+def killed_until_done(root: Path, whole: float, chance: random.Random, spread: Counter) -> int:
+    """How often it was killed. whole: seconds that a run takes."""
     kills, log = 0, root.with_suffix(".log")
     while True:
-        low, high = FIRST
         running = start(root, log)
         try:
-            assert running.wait(chance.uniform(low + kills, high + 4 * kills)) == 0, log.read_text()[-3000:]
+            assert running.wait(whole * chance.uniform(*SHARE) * 1.2**kills) == 0, log.read_text()[-3000:]
             return kills
         except subprocess.TimeoutExpired:
             running.send_signal(signal.SIGKILL)
@@ -67,13 +67,14 @@ def killed_until_done(root: Path, chance: random.Random, spread: Counter) -> int
 @pytest.mark.slow
 @pytest.mark.real
 def test_a_run_that_is_killed_at_random_moments_comes_out_as_one_that_is_not(ratings, tmp_path):
-    whole = tmp_path / "whole"
+    whole, began = tmp_path / "whole", time.monotonic()
     assert start(whole, tmp_path / "whole.log").wait() == 0, (tmp_path / "whole.log").read_text()[-3000:]
+    seconds = time.monotonic() - began
     results, digests = outcome(whole)
     spread, total = Counter(), 0
     for seed in range(RUNS):
         root = tmp_path / f"killed-{seed}"
-        total += killed_until_done(root, random.Random(seed), spread)
+        total += killed_until_done(root, seconds, random.Random(seed), spread)
         again, stages = outcome(root)
         assert stages == digests
         assert again == results
