@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cai.config.sections import Judge, Runtime
 from cai.core.errors import UserError, suggest
-from cai.core.places import check_file
+from cai.core.places import check_folder
 from cai.judge.methods import METHODS
 from cai.models.engines.cached import CachedEngine
 from cai.models.loading import pick_dtype
@@ -52,7 +52,7 @@ def check_numbers(args: argparse.Namespace) -> None:
 def check_machine(args: argparse.Namespace) -> None:
     """Raises UserError for a device that is not there, and for a cache that cannot be written."""
     check_device(args.device, "--device")
-    check_file(Path(args.cache) / "calls.sqlite", "make it writable, or name another folder: --cache FOLDER")
+    check_folder(Path(args.cache) / "calls", "make it writable, or name another folder: --cache FOLDER")
 
 
 def judge_for(args: argparse.Namespace) -> Judge:

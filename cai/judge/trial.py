@@ -54,7 +54,7 @@ def open_court(model: str, method: str = "rate", max_length: int = 1024) -> Cour
     work = Workbench.open(Runtime())
     dtype = pick_dtype("auto", work.device)
     judge = AskedJudge(Judge.model_validate(settings), find(model), (), {}, dtype, seed=0)
-    return Court(judge, judge.engine(work), work.root / "calls.sqlite")
+    return Court(judge, judge.engine(work), work.root / "calls")
 
 
 def read_pairs(path: Path) -> tuple[list[Pair], list[tuple[str, str]]]:

@@ -60,7 +60,7 @@ class Workbench:
     def engine(self, model: ModelRef, *, dtype: Dtype, system: str | None) -> CachedEngine:
         """The model behind the call cache; its weights are loaded at the first call that the cache cannot answer."""
         tokenizer = load_tokenizer(model)
-        self._calls = self._calls or CallCache(self.root / "calls.sqlite")
+        self._calls = self._calls or CallCache(self.root / "calls")
         identity = digest_of([model.digest, dtype, system])
 
         def open_engine() -> Engine:

@@ -351,7 +351,7 @@ def test_lint_on_pairs_shows_every_principle(tiny, tmp_path, capsys, monkeypatch
     shown, told = capsys.readouterr()
     assert "left out: pairs.jsonl:6: not valid JSON" in told and "left out: 2 more rows" in told
     # 3 pairs, 2 answers, 2 principles
-    assert "3 pairs judged by tiny-random, method rate (12 calls asked, 0 found in runs/calls.sqlite)" in shown
+    assert "3 pairs judged by tiny-random, method rate (12 calls asked, 0 found in runs/calls)" in shown
     # The tiny model spreads its probability over all words alike, so no vote of it can be read: lint must say so.
     rows = [line.split() for line in shown.splitlines() if line.startswith(("a ", "b "))]
     assert [(row[0], row[-1]) for row in rows[-2:]] == [("a", "0"), ("b", "0")]

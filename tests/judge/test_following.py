@@ -65,7 +65,7 @@ def court(likes: Callable[[str, str, str], float]) -> Court:
         return likes(instruction(question), prompt, answer), 0.0
 
     engine: Any = ScriptedJudge(script)
-    return Court(asked_judge(JUDGE), engine, Path("runs/calls.sqlite"))
+    return Court(asked_judge(JUDGE), engine, Path("runs/calls"))
 
 
 def tried(of: Court, old: str = LONGER, new: str = SHORTER, rows: list[Pair] | None = None) -> tuple[Following, Floor]:
