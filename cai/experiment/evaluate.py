@@ -78,7 +78,7 @@ def audit_revisions(stage: Stage, cells: Sequence[Cell], measured: Measured, har
         reviser = Trainable(by.reviser or model_of(arm.policy), arm.policy, harmless.dtype, role="reviser")
         controlled = stage(
             revise_controls, revisions=cell.revised, count=arm.revise.audit, reviser=reviser,
-            texts=ControlTexts(instructions_for(cell.law), read_placebos()), by=replace(by, reviser=None),
+            texts=ControlTexts(instructions_for(cell.constitution), read_placebos()), by=replace(by, reviser=None),
         )  # fmt: skip
         measured.controlled[cell.arm] = controlled
         measured.controlled_merits[cell.arm] = stage(
@@ -139,7 +139,7 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
     what compares the arms.
     """
     first = cells[0]
-    arm, law = first.settings, first.law
+    arm, law = first.settings, first.constitution
     ask, dtype = arm.evaluate, work.dtype(arm)
     settings = arm.revise.model_copy(update={"prompts": ask.transcripts})
     measured = Measured(
