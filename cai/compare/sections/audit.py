@@ -86,7 +86,9 @@ class Followed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevisionAudit:
-    """One set of revisions. principles, prompts: how many; examples: file of worked rounds; against_first: empty for the first set."""
+    """One set of revisions. principles, prompts: how many; examples: file of worked rounds.
+
+    against_first: empty for the first set."""
 
     arms: list[str]
     critique: bool

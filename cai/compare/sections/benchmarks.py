@@ -19,7 +19,8 @@ from cai.stats import intervals as statistics
 class Scorecard:
     """Of a reward model, a policy, the judge or a ruler that knows the answers' lengths alone.
 
-    accuracy: share of the comparisons on which the answer that people prefer is preferred. picks_first: how often a policy chooses what the file's question shows first, which no swap of the order cancels.
+    accuracy: share of the comparisons on which the answer that people prefer is preferred.
+    picks_first: how often a policy chooses what the file's question shows first, which no swap of the order cancels.
     unread: choices that could not be had, by reason.
     """
 
@@ -95,6 +96,6 @@ def _sign(x: float) -> int:
 
 
 SECTION = ReportSection(
-    "benchmarks", "Comparisons that people have decided", list[BenchmarkReport], lambda run: benchmarks(run.cells, run.measured),  # noqa: E501
-    empty=(), chapter="policies", template="benchmarks.html.jinja",
+    "benchmarks", "Comparisons that people have decided", list[BenchmarkReport],
+    lambda run: benchmarks(run.cells, run.measured),    empty=(), chapter="policies", template="benchmarks.html.jinja",
 )  # fmt: skip

@@ -85,7 +85,8 @@ def transcripts(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any
     return [
         {
             "kind": "transcript", "id": f"prompt-{trace.prompt.id}",
-            "prompt": [asdict(m) for m in trace.prompt.messages], "subset": trace.prompt.subset, "draft": trace.draft, "rounds": [asdict(r) for r in trace.rounds],
+            "prompt": [asdict(m) for m in trace.prompt.messages], "subset": trace.prompt.subset,
+            "draft": trace.draft, "rounds": [asdict(r) for r in trace.rounds],
             "answers": [answer.row() for answer in own], **rewarded(own, spreads),
         }
         for trace, own in shown
