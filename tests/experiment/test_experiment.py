@@ -512,6 +512,10 @@ SOURCES = {
     "{shares: {ai: 0.5, human: 0.5}, file: labels.jsonl}": {"ai", "human file"},
     "{budget: 3, default: ai, order: uncertain}": {"ai", "human"},
     "{budget: 3, default: simulated}": {"simulated", "human"},
+    "shuffled": {"shuffled"},
+    "shorter": {"shorter"},
+    "{budget: 3, default: shuffled}": {"shuffled", "human"},
+    "{shares: {shorter: 0.5, shuffled: 0.5}}": {"shorter", "shuffled"},
 }
 
 
