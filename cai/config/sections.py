@@ -3,9 +3,11 @@
 cai/config/load.py puts them together to arms and reads the file; `rl:` is in cai/config/rl.py.
 """
 
+import re
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from cai.config.tree import show
 from cai.config.validation import Fault
@@ -43,6 +45,72 @@ def _template(held: Any) -> Any:
 # No part of a key by itself: it is part of the model's identity (`find` in cai/models/loading.py), a file by its
 # contents.
 ChatTemplate = Annotated[Any, BeforeValidator(_template), Field(exclude=True)]
+
+
+def _endpoint(held: Any) -> Any:
+    """An address, several, or a section."""
+    if isinstance(held, str):
+        return {"url": (held,)}
+    if isinstance(held, list):
+        return {"url": held}
+    if isinstance(held, dict) and isinstance(held.get("url"), str):
+        return {**held, "url": (held["url"],)}
+    return held
+
+
+class Server(Section):
+    """An OpenAI-compatible endpoint that answers for a model (cai/models/engines/server.py).
+
+    `server: http://127.0.0.1:8000/v1` is short for `server: {url: ...}`. Addresses are no part of a key; the model's
+    name there and `revision` are, through the model's identity (`served` in cai/models/references.py).
+    """
+
+    # Of replicas of one model, each is given its share of the requests.
+    url: tuple[str, ...]
+    # What the model is called there; null: as in `model:`.
+    name: str | None = None
+    # completions: prompts are rendered here, by the template of `model:`, and log-probabilities are read. chat: the
+    # server renders them, and `model:` is a name of its own: hosted models.
+    api: Literal["completions", "chat"] = "completions"
+    # Of weights that nobody can hash: which ones they were, in your own words (a date). Another one is another model.
+    revision: str | None = None
+    # The environment variable that holds the key, if it needs one. A key stands in no file.
+    key_from: str | None = None
+    # The weights behind `model:`, in process, are these very ones: labels of either stand for both. It is checked.
+    same: bool = False
+
+    @field_validator("url")
+    @classmethod
+    def _addresses(cls, held: tuple[str, ...]) -> tuple[str, ...]:
+        if not held:
+            raise Fault("no address", "write it like http://127.0.0.1:8000/v1")
+        for url in held:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise Fault(f'"{url}" is no address', "write it like http://127.0.0.1:8000/v1")
+            if parts.username or parts.password or "key=" in parts.query:
+                raise Fault("an address holds no key", "put the key into an environment variable: key_from: NAME")
+        return tuple(url.rstrip("/") for url in held)
+
+    @field_validator("key_from")
+    @classmethod
+    def _name_of_a_variable(cls, held: str | None) -> str | None:
+        if held is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", held):
+            raise Fault("this is no name of an environment variable", "write key_from: OPENAI_API_KEY, never the key")
+        return held
+
+    @model_validator(mode="after")
+    def _weights_are_here(self) -> "Server":
+        if self.same and self.api == "chat":
+            problem = "what a chat API serves cannot be held against weights that are here"
+            raise Fault(problem, "remove it, or set server.api: completions", "same")
+        return self
+
+
+DRAWS = "a server draws other words than the model in process does: with `same`, nothing may be drawn"
+
+# No part of a key: it is part of the model's identity.
+Served = Annotated[Server | None, BeforeValidator(_endpoint), Field(exclude=True)]
 
 
 class Policy(Section):
@@ -102,7 +170,7 @@ class Revise(Section):
     critique: false asks for each revision without a critique first (figure 7). principles: how many of the
     constitution's the rounds draw from (figure 6), nested: 4 are 3 and one more; null: all. The judge reads all.
     model: who criticises and revises, null for the policy's own start model; the drafts are the policy's either way, so
-    that arms with other revisers revise the same drafts. examples: worked rounds that are shown before every critique
+    that arms with other revisers revise the same drafts; server: where it is served. examples: worked rounds that are shown before every critique
     and revision, a file of turns as prompts/examples/revise.jinja. audit: so many drafts are revised again under the
     opposites and placebos of their principles, for the report to say what a principle decides
     (cai/train/revisions/decided.py).
@@ -114,10 +182,19 @@ class Revise(Section):
     critique: bool = Field(default=True, exclude=True)
     principles: Positive | None = Field(default=None, exclude=True)
     model: str | None = Field(default=None, exclude=True)
+    server: Served = None
     examples: str | None = Field(default=None, exclude=True)
     audit: Count = Field(default=0, exclude=True)
     max_new_tokens: Positive = 96
     temperature: Amount = 1.0
+
+    @model_validator(mode="after")
+    def _somebody_is_served(self) -> "Revise":
+        if self.server and not self.model:
+            raise Fault("a server, and no name of the model that it serves", "add revise.model", "server")
+        if self.server and self.server.same:
+            raise Fault(DRAWS, "remove it", "server")
+        return self
 
 
 class Sft(Section):
@@ -157,19 +234,26 @@ class Reason(Section):
 Method = Literal["rate", "choice", "score", "contrast", "reason", "channel", "provenance"]
 Mix = Annotated[dict[Method, Rate], Field(min_length=1)]
 ALONE = ("rate", "score", "channel")  # methods that ask about each answer by itself, and so can reward a single one
+UNSAID = ("contrast", "channel")  # methods that ask how likely a given text is: nothing that a model could say instead
 
 
 class Judge(Section):
     """How a model is asked which answer is better; the methods are described in cai/judge/methods.py.
 
     template: which chat template, or what it is told, as in `policy:`. A thinking model can judge only where its
-    template opens an answer without a thought: {enable_thinking: false}.
+    template opens an answer without a thought: {enable_thinking: false}. server: where the model is served; null: it
+    runs in process.
     """
 
     model: str = "smollm2-135m"
     template: ChatTemplate = None
+    server: Served = None
     # One method, or several with a weight each.
     method: Method | Mix = "rate"
+    # read: off the log-probabilities of its options. sampled: asked so many times, and counted; for models that give no
+    # log-probabilities, and for methods that end in words (all but contrast and channel).
+    verdict: Literal["read", "sampled"] = Field(default="read", exclude_if=lambda held: held == "read")
+    samples: Positive = Field(default=5, exclude_if=lambda held: held == 5)
     # How many principles are drawn for a prompt; the paper draws one.
     principles: Positive | Literal["all"] = 1
     # Of several principles: the mean of their log-odds, or the share of them that prefer an answer.
@@ -187,6 +271,25 @@ class Judge(Section):
     turns: Positive | None = None
     # Longest question in tokens; a pair that needs more is abstained and counted, never cut.
     max_length: Positive = 1024
+
+    @property
+    def spoken(self) -> bool:
+        """Whether its verdicts are words alone, or the few likeliest ones: no text's likelihood can be asked for."""
+        return self.verdict == "sampled" or bool(self.server and self.server.api == "chat")
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> "Judge":
+        methods = {self.method} if isinstance(self.method, str) else {*self.method}
+        if self.spoken and (silent := sorted(methods & {*UNSAID})):
+            why = "verdict: sampled counts words" if self.verdict == "sampled" else "a chat API gives words"
+            problem = f"{why}, and {silent[0]} asks how likely a given text is"
+            raise Fault(problem, "use rate, choice, score or reason", "method")
+        if self.spoken and "auto" in methods:
+            problem = "auto tries methods that ask how likely a text is, which cannot be asked here"
+            raise Fault(problem, "name one: rate, choice, score or reason", "method")
+        if self.server and self.server.same and (self.verdict == "sampled" or "reason" in methods):
+            raise Fault(DRAWS, "remove it, or read the verdicts of another method", "server")
+        return self
 
 
 class Reads(Section):
@@ -311,6 +414,13 @@ class Evaluate(Section):
     margin: Annotated[float, Field(gt=0, le=1)] = 0.05
 
 
+class Price(Section):
+    """Of a million tokens, in any one currency: of those that are read, and of those that are written."""
+
+    input: Amount
+    output: Amount
+
+
 class Runtime(Section):
     """Where and how fast; never part of a key, never changes a result by more than rounding.
 
@@ -323,3 +433,10 @@ class Runtime(Section):
     root: str = "runs"
     # Trackers that every training is reported to, through TRL; each is a package of its own. None unless named.
     report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()
+    # Servers: how many requests are under way at one time, over all replicas of a model.
+    concurrency: Positive = 16
+    # A run stops before its servers have read and written more tokens than this, or cost more; what is answered is kept.
+    max_tokens: Positive | None = None
+    max_cost: Rate | None = None
+    # The name of a served model -> its price.
+    prices: dict[str, Price] = {}
