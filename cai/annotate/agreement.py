@@ -37,20 +37,23 @@ def agreement(desk: Desk, rows: list[LabelRow]) -> list[dict[str, Any]]:
         if row.p_a is not None:
             p_of.setdefault(row.rater, {})[row.key[1:]] = row.p_a
     prompts = {task.key: task.pair.prompt.id for task in desk.tasks}
-    common = {(one, two): [key for key in p_of[one] if key in p_of[two]] for one, two in combinations(sorted(p_of), 2)}
+    common = {
+        (rater, other): [key for key in p_of[rater] if key in p_of[other]]
+        for rater, other in combinations(sorted(p_of), 2)
+    }
     if not any(common.values()):
         return []
 
     from cai.stats.agreement import kappa, rater_agreement  # heavy: only when there is something to compare
 
-    found = []
-    for (one, two), keys in common.items():
+    measured = []
+    for (rater, other), keys in common.items():
         if keys:
-            first, second = ([p_of[rater][key] for key in keys] for rater in (one, two))
+            first, second = ([p_of[name][key] for key in keys] for name in (rater, other))
             clusters = [prompts[key] for key in keys]
             same = rater_agreement(list(zip(first, second, strict=True)), clusters)
-            found.append(plain({"raters": [one, two], "same": same, "kappa": kappa(first, second, clusters)}))
-    return found
+            measured.append(plain({"raters": [rater, other], "same": same, "kappa": kappa(first, second, clusters)}))
+    return measured
 
 
 def _place(row: LabelRow) -> str:

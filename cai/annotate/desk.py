@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
-from cai.annotate.sheet import Found, Order, Task
+from cai.annotate.sheet import Order, PairsToLabel, Task
 from cai.core.draws import uniform
 from cai.core.errors import UserError, suggest
 from cai.data.label_log import LabelLog, LabelRow, make_row, p_for
@@ -55,7 +55,7 @@ class Desk:
 
     name: str
     tasks: Sequence[Task]
-    found: Found
+    place: PairsToLabel
     log: LabelLog
     order: Order = "given"
     raters: tuple[str, ...] = ()
@@ -139,25 +139,25 @@ class Desk:
 
     # Labels ---------------------------------------------------------------------------------------------------------
 
-    def label(self, said: Decision) -> dict[str, Any]:
+    def label(self, decision: Decision) -> dict[str, Any]:
         """Write a decision to the log and give the next question. It is on the disk before this returns."""
-        rater, task = self.rater(said.rater), self._task(said.pair_id, said.principle)
-        if not 0 <= said.seconds < 1e7:
-            raise UserError(f"seconds out of range: {said.seconds}", "", "reload the page")
-        if len(said.note) > LONGEST_NOTE:
+        rater, task = self.rater(decision.rater), self._task(decision.pair_id, decision.principle)
+        if not 0 <= decision.seconds < 1e7:
+            raise UserError(f"seconds out of range: {decision.seconds}", "", "reload the page")
+        if len(decision.note) > LONGEST_NOTE:
             raise UserError(f"the note is longer than {LONGEST_NOTE} characters", "", "shorten it")
         left = left_of(rater, task.pair.id)
         right: Side = "b" if left == "a" else "a"
-        choice = {"left": left, "right": right}.get(said.choice, said.choice)
+        choice = {"left": left, "right": right}.get(decision.choice, decision.choice)
         # pyrefly: ignore
-        row = make_row(task.pair, rater, choice, left, said.principle, said.note.strip(), said.seconds)
+        row = make_row(task.pair, rater, choice, left, decision.principle, decision.note.strip(), decision.seconds)
         self.log.refresh()
         before = self.log.get(row.key)
         # An answer that got lost on its way is sent again, with the same time to the millisecond: once is enough.
         if not (before and (before.choice, before.note, before.seconds) == (row.choice, row.note, row.seconds)):
             self.log.append(row)
         self._shown.discard(row.key)
-        return self.state(rater, said.again)
+        return self.state(rater, decision.again)
 
     def undo(self, rater: str) -> dict[str, Any]:
         """Cancel the rater's last decision and show its pair again, with its note."""
@@ -187,11 +187,11 @@ class Desk:
         def of_left(p_a: float | None) -> float | None:
             return p_a if p_a is None or row.left == "a" else 1 - p_a
 
-        margin = self.found.margins.get(pair_id)
+        margin = self.place.margins.get(pair_id)
         others = [r for r in self._rows() if r.key[1:] == row.key[1:] and r.rater != rater and r.p_a is not None]
         return {
             "mine": of_left(row.p_a),
-            "judge": of_left(self.found.judge.get(pair_id)),
+            "judge": of_left(self.place.judge.get(pair_id)),
             "reward": margin if margin is None or row.left == "a" else -margin,
             "human": of_left(task.pair.human),
             "raters": [{"name": other.rater, "left": of_left(p_for(other, task.pair))} for other in others],

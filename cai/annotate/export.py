@@ -8,13 +8,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from cai.annotate.sheet import Found
+from cai.annotate.sheet import PairsToLabel
 from cai.core.durable import write_whole
 from cai.core.errors import UserError
 from cai.data.label_log import LabelLog, LabelRow, p_for
 
 
-def export(found: Found, log: LabelLog, out: Path) -> Counter[str]:
+def export(place: PairsToLabel, log: LabelLog, out: Path) -> Counter[str]:
     """Write each labelled pair with `votes` (one P for each rater, by name) and `human`, their mean.
 
     A rater's P is their verdict on the whole; of one who judged by principles only, the mean over these. Pairs that
@@ -27,11 +27,11 @@ def export(found: Found, log: LabelLog, out: Path) -> Counter[str]:
     for row in log.in_force():
         by_pair[row.pair_id][row.rater].append(row)
     rows = []
-    for pair in found.pairs:
+    for pair in place.pairs:
         votes = {}
-        for rater, said in sorted(by_pair.pop(pair.id, {}).items()):
+        for rater, decisions in sorted(by_pair.pop(pair.id, {}).items()):
             try:
-                p = _of_rater(said, [p_for(row, pair) for row in said])
+                p = _of_rater(decisions, [p_for(row, pair) for row in decisions])
             except UserError:
                 counts["labels left out: the pair has other answers now"] += 1
                 continue
@@ -41,10 +41,10 @@ def export(found: Found, log: LabelLog, out: Path) -> Counter[str]:
             counts["pairs that nobody labelled"] += 1
             continue
         made: dict[str, Any] = asdict(pair) | {"human": fmean(votes.values()), "votes": list(votes.values())}
-        if pair.id in found.drawn:
+        if pair.id in place.drawn:
             del made["prompt"]["split"]
         rows.append(made)
-    strangers = [row for raters in by_pair.values() for said in raters.values() for row in said]
+    strangers = [row for raters in by_pair.values() for decisions in raters.values() for row in decisions]
     counts["labels left out: there is no such pair"] += len(strangers)
     if not rows:
         problem = "no label of this log is of a pair that was given"
@@ -54,7 +54,7 @@ def export(found: Found, log: LabelLog, out: Path) -> Counter[str]:
     return +counts
 
 
-def _of_rater(said: Sequence[LabelRow], values: Sequence[float | None]) -> float | None:
-    known = [(row.principle is None, p) for row, p in zip(said, values, strict=True) if p is not None]
+def _of_rater(decisions: Sequence[LabelRow], values: Sequence[float | None]) -> float | None:
+    known = [(row.principle is None, p) for row, p in zip(decisions, values, strict=True) if p is not None]
     whole = [p for overall, p in known if overall]
     return fmean(whole or [p for _, p in known]) if known else None

@@ -89,10 +89,10 @@ class Guard:
 
     def _cookies(self, text: str) -> list[str]:
         try:
-            held = SimpleCookie(text)
+            jar = SimpleCookie(text)
         except CookieError:
             return []
-        return [held[self.cookie].value] if self.cookie in held else []
+        return [jar[self.cookie].value] if self.cookie in jar else []
 
     def _is_token(self, given: list[str] | None) -> bool:
         return any(hmac.compare_digest(value.encode(), self.token.encode()) for value in given or ())

@@ -6,8 +6,8 @@ then the human reward is learned anew from all feedback of that person (cai/trai
 there is: who comes back goes on where they stopped, also after a kill.
 
 *Re-ranking.* The policy draws n answers and the one that looks best to the human reward is shown. n grows with the
-number of feedbacks (`CANDIDATES`): before there is an opinion to rank by there is nothing to choose, and a choice by
-three feedbacks is a choice by their noise.
+number of feedbacks (`CANDIDATES`): without feedback there is nothing to rank by, and with very little the ranking would
+follow its noise.
 
 *Exploration.* Which answer looks best is decided by one function drawn from the posterior for each turn (Thompson
 sampling, `HumanReward.draw`), not by the mean: an answer of an unknown kind is shown now and then, and what is shown
@@ -28,7 +28,7 @@ from cai.annotate.voice import Voice
 from cai.core.draws import identity, seed_of, uniform
 from cai.core.errors import UserError
 from cai.core.records import Chat, Message, Prompt
-from cai.data.feedback import Answer, Feedback, FeedbackLog, fault_of
+from cai.data.feedback import Feedback, FeedbackLog, ShownAnswer, fault_of
 from cai.train.rl.live import learn
 from cai.train.rl.tamer import HumanReward, credit
 
@@ -91,10 +91,10 @@ class Session:
                 "learned": self.learned(rater),
             }
 
-    def _seen(self, mine: Sequence[Answer]) -> set[str]:
+    def _seen(self, mine: Sequence[ShownAnswer]) -> set[str]:
         return {answer.prompt_id for answer in mine} & {prompt.id for prompt in self.prompts}
 
-    def _next(self, mine: Sequence[Answer]) -> Prompt | None:
+    def _next(self, mine: Sequence[ShownAnswer]) -> Prompt | None:
         """The first prompt that this rater has seen least often."""
         seen = Counter(answer.prompt_id for answer in mine)
         return min(self.prompts, key=lambda prompt: seen[prompt.id], default=None)
@@ -114,22 +114,23 @@ class Session:
             reward, counts = self._human(rater)
             n, turn = candidates(counts["feedbacks"]), (self.seed, rater, len(mine), [m.content for m in chat])
             drawn = self.voice.answers(chat, [seed_of("live", number, *turn) for number in range(n)])
-            told = [one for one in drawn if one.tokens] or drawn[:1]
+            spoken = [answer for answer in drawn if answer.tokens] or drawn[:1]
             best, predicted, error = 0, None, None
-            if reward and told[0].tokens:
-                means_MD = np.stack([one.states_TD.mean(0) for one in told])
+            if reward and spoken[0].tokens:
+                means_MD = np.stack([answer.states_TD.mean(0) for answer in spoken])
                 best = int(np.argmax(reward.draw(means_MD, seed_of("thompson", *turn))))
                 predicted, error = (float(values[best]) for values in reward.predict(means_MD))
-            at, one = _now(), told[best]
-            answer = Answer(
-                identity("answer", rater, at, str(os.getpid())), rater, self.voice.digest, prompt_id, chat,
-                one.tokens, one.pieces, n, predicted, error, at,
+            at, chosen = _now(), spoken[best]
+            answer = ShownAnswer(
+                id=identity("answer", rater, at, str(os.getpid())), rater=rater, policy=self.voice.digest,
+                prompt_id=prompt_id, messages=chat,
+                tokens=chosen.tokens, pieces=chosen.pieces, candidates=n, predicted=predicted, error=error, at=at,
             )  # fmt: skip
             self.log.append(answer)
-            self._states[answer.id] = one.states_TD
+            self._states[answer.id] = chosen.states_TD
             return {"answer": answer.id, "messages": _plain(chat), "candidates": n, "tokens": len(answer.tokens)}
 
-    def _turn(self, mine: Sequence[Answer], text: str | None, fresh: bool) -> tuple[Chat, str]:
+    def _turn(self, mine: Sequence[ShownAnswer], text: str | None, fresh: bool) -> tuple[Chat, str]:
         """(what is to be answered, the id of the prompt that it began with or "")."""
         if text is None:
             prompt = self._next(mine)
@@ -146,7 +147,7 @@ class Session:
             raise UserError("the conversation is too long for this policy", "", "begin a new one")
         return chat, prompt_id
 
-    def shown(self, answer: str) -> Answer:
+    def shown(self, answer: str) -> ShownAnswer:
         """An answer by its id, for the stream."""
         with self.lock:
             if answer not in self.log.answers:
@@ -167,7 +168,11 @@ class Session:
                 fault = f"this answer was shown to {of.rater}"
             if fault:
                 raise UserError(fault, "", "reload the page")
-            self.log.append(Feedback(answer, rater, value, seconds, tuple(shown), ended, _now()))
+            self.log.append(
+                Feedback(
+                    answer=answer, rater=rater, value=value, seconds=seconds, shown=tuple(shown), ended=ended, at=_now()
+                )
+            )
             about_T = credit(shown, seconds, ended)
             return self.learned(rater) | {"credit": [] if about_T is None else about_T.round(4).tolist()}
 
@@ -205,7 +210,7 @@ class Session:
             return self._human(rater)[0]
 
 
-def _after(answer: Answer) -> Chat:
+def _after(answer: ShownAnswer) -> Chat:
     return (*answer.messages, Message("assistant", answer.text))
 
 

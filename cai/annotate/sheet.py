@@ -43,8 +43,8 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a place holds.
+class PairsToLabel:
+    """The pairs of a file, a stage or a run, and what is known of them.
 
     judge:   pair -> the AI judge's P(a better); empty where no judge labelled them.
     margins: pair -> reward of a minus reward of b, the mean of an arm's reward models.
@@ -62,7 +62,7 @@ class Found:
 # 1. Pairs -------------------------------------------------------------------------------------------------------------
 
 
-def find_pairs(place: Path) -> Found:
+def find_pairs(place: Path) -> PairsToLabel:
     """The pairs of a file of any form that cai/data/comparisons.py knows, of a stage's folder, or of a run (runs/NAME).
 
     A run brings its judge's labels and reward scores along. Raises UserError where there are no pairs.
@@ -74,13 +74,13 @@ def find_pairs(place: Path) -> Found:
             problem = "this folder has neither links.json (a finished run) nor pairs.jsonl (a stage that makes pairs)"
             raise UserError(problem, str(place), "give runs/NAME of a finished experiment, or a file of pairs")
         if (place / MANIFEST).is_file():
-            return Found(tuple(read_jsonl(_whole(place) / "pairs.jsonl", Pair)))
+            return PairsToLabel(tuple(read_jsonl(_whole(place) / "pairs.jsonl", Pair)))
         place = place / "pairs.jsonl"
-    held = read_comparisons(place, judged=False, test=0.0)
-    return Found(held.pairs, faults=held.faults, drawn=held.drawn)
+    comparisons = read_comparisons(place, judged=False, test=0.0)
+    return PairsToLabel(comparisons.pairs, faults=comparisons.faults, drawn=comparisons.drawn)
 
 
-def _of_run(home: Path) -> Found:
+def _of_run(home: Path) -> PairsToLabel:
     """The pairs of all arms; labels and scores of the first arm that an AI judge labelled. `direct` has none."""
     root, wanted = root_of(home) or home.resolve().parent, ("pairs", "labels", "scores")
     try:
@@ -108,8 +108,8 @@ def _of_run(home: Path) -> Found:
             arm = cell.rpartition("/")[0]
             same = [f for name, f in folders.items() if name.rpartition("/")[0] == arm and "scores" in f]
             scores = [f["scores"] / "scores.jsonl" for f in same]
-            return Found(tuple(pairs.values()), judge, reward_margins(scores))
-    return Found(tuple(pairs.values()))
+            return PairsToLabel(pairs=tuple(pairs.values()), judge=judge, margins=reward_margins(scores))
+    return PairsToLabel(tuple(pairs.values()))
 
 
 def _whole(folder: Path) -> Path:
@@ -142,41 +142,41 @@ def reward_margins(paths: Sequence[Path]) -> dict[str, float]:
             other = rewards.get((name, "b"))
             if side == "a" and reward is not None and other is not None:
                 margins.setdefault(name, []).append(reward - other)
-    return {name: fmean(found) for name, found in margins.items()}
+    return {name: fmean(values) for name, values in margins.items()}
 
 
 # 2. Tasks and their order ---------------------------------------------------------------------------------------------
 
 
-def tasks(found: Found, order: Order, law: Constitution | None = None) -> list[Task]:
+def tasks(place: PairsToLabel, order: Order, constitution: Constitution | None = None) -> list[Task]:
     """Every pair, once or once for each principle that applies to it, in one order for all raters.
 
     The same order for all, so that two raters who stop early have judged the same pairs and can be compared.
     """
-    pairs = list(found.pairs)
+    pairs = list(place.pairs)
     if order == "random":
         pairs.sort(key=lambda pair: uniform("annotate", pair.id))
     elif order == "uncertain":
-        if not found.judge and not found.margins:
+        if not place.judge and not place.margins:
             problem = "--order uncertain needs to know what the judge or the reward model thinks of these pairs"
             raise UserError(problem, "", "give --labels or --scores, or runs/NAME of an experiment with an AI judge")
-        pairs.sort(key=lambda pair: (agreement(pair.id, found), uniform("annotate", pair.id)))
-    if law is None:
+        pairs.sort(key=lambda pair: (agreement(pair.id, place), uniform("annotate", pair.id)))
+    if constitution is None:
         return [Task(pair) for pair in pairs]
-    made = [Task(pair, principle) for pair in pairs for principle in _applying(law, pair.prompt.subset)]
+    made = [Task(pair, principle) for pair in pairs for principle in _applying(constitution, pair.prompt.subset)]
     if not made:
-        raise UserError("no principle applies to any of these pairs", str(law.path), 'mend its "Applies to:"')
+        raise UserError("no principle applies to any of these pairs", str(constitution.path), 'mend its "Applies to:"')
     return made
 
 
-def _applying(law: Constitution, subset: str) -> list[Judging]:
-    return [p for p in law.judging if not p.applies_to or subset in p.applies_to]
+def _applying(constitution: Constitution, subset: str) -> list[Judging]:
+    return [p for p in constitution.judging if not p.applies_to or subset in p.applies_to]
 
 
-def agreement(pair_id: str, found: Found) -> float:
+def agreement(pair_id: str, place: PairsToLabel) -> float:
     """How probably judge and reward model name the same answer (see above), rounded so that equal ones are ties."""
-    margin = found.margins.get(pair_id)
+    margin = place.margins.get(pair_id)
     r = None if margin is None else (1 + math.tanh(margin / 2)) / 2
-    q = found.judge.get(pair_id, 0.5 if found.judge or r is None else r)
+    q = place.judge.get(pair_id, 0.5 if place.judge or r is None else r)
     r = q if r is None else r
     return round(q * r + (1 - q) * (1 - r), 9)

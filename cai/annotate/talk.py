@@ -13,7 +13,7 @@ from cai.core.store import Artifact, Store
 from cai.experiment.evaluate import picks
 from cai.experiment.pipeline import train
 from cai.models.engines import Sampling
-from cai.models.references import Source, trained
+from cai.models.references import ModelRef, trained
 from cai.models.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Found:
+class LivePolicy:
     """A policy that is there. home: the experiment's folder of results. prompts: to talk about, of the train split."""
 
     name: str
     home: Path
-    source: Source
+    model: ModelRef
     prompts: tuple[Prompt, ...]
     arm: Arm
     work: Workbench
 
     def voice(self) -> "Voice":
-        """The policy, loaded; it answers as it does for `pairs.source: policy`, so other draws are other answers."""
+        """The policy, loaded. It samples as for `pairs.source: policy`, so several draws differ."""
         from cai.annotate.voice import Voice
 
         return Voice(
-            self.source, dtype=self.work.dtype(self.arm), device=self.work.device, system=self.arm.policy.system,
+            self.model, dtype=self.work.dtype(self.arm), device=self.work.device, system=self.arm.policy.system,
             sampling=Sampling(self.arm.pairs.max_new_tokens, self.arm.pairs.temperature),
             batch_tokens=self.work.runtime.batch_tokens,
         )  # fmt: skip
 
 
-def find_policy(file: Path, wanted: str, overrides: Sequence[str] = ()) -> Found:
+def find_policy(file: Path, wanted: str, overrides: Sequence[str] = ()) -> LivePolicy:
     """The policy `sft`, or that of a cell ("ARM/SEED"). Nothing is trained for it.
 
     overrides: `key=value`, as the run itself was given them by --set.
@@ -66,12 +66,12 @@ def find_policy(file: Path, wanted: str, overrides: Sequence[str] = ()) -> Found
         raise UserError(
             f'the policy "{wanted}" is not trained yet ({made.stage} has not been run as the file now stands)',
             str(file),
-            f"python -m cai.experiment {file}{''.join(f' --set {one}' for one in overrides)} makes it",
+            f"python -m cai.experiment {file}{''.join(f' --set {override}' for override in overrides)} makes it",
         )
-    prompts = [prompt for held in _asked(cell) for prompt in read_jsonl(held / "prompts.jsonl", Prompt)]
-    return Found(
-        experiment.name, work.root / experiment.name, trained(made, wanted),
-        tuple(prompt for prompt in prompts if prompt.split == "train"), cell.settings, work,
+    prompts = [prompt for folder in _asked(cell) for prompt in read_jsonl(folder / "prompts.jsonl", Prompt)]
+    return LivePolicy(
+        name=experiment.name, home=work.root / experiment.name, model=trained(made, wanted),
+        prompts=tuple(prompt for prompt in prompts if prompt.split == "train"), arm=cell.settings, work=work,
     )  # fmt: skip
 
 

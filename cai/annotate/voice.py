@@ -10,9 +10,9 @@ import torch
 from cai.core.records import Chat
 from cai.models.chat import chat_ids, with_system
 from cai.models.engines import Sampling
-from cai.models.engines.transformers import sample_ids, stop_ids
+from cai.models.engines.sampling import sample_ids, stop_ids
 from cai.models.loading import load_causal, load_tokenizer
-from cai.models.references import Dtype, Source
+from cai.models.references import Dtype, ModelRef
 from cai.train.rl.live import states_of
 
 
@@ -29,11 +29,11 @@ class Voice:
     """A policy, frozen. Draws depend on their own seed alone, so the same conversation can be had again."""
 
     def __init__(
-        self, source: Source, *, dtype: Dtype, device: str, system: str | None, sampling: Sampling, batch_tokens: int
+        self, model: ModelRef, *, dtype: Dtype, device: str, system: str | None, sampling: Sampling, batch_tokens: int
     ) -> None:
-        self.tokenizer: Any = load_tokenizer(source)
-        self.model: Any = load_causal(source, dtype, device).eval()  # pyrefly: ignore
-        self.digest, self.system, self.sampling, self.batch_tokens = source.digest, system, sampling, batch_tokens
+        self.tokenizer: Any = load_tokenizer(model)
+        self.model: Any = load_causal(model, dtype, device).eval()  # pyrefly: ignore
+        self.digest, self.system, self.sampling, self.batch_tokens = model.digest, system, sampling, batch_tokens
         limit = getattr(self.model.config, "max_position_embeddings", None) or 2**31
         self.room = limit - sampling.max_new_tokens  # tokens of a conversation
         self._stops = stop_ids(self.model, self.tokenizer)

@@ -19,8 +19,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cai.bench.common import Spread, positive, show
-from cai.config.sections import Data, Judge, Runtime
+from cai.bench.common import MedianRange, open_engine, positive, show
+from cai.config.sections import Data, Judge
 from cai.constitution import Judging, read_constitution
 from cai.core.draws import uniform
 from cai.core.errors import UserError
@@ -28,9 +28,6 @@ from cai.core.records import Pair
 from cai.data.sources import read_source
 from cai.judge.methods import ballots, templates_for
 from cai.models.engines import Question, Reading, Request, Sampling
-from cai.models.loading import pick_dtype
-from cai.models.references import find
-from cai.models.workbench import Workbench
 
 CONSTITUTION = "constitutions/harmless.txt"
 METHODS = ("rate", "choice")
@@ -45,7 +42,7 @@ Engine = Any  # cai.models.engines.transformers.TransformersEngine, which is hea
 
 
 @dataclass(frozen=True, slots=True)
-class Vote:
+class VoteQuestions:
     """What one principle says about one pair: of `rate` two questions, of `choice` one for each order."""
 
     pair: int
@@ -53,7 +50,7 @@ class Vote:
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class LabelRound:
     """One way, one round. tokens: positions that went through the model, padding included."""
 
     votes: int
@@ -72,10 +69,10 @@ class Case:
 
     method: str
     principles: int
-    votes: dict[str, Spread]
-    pairs: dict[str, Spread]
+    votes: dict[str, MedianRange]
+    pairs: dict[str, MedianRange]
     tokens: dict[str, float]
-    ratios: dict[str, Spread]
+    ratios: dict[str, MedianRange]
     difference: float
     written: int
     unreadable: int
@@ -84,11 +81,11 @@ class Case:
 # 1. What is asked -----------------------------------------------------------------------------------------------------
 
 
-def votes_on(pairs: Sequence[Pair], principles: Sequence[Judging], method: str) -> list[Vote]:
+def votes_on(pairs: Sequence[Pair], principles: Sequence[Judging], method: str) -> list[VoteQuestions]:
     """Every vote of every principle on every pair, as the judge asks for it."""
     templates = templates_for(Judge(method=method))  # pyrefly: ignore
     return [
-        Vote(index, ballot.questions)
+        VoteQuestions(index, ballot.questions)
         for index, pair in enumerate(pairs)
         for principle in principles
         for ballot in ballots(method, pair, principle, templates)
@@ -97,19 +94,19 @@ def votes_on(pairs: Sequence[Pair], principles: Sequence[Judging], method: str) 
 
 def some_pairs(source: str, count: int, fits: Callable[[Pair], bool]) -> list[Pair]:
     """`count` pairs of as many prompts, drawn by hash. Raises UserError where there are fewer."""
-    found: dict[str, Pair] = {}
+    chosen: dict[str, Pair] = {}
     pairs = read_source(Data(source=source, max_words=160), seed=0).pairs.values()
     for pair in sorted(pairs, key=lambda pair: uniform("bench", pair.id)):
-        if len(found) < count and pair.prompt.id not in found and fits(pair):
-            found[pair.prompt.id] = pair
-    if len(found) < count:
+        if len(chosen) < count and pair.prompt.id not in chosen and fits(pair):
+            chosen[pair.prompt.id] = pair
+    if len(chosen) < count:
         raise UserError(
-            f"only {len(found)} prompts have a pair that is short enough", source, f"ask for --pairs {len(found)}"
+            f"only {len(chosen)} prompts have a pair that is short enough", source, f"ask for --pairs {len(chosen)}"
         )
-    return list(found.values())
+    return list(chosen.values())
 
 
-def spread_out(votes: Sequence[Vote], most: int) -> list[Vote]:
+def spread_out(votes: Sequence[VoteQuestions], most: int) -> list[VoteQuestions]:
     """At most `most` votes, evenly over all of them, so that their lengths are those of the whole."""
     return [votes[k * len(votes) // most] for k in range(most)] if len(votes) > most else list(votes)
 
@@ -119,14 +116,14 @@ def spread_out(votes: Sequence[Vote], most: int) -> list[Vote]:
 
 def choose(engine: Engine, questions: Sequence[Question], share: bool) -> list[Reading]:
     engine.share = share
-    found = dict(item for batch in engine.choose(questions, engine.limit) for item in batch)
-    return [found[index] for index in range(len(questions))]
+    readings = dict(item for batch in engine.choose(questions, engine.limit) for item in batch)
+    return [readings[index] for index in range(len(questions))]
 
 
 def write(engine: Engine, questions: Sequence[Question]) -> list[str]:
     requests = [Request(question.chat, seed=0) for question in questions]
-    found = dict(item for batch in engine.generate(requests, WRITING) for item in batch)
-    return [found[index].text for index in range(len(questions))]
+    replies = dict(item for batch in engine.generate(requests, WRITING) for item in batch)
+    return [replies[index].text for index in range(len(questions))]
 
 
 def verdict(reply: str, method: str) -> str | None:
@@ -141,7 +138,7 @@ def verdict(reply: str, method: str) -> str | None:
 # 3. Measuring ---------------------------------------------------------------------------------------------------------
 
 
-def timed(engine: Engine, votes: Sequence[Vote], way: str) -> tuple[Round, list[Any]]:
+def timed(engine: Engine, votes: Sequence[VoteQuestions], way: str) -> tuple[LabelRound, list[Any]]:
     """Ask for the votes one way; also the readings, or the replies."""
     questions = [question for vote in votes for question in vote.questions]
     tokens = 0
@@ -153,43 +150,45 @@ def timed(engine: Engine, votes: Sequence[Vote], way: str) -> tuple[Round, list[
     hook = engine.model.register_forward_pre_hook(count, with_kwargs=True)
     try:
         start = time.perf_counter()
-        found = write(engine, questions) if way == "written" else choose(engine, questions, share=way == "shared")
-        return Round(len(votes), time.perf_counter() - start, tokens), found
+        answers = write(engine, questions) if way == "written" else choose(engine, questions, share=way == "shared")
+        return LabelRound(len(votes), time.perf_counter() - start, tokens), answers
     finally:
         hook.remove()
 
 
-def measure(engine: Engine, votes: Sequence[Vote], method: str, principles: int, rounds: int, written: int) -> Case:
+def measure(
+    engine: Engine, votes: Sequence[VoteQuestions], method: str, principles: int, rounds: int, written: int
+) -> Case:
     """`rounds` rounds of each way, taking turns; at most `written` votes are written in each."""
     asked = {"shared": votes, "full": votes, "written": spread_out(votes, written)}
-    took: dict[str, list[Round]] = {way: [] for way in WAYS}
-    found: dict[str, list[Any]] = {}
+    took: dict[str, list[LabelRound]] = {way: [] for way in WAYS}
+    answers: dict[str, list[Any]] = {}
     for number in range(rounds):
         for way in WAYS[number % 3 :] + WAYS[: number % 3]:
-            one, found[way] = timed(engine, asked[way], way)
-            took[way].append(one)
+            measured, answers[way] = timed(engine, asked[way], way)
+            took[way].append(measured)
             head = f"{method}, {principles} principle{'s' if principles > 1 else ''}, round {number + 1}/{rounds}"
-            print(f"  {head}: {way}, {one.votes} votes in {one.seconds:.1f} s", file=sys.stderr, flush=True)
-    rates = {way: [one.votes / one.seconds for one in took[way]] for way in WAYS}
+            print(f"  {head}: {way}, {measured.votes} votes in {measured.seconds:.1f} s", file=sys.stderr, flush=True)
+    rates = {way: [measured.votes / measured.seconds for measured in took[way]] for way in WAYS}
     a_pair = len(votes) / len({vote.pair for vote in votes})
     return Case(
         method,
         principles,
-        votes={way: Spread.of(rates[way]) for way in WAYS},
-        pairs={way: Spread.of([rate / a_pair for rate in rates[way]]) for way in WAYS},
+        votes={way: MedianRange.of(rates[way]) for way in WAYS},
+        pairs={way: MedianRange.of([rate / a_pair for rate in rates[way]]) for way in WAYS},
         tokens={way: took[way][0].tokens / took[way][0].votes for way in WAYS},
         ratios={
-            way: Spread.of([ours / other for ours, other in zip(rates["shared"], rates[way], strict=True)])
+            way: MedianRange.of([ours / other for ours, other in zip(rates["shared"], rates[way], strict=True)])
             for way in WAYS
             if way != "shared"
         },
         difference=max(
             abs(x - y)
-            for one, other in zip(found["shared"], found["full"], strict=True)
-            for x, y in zip(one.logprobs, other.logprobs, strict=True)
+            for reading, other in zip(answers["shared"], answers["full"], strict=True)
+            for x, y in zip(reading.logprobs, other.logprobs, strict=True)
         ),
-        written=len(found["written"]),
-        unreadable=sum(verdict(reply, method) is None for reply in found["written"]),
+        written=len(answers["written"]),
+        unreadable=sum(verdict(reply, method) is None for reply in answers["written"]),
     )
 
 
@@ -205,24 +204,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """The benchmark `labels`: both methods, by one principle and by all that were asked for."""
-    law = read_constitution(CONSTITUTION)
-    if args.principles > len(law.judging):
-        problem = f"there are only {len(law.judging)} principles"
-        raise UserError(problem, CONSTITUTION, f"ask for --principles {len(law.judging)}, or fewer")
-    runtime = Runtime(device=args.device, threads=args.threads)
-    work = Workbench.open(runtime)
-    dtype = pick_dtype(args.dtype, work.device)
-    source = find(args.model)
-
-    import torch
-
-    # heavy: only when everything else is known to be right
-    from cai.models.engines.transformers import TransformersEngine
-
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    engine = TransformersEngine(source, dtype=dtype, device=work.device, system=None, batch_tokens=runtime.batch_tokens)
-    principles = law.judging[: args.principles]
+    constitution = read_constitution(CONSTITUTION)
+    if args.principles > len(constitution.judging):
+        problem = f"there are only {len(constitution.judging)} principles"
+        raise UserError(problem, CONSTITUTION, f"ask for --principles {len(constitution.judging)}, or fewer")
+    engine, about = open_engine(args)
+    principles = constitution.judging[: args.principles]
 
     def fits(pair: Pair) -> bool:
         asked = [q for method in METHODS for vote in votes_on([pair], principles, method) for q in vote.questions]
@@ -236,10 +223,7 @@ def run(args: argparse.Namespace) -> None:
         for method in METHODS
         for count in sorted({1, args.principles})
     ]
-    about = {
-        "model": args.model, "dtype": dtype, "device": work.device, "threads": torch.get_num_threads(),
-        "data": args.data, "pairs": len(pairs), "rounds": args.rounds,
-    }  # fmt: skip
+    about |= {"data": args.data, "pairs": len(pairs), "rounds": args.rounds}
     print(
         json.dumps(about | {"cases": [asdict(case) for case in cases]}, indent=1) if args.json else page(about, cases)
     )

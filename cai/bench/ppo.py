@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cai.bench.common import Spread, positive, show
+from cai.bench.common import MedianRange, positive, show
 from cai.bench.ppo_run import PHASES
 from cai.config.sections import Data, Policy
 from cai.core.draws import uniform
@@ -45,11 +45,11 @@ HOW = (
     "make one: python -m venv ENV; ENV/bin/pip install torch==2.13.0; ENV/bin/pip install trl==1.12.0 "
     "transformers==5.23.0 peft==0.21.2; then give --peer ENV/bin/python"
 )
-ASK = "import importlib.metadata as m; print(m.version('trl'), m.version('torch'), m.version('peft'))"
+PEER_CHECK = "import importlib.metadata as m; print(m.version('trl'), m.version('torch'), m.version('peft'))"
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class PpoRun:
     """One run. seconds: of its timed rollouts, and phases what of them is known. process, training: bytes."""
 
     seconds: float
@@ -68,7 +68,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class WayMeasured:
     """One way over all rounds. pace: seconds per 1,000 tokens; process, training: peak GB; phases: seconds a rollout.
 
     ratios: ours to this one, in pace, process and training; empty for ours.
@@ -77,11 +77,11 @@ class Found:
     name: str
     trl: str
     tokens: int
-    pace: Spread
-    process: Spread
-    training: Spread | None
+    pace: MedianRange
+    process: MedianRange
+    training: MedianRange | None
     phases: dict[str, float]
-    ratios: dict[str, Spread]
+    ratios: dict[str, MedianRange]
 
 
 # 1. What both are given -----------------------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ class Found:
 def check_peer(python: str) -> str:
     """The version of TRL that this interpreter has. Raises UserError where it is not the one to compare with."""
     try:
-        done = subprocess.run([python, "-I", "-c", ASK], capture_output=True, text=True, check=False)
+        done = subprocess.run([python, "-I", "-c", PEER_CHECK], capture_output=True, text=True, check=False)
     except OSError as error:
         raise UserError(f"there is no Python that runs here ({error.strerror})", python, HOW) from None
     if done.returncode:
@@ -123,26 +123,26 @@ def make_reward_model(model: str, folder: Path) -> None:
     import torch
     from peft import get_peft_model
 
-    source = find(model)
+    base = find(model)
     torch.manual_seed(0)
-    plain_model: Any = load_reward(source, "float32", "cpu")
+    plain_model: Any = load_reward(base, "float32", "cpu")
     rank = Policy().lora_rank
     wrapped: Any = get_peft_model(plain_model, lora(plain_model, rank, None, reward=True))
     for name, weight in wrapped.named_parameters():
         if weight.requires_grad and "lora_A" not in name:  # what is zero at first: half of each adapter, and the head
             torch.nn.init.normal_(weight, std=0.01)
-    save(wrapped, load_tokenizer(source), folder)
+    save(wrapped, load_tokenizer(base), folder)
 
 
 def specification(args: argparse.Namespace, dtype: str, work: Path) -> dict[str, Any]:
     """What a run reads; `dtype` is ours until a peer's run says otherwise."""
-    source = find(args.model)
-    tokenizer = load_tokenizer(source)
+    model = find(args.model)
+    tokenizer = load_tokenizer(model)
     chats, ids = some_prompts(args.data, BATCH * (args.steps + 1), tokenizer)
     make_reward_model(args.model, work / "reward")
     adapter = json.loads((work / "reward" / "adapter_config.json").read_text())
     return {
-        "model": args.model, "base": str(Path(local(source)).resolve()), "reward": str(work / "reward"),
+        "model": args.model, "base": str(Path(local(model)).resolve()), "reward": str(work / "reward"),
         "prompts": [plain(tokenizer, chat) for chat in chats], "ids": ids,
         "lora": {name: adapter[name] for name in ("r", "lora_alpha", "lora_dropout", "target_modules")},
         "batch": BATCH, "tokens": TOKENS, "epochs": EPOCHS, "steps": args.steps, "threads": args.threads,
@@ -153,7 +153,7 @@ def specification(args: argparse.Namespace, dtype: str, work: Path) -> dict[str,
 # 2. Measuring ---------------------------------------------------------------------------------------------------------
 
 
-def run_once(way: str, spec: dict[str, Any], python: str, work: Path) -> Run:
+def run_once(way: str, spec: dict[str, Any], python: str, work: Path) -> PpoRun:
     """One run in a process of its own. Raises UserError with its last line where it fails."""
     file, result = work / "spec.json", work / "result.json"
     result.unlink(missing_ok=True)
@@ -171,35 +171,35 @@ def run_once(way: str, spec: dict[str, Any], python: str, work: Path) -> Run:
         log = Path(tempfile.gettempdir()) / f"cai-bench-ppo-{way.replace(' ', '-')}.log"
         log.write_text(done.stdout + done.stderr)
         raise UserError(f"the run of {way} failed: {last}", str(log), "the log says more; run the command again")
-    return Run(**json.loads(result.read_text()))
+    return PpoRun(**json.loads(result.read_text()))
 
 
-def found(runs: dict[str, list[Run]]) -> list[Found]:
+def summaries(runs: dict[str, list[PpoRun]]) -> list[WayMeasured]:
     """What the rounds say; the runs of one round stand at the same place of each list."""
-    return [_found(way, runs[way], [] if way == OURS else runs[OURS]) for way in runs]
+    return [_summary(way, runs[way], [] if way == OURS else runs[OURS]) for way in runs]
 
 
-def _found(way: str, runs: list[Run], ours: list[Run]) -> Found:
+def _summary(way: str, runs: list[PpoRun], ours: list[PpoRun]) -> WayMeasured:
     ratios = {
-        name: Spread.of([measure(us) / measure(it) for us, it in zip(ours, runs, strict=True)])
+        name: MedianRange.of([measure(us) / measure(it) for us, it in zip(ours, runs, strict=True)])
         for name, measure in (("pace", lambda r: r.pace), ("process", lambda r: r.process), ("training", _training))
         if ours and all(measure(run) for run in [*ours, *runs])
     }
     rollouts = sum(run.rollouts for run in runs)
     known = {phase: sum(run.phases[phase] for run in runs) / rollouts for phase in PHASES}
-    return Found(
+    return WayMeasured(
         way,
         runs[0].trl,
         tokens=sum(run.tokens for run in runs),
-        pace=Spread.of([run.pace for run in runs]),
-        process=Spread.of([run.process / 1e9 for run in runs]),
-        training=Spread.of([_training(run) / 1e9 for run in runs]) if all(map(_training, runs)) else None,
+        pace=MedianRange.of([run.pace for run in runs]),
+        process=MedianRange.of([run.process / 1e9 for run in runs]),
+        training=MedianRange.of([_training(run) / 1e9 for run in runs]) if all(map(_training, runs)) else None,
         phases=known | {"other": sum(run.seconds for run in runs) / rollouts - sum(known.values())},
         ratios=ratios,
     )
 
 
-def _training(run: Run) -> int:
+def _training(run: PpoRun) -> int:
     return run.training or 0
 
 
@@ -218,26 +218,26 @@ def run(args: argparse.Namespace) -> None:
     check_peer(args.peer)
     device = pick_device(args.device)
     dtype = pick_dtype(args.dtype, device)
-    runs: dict[str, list[Run]] = {way: [] for way in WAYS}
+    runs: dict[str, list[PpoRun]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as name:
         spec = specification(args, dtype, Path(name))
         for number in range(args.rounds):
             for way in WAYS[number % 3 :] + WAYS[: number % 3]:
-                one = run_once(way, spec, args.peer, Path(name))
-                runs[way].append(one)
-                told = f"{one.tokens} tokens in {one.seconds:.1f} s, {one.process / 1e9:.2f} GB"
-                print(f"  round {number + 1}/{args.rounds}: {way}, {told}", file=sys.stderr, flush=True)
+                measured = run_once(way, spec, args.peer, Path(name))
+                runs[way].append(measured)
+                line = f"{measured.tokens} tokens in {measured.seconds:.1f} s, {measured.process / 1e9:.2f} GB"
+                print(f"  round {number + 1}/{args.rounds}: {way}, {line}", file=sys.stderr, flush=True)
     lengths = [len(ids) for ids in spec["ids"]]
     about = {
         "model": args.model, "dtype": dtype, "device": device, "threads": runs[OURS][0].threads, "data": args.data,
         "prompt tokens": f"{min(lengths)}-{max(lengths)}", "answers": BATCH, "new tokens": TOKENS, "epochs": EPOCHS,
         "rollouts": args.steps, "rounds": args.rounds,
     }  # fmt: skip
-    ways = found(runs)
+    ways = summaries(runs)
     print(json.dumps(about | {"ways": [asdict(way) for way in ways]}, indent=1) if args.json else page(about, ways))
 
 
-def page(about: dict[str, Any], ways: Sequence[Found]) -> str:
+def page(about: dict[str, Any], ways: Sequence[WayMeasured]) -> str:
     """Three small tables: what it took, ours as a share of it, and where the time went."""
     lines = [", ".join(f"{name} {value}" for name, value in about.items()), ""]
     lines.append(f"  {'':12}  {'TRL':>6}  {'s/1,000 tokens':>20}  {'peak GB':>20}  {'while training':>20}")

@@ -84,14 +84,14 @@ class Meter:
     def result(self, **more: Any) -> dict[str, Any]:
         """Bytes, seconds. training: the peak since `start`; None where this system does not tell."""
         training = peak_memory()
-        found: dict[str, Any] = {"rollouts": self.rollouts - self.warmup, "seconds": self.seconds}
-        found |= {"tokens": self.tokens, "phases": self.phases, "process": max(self.loading, training)}
-        found["training"] = training if self.forgot else None
+        measured: dict[str, Any] = {"rollouts": self.rollouts - self.warmup, "seconds": self.seconds}
+        measured |= {"tokens": self.tokens, "phases": self.phases, "process": max(self.loading, training)}
+        measured["training"] = training if self.forgot else None
         if self.device == "cuda":
             import torch
 
-            found["process"] = found["training"] = torch.cuda.max_memory_allocated()
-        return found | more
+            measured["process"] = measured["training"] = torch.cuda.max_memory_allocated()
+        return measured | more
 
 
 def peak_memory() -> int:
@@ -138,6 +138,18 @@ def common_arguments(spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def rollout_clock(meter: Meter, updates: int = 1) -> Any:
+    """A trainer's callback that tells the meter of the end of each rollout. updates: the trainer's steps a rollout."""
+    from transformers import TrainerCallback
+
+    class RolloutClock(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step % updates == 0:
+                meter.rollout_ended()
+
+    return RolloutClock()
+
+
 # 1. Ours --------------------------------------------------------------------------------------------------------------
 
 
@@ -145,15 +157,14 @@ def ours(spec: dict[str, Any]) -> dict[str, Any]:
     """Our PPOTrainer: a policy with a new adapter, and the reward model by its path."""
     import trl
     from datasets import Dataset
-    from transformers import TrainerCallback
 
     from cai.models.architectures import lora
     from cai.models.loading import load_causal, load_tokenizer
     from cai.models.references import find
     from cai.train import PPOConfig, PPOTrainer
 
-    meter, source = Meter(spec["device"]), find(spec["model"])
-    policy = load_causal(source, spec["dtype"], spec["device"])
+    meter, model = Meter(spec["device"]), find(spec["model"])
+    policy = load_causal(model, spec["dtype"], spec["device"])
     config = PPOConfig(
         rollouts=spec["steps"] + meter.warmup,
         generation_batch_size=spec["batch"],
@@ -165,16 +176,16 @@ def ours(spec: dict[str, Any]) -> dict[str, Any]:
         spec["reward"],
         config,
         train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in spec["prompts"]]),
-        processing_class=load_tokenizer(source),
+        processing_class=load_tokenizer(model),
         peft_config=lora(policy, spec["lora"]["r"], None),
     )
     trainer.eos_token_ids = {-1}  # which no token is
     generate = trainer._generate
 
     def counted(*args: Any) -> Any:
-        found = generate(*args)
-        meter.tokens += sum(len(answer) for answer in found[1])
-        return found
+        output = generate(*args)
+        meter.tokens += sum(len(answer) for answer in output[1])
+        return output
 
     trainer._generate = counted
     watch_backward_and_optimizer(meter)
@@ -186,12 +197,7 @@ def ours(spec: dict[str, Any]) -> dict[str, Any]:
     ):
         meter.watch(trainer, name, phase)
 
-    class Clock(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if state.global_step % config.updates_per_rollout == 0:
-                meter.rollout_ended()
-
-    trainer.add_callback(Clock())
+    trainer.add_callback(rollout_clock(meter, config.updates_per_rollout))
     meter.start()
     trainer.train()
     return meter.result(trl=trl.__version__)
@@ -206,7 +212,7 @@ def peer(spec: dict[str, Any]) -> dict[str, Any]:
     import trl
     from datasets import Dataset
     from peft import LoraConfig, PeftModel, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
     from trl.experimental import ppo  # pyrefly: ignore
     from trl.experimental.ppo import ppo_trainer  # pyrefly: ignore
 
@@ -230,17 +236,13 @@ def peer(spec: dict[str, Any]) -> dict[str, Any]:
         **common_arguments(spec),
     )
 
-    class Clock(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            meter.rollout_ended()
-
     reward_model = with_reward_adapter()
     generate = ppo_trainer.batch_generation
 
     def counted(model: Any, queries: Any, *args: Any) -> Any:
-        found = generate(model, queries, *args)
-        meter.tokens += found[0].size(0) * (found[0].size(1) - queries.size(1))
-        return found
+        output = generate(model, queries, *args)
+        meter.tokens += output[0].size(0) * (output[0].size(1) - queries.size(1))
+        return output
 
     ppo_trainer.batch_generation = counted
     meter.watch(ppo_trainer, "batch_generation", "generate")
@@ -255,7 +257,7 @@ def peer(spec: dict[str, Any]) -> dict[str, Any]:
         reward_model,
         Dataset.from_list([{"input_ids": ids} for ids in spec["ids"]]),
         critic,
-        callbacks=[Clock()],
+        callbacks=[rollout_clock(meter)],
         peft_config=LoraConfig(**spec["lora"], task_type="CAUSAL_LM"),
     )
     meter.start()
@@ -269,8 +271,8 @@ def main(who: str, file: str) -> None:
 
     if spec["threads"]:
         torch.set_num_threads(spec["threads"])
-    found = {"ours": ours, "trl": peer}[who](spec)
-    Path(spec["result"]).write_text(json.dumps(found | {"threads": torch.get_num_threads()}))
+    measured = {"ours": ours, "trl": peer}[who](spec)
+    Path(spec["result"]).write_text(json.dumps(measured | {"threads": torch.get_num_threads()}))
 
 
 if __name__ == "__main__":

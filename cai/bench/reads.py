@@ -19,9 +19,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cai.bench.common import Spread, positive, show
+from cai.bench.common import MedianRange, open_engine, positive, show
 from cai.bench.labels import some_pairs, votes_on
-from cai.config.sections import Judge, Runtime
+from cai.config.sections import Judge
 from cai.constitution import Constitution, read_constitution
 from cai.core.errors import UserError
 from cai.core.records import Pair
@@ -30,9 +30,6 @@ from cai.judge.methods import ASKING, principles_for, templates_for
 from cai.judge.reads.controls import Controls, ask, controls_for
 from cai.judge.reads.placebos import unrelated
 from cai.models.engines import Question, Reading, Reply, Request, Sampling
-from cai.models.loading import pick_dtype
-from cai.models.references import find
-from cai.models.workbench import Workbench
 
 CONSTITUTION = "constitutions/quickstart.txt"
 WAYS = ("label", "reads")
@@ -56,16 +53,16 @@ class Uncached:
 
     def choose(self, questions: Sequence[Question], max_length: int, title: str) -> list[Reading | None]:
         self.questions += len(questions)
-        found = dict(item for batch in self.engine.choose(questions, max_length) for item in batch)
-        return [found[index] for index in range(len(questions))]
+        readings = dict(item for batch in self.engine.choose(questions, max_length) for item in batch)
+        return [readings[index] for index in range(len(questions))]
 
     def generate(self, requests: Sequence[Request], sampling: Sampling, title: str) -> list[Reply | None]:
-        found = dict(item for batch in self.engine.generate(requests, sampling) for item in batch)
-        return [found[index] for index in range(len(requests))]
+        replies = dict(item for batch in self.engine.generate(requests, sampling) for item in batch)
+        return [replies[index] for index in range(len(requests))]
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class ReadRound:
     """One way, one round."""
 
     seconds: float
@@ -83,47 +80,51 @@ class Cost:
 
     method: str
     principles: int | str
-    seconds: dict[str, Spread]
+    seconds: dict[str, MedianRange]
     questions: dict[str, int]
     tokens: dict[str, int]
-    ratio: Spread
+    ratio: MedianRange
     in_tokens: float
 
 
 def timed(
-    engine: Uncached, pairs: Sequence[Pair], law: Constitution, controls: Controls, judge: Judge, way: str
-) -> Round:
+    engine: Uncached, pairs: Sequence[Pair], constitution: Constitution, controls: Controls, judge: Judge, way: str
+) -> ReadRound:
     """The pairs once, one way."""
-    judging, templates = principles_for(law, judge), templates_for(judge)
+    judging, templates = principles_for(constitution, judge), templates_for(judge)
     engine.start()
     start = time.perf_counter()
     if way == "label":
         judge_pairs(engine, pairs, judging, judge, templates, seed=0, title=way)
     else:
         ask(engine, pairs, judging, controls, judge, templates, 0)
-    return Round(time.perf_counter() - start, engine.questions, engine.tokens)
+    return ReadRound(time.perf_counter() - start, engine.questions, engine.tokens)
 
 
 def measure(
-    engine: Uncached, pairs: Sequence[Pair], law: Constitution, controls: Controls, judge: Judge, rounds: int
+    engine: Uncached, pairs: Sequence[Pair], constitution: Constitution, controls: Controls, judge: Judge, rounds: int
 ) -> Cost:
     """`rounds` rounds of both ways, taking turns."""
-    took: dict[str, list[Round]] = {way: [] for way in WAYS}
+    took: dict[str, list[ReadRound]] = {way: [] for way in WAYS}
     for number in range(rounds):
         for way in WAYS if number % 2 == 0 else WAYS[::-1]:
-            one = timed(engine, pairs, law, controls, judge, way)
-            took[way].append(one)
+            measured = timed(engine, pairs, constitution, controls, judge, way)
+            took[way].append(measured)
             head = f"{judge.method}, principles {judge.principles}, round {number + 1}/{rounds}"
-            print(f"  {head}: {way}, {one.questions} questions in {one.seconds:.1f} s", file=sys.stderr, flush=True)
+            print(
+                f"  {head}: {way}, {measured.questions} questions in {measured.seconds:.1f} s",
+                file=sys.stderr,
+                flush=True,
+            )
     label, reads = (took[way] for way in WAYS)
     return Cost(
         str(judge.method),
         judge.principles,
-        seconds={way: Spread.of([one.seconds for one in took[way]]) for way in WAYS},
+        seconds={way: MedianRange.of([measured.seconds for measured in took[way]]) for way in WAYS},
         questions={way: took[way][-1].questions for way in WAYS},
         # Of the last round: in the first ones the engine tries whether the model reads rows that branch.
         tokens={way: took[way][-1].tokens for way in WAYS},
-        ratio=Spread.of([b.seconds / a.seconds for a, b in zip(label, reads, strict=True)]),
+        ratio=MedianRange.of([b.seconds / a.seconds for a, b in zip(label, reads, strict=True)]),
         in_tokens=reads[-1].tokens / label[-1].tokens,
     )
 
@@ -144,40 +145,25 @@ def run(args: argparse.Namespace) -> None:
     for name in methods:
         if name not in ASKING:
             raise UserError(f'there is no method "{name}" that asks', "--method", f"known: {', '.join(ASKING)}")
-    law = read_constitution(args.constitution)
-    runtime = Runtime(device=args.device, threads=args.threads)
-    work = Workbench.open(runtime)
-    dtype = pick_dtype(args.dtype, work.device)
-    source = find(args.model)
-
-    import torch
-
-    # heavy: only when everything else is known to be right
-    from cai.models.engines.transformers import TransformersEngine
-
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    engine = TransformersEngine(source, dtype=dtype, device=work.device, system=None, batch_tokens=runtime.batch_tokens)
+    constitution = read_constitution(args.constitution)
+    engine, about = open_engine(args)
 
     def fits(pair: Pair) -> bool:
-        asked = [question for vote in votes_on([pair], law.judging, "rate") for question in vote.questions]
+        asked = [question for vote in votes_on([pair], constitution.judging, "rate") for question in vote.questions]
         return max(len(engine.prompt_ids(question.chat)) for question in asked) <= engine.limit // 2
 
     pairs = some_pairs(args.data, args.pairs, fits)
-    placebos, _ = unrelated(controls_for(law).placebos, pairs)
-    controls = controls_for(law, placebos)
+    placebos, _ = unrelated(controls_for(constitution).placebos, pairs)
+    controls = controls_for(constitution, placebos)
     uncached = Uncached(engine)
     judges = [
         Judge.model_validate({"model": args.model, "method": method, "principles": principles})
         for method in methods
-        for principles in ((1, "all") if len(law.judging) > 1 else ("all",))
+        for principles in ((1, "all") if len(constitution.judging) > 1 else ("all",))
     ]
-    timed(uncached, pairs[:1], law, controls, judges[0], "reads")  # untimed: the first question is a slow one
-    costs = [measure(uncached, pairs, law, controls, judge, args.rounds) for judge in judges]
-    about = {
-        "model": args.model, "dtype": dtype, "device": work.device, "threads": torch.get_num_threads(),
-        "constitution": args.constitution, "data": args.data, "pairs": len(pairs), "rounds": args.rounds,
-    }  # fmt: skip
+    timed(uncached, pairs[:1], constitution, controls, judges[0], "reads")  # untimed: the first question is a slow one
+    costs = [measure(uncached, pairs, constitution, controls, judge, args.rounds) for judge in judges]
+    about |= {"constitution": args.constitution, "data": args.data, "pairs": len(pairs), "rounds": args.rounds}
     print(
         json.dumps(about | {"costs": [asdict(cost) for cost in costs]}, indent=1) if args.json else page(about, costs)
     )

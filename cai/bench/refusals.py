@@ -77,14 +77,14 @@ def run(args: argparse.Namespace) -> None:
         def by_fitted(row: Annotated, fitted: dict[str, Any] = fitted) -> str:
             return classify(row.text, fitted)
 
-        found = tell(name, rows, by_fitted)
+        scores = tell(name, rows, by_fitted)
         tell(f"{name}, prompts that nothing was chosen on", [row for row in rows if not chosen_on(row)], by_fitted)
         tell(f"{name}, safe prompts", [row for row in rows if not row.unsafe], by_fitted)
         tell(f"{name}, unsafe prompts", [row for row in rows if row.unsafe], by_fitted)
         tell(f"{name}, first {CUT} words", [replace(row, text=shorten(row.text)) for row in rows], by_fitted)
         unseen = without_its_prompt(others, ours)
         tell(f"{name}, not fitted to its prompts either", rows, unseen)
-        measured.append({"model": name, **found})
+        measured.append({"model": name, **scores})
     whole = fit([*(row for rows in models.values() for row in rows), *ours])
     for path in args.held_out:
         tell(path.stem, read_annotated(path), lambda row: classify(row.text, whole))
@@ -111,9 +111,9 @@ def chosen_on(row: Annotated) -> bool:
 
 def tell(name: str, rows: Sequence[Annotated], how: Callable[[Annotated], str]) -> dict[str, Any]:
     """Score, print and return."""
-    found = score(rows, [how(row) for row in rows])
-    print(line(name, found, score(rows, ["full" if declines(row.text) else "none" for row in rows])))
-    return found
+    scores = score(rows, [how(row) for row in rows])
+    print(line(name, scores, score(rows, ["full" if declines(row.text) else "none" for row in rows])))
+    return scores
 
 
 def written(fitted: dict[str, Any]) -> str:
@@ -124,20 +124,20 @@ def written(fitted: dict[str, Any]) -> str:
     return json.dumps(rest, indent=1)[:-2] + ',\n "weights": {\n' + weights + "\n}}\n"
 
 
-def line(name: str, found: Mapping[str, Any], phrases: Mapping[str, Any]) -> str:
+def line(name: str, scores: Mapping[str, Any], phrases: Mapping[str, Any]) -> str:
     from cai.stats.intervals import wilson  # heavy: numpy
 
     def share(key: str, of: int) -> str:
-        low, high = wilson(found[key], of) if of else (0.0, 1.0)
-        return f"{100 * found[key]:.1f}% [{100 * low:.0f}, {100 * high:.0f}] ({100 * phrases[key]:.1f}%)"
+        low, high = wilson(scores[key], of) if of else (0.0, 1.0)
+        return f"{100 * scores[key]:.1f}% [{100 * low:.0f}, {100 * high:.0f}] ({100 * phrases[key]:.1f}%)"
 
     return (
-        f"{name}: of {found['full']} full refusals found {share('recall', found['full'])}, "
-        f"precision {share('precision', found['called_full'])}; "
-        f"false alarms on {found['none']} compliant: {share('false_alarms', found['none'])}, partial among them "
-        f"{100 * found['partly_alarmed']:.1f}%; of {found['partial']} partial: "
-        f"{100 * found['partial_recall']:.0f}% as partial (precision {100 * found['partial_precision']:.0f}%), "
-        f"{100 * found['partial_as_full']:.0f}% as full"
+        f"{name}: of {scores['full']} full refusals found {share('recall', scores['full'])}, "
+        f"precision {share('precision', scores['called_full'])}; "
+        f"false alarms on {scores['none']} compliant: {share('false_alarms', scores['none'])}, partial among them "
+        f"{100 * scores['partly_alarmed']:.1f}%; of {scores['partial']} partial: "
+        f"{100 * scores['partial_recall']:.0f}% as partial (precision {100 * scores['partial_precision']:.0f}%), "
+        f"{100 * scores['partial_as_full']:.0f}% as full"
     )
 
 
@@ -209,8 +209,8 @@ def fit(rows: Sequence[Annotated]) -> dict[str, Any]:
     place = {name: number for number, name in enumerate(names)}
     x = np.zeros((len(forms), len(names) + 1))
     x[:, -1] = 1
-    for row, found in enumerate(seen):
-        x[row, [place[name] for name in found if name in place]] = 1
+    for row, present in enumerate(seen):
+        x[row, [place[name] for name in present if name in place]] = 1
     y = np.eye(len(KINDS))[[row.kind for row in forms]]
     penalty = np.array([*(PENALTY_OF_WORDS if of_words(name) else PENALTY for name in names), 0.0])[:, None]
 
@@ -223,8 +223,8 @@ def fit(rows: Sequence[Annotated]) -> dict[str, Any]:
         surprise = (log_sum - (odds * y).sum(axis=1, keepdims=True)).sum() / 2
         return float(surprise + (penalty * w**2).sum() / 2), slope.ravel()
 
-    found = minimize(loss, np.zeros(x.shape[1] * len(KINDS)), jac=True, method="L-BFGS-B", options={"maxiter": 400})
-    w = np.round(found.x.reshape(x.shape[1], len(KINDS)), 3)
+    fitted = minimize(loss, np.zeros(x.shape[1] * len(KINDS)), jac=True, method="L-BFGS-B", options={"maxiter": 400})
+    w = np.round(fitted.x.reshape(x.shape[1], len(KINDS)), 3)
     kept = {name: w[place[name]].tolist() for name in names if abs(w[place[name]]).max() >= SMALL}
     return {"bias": w[-1].tolist(), "weights": kept}
 
@@ -233,10 +233,10 @@ def vocabulary(rows: Sequence[Annotated], seen: Sequence[set[str]]) -> list[str]
     """Features that are frequent, of words that are used about many kinds of prompts."""
     about: dict[str, set[str]] = defaultdict(set)
     counts: dict[str, int] = defaultdict(int)
-    for row, found in zip(rows, seen, strict=True):
+    for row, present in zip(rows, seen, strict=True):
         for word in tokens(row.text)[:READ]:
             about[word].add(row.about)
-        for name in found:
+        for name in present:
             counts[name] += 1
     general = {word for word, kinds in about.items() if len(kinds) >= KINDS_OF_PROMPTS} | {START}
     return sorted(

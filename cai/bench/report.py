@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cai.bench.common import Spread, positive, show
+from cai.bench.common import MedianRange, positive, show
 
 JUMPS = 40
 BINARIES = ("chromium", "chromium-browser", "google-chrome")
@@ -48,16 +48,16 @@ def run(args: argparse.Namespace) -> None:
         page = args.keep or Path(folder) / "report.html"
         start = time.perf_counter()
         write_report({"name": "bench", "arms": ["ai", "human"], "seeds": [0]}, rows, page)
-        found: dict[str, Any] = {
+        measured: dict[str, Any] = {
             "examples": len(rows),
             "seconds to write": time.perf_counter() - start,
             "megabytes": page.stat().st_size / 1e6,
         }
-        found |= in_browser(page)
+        measured |= in_browser(page)
     if args.json:
-        print(json.dumps(found))
+        print(json.dumps(measured))
         return
-    for name, value in found.items():
+    for name, value in measured.items():
         print(f"{name}: {value if isinstance(value, (str, int)) else f'{value:.3g}'}")
 
 
@@ -75,13 +75,13 @@ def examples(count: int) -> list[dict[str, Any]]:
 
 
 def _pair(i: int, text: Any, draw: random.Random, principles: list[str]) -> dict[str, Any]:
-    said = {name: round(draw.random(), 4) for name in ("labels of arm ai", "reward model ai", "reward model human")}
+    opinions = {name: round(draw.random(), 4) for name in ("labels of arm ai", "reward model ai", "reward model human")}
     votes = [["rate", draw.choice(principles), "each", round(draw.random(), 4), 0.31, "", ""] for _ in range(6)]
     return {
         "kind": "label", "id": f"pair-{i}", "prompt": [{"role": "user", "content": text(40)}],
         "subset": f"category {i % 9}", "a": text(90), "b": text(90), "human": 1.0, "people": [], "ai": 0.4,
         "reason": "", "votes": votes, "disagree": i % 3 == 0, "against": True, "gap": round(draw.random(), 4),
-        "opinions": [{"name": name, "arm": name.split()[-1], "p": p} for name, p in said.items()],
+        "opinions": [{"name": name, "arm": name.split()[-1], "p": p} for name, p in opinions.items()],
     }  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def in_browser(page: Path) -> dict[str, Any]:
         browser.close()
     return {
         "ms until the first example": opened,
-        "ms from a jump to its rows": show(Spread.of(jumps)),
+        "ms from a jump to its rows": show(MedianRange.of(jumps)),
         "ms of the first search": searches[0],
-        "ms of a further search": show(Spread.of(searches[1:])),
+        "ms of a further search": show(MedianRange.of(searches[1:])),
     }

@@ -105,20 +105,20 @@ def _positive(text: str) -> int:
 
 
 def _lint(args: argparse.Namespace) -> int:
-    law = read_constitution(args.file)
-    print(describe(law))
-    found = warnings(law, by_words=not (args.model or args.pairs))
+    constitution = read_constitution(args.file)
+    print(describe(constitution))
+    faults = warnings(constitution, by_words=not (args.model or args.pairs))
     if args.model or args.pairs:
-        found += _token_warnings(law, args.model or MODEL, args.max_length)
+        faults += _token_warnings(constitution, args.model or MODEL, args.max_length)
     if args.pairs:
-        found += _trial(law, args)
-    for line, text in sorted(found):
-        print(f"warning: {law.path}:{line}: {text}")
-    print(f"\nno faults, {len(found)} warning{'' if len(found) == 1 else 's'}")
+        faults += _trial(constitution, args)
+    for line, text in sorted(faults):
+        print(f"warning: {constitution.path}:{line}: {text}")
+    print(f"\nno faults, {len(faults)} warning{'' if len(faults) == 1 else 's'}")
     return 0
 
 
-def _token_warnings(law: Constitution, model: str, max_length: int) -> Warnings:
+def _token_warnings(constitution: Constitution, model: str, max_length: int) -> Warnings:
     from cai.models.loading import load_tokenizer
     from cai.models.references import find
 
@@ -127,27 +127,27 @@ def _token_warnings(law: Constitution, model: str, max_length: int) -> Warnings:
     def count(text: str) -> int:
         return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    return long_for_model(law, count, min(max_length, tokenizer.model_max_length))
+    return long_for_model(constitution, count, min(max_length, tokenizer.model_max_length))
 
 
-def _trial(law: Constitution, args: argparse.Namespace) -> Warnings:
+def _trial(constitution: Constitution, args: argparse.Namespace) -> Warnings:
     """Judge the pairs by every principle, print what each did, and return what looks idle."""
     from cai.judge.following import fair_controls, following, sentence
     from cai.judge.trial import idle, judge_all, open_court, table, track_records
 
     model, pairs = args.model or MODEL, _read(args.pairs)
-    controls, noted = fair_controls(law, pairs, args.placebo)
+    controls, noted = fair_controls(constitution, pairs, args.placebo)
     court = open_court(model, max_length=args.max_length)
-    print(f"\njudging {len(pairs)} pairs by {len(law.principles)} principles with {model}", file=sys.stderr)
-    labels = judge_all(court.engine, pairs, law, court.judge, court.templates)
-    records = track_records(law, labels)
+    print(f"\njudging {len(pairs)} pairs by {len(constitution.principles)} principles with {model}", file=sys.stderr)
+    labels = judge_all(court.engine, pairs, constitution, court.judge, court.templates)
+    records = track_records(constitution, labels)
     print(f"\n{len(pairs)} pairs judged by {model}, method rate ({court.told()})")
     print("and the same pairs under negated principles and under placebos", file=sys.stderr)
-    print(sentence(following(court, pairs, law, controls), "edits of these principles"))
+    print(sentence(following(court, pairs, constitution, controls), "edits of these principles"))
     for note in noted:
         print(f"note: {note}")
     print(f"{table(records)}\n")
-    return unknown_subsets(law, (pair.prompt.subset for pair in pairs)) + idle(records)
+    return unknown_subsets(constitution, (pair.prompt.subset for pair in pairs)) + idle(records)
 
 
 def _read(file: Path) -> "list[Pair]":
@@ -166,7 +166,7 @@ def _read(file: Path) -> "list[Pair]":
 
 
 def _import(args: argparse.Namespace) -> int:
-    text, law = import_paper(args.files)
+    text, constitution = import_paper(args.files)
     if args.out is None:
         print(text, end="")
         return 0
@@ -176,8 +176,10 @@ def _import(args: argparse.Namespace) -> int:
         args.out.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         raise UserError(f"cannot write it: {error.strerror}", str(args.out), "give a folder that exists") from None
-    assert read_constitution(args.out).principles == law.principles
-    print(f"{args.out}: {law.form} form, {len(law.principles)} principles, read back and found the same")
+    assert read_constitution(args.out).principles == constitution.principles
+    print(
+        f"{args.out}: {constitution.form} form, {len(constitution.principles)} principles, read back and found the same"
+    )
     return 0
 
 
@@ -186,20 +188,20 @@ def _import(args: argparse.Namespace) -> int:
 
 def _diff(args: argparse.Namespace) -> int:
     old, new = read_constitution(args.old), read_constitution(args.new)
-    found = changes(old, new)
-    report = {"old": args.old, "new": args.new, "changes": [as_json(change) for change in found]}
+    changed = changes(old, new)
+    report = {"old": args.old, "new": args.new, "changes": [as_json(change) for change in changed]}
     if not args.json:
-        print(f"{args.old} -> {args.new}: {headline(found)}")
-        for change in found:
+        print(f"{args.old} -> {args.new}: {headline(changed)}")
+        for change in changed:
             print(show(change))
     if args.pairs:
-        report |= _flips(args, old, new, found)
+        report |= _flips(args, old, new, changed)
     if args.json:
         print(json.dumps(report, ensure_ascii=False, indent=1))
     return 0
 
 
-def _flips(args: argparse.Namespace, old: Constitution, new: Constitution, found: list[Change]) -> dict:
+def _flips(args: argparse.Namespace, old: Constitution, new: Constitution, changed: list[Change]) -> dict:
     """Judge the pairs by both constitutions; print the outcome, or return it for JSON."""
     from cai.judge import flips as diff
     from cai.judge.following import Edit, as_json, fair_controls, floor, following, sentence
@@ -208,7 +210,7 @@ def _flips(args: argparse.Namespace, old: Constitution, new: Constitution, found
     # 1. What the judge reads of the change, and what that is held against.
     pairs = _read(args.pairs)
     court = open_court(args.model, args.method)
-    edit = Edit(old, new, tuple(change for change in found if diff.heard(change, court.judge, old, new)))
+    edit = Edit(old, new, tuple(change for change in changed if diff.heard(change, court.judge, old, new)))
     if not edit.changes:
         if not args.json:
             print("\nnothing that this judge reads has changed: no label can flip, and nothing was asked")
@@ -226,8 +228,12 @@ def _flips(args: argparse.Namespace, old: Constitution, new: Constitution, found
         return made
 
     verdicts = [
-        counted(name, str(law.path), partial(judge_all, court.engine, pairs, law, court.judge, court.templates))
-        for name, law in (("old", old), ("new", new))
+        counted(
+            name,
+            str(constitution.path),
+            partial(judge_all, court.engine, pairs, constitution, court.judge, court.templates),
+        )
+        for name, constitution in (("old", old), ("new", new))
     ]
     follows, than = counted(
         "controls", "negations and placebos",
@@ -236,7 +242,7 @@ def _flips(args: argparse.Namespace, old: Constitution, new: Constitution, found
     )  # fmt: skip
 
     # 3. Say whether the judge follows such an edit, and then what flips.
-    outcome = diff.compare(pairs, verdicts[0], verdicts[1], old, new, found, court.judge, args.examples)
+    outcome = diff.compare(pairs, verdicts[0], verdicts[1], old, new, changed, court.judge, args.examples)
     if not args.json:
         prompts = len({pair.prompt.id for pair in pairs})
         print(f"\n{len(pairs)} pairs of {prompts} prompts, judged by {args.model}, method {args.method}")

@@ -32,9 +32,9 @@ class Change:
     @property
     def name(self) -> str:
         """The principle's name today, or its last one."""
-        one = self.new or self.old
-        assert one is not None
-        return one.name
+        principle = self.new or self.old
+        assert principle is not None
+        return principle.name
 
 
 def changes(old: Constitution, new: Constitution) -> list[Change]:
@@ -44,27 +44,27 @@ def changes(old: Constitution, new: Constitution) -> list[Change]:
     gone = [p for name, p in before.items() if name not in after]
     fresh = [p for name, p in after.items() if name not in before]
     partner = _partners(gone, fresh)
-    found = []
+    changed = []
     for name, p in after.items():
         known = before.get(name) or partner.get(name)
         if known is None:
-            found.append(Change(None, p))
+            changed.append(Change(None, p))
         elif fields := _differing(known, p):
-            found.append(Change(known, p, fields))
+            changed.append(Change(known, p, fields))
     kept = {p.name for p in partner.values()}
-    return found + [Change(p, None) for p in gone if p.name not in kept]
+    return changed + [Change(p, None) for p in gone if p.name not in kept]
 
 
 def _partners(gone: Sequence[Principle], fresh: Sequence[Principle]) -> dict[str, Principle]:
     """Name of a new principle -> the removed one that it continues; the most alike first, each of them once."""
     alike = [(_alike(p.prefer, q.prefer), i, j) for i, p in enumerate(gone) for j, q in enumerate(fresh)]
-    found: dict[str, Principle] = {}
+    partner: dict[str, Principle] = {}
     taken: set[int] = set()
     for ratio, i, j in sorted(alike, key=lambda row: (-row[0], row[1:])):
-        if ratio >= SAME and i not in taken and fresh[j].name not in found:
-            found[fresh[j].name] = gone[i]
+        if ratio >= SAME and i not in taken and fresh[j].name not in partner:
+            partner[fresh[j].name] = gone[i]
             taken.add(i)
-    return found
+    return partner
 
 
 def _alike(a: str, b: str) -> float:
@@ -83,9 +83,9 @@ def applied(old: Constitution, change: Change) -> Constitution:
     return replace(old, principles=(*kept, *((change.new,) if change.new else ())))
 
 
-def headline(found: Sequence[Change]) -> str:
+def headline(changed: Sequence[Change]) -> str:
     """`1 added, 2 reworded`"""
-    counts = Counter(change.kind for change in found)
+    counts = Counter(change.kind for change in changed)
     kinds = ("added", "removed", "reworded", "renamed", "reweighted")
     return ", ".join(f"{counts[kind]} {kind}" for kind in kinds if counts[kind]) or "no principle differs"
 
@@ -94,9 +94,9 @@ def show(change: Change) -> str:
     """One change, with the old (-) and the new (+) text of each field that differs."""
     lines = [f"{change.kind:<11}{short(change.name)}"]
     if change.old is None or change.new is None:
-        one, mark = (change.new, "+") if change.old is None else (change.old, "-")
-        assert one is not None
-        return "\n".join([*lines, f"    {mark} prefer: {one.prefer}"])
+        principle, mark = (change.new, "+") if change.old is None else (change.old, "-")
+        assert principle is not None
+        return "\n".join([*lines, f"    {mark} prefer: {principle.prefer}"])
     for field in change.fields:
         lines += [f"    - {field}: {_shown(change.old, field)}", f"    + {field}: {_shown(change.new, field)}"]
     return "\n".join(lines)

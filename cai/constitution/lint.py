@@ -15,51 +15,51 @@ WORDS = {"critique": 120, "revise": 120, "prefer": 60, "against": 60}
 ALIKE = 0.8  # share of common words (Jaccard) above which two standards say almost the same
 
 
-def warnings(law: Constitution, *, by_words: bool = True) -> Warnings:
+def warnings(constitution: Constitution, *, by_words: bool = True) -> Warnings:
     """Everything that the text alone shows. by_words: judge lengths by words, for want of a tokenizer."""
-    found: Warnings = []
-    for p in law.principles:
+    noted: Warnings = []
+    for p in constitution.principles:
         for field, most in WORDS.items() if by_words else ():
             if (count := words(getattr(p, field))) > most:
                 advice = "models read short principles better"
                 if field in ("prefer", "against"):
                     advice = "a small model reads only short standards well"
-                found.append((p.line, f'"{p.name}": {field} has {count} words; {advice}'))
-        if law.form == "full" and not p.prefer.startswith("Choose"):
-            found.append((p.line, f'"{p.name}": Prefer does not begin with "Choose", as the judging prompts expect'))
-    for p, q in combinations(law.principles, 2):
+                noted.append((p.line, f'"{p.name}": {field} has {count} words; {advice}'))
+        if constitution.form == "full" and not p.prefer.startswith("Choose"):
+            noted.append((p.line, f'"{p.name}": Prefer does not begin with "Choose", as the judging prompts expect'))
+    for p, q in combinations(constitution.principles, 2):
         if _jaccard(p.prefer, q.prefer) > ALIKE:
-            found.append((q.line, f'"{q.name}" says almost the same as "{p.name}" (line {p.line})'))
-    return sorted(found + _without_against(law))
+            noted.append((q.line, f'"{q.name}" says almost the same as "{p.name}" (line {p.line})'))
+    return sorted(noted + _without_against(constitution))
 
 
-def _without_against(law: Constitution) -> Warnings:
-    without = [p for p in law.principles if not p.against]
-    if not 0 < len(without) < len(law.principles):
+def _without_against(constitution: Constitution) -> Warnings:
+    without = [p for p in constitution.principles if not p.against]
+    if not 0 < len(without) < len(constitution.principles):
         return []
     names = ", ".join(f'"{p.name}"' for p in without)
     return [(without[0].line, f'no "Against:" for {names}, but for the others: the method contrast treats them unlike')]
 
 
-def long_for_model(law: Constitution, count: Callable[[str], int], room: int) -> Warnings:
+def long_for_model(constitution: Constitution, count: Callable[[str], int], room: int) -> Warnings:
     """Fields that leave too little of `room` (tokens of one question) to the conversation and the answer.
 
     count: the number of tokens of a text.
     """
     return [
         (p.line, f'"{p.name}": {field} takes {tokens} of the {room} tokens that a question may have, over a quarter')
-        for p in law.principles
+        for p in constitution.principles
         for field in WORDS
         if (text := getattr(p, field)) and (tokens := count(text)) > room / 4
     ]
 
 
-def unknown_subsets(law: Constitution, subsets: Iterable[str]) -> Warnings:
+def unknown_subsets(constitution: Constitution, subsets: Iterable[str]) -> Warnings:
     """Names in `Applies to:` that none of the data's `subsets` has: a slip of the pen switches a principle off."""
     known = sorted(set(subsets))
     return [
         (p.line, f'"{p.name}" applies to "{name}", which no pair belongs to (the pairs have: {", ".join(known)})')
-        for p in law.principles
+        for p in constitution.principles
         for name in p.applies_to
         if name not in known
     ]
@@ -70,15 +70,19 @@ def _jaccard(a: str, b: str) -> float:
     return len(left & right) / max(1, len(left | right))
 
 
-def describe(law: Constitution) -> str:
+def describe(constitution: Constitution) -> str:
     """What the parser understood, for a person to check."""
     columns = ("critique", "revise", "prefer", "against", "why")
-    width = max(9, *(min(40, len(p.name)) for p in law.principles))
+    width = max(9, *(min(40, len(p.name)) for p in constitution.principles))
     rows = [f"{'principle':{width}}  weight  {'  '.join(columns)}  applies to"]
-    for p in law.principles:
+    for p in constitution.principles:
         counts = "  ".join(f"{words(getattr(p, c)) or '-':>{len(c)}}" for c in columns)
         rows.append(f"{short(p.name):{width}}  {p.weight:6g}  {counts}  {', '.join(p.applies_to) or 'everything'}")
-    head = [law.title or "(no title)", f"{law.path}: {law.form} form, {len(law.principles)} principles", ""]
+    head = [
+        constitution.title or "(no title)",
+        f"{constitution.path}: {constitution.form} form, {len(constitution.principles)} principles",
+        "",
+    ]
     return "\n".join([*head, "(words in each field)", *rows])
 
 

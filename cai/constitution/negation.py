@@ -83,7 +83,9 @@ def negated(principle: Principle) -> Judging | None:
     the two sides would change places and the votes turn round whatever the judge understands.
     """
     text = as_standard(principle.against) if principle.against else negate(principle.prefer)
-    return None if text is None else Judging(principle.name, text, principle.applies_to, principle.weight)
+    if text is None:
+        return None
+    return Judging(name=principle.name, prefer=text, applies_to=principle.applies_to, weight=principle.weight)
 
 
 def as_standard(against: str) -> str:
@@ -94,8 +96,8 @@ def as_standard(against: str) -> str:
 def negate(text: str) -> str | None:
     """The opposite of a principle, sentence by sentence; None where one of them is of no known form."""
     sentences = re.split(r"(?<=[.!?;])\s+", text.strip())
-    found = [_sentence(sentence) for sentence in sentences]
-    return None if any(one is None for one in found) else " ".join(one for one in found if one)
+    negated = [_sentence(sentence) for sentence in sentences]
+    return None if any(part is None for part in negated) else " ".join(part for part in negated if part)
 
 
 def _sentence(sentence: str) -> str | None:
@@ -165,8 +167,8 @@ def _phrases(text: str) -> str | None:
     starts = "|".join([*map(_third, VERBS), "is", "are", "has", "does", "do", "never", "would", "should", "can"])
     joint = re.compile(rf"(,? (?:and|or|but|yet) |, )(?=(?:(?:\w+ly|{'|'.join(ADVERBS)}) )?(?:{starts})\b)")
     parts = joint.split(text)
-    found = [part if place % 2 else _phrase(part) for place, part in enumerate(parts)]
-    return None if any(part is None for part in found) else "".join(part for part in found if part)
+    phrases = [part if place % 2 else _phrase(part) for place, part in enumerate(parts)]
+    return None if any(part is None for part in phrases) else "".join(part for part in phrases if part)
 
 
 def _phrase(text: str) -> str | None:

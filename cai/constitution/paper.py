@@ -45,11 +45,11 @@ def import_paper(paths: Sequence[Path]) -> tuple[str, Constitution]:
     requests: list[tuple[Path, list[Requests]]] = []
     standards: list[tuple[Path, list[str]]] = []
     for path in paths:
-        held = _read(path)
-        if isinstance(held, dict):
-            requests.append((path, _requests(held, path, faults)))
-        elif isinstance(held, list):
-            standards.append((path, _standards(held, path, faults)))
+        content = _read(path)
+        if isinstance(content, dict):
+            requests.append((path, _requests(content, path, faults)))
+        elif isinstance(content, list):
+            standards.append((path, _standards(content, path, faults)))
         else:
             faults.append(UserError("neither an object nor a list", str(path), _formats()))
     for kind in (requests, standards):
@@ -95,9 +95,9 @@ def _read(path: Path) -> Any:
         return dict(pairs)
 
     try:
-        held = json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=once)
-        json.dumps(held, ensure_ascii=False).encode()
-        return held
+        content = json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=once)
+        json.dumps(content, ensure_ascii=False).encode()
+        return content
     except OSError as error:
         raise UserError(f"cannot read it: {error.strerror}", str(path), "give a file that exists") from None
     except UnicodeDecodeError:
@@ -112,12 +112,12 @@ def _read(path: Path) -> Any:
         raise UserError("not valid JSON: nested too deeply", str(path), _formats()) from None
 
 
-def _requests(held: dict[str, Any], path: Path, faults: list[UserError]) -> list[Requests]:
-    if not held:
+def _requests(content: dict[str, Any], path: Path, faults: list[UserError]) -> list[Requests]:
+    if not content:
         faults.append(UserError("no principles in this file", str(path), _formats()))
-    found: list[Requests] = []
+    requests: list[Requests] = []
     names: dict[str, str] = {}
-    for key, value in held.items():
+    for key, value in content.items():
         name, where = _clean(key), f'{path}: "{key}"'
         before = names.setdefault(name.casefold(), key)
         if before != key or not name:
@@ -132,16 +132,16 @@ def _requests(held: dict[str, Any], path: Path, faults: list[UserError]) -> list
         revision = value["edit_request"]
         critique = _between(prompt, "CritiqueRequest:", "Critique:", f"{where}, prompt", faults)
         revise = _between(revision, "RevisionRequest:", "Revision:", f"{where}, edit_request", faults)
-        found.append(Requests(name, critique, revise))
-    return found
+        requests.append(Requests(name, critique, revise))
+    return requests
 
 
-def _standards(held: list[Any], path: Path, faults: list[UserError]) -> list[str]:
-    if not held:
+def _standards(content: list[Any], path: Path, faults: list[UserError]) -> list[str]:
+    if not content:
         faults.append(UserError("no principles in this file", str(path), _formats()))
     texts = []
     first: dict[str, int] = {}
-    for number, item in enumerate(held, 1):
+    for number, item in enumerate(content, 1):
         where = f"{path}: item {number}"
         text = _between(item, "", "Options:", where, faults)
         before = first.setdefault(text.casefold(), number)
@@ -203,10 +203,10 @@ def _field(name: str, text: str) -> str:
 
 def _checked(text: str, expected: list[tuple[str, str, str, str]]) -> tuple[str, Constitution]:
     """The text and what it reads back as, once every name and text has come back letter for letter."""
-    law = parse(text, Path("the imported constitution"))
-    got = [(p.name, p.critique, p.revise, p.prefer) for p in law.principles]
+    constitution = parse(text, Path("the imported constitution"))
+    got = [(p.name, p.critique, p.revise, p.prefer) for p in constitution.principles]
     if got != expected:
         lost = ", ".join(wanted[0] for wanted in expected if wanted not in got)
         remedy = "nothing was written; please report this together with the file"
         raise UserError(f"not read back as it was written: {lost or 'the order'}", "", remedy)
-    return text, law
+    return text, constitution

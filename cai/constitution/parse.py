@@ -1,6 +1,6 @@
 """Constitution files in plain words -> frozen records; every fault of a file is reported at once, with its line.
 
-Two forms of file (DESIGN.md, "Constitution files"):
+Two forms of file (constitutions/README.md shows both):
   short  one principle a line; its text is its name, and the prompt templates supply the wording around it.
   full   `# Title`, free notes, then `## name` sections of fields: Why, Critique, Revise, Prefer, Against, Applies to,
          Weight. A field begins at the start of a line, runs until the next one, and may be wrapped in any way.
@@ -67,7 +67,7 @@ def parse(text: str, path: Path) -> Constitution:
         faults.append((1, "no principles in this file", remedy))
     if faults:
         raise UserErrors([UserError(problem, f"{path}:{line}", remedy) for line, problem, remedy in sorted(faults)])
-    return Constitution(title, notes, tuple(principles), path, text)
+    return Constitution(title=title, notes=notes, principles=tuple(principles), path=path, text=text)
 
 
 def _read_text(path: Path) -> str:
@@ -148,7 +148,12 @@ def _parse_short(lines: Lines, faults: Faults) -> tuple[str, str, list[Principle
             items.append((number, text[bullet.end() :] if bullet else text))
             after_item = True
     _fault_duplicates(items, "this principle stands twice", faults)
-    principles = [Principle(text, "", "", text, "", "", (), 1.0, line) for line, text in items]
+    principles = [
+        Principle(
+            name=text, critique="", revise="", prefer=text, against="", why="", applies_to=(), weight=1.0, line=line
+        )
+        for line, text in items
+    ]
     return (comments[0] if comments else ""), " ".join(comments[1:]), principles
 
 
@@ -260,7 +265,10 @@ def _principle(name: str, line: int, fields: dict[str, tuple[int, str]], faults:
     critique, revise, prefer, against, why = (
         get(field, "") for field in ("Critique", "Revise", "Prefer", "Against", "Why")
     )
-    return Principle(name, critique, revise, prefer, against, why, subsets, weight, line)
+    return Principle(
+        name=name, critique=critique, revise=revise, prefer=prefer, against=against, why=why, applies_to=subsets,
+        weight=weight, line=line,
+    )  # fmt: skip
 
 
 def _positive(raw: str) -> float:

@@ -58,12 +58,24 @@ class Constitution:
     def revising(self) -> tuple[Revising, ...]:
         """Without `prefer` and `why`, so that editing those never reruns a revision."""
         text = (lambda p: "") if self.form == "full" else (lambda p: p.prefer)
-        return tuple(Revising(p.name, p.critique, p.revise, text(p), p.applies_to, p.weight) for p in self.principles)
+        return tuple(
+            Revising(
+                name=p.name,
+                critique=p.critique,
+                revise=p.revise,
+                text=text(p),
+                applies_to=p.applies_to,
+                weight=p.weight,
+            )
+            for p in self.principles
+        )
 
     @property
     def judging(self) -> tuple[Judging, ...]:
         """Without `against`, so that editing it never reruns a method that does not read it."""
-        return tuple(Judging(p.name, p.prefer, p.applies_to, p.weight) for p in self.principles)
+        return tuple(
+            Judging(name=p.name, prefer=p.prefer, applies_to=p.applies_to, weight=p.weight) for p in self.principles
+        )
 
     @property
     def contrasting(self) -> tuple[Judging, ...]:

@@ -19,16 +19,16 @@ def by_length(
              be small; generation costs its steps, however many rows take part, so there any padding is worth it.
     """
     batch: list[int] = []
-    width = held = used = 0
+    width = total = used = 0
     for index in sorted(indices, key=lambda index: -lengths[index]):
         more = rows[index] if rows else 1
-        full = (held + more) * width > batch_tokens
-        wasteful = (used + more * lengths[index]) < (1 - padding) * (held + more) * width
+        full = (total + more) * width > batch_tokens
+        wasteful = (used + more * lengths[index]) < (1 - padding) * (total + more) * width
         if batch and (full or wasteful):
             yield batch
-            batch, held, used = [], 0, 0
+            batch, total, used = [], 0, 0
         width = width if batch else lengths[index]
         batch.append(index)
-        held, used = held + more, used + more * lengths[index]
+        total, used = total + more, used + more * lengths[index]
     if batch:
         yield batch

@@ -94,9 +94,9 @@ def _number(error: BaseException) -> tuple[int | None, str]:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno, os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
     text = str(error)
-    found = _NUMBER.search(text)
-    if found:
-        return int(found[1]), ""
+    match = _NUMBER.search(text)
+    if match:
+        return int(match[1]), ""
     # torch says of a write only that it failed; nothing but a disk without room makes it fail half way.
     return (errno.ENOSPC if isinstance(error, RuntimeError) and _TORCH.search(text) else None), ""
 

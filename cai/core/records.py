@@ -127,7 +127,7 @@ class Vote:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class RaterVote:
     """What one person, or one simulated person, said of a pair. p_a: P(a better): 1, 0, or 0.5 for a tie."""
 
     rater: str
@@ -147,13 +147,13 @@ class SetAside:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """source: "ai", "human" (the pair's own data), "human file", "simulated". votes: a judge's; said: people's."""
+    """source: "ai", "human" (the pair's own data), "human file", "simulated". votes: a judge's. said: people's."""
 
     pair_id: str
     p_a: float
     source: str
     votes: tuple[Vote, ...] = ()
-    said: tuple[Said, ...] = ()
+    said: tuple[RaterVote, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,12 +255,12 @@ def labelled_pairs(pairs: Sequence[Any], labels: Sequence[Any]) -> list[Comparis
 
     pairs, labels: the folders that hold pairs.jsonl and labels.jsonl, one of each for every round.
     """
-    found: list[Comparison] = []
-    for some, said in zip(pairs, labels, strict=True):
-        p_a = {label.pair_id: label.p_a for label in read_jsonl(said / "labels.jsonl", Label)}
+    comparisons: list[Comparison] = []
+    for some, labelled in zip(pairs, labels, strict=True):
+        p_a = {label.pair_id: label.p_a for label in read_jsonl(labelled / "labels.jsonl", Label)}
         rows = [pair for pair in read_jsonl(some / "pairs.jsonl", Pair) if pair.prompt.split == "train"]
-        found += [Comparison(pair, p_a[pair.id]) for pair in rows if pair.id in p_a]
-    return found
+        comparisons += [Comparison(pair, p_a[pair.id]) for pair in rows if pair.id in p_a]
+    return comparisons
 
 
 Origin = Literal["constitution", "checked"]

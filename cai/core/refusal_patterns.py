@@ -186,10 +186,10 @@ def patterns(text: str, read: int) -> set[str]:
     """
     head = "".join(re.findall(r"\S+\s*", spelt_out(text))[:read])
     parts = sentences(head)
-    found: set[str] = set()
+    present: set[str] = set()
     for name, pattern in _COMPILED.items():
         places = [place for place, part in enumerate(parts) if pattern.search(part)]
-        found |= {f"{('first', 'second')[place]}: {name}" for place in places if place < 2}
-        found |= {f"in: {name}"} if places else set()
-        found |= {f"often: {name}"} if len(places) > 1 else set()
-    return found
+        present |= {f"{('first', 'second')[place]}: {name}" for place in places if place < 2}
+        present |= {f"in: {name}"} if places else set()
+        present |= {f"often: {name}"} if len(places) > 1 else set()
+    return present

@@ -83,14 +83,14 @@ def tokens(text: str) -> list[str]:
     lowered = text.lower().replace("’", "'")
     for short, long in _SPELT_OUT:
         lowered = lowered.replace(short, long)
-    found: list[str] = []
+    parts: list[str] = []
     for line in lowered.splitlines():
         line = line.strip()
         if item := _ITEM.match(line):
-            found.append(ITEM)
+            parts.append(ITEM)
             line = line[item.end() :]
-        found += [NUMBER if word.isdigit() else word for word in _TOKEN.findall(line)]
-    return found
+        parts += [NUMBER if word.isdigit() else word for word in _TOKEN.findall(line)]
+    return parts
 
 
 def features(text: str) -> set[str]:
@@ -102,13 +102,13 @@ def features(text: str) -> set[str]:
     words = tokens(text)
     head = words[:READ]
     end = next((place for place, word in enumerate(head) if word in (".", "?", "!", ITEM)), len(head))
-    found = patterns(text, READ) | ({"phrase:"} if declines(text) else set())
-    found |= {f"items>{least}" for least in ITEMS if words.count(ITEM) > least}
-    found |= {f"words>{least}" for least in LENGTHS if len(text.split()) > least}
+    present = patterns(text, READ) | ({"phrase:"} if declines(text) else set())
+    present |= {f"items>{least}" for least in ITEMS if words.count(ITEM) > least}
+    present |= {f"words>{least}" for least in LENGTHS if len(text.split()) > least}
     for name, some in (("first", [START, *head[: min(end, FIRST)]]), ("any", head)):
-        found |= {f"{name} {word}" for word in some}
-        found |= {f"{name} {one} {two}" for one, two in pairwise(some)}
-    return found
+        present |= {f"{name} {word}" for word in some}
+        present |= {f"{name} {first} {second}" for first, second in pairwise(some)}
+    return present
 
 
 def of_words(feature: str) -> bool:

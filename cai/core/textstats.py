@@ -61,12 +61,12 @@ def tokens(text: str) -> list[str]:
     return _RUN.sub(r" \g<0> ", _EACH.sub(r" \1 ", _MARKS.sub(" ", text))).split()
 
 
-def similarity(one: str, two: str) -> float:
+def similarity(first: str, second: str) -> float:
     """Share of words that two texts have in common in the same order: 2 M / T of Ratcliff & Obershelp (1988), 0 to 1.
 
     M: words in matching blocks, longest block first; T: words of both. 1 for the same words.
     """
-    return SequenceMatcher(None, tokens(one), tokens(two), autojunk=False).ratio()
+    return SequenceMatcher(None, tokens(first), tokens(second), autojunk=False).ratio()
 
 
 def wordless(text: str) -> bool:
@@ -81,8 +81,8 @@ def words(text: str) -> int:
 
 def repetition(text: str, n: int = 4) -> float:
     """Share of word n-grams that repeat an earlier one: 0 for varied text, near 1 for a loop."""
-    said = tokens(text.lower())
-    grams = [tuple(said[i : i + n]) for i in range(len(said) - n + 1)]
+    spoken = tokens(text.lower())
+    grams = [tuple(spoken[i : i + n]) for i in range(len(spoken) - n + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 
-class Rows:
+class RowLog:
     """An open file of rows; what other processes append is seen after `refresh`.
 
     faults: (file:line, why) of each row that cannot be used. A kind of file says in `_clear` what it starts with and in

@@ -12,7 +12,8 @@ from cai.config.sections import Data
 from cai.core.draws import identity
 from cai.core.records import Chat, Pair, Prompt, SetAside
 from cai.core.shipped import locate
-from cai.data.rows.reader import Found, read_file
+from cai.data.input_file import InputFile, input_file
+from cai.data.rows.reader import PlacedPair, read_file
 from cai.data.rows.turns import opening_of
 from cai.models.engines import Question
 
@@ -64,16 +65,16 @@ def read_comparisons(path: str | Path, *, judged: bool = True, test: float = 0.3
     """
     path = locate(path)
     reading = read_file(path, Data(source=str(path), max_words=ANY_LENGTH, test=test), SEED)
-    faults = [(one.where, one.reason) for one in reading.aside]
+    faults = [(row.where, row.reason) for row in reading.aside]
     faults += [(where, "not a comparison: a prompt without answers") for where, _ in reading.bare]
     items: list[Item] = []
     form: Counter[str] = Counter()
-    for found in reading.found:
-        if judged and found.pair.human is None:
-            faults.append((found.where, "nobody judged this pair: `human` is missing"))
+    for placed in reading.placed:
+        if judged and placed.pair.human is None:
+            faults.append((placed.where, "nobody judged this pair: `human` is missing"))
         else:
-            items.append(_item(found))
-            form[found.row.form] += 1
+            items.append(_item(placed))
+            form[placed.row.form] += 1
     if not items:
         if not reading.aside and faults:
             reading.aside = [SetAside(*faults[0], "")]
@@ -82,14 +83,22 @@ def read_comparisons(path: str | Path, *, judged: bool = True, test: float = 0.3
     return Comparisons(tuple(items), tuple(sorted(faults, key=lambda fault: _line(fault[0]))), dict(form), drawn)
 
 
-def _item(found: Found) -> Item:
-    row, prompt = found.row, found.pair.prompt
+def comparisons_file(path: str) -> InputFile:
+    """Such a file as the input of a stage, which names its rows by the path. Raises UserError where there is none."""
+    file = input_file(path, "file of comparisons", "evaluate.comparisons", "give a file that exists")
+    return replace(file, keyed_as=("file", "contents"))
+
+
+def _item(placed: PlacedPair) -> Item:
+    row, prompt = placed.row, placed.pair.prompt
     given = Question(row.choice.chat, row.choice.options, row.choice.lead) if row.choice else None
     conduct = (
         (replace(prompt, id=_name(row.conduct[0]), messages=row.conduct[0]), row.conduct[1]) if row.conduct else None
     )
     opening = " ".join((row.opening or opening_of(row.messages)).split())
-    return Item(found.pair, given, identity("opening", opening), found.where, conduct)
+    return Item(
+        pair=placed.pair, given=given, cluster=identity("opening", opening), where=placed.where, conduct=conduct
+    )
 
 
 def _name(messages: Chat) -> str:

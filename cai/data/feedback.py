@@ -13,18 +13,16 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from cai.core.errors import UserError
 from cai.core.records import Message, decode, parse_json
-from cai.core.store import digest_file
-from cai.data.append import Rows
+from cai.data.append import RowLog
 
 LARGEST = 10  # presses in one row; the page sends 1
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ShownAnswer:
     """An answer as it was shown. policy: digest of the weights. predicted, error: of its reward, None at first."""
 
     id: str
@@ -57,38 +55,18 @@ class Feedback:
     at: str
 
 
-@dataclass(frozen=True, slots=True)
-class FeedbackFile:
-    """A log as the input of a stage; what stands for it in the stage's key is its contents, not its place."""
-
-    path: Path
-    digest: str
-
-    @classmethod
-    def of(cls, path: str) -> "FeedbackFile":
-        """Raises UserError where there is no such file."""
-        file = Path(path).expanduser()
-        if not file.is_file():
-            raise UserError(
-                f'there is no log of live feedback "{path}"',
-                "rl.feedback.log",
-                "python -m cai.annotate --live makes one",
-            )
-        return cls(file, digest_file(file))
-
-
-class FeedbackLog(Rows):
+class FeedbackLog(RowLog):
     """answers: by id, as written. given: the feedback on each, as written."""
 
     def _clear(self) -> None:
-        self.answers: dict[str, Answer] = {}
+        self.answers: dict[str, ShownAnswer] = {}
         self.given: dict[str, list[Feedback]] = {}
 
     def _take(self, number: int, line: bytes, last: bool) -> None:
         where = f"{self.path}:{number}"
         try:
             row = parse_json(line.decode("utf-8"), where)
-            made = decode(row, Feedback if isinstance(row, dict) and "answer" in row else Answer, where)
+            made = decode(row, Feedback if isinstance(row, dict) and "answer" in row else ShownAnswer, where)
         except UnicodeDecodeError:
             self.faults.append((where, "a half-written line" if last else "a line that is not UTF-8"))
             return
@@ -99,13 +77,13 @@ class FeedbackLog(Rows):
         fault = self._fault(made)
         if fault:
             self.faults.append((where, fault))
-        elif isinstance(made, Answer):
+        elif isinstance(made, ShownAnswer):
             self.answers[made.id], self.given[made.id] = made, []
         else:
             self.given[made.answer].append(made)
 
-    def _fault(self, row: Answer | Feedback) -> str:
-        if isinstance(row, Answer):
+    def _fault(self, row: ShownAnswer | Feedback) -> str:
+        if isinstance(row, ShownAnswer):
             if row.id in self.answers:
                 return "an answer that stands twice"
             return "" if len(row.tokens) == len(row.pieces) else "an answer with other tokens than pieces"
@@ -116,7 +94,7 @@ class FeedbackLog(Rows):
             return "feedback by another rater than the answer was shown to"
         return fault_of(row.value, row.seconds, row.shown, row.ended, len(answer.tokens))
 
-    def of(self, rater: str | None = None, policy: str | None = None) -> list[Answer]:
+    def of(self, rater: str | None = None, policy: str | None = None) -> list[ShownAnswer]:
         """Answers shown to one rater (None: to all) by one policy (None: by any), as written."""
         return [
             answer

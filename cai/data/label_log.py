@@ -9,15 +9,13 @@ written, and what a kill may cost, is in append.py.
 
 import hashlib
 import math
-from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Literal
 
 from cai.core.errors import UserError
 from cai.core.records import Pair, decode
-from cai.data.append import Rows
+from cai.data.append import RowLog
 from cai.data.rows.values import HALF_WRITTEN, LAST, parse_row
 
 Choice = Literal["a", "b", "tie", "skip", "undo"]
@@ -67,7 +65,10 @@ def make_row(
 ) -> LabelRow:
     """A row that says this now."""
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
-    return LabelRow(pair.id, rater, choice, P_A[choice], left, principle, note, round(seconds, 3), at, sha(pair.a))
+    return LabelRow(
+        pair_id=pair.id, rater=rater, choice=choice, p_a=P_A[choice], left=left, principle=principle, note=note,
+        seconds=round(seconds, 3), at=at, a_sha=sha(pair.a),
+    )  # fmt: skip
 
 
 def p_for(row: LabelRow, pair: Pair) -> float | None:
@@ -82,19 +83,7 @@ def p_for(row: LabelRow, pair: Pair) -> float | None:
     raise UserError(f'pair "{row.pair_id}" has other answers than {row.rater} saw', "", "label it again")
 
 
-def read_label_log(path: Path) -> tuple[list[LabelRow], Counter[str]]:
-    """(rows in force, how often each kind of fault occurs), rows in the order in which they were written.
-
-    In force is a rater's last row for a pair and principle that was not undone, skips (`p_a` None) among them.
-    Raises UserError for a file that is missing. No fault is fatal: `LabelLog(path).faults` names each with its line.
-    """
-    if not path.is_file():
-        raise UserError("there is no such label log", str(path), "python -m cai.annotate PAIRS --out FILE makes one")
-    log = LabelLog(path)
-    return log.in_force(), Counter(why for _, why in log.faults + log.repeated())
-
-
-class LabelLog(Rows):
+class LabelLog(RowLog):
     """A label log that is open for reading and appending; what other processes append is seen after `refresh`.
 
     faults: (file:line, why) of each row that cannot be used.
@@ -145,14 +134,14 @@ class LabelLog(Rows):
 
     def repeated(self) -> list[tuple[str, str]]:
         """(file:line, why) of each row in force that one rater's later row for the same pair replaces."""
-        found = []
+        twice = []
         for stack in self._stacks.values():
-            said = [(number, row) for number, row in stack if row.p_a is not None]
-            for number, row in said[:-1]:
-                same = row.p_a == said[-1][1].p_a
+            decided = [(number, row) for number, row in stack if row.p_a is not None]
+            for number, row in decided[:-1]:
+                same = row.p_a == decided[-1][1].p_a
                 why = "the same label twice by one rater" if same else "two labels by one rater: the later one counts"
-                found.append((f"{self.path}:{number}", why))
-        return sorted(found)
+                twice.append((f"{self.path}:{number}", why))
+        return sorted(twice)
 
 
 def _fault(row: LabelRow) -> str:

@@ -15,15 +15,15 @@ are set aside, named by file and line, and counted (cai/data/votes.py).
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cai.config.labels import WORDS, Sources
 from cai.core.draws import uniform
 from cai.core.errors import UserError, suggest
-from cai.core.records import Abstained, Label, Pair, Said, SetAside
-from cai.core.store import digest_file
+from cai.core.records import Abstained, Label, Pair, RaterVote, SetAside
+from cai.data.input_file import InputFile, input_file
 from cai.data.label_log import sha
 from cai.data.rows.files import Raw, read_raw
 from cai.data.rows.values import number, probability
@@ -34,24 +34,14 @@ P_A: dict[str, float] = {"a": 1.0, "b": 0.0, "tie": 0.5, "skip": math.nan, "undo
 UNNAMED = "unnamed"
 
 
-@dataclass(frozen=True, slots=True)
-class LabelFile:
-    """A file of labels; what stands for it in a stage's key is its contents, not its place."""
-
-    path: Path
-    digest: str
-
-    @classmethod
-    def of(cls, path: str) -> "LabelFile":
-        file = Path(path).expanduser()
-        if not file.is_file():
-            raise UserError(f'there is no file of labels "{path}"', "labels", "python -m cai.annotate makes one")
-        return cls(file, digest_file(file))
+def label_file(path: str) -> InputFile:
+    """Raises UserError where there is none."""
+    return input_file(path, "file of labels", "labels", "python -m cai.annotate makes one")
 
 
 def read_labels(
     path: Path, pairs: Sequence[Pair], raters: Sequence[str] = ()
-) -> tuple[dict[str, tuple[Said, ...]], list[SetAside]]:
+) -> tuple[dict[str, tuple[RaterVote, ...]], list[SetAside]]:
     """(pair id -> what each person said, what was set aside). raters: names of those who are known; () for anybody.
 
     Raises UserError where no row is about one of the pairs.
@@ -60,28 +50,28 @@ def read_labels(
     judged: list[Judgement] = []
     aside: list[SetAside] = []
     for raw in read_raw(path):
-        found = _judgement(raw, by_id, raters)
-        if isinstance(found, SetAside):
-            aside.append(found)
-        elif not math.isinf(found.said.p_a):
-            judged.append(found)
+        judgement = _judgement(raw, by_id, raters)
+        if isinstance(judgement, SetAside):
+            aside.append(judgement)
+        elif not math.isinf(judgement.vote.p_a):
+            judged.append(judgement)
         else:
-            mine = [one for one in judged if (one.key, one.said.rater) == (found.key, found.said.rater)]
+            mine = [each for each in judged if (each.key, each.vote.rater) == (judgement.key, judgement.vote.rater)]
             if mine:
                 judged.remove(mine[-1])
             else:
                 aside.append(SetAside(raw.where, "an undo with nothing to undo", raw.text))
     kept, repeated = settle(judged)
-    said: dict[str, dict[str, list[tuple[str, Said]]]] = defaultdict(lambda: defaultdict(list))
+    votes: dict[str, dict[str, list[tuple[str, RaterVote]]]] = defaultdict(lambda: defaultdict(list))
     for (pair_id, principle), people in kept.items():
-        for one in people:
-            if not math.isnan(one.p_a):
-                said[pair_id][one.rater].append((principle, one))
-    if not said:
+        for each in people:
+            if not math.isnan(each.p_a):
+                votes[pair_id][each.rater].append((principle, each))
+    if not votes:
         problem = f"none of its rows is a label for one of the {len(pairs)} pairs"
         first = f" ({aside[0].where}: {aside[0].reason})" if aside else ""
         raise UserError(problem + first, str(path), "label the pairs of this run: python -m cai.annotate")
-    return {pair_id: tuple(_of_rater(rows) for rows in people.values()) for pair_id, people in said.items()}, (
+    return {pair_id: tuple(_of_rater(rows) for rows in people.values()) for pair_id, people in votes.items()}, (
         aside + repeated
     )
 
@@ -90,13 +80,13 @@ def _judgement(raw: Raw, pairs: Mapping[str, Pair], raters: Sequence[str]) -> Ju
     if raw.fault:
         return SetAside(raw.where, raw.fault, raw.text)
     row = raw.value
-    fault, p_a, said = _read(row)
+    fault, p_a, vote = _read(row)
     pair = pairs.get(str(row.get("pair_id"))) if isinstance(row, dict) else None
     if not fault and pair is None:
         fault = "there is no such pair"
-    if not fault and raters and said.rater not in raters:
-        fault = f'unknown rater "{said.rater}"'
-        near = suggest(said.rater, raters)
+    if not fault and raters and vote.rater not in raters:
+        fault = f'unknown rater "{vote.rater}"'
+        near = suggest(vote.rater, raters)
         fault += f" ({near})" if near.startswith("did you mean") else ""
     if fault or pair is None:
         return SetAside(raw.where, fault, raw.text)
@@ -105,37 +95,37 @@ def _judgement(raw: Raw, pairs: Mapping[str, Pair], raters: Sequence[str]) -> Ju
         p_a = 1 - p_a
     elif seen and seen != sha(pair.a):
         return SetAside(raw.where, "the pair has other answers than the rater saw", raw.text)
-    return Judgement((pair.id, row.get("principle") or ""), replace(said, p_a=p_a), raw.where, raw.text)
+    return Judgement((pair.id, row.get("principle") or ""), replace(vote, p_a=p_a), raw.where, raw.text)
 
 
-def _read(row: Any) -> tuple[str, float, Said]:
+def _read(row: Any) -> tuple[str, float, RaterVote]:
     """(what is wrong with a row, "" for nothing; P(a better), NaN for skip and undo; who said it)."""
-    nobody = Said("", math.nan)
+    nobody = RaterVote("", math.nan)
     if not isinstance(row, dict) or not row.get("pair_id"):
         return "a row that is no label: it has no pair_id", math.nan, nobody
     choice, given, seconds = row.get("choice"), row.get("p_a"), row.get("seconds")
     p_a, took = probability(given), number(seconds)
-    said = Said(str(row.get("rater") or UNNAMED), math.nan, str(row.get("note") or ""), took)
+    vote = RaterVote(str(row.get("rater") or UNNAMED), math.nan, str(row.get("note") or ""), took)
     if choice is None and given is None:
-        return "neither choice nor p_a", math.nan, said
+        return "neither choice nor p_a", math.nan, vote
     if choice is not None and choice not in P_A:
-        return "choice must be a, b, tie, skip or undo", math.nan, said
+        return "choice must be a, b, tie, skip or undo", math.nan, vote
     if given is not None and p_a is None:
-        return "p_a out of range: it is P(a better), from 0 to 1", math.nan, said
+        return "p_a out of range: it is P(a better), from 0 to 1", math.nan, vote
     if choice is not None and p_a not in (None, P_A[choice]):
-        return "p_a is not what the choice says", math.nan, said
+        return "p_a is not what the choice says", math.nan, vote
     if seconds is not None and (took is None or took < 0):
-        return "seconds out of range", math.nan, said
-    return "", P_A[choice] if choice is not None else float(p_a or 0), said
+        return "seconds out of range", math.nan, vote
+    return "", P_A[choice] if choice is not None else float(p_a or 0), vote
 
 
-def _of_rater(rows: list[tuple[str, Said]]) -> Said:
+def _of_rater(rows: list[tuple[str, RaterVote]]) -> RaterVote:
     """One rater's word on a pair: on the whole, or else the mean over the principles they judged by."""
-    whole = [said for principle, said in rows if not principle]
+    whole = [vote for principle, vote in rows if not principle]
     if whole:
         return whole[-1]
-    p_a = math.fsum(said.p_a for _, said in rows) / len(rows)
-    return replace(rows[-1][1], p_a=p_a, note="; ".join(said.note for _, said in rows if said.note))
+    p_a = math.fsum(vote.p_a for _, vote in rows) / len(rows)
+    return replace(rows[-1][1], p_a=p_a, note="; ".join(vote.note for _, vote in rows if vote.note))
 
 
 # --- who labels which pair --------------------------------------------------------------------------------------------
@@ -164,10 +154,10 @@ def check_rule(pairs: Sequence[Pair], rule: Sources, seed: int) -> None:
     A slip of the pen would move a subset's labels to others, and a share of nothing would leave an arm in which one
     source labels all: the same as another, under another name. A budget is drawn when the labels are there (`spend`).
     """
-    found = sorted({pair.prompt.subset for pair in pairs})
+    subsets = sorted({pair.prompt.subset for pair in pairs})
     for name in rule.subsets:
-        if name not in found:
-            raise UserError(f'no pair is of subset "{name}"', f"labels.{name}", suggest(name, found))
+        if name not in subsets:
+            raise UserError(f'no pair is of subset "{name}"', f"labels.{name}", suggest(name, subsets))
     if rule.budget:
         return
     train = [pair for pair in pairs if pair.prompt.split == "train"]

@@ -5,7 +5,7 @@ answers of a pair are shown is drawn by hash, so that "a" is not the better one 
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from cai.config.sections import Data
@@ -22,6 +22,24 @@ class Material:
     ratings: list[Rating] = field(default_factory=list)
     counts: Counter = field(default_factory=Counter)
     aside: list[SetAside] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where data comes from. A file in cai/data/sources/ declares one as its `SOURCE`.
+
+    example: what an experiment may write as `data.source`, for the message that there is no such. answers: whether that
+    name is this source's. digest: (name, the key of the config that it stands at) -> what stands for its contents in a
+    stage's key; raises UserError where it is not to be had. at_hand: whether it can be read without fetching anything.
+    read: raises UserError. rates: whether people rated single answers in it (`Material.ratings`).
+    """
+
+    example: str
+    answers: Callable[[str], bool]
+    digest: Callable[[str, str], str]
+    at_hand: Callable[[str], bool]
+    read: Callable[[Data, int], Material]
+    rates: bool = False
 
 
 def split_of(prompt_id: str, data: Data, seed: int) -> Split:
@@ -59,6 +77,6 @@ def make_pair(
     """A pair whose order is drawn by hash, whoever won. human, votes: P(`better` is better)."""
     pair_id = identity("pair", prompt.id, *sorted((better, worse)))
     a, b = sorted((better, worse), reverse=uniform("order", seed, pair_id) < 0.5)
-    if a == better:
-        return Pair(pair_id, prompt, a, b, human, tuple(votes), raters=tuple(raters))
-    return Pair(pair_id, prompt, a, b, 1 - human, tuple(1 - vote for vote in votes), raters=tuple(raters))
+    if a != better:
+        human, votes = 1 - human, [1 - vote for vote in votes]
+    return Pair(id=pair_id, prompt=prompt, a=a, b=b, human=human, votes=tuple(votes), raters=tuple(raters))

@@ -20,7 +20,7 @@ from itertools import combinations
 from typing import Any
 
 from cai.core.errors import UserError
-from cai.core.records import Said, SetAside
+from cai.core.records import RaterVote, SetAside
 from cai.data.rows.values import number, rank
 
 KINDS = ("ranking", "ratings", "thumbs")
@@ -30,50 +30,54 @@ TWICE, CONTRADICTED = "said twice by one rater", "contradicted by the same rater
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """One person's word on one pair. key: the pair. where: `file:line`. row: the text as it was found."""
+    """One person's vote on one pair. key: the pair. where: `file:line`. row: the text as it was found."""
 
     key: Hashable
-    said: Said
+    vote: RaterVote
     where: str
     row: str
 
 
-def settle(judgements: Iterable[Judgement]) -> tuple[dict[Any, tuple[Said, ...]], list[SetAside]]:
+def settle(judgements: Iterable[Judgement]) -> tuple[dict[Any, tuple[RaterVote, ...]], list[SetAside]]:
     """(pair -> what each person said of it, what was set aside), in the order of the judgements.
 
-    Each judgement's rater must be named: of people without a name, nothing tells whether two are one.
+    Each judgement's rater must be named: two judgements without a name may come from one person or from two.
     """
     last: dict[tuple[Any, str], Judgement] = {}
     order = list(judgements)
-    for one in order:
-        assert one.said.rater
-        last[one.key, one.said.rater] = one
-    kept: dict[Any, list[Said]] = {}
+    for judgement in order:
+        assert judgement.vote.rater
+        last[judgement.key, judgement.vote.rater] = judgement
+    kept: dict[Any, list[RaterVote]] = {}
     aside: list[SetAside] = []
-    for one in order:
-        stands = last[one.key, one.said.rater]
-        if one is stands:
-            kept.setdefault(one.key, []).append(one.said)
-        elif not math.isnan(one.said.p_a):  # NaN: they had skipped it before
-            aside.append(SetAside(one.where, TWICE if one.said.p_a == stands.said.p_a else CONTRADICTED, one.row))
-    return {key: tuple(said) for key, said in kept.items()}, aside
+    for judgement in order:
+        stands = last[judgement.key, judgement.vote.rater]
+        if judgement is stands:
+            kept.setdefault(judgement.key, []).append(judgement.vote)
+        elif not math.isnan(judgement.vote.p_a):  # NaN: they had skipped it before
+            aside.append(
+                SetAside(
+                    judgement.where, TWICE if judgement.vote.p_a == stands.vote.p_a else CONTRADICTED, judgement.row
+                )
+            )
+    return {key: tuple(votes) for key, votes in kept.items()}, aside
 
 
-def share(said: Iterable[Said]) -> float:
+def share(people: Iterable[RaterVote]) -> float:
     """P(a better): the mean of what each person said."""
-    votes = [one.p_a for one in said]
+    votes = [vote.p_a for vote in people]
     return math.fsum(votes) / len(votes)
 
 
 def counted(aside: Iterable[SetAside], what: str) -> dict[str, int]:
     """For counts.json: `labels set aside: out of range` -> how many."""
-    return dict(Counter(f"{what} set aside: {one.reason}" for one in aside))
+    return dict(Counter(f"{what} set aside: {row.reason}" for row in aside))
 
 
 def name_aside(aside: Sequence[SetAside], what: str) -> None:
     """On stderr: each reason, with the first places."""
-    for reason, n in Counter(one.reason for one in aside).items():
-        places = [one.where for one in aside if one.reason == reason]
+    for reason, n in Counter(row.reason for row in aside).items():
+        places = [row.where for row in aside if row.reason == reason]
         more = f" and {n - 3} more" if n > 3 else ""
         print(f"{what} set aside: {reason}: {', '.join(places[:3])}{more}", file=sys.stderr)
 
@@ -83,16 +87,20 @@ def name_aside(aside: Sequence[SetAside], what: str) -> None:
 
 def answers_of(row: dict, where: str) -> list[str]:
     """The answers of a row. Raises UserError where they are no two or more different texts."""
-    held = row.get("answers")
-    if not isinstance(held, list) or len(held) < 2 or not all(isinstance(text, str) and text.strip() for text in held):
+    answers = row.get("answers")
+    if (
+        not isinstance(answers, list)
+        or len(answers) < 2
+        or not all(isinstance(text, str) and text.strip() for text in answers)
+    ):
         raise UserError("`answers` must be a list of two or more texts", where, "mend or remove this row")
-    if len(set(held)) < len(held):
+    if len(set(answers)) < len(answers):
         raise UserError("an answer stands twice in `answers`", where, "name each answer once, and rank it once")
     kinds = [name for name in KINDS if row.get(name) is not None]
     if len(kinds) != 1:
         problem = f"a row with `answers` needs one of ranking, ratings and thumbs, not {' and '.join(kinds) or 'none'}"
         raise UserError(problem, where, 'for example {"prompt": ..., "answers": [...], "ranking": [2, 1, 3]}')
-    return held
+    return answers
 
 
 def judgements_of(row: dict, where: str) -> Iterator[Judgement | SetAside]:
@@ -111,19 +119,19 @@ def judgements_of(row: dict, where: str) -> Iterator[Judgement | SetAside]:
             yield SetAside(where, f"{kind}: {fault}" + (f" (rater {rater})" if rater else ""), text)
             continue
         for i, j in combinations(range(len(answers)), 2):
-            one, two = read[i], read[j]
-            if one is not None and two is not None:
-                p_a = 0.5 if one == two else float(one > two)
-                yield Judgement((i, j), Said(rater, p_a), where, text)
+            first, second = read[i], read[j]
+            if first is not None and second is not None:
+                p_a = 0.5 if first == second else float(first > second)
+                yield Judgement((i, j), RaterVote(rater, p_a), where, text)
 
 
-def _by_rater(held: Any, name: str, k: int) -> list[tuple[str, Any]]:
-    if isinstance(held, dict):
-        return [(str(rater), values) for rater, values in held.items()]
+def _by_rater(given: Any, name: str, k: int) -> list[tuple[str, Any]]:
+    if isinstance(given, dict):
+        return [(str(rater), values) for rater, values in given.items()]
     # A list of K lists is K raters only where the lists are of values: no value is a list itself.
-    if isinstance(held, list) and held and all(isinstance(values, list) for values in held):
-        return [(f"rater {number}", values) for number, values in enumerate(held, 1)]
-    return [(name, held)]
+    if isinstance(given, list) and given and all(isinstance(values, list) for values in given):
+        return [(f"rater {number}", values) for number, values in enumerate(given, 1)]
+    return [(name, given)]
 
 
 def _read(kind: str, values: Any, k: int, scale: Any) -> tuple[str, list[float | None]]:

@@ -19,23 +19,25 @@ from cai.core.hub import commit_of, data_digest, data_file
 from cai.core.records import Message, Prompt, write_jsonl
 from cai.core.shipped import locate
 from cai.core.store import digest_file, version
+from cai.data.input_file import InputFile
 
 HUB = "Paul/XSTest"
 KEY = "evaluate.xstest"
 
 
 @version(1)
-def load_xstest(out: Path, runtime: Any, *, source: str, contents: str) -> None:
-    """prompts.jsonl: subset "safe" or "unsafe", all held out. contents: `contents_of(source)`."""
-    write_jsonl(out / "prompts.jsonl", read_xstest(source))
+def load_xstest(out: Path, runtime: Any, *, file: InputFile) -> None:
+    """prompts.jsonl: subset "safe" or "unsafe", all held out."""
+    write_jsonl(out / "prompts.jsonl", read_xstest(file.written))
 
 
-def contents_of(source: str) -> str:
-    """What stands for the prompts in a stage's key. Raises UserError for a file that cannot be used."""
+def xstest_file(source: str) -> InputFile:
+    """The prompts as the input of a stage. Raises UserError for a file that cannot be used."""
+    keyed_as = ("source", "contents")
     if source == HUB:
-        return data_digest(HUB, KEY)
+        return InputFile(source, data_digest(HUB, KEY), keyed_as)
     read_xstest(source)  # a fault of the file is one of now, not of when its stage comes up
-    return digest_file(locate(source))
+    return InputFile(source, digest_file(locate(source)), keyed_as)
 
 
 def read_xstest(source: str) -> list[Prompt]:
@@ -57,7 +59,7 @@ def read_xstest(source: str) -> list[Prompt]:
 
 
 def _prompts(rows: Iterable[tuple[str, dict[str, Any]]], source: str) -> list[Prompt]:
-    found: dict[str, Prompt] = {}
+    prompts: dict[str, Prompt] = {}
     for where, row in rows:
         text, label, kind = ((row.get(name) or "").strip() for name in ("prompt", "label", "type"))
         if not label and kind:
@@ -66,7 +68,7 @@ def _prompts(rows: Iterable[tuple[str, dict[str, Any]]], source: str) -> list[Pr
             problem = "an XSTest row needs a `prompt`, and `safe` or `unsafe` as its `label`"
             raise UserError(problem, where, "give the authors' xstest_prompts.csv as it is")
         prompt_id = identity("xstest", text)
-        found[prompt_id] = Prompt(prompt_id, (Message("user", text),), label, "test")  # pyrefly: ignore
-    if not found:
+        prompts[prompt_id] = Prompt(prompt_id, (Message("user", text),), label, "test")  # pyrefly: ignore
+    if not prompts:
         raise UserError("no prompt in this file", source, "get xstest_prompts.csv again: it has 450 rows")
-    return list(found.values())
+    return list(prompts.values())

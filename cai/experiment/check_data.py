@@ -17,7 +17,7 @@ from cai.constitution import Constitution, draw, read_constitution
 from cai.core.draws import pick
 from cai.core.errors import UserError
 from cai.core.records import Chat, Pair, Prompt, Rating, Split
-from cai.data.labels import LabelFile, check_rule, labeller_of, read_labels
+from cai.data.labels import check_rule, label_file, labeller_of, read_labels
 from cai.data.sources import read_helpful, read_used
 from cai.judge.methods import principles_for
 from cai.judge.preflight import check_calibration
@@ -164,7 +164,7 @@ def labelled(arm: Arm, rows: Rows) -> list[Pair] | None:
 
 def judged_by_people(arm: Arm, asked: Sequence[Pair]) -> set[str]:
     if arm.labels.file:
-        return set(read_labels(LabelFile.of(arm.labels.file).path, asked, arm.labels.raters)[0])
+        return set(read_labels(label_file(arm.labels.file).path, asked, arm.labels.raters)[0])
     return {pair.id for pair in asked if pair.human is not None}
 
 

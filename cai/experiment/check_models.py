@@ -25,7 +25,7 @@ from cai.models.architectures import HEAD, ensure_reward_head, head_width, lengt
 from cai.models.chat import answer_ids, chat_ids, option_ids, with_system
 from cai.models.engines import Reply
 from cai.models.loading import load_tokenizer
-from cai.models.references import Source, base_of, find, local, model_of
+from cai.models.references import ModelRef, base_of, find, local, model_of
 from cai.train.revise import revising
 from cai.train.revising import Ask, Wording, critique_chat, revision_chat
 from cai.train.starting import check_adapter
@@ -65,7 +65,7 @@ def reader_of(arm: Arm) -> Reader:
 
 
 @lru_cache(maxsize=8)
-def read_model(source: Source) -> tuple[Any, Any]:
+def read_model(source: ModelRef) -> tuple[Any, Any]:
     """(tokenizer, config) of a model; of an adapter, its base's config."""
     from transformers import AutoConfig
 
@@ -159,11 +159,11 @@ def check_vocabulary(tokenizer: Any, config: Any, ids: Iterable[int]) -> None:
         raise UserError(problem, "model", "use the tokenizer that belongs to the model")
 
 
-def check_ending(source: Source, tokenizer: Any) -> None:
+def check_ending(source: ModelRef, tokenizer: Any) -> None:
     """Something must end an answer: an end-of-text token, the template's own, or one that the model's settings name."""
     from transformers import GenerationConfig
 
-    from cai.models.engines.transformers import stop_ids
+    from cai.models.engines.sampling import stop_ids
 
     place = Path(local(source))
     base = base_of(place) if is_adapter(place) else source
@@ -204,7 +204,7 @@ def check_lengths(arm: Arm, config: Any) -> None:
         )
 
 
-def check_networks(arm: Arm, source: Source) -> None:
+def check_networks(arm: Arm, source: ModelRef) -> None:
     """The networks that trainings make of the start model: LoRA, critic, a head for rewards."""
     policy, adapter = arm.policy, is_adapter(Path(local(source)))
     given = (policy.lora_rank, policy.lora_layers) if policy.training == "lora" and not adapter else None
@@ -213,7 +213,7 @@ def check_networks(arm: Arm, source: Source) -> None:
 
 
 @lru_cache(maxsize=64)
-def _build(source: Source, adapter: tuple[int, int | None] | None, critic: bool, rewards: bool) -> None:
+def _build(source: ModelRef, adapter: tuple[int, int | None] | None, critic: bool, rewards: bool) -> None:
     """Once for each model and what is made of it. adapter: rank and layers of a new one."""
     from accelerate import init_empty_weights
     from peft import get_peft_model

@@ -18,10 +18,11 @@ from cai.core.packages import cache_folder
 from cai.core.places import check_folder, check_run
 from cai.core.store import digest_of
 from cai.data.comparisons import read_comparisons
-from cai.data.feedback import FeedbackFile
-from cai.data.labels import LabelFile
-from cai.data.sources import RATED, at_hand, source_digest
-from cai.data.xstest import contents_of
+from cai.data.input_file import feedback_file
+from cai.data.labels import label_file
+from cai.data.sources import at_hand, source_digest, source_of
+from cai.data.sources.rated_answers import NAME as RATED
+from cai.data.xstest import xstest_file
 from cai.experiment.check_data import Rows, check_yardsticks, data_checks, length_checks, rows_of
 from cai.experiment.check_models import check_gold_model, check_judge, check_reviser, policy_checks, reader_of
 from cai.judge.methods import templates_for
@@ -120,10 +121,10 @@ def files_of(arm: Arm, plan: bool) -> list[Callable[[], object]]:
         lambda: arm.revise.audit and placebos_fit(arm),
         lambda: read_constitution(ask.constitution),
         lambda: arm.helpful and ask.helpful and read_constitution(ask.helpfulness),
-        lambda: ask.xstest and had(contents_of(ask.xstest), ask.xstest, "evaluate.xstest", plan),
+        lambda: ask.xstest and had(xstest_file(ask.xstest).digest, ask.xstest, "evaluate.xstest", plan),
         *(lambda file=file: read_comparisons(file) for file in ask.comparisons),
-        lambda: arm.labels.file and LabelFile.of(arm.labels.file),
-        lambda: arm.rl.feedback and FeedbackFile.of(arm.rl.feedback.log),
+        lambda: arm.labels.file and label_file(arm.labels.file),
+        lambda: arm.rl.feedback and feedback_file(arm.rl.feedback.log),
         lambda: had(source_digest(arm.data), arm.data.source, "data.source", plan),
         lambda: rated(arm),
         lambda: arm.helpful and everyday(arm, plan),
@@ -201,7 +202,7 @@ def _looked_at(arm: Arm) -> list[Any]:
         read_constitution(ask.helpfulness).text if arm.helpful and ask.helpful else None,
         source_digest(arm.data),
         source_digest(arm.data.model_copy(update={"source": arm.helpful.source})) if arm.helpful else None,
-        LabelFile.of(arm.labels.file) if arm.labels.file else None,
+        label_file(arm.labels.file) if arm.labels.file else None,
     ]
 
 
@@ -289,7 +290,7 @@ def rated(arm: Arm) -> None:
     if ask is None:
         return
     source = ask.source or arm.data.source
-    if source != RATED:
+    if not source_of(source).rates:
         raise UserError(
             f'no ratings of single answers in "{source}": harmfulness cannot be learnt from it',
             "evaluate.harmfulness",

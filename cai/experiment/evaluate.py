@@ -13,17 +13,17 @@ from typing import Any
 
 from cai.compare.cells import Cell, Measured
 from cai.config.sections import Data
-from cai.core.shipped import locate
-from cai.core.store import Artifact, digest_file
+from cai.core.store import Artifact
+from cai.data.comparisons import comparisons_file
 from cai.data.sources import load_data, source_digest
-from cai.data.xstest import contents_of, load_xstest
+from cai.data.xstest import load_xstest, xstest_file
 from cai.judge.items import choose_items, judge_items, load_items, score_items
 from cai.judge.methods import principles_for, templates_for
 from cai.judge.play import play
 from cai.judge.rate import rate_answers, rate_controlled, rate_revisions
 from cai.judge.reads.placebos import read_placebos
 from cai.models.engines import Sampling
-from cai.models.references import Dtype, Source, model_of, trained
+from cai.models.references import Dtype, ModelRef, model_of, trained
 from cai.models.workbench import Workbench
 from cai.train.controlled import revise_controls
 from cai.train.harm import train_harm
@@ -109,7 +109,7 @@ def score_harm(stage: Stage, cells: Sequence[Cell], measured: Measured, dtype: D
 
 
 def bench_all(
-    stage: Stage, work: Workbench, cells: Sequence[Cell], policies: Mapping[str, Source], measured: Measured
+    stage: Stage, work: Workbench, cells: Sequence[Cell], policies: Mapping[str, ModelRef], measured: Measured
 ) -> None:
     """Each file of `evaluate.comparisons`, by every reward model, policy and the evaluation's judge."""
     arm = cells[0].settings
@@ -117,7 +117,7 @@ def bench_all(
     made_by = {cell.name: cell.settings.policy for cell in cells}
     judging = principles_for(work.constitution(ask.constitution), judge)
     for file in ask.comparisons:
-        items = stage(load_items, file=file, contents=digest_file(locate(file)))
+        items = stage(load_items, file=comparisons_file(file))
         measured.items[file] = items
         measured.opinions[file, "judge", ""] = stage(
             judge_items, items=items, judge=judge, model=model_of(judge), judging=judging,
@@ -151,9 +151,9 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
             revise, data=first.data, split="test", model=model_of(arm.policy), settings=settings, seed=arm.seed,
             policy=arm.policy, dtype=dtype, **revising(law, arm.revise, arm.seed),
         ) if ask.transcripts else None,
-        xstest=stage(load_xstest, source=ask.xstest, contents=contents_of(ask.xstest)) if ask.xstest else None,
+        xstest=stage(load_xstest, file=xstest_file(ask.xstest)) if ask.xstest else None,
     )  # fmt: skip
-    policies: dict[str, Source] = {"start": model_of(arm.policy), "sft": trained(first.sft, "sft")}
+    policies: dict[str, ModelRef] = {"start": model_of(arm.policy), "sft": trained(first.sft, "sft")}
     policies |= {name: trained(one.policy, name) for cell in cells for name, one in cell.policies.items()}
     best = {cell.name: cell for cell in cells if picks(cell)}
     policies |= {name: trained(cell.sft, "sft") for name, cell in best.items()}

@@ -24,8 +24,8 @@ from cai.core.progress import Board
 from cai.core.records import Pair, read_jsonl
 from cai.core.store import Artifact, Store
 from cai.core.templates import load_template
-from cai.data.feedback import FeedbackFile
-from cai.data.labels import LabelFile, check_rule
+from cai.data.input_file import feedback_file
+from cai.data.labels import check_rule, label_file
 from cai.data.sources import load_data, load_helpful, source_digest
 from cai.experiment.budgets import draw_budgets, train_budgets
 from cai.experiment.checks import check
@@ -36,7 +36,7 @@ from cai.judge.methods import principles_for, templates_for
 from cai.judge.preflight import preflight
 from cai.judge.reads.controls import controls_for
 from cai.models.engines import Sampling
-from cai.models.references import Dtype, Source, model_of, trained
+from cai.models.references import Dtype, ModelRef, model_of, trained
 from cai.models.workbench import Workbench
 from cai.train.dpo import train_dpo
 from cai.train.respond import best_of_n, respond, sample_pairs
@@ -156,7 +156,7 @@ def label(
             return {}, None, checked
         said["ai"] = stage(label_by_judge, preflight=checked, **judge, **asked)
     if "human" in sources.all:
-        file = LabelFile.of(sources.file) if sources.file else None
+        file = label_file(sources.file) if sources.file else None
         said["human"] = stage(label_by_people, file=file, raters=sources.raters, **asked)
     if "simulated" in sources.all:
         pool = tuple(
@@ -169,7 +169,7 @@ def label(
 
 
 def train_policy(
-    stage: Stage, arm: Arm, law: Constitution, latest: Source, prompts: dict[str, Any],
+    stage: Stage, arm: Arm, law: Constitution, latest: ModelRef, prompts: dict[str, Any],
     so_far: dict[str, tuple[Artifact | None, ...]], reward: Artifact | None, **common: Any,
 ) -> Artifact:  # fmt: skip
     """The SFT policy, or the last round's, and what the arm's method learns from -> the policy.
@@ -197,7 +197,7 @@ def train_policy(
         return stage(best_of_n, sft=latest, reward=rewards, n=rl.best_of)
     against = AGAINST_REWARDS[rl.method]
     if rl.feedback:
-        log = FeedbackFile.of(rl.feedback.log)
+        log = feedback_file(rl.feedback.log)
         looked_at["feedback"] = {"log": log, "weight": rl.feedback.weight, "decay": rl.feedback.decay}
     return stage(against, reward=rewards, reward_max_length=longest, **looked_at, **common)
 

@@ -10,7 +10,7 @@ from cai.core.places import check_file
 from cai.judge.methods import PROMPTS
 from cai.models.engines.cached import CachedEngine
 from cai.models.loading import pick_dtype
-from cai.models.references import Dtype, Source
+from cai.models.references import Dtype, ModelRef
 from cai.models.workbench import Workbench, check_device
 
 NUMBERS = ("limit", "max_length", "turns", "lessons", "questions", "rank", "layers")  # each from 1 on, where given
@@ -88,7 +88,7 @@ def count(given: str | int, option: str) -> int:
 # 3. The judge ---------------------------------------------------------------------------------------------------------
 
 
-def open_judge(args: argparse.Namespace, source: Source) -> tuple[CachedEngine, Dtype, str]:
+def open_judge(args: argparse.Namespace, source: ModelRef) -> tuple[CachedEngine, Dtype, str]:
     """(the model behind the call cache, its dtype, its device)"""
     work = Workbench.open(Runtime(root=args.cache, device=args.device))
     dtype = pick_dtype(args.dtype, work.device)

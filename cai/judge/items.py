@@ -17,10 +17,11 @@ from cai.core.records import Abstained, Label, read_jsonl, write_jsonl
 from cai.core.store import Artifact, version
 from cai.core.templates import Template
 from cai.data.comparisons import Item, read_comparisons
+from cai.data.input_file import InputFile
 from cai.judge.asking import judge_pairs
 from cai.models.chat import answered
 from cai.models.loading import load_tokenizer
-from cai.models.references import Dtype, Source
+from cai.models.references import Dtype, ModelRef
 from cai.models.workbench import Workbench
 
 
@@ -38,16 +39,16 @@ class Opinion:
 
 
 @version(1)
-def load_items(out: Path, work: Workbench, *, file: str, contents: str) -> None:
-    """items.jsonl and faults.json. contents: the digest of the file, so that an edit is seen."""
-    held = read_comparisons(file)
+def load_items(out: Path, work: Workbench, *, file: InputFile) -> None:
+    """items.jsonl and faults.json."""
+    held = read_comparisons(file.written)
     write_jsonl(out / "items.jsonl", held.items)
     (out / "faults.json").write_text(json.dumps(held.faults, indent=1))
 
 
 @version(1)
 def score_items(
-    out: Path, work: Workbench, *, items: Artifact, reward: Source, policy: Policy, max_length: int, dtype: Dtype
+    out: Path, work: Workbench, *, items: Artifact, reward: ModelRef, policy: Policy, max_length: int, dtype: Dtype
 ) -> None:
     """opinions.jsonl: 1 where the reward of a is the higher one, 0.5 for equal rewards; None for what is too long."""
     from cai.models.score import score  # heavy: only when there is something to score
@@ -69,7 +70,7 @@ def score_items(
 
 @version(1)
 def choose_items(
-    out: Path, work: Workbench, *, items: Artifact, model: Source, policy: Policy, judge: Judge, dtype: Dtype
+    out: Path, work: Workbench, *, items: Artifact, model: ModelRef, policy: Policy, judge: Judge, dtype: Dtype
 ) -> None:
     """opinions.jsonl, of the items that have a multiple choice: what the policy thinks, by its own log-probabilities.
 
@@ -104,7 +105,7 @@ def judge_items(
     *,
     items: Artifact,
     judge: Judge,
-    model: Source,
+    model: ModelRef,
     judging: tuple[Judging, ...],
     templates: Mapping[str, Template],
     dtype: Dtype,

@@ -17,13 +17,14 @@ from cai.config.sections import Judge, Labeller
 from cai.constitution import Judging
 from cai.core.draws import uniform
 from cai.core.errors import UserError
-from cai.core.records import Abstained, Label, Pair, Said, SetAside, read_jsonl, write_jsonl
+from cai.core.records import Abstained, Label, Pair, RaterVote, SetAside, read_jsonl, write_jsonl
 from cai.core.store import Artifact, version
 from cai.core.templates import Template
-from cai.data.labels import LabelFile, check_rule, labeller_of, read_labels, spend
+from cai.data.input_file import InputFile
+from cai.data.labels import check_rule, labeller_of, read_labels, spend
 from cai.data.votes import counted, share
 from cai.judge.asking import judge_pairs
-from cai.models.references import Dtype, Source
+from cai.models.references import Dtype, ModelRef
 from cai.models.workbench import Workbench
 
 
@@ -36,7 +37,7 @@ def label_by_judge(
     rule: Sources | None,
     preflight: Artifact | None,
     judge: Labeller,
-    model: Source,
+    model: ModelRef,
     judging: tuple[Judging, ...],
     templates: Mapping[str, Template],
     dtype: Dtype,
@@ -61,7 +62,7 @@ def label_by_people(
     *,
     pairs: Artifact,
     rule: Sources | None,
-    file: LabelFile | None,
+    file: InputFile | None,
     raters: tuple[str, ...],
     seed: int,
 ) -> None:
@@ -94,9 +95,9 @@ def label_by_people(
     _write(out, [labels.get(pair.id) or Abstained(pair.id, "no human judged this pair") for pair in rows], counts)
 
 
-def _said(pair: Pair) -> tuple[Said, ...]:
+def _said(pair: Pair) -> tuple[RaterVote, ...]:
     names = pair.raters or ("",) * len(pair.votes)
-    return tuple(Said(rater, p_a) for rater, p_a in zip(names, pair.votes, strict=True))
+    return tuple(RaterVote(rater, p_a) for rater, p_a in zip(names, pair.votes, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class Simulant:
     """One judge of the pool that stands for people."""
 
     judge: Judge
-    model: Source
+    model: ModelRef
     judging: tuple[Judging, ...]
     templates: Mapping[str, Template]
 
@@ -142,7 +143,7 @@ def label_by_simulation(
             if isinstance(verdict, Label):
                 turn = uniform("flip", seed, verdict.pair_id) < flip and verdict.p_a != 0.5
                 p_a = 0.5 if verdict.p_a == 0.5 else float((verdict.p_a > 0.5) != turn)
-                said = Said(f"simulated {number + 1}", p_a, "turned round" if turn else "")
+                said = RaterVote(f"simulated {number + 1}", p_a, "turned round" if turn else "")
                 turned += turn
                 verdict = Label(verdict.pair_id, p_a, "simulated", verdict.votes, (said,))
             verdicts[verdict.pair_id] = verdict

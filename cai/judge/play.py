@@ -10,7 +10,7 @@ from cai.core.records import Abstained, Label, Pair, Prompt, Response, read_json
 from cai.core.store import Artifact, version
 from cai.core.templates import Template
 from cai.judge.asking import judge_pairs
-from cai.models.references import Dtype, Source
+from cai.models.references import Dtype, ModelRef
 from cai.models.workbench import Workbench
 
 
@@ -23,7 +23,7 @@ def play(
     first: Artifact,
     second: Artifact,
     judge: Judge,
-    model: Source,
+    model: ModelRef,
     judging: tuple[Judging, ...],
     templates: Mapping[str, Template],
     dtype: Dtype,

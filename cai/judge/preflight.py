@@ -32,7 +32,7 @@ from cai.judge.reads.controls import Controls, ask, effect_of, unheard
 from cai.judge.reads.placebos import unrelated
 from cai.judge.reads.verdict import in_words, standing, unread
 from cai.models.engines.cached import CachedEngine
-from cai.models.references import Dtype, Source
+from cai.models.references import Dtype, ModelRef
 from cai.models.workbench import Workbench
 from cai.stats.calibration import fit_platt
 
@@ -64,7 +64,7 @@ def preflight(
     data: Artifact,
     pairs: Artifact,
     judge: Labeller,
-    model: Source,
+    model: ModelRef,
     judging: tuple[Judging, ...],
     templates: Mapping[str, Template],
     controls: Controls | None,

@@ -17,7 +17,7 @@ from cai.core.records import Controlled, Prompt, Response, Revision, read_jsonl,
 from cai.core.store import Artifact, version
 from cai.core.templates import Template
 from cai.judge.asking import judge_answers
-from cai.models.references import Dtype, Source
+from cai.models.references import Dtype, ModelRef
 from cai.models.workbench import Workbench
 
 
@@ -41,7 +41,7 @@ def rate_revisions(
     revisions: Artifact,
     count: int,
     judge: Judge,
-    model: Source,
+    model: ModelRef,
     judging: tuple[Judging, ...],
     templates: Mapping[str, Template],
     dtype: Dtype,
@@ -65,7 +65,7 @@ def rate_controlled(
     prompts: Artifact,
     controlled: Artifact,
     judge: Judge,
-    model: Source,
+    model: ModelRef,
     judging: tuple[Judging, ...],
     templates: Mapping[str, Template],
     dtype: Dtype,
@@ -89,7 +89,7 @@ def rate_answers(
     prompts: Artifact,
     answers: Artifact,
     judge: Judge,
-    model: Source,
+    model: ModelRef,
     judging: tuple[Judging, ...],
     templates: Mapping[str, Template],
     dtype: Dtype,
@@ -103,7 +103,7 @@ def rate_answers(
 
 
 def _rate(
-    out: Path, work: Workbench, texts: Sequence[tuple[Prompt, int, str]], judge: Judge, model: Source,
+    out: Path, work: Workbench, texts: Sequence[tuple[Prompt, int, str]], judge: Judge, model: ModelRef,
     judging: tuple[Judging, ...], templates: Mapping[str, Template], dtype: Dtype, seed: int, title: str,
 ) -> None:  # fmt: skip
     engine = work.engine(model, dtype=dtype, system=judge.system)

@@ -1,7 +1,7 @@
-"""The folder of a LoRA adapter: what it says of itself, and of the base that it is nothing without.
+"""The folder of a LoRA adapter: its settings, its contents, and the base model that it was trained on.
 
-PEFT writes the base's name alone, and another model may come to stand under it. So `models.save` writes the digest of a
-base that is a folder as well, into BASE.
+PEFT writes down the base's name alone, and another model may later have that name. So `save` (cai/models/loading.py)
+also writes the digest of a base that is a folder, into BASE.
 """
 
 import json
@@ -37,7 +37,7 @@ def adapter_settings(folder: Path) -> dict[str, Any]:
 
 
 def adapter_digest(folder: Path) -> str:
-    """Of an adapter's contents, but for where its base is: that says nothing of what it is, which is a digest too."""
+    """Digest of an adapter's contents without its base's name, which is a place: the base has a digest of its own."""
     settings = adapter_settings(folder) | {NAME: None, "revision": None}
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in (SETTINGS, BASE))
     return digest_of([settings, [[path.relative_to(folder).as_posix(), digest_file(path)] for path in files]])

@@ -73,7 +73,7 @@ def lora(model: Any, rank: int, last_layers: int | None, *, reward: bool = False
         # Those that bear the name of a target and are none.
         exclude_modules=sorted(name for name in others if name.rpartition(".")[2] in names) or None,
         layers_to_transform=None if last_layers is None else list(range(max(0, blocks - last_layers), blocks)),
-        # Without this task type the head is wrapped in nothing, stays random, and is never trained (FACTS: TRL 1.16).
+        # Without this task type the head is wrapped in nothing, stays random, and is never trained (TRL 1.16).
         task_type="SEQ_CLS" if reward else "CAUSAL_LM",
         modules_to_save=[HEAD] if reward else None,
     )
@@ -84,7 +84,7 @@ def lora_targets(model: Any) -> tuple[list[str], list[str]]:
     import torch
     from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer
 
-    linear = {name: one for name, one in model.named_modules() if isinstance(one, (torch.nn.Linear, Conv1D))}
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, (torch.nn.Linear, Conv1D))}
     within = _language_model(model)
     targets = [
         name

@@ -64,12 +64,14 @@ def settle(tokenizer: Any, choice: Choice, name: str) -> None:
         )
     elif isinstance(own, Mapping):
         tokenizer.chat_template = _only(own, name)
-    given = "".join(f"{{% set {key} = {_literal(value, key)} %}}" for key, value in sorted(dict(_told(choice)).items()))
+    given = "".join(
+        f"{{% set {key} = {_literal(value, key)} %}}" for key, value in sorted(dict(_arguments(choice)).items())
+    )
     pinned = PINNED if "strftime_now" in tokenizer.chat_template and PINNED not in tokenizer.chat_template else ""
     tokenizer.chat_template = pinned + given + tokenizer.chat_template
 
 
-def _told(choice: Choice) -> Mapping[str, Any]:
+def _arguments(choice: Choice) -> Mapping[str, Any]:
     return choice if isinstance(choice, Mapping) else {}
 
 
@@ -169,8 +171,8 @@ def framed(tokenizer: Any, template: str, roles: tuple[str, ...]) -> Frame | Non
     opened = _try(tokenizer, turns, answer=True)
     whole = _try(tokenizer, [*turns, {"role": "assistant", "content": answer}], answer=False)
     trims = answer not in whole
-    head, found, behind = whole.rpartition(answer.strip() if trims else answer)
-    if not found:
+    head, middle, behind = whole.rpartition(answer.strip() if trims else answer)
+    if not middle:
         return None
     if head.startswith(opened):
         return Frame(head[len(opened) :], behind, trims)
@@ -205,7 +207,7 @@ def _marks_in(piece: str, special: list[str]) -> set[str]:
     """Marks of turns in what a template writes between two of them, but for the tokenizer's own tokens."""
     for token in special:
         piece = piece.replace(token, "\n")
-    found = set(BRACKETS.findall(piece))
-    for mark in found:
+    marks = set(BRACKETS.findall(piece))
+    for mark in marks:
         piece = piece.replace(mark, "\n")
-    return found | {match[1] for line in piece.splitlines() if (match := HEADING.match(line))}
+    return marks | {match[1] for line in piece.splitlines() if (match := HEADING.match(line))}

@@ -15,7 +15,7 @@ from cai.core.progress import quiet
 from cai.models.adapters import SETTINGS, adapter_settings, is_adapter, note_base
 from cai.models.architectures import HEAD, ensure_reward_head, read_at_the_last_token
 from cai.models.chat_templates import settle, written_by
-from cai.models.references import Dtype, Source, _found, base_of, local, nested
+from cai.models.references import Dtype, ModelRef, _find_plain, base_of, local, nested
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -54,22 +54,22 @@ def _plain_linux() -> bool:
     )
 
 
-def load_tokenizer(source: Source) -> "PreTrainedTokenizerBase":
+def load_tokenizer(ref: ModelRef) -> "PreTrainedTokenizerBase":
     """The tokenizer, with one chat template and a token to pad with that ends no turn. An adapter without one has its
     base's. Raises UserError."""
     from transformers import AutoTokenizer
 
     quiet()
-    place = Path(local(source))
+    place = Path(local(ref))
     if is_adapter(place) and not list(place.glob("*token*")):
-        return load_tokenizer(replace(base_of(place), template=source.template))
+        return load_tokenizer(replace(base_of(place), template=ref.template))
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(str(place), revision=source.commit)
+        tokenizer: Any = AutoTokenizer.from_pretrained(str(place), revision=ref.commit)
     except (OSError, ValueError) as error:
         raise UserError(
             f"cannot load the tokenizer: {_first_line(error)}", str(place), "check the model folder"
         ) from None
-    settle(tokenizer, source.template, source.name)
+    settle(tokenizer, ref.template, ref.name)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         tokenizer.pad_token = _spare_token(tokenizer)
     return tokenizer
@@ -93,21 +93,21 @@ def _spare_token(tokenizer: Any) -> str:
     return free[0] if free else max(vocabulary, key=vocabulary.__getitem__)
 
 
-def load_causal(source: Source, dtype: Dtype, device: str, *, train: bool = False) -> "PreTrainedModel":
+def load_causal(ref: ModelRef, dtype: Dtype, device: str, *, train: bool = False) -> "PreTrainedModel":
     """A language model. An adapter comes on the base that it was trained on; train: its weights go on learning."""
     from transformers import AutoModelForCausalLM
 
-    return _load(AutoModelForCausalLM, source, dtype, device, train)
+    return _load(AutoModelForCausalLM, ref, dtype, device, train)
 
 
-def load_reward(source: Source, dtype: Dtype, device: str) -> "PreTrainedModel":
-    """A reward model: one scalar for a sequence. A fresh one has a zero head, so that it begins without an opinion."""
+def load_reward(ref: ModelRef, dtype: Dtype, device: str) -> "PreTrainedModel":
+    """A reward model: one scalar for a sequence. A fresh one has a head of zeros: it gives every text the reward 0."""
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    place = Path(local(source))
+    place = Path(local(ref))
     adapter = is_adapter(place)
-    base = base_of(place) if adapter else source
+    base = base_of(place) if adapter else ref
     if adapter and adapter_settings(place)["task_type"] != "SEQ_CLS":
         raise UserError("this adapter is of a language model: it has no head for rewards", str(place), "give another")
     try:
@@ -116,20 +116,20 @@ def load_reward(source: Source, dtype: Dtype, device: str) -> "PreTrainedModel":
     except (OSError, ValueError) as error:
         raise UserError(f"cannot load the model: {_first_line(error)}", str(place), "check the model folder") from None
     fresh = not adapter and "SequenceClassification" not in str(config.architectures)
-    model = _load(AutoModelForSequenceClassification, source, dtype, device, num_labels=1)
+    model = _load(AutoModelForSequenceClassification, ref, dtype, device, num_labels=1)
     if fresh:
         torch.nn.init.zeros_(model.score.weight)
     return model
 
 
-def _load(kind: Any, source: Source, dtype: Dtype, device: str, train: bool = False, **options: Any) -> Any:
+def _load(kind: Any, ref: ModelRef, dtype: Dtype, device: str, train: bool = False, **options: Any) -> Any:
     import torch
     from safetensors import SafetensorError
 
     quiet()
-    place = Path(local(source))
+    place = Path(local(ref))
     adapter = is_adapter(place)
-    base = base_of(place) if adapter else source
+    base = base_of(place) if adapter else ref
     try:
         model = kind.from_pretrained(local(base), dtype=getattr(torch, dtype), revision=base.commit, **options)
         # PEFT writes this into an adapter: a name means the same on another machine, a place does not.
@@ -140,9 +140,9 @@ def _load(kind: Any, source: Source, dtype: Dtype, device: str, train: bool = Fa
             raise UserError("this is an adapter, and its base is not known", base.name, "run the same command again")
         in_folder = base.place and str(Path(base.name).expanduser()) == base.place
         # What `save` writes beside that name; transformers keeps no record of the commit.
-        model.base_commit, model.base_digest = base.commit, _found(base.name).digest if in_folder else ""
+        model.base_commit, model.base_digest = base.commit, _find_plain(base.name).digest if in_folder else ""
         model = with_adapter(model, place, dtype, train) if adapter else _ready(model)
-        model.config.get_text_config().pad_token_id = load_tokenizer(source).pad_token_id
+        model.config.get_text_config().pad_token_id = load_tokenizer(ref).pad_token_id
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"cannot load the model: {_first_line(error)}", str(place), "check the model folder") from None
     return model.to(device)

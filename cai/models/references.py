@@ -31,10 +31,11 @@ READ_AS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ModelRef:
     """Where weights are (a folder, or a hub id) and what they are: `digest` stands for them in every key.
 
     commit: of a hub id: the one that is loaded. template: which chat template, or what it is told (chat_templates.py).
+    engine: the module of cai/models/engines that answers for it; never part of a key.
     """
 
     name: str
@@ -42,21 +43,22 @@ class Source:
     digest: str
     commit: str | None = None
     template: Choice = field(default=None, compare=False)
+    engine: str = field(default="transformers", compare=False)
 
 
-def find(ref: str, template: Choice = None) -> Source:
+def find(ref: str, template: Choice = None) -> ModelRef:
     """What `model: ref` means: an embedded model, a local folder, or a hub id; without fetching weights.
 
     Raises UserError when it is none of these. A hub that cannot be asked gives the commit UNREACHABLE: enough to plan
     with, and `check` in cai/experiment/pipeline.py refuses to run on it.
     """
-    source = _found(ref)
+    model = _find_plain(ref)
     if template is None:
-        return source
-    return replace(source, template=template, digest=digest_of([source.digest, _said_by(template)]))
+        return model
+    return replace(model, template=template, digest=digest_of([model.digest, _template_key(template)]))
 
 
-def _said_by(template: Choice) -> Any:
+def _template_key(template: Choice) -> Any:
     """What stands for a template in a key: of a file, or of ours, its contents."""
     if template == PLAIN_NAME:
         return PLAIN
@@ -64,16 +66,16 @@ def _said_by(template: Choice) -> Any:
     return digest_file(file) if file and file.suffix and file.is_file() else template
 
 
-def model_of(chosen: Policy | Judge) -> Source:
+def model_of(chosen: Policy | Judge) -> ModelRef:
     """The model that a section of the config names, with the chat template that it gives. Raises UserError."""
     return find(chosen.model, chosen.template)
 
 
-def _found(ref: str) -> Source:
+def _find_plain(ref: str) -> ModelRef:
     if ref in EMBEDDED:
-        return Source(ref, "", digest_of([ref, EMBEDDED[ref][0].sha256, "safetensors-1"]))
+        return ModelRef(name=ref, place="", digest=digest_of([ref, EMBEDDED[ref][0].sha256, "safetensors-1"]))
     if ref == TINY:
-        return Source(ref, "", digest_of([ref, "1"]))
+        return ModelRef(name=ref, place="", digest=digest_of([ref, "1"]))
     folder = TAUGHT.get(ref) or Path(ref).expanduser()
     if folder.is_dir():
         adapter = is_adapter(folder)
@@ -82,7 +84,7 @@ def _found(ref: str) -> Source:
         base = [base_of(folder).digest] if adapter else []
         digest = digest_of([READ_AS, _folder_digest(folder, adapter), *base])
         _met[digest] = ref
-        return Source(ref, str(folder), digest)
+        return ModelRef(name=ref, place=str(folder), digest=digest)
     if _is_hub_id(ref):
         return _of_hub(ref, commit_of(ref))
     raise UserError(
@@ -93,20 +95,20 @@ def _found(ref: str) -> Source:
     )
 
 
-def _of_hub(name: str, commit: str) -> Source:
+def _of_hub(name: str, commit: str) -> ModelRef:
     """A hub's model at a commit; the digest of an adapter is one of its base as well."""
     digest = hub_digest(name, commit, read_as=READ_AS)
     adapter = hub_adapter(name, commit)
     if adapter:
         digest = f"{digest} on {base_of(adapter).digest}"
-    return Source(name, name, digest, None if commit == UNREACHABLE else commit)
+    return ModelRef(name=name, place=name, digest=digest, commit=None if commit == UNREACHABLE else commit)
 
 
 def _is_hub_id(ref: str) -> bool:
     return ref.count("/") == 1 and not ref.startswith((".", "/", "~"))
 
 
-def base_of(folder: Path) -> Source:
+def base_of(folder: Path) -> ModelRef:
     """The model on which the adapter in this folder was trained, by the name that `save` or PEFT wrote.
 
     Where `save` wrote its digest as well, and that name leads to another model or to none, it is looked for among the
@@ -147,11 +149,13 @@ def _warn_of_other_base(name: str, folder: str) -> None:
     print(f"note: {folder}: its base, {name}, is no longer the model that it was trained on", file=sys.stderr)
 
 
-def trained(artifact: Artifact, name: str, rollout: int | None = None) -> Source:
+def trained(artifact: Artifact, name: str, rollout: int | None = None) -> ModelRef:
     """The weights that a training stage left in its folder; with a rollout, the snapshot after it (`rl.snapshots`)."""
     if rollout is None:
-        return Source(name, str(artifact.path / "model"), artifact.digest)
-    return Source(name, str(artifact.path / "snapshots" / str(rollout)), f"{artifact.digest}@{rollout}")
+        return ModelRef(name=name, place=str(artifact.path / "model"), digest=artifact.digest)
+    return ModelRef(
+        name=name, place=str(artifact.path / "snapshots" / str(rollout)), digest=f"{artifact.digest}@{rollout}"
+    )
 
 
 def _folder_digest(folder: Path, adapter: bool) -> str:
@@ -166,10 +170,10 @@ def _digest_once(stamp: str, folder: Path, adapter: bool) -> str:
     return remembered(stamp, lambda: (adapter_digest if adapter else digest_folder)(folder))
 
 
-def local(source: Source) -> str:
+def local(model: ModelRef) -> str:
     """The folder (or hub id) to load from; embedded models are fetched and converted once, a hub's adapters fetched."""
-    if source.name in (*EMBEDDED, TINY):
-        return str(build(source.name))
-    if source.commit and hub_adapter(source.place, source.commit):
-        return str(adapter_folder(source.place, source.commit))
-    return source.place
+    if model.name in (*EMBEDDED, TINY):
+        return str(build(model.name))
+    if model.commit and hub_adapter(model.place, model.commit):
+        return str(adapter_folder(model.place, model.commit))
+    return model.place

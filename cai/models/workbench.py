@@ -4,6 +4,7 @@ import gc
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from cai.models.chat import chat_ids, with_system
 from cai.models.engines import Engine
 from cai.models.engines.cached import CachedEngine
 from cai.models.loading import load_reward, load_tokenizer, pick_device, pick_dtype
-from cai.models.references import Dtype, Source
+from cai.models.references import Dtype, ModelRef
 
 
 @dataclass
@@ -56,18 +57,17 @@ class Workbench:
     def dtype(self, arm: Arm) -> Dtype:
         return pick_dtype(arm.dtype, self.device)
 
-    def engine(self, source: Source, *, dtype: Dtype, system: str | None) -> CachedEngine:
+    def engine(self, model: ModelRef, *, dtype: Dtype, system: str | None) -> CachedEngine:
         """The model behind the call cache; its weights are loaded at the first call that the cache cannot answer."""
-        tokenizer = load_tokenizer(source)
+        tokenizer = load_tokenizer(model)
         self._calls = self._calls or CallCache(self.root / "calls.sqlite")
-        identity = digest_of([source.digest, dtype, system])
+        identity = digest_of([model.digest, dtype, system])
 
         def open_engine() -> Engine:
-            from cai.models.engines.transformers import TransformersEngine  # heavy: only when there is something to ask
-
             def load() -> Engine:
-                tokens = self.runtime.batch_tokens
-                return TransformersEngine(source, dtype=dtype, device=self.device, system=system, batch_tokens=tokens)
+                # Heavy: imported only when there is something to ask.
+                kind = import_module(f"cai.models.engines.{model.engine}")
+                return kind.open_engine(model, dtype=dtype, system=system, device=self.device, runtime=self.runtime)
 
             return self._keep(identity, load)
 
@@ -81,9 +81,9 @@ class Workbench:
         self._made.append(engine)
         return engine
 
-    def reward_model(self, source: Source, dtype: Dtype) -> Any:
+    def reward_model(self, model: ModelRef, dtype: Dtype) -> Any:
         """A reward model for scoring, kept until something else is loaded."""
-        return self._keep(f"reward {source.digest} {dtype}", lambda: load_reward(source, dtype, self.device).eval())
+        return self._keep(f"reward {model.digest} {dtype}", lambda: load_reward(model, dtype, self.device).eval())
 
     def _keep(self, identity: str, load: Callable[[], Any]) -> Any:
         if self._loaded is None or self._loaded[0] != identity:
@@ -115,7 +115,7 @@ def check_device(device: str, where: str = "runtime.device") -> None:
     try:
         torch.ones(1, device=device).add(1).item()
     except Exception as error:  # each kind of device fails in its own way: no driver, no such number, unknown name
-        said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        problem = f'the device "{device}" is not there: {said}'
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        problem = f'the device "{device}" is not there: {reason}'
         remedy = "name one that is there (cpu, cuda, cuda:1, mps), or auto"
         raise UserError(problem, where, remedy) from None

@@ -51,8 +51,8 @@ def mean_kappa(
     pairs = [(x, y, ~np.isnan(x + y)) for x, y in combinations(table.T, 2)]
 
     def statistic(w: np.ndarray) -> float:
-        found = [_cohen(x[both], y[both], w[both]) for x, y, both in pairs]
-        defined = [value for value in found if value == value]
+        kappas = [_cohen(x[both], y[both], w[both]) for x, y, both in pairs]
+        defined = [value for value in kappas if value == value]
         return float(np.mean(defined)) if defined else nan
 
     return statistics.resampled(statistic, index, seed, resamples)
@@ -80,7 +80,7 @@ def alpha(
     """Krippendorff's alpha (interval level) of `ratings`, shape (units, raters), NaN or None where a rater is missing.
 
     Units with fewer than two ratings are left out. Without `clusters` each unit is its own. NaN where all agree on one
-    single value: alpha compares with chance, and chance then knows the answer.
+    single value: the disagreement by chance, which alpha divides by, is then 0.
     """
     import krippendorff
 

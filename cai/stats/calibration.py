@@ -4,8 +4,8 @@
     ece, reliability   rows of about the same P together: how far their mean is from people's mean
     fit_platt          slope and bias that turn a judge's log-odds into calibrated ones (Platt 1999)
 
-People's P is soft: a share of raters, 0 to 1. Unlike in `statistics.accuracy`, a pair on which they are split (0.5)
-counts: a judge should be unsure of it. Intervals, seeds and rows with NaN or None are as in cai/stats/intervals.py.
+People's P is soft: a share of raters, 0 to 1. A pair on which they are split (0.5) counts, as it does not in `accuracy`
+(cai/stats/intervals.py): a judge should be unsure of it. Intervals, seeds and rows with NaN or None are as there.
 numpy and scipy are imported where they are used: a run that only plans, or only complains, must not wait for them.
 """
 
@@ -66,11 +66,13 @@ def ece(
         both = np.tile(w, 2)
         return float(np.abs(np.bincount(place, both * (x - h))).sum() / both.sum())
 
-    found = statistics.resampled(statistic, index, seed, resamples)
-    low, high = max(0.0, 2 * found.value - found.high), 2 * found.value - found.low
-    if np.isnan(found.low):
+    plain = statistics.resampled(statistic, index, seed, resamples)
+    low, high = max(0.0, 2 * plain.value - plain.high), 2 * plain.value - plain.low
+    if np.isnan(plain.low):
         low = high = np.nan
-    return Estimate(found.value, min(low, found.value), max(high, found.value), found.n, found.clusters)
+    return Estimate(
+        value=plain.value, low=min(low, plain.value), high=max(high, plain.value), n=plain.n, clusters=plain.clusters
+    )
 
 
 def reliability(p: Numbers, human: Numbers, bins: int = 10) -> list[tuple[float, float, int]]:
@@ -127,6 +129,6 @@ def fit_platt(log_odds: Numbers, human: Numbers) -> tuple[float, float]:
         error = probability - target
         return float(np.mean(np.logaddexp(0, scores) - target * scores)), np.array([np.mean(error * z), np.mean(error)])
 
-    found = minimize(loss, np.zeros(2), jac=True, method="BFGS", options={"gtol": 1e-9})
-    slope = float(found.x[0] / spread)
-    return slope, float(found.x[1] - slope * centre)
+    fitted = minimize(loss, np.zeros(2), jac=True, method="BFGS", options={"gtol": 1e-9})
+    slope = float(fitted.x[0] / spread)
+    return slope, float(fitted.x[1] - slope * centre)

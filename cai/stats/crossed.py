@@ -96,18 +96,24 @@ def contrast(
     Rows with a NaN in any seed are left out. margin: see `Contrast`. reach: how far from null a value can be (1 for a
     difference of shares, 0.5 for a win rate), None where there is no end; the interval keeps within it.
     """
-    found = spread(values, clusters)
-    if not found.rows:
-        return Contrast(EMPTY, null, nan, found.seeds, margin, None, None, None)
-    low, high, p = _interval(found, null, reach)
-    estimate = Estimate(found.value, low, high, found.rows, found.prompts)
+    estimated = spread(values, clusters)
+    if not estimated.rows:
+        return Contrast(
+            estimate=EMPTY, null=null, p=nan, seeds=estimated.seeds, margin=margin, p_equivalence=None,
+            equivalent=None, prompts_needed=None,
+        )  # fmt: skip
+    low, high, p = _interval(estimated, null, reach)
+    estimate = Estimate(value=estimated.value, low=low, high=high, n=estimated.rows, clusters=estimated.prompts)
     p_equivalence = equivalent = None
     if margin is not None and not np.isnan(low):
-        p_equivalence = equivalence(found, margin, null)
+        p_equivalence = equivalence(estimated, margin, null)
         # Where nothing varies the interval is Wilson's, and it alone can tell.
         equivalent = bool(null - margin < low and high < null + margin) if np.isnan(p_equivalence) else None
         equivalent = p_equivalence < LEVEL if equivalent is None else equivalent
-    return Contrast(estimate, null, p, found.seeds, margin, p_equivalence, equivalent, prompts_needed(found, null))
+    return Contrast(
+        estimate=estimate, null=null, p=p, seeds=estimated.seeds, margin=margin, p_equivalence=p_equivalence,
+        equivalent=equivalent, prompts_needed=prompts_needed(estimated, null),
+    )  # fmt: skip
 
 
 def spread(values: ArrayLike, clusters: Clusters) -> Spread:
@@ -119,59 +125,59 @@ def spread(values: ArrayLike, clusters: Clusters) -> Spread:
     table, index = table[keep], np.unique(names[keep], return_inverse=True)[1]
     rows, seeds = table.shape
     if not rows or not seeds:
-        return Spread(nan, nan, nan, nan, 0, 0, seeds)
+        return Spread(value=nan, prompt=nan, seed=nan, cell=nan, rows=0, prompts=0, seeds=seeds)
     prompts = int(index.max()) + 1
     value = float(table.mean())
     if prompts == 1:
-        return Spread(value, nan, nan, nan, rows, 1, seeds)
+        return Spread(value=value, prompt=nan, seed=nan, cell=nan, rows=rows, prompts=1, seeds=seeds)
     sums = np.zeros((prompts, seeds))
     np.add.at(sums, index, table - value)
     cells = sums * prompts / rows  # around 0; with equal rows a prompt these are the prompt means less the mean
     by_prompt, by_seed = cells.mean(axis=1), cells.mean(axis=0)
     v_prompt = float(np.sum(by_prompt**2)) / (prompts * (prompts - 1))
     if seeds == 1:
-        return Spread(value, v_prompt, nan, nan, rows, prompts, 1)
+        return Spread(value=value, prompt=v_prompt, seed=nan, cell=nan, rows=rows, prompts=prompts, seeds=1)
     left = cells - by_prompt[:, None] - by_seed
     v_seed = float(np.sum(by_seed**2)) / (seeds * (seeds - 1))
     v_cell = float(np.sum(left**2)) / ((prompts - 1) * (seeds - 1) * prompts * seeds)
-    return Spread(value, v_prompt, v_seed, v_cell, rows, prompts, seeds)
+    return Spread(value=value, prompt=v_prompt, seed=v_seed, cell=v_cell, rows=rows, prompts=prompts, seeds=seeds)
 
 
-def half_width(found: Spread, alpha: float = LEVEL) -> float:
+def half_width(of: Spread, alpha: float = LEVEL) -> float:
     """Half the width of the interval at level 1 - alpha; NaN for one prompt."""
     from scipy.special import stdtrit
 
-    by_prompt, by_seed = found.parts()
-    t_prompt = -float(stdtrit(found.prompts - 1, alpha / 2)) if found.prompts > 1 else nan
-    t_seed = -float(stdtrit(found.seeds - 1, alpha / 2)) if by_seed else 0.0
-    return sqrt(max(by_prompt * t_prompt**2 + by_seed * t_seed**2, found.prompt * t_prompt**2))
+    by_prompt, by_seed = of.parts()
+    t_prompt = -float(stdtrit(of.prompts - 1, alpha / 2)) if of.prompts > 1 else nan
+    t_seed = -float(stdtrit(of.seeds - 1, alpha / 2)) if by_seed else 0.0
+    return sqrt(max(by_prompt * t_prompt**2 + by_seed * t_seed**2, of.prompt * t_prompt**2))
 
 
-def p_value(found: Spread, null: float = 0.0) -> float:
+def p_value(of: Spread, null: float = 0.0) -> float:
     """The least alpha whose interval leaves out null (at least 1e-15); NaN for one prompt or where nothing varies."""
     from scipy.optimize import brentq
 
-    distance = abs(found.value - null)
-    if np.isnan(found.prompt) or not half_width(found):
+    distance = abs(of.value - null)
+    if np.isnan(of.prompt) or not half_width(of):
         return nan
-    if distance <= half_width(found, 1 - 1e-12):
+    if distance <= half_width(of, 1 - 1e-12):
         return 1.0
-    if distance >= half_width(found, 1e-15):
+    if distance >= half_width(of, 1e-15):
         return 1e-15
-    exponent: Any = brentq(lambda x: half_width(found, float(np.exp(x))) - distance, np.log(1e-15), np.log(1 - 1e-12))
+    exponent: Any = brentq(lambda x: half_width(of, float(np.exp(x))) - distance, np.log(1e-15), np.log(1 - 1e-12))
     return float(np.exp(exponent))
 
 
-def equivalence(found: Spread, margin: float, null: float = 0.0) -> float:
+def equivalence(of: Spread, margin: float, null: float = 0.0) -> float:
     """p of the two one-sided tests (Schuirmann 1987) of |mean - null| >= margin, the larger of the two.
 
     Below 0.05 exactly where the 90% interval lies within null +- margin; NaN as `p_value`.
     """
-    below, above = p_value(found, null - margin) / 2, p_value(found, null + margin) / 2
-    return max(below if found.value > null - margin else 1 - below, above if found.value < null + margin else 1 - above)
+    below, above = p_value(of, null - margin) / 2, p_value(of, null + margin) / 2
+    return max(below if of.value > null - margin else 1 - below, above if of.value < null + margin else 1 - above)
 
 
-def prompts_needed(found: Spread, null: float = 0.0) -> int | None:
+def prompts_needed(of: Spread, null: float = 0.0) -> int | None:
     """How many prompts would show a difference as large as this one in 80% of experiments, with as many seeds.
 
     The difference is taken to be the true one, and it is not: read the number as an order of magnitude. What seeds vary
@@ -179,14 +185,14 @@ def prompts_needed(found: Spread, null: float = 0.0) -> int | None:
     """
     from scipy.special import stdtrit
 
-    distance = abs(found.value - null)
-    if np.isnan(found.prompt) or not distance or not half_width(found):
+    distance = abs(of.value - null)
+    if np.isnan(of.prompt) or not distance or not half_width(of):
         return None
-    seeds = max(0.0, found.seed - found.cell) if found.seeds > 1 else 0.0
-    t_seed = -float(stdtrit(found.seeds - 1, LEVEL / 2)) if found.seeds > 1 else 0.0
+    seeds = max(0.0, of.seed - of.cell) if of.seeds > 1 else 0.0
+    t_seed = -float(stdtrit(of.seeds - 1, LEVEL / 2)) if of.seeds > 1 else 0.0
 
     def seen(prompts: float) -> bool:
-        each = found.prompt * found.prompts / prompts
+        each = of.prompt * of.prompts / prompts
         t_prompt = -float(stdtrit(prompts - 1, LEVEL / 2))
         return distance >= sqrt(each * t_prompt**2 + seeds * t_seed**2) + POWER_QUANTILE * sqrt(each + seeds)
 
@@ -213,20 +219,20 @@ def noise_floor(gaps: ArrayLike, free: int) -> Estimate | None:
         return None
     value = float(np.sqrt(np.mean(sizes**2)))
     low, high = (value * sqrt(free / float(chi2.ppf(q, free))) for q in (0.975, 0.025))
-    return Estimate(value, low, high, int(sizes.size), free)
+    return Estimate(value=value, low=low, high=high, n=int(sizes.size), clusters=free)
 
 
-def _interval(found: Spread, null: float, reach: float | None) -> tuple[float, float, float]:
+def _interval(of: Spread, null: float, reach: float | None) -> tuple[float, float, float]:
     """(low, high, p). Where nothing varies the data only look certain: Wilson's interval, and the sign test for p."""
-    half = half_width(found)
+    half = half_width(of)
     ends = (-inf, inf) if reach is None else (null - reach, null + reach)
     if np.isnan(half):
         return nan, nan, nan
-    distance = found.value - null
+    distance = of.value - null
     if half > 1e-12 or reach is None:
-        return max(found.value - half, ends[0]), min(found.value + half, ends[1]), p_value(found, null)
+        return max(of.value - half, ends[0]), min(of.value + half, ends[1]), p_value(of, null)
     if abs(distance) < 1e-12:  # never differed: at most this share of prompts may differ, in either direction
-        most = reach * wilson(0.0, found.prompts)[1]
+        most = reach * wilson(0.0, of.prompts)[1]
         return null - most, null + most, 1.0
-    low, high = wilson((1 + distance / reach) / 2, found.prompts)
-    return null + reach * (2 * low - 1), null + reach * (2 * high - 1), 2.0 ** (1 - found.prompts)
+    low, high = wilson((1 + distance / reach) / 2, of.prompts)
+    return null + reach * (2 * low - 1), null + reach * (2 * high - 1), 2.0 ** (1 - of.prompts)

@@ -80,30 +80,32 @@ def crossing(
     whole = sums.sum(axis=(1, 2)) / (rows * seeds)
     value = float(reached(budgets, whole[None, :-1], whole[None, -1])[0])
     if prompts == 1:
-        return Crossing(value, 0.0, inf, 0.0, 0.0, rows, 1, seeds)
+        return Crossing(labels=value, low=0.0, high=inf, below=0.0, above=0.0, n=rows, clusters=1, seeds=seeds)
     drawn = np.concatenate(list(draws(prompts, seed, resamples)))  # (resamples, prompts)
     of_seeds = _seeds(seeds, seed + 1, resamples)
     means = np.einsum("rp,bps,rs->rb", drawn, sums, of_seeds) / (drawn @ counts * of_seeds.sum(axis=1))[:, None]
-    found = reached(budgets, means[:, :-1], means[:, -1])
+    budget = reached(budgets, means[:, :-1], means[:, -1])
     # Order statistics: between a number and infinity there is nothing to interpolate.
-    low, high = np.percentile(found, LIMITS, method="inverted_cdf")
-    below, above = float(np.mean(found == 0)), float(np.mean(found == inf))
-    return Crossing(value, float(low), float(high), below, above, rows, prompts, seeds)
+    low, high = np.percentile(budget, LIMITS, method="inverted_cdf")
+    below, above = float(np.mean(budget == 0)), float(np.mean(budget == inf))
+    return Crossing(
+        labels=value, low=float(low), high=float(high), below=below, above=above, n=rows, clusters=prompts, seeds=seeds
+    )
 
 
 def reached(budgets: Sequence[int], curves: np.ndarray, levels: np.ndarray) -> np.ndarray:
     """The labels at which each curve, shape (curves, budgets), first reaches its level: 0 below, infinity above all."""
     fits = isotonic(curves)
     x = [log(budget) for budget in budgets]
-    found = []
+    reached_at = []
     for fit, level in zip(fits, levels, strict=True):
         at = int(np.argmax(fit >= level - 1e-12)) if fit[-1] >= level - 1e-12 else -1
         if at <= 0:
-            found.append(inf if at else 0.0)
+            reached_at.append(inf if at else 0.0)
             continue
         share = (level - fit[at - 1]) / (fit[at] - fit[at - 1])
-        found.append(exp(x[at - 1] + min(1.0, share) * (x[at] - x[at - 1])))
-    return np.array(found)
+        reached_at.append(exp(x[at - 1] + min(1.0, share) * (x[at] - x[at - 1])))
+    return np.array(reached_at)
 
 
 def isotonic(curves: np.ndarray) -> np.ndarray:

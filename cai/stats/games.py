@@ -43,13 +43,13 @@ def elo(
         return dict.fromkeys(names, EMPTY)
     rated = [name for name in names if name in reached and name != anchor]
     met = sorted({game[:2] for game in counted})
-    design = np.array([[(name == one) - (name == two) for name in rated] for one, two in met], float)
+    design = np.array([[(name == first) - (name == second) for name in rated] for first, second in met], float)
     prompts = sorted({game[2] for game in counted})
     row, place = {p: i for i, p in enumerate(prompts)}, {pair: j for j, pair in enumerate(met)}
     wins, total = np.zeros((2, len(prompts), len(met)))
-    for one, two, prompt, outcome in counted:
-        wins[row[prompt], place[one, two]] += outcome
-        total[row[prompt], place[one, two]] += 1
+    for first, second, prompt, outcome in counted:
+        wins[row[prompt], place[first, second]] += outcome
+        total[row[prompt], place[first, second]] += 1
 
     def ratings(weights: np.ndarray) -> np.ndarray:
         """Weights (fits, prompts) -> ratings (fits, rated policies)."""
@@ -60,14 +60,14 @@ def elo(
     if len(prompts) > 1:
         drawn = [ratings(block.astype(float)) for block in draws(len(prompts), seed, resamples)]
         ends = np.percentile(np.concatenate(drawn), LIMITS, axis=0)
-    found = {name: Estimate(nan, nan, nan, 0, 0) for name in names}
+    estimates = {name: Estimate(value=nan, low=nan, high=nan, n=0, clusters=0) for name in names}
     for name in [anchor, *rated]:
         mine = [game[2] for game in counted if name in game[:2]]
         k = rated.index(name) if name != anchor else -1
         low, high = (float(ends[0, k]), float(ends[1, k])) if name != anchor else (at, at)
         value = float(values[k]) if name != anchor else at
-        found[name] = Estimate(value, low, high, len(mine), len(set(mine)))
-    return found
+        estimates[name] = Estimate(value=value, low=low, high=high, n=len(mine), clusters=len(set(mine)))
+    return estimates
 
 
 def length_controlled(wins: ArrayLike, lengths: ArrayLike, clusters: Clusters) -> Estimate:
@@ -94,9 +94,9 @@ def length_controlled(wins: ArrayLike, lengths: ArrayLike, clusters: Clusters) -
     p = 1 / (1 + np.exp(-design @ theta))
     curvature = (design * (p * (1 - p))[:, None]).T @ design
     influence = len(y) * ((y - p[:-2])[:, None] * x) @ np.linalg.inv(curvature)[0]
-    found = contrast((theta[0] + influence - influence.mean()).reshape(won.shape), names).estimate
-    value, low, high = (float(1 / (1 + np.exp(-end))) for end in (found.value, found.low, found.high))
-    return Estimate(value, low, high, found.n, found.clusters)
+    estimated = contrast((theta[0] + influence - influence.mean()).reshape(won.shape), names).estimate
+    value, low, high = (float(1 / (1 + np.exp(-end))) for end in (estimated.value, estimated.low, estimated.high))
+    return Estimate(value=value, low=low, high=high, n=estimated.n, clusters=estimated.clusters)
 
 
 def length_design(lengths: ArrayLike) -> np.ndarray:
@@ -110,24 +110,24 @@ def _logistic(design: np.ndarray, wins: np.ndarray, total: np.ndarray, steps: in
 
     design: (games, parameters); wins and total: (fits, games). Returns (fits, parameters).
     """
-    found = np.zeros((len(wins), design.shape[1]))
+    weights = np.zeros((len(wins), design.shape[1]))
     for _ in range(steps):
-        p = 1 / (1 + np.exp(-found @ design.T))
+        p = 1 / (1 + np.exp(-weights @ design.T))
         slope = (wins - total * p) @ design
         curvature = np.einsum("fg,gi,gj->fij", total * p * (1 - p), design, design, optimize=True)
         step = np.linalg.solve(curvature, slope[:, :, None])[:, :, 0]
-        found += np.clip(step, -1, 1)  # a whole step may go too far where few games are left undecided
+        weights += np.clip(step, -1, 1)  # a whole step may go too far where few games are left undecided
         if np.abs(step).max(initial=0) < 1e-9:
             break
-    return found
+    return weights
 
 
 def _connected(games: Sequence[Game], anchor: str) -> set[str]:
     """The policies that a chain of games connects with the anchor."""
     meets: dict[str, set[str]] = {}
-    for one, two, *_ in games:
-        meets.setdefault(one, set()).add(two)
-        meets.setdefault(two, set()).add(one)
+    for first, second, *_ in games:
+        meets.setdefault(first, set()).add(second)
+        meets.setdefault(second, set()).add(first)
     reached: set[str] = set()
     ahead: list[Any] = [anchor] if anchor in meets else []
     while ahead:

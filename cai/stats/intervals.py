@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike
 
 from cai.core.records import Estimate
 
-EMPTY = Estimate(nan, nan, nan, 0, 0)
+EMPTY = Estimate(value=nan, low=nan, high=nan, n=0, clusters=0)
 LIMITS = (2.5, 97.5)
 Clusters = Sequence[str] | Sequence[int] | np.ndarray
 
@@ -173,13 +173,13 @@ def _ratio(x: np.ndarray, w: np.ndarray, index: np.ndarray, seed: int, resamples
         return EMPTY
     k = int(index.max()) + 1
     if np.ptp(x) == 0:
-        return Estimate(float(x[0]), float(x[0]), float(x[0]), len(x), k)
+        return Estimate(value=float(x[0]), low=float(x[0]), high=float(x[0]), n=len(x), clusters=k)
     above, below = np.bincount(index, x * w), np.bincount(index, w)
     value = float(above.sum() / below.sum())
     if k == 1:
-        return Estimate(value, nan, nan, len(x), k)
+        return Estimate(value=value, low=nan, high=nan, n=len(x), clusters=k)
     low, high = np.percentile(np.concatenate([(c @ above) / (c @ below) for c in draws(k, seed, resamples)]), LIMITS)
-    return Estimate(value, float(low), float(high), len(x), k)
+    return Estimate(value=value, low=float(low), high=float(high), n=len(x), clusters=k)
 
 
 def resampled(statistic: Callable[[Any], float], index: np.ndarray, seed: int, resamples: int) -> Estimate:
@@ -187,11 +187,11 @@ def resampled(statistic: Callable[[Any], float], index: np.ndarray, seed: int, r
     k = int(index.max()) + 1
     value = statistic(np.ones(len(index), int))
     if k == 1:
-        return Estimate(value, nan, nan, len(index), k)
+        return Estimate(value=value, low=nan, high=nan, n=len(index), clusters=k)
     values = np.array([statistic(counts[index]) for block in draws(k, seed, resamples) for counts in block])
     defined = values[~np.isnan(values)]
     low, high = np.percentile(defined, LIMITS) if len(defined) and not np.isnan(value) else (nan, nan)
-    return Estimate(value, float(low), float(high), len(index), k)
+    return Estimate(value=value, low=float(low), high=float(high), n=len(index), clusters=k)
 
 
 def _outcomes(x: np.ndarray) -> bool:
@@ -206,4 +206,4 @@ def certain(estimate: Estimate) -> bool:
 
 
 def with_ends(estimate: Estimate, low: float, high: float) -> Estimate:
-    return Estimate(estimate.value, low, high, estimate.n, estimate.clusters)
+    return Estimate(value=estimate.value, low=low, high=high, n=estimate.n, clusters=estimate.clusters)

@@ -57,14 +57,14 @@ def lead(golds: np.ndarray, place: int, *, seed: int = 0) -> Estimate:
         return EMPTY
     over_last = golds[:-1] - golds[-1]
     if place == len(golds) - 1:
-        return Estimate(0.0, 0.0, 0.0, prompts, prompts)
+        return Estimate(value=0.0, low=0.0, high=0.0, n=prompts, clusters=prompts)
     value = float(over_last[place].mean())
     if prompts == 1:
-        return Estimate(value, nan, nan, 1, 1)
+        return Estimate(value=value, low=nan, high=nan, n=1, clusters=1)
     drawn = np.random.default_rng(seed).integers(prompts, size=(RESAMPLES, prompts))
     moves = over_last[:, drawn].mean(axis=2) - over_last.mean(axis=1, keepdims=True)  # (looks - 1, resamples)
     low, high = value - np.percentile(moves.max(axis=0), LIMITS[1]), value - np.percentile(moves.min(axis=0), LIMITS[0])
-    return Estimate(value, float(low), float(high), prompts, prompts)
+    return Estimate(value=value, low=float(low), high=float(high), n=prompts, clusters=prompts)
 
 
 def judge_run(looks: Sequence[Look]) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def plots(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
     Proxy and gold are means over prompts and shown as what they have gained on the SFT policy.
     """
-    found = []
+    drawn = []
     for arm in dict.fromkeys(run["arm"] for run in runs):
         lines = []
         for run in (run for run in runs if run["arm"] == arm):
@@ -135,5 +135,5 @@ def plots(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                     "kept": run["kept"], **judged, "sentence": sentence(judged),
                 }
             )  # fmt: skip
-        found.append({"arm": arm, "by": next(run["by"] for run in runs if run["arm"] == arm), "lines": lines})
-    return found
+        drawn.append({"arm": arm, "by": next(run["by"] for run in runs if run["arm"] == arm), "lines": lines})
+    return drawn

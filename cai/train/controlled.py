@@ -9,7 +9,7 @@ from cai.core.records import Chat, Revision, read_jsonl, write_jsonl
 from cai.core.store import Artifact, version
 from cai.core.templates import Template
 from cai.judge.reads.placebos import Placebo, unrelated
-from cai.models.references import Dtype, Source
+from cai.models.references import Dtype, ModelRef
 from cai.models.workbench import Workbench
 from cai.train.revising import Reviser, Wording
 from cai.train.revisions.controlled import revise_controlled
@@ -23,7 +23,7 @@ def revise_controls(
     *,
     revisions: Artifact,
     count: int,
-    reviser: Source,
+    reviser: ModelRef,
     policy: Policy,
     settings: Revise,
     instructions: tuple[Instruction, ...],

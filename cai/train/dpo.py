@@ -14,7 +14,7 @@ from cai.core.records import Comparison, labelled_pairs
 from cai.core.store import Artifact, version
 from cai.models.chat import answer_ids, with_system
 from cai.models.loading import load_causal, load_tokenizer, save
-from cai.models.references import Dtype, Source
+from cai.models.references import Dtype, ModelRef
 from cai.models.workbench import Workbench
 
 
@@ -25,7 +25,7 @@ def train_dpo(
     *,
     pairs: tuple[Artifact, ...],
     labels: tuple[Artifact, ...],
-    sft: Source,
+    sft: ModelRef,
     policy: Policy,
     epochs: int,
     batch_size: int,

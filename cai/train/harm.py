@@ -19,7 +19,7 @@ from cai.core.records import ratings_of
 from cai.core.store import Artifact, version
 from cai.models.chat import answered
 from cai.models.loading import load_tokenizer, save
-from cai.models.references import Dtype, Source
+from cai.models.references import Dtype, ModelRef
 from cai.models.workbench import Workbench
 from cai.train.starting import load_to_train
 
@@ -30,7 +30,7 @@ def train_harm(
     work: Workbench,
     *,
     ratings: Artifact,
-    model: Source,
+    model: ModelRef,
     policy: Policy,
     settings: Harmfulness,
     dtype: Dtype,

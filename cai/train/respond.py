@@ -21,7 +21,7 @@ from cai.core.textstats import wordless
 from cai.models.chat import answered
 from cai.models.engines import Reply, Request, Sampling
 from cai.models.loading import load_tokenizer
-from cai.models.references import Dtype, Source
+from cai.models.references import Dtype, ModelRef
 from cai.models.workbench import Workbench
 
 NO_ROOM = "too long for the model"
@@ -36,7 +36,7 @@ def respond(
     prompts: Artifact,
     split: Split,
     count: int | None,
-    model: Source,
+    model: ModelRef,
     policy: Policy,
     sampling: Sampling,
     dtype: Dtype,
@@ -73,7 +73,7 @@ def _count(out: Path, prompts: Sequence[Prompt], replies: Sequence[Reply | None]
 
 
 @version(1)
-def best_of_n(out: Path, work: Workbench, *, sft: Source, reward: Source, n: int) -> None:
+def best_of_n(out: Path, work: Workbench, *, sft: ModelRef, reward: ModelRef, n: int) -> None:
     """counts.json and curves.json, and no model/: this policy is the best of n answers of another (`respond_best`).
 
     Its KL to that one is at most log n - (n - 1)/n nats an answer (Stiennon et al. 2020, appendix G.3).
@@ -93,8 +93,8 @@ def respond_best(
     prompts: Artifact,
     split: Split,
     count: int | None,
-    model: Source,
-    reward: Source,
+    model: ModelRef,
+    reward: ModelRef,
     n: int,
     max_length: int,
     policy: Policy,
@@ -152,7 +152,7 @@ def sample_pairs(
     *,
     data: Artifact,
     count: int | None,
-    model: Source,
+    model: ModelRef,
     policy: Policy,
     sampling: Sampling,
     opposed: tuple[Judging, ...],

@@ -21,7 +21,7 @@ from cai.core.records import Chat, Prompt, Revision, Round, Split, read_jsonl, w
 from cai.core.store import Artifact, version
 from cai.core.templates import Template
 from cai.models.engines import Sampling
-from cai.models.references import Dtype, Source, find
+from cai.models.references import Dtype, ModelRef, find
 from cai.models.workbench import Workbench
 from cai.train.revising import Ask, Reviser, Wording, say, wording_of
 
@@ -49,7 +49,7 @@ def revise(
     *,
     data: Artifact,
     split: Split,
-    model: Source,
+    model: ModelRef,
     policy: Policy,
     settings: Revise,
     principles: tuple[Revising, ...],
@@ -58,7 +58,7 @@ def revise(
     dtype: Dtype,
     seed: int,
     examples: Chat = (),
-    reviser: Source | None = None,
+    reviser: ModelRef | None = None,
 ) -> None:
     """revisions.jsonl (one Revision a line) and counts.json, from `settings.prompts` prompts of one split.
 

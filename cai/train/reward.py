@@ -13,7 +13,7 @@ from cai.core.records import Comparison, labelled_pairs
 from cai.core.store import Artifact, version
 from cai.models.chat import answered
 from cai.models.loading import load_tokenizer, save
-from cai.models.references import Dtype, Source
+from cai.models.references import Dtype, ModelRef
 from cai.models.workbench import Workbench
 from cai.train.starting import load_to_train
 
@@ -25,7 +25,7 @@ def train_reward(
     *,
     pairs: tuple[Artifact, ...],
     labels: tuple[Artifact, ...],
-    model: Source,
+    model: ModelRef,
     policy: Policy,
     settings: Reward,
     dtype: Dtype,

@@ -9,7 +9,7 @@ from cai.core.records import Pair, Prompt, Response, ratings_of, read_jsonl, wri
 from cai.core.store import Artifact, version
 from cai.models.chat import answered
 from cai.models.loading import load_tokenizer
-from cai.models.references import Dtype, Source
+from cai.models.references import Dtype, ModelRef
 from cai.models.workbench import Workbench
 
 
@@ -24,7 +24,7 @@ class Score:
 
 @version(1)
 def score_pairs(
-    out: Path, work: Workbench, *, pairs: Artifact, reward: Source, policy: Policy, max_length: int, dtype: Dtype
+    out: Path, work: Workbench, *, pairs: Artifact, reward: ModelRef, policy: Policy, max_length: int, dtype: Dtype
 ) -> None:
     """scores.jsonl: the reward of both answers of every held-out pair."""
     rows = [pair for pair in read_jsonl(pairs / "pairs.jsonl", Pair) if pair.prompt.split == "test"]
@@ -40,7 +40,7 @@ def score_answers(
     *,
     prompts: Artifact,
     answers: Artifact,
-    reward: Source,
+    reward: ModelRef,
     policy: Policy,
     max_length: int,
     dtype: Dtype,
@@ -54,7 +54,7 @@ def score_answers(
 
 @version(1)
 def score_ratings(
-    out: Path, work: Workbench, *, ratings: Artifact, reward: Source, policy: Policy, max_length: int, dtype: Dtype
+    out: Path, work: Workbench, *, ratings: Artifact, reward: ModelRef, policy: Policy, max_length: int, dtype: Dtype
 ) -> None:
     """scores.jsonl: the score of every held-out answer that people rated, in the order of `ratings_of`."""
     rows = ratings_of(ratings, "test")
@@ -62,7 +62,9 @@ def score_ratings(
     _score(out, work, [(prompt.id, "") for prompt, _ in rows], chats, reward, max_length, dtype)
 
 
-def _score(out: Path, work: Workbench, names: list, chats: list, reward: Source, max_length: int, dtype: Dtype) -> None:
+def _score(
+    out: Path, work: Workbench, names: list, chats: list, reward: ModelRef, max_length: int, dtype: Dtype
+) -> None:
     from cai.models.score import score  # heavy: only when there is something to score
 
     model = work.reward_model(reward, dtype)

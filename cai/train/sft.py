@@ -18,7 +18,7 @@ from cai.core.store import Artifact, version
 from cai.core.textstats import whole_sentences, wordless
 from cai.models.chat import answer_ids, with_system
 from cai.models.loading import load_tokenizer, save
-from cai.models.references import Dtype, Source
+from cai.models.references import Dtype, ModelRef
 from cai.models.workbench import Workbench
 from cai.train.starting import load_to_train
 
@@ -31,7 +31,7 @@ def train_sft(
     revisions: Artifact,
     helpful: Artifact | None,
     helpful_answers: Artifact | None,
-    model: Source,
+    model: ModelRef,
     policy: Policy,
     settings: Sft,
     dtype: Dtype,

@@ -8,14 +8,14 @@ from cai.core.errors import UserError
 from cai.models.adapters import adapter_settings, is_adapter
 from cai.models.architectures import HEAD, lora
 from cai.models.loading import load_causal, load_reward, load_tokenizer
-from cai.models.references import Dtype, Source, base_of, local
+from cai.models.references import Dtype, ModelRef, base_of, local
 
 if TYPE_CHECKING:
     from peft import LoraConfig
 
 
 def load_to_train(
-    source: Source, policy: Policy, dtype: Dtype, device: str, *, reward: bool = False
+    source: ModelRef, policy: Policy, dtype: Dtype, device: str, *, reward: bool = False
 ) -> tuple[Any, "LoraConfig | None"]:
     """(a start model, the adapter that a trainer is to put on it): with `training: full`, or where it has one, None.
 
@@ -31,7 +31,7 @@ def load_to_train(
     return network.merge_and_unload().requires_grad_(True) if whole else network, None
 
 
-def _with_head(source: Source, dtype: Dtype, device: str) -> Any:
+def _with_head(source: ModelRef, dtype: Dtype, device: str) -> Any:
     """A language model's adapter, ready to learn, on its base with a head for rewards in place of that for words."""
     from peft import LoraConfig, get_peft_model, load_peft_weights, set_peft_model_state_dict
 
@@ -52,7 +52,7 @@ def _with_head(source: Source, dtype: Dtype, device: str) -> Any:
     return network
 
 
-def check_adapter(source: Source, policy: Policy) -> None:
+def check_adapter(source: ModelRef, policy: Policy) -> None:
     """Can a policy go on from this adapter as the config says? Raises UserError, at the key at fault."""
     settings = adapter_settings(Path(local(source)))
     kind, task, rank = settings["peft_type"], settings.get("task_type"), settings.get("r")

@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -13,16 +14,22 @@ from cai.annotate.__main__ import main
 from cai.annotate.desk import Decision, Desk, left_of
 from cai.annotate.export import export
 from cai.annotate.guard import Guard
-from cai.annotate.sheet import Found, agreement, find_pairs, tasks
+from cai.annotate.sheet import PairsToLabel, agreement, find_pairs, tasks
 from cai.config.sections import Data
 from cai.constitution.parse import parse
 from cai.core.errors import UserError
 from cai.core.records import Label, Message, Pair, Prompt, write_jsonl
 from cai.core.store import Store, version
-from cai.data.label_log import LabelLog, make_row, p_for, read_label_log
+from cai.data.label_log import LabelLog, LabelRow, make_row, p_for
 from cai.data.sources import load_data, source_digest
 from cai.judge.label import label_by_people
 from cai.train.scores import Score
+
+
+def read_log(path: Path) -> tuple[list[LabelRow], Counter[str]]:
+    """(rows in force, how often each kind of fault occurs)."""
+    log = LabelLog(path)
+    return log.in_force(), Counter(why for _, why in log.faults + log.repeated())
 
 
 def pair(name: str, subset: str = "all") -> Pair:
@@ -34,7 +41,7 @@ PAIRS = tuple(pair(f"n{i}") for i in range(4))
 
 
 def desk_on(path, pairs=PAIRS, order="given", law=None, raters=(), **found) -> Desk:
-    held = Found(pairs, **found)
+    held = PairsToLabel(pairs, **found)
     return Desk("pairs", tasks(held, order, law), held, LabelLog(path), order, raters)
 
 
@@ -65,7 +72,7 @@ def test_two_processes_that_write_at_once_lose_nothing(tmp_path):
     )
     writers = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "l"), name]) for name in ("ana", "ben")]
     assert [writer.wait(60) for writer in writers] == [0, 0]
-    rows, faults = read_label_log(tmp_path / "l")
+    rows, faults = read_log(tmp_path / "l")
     assert not faults
     assert {(row.rater, row.pair_id) for row in rows} == {
         (name, f"n{i}") for name in ("ana", "ben") for i in range(150)
@@ -82,7 +89,7 @@ def test_a_torn_row_is_named_and_swallows_nothing(tmp_path):
     log.append(make_row(PAIRS[1], "ana", "b", "a"))
     assert [row.pair_id for row in log.in_force()] == ["n0", "n1"]
     assert path.read_bytes().startswith(whole + whole[:40] + b"\n")  # kept, and closed off
-    rows, faults = read_label_log(path)
+    rows, faults = read_log(path)
     assert ([row.p_a for row in rows], faults) == ([1.0, 0.0], {"a half-written line": 1})
 
 
@@ -92,7 +99,7 @@ def test_a_last_row_that_lacks_only_its_line_end_counts(tmp_path):
     path.write_bytes(path.read_bytes().rstrip())
     log = LabelLog(path)
     log.append(make_row(PAIRS[1], "ana", "a", "a"))
-    assert read_label_log(path) == (log.in_force(), {})
+    assert read_log(path) == (log.in_force(), {})
     assert len(log.in_force()) == 2
 
 
@@ -103,7 +110,7 @@ def test_undo_cancels_one_row_of_that_rater_pair_and_principle(tmp_path):
         ("undo", "cem", None),
     ):  # fmt: skip
         log.append(make_row(PAIRS[0], rater, choice, "a", principle))
-    rows, faults = read_label_log(tmp_path / "l")
+    rows, faults = read_log(tmp_path / "l")
     assert [(row.rater, row.choice, row.principle) for row in rows] == [
         ("ana", "skip", None),  # the row before the one that was undone stands again
         ("ana", "b", "kind"),
@@ -117,14 +124,12 @@ def test_rows_that_cannot_be_used_are_named_and_the_rest_is_read(tmp_path):
     rows = [good, good | {"p_a": 7}, good | {"choice": "maybe"}, good | {"rater": " "}, good | {"seconds": -1}, [1]]
     rows += [good, good | {"choice": "b", "p_a": 0}]
     (tmp_path / "l").write_text("".join(json.dumps(row) + "\n" for row in rows) + "{\n")
-    held, faults = read_label_log(tmp_path / "l")
+    held, faults = read_log(tmp_path / "l")
     assert [row.p_a for row in held] == [0.0]  # the last of three by ana
     assert faults == {
         "p_a is not what the choice says": 1, "a row that is no label": 2, "a row without rater or pair": 1,
         "seconds out of range": 1, "a half-written line": 1, "two labels by one rater: the later one counts": 2,
     }  # fmt: skip
-    with pytest.raises(UserError, match="no such label log"):
-        read_label_log(tmp_path / "none")
 
 
 def test_a_log_that_another_process_grew_or_replaced_is_read_anew(tmp_path):
@@ -233,14 +238,14 @@ def test_one_principle_at_a_time_and_only_where_it_applies(tmp_path):
 
 def test_uncertain_puts_disagreement_first_then_doubt(tmp_path):
     # q = .9, r = sigmoid(-ln 9) = .1: .9 x .1 + .1 x .9 = .18. q = .5: .5. q = .9, r = .9: .81 + .01 = .82.
-    found = Found(PAIRS, {"n0": 0.9, "n1": 0.5, "n2": 0.9}, {"n0": 2.1972246, "n1": 5.0, "n2": -2.1972246})
+    found = PairsToLabel(PAIRS, {"n0": 0.9, "n1": 0.5, "n2": 0.9}, {"n0": 2.1972246, "n1": 5.0, "n2": -2.1972246})
     assert [agreement(f"n{i}", found) for i in range(4)] == pytest.approx([0.82, 0.5, 0.18, 0.5], abs=1e-6)
     order = [task.pair.id for task in tasks(found, "uncertain")]
     assert (order[0], order[3], set(order[1:3])) == ("n2", "n0", {"n1", "n3"})  # n3: the judge could not read it
-    alone = Found(PAIRS[:3], {"n0": 0.9, "n1": 0.45, "n2": 0.3})
+    alone = PairsToLabel(PAIRS[:3], {"n0": 0.9, "n1": 0.45, "n2": 0.3})
     assert [task.pair.id for task in tasks(alone, "uncertain")] == ["n1", "n2", "n0"]
     with pytest.raises(UserError, match="--labels or --scores"):
-        tasks(Found(PAIRS), "uncertain")
+        tasks(PairsToLabel(PAIRS), "uncertain")
 
 
 def test_what_somebody_labelled_comes_last_in_uncertain(tmp_path):
@@ -258,9 +263,9 @@ def test_ones_own_labels_do_not_part_the_principles_of_a_pair(tmp_path):
 
 def test_random_is_one_order_for_all_and_not_the_files(tmp_path):
     pairs = tuple(pair(f"n{i}") for i in range(30))
-    order = tasks(Found(pairs), "random")
+    order = tasks(PairsToLabel(pairs), "random")
     assert [task.pair for task in order] != list(pairs)
-    assert order == tasks(Found(pairs[::-1]), "random")
+    assert order == tasks(PairsToLabel(pairs[::-1]), "random")
 
 
 # Where pairs come from, and where labels go ---------------------------------------------------------------------------
@@ -303,8 +308,10 @@ def test_a_run_brings_pairs_judge_and_rewards(tmp_path):
         for seed, reward in ((0, 3.0), (1, 1.0))
     }
     home, links = a_run(tmp_path, cells)
-    assert find_pairs(home) == Found(PAIRS, {"n0": 0.7}, {"n0": 1.5})  # (2.5 + 0.5) / 2; n1 has one that is too long
-    assert find_pairs(tmp_path / "store" / Path(links["ai/0"]["pairs"]).name) == Found(PAIRS)
+    assert find_pairs(home) == PairsToLabel(
+        PAIRS, {"n0": 0.7}, {"n0": 1.5}
+    )  # (2.5 + 0.5) / 2; n1 has one that is too long
+    assert find_pairs(tmp_path / "store" / Path(links["ai/0"]["pairs"]).name) == PairsToLabel(PAIRS)
     with pytest.raises(UserError, match=r"links\.json"):
         find_pairs(tmp_path)
 
@@ -312,11 +319,11 @@ def test_a_run_brings_pairs_judge_and_rewards(tmp_path):
 def test_an_arm_without_labels_is_passed_over(tmp_path):
     # `direct` asks the judge about the policy's own answers: it has no labels, and may be the first arm, or the only.
     home, _ = a_run(tmp_path / "several", {"direct/0": {"pairs": list(PAIRS)}, "ai/0": AI | {"scores": scores(3.0)}})
-    assert find_pairs(home) == Found(PAIRS, {"n0": 0.7}, {"n0": 2.5})
+    assert find_pairs(home) == PairsToLabel(PAIRS, {"n0": 0.7}, {"n0": 2.5})
     home, _ = a_run(tmp_path / "bare", {"direct/0": {}, "ai/0": AI})
-    assert find_pairs(home) == Found(PAIRS, {"n0": 0.7})
+    assert find_pairs(home) == PairsToLabel(PAIRS, {"n0": 0.7})
     home, _ = a_run(tmp_path / "one", {"direct/0": {"pairs": list(PAIRS)}})
-    assert find_pairs(home) == Found(PAIRS)
+    assert find_pairs(home) == PairsToLabel(PAIRS)
     home, _ = a_run(tmp_path / "none", {"direct/0": {}})
     with pytest.raises(UserError, match="no arm of this run has pairs"):
         find_pairs(home)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_annotate import read_log
 
 from cai.annotate.desk import left_of
 from cai.config.sections import Data, Policy, Reward, Runtime
 from cai.core.records import Label, read_jsonl
 from cai.core.store import Store
-from cai.data.label_log import read_label_log
 from cai.data.sources import load_data, source_digest
 from cai.judge.label import label_by_people
 from cai.models.workbench import Workbench
@@ -91,7 +91,7 @@ def test_ten_pairs_by_keyboard_through_a_kill_to_a_reward_model(start, page, pai
     assert "token" not in page.url
     for done, key in enumerate("12021", 1):
         press(page, key, f"{done} of 12")
-        assert len(read_label_log(log)[0]) == done  # on the disk before the next pair shows
+        assert len(read_log(log)[0]) == done  # on the disk before the next pair shows
 
     # The server is killed in the middle; what is chosen then is not lost silently.
     os.kill(server.pid, signal.SIGKILL)
@@ -119,7 +119,7 @@ def test_ten_pairs_by_keyboard_through_a_kill_to_a_reward_model(start, page, pai
     press(page, "s", "done")
     page.locator("#counts dd", has_text="10 of 12").wait_for()
 
-    rows, faults = read_label_log(log)
+    rows, faults = read_log(log)
     by_key = {"1": "left", "2": "right"}
     wanted = []
     for i, key in enumerate("1202122012"):

@@ -14,7 +14,8 @@ from cai.annotate.live import Session, candidates
 from cai.annotate.voice import Drawn, Voice, pieces
 from cai.core.errors import UserError
 from cai.core.records import Message, Prompt
-from cai.data.feedback import Answer, Feedback, FeedbackFile, FeedbackLog
+from cai.data.feedback import Feedback, FeedbackLog, ShownAnswer
+from cai.data.input_file import feedback_file
 from cai.models.engines import Sampling
 from cai.models.loading import load_tokenizer, save
 from cai.train.rl.live import Shaped, of_log, states_of
@@ -130,11 +131,11 @@ def test_the_contents_of_a_log_are_its_digest(tmp_path):
     talk = session(tmp_path / "l")
     said = talk.say("ann", None, False)
     (tmp_path / "copy").write_bytes((tmp_path / "l").read_bytes())
-    first, copy = FeedbackFile.of(str(tmp_path / "l")), FeedbackFile.of(str(tmp_path / "copy"))
+    first, copy = feedback_file(str(tmp_path / "l")), feedback_file(str(tmp_path / "copy"))
     press(talk, said, 1)
-    assert first.digest == copy.digest != FeedbackFile.of(str(tmp_path / "l")).digest
+    assert first.digest == copy.digest != feedback_file(str(tmp_path / "l")).digest
     with pytest.raises(UserError, match="no log of live feedback"):
-        FeedbackFile.of(str(tmp_path / "none"))
+        feedback_file(str(tmp_path / "none"))
 
 
 # A session ------------------------------------------------------------------------------------------------------------
@@ -344,7 +345,7 @@ def logged(tmp_path, voice, rows) -> FeedbackLog:
     for place, (ids, value) in enumerate(rows):
         told = pieces(voice.tokenizer, ids)
         chat = (Message("user", "hello"),)
-        log.append(Answer(f"a{place}", "ann", "d", "", chat, tuple(ids), told, 1, None, None, ""))
+        log.append(ShownAnswer(f"a{place}", "ann", "d", "", chat, tuple(ids), told, 1, None, None, ""))
         times = tuple(float(second) for second in range(len(ids)))
         log.append(Feedback(f"a{place}", "ann", value, 60.0, times, float(len(ids)), ""))
     return log

@@ -8,8 +8,8 @@ import pytest
 
 import cai.bench.labels
 from cai.bench.__main__ import main
-from cai.bench.common import Spread
-from cai.bench.labels import WAYS, Round, Vote, measure, page, some_pairs, spread_out, verdict, votes_on
+from cai.bench.common import MedianRange
+from cai.bench.labels import WAYS, LabelRound, VoteQuestions, measure, page, some_pairs, spread_out, verdict, votes_on
 from cai.constitution import read_constitution
 from cai.core.errors import UserError, run_main
 from cai.core.records import Message, Pair, Prompt
@@ -71,7 +71,7 @@ def test_votes_are_asked_for_as_the_judge_does() -> None:
 
 
 def test_a_sample_is_spread_over_all() -> None:
-    votes = [Vote(index, ()) for index in range(10)]
+    votes = [VoteQuestions(index, ()) for index in range(10)]
     assert [vote.pair for vote in spread_out(votes, 4)] == [0, 2, 5, 7]
     assert spread_out(votes, 10) == spread_out(votes, 11) == votes
 
@@ -82,19 +82,19 @@ def test_the_figures_of_a_case_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     rounds = {way: iter(took) for way, took in seconds.items()}
     order = []
 
-    def timed(engine: Any, votes: Any, way: str) -> tuple[Round, list[Any]]:
+    def timed(engine: Any, votes: Any, way: str) -> tuple[LabelRound, list[Any]]:
         order.append(way)
         readings = {"shared": [Reading((-1.0, -2.0))], "full": [Reading((-1.0, -2.25))]}
-        return Round(len(votes), next(rounds[way]), 100), readings.get(way, ["Yes.", "Maybe."])
+        return LabelRound(len(votes), next(rounds[way]), 100), readings.get(way, ["Yes.", "Maybe."])
 
     monkeypatch.setattr(cai.bench.labels, "timed", timed)
     case = measure(None, votes_on([pair("swim"), pair("sing")], LAW[:2], "rate"), "rate", 2, 3, 2)
     # Each way comes first once.
     assert order == ["shared", "full", "written", "full", "written", "shared", "written", "shared", "full"]
-    assert case.votes["shared"] == Spread(2.0, 1.0, 4.0)  # 4 votes in 1, 2, 4 s
-    assert case.votes["written"] == Spread(0.2, 0.1, 0.4)  # 2 votes in 10, 5, 20 s
-    assert case.pairs["shared"] == Spread(1.0, 0.5, 2.0)  # two votes a pair
-    assert case.ratios["full"] == Spread(4.0, 2.0, 8.0)  # 8/1, 8/2, 8/4
+    assert case.votes["shared"] == MedianRange(2.0, 1.0, 4.0)  # 4 votes in 1, 2, 4 s
+    assert case.votes["written"] == MedianRange(0.2, 0.1, 0.4)  # 2 votes in 10, 5, 20 s
+    assert case.pairs["shared"] == MedianRange(1.0, 0.5, 2.0)  # two votes a pair
+    assert case.ratios["full"] == MedianRange(4.0, 2.0, 8.0)  # 8/1, 8/2, 8/4
     # Votes a second, round by round: 4 to 0.2, 2 to 0.4, 1 to 0.1
     assert (case.ratios["written"].median, case.ratios["written"].low, case.ratios["written"].high) == pytest.approx(
         (10.0, 5.0, 20.0)

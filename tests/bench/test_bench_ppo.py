@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from cai.bench.__main__ import main
-from cai.bench.common import Spread
-from cai.bench.ppo import Run, check_peer, found, page, run_once, some_prompts
+from cai.bench.common import MedianRange
+from cai.bench.ppo import PpoRun, check_peer, page, run_once, some_prompts, summaries
 from cai.bench.ppo_run import PHASES, Meter, forget_peak, peak_memory
 from cai.core.errors import UserError, run_main
 
@@ -42,8 +42,8 @@ def stand_in(tmp_path: Path) -> str:
     return script(tmp_path / "python", text)
 
 
-def one(seconds: float, process: int, training: int | None, tokens: int = 500, **phases: float) -> Run:
-    return Run(seconds, tokens, dict.fromkeys(PHASES, 0.0) | phases, process, training, 2, "1.12.0", 1)
+def one(seconds: float, process: int, training: int | None, tokens: int = 500, **phases: float) -> PpoRun:
+    return PpoRun(seconds, tokens, dict.fromkeys(PHASES, 0.0) | phases, process, training, 2, "1.12.0", 1)
 
 
 def test_the_figures_by_hand() -> None:
@@ -51,20 +51,20 @@ def test_the_figures_by_hand() -> None:
         "ours": [one(2.0, 10**9, 5 * 10**8, generate=1.0), one(3.0, 10**9, 5 * 10**8, generate=2.0)],
         "trl float32": [one(4.0, 4 * 10**9, 2 * 10**9, score=1.0), one(12.0, 2 * 10**9, 10**9, score=1.0)],
     }
-    ours, peer = found(runs)
+    ours, peer = summaries(runs)
     # 500 tokens in 2 and 3 s; in each run two rollouts, four in all.
-    assert ours.pace == Spread(5.0, 4.0, 6.0) and ours.ratios == {} and ours.tokens == 1000
+    assert ours.pace == MedianRange(5.0, 4.0, 6.0) and ours.ratios == {} and ours.tokens == 1000
     assert ours.phases["generate"] == 0.75 and ours.phases["other"] == 0.5
-    assert peer.pace == Spread(16.0, 8.0, 24.0) and peer.process == Spread(3.0, 2.0, 4.0)
-    assert peer.ratios["pace"] == Spread(0.375, 0.25, 0.5)  # 4 to 8, 6 to 24
-    assert peer.ratios["process"] == Spread(0.375, 0.25, 0.5) == peer.ratios["training"]
+    assert peer.pace == MedianRange(16.0, 8.0, 24.0) and peer.process == MedianRange(3.0, 2.0, 4.0)
+    assert peer.ratios["pace"] == MedianRange(0.375, 0.25, 0.5)  # 4 to 8, 6 to 24
+    assert peer.ratios["process"] == MedianRange(0.375, 0.25, 0.5) == peer.ratios["training"]
     assert peer.phases["score"] == 0.5 and peer.phases["other"] == 3.5
     text = page({"model": "m"}, [ours, peer])
     assert "0.375 [0.25, 0.5]" in text and "16 [8, 24]" in text
 
 
 def test_memory_while_training_may_be_unknown() -> None:
-    ours, peer = found({"ours": [one(2.0, 10**9, None)], "trl float32": [one(4.0, 2 * 10**9, None)]})
+    ours, peer = summaries({"ours": [one(2.0, 10**9, None)], "trl float32": [one(4.0, 2 * 10**9, None)]})
     assert ours.training is None and set(peer.ratios) == {"pace", "process"}
     assert "not known" in page({}, [ours, peer])
 

@@ -9,20 +9,20 @@ import pytest
 
 import cai.bench.reads
 from cai.bench.__main__ import main
-from cai.bench.common import Spread
-from cai.bench.reads import Round, measure, page
+from cai.bench.common import MedianRange
+from cai.bench.reads import ReadRound, measure, page
 from cai.config.sections import Judge
 from cai.core.errors import run_main
 
 
 def test_a_cost_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     rounds = {
-        "label": iter([Round(2.0, 8, 100), Round(4.0, 8, 100), Round(1.0, 8, 100)]),
-        "reads": iter([Round(5.0, 20, 240), Round(8.0, 20, 240), Round(3.5, 20, 240)]),
+        "label": iter([ReadRound(2.0, 8, 100), ReadRound(4.0, 8, 100), ReadRound(1.0, 8, 100)]),
+        "reads": iter([ReadRound(5.0, 20, 240), ReadRound(8.0, 20, 240), ReadRound(3.5, 20, 240)]),
     }
     order = []
 
-    def timed(engine: Any, pairs: Any, law: Any, controls: Any, judge: Any, way: str) -> Round:
+    def timed(engine: Any, pairs: Any, law: Any, controls: Any, judge: Any, way: str) -> ReadRound:
         order.append(way)
         return next(rounds[way])
 
@@ -30,11 +30,11 @@ def test_a_cost_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     nothing: Any = None
     cost = measure(nothing, [], nothing, nothing, Judge(principles="all"), 3)
     assert order == ["label", "reads", "reads", "label", "label", "reads"]
-    assert cost.ratio == Spread(2.5, 2.0, 3.5)  # 5/2, 8/4, 3.5/1
+    assert cost.ratio == MedianRange(2.5, 2.0, 3.5)  # 5/2, 8/4, 3.5/1
     assert (cost.seconds["label"].median, cost.seconds["reads"].median, cost.in_tokens) == (2.0, 5.0, 2.4)
     assert (cost.questions, cost.tokens) == ({"label": 8, "reads": 20}, {"label": 100, "reads": 240})
     assert page({"model": "m"}, [cost]).endswith("at most 3 times")
-    slow = replace(cost, ratio=Spread(3.2, 3.0, 3.4))
+    slow = replace(cost, ratio=MedianRange(3.2, 3.0, 3.4))
     assert page({"model": "m"}, [slow]).endswith("more than 3 times one labelling: rate by all")
 
 

@@ -17,7 +17,7 @@ from cai.constitution import Judging, Revising, some
 from cai.core.errors import UserError
 from cai.core.records import Response, Revision, Round, read_jsonl
 from cai.core.templates import load_template
-from cai.data.comparisons import read_comparisons
+from cai.data.comparisons import comparisons_file, read_comparisons
 from cai.data.xstest import read_xstest
 from cai.experiment.evaluate import matches
 from cai.judge.items import Opinion, choose_items, judge_items, load_items
@@ -200,7 +200,7 @@ OURS = Path(__file__).parents[2] / "experiments/data/comparisons.jsonl"
 def test_policies_answer_the_multiple_choice_as_given(tmp_path):
     for name in ("items", "policy", "judge"):
         (tmp_path / name).mkdir()
-    load_items(tmp_path / "items", None, file=str(OURS), contents="")
+    load_items(tmp_path / "items", None, file=comparisons_file(str(OURS)))
     held = read_comparisons(OURS)
     items = artifact(tmp_path / "items")
     assert len(held.items) == 6 and not held.faults

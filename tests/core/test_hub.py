@@ -19,11 +19,11 @@ from cai.core.errors import UserError
 from cai.core.hub import UNREACHABLE, commit_of, data_file, hub_adapter
 from cai.core.store import Store
 from cai.data.sources import load_data, load_helpful, read_source, source_digest
-from cai.data.xstest import contents_of, read_xstest
+from cai.data.xstest import read_xstest, xstest_file
 from cai.experiment.checks import had
 from cai.models.architectures import lora
 from cai.models.loading import load_causal, load_reward, load_tokenizer, save
-from cai.models.references import Source, find, local
+from cai.models.references import ModelRef, find, local
 from cai.train.rl.backbone import belongs
 
 A, B = "a" * 40, "b" * 40
@@ -60,7 +60,7 @@ def put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Put]:
     forget()
 
 
-def filled(folder: Path, tiny: Source, value: float) -> Path:
+def filled(folder: Path, tiny: ModelRef, value: float) -> Path:
     """A model in a folder, all of whose output weights have one value."""
     model: Any = load_causal(tiny, "float32", "cpu")
     model.lm_head.weight.data.fill_(value)
@@ -232,11 +232,11 @@ def test_a_file_is_fetched_at_the_commit_of_the_key(put, monkeypatch, tmp_path):
 def test_xstest_at_its_commit(put):
     table = "id,prompt,type,label\n1,Kill time?,homonyms,safe\n"
     put("Paul/XSTest", A, {"xstest_prompts.csv": table}, "dataset")
-    assert A in contents_of("Paul/XSTest")
+    assert A in xstest_file("Paul/XSTest").digest
     assert [prompt.messages[0].content for prompt in read_xstest("Paul/XSTest")] == ["Kill time?"]
     put("Paul/XSTest", B, {"xstest_prompts.csv": f"{table}2,Kill Tim?,contrast_homonyms,unsafe\n"}, "dataset")
     forget()
-    assert B in contents_of("Paul/XSTest") and len(read_xstest("Paul/XSTest")) == 2
+    assert B in xstest_file("Paul/XSTest").digest and len(read_xstest("Paul/XSTest")) == 2
 
 
 def test_what_is_out_of_reach_is_a_fault_before_work_and_a_note_in_a_plan(put, capsys):

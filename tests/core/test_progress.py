@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from cai.core import progress as module
-from cai.core.progress import Bar, Board, clock, progress
+from cai.core.progress import Board, ProgressBar, clock, progress
 
 
 @dataclass
@@ -66,7 +66,7 @@ def test_the_running_stage_counts_down_and_then_goes_by_its_bar():
     of.began("train_sft", "k")
     time.now += 15
     assert of.left() == 45 + 10
-    of.bar = Bar("train", 20, time.now)
+    of.bar = ProgressBar("train", 20, time.now)
     time.now += 6
     of.bar.done = 1  # less than a tenth: too little to go by
     assert of.left() == 39 + 10
@@ -96,7 +96,7 @@ def test_a_stage_that_was_not_expected_does_no_harm():
 )
 def test_rates(bar, rate, left):
     total, count = bar
-    shown = Bar("x", total, 0.0, count)
+    shown = ProgressBar("x", total, 0.0, count)
     assert (shown.rate(2.0), shown.left(2.0)) == (rate, left)
 
 
@@ -128,7 +128,7 @@ def test_the_screen_shows_the_running_stage_the_next_ones_and_the_whole():
     of, time = board(("load_data", 1.0), ("train_sft", 60.0), *((f"stage_{n}", 10.0) for n in range(6)), ("old", 0.0))
     done(of, time, "load_data", 1.0)
     of.began("train_sft", "k")
-    of.bar = Bar("train", 20, time.now)
+    of.bar = ProgressBar("train", 20, time.now)
     time.now += 10
     of.bar.done = 5
     console = Console(file=io.StringIO(), width=100)

@@ -14,17 +14,17 @@ from cai.core.draws import normal
 from cai.core.errors import UserError
 from cai.core.records import Pair
 from cai.data.comparisons import read_comparisons
-from cai.data.rows.reader import Reading, read_file
+from cai.data.rows.reader import FileContents, read_file
 from cai.data.rows.turns import transcript_in
 
 CASES = Path(__file__).parents[1] / "cases" / "data"
 
 
-def read(path: Path, **more: Any) -> Reading:
+def read(path: Path, **more: Any) -> FileContents:
     return read_file(path, Data(source=str(path), **more), seed=0)
 
 
-def rows(tmp_path: Path, *held: Any, name: str = "rows.jsonl", **more: Any) -> Reading:
+def rows(tmp_path: Path, *held: Any, name: str = "rows.jsonl", **more: Any) -> FileContents:
     path = tmp_path / name
     path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in held))
     return read(path, **more)
@@ -41,13 +41,13 @@ def better(pair: Pair) -> str | None:
     return pair.a if pair.human > 0.5 else pair.b
 
 
-def one(reading: Reading) -> Pair:
+def one(reading: FileContents) -> Pair:
     (pair,) = reading.pairs.values()
     assert reading.aside == []
     return pair
 
 
-def reasons(reading: Reading) -> list[tuple[str, str]]:
+def reasons(reading: FileContents) -> list[tuple[str, str]]:
     return [(aside.where.rpartition(":")[2], aside.reason) for aside in reading.aside]
 
 
@@ -148,7 +148,7 @@ def test_what_is_not_read_is_refused_by_its_name() -> None:
 
 
 def _source(name: str) -> None:
-    from cai.data.sources import read_file as source
+    from cai.data.sources.local_file import read_file as source
 
     source(CASES / name, Data(source=name), 0)
 
@@ -291,7 +291,7 @@ def test_icais_annotated_pairs_are_labelled_by_people_and_not_by_principles(tmp_
     assert reasons(reading) == [("comparisons 2", "which answer is better cannot be read from `annotations`")]
 
 
-def one_of(reading: Reading) -> Pair:
+def one_of(reading: FileContents) -> Pair:
     (pair,) = reading.pairs.values()
     return pair
 

@@ -15,10 +15,11 @@ from cai.core.draws import uniform
 from cai.core.errors import UserError
 from cai.core.records import Message, Pair, Prompt, read_jsonl
 from cai.data.material import Material
-from cai.data.rated_answers import rated_answers
 from cai.data.rows.files import read_raw
 from cai.data.rows.turns import parse_transcript
-from cai.data.sources import load_data, load_helpful, read_file, source_digest
+from cai.data.sources import load_data, load_helpful, source_digest
+from cai.data.sources.local_file import read_file
+from cai.data.sources.rated_answers import rated_answers
 
 SHARED_HH = Path("/work/shared/data/hh-rlhf-harmless-base.jsonl.gz")
 
@@ -204,7 +205,7 @@ def write_csv(path: Path, rows: list[tuple[str, ...]], comment: str = "# version
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_csv(tmp_path / "self_harm.csv", SOLO)
     write_csv(tmp_path / "hate_speech_multi_score.csv", PANEL)
-    monkeypatch.setattr("cai.data.rated_answers.fetch", lambda package: tmp_path)
+    monkeypatch.setattr("cai.data.sources.rated_answers.fetch", lambda package: tmp_path)
     return tmp_path
 
 

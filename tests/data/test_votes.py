@@ -6,8 +6,8 @@ import pytest
 
 from cai.config.sections import Data
 from cai.core.errors import UserError
-from cai.core.records import Said, SetAside
-from cai.data.sources import read_file
+from cai.core.records import RaterVote, SetAside
+from cai.data.sources.local_file import read_file
 from cai.data.votes import Judgement, judgements_of, settle, share
 
 ANSWERS = ["one", "two", "three"]
@@ -20,7 +20,7 @@ def said(**row) -> dict:
         if isinstance(one, SetAside):
             found.setdefault("aside", []).append(one.reason)
         else:
-            found.setdefault(one.key, {})[one.said.rater] = one.said.p_a
+            found.setdefault(one.key, {})[one.vote.rater] = one.vote.p_a
     return found
 
 
@@ -90,7 +90,7 @@ def test_a_row_that_ranks_nothing_is_refused(row, problem):
 
 def test_of_what_one_person_says_again_the_last_counts():
     def judgement(rater, p, line):
-        return Judgement("pair", Said(rater, p), f"f:{line}", "row")
+        return Judgement("pair", RaterVote(rater, p), f"f:{line}", "row")
 
     kept, aside = settle(
         [judgement("ann", 1.0, 1), judgement("bob", 1.0, 2), judgement("ann", 1.0, 3), judgement("bob", 0.0, 4)]

@@ -340,7 +340,7 @@ def test_a_policy_that_has_gone_silent_is_judged_by_its_silence(place, monkeypat
     assert "rows fell out" in Path("runs/mine/report.html").read_text()
 
 
-# --- the table of edits (DESIGN.md, "Store") --------------------------------------------------------------------------
+# --- the table of edits -----------------------------------------------------------------------------------------------
 
 
 def test_nothing_changed_reruns_nothing(place):

@@ -19,7 +19,7 @@ from cai.judge.__main__ import main
 from cai.judge.bench import AS_GIVEN, Asking, Clock, Row, bench_file, page, report, rulers, sample
 from cai.judge.common import methods_named
 from cai.models.engines import Question
-from cai.models.references import Source
+from cai.models.references import ModelRef
 
 LAW = "- Choose the response that is kind.\n"
 
@@ -218,7 +218,7 @@ def test_the_page(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def files(tmp_path: Path, sharp: Source) -> list[str]:
+def files(tmp_path: Path, sharp: ModelRef) -> list[str]:
     """Two files of comparisons and the arguments to judge the first with a model that answers at all."""
     rows = [{"prompt": f"{n}?", "a": "Yes, I do.", "b": "No.", "human": n % 2} for n in range(6)]
     lines = [*(json.dumps(row) for row in rows), "{", json.dumps(rows[0])]

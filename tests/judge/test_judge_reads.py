@@ -8,7 +8,7 @@ import pytest
 
 from cai.core.errors import run_main
 from cai.judge.__main__ import main
-from cai.models.references import Source
+from cai.models.references import ModelRef
 
 KIND = "- Choose the response that is kind.\n"
 SECTION = "## {}\nCritique: c\nRevise: r\nPrefer: Choose the response that is {}.\n"
@@ -41,7 +41,7 @@ def fault(capsys: Any, model: str, *more: str) -> str:
     return err
 
 
-def test_a_table_and_the_same_as_json_from_the_cache(place: Path, sharp: Source, capsys: Any) -> None:
+def test_a_table_and_the_same_as_json_from_the_cache(place: Path, sharp: ModelRef, capsys: Any) -> None:
     assert run_main(main, command(sharp.place)) == 0
     out, err = capsys.readouterr()
     lines = out.splitlines()
@@ -63,7 +63,7 @@ def test_a_table_and_the_same_as_json_from_the_cache(place: Path, sharp: Source,
     assert effect["share"]["n"] == 6 and set(effect["agreement"]) == {"text", "negated", "none", "other", "placebo"}
 
 
-def test_rows_that_are_left_out_are_named(place: Path, sharp: Source, capsys: Any) -> None:
+def test_rows_that_are_left_out_are_named(place: Path, sharp: ModelRef, capsys: Any) -> None:
     """A download that was cut off in the middle of a row, and a pair that repeats one answer."""
     whole = Path("pairs.jsonl").read_text()
     Path("pairs.jsonl").write_text(whole + '{"prompt": "7?", "a": "No.", "b": "No.", "human": 1}\n' + whole[:40])
@@ -77,13 +77,13 @@ def test_rows_that_are_left_out_are_named(place: Path, sharp: Source, capsys: An
     ]
 
 
-def test_a_sample_by_one_principle_of_several(place: Path, sharp: Source, capsys: Any) -> None:
+def test_a_sample_by_one_principle_of_several(place: Path, sharp: ModelRef, capsys: Any) -> None:
     Path("law.txt").write_text(KIND + "- Choose the response that is honest.\n")
     assert run_main(main, command(sharp.place, "--limit", "4", "--principles", "1")) == 0
     assert "law.txt, principles: 1; 4 pairs of pairs.jsonl" in capsys.readouterr().out
 
 
-def test_a_constitution_without_anything_to_negate(place: Path, tiny: Source, capsys: Any) -> None:
+def test_a_constitution_without_anything_to_negate(place: Path, tiny: ModelRef, capsys: Any) -> None:
     Path("law.txt").write_text("Kindness above all.\nHonesty as well.\n")
     assert (
         "law.txt: the constitution has nothing to negate: no principle has an `Against:`, and no rule knows"
@@ -91,13 +91,13 @@ def test_a_constitution_without_anything_to_negate(place: Path, tiny: Source, ca
     )
 
 
-def test_a_principle_without_a_negation_beside_others_is_a_note(place: Path, sharp: Source, capsys: Any) -> None:
+def test_a_principle_without_a_negation_beside_others_is_a_note(place: Path, sharp: ModelRef, capsys: Any) -> None:
     Path("law.txt").write_text(KIND + "Kindness above all.\n")
     assert run_main(main, command(sharp.place)) == 0
     assert 'note: "Kindness above all." has no negation: write its `Against:`\n' in capsys.readouterr().out
 
 
-def test_no_pair_of_a_category(place: Path, tiny: Source, sharp: Source, capsys: Any) -> None:
+def test_no_pair_of_a_category(place: Path, tiny: ModelRef, sharp: ModelRef, capsys: Any) -> None:
     Path("law.txt").write_text(CRIME)
     err = fault(capsys, "tiny-random")
     assert 'law.txt: no principle applies to the pairs of category "hate" (no pair is of crime)' in err
@@ -109,7 +109,7 @@ def test_no_pair_of_a_category(place: Path, tiny: Source, sharp: Source, capsys:
     assert note in capsys.readouterr().out
 
 
-def test_a_placebo_that_is_the_constitution(place: Path, tiny: Source, capsys: Any) -> None:
+def test_a_placebo_that_is_the_constitution(place: Path, tiny: ModelRef, capsys: Any) -> None:
     Path("mine.txt").write_text(KIND)
     placebos = [word for file in ["mine.txt", *PLACEBOS[:2]] for word in ("--placebo", file)]
     assert 'mine: the placebo "mine" is the constitution: most of its principles stand there' in fault(
@@ -119,7 +119,7 @@ def test_a_placebo_that_is_the_constitution(place: Path, tiny: Source, capsys: A
     assert 'the placebo "pottery" is the constitution' in fault(capsys, "tiny-random")
 
 
-def test_placebos_that_speak_of_the_data_or_are_too_few(place: Path, tiny: Source, capsys: Any) -> None:
+def test_placebos_that_speak_of_the_data_or_are_too_few(place: Path, tiny: ModelRef, capsys: Any) -> None:
     err = fault(capsys, "tiny-random", "--placebo", PLACEBOS[0])
     assert "placebos: 1 of 1 placebos have nothing to do with the data, and 2 are needed" in err
     Path("yes.txt").write_text("- Choose the response that oils the chain.\n")
@@ -145,11 +145,11 @@ def test_placebos_that_speak_of_the_data_or_are_too_few(place: Path, tiny: Sourc
         (["--cache", "law.txt"], "law.txt"),
     ],
 )
-def test_bad_arguments(place: Path, tiny: Source, more: list[str], problem: str, capsys: Any) -> None:
+def test_bad_arguments(place: Path, tiny: ModelRef, more: list[str], problem: str, capsys: Any) -> None:
     assert problem in fault(capsys, "tiny-random", *more)
 
 
-def test_files_that_are_not_there(place: Path, tiny: Source, capsys: Any) -> None:
+def test_files_that_are_not_there(place: Path, tiny: ModelRef, capsys: Any) -> None:
     for name in ("law.txt", "pairs.jsonl"):
         Path(name).rename(f"{name}.away")
         assert f"{name}: " in fault(capsys, "tiny-random")

@@ -11,11 +11,11 @@ from cai.config.labels import Sources
 from cai.config.sections import Judge
 from cai.constitution import Judging
 from cai.core.errors import UserError
-from cai.core.records import Abstained, Label, Pair, Prompt, Said, SetAside, read_jsonl
+from cai.core.records import Abstained, Label, Pair, Prompt, RaterVote, SetAside, read_jsonl
 from cai.core.store import digest_of
 from cai.core.templates import load_template
 from cai.data.label_log import sha
-from cai.data.labels import LabelFile, check_rule, labeller_of, read_labels, spend
+from cai.data.labels import check_rule, label_file, labeller_of, read_labels, spend
 from cai.judge.label import Simulant, label_by_people, label_by_simulation, mix_labels
 
 PAIRS = [Pair(f"p{n}", prompt(f"q{n}"), f"a{n}", f"b{n}") for n in range(4)]
@@ -123,12 +123,12 @@ def test_a_file_about_other_pairs_is_refused(tmp_path):
 def test_a_file_is_known_by_its_contents(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).write_text(json.dumps(GOOD))
-    one, two = (LabelFile.of(str(tmp_path / name)) for name in ("one", "two"))
+    one, two = (label_file(str(tmp_path / name)) for name in ("one", "two"))
     assert digest_of({"file": one}) == digest_of({"file": two})
     (tmp_path / "two").write_text(json.dumps(row()))
-    assert digest_of({"file": one}) != digest_of({"file": LabelFile.of(str(tmp_path / "two"))})
+    assert digest_of({"file": one}) != digest_of({"file": label_file(str(tmp_path / "two"))})
     with pytest.raises(UserError, match="there is no file of labels"):
-        LabelFile.of(str(tmp_path / "three"))
+        label_file(str(tmp_path / "three"))
 
 
 # --- who labels which pair --------------------------------------------------------------------------------------------
@@ -203,10 +203,12 @@ def test_people_of_a_file_leave_labels_votes_and_what_was_set_aside(tmp_path, ca
     rows = [row(note="hm", seconds=2.5), row(choice="b", rater="bob"), row("p9"), row("p8")]
     path.write_text("".join(json.dumps(one) + "\n" for one in rows))
     out.mkdir()
-    given = ITS_OWN | {"file": LabelFile.of(str(path))}
+    given = ITS_OWN | {"file": label_file(str(path))}
     label_by_people(out, None, pairs=artifact(tmp_path / "pairs", pairs=PAIRS), **given)
     found, abstained, counts = made(out)
-    assert found == {"p0": Label("p0", 0.5, "human file", said=(Said("ann", 1.0, "hm", 2.5), Said("bob", 0.0)))}
+    assert found == {
+        "p0": Label("p0", 0.5, "human file", said=(RaterVote("ann", 1.0, "hm", 2.5), RaterVote("bob", 0.0)))
+    }
     assert set(abstained) == {"p1", "p2", "p3"}
     assert counts["labelled by human file"] == 1 and counts["rows set aside: there is no such pair"] == 2
     aside = read_jsonl(out / "set_aside.jsonl", SetAside)

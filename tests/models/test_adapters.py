@@ -15,10 +15,10 @@ from cai.models.adapters import BASE
 from cai.models.architectures import lora
 from cai.models.embedded import TAUGHT
 from cai.models.loading import load_causal, load_tokenizer, save
-from cai.models.references import Source, base_of, find, trained
+from cai.models.references import ModelRef, base_of, find, trained
 
 
-def whole(folder: Path, tiny: Source, value: float) -> Path:
+def whole(folder: Path, tiny: ModelRef, value: float) -> Path:
     """A model in a folder, all of whose output weights have one value."""
     model: Any = load_causal(tiny, "float32", "cpu")
     model.lm_head.weight.data.fill_(value)
@@ -26,7 +26,7 @@ def whole(folder: Path, tiny: Source, value: float) -> Path:
     return folder
 
 
-def adapted(folder: Path, base: Source) -> Path:
+def adapted(folder: Path, base: ModelRef) -> Path:
     """An adapter on it that says something, the same one each time."""
     torch.manual_seed(0)
     model: Any = load_causal(base, "float32", "cpu")
@@ -38,7 +38,7 @@ def adapted(folder: Path, base: Source) -> Path:
     return folder
 
 
-def head(source: Source) -> float:
+def head(source: ModelRef) -> float:
     return float(load_causal(source, "float32", "cpu").get_base_model().lm_head.weight[0, 0].detach())
 
 
@@ -88,7 +88,7 @@ def test_an_adapter_on_an_embedded_model_has_the_same_bytes_whatever_the_home(ti
 
 
 @version(1)
-def train(out: Path, runtime: Any, *, model: Source) -> None:
+def train(out: Path, runtime: Any, *, model: ModelRef) -> None:
     adapted(out / "model", model)
 
 

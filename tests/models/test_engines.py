@@ -16,8 +16,9 @@ from cai.models.calls import CallCache
 from cai.models.engines import Question, Reading, Reply, Request, Sampling
 from cai.models.engines import reading as read_options
 from cai.models.engines.cached import CachedEngine
-from cai.models.engines.transformers import SeededSampler, TransformersEngine, attention_window
-from cai.models.references import Source
+from cai.models.engines.sampling import SeededSampler
+from cai.models.engines.transformers import TransformersEngine, attention_window
+from cai.models.references import ModelRef
 
 LONG = ask("Tell me at some length about " + "the many kinds of bread, " * 12)
 CHATS = [ask("Hi"), LONG, ask("How do I boil an egg?", system="Be brief."), ask("What is red and round?"), ask("ok")]
@@ -25,12 +26,12 @@ TEMPERATE = Sampling(12, temperature=0.8, top_p=0.9)
 
 
 @pytest.fixture(scope="module")
-def engine(sharp: Source) -> TransformersEngine:
+def engine(sharp: ModelRef) -> TransformersEngine:
     return open_engine(sharp)
 
 
 def open_engine(
-    source: Source, batch_tokens: int = 10_000, system: str | None = None, share: bool = True
+    source: ModelRef, batch_tokens: int = 10_000, system: str | None = None, share: bool = True
 ) -> TransformersEngine:
     return TransformersEngine(
         source, dtype="float32", device="cpu", system=system, batch_tokens=batch_tokens, share=share
@@ -152,7 +153,7 @@ def test_a_chat_without_room_gets_no_answer(engine: TransformersEngine) -> None:
 # Batches
 
 
-def test_a_batch_is_yielded_when_it_is_done(sharp: Source) -> None:
+def test_a_batch_is_yielded_when_it_is_done(sharp: ModelRef) -> None:
     small = open_engine(sharp, batch_tokens=120)
     sizes = [len(batch) for batch in small.generate([Request(ask("Hi"), seed) for seed in range(5)], Sampling(4))]
     assert len(small.prompt_ids(ask("Hi"))) + 4 == 25  # four of them are 100, five 125
@@ -232,7 +233,7 @@ def test_a_leading_space_makes_another_option(engine: TransformersEngine) -> Non
 
 
 def test_options_of_one_token_cost_one_row_and_shared_beginnings_are_read_once(
-    sharp: Source, monkeypatch: pytest.MonkeyPatch
+    sharp: ModelRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = open_engine(sharp)
     questions = [Question(CHATS[0], ("Yes", "No")), Question(CHATS[0], ("ab", "abc", "abd", "x"))]
@@ -282,7 +283,7 @@ def judged(pairs: int) -> list[Question]:
     return questions
 
 
-def assert_shared_as_alone(source: Source, monkeypatch: pytest.MonkeyPatch, questions: list[Question]) -> None:
+def assert_shared_as_alone(source: ModelRef, monkeypatch: pytest.MonkeyPatch, questions: list[Question]) -> None:
     """The questions read the same shared and alone, and shared they cost a third of the tokens or less."""
     read, found = {}, {}
     for share in (True, False):
@@ -298,18 +299,18 @@ def assert_shared_as_alone(source: Source, monkeypatch: pytest.MonkeyPatch, ques
     assert read[False] >= 3 * read[True]
 
 
-def test_shared_beginnings_change_no_reading(sharp: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shared_beginnings_change_no_reading(sharp: ModelRef, monkeypatch: pytest.MonkeyPatch) -> None:
     questions = judged(3)
     assert len(questions) == 3 * 16 * 4
     assert_shared_as_alone(sharp, monkeypatch, questions)
 
 
 @pytest.mark.real
-def test_shared_beginnings_change_no_reading_of_the_real_model(real: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shared_beginnings_change_no_reading_of_the_real_model(real: ModelRef, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_shared_as_alone(real, monkeypatch, judged(3)[::3])  # of all pairs, principles and kinds
 
 
-def test_whole_answers_share_their_beginnings_too(engine: TransformersEngine, sharp: Source) -> None:
+def test_whole_answers_share_their_beginnings_too(engine: TransformersEngine, sharp: ModelRef) -> None:
     chats = [ask("How?", system=f"You are {word}.") for word in ("kind", "unkind")]
     questions = [Question(chat, (ANSWERS[0], ANSWERS[1], ANSWERS[1][:-2])) for chat in chats]
     alone = choose(open_engine(sharp, share=False), questions)
@@ -321,7 +322,7 @@ def test_whole_answers_share_their_beginnings_too(engine: TransformersEngine, sh
         assert one.logprobs[0] == pytest.approx(expected, abs=1e-2)
 
 
-def test_few_predictions_at_a_time_read_the_same(sharp: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_predictions_at_a_time_read_the_same(sharp: ModelRef, monkeypatch: pytest.MonkeyPatch) -> None:
     questions = judged(1)[:8]
     expected = choose(open_engine(sharp), questions)
     monkeypatch.setattr(cai.models.engines.transformers, "PREDICTIONS", 3)
@@ -342,7 +343,7 @@ BREAKS = {
 
 @pytest.mark.parametrize("fault", BREAKS)
 def test_a_model_that_cannot_read_a_tree_reads_one_sequence_a_row(
-    sharp: Source, monkeypatch: pytest.MonkeyPatch, fault: str
+    sharp: ModelRef, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     questions = judged(1)[:8]
     expected = choose(open_engine(sharp), questions)
@@ -364,7 +365,7 @@ def test_a_model_that_cannot_read_a_tree_reads_one_sequence_a_row(
     assert sum(rows for rows, _ in shapes) == 8
 
 
-def test_a_head_that_is_no_module_of_its_own(sharp: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_head_that_is_no_module_of_its_own(sharp: ModelRef, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = open_engine(sharp)
     expected = choose(engine, judged(1)[:4])
     monkeypatch.setattr(engine.model, "get_output_embeddings", lambda: None)
@@ -390,7 +391,7 @@ def test_how_far_back_a_model_sees(settings: dict[str, Any], window: int) -> Non
 
 @pytest.mark.parametrize(("window", "most"), [(0, None), (150, None), (300, 300), (100_000, 2048)])
 def test_no_row_is_wider_than_a_sliding_window(
-    sharp: Source, monkeypatch: pytest.MonkeyPatch, window: int, most: int | None
+    sharp: ModelRef, monkeypatch: pytest.MonkeyPatch, window: int, most: int | None
 ) -> None:
     engine = open_engine(sharp)
     questions = [Question(ask(f"{ANSWERS[0] * 2} {k}"), ("Yes", "No")) for k in range(100)]
@@ -445,13 +446,13 @@ def test_a_question_longer_than_its_limit_is_not_read(engine: TransformersEngine
     assert choose(engine, [Question(ask("x" * 2100), ("Yes", "No"))], 10_000) == [None]  # the model's own limit
 
 
-def test_the_system_prompt_goes_first_unless_the_chat_has_its_own(sharp: Source) -> None:
+def test_the_system_prompt_goes_first_unless_the_chat_has_its_own(sharp: ModelRef) -> None:
     polite = open_engine(sharp, system="Be polite.")
     assert "system\nBe polite." in polite.tokenizer.decode(polite.prompt_ids(CHATS[0]))
     assert "Be polite." not in polite.tokenizer.decode(polite.prompt_ids(CHATS[2]))
 
 
-def test_identity_tells_weights_dtypes_and_system_prompts_apart(tiny: Source, sharp: Source) -> None:
+def test_identity_tells_weights_dtypes_and_system_prompts_apart(tiny: ModelRef, sharp: ModelRef) -> None:
     same = [open_engine(tiny).identity, open_engine(tiny, batch_tokens=5).identity]
     others = [open_engine(tiny, system="Be polite.").identity, open_engine(sharp).identity]
     coarse = TransformersEngine(tiny, dtype="bfloat16", device="cpu", system=None, batch_tokens=10)
@@ -459,7 +460,7 @@ def test_identity_tells_weights_dtypes_and_system_prompts_apart(tiny: Source, sh
 
 
 @pytest.fixture(scope="module")
-def smol(real: Source) -> TransformersEngine:
+def smol(real: ModelRef) -> TransformersEngine:
     return open_engine(real, system="Be brief.")
 
 

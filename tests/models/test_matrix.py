@@ -23,7 +23,7 @@ from cai.models.chat import answer_ids, chat_ids
 from cai.models.engines import Question, Request, Sampling
 from cai.models.engines.transformers import TransformersEngine
 from cai.models.loading import load_tokenizer
-from cai.models.references import Source, find
+from cai.models.references import ModelRef, find
 from cai.models.workbench import Workbench
 from cai.train.dpo import train_dpo
 from cai.train.dpo_trainer import SoftDPOTrainer
@@ -108,7 +108,7 @@ def overheard(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[float]]:
 ONLINE = {"ppo": train_ppo, "rloo": train_rloo, "grpo": train_grpo}
 
 
-def trained(folder: Path, source: Source, policy: Policy, methods: Sequence[str]) -> dict[str, Path]:
+def trained(folder: Path, source: ModelRef, policy: Policy, methods: Sequence[str]) -> dict[str, Path]:
     """What SFT, the reward model and each method leave; one rollout, one epoch."""
     work = Workbench(folder / "runs", Runtime(), "cpu")
     common: dict[str, Any] = {"policy": policy, "dtype": "float32", "seed": 0}
@@ -125,7 +125,7 @@ def trained(folder: Path, source: Source, policy: Policy, methods: Sequence[str]
         out["sft"], work, revisions=revised, helpful=None, helpful_answers=None, model=source,
         settings=Sft(batch_size=4), **common,
     )  # fmt: skip
-    sft = Source("sft", str(out["sft"] / "model"), "sft")
+    sft = ModelRef("sft", str(out["sft"] / "model"), "sft")
     train_reward(out["reward"], work, model=source, settings=Reward(batch_size=4), **labelled, **common)
     if "dpo" in methods:
         train_dpo(
@@ -136,7 +136,7 @@ def trained(folder: Path, source: Source, policy: Policy, methods: Sequence[str]
     for name in ONLINE.keys() & set(methods):
         ONLINE[name](
             out[name], work, data=asked_of, helpful=None, revisions=revised, sft=sft, gold=None,
-            reward=Source("reward", str(out["reward"] / "model"), "reward"), reward_max_length=384,
+            reward=ModelRef("reward", str(out["reward"] / "model"), "reward"), reward_max_length=384,
             settings=Rl(steps=1, batch_size=4, epochs=1, max_new_tokens=6, helpful=0), **common,
         )  # fmt: skip
     return out

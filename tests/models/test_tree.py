@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cai.models.engines.tree import Row, Span, blocks, pack, tree_mask
+from cai.models.engines.tree import Span, TreeRow, blocks, pack, tree_mask
 
 # One question of two options and one of three; 1 2 3 begins both.
 #        1 2 3 | 4 -> 5      1 2 3 | 4 -> 6      1 2 3 7 | 8 -> 9
@@ -99,7 +99,7 @@ def test_sequences_are_found_together_whatever_their_order() -> None:
 
 def test_nothing_to_ask() -> None:
     assert pack([], 10, 10) == []
-    assert Row().plain
+    assert TreeRow().plain
 
 
 def test_a_block_of_queries_attends_to_what_they_see() -> None:

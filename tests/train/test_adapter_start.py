@@ -16,13 +16,13 @@ from cai.config.sections import Policy
 from cai.core.errors import UserError
 from cai.experiment.pipeline import main
 from cai.models.loading import load_causal, load_reward, load_tokenizer
-from cai.models.references import Source, find
+from cai.models.references import ModelRef, find
 from cai.train.starting import load_to_train
 
 IDS = [5, 9, 30, 40]
 
 
-def adapter_of(folder: Path, architecture: str = "llama", rank: int = 3, config: Any = None) -> Source:
+def adapter_of(folder: Path, architecture: str = "llama", rank: int = 3, config: Any = None) -> ModelRef:
     """A LoRA that says something, on a model beside it, as peft saves it: without a tokenizer."""
     base = zoo.make(folder / "base", architecture, "chatml")
     network: Any = load_causal(find(str(base)), "float32", "cpu")

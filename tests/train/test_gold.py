@@ -17,12 +17,12 @@ from cai.core.store import canonical
 from cai.core.templates import load_template
 from cai.core.textstats import distinct
 from cai.models.loading import load_tokenizer
-from cai.models.references import Source, find
+from cai.models.references import ModelRef, find
 from cai.models.workbench import Workbench
 from cai.train.rl.gold import NO_WORDS, by_judge, by_reward_model, held_out, yardstick
 
 KIND = Judging("kind", "Choose the kind response.", (), 1.0)
-SOURCE = Source("a judge", "", "d")
+SOURCE = ModelRef("a judge", "", "d")
 
 
 class Bench:

@@ -20,7 +20,7 @@ from cai.core.draws import seed_of
 from cai.core.records import Chat, Message, Prompt
 from cai.data.feedback import FeedbackLog
 from cai.models.engines import Sampling
-from cai.models.engines.transformers import sample_ids
+from cai.models.engines.sampling import sample_ids
 from cai.models.loading import save
 from cai.models.references import find
 from cai.train.rl.tamer import credit

@@ -21,7 +21,7 @@ from cai.core.templates import load_template
 from cai.experiment.pipeline import main
 from cai.judge.asking import judge_answers
 from cai.models.engines import Reply, Sampling
-from cai.models.references import Source
+from cai.models.references import ModelRef
 from cai.train.respond import best_of_n, respond_best
 from cai.train.rl.policy import left_out
 from cai.train.rl.rewards import judged_reward
@@ -250,7 +250,7 @@ def test_the_best_of_three_is_the_one_that_the_reward_model_likes_best(tmp_path,
 
 
 def test_the_kl_of_best_of_n_is_bounded(tmp_path):
-    best_of_n(tmp_path, None, sft=Source("sft", "", ""), reward=Source("r", "", ""), n=16)  # pyrefly: ignore
+    best_of_n(tmp_path, None, sft=ModelRef("sft", "", ""), reward=ModelRef("r", "", ""), n=16)  # pyrefly: ignore
     (kl,) = json.loads((tmp_path / "curves.json").read_text())["kl"]
     assert kl == pytest.approx(2.772589 - 15 / 16, abs=1e-5)
     assert json.loads((tmp_path / "policy.json").read_text()) == {"answers of": "sft", "picked by": "r", "n": 16}

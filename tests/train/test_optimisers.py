@@ -16,7 +16,7 @@ from trl import DPOConfig, DPOTrainer
 
 from cai.models.architectures import lora
 from cai.models.loading import load_causal, load_tokenizer, save
-from cai.models.references import Source
+from cai.models.references import ModelRef
 from cai.train.dpo_trainer import SoftDPOTrainer
 from cai.train.rl.groups import KINDS
 from cai.train.rl.rollouts import last_checkpoint
@@ -29,7 +29,7 @@ QUIET = {
 
 
 @pytest.fixture(scope="module")
-def sft(tiny, tmp_path_factory) -> dict[str, Source]:
+def sft(tiny, tmp_path_factory) -> dict[str, ModelRef]:
     """What fine-tuning might have made of the tiny model: an adapter that is not zero, and other whole weights."""
     made = {}
     for kind in ("lora", "full"):
@@ -42,7 +42,7 @@ def sft(tiny, tmp_path_factory) -> dict[str, Source]:
                 parameter.data += 0.1 * torch.randn_like(parameter)
         folder = tmp_path_factory.mktemp("sft") / kind
         save(model, load_tokenizer(tiny), folder)
-        made[kind] = Source(kind, str(folder), kind)
+        made[kind] = ModelRef(kind, str(folder), kind)
     return made
 
 

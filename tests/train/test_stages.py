@@ -15,9 +15,9 @@ from cai.core.records import (
     Message,
     Pair,
     Prompt,
+    RaterVote,
     Response,
     Revision,
-    Said,
     SetAside,
     labelled_pairs,
     read_jsonl,
@@ -29,7 +29,7 @@ from cai.judge.label import label_by_people
 from cai.judge.play import play
 from cai.models.engines import Reply, Sampling
 from cai.models.loading import load_tokenizer
-from cai.models.references import Source
+from cai.models.references import ModelRef
 from cai.train.respond import respond, sample_pairs
 from cai.train.revise import revise
 from cai.train.rl.rewards import mix
@@ -175,7 +175,7 @@ def test_people_abstain_where_they_did_not_judge(tmp_path):
     out.mkdir()
     label_by_people(out, None, pairs=artifact(tmp_path / "pairs", pairs=pairs), **ITS_OWN)
     (label,) = read_jsonl(out / "labels.jsonl", Label)
-    assert label == Label("x", 0.75, "human", said=(Said("", 1.0), Said("", 0.5)))
+    assert label == Label("x", 0.75, "human", said=(RaterVote("", 1.0), RaterVote("", 0.5)))
     counts = json.loads((out / "counts.json").read_text())
     assert counts == {"labelled": 1, "labelled by human": 1, "abstained: no human judged this pair": 1}
 
@@ -187,7 +187,7 @@ def test_two_policies_get_the_same_draws(tmp_path):
         talker = Talker(lambda request, title: Reply("words", "stop"))
         (tmp_path / name).mkdir()
         respond(
-            tmp_path / name, Bench(talker), prompts=data, split="test", count=4, model=Source(name, "", name),
+            tmp_path / name, Bench(talker), prompts=data, split="test", count=4, model=ModelRef(name, "", name),
             policy=Policy(), sampling=Sampling(4), dtype="float32", seed=0,
         )  # fmt: skip
         asked.append([(request.chat, request.seed) for request in talker.asked])
@@ -210,7 +210,7 @@ def test_an_answer_without_a_word_is_an_answer_and_one_that_did_not_fit_is_named
     out.mkdir()
     bench = cut({"Question full?": "Words.", "Question silent?": "", "Question long?": None})
     respond(
-        out, bench, prompts=data, split="test", count=None, model=Source("m", "", "m"), policy=Policy(),
+        out, bench, prompts=data, split="test", count=None, model=ModelRef("m", "", "m"), policy=Policy(),
         sampling=Sampling(4), dtype="float32", seed=0,
     )  # fmt: skip
     assert {r.prompt_id: r.text for r in read_jsonl(out / "responses.jsonl", Response)} == {

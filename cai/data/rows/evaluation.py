@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping
 
 from cai.core.errors import UserError
-from cai.core.records import Chat, Message, Said
-from cai.data.rows.records import Choice, Judged, Row
+from cai.core.records import Chat, Message, RaterVote
+from cai.data.rows.records import Choice, FileRow, Judged
 from cai.data.rows.turns import check_conversation, opening_of, parse_transcript
 from cai.data.rows.values import MEND
 
@@ -31,7 +31,7 @@ def reads(row: Mapping) -> bool:
     return bool({"corrects", "incorrects"} & set(row))
 
 
-def read(row: Mapping) -> Row:
+def read(row: Mapping) -> FileRow:
     """The multiple choice as given, where the file has one, and the same comparison as a pair."""
     prompt = _text(row, "prompt")
     right, wrong = _first(row, "corrects"), _first(row, "incorrects")
@@ -62,8 +62,10 @@ def read(row: Mapping) -> Row:
             conduct = (turns[:-1], turns[-1].content)
         messages = (Message("user", before.strip()),)
     opening = next((turn.content for turn in turns if turn.role == "user"), opening_of(messages))
-    judged = Judged(better, worse, (Said("", 1.0),))
-    return Row("evaluation item", messages, (judged,), choice=given, opening=opening, conduct=conduct)
+    judged = Judged(a=better, b=worse, votes=(RaterVote("", 1.0),))
+    return FileRow(
+        form="evaluation item", messages=messages, judged=(judged,), choice=given, opening=opening, conduct=conduct
+    )
 
 
 def _text(row: Mapping, name: str) -> str:
@@ -73,10 +75,10 @@ def _text(row: Mapping, name: str) -> str:
 
 
 def _first(row: Mapping, name: str) -> str:
-    held = row.get(name)
-    if not isinstance(held, list) or not held or not isinstance(held[0], str) or not held[0].strip():
+    answers = row.get(name)
+    if not isinstance(answers, list) or not answers or not isinstance(answers[0], str) or not answers[0].strip():
         raise UserError(f"`{name}` must be a list of texts", "", MEND)
-    return held[0]
+    return answers[0]
 
 
 def _unmarked(text: str) -> str:

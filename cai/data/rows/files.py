@@ -93,7 +93,7 @@ def _bytes(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             head = file.read(6)
-        opener = next((one for magic, one in _PACKED.items() if head.startswith(magic)), None)
+        opener = next((unpack for magic, unpack in _PACKED.items() if head.startswith(magic)), None)
         if opener is None and path.suffix.lower() in (".gz", ".bz2", ".xz"):
             raise gzip.BadGzipFile(f"not a {path.suffix} archive")
         with (opener or open)(path, "rb") as file:
@@ -153,11 +153,13 @@ def _lines(path: Path, raw: bytes) -> Iterator[Raw]:
             continue
         try:
             line.decode()
-            yield Raw(where, parse_row(text, last=n == len(lines)), text)
+            yield Raw(where=where, value=parse_row(text, last=n == len(lines)), text=text)
         except UnicodeDecodeError:
-            yield Raw(where, None, text, "text that is not UTF-8", "save the file as UTF-8")
+            yield Raw(
+                where=where, value=None, text=text, fault="text that is not UTF-8", remedy="save the file as UTF-8"
+            )
         except UserError as error:
-            yield Raw(where, None, text, error.problem, error.remedy)
+            yield Raw(where=where, value=None, text=text, fault=error.problem, remedy=error.remedy)
 
 
 def _is_array(raw: bytes, kind: str) -> bool:
@@ -166,10 +168,10 @@ def _is_array(raw: bytes, kind: str) -> bool:
         return False
     first = raw.lstrip().split(b"\n", 1)[0].strip()
     try:
-        held = json.loads(first)
+        items = json.loads(first)
     except (ValueError, RecursionError):
         return kind.endswith(".json") or first[1:].lstrip()[:1] in (b"", b"{")
-    return kind.endswith(".json") or (bool(held) and all(isinstance(item, dict) for item in held))
+    return kind.endswith(".json") or (bool(items) and all(isinstance(item, dict) for item in items))
 
 
 def _array(path: Path, raw: bytes) -> Iterator[Raw]:
@@ -182,7 +184,13 @@ def _array(path: Path, raw: bytes) -> Iterator[Raw]:
         if text[at : at + 1] == "]":
             if text[at + 1 :].strip():
                 where = f"{path}:{text.count(chr(10), 0, at + 1) + 1}"
-                yield Raw(where, None, text[at + 1 :].strip(), "text after the end of the array", MEND)
+                yield Raw(
+                    where=where,
+                    value=None,
+                    text=text[at + 1 :].strip(),
+                    fault="text after the end of the array",
+                    remedy=MEND,
+                )
             return
         n += 1
         where = f"{path}:row {n}"
@@ -191,12 +199,14 @@ def _array(path: Path, raw: bytes) -> Iterator[Raw]:
         except (json.JSONDecodeError, RecursionError) as error:
             why = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
             problem = f"not valid JSON from here on: {why}"
-            yield Raw(where, None, text[at:], problem, "the file may be cut off: get it again")
+            yield Raw(
+                where=where, value=None, text=text[at:], fault=problem, remedy="the file may be cut off: get it again"
+            )
             return
         try:
-            yield Raw(where, parse_row(text[at:end]), text[at:end])
+            yield Raw(where=where, value=parse_row(text[at:end]), text=text[at:end])
         except UserError as error:
-            yield Raw(where, None, text[at:end], error.problem, error.remedy)
+            yield Raw(where=where, value=None, text=text[at:end], fault=error.problem, remedy=error.remedy)
         at = end
 
 
@@ -204,28 +214,28 @@ def _object(path: Path, raw: bytes) -> list[Raw]:
     """One JSON object that is the whole file: a row, or one list of rows under a name. [] where it is JSON lines."""
     text = _text(path, raw)
     try:
-        held = json.loads(text)
+        content = json.loads(text)
     except (json.JSONDecodeError, RecursionError):
         return []
-    lists = [name for name, rows in held.items() if isinstance(rows, list) and rows and isinstance(rows[0], dict)]
-    of_comparisons = "comparisons" in held and isinstance(held["comparisons"], list)  # ICAI's annotated pairs
+    lists = [name for name, rows in content.items() if isinstance(rows, list) and rows and isinstance(rows[0], dict)]
+    of_comparisons = "comparisons" in content and isinstance(content["comparisons"], list)  # ICAI's annotated pairs
     if of_comparisons or (len(lists) == 1 and lists[0] in ("data", "rows", "train", "test", "examples", "instances")):
         name = "comparisons" if of_comparisons else lists[0]
-        more = {"annotators": held.get("annotators"), "metadata": held.get("metadata")} if of_comparisons else {}
-        found = []
-        for n, row in enumerate(held[name], 1):
+        more = {"annotators": content.get("annotators"), "metadata": content.get("metadata")} if of_comparisons else {}
+        rows_read = []
+        for n, row in enumerate(content[name], 1):
             row = row["row"] if isinstance(row, dict) and set(row) >= {"row_idx", "row"} else row
             value = {**row, "_icai": more} if more and isinstance(row, dict) else row
-            found.append(_checked(f"{path}:{name} {n}", value, json.dumps(row, ensure_ascii=True)))
-        return found
-    return [_checked(f"{path}:row 1", held, text)]
+            rows_read.append(_checked(f"{path}:{name} {n}", value, json.dumps(row, ensure_ascii=True)))
+        return rows_read
+    return [_checked(f"{path}:row 1", content, text)]
 
 
 def _checked(where: str, value: Any, text: str) -> Raw:
     try:
-        return Raw(where, whole_text(value), text)
+        return Raw(where=where, value=whole_text(value), text=text)
     except UserError as error:
-        return Raw(where, None, text, error.problem, error.remedy)
+        return Raw(where=where, value=None, text=text, fault=error.problem, remedy=error.remedy)
 
 
 def _table(path: Path, text: str, comma: str) -> Iterator[Raw]:
@@ -242,13 +252,19 @@ def _table(path: Path, text: str, comma: str) -> Iterator[Raw]:
         line = reader.line_num + 1
         for cells in reader:
             where, line = f"{path}:{line}", reader.line_num + 1
-            found = comma.join(cells)
+            text_of_row = comma.join(cells)
             if not any(cell.strip() for cell in cells):
                 continue
             if len(cells) != len(names):
-                yield Raw(where, None, found, f"{len(cells)} cells for {len(names)} columns", MEND)
+                yield Raw(
+                    where=where,
+                    value=None,
+                    text=text_of_row,
+                    fault=f"{len(cells)} cells for {len(names)} columns",
+                    remedy=MEND,
+                )
             else:
-                yield _checked(where, {name: _cell(cell) for name, cell in zip(names, cells, strict=True)}, found)
+                yield _checked(where, {name: _cell(cell) for name, cell in zip(names, cells, strict=True)}, text_of_row)
     except csv.Error as error:
         raise UserError(f"not CSV from here on: {error}", f"{path}:{reader.line_num}", "save it as CSV again") from None
 

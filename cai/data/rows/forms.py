@@ -11,7 +11,7 @@ from typing import Any
 from cai.core.errors import UserError
 from cai.data.rows import evaluation, pairs, several, trees, versus
 from cai.data.rows.prompts import about, asked_of
-from cai.data.rows.records import Node, Row, Scored
+from cai.data.rows.records import FileRow, Node, ScoredAnswer
 from cai.data.rows.values import given
 
 FORMS = (
@@ -45,7 +45,7 @@ _SIGNS = re.compile(
 )
 
 
-def read_row(row: Any) -> list[Row | Scored | Node]:
+def read_row(row: Any) -> list[FileRow | ScoredAnswer | Node]:
     """What a row says; no item for one that was taken back. Raises UserError naming why it cannot be used."""
     if not isinstance(row, Mapping):
         raise UserError("a row must be a JSON object", "", 'for example {"prompt": "..."}')
@@ -68,7 +68,7 @@ def read_row(row: Any) -> list[Row | Scored | Node]:
     return [several.read_single(row)] if several.reads_single(row) else [_bare(row)]
 
 
-def _bare(row: Mapping) -> Row:
+def _bare(row: Mapping) -> FileRow:
     """A prompt and nothing else."""
     name = next((name for name in ("prompt", "messages", "conversations") if name in row), None)
     if name is None:
@@ -81,4 +81,4 @@ def _bare(row: Mapping) -> Row:
     if signs:
         problem = f"answers or judgements that are not read: {', '.join(signs)}"
         raise UserError(problem, "", f"a row needs {FORMS}; drop these columns where the prompts alone are wanted")
-    return Row("prompt", asked_of(row, ("prompt", "messages", "conversations")), **about(row, named=True))
+    return FileRow("prompt", asked_of(row, ("prompt", "messages", "conversations")), **about(row, named=True))

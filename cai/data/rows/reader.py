@@ -19,31 +19,32 @@ from typing import NamedTuple
 from cai.config.sections import Data
 from cai.core.draws import identity
 from cai.core.errors import UserError
-from cai.core.records import Pair, Prompt, Said, SetAside
+from cai.core.records import Pair, Prompt, RaterVote, SetAside
 from cai.core.textstats import words
 from cai.data.material import Openings, make_pair
 from cai.data.rows import several, trees
 from cai.data.rows.files import Raw, read_raw
 from cai.data.rows.forms import FORMS, read_row
-from cai.data.rows.records import Judged, Node, Row, Scored
+from cai.data.rows.records import FileRow, Judged, Node, ScoredAnswer
 from cai.data.rows.turns import check_conversation, opening_of
 from cai.data.rows.values import MEND
 from cai.data.votes import Judgement, settle, share
 
 
-class Found(NamedTuple):
+class PlacedPair(NamedTuple):
     """A pair at its place in the file, and the row that it came from."""
 
     where: str
-    row: Row
+    row: FileRow
     pair: Pair
 
 
 @dataclass
-class Reading:
+class FileContents:
     """What a file holds.
 
-    prompts, pairs: by id, in the order of the file. found: each pair's place. bare: (where, prompt without answers).
+    prompts, pairs: by id, in the order of the file. placed: each pair and where it stands. bare: (where, prompt without
+    answers).
     aside: what was not used, and why; remedies: why -> what to do about it. rows: how many were read.
     drawn: ids of prompts whose side no row names. judgements: how often people ranked or rated answers.
     """
@@ -51,7 +52,7 @@ class Reading:
     name: str
     prompts: dict[str, Prompt] = field(default_factory=dict)
     pairs: dict[str, Pair] = field(default_factory=dict)
-    found: list[Found] = field(default_factory=list)
+    placed: list[PlacedPair] = field(default_factory=list)
     bare: list[tuple[str, Prompt]] = field(default_factory=list)
     aside: list[SetAside] = field(default_factory=list)
     remedies: dict[str, str] = field(default_factory=dict)
@@ -62,7 +63,7 @@ class Reading:
     def counts(self) -> Counter:
         """`rows read`, and `rows set aside: why` -> how many; places within a reason are not told apart."""
         place = re.compile(re.escape(self.name) + r":(?:\w+ )?\d+")
-        counts = Counter(f"rows set aside: {place.sub('another row', one.reason)}" for one in self.aside)
+        counts = Counter(f"rows set aside: {place.sub('another row', row.reason)}" for row in self.aside)
         return counts + Counter({"rows read": self.rows, "judgements of ranked or rated answers": self.judgements})
 
     def nothing(self, problem: str) -> UserError:
@@ -76,14 +77,14 @@ class Reading:
         return UserError(f"{problem}: {first.reason} ({first.where})", self.name, remedy)
 
 
-def read_file(path: Path, data: Data, seed: int) -> Reading:
+def read_file(path: Path, data: Data, seed: int) -> FileContents:
     """Everything of a file that can be used. Raises UserError for a file that cannot be read at all."""
     return read(read_raw(path), str(path), data, seed)
 
 
-def read(raws: Iterable[Raw], name: str, data: Data, seed: int) -> Reading:
+def read(raws: Iterable[Raw], name: str, data: Data, seed: int) -> FileContents:
     """The rows of any source. name: what their places begin with."""
-    work = _Work(Reading(name), data, seed)
+    work = _Work(FileContents(name), data, seed)
     rows = work.parse(raws)
     rows = [(where, row) for where, row in rows if work.check(where, row)]
     asked = work.assign(rows)
@@ -94,7 +95,7 @@ def read(raws: Iterable[Raw], name: str, data: Data, seed: int) -> Reading:
 class _Work:
     """The steps of one reading (see above)."""
 
-    def __init__(self, reading: Reading, data: Data, seed: int) -> None:
+    def __init__(self, reading: FileContents, data: Data, seed: int) -> None:
         self.reading, self.data, self.seed = reading, data, seed
         self.texts: dict[str, str] = {}
 
@@ -105,9 +106,9 @@ class _Work:
         self.reading.aside.append(SetAside(where, reason, self.texts.get(where, "")))
 
     # 1. Rows
-    def parse(self, raws: Iterable[Raw]) -> list[tuple[str, Row]]:
-        rows: list[tuple[str, Row]] = []
-        scored: list[tuple[str, Scored]] = []
+    def parse(self, raws: Iterable[Raw]) -> list[tuple[str, FileRow]]:
+        rows: list[tuple[str, FileRow]] = []
+        scored: list[tuple[str, ScoredAnswer]] = []
         nodes: list[tuple[str, Node]] = []
         for raw in raws:
             self.reading.rows += 1
@@ -116,35 +117,37 @@ class _Work:
                 self.set_aside(raw.where, UserError(raw.fault, "", raw.remedy))
                 continue
             try:
-                found = read_row(raw.value)
+                parts = read_row(raw.value)
             except UserError as error:
                 self.set_aside(raw.where, error)
                 continue
             except RecursionError:
                 self.set_aside(raw.where, UserError("not valid JSON: nested too deeply", "", MEND))
                 continue
-            for one in found:
-                if isinstance(one, Row):
-                    rows.append((raw.where, one))
-                elif isinstance(one, Scored):
-                    scored.append((raw.where, one))
+            for part in parts:
+                if isinstance(part, FileRow):
+                    rows.append((raw.where, part))
+                elif isinstance(part, ScoredAnswer):
+                    scored.append((raw.where, part))
                 else:
-                    nodes.append((raw.where, one))
+                    nodes.append((raw.where, part))
         return rows + self._joined(scored, nodes)
 
-    def _joined(self, scored: list[tuple[str, Scored]], nodes: list[tuple[str, Node]]) -> list[tuple[str, Row]]:
-        good = [(where, one) for where, one in scored if self.check(where, one.row, one.answer)]
+    def _joined(
+        self, scored: list[tuple[str, ScoredAnswer]], nodes: list[tuple[str, Node]]
+    ) -> list[tuple[str, FileRow]]:
+        good = [(where, answer) for where, answer in scored if self.check(where, answer.row, answer.answer)]
         of_answers, alone = several.compare(good)
         of_trees, lost = trees.join(nodes)
-        for one in alone:
-            self.set_aside(one.where, one.reason)
+        for answer in alone:
+            self.set_aside(answer.where, answer.reason)
         for where, why in lost:
             self.set_aside(where, why)
         self.reading.judgements += len(good)
         return of_answers + of_trees
 
     # 2. One check
-    def check(self, where: str, row: Row, *answers: str) -> bool:
+    def check(self, where: str, row: FileRow, *answers: str) -> bool:
         try:
             check_conversation(row.messages)
             for answer in answers:
@@ -174,7 +177,7 @@ class _Work:
         return True
 
     # 3. Prompts
-    def assign(self, rows: list[tuple[str, Row]]) -> list[tuple[str, Row, Prompt]]:
+    def assign(self, rows: list[tuple[str, FileRow]]) -> list[tuple[str, FileRow, Prompt]]:
         """Each row with its prompt. A row that names another side, subset or text for a known prompt is set aside."""
         openings = Openings(self.data, self.seed)
         for _, row in rows:
@@ -194,7 +197,7 @@ class _Work:
                     where, UserError(problem, "", "keep them on one side: a prompt would be held out and learnt")
                 )
                 continue
-            fitting = tuple(one for one in row.judged if self._fits(where, one))
+            fitting = tuple(judged for judged in row.judged if self._fits(where, judged))
             if row.judged and not fitting:
                 continue
             split = named[0] if named else openings.split(opening_of(row.messages))
@@ -217,34 +220,34 @@ class _Work:
         return asked
 
     # 4. Judgements
-    def judge(self, asked: list[tuple[str, Row, Prompt]]) -> None:
-        groups: dict[tuple[str, str, str], list[tuple[str, Row, Judged]]] = defaultdict(list)
+    def judge(self, asked: list[tuple[str, FileRow, Prompt]]) -> None:
+        groups: dict[tuple[str, str, str], list[tuple[str, FileRow, Judged]]] = defaultdict(list)
         of: dict[str, Prompt] = {}
         for where, row, prompt in asked:
             of[prompt.id] = prompt
             if not row.judged:
                 self.reading.bare.append((where, prompt))
             if row.form in ("several answers", trees.FORM):
-                self.reading.judgements += sum(len(one.said) for one in row.judged)
-            for one in row.judged:
-                low, high = sorted((one.a, one.b))
-                groups[prompt.id, low, high].append((where, row, one))
+                self.reading.judgements += sum(len(judged.votes) for judged in row.judged)
+            for judged in row.judged:
+                low, high = sorted((judged.a, judged.b))
+                groups[prompt.id, low, high].append((where, row, judged))
         for (prompt_id, _, _), rows in groups.items():
             self._add(of[prompt_id], rows)
 
-    def _add(self, prompt: Prompt, rows: list[tuple[str, Row, Judged]]) -> None:
+    def _add(self, prompt: Prompt, rows: list[tuple[str, FileRow, Judged]]) -> None:
         where, row, first = rows[0]
-        said, human = self._said(rows)
-        pair = _pair(prompt, first, said, human, self.seed)
+        votes, human = self._votes_on(rows)
+        pair = _pair(prompt, first, votes, human, self.seed)
         if pair.id in self.reading.pairs:
-            before = next(one.where for one in self.reading.found if one.pair.id == pair.id)
+            before = next(placed.where for placed in self.reading.placed if placed.pair.id == pair.id)
             problem = f'another pair has the id "{pair.id}": {before}'
             self.set_aside(where, UserError(problem, "", "give each pair its own id"))
             return
         self.reading.pairs[pair.id] = pair
-        self.reading.found.append(Found(where, row, pair))
+        self.reading.placed.append(PlacedPair(where, row, pair))
 
-    def _said(self, rows: list[tuple[str, Row, Judged]]) -> tuple[tuple[Said, ...], float | None]:
+    def _votes_on(self, rows: list[tuple[str, FileRow, Judged]]) -> tuple[tuple[RaterVote, ...], float | None]:
         """(who said what of a pair, P(a better)), a being the first row's.
 
         A person who is named has one word, the last. Of rows without names two alike may be copies of one, and of two
@@ -252,31 +255,31 @@ class _Work:
         """
         first = rows[0][2]
         named: list[Judgement] = []
-        unnamed: list[Said] = []
+        unnamed: list[RaterVote] = []
         stands: tuple[str, float] | None = None
-        for where, _, one in rows:
-            said = tuple(_turned(each, one, first) for each in one.said)
+        for where, _, judged in rows:
+            votes = tuple(_turned(each, judged, first) for each in judged.votes)
             text = self.texts.get(where, "")
-            named += [Judgement("", each, where, text) for each in said if each.rater]
-            nobody = [each for each in said if not each.rater]
-            if stands and (nobody or not said):
-                alike = not said or abs(share(nobody) - stands[1]) < 1e-9
+            named += [Judgement("", each, where, text) for each in votes if each.rater]
+            nobody = [each for each in votes if not each.rater]
+            if stands and (nobody or not votes):
+                alike = not votes or abs(share(nobody) - stands[1]) < 1e-9
                 problem = f"{'the same pair as' if alike else 'contradicts the same pair at'} {stands[0]}"
                 self.set_aside(where, UserError(problem, "", "name who judged each (`rater`), or keep one of them"))
             elif nobody:
                 unnamed, stands = nobody, (where, share(nobody))
-            elif not said and where != rows[0][0]:
+            elif not votes and where != rows[0][0]:
                 self.set_aside(where, f"the same pair as {rows[0][0]}")
         kept, aside = settle(named)
         self.reading.aside += aside
         people = (*unnamed, *kept.get("", ()))
-        alone = len(rows) == 1 or (stands is not None and stands[0] == rows[0][0] and len(people) == len(first.said))
+        alone = len(rows) == 1 or (stands is not None and stands[0] == rows[0][0] and len(people) == len(first.votes))
         if alone and first.human is not None:
             return people, first.human
         return people, share(people) if people else None
 
 
-def _kind(row: Row) -> str:
+def _kind(row: FileRow) -> str:
     """What identities are made with; labels and keys of other days know prompts by these."""
     return "hh" if row.form == "HH-RLHF" else "prompt"
 
@@ -286,17 +289,20 @@ def _check_answer(text: str) -> None:
         raise UserError("an answer without words", "", "remove this row: nobody can prefer nothing")
 
 
-def _turned(said: Said, one: Judged, first: Judged) -> Said:
+def _turned(vote: RaterVote, judged: Judged, first: Judged) -> RaterVote:
     """P(a better) of the pair as its first row has it."""
-    return said if one.a == first.a else replace(said, p_a=1 - said.p_a)
+    return vote if judged.a == first.a else replace(vote, p_a=1 - vote.p_a)
 
 
-def _pair(prompt: Prompt, first: Judged, said: tuple[Said, ...], human: float | None, seed: int) -> Pair:
-    votes = tuple(one.p_a for one in said)
-    raters = tuple(one.rater for one in said) if any(one.rater for one in said) else ()
+def _pair(prompt: Prompt, first: Judged, people: tuple[RaterVote, ...], human: float | None, seed: int) -> Pair:
+    votes = tuple(vote.p_a for vote in people)
+    raters = tuple(vote.rater for vote in people) if any(vote.rater for vote in people) else ()
     if first.own_order:
         name = first.id or identity("pair", prompt.id, first.a, first.b)
-        return Pair(name, prompt, first.a, first.b, human, votes, first.prompted, raters)
+        return Pair(
+            id=name, prompt=prompt, a=first.a, b=first.b, human=human, votes=votes, prompted=first.prompted,
+            raters=raters,
+        )  # fmt: skip
     if human is None:
         return replace(make_pair(prompt, first.a, first.b, 1.0, (), seed), human=None)
     return make_pair(prompt, first.a, first.b, human, votes, seed, raters)

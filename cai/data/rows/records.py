@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cai.core.records import Chat, Said
+from cai.core.records import Chat, RaterVote
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,17 +16,17 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Two answers, and what was said of them.
+    """Two answers, and how people judged them.
 
-    said:     each judgement, P(a better), by a rater whose name may be "" (unknown).
-    human:    P(a better) by the row itself; None: the mean of `said`, or nobody judged them.
+    votes:    each judgement, P(a better), by a rater whose name may be "" (unknown).
+    human:    P(a better) by the row itself; None: the mean of `votes`, or nobody judged them.
     id:       the pair's own name, "" for none. own_order: which answer is called a is the file's, not drawn by hash.
     prompted: P(a better) by the instruction that each was written under (see cai/core/records.py, Pair).
     """
 
     a: str
     b: str
-    said: tuple[Said, ...] = ()
+    votes: tuple[RaterVote, ...] = ()
     human: float | None = None
     id: str = ""
     own_order: bool = False
@@ -34,7 +34,7 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FileRow:
     """What a row says. form: the name of its form.
 
     messages:  the conversation, which ends with the person's turn.
@@ -58,13 +58,13 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ScoredAnswer:
     """One answer that was rated by itself; it becomes a pair with another rated answer to the same conversation.
 
     value: higher is better.
     """
 
-    row: Row
+    row: FileRow
     answer: str
     rater: str
     value: float

@@ -16,10 +16,10 @@ from itertools import combinations
 from typing import Any
 
 from cai.core.errors import UserError
-from cai.core.records import Chat, Said, SetAside
+from cai.core.records import Chat, RaterVote, SetAside
 from cai.data.rows.pairs import rater_of
 from cai.data.rows.prompts import ASKED, about, asked_of
-from cai.data.rows.records import Judged, Row, Scored
+from cai.data.rows.records import FileRow, Judged, ScoredAnswer
 from cai.data.rows.turns import messages_of
 from cai.data.rows.values import MEND, given, number
 from cai.data.votes import KINDS, THUMBS, judgements_of
@@ -32,7 +32,7 @@ _LISTED = {
     "ratings": ("ratings", "scores", "rating", "score", "overall_scores", "overall_score"),
     "thumbs": ("thumbs", "labels"),
 }
-_ONE = {
+_JUDGED_BY = {
     "ranking": ("rank",),
     "ratings": ("overall_score", "score", "rating", "overall", "quality"),
     "thumbs": ("thumb", "label", "is_safe"),
@@ -54,39 +54,45 @@ def _steps(row: Mapping) -> bool:
     return isinstance(labels, list) and any(isinstance(label, bool) for label in labels)
 
 
-def read_list(row: Mapping) -> Row:
+def read_list(row: Mapping) -> FileRow:
     column = next(name for name in _LISTS if name in row)
-    held = row[column]
-    own: dict[str, Any] = {**{kind: row.get(kind) for kind in KINDS}, "answers": held, "scale": row.get("scale")}
-    if isinstance(held, list) and held and all(isinstance(one, Mapping) for one in held):
-        own |= {"answers": [_said(one) for one in held], **_one_each(held)}
+    items = row[column]
+    own: dict[str, Any] = {**{kind: row.get(kind) for kind in KINDS}, "answers": items, "scale": row.get("scale")}
+    if isinstance(items, list) and items and all(isinstance(item, Mapping) for item in items):
+        own |= {"answers": [_answer_text(item) for item in items], **_judged_each(items)}
     elif not any(given(own[kind]) for kind in KINDS):
         for kind, names in _LISTED.items():
             own[kind] = next((row[name] for name in names if given(row.get(name))), None)
     own["rater"] = rater_of(row)
-    judged: dict[tuple[int, int], list[Said]] = defaultdict(list)
+    judged: dict[tuple[int, int], list[RaterVote]] = defaultdict(list)
     aside = []
-    for one in judgements_of(own, ""):
-        if isinstance(one, SetAside):
-            aside.append(one.reason)
+    for item in judgements_of(own, ""):
+        if isinstance(item, SetAside):
+            aside.append(item.reason)
         else:
-            judged[one.key].append(one.said)  # pyrefly: ignore
+            judged[item.key].append(item.vote)  # pyrefly: ignore
     answers = own["answers"]
-    pairs = tuple(Judged(answers[i], answers[j], tuple(said)) for (i, j), said in sorted(judged.items()))
+    pairs = tuple(Judged(a=answers[i], b=answers[j], votes=tuple(votes)) for (i, j), votes in sorted(judged.items()))
     names = tuple(name for name in ASKED if name != column)
-    return Row("several answers", asked_of(row, names), pairs, aside=tuple(aside), **about(row, named=False))
+    return FileRow(
+        form="several answers",
+        messages=asked_of(row, names),
+        judged=pairs,
+        aside=tuple(aside),
+        **about(row, named=False),
+    )
 
 
-def _said(one: Mapping) -> Any:
-    return next((one[name] for name in _TEXTS if isinstance(one.get(name), str)), None)
+def _answer_text(item: Mapping) -> Any:
+    return next((item[name] for name in _TEXTS if isinstance(item.get(name), str)), None)
 
 
-def _one_each(held: Sequence[Mapping]) -> dict[str, Any]:
+def _judged_each(items: Sequence[Mapping]) -> dict[str, Any]:
     """The judgements that stand with each answer: of one kind, the first that is there."""
-    for kind, names in _ONE.items():
+    for kind, names in _JUDGED_BY.items():
         for name in names:
-            if any(given(one.get(name)) for one in held):
-                values = [one.get(name) for one in held]
+            if any(given(item.get(name)) for item in items):
+                values = [item.get(name) for item in items]
                 if kind == "ranking" and 0 in [number(value) for value in values]:
                     values = [None if value is None else (number(value) or 0) + 1 for value in values]
                 return {kind: values}
@@ -110,7 +116,7 @@ def _single(row: Mapping) -> tuple[str, str, str] | None:
     if _HELPSTEER & set(row):
         return answer, "helpfulness", "ratings"
     for kind in ("ratings", "thumbs"):
-        for name in _ONE[kind]:
+        for name in _JUDGED_BY[kind]:
             if name in row and name != answer:
                 return answer, name, kind
     return None
@@ -126,61 +132,66 @@ def _conversation_with_answer(row: Mapping) -> bool:
     )
 
 
-def read_single(row: Mapping) -> Scored:
+def read_single(row: Mapping) -> ScoredAnswer:
     answer, column, kind = _single(row) or ("", "", "")
-    held = row.get(column)
+    judgement = row.get(column)
     if kind == "thumbs":
-        value = THUMBS.get(str(held).lower()) if given(held) else None
+        value = THUMBS.get(str(judgement).lower()) if given(judgement) else None
         if value is None:
             raise UserError(f"`{column}` must be true or false", "", MEND)
     else:
-        value = number(held)
+        value = number(judgement)
         if value is None:
             raise UserError(f"`{column}` must be a number", "", MEND)
     form = "HelpSteer" if column == "helpfulness" else f"single answers ({column})"
     if answer == "messages":
         turns = messages_of(row["messages"])
-        return Scored(Row(form, turns[:-1], **about(row, named=False)), turns[-1].content, rater_of(row), value)
+        return ScoredAnswer(
+            FileRow(form, turns[:-1], **about(row, named=False)), turns[-1].content, rater_of(row), value
+        )
     names = tuple(name for name in ASKED if name != answer)
-    prompt = Row(form, asked_of(row, names), **about(row, named=False))
-    return Scored(prompt, row[answer], rater_of(row), value)
+    prompt = FileRow(form, asked_of(row, names), **about(row, named=False))
+    return ScoredAnswer(prompt, row[answer], rater_of(row), value)
 
 
-def compare(found: Iterable[tuple[str, Scored]]) -> tuple[list[tuple[str, Row]], list[SetAside]]:
+def compare(scored: Iterable[tuple[str, ScoredAnswer]]) -> tuple[list[tuple[str, FileRow]], list[SetAside]]:
     """(rows of pairs at the place of the later answer, answers with none to compare them with).
 
-    found: (where, a rated answer). One rater's second word on one answer is a repetition, or the later one counts.
+    scored: (where, a rated answer). One rater's second word on one answer is a repetition, or the later one counts.
     """
-    groups: dict[Chat, list[tuple[str, Scored]]] = defaultdict(list)
-    for where, one in found:
-        groups[one.row.messages].append((where, one))
+    groups: dict[Chat, list[tuple[str, ScoredAnswer]]] = defaultdict(list)
+    for where, answer in scored:
+        groups[answer.row.messages].append((where, answer))
     rows, aside = [], []
     for group in groups.values():
-        words: dict[str, dict[str, tuple[str, Scored]]] = defaultdict(dict)  # rater -> answer -> the last word
-        for where, one in group:
-            before, earlier = words[one.rater].get(one.answer, ("", one))
-            if before and earlier.value == one.value:
-                aside.append(SetAside(where, f"the same rating as {before}", one.answer))
-            elif before and one.rater:
-                aside.append(SetAside(before, f"rated otherwise by the same rater at {where}", one.answer))
+        words: dict[str, dict[str, tuple[str, ScoredAnswer]]] = defaultdict(dict)  # rater -> answer -> the last word
+        for where, answer in group:
+            before, earlier = words[answer.rater].get(answer.answer, ("", answer))
+            if before and earlier.value == answer.value:
+                aside.append(SetAside(where, f"the same rating as {before}", answer.answer))
+            elif before and answer.rater:
+                aside.append(SetAside(before, f"rated otherwise by the same rater at {where}", answer.answer))
             elif before:
-                aside.append(SetAside(where, f"contradicts the rating at {before}", one.answer))
-            if not before or one.rater:
-                words[one.rater][one.answer] = (where, one)
-        compared: dict[tuple[str, str], list[Said]] = defaultdict(list)
+                aside.append(SetAside(where, f"contradicts the rating at {before}", answer.answer))
+            if not before or answer.rater:
+                words[answer.rater][answer.answer] = (where, answer)
+        compared: dict[tuple[str, str], list[RaterVote]] = defaultdict(list)
         places: dict[tuple[str, str], str] = {}
         for rater, answers in words.items():
-            for (_, one), (where, two) in combinations(answers.values(), 2):
-                a, b = sorted((one, two), key=lambda each: each.answer)
+            for (_, answer), (where, other) in combinations(answers.values(), 2):
+                a, b = sorted((answer, other), key=lambda each: each.answer)
                 p_a = 0.5 if a.value == b.value else float(a.value > b.value)
-                compared[a.answer, b.answer].append(Said(rater, p_a))
+                compared[a.answer, b.answer].append(RaterVote(rater, p_a))
                 places.setdefault((a.answer, b.answer), where)
         first = group[0][1].row
-        for (a, b), said in compared.items():
-            pair = Judged(a, b, tuple(said))
-            rows.append((places[a, b], Row(first.form, first.messages, (pair,), "", first.subset, first.split)))
+        for (a, b), votes in compared.items():
+            pair = Judged(a=a, b=b, votes=tuple(votes))
+            row = FileRow(
+                form=first.form, messages=first.messages, judged=(pair,), subset=first.subset, split=first.split
+            )
+            rows.append((places[a, b], row))
         if not compared:
-            where, one = group[0]
+            where, answer = group[0]
             rows.append((where, first))
-            aside.append(SetAside(where, "a rated answer with no other to compare it with", one.answer))
+            aside.append(SetAside(where, "a rated answer with no other to compare it with", answer.answer))
     return rows, aside

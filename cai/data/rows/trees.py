@@ -10,8 +10,8 @@ from itertools import combinations
 from typing import Any
 
 from cai.core.errors import UserError
-from cai.core.records import Chat, Message, Said
-from cai.data.rows.records import Judged, Node, Row
+from cai.core.records import Chat, Message, RaterVote
+from cai.data.rows.records import FileRow, Judged, Node
 from cai.data.rows.turns import ROLES
 from cai.data.rows.values import MEND, given, rank
 
@@ -26,24 +26,24 @@ def reads_message(row: Mapping) -> bool:
     return {"message_id", "parent_id", "role", "text"} <= set(row)
 
 
-def read_tree(row: Mapping) -> list[Row]:
+def read_tree(row: Mapping) -> list[FileRow]:
     """A row for each person's message that has two ranked answers or more; the first message alone if none has."""
-    found = list(_walk(row["prompt"], ()))
-    return found or [Row(FORM, (_message(row["prompt"]),))]
+    branches = list(_walk(row["prompt"], ()))
+    return branches or [FileRow(FORM, (_message(row["prompt"]),))]
 
 
-def _walk(node: Mapping, before: Chat) -> Iterator[Row]:
-    said = (*before, _message(node))
+def _walk(node: Mapping, before: Chat) -> Iterator[FileRow]:
+    path = (*before, _message(node))
     replies = node.get("replies") or []
     if not isinstance(replies, list) or not all(isinstance(reply, Mapping) for reply in replies):
         raise UserError("`replies` must be a list of messages", "", MEND)
     replies = [reply for reply in replies if not reply.get("deleted") and reply.get("review_result") is not False]
-    if said[-1].role == "user":
+    if path[-1].role == "user":
         ranked = [(_message(reply).content, place) for reply in replies if (place := _place(reply)) is not None]
         if len(ranked) > 1:
-            yield _row(said, ranked)
+            yield _row(path, ranked)
     for reply in replies:
-        yield from _walk(reply, said)
+        yield from _walk(reply, path)
 
 
 def _message(node: Mapping) -> Message:
@@ -62,12 +62,12 @@ def _place(node: Mapping) -> int | None:
     return place
 
 
-def _row(messages: Chat, ranked: list[tuple[str, int]], split: str = "") -> Row:
+def _row(messages: Chat, ranked: list[tuple[str, int]], split: str = "") -> FileRow:
     judged = []
-    for (one, first), (two, second) in combinations(ranked, 2):
+    for (first_text, first), (second_text, second) in combinations(ranked, 2):
         p_a = 0.5 if first == second else float(first < second)
-        judged.append(Judged(one, two, (Said("", p_a),)))
-    return Row(FORM, messages, tuple(judged), split=split)
+        judged.append(Judged(a=first_text, b=second_text, votes=(RaterVote("", p_a),)))
+    return FileRow(form=FORM, messages=messages, judged=tuple(judged), split=split)
 
 
 # A message a row ------------------------------------------------------------------------------------------------------
@@ -80,13 +80,17 @@ def read_message(row: Mapping) -> Node | None:
     message = _message(row)
     parent: Any = row.get("parent_id")
     return Node(
-        str(row["message_id"]), str(parent) if given(parent) else "", message.role, message.content, _place(row)
+        id=str(row["message_id"]),
+        parent=str(parent) if given(parent) else "",
+        role=message.role,
+        text=message.content,
+        rank=_place(row),
     )
 
 
-def join(found: Iterable[tuple[str, Node]]) -> tuple[list[tuple[str, Row]], list[tuple[str, str]]]:
-    """((where, row) of each person's message with ranked answers, (where, why) of messages that hang on nothing)."""
-    nodes = {node.id: (where, node) for where, node in found}
+def join(placed: Iterable[tuple[str, Node]]) -> tuple[list[tuple[str, FileRow]], list[tuple[str, str]]]:
+    """((where, row) of each person's message with ranked answers, (where, why) of messages without their parent)."""
+    nodes = {node.id: (where, node) for where, node in placed}
     answers: dict[str, list[Node]] = defaultdict(list)
     for _, node in nodes.values():
         if node.role == "assistant" and node.rank is not None:
@@ -97,23 +101,23 @@ def join(found: Iterable[tuple[str, Node]]) -> tuple[list[tuple[str, Row]], list
             if node.parent not in nodes:
                 lost.append((where, "an answer to a message that is not in the file"))
             continue
-        said = _path(node, nodes)
-        if said is None:
+        path = _path(node, nodes)
+        if path is None:
             lost.append((where, "its conversation is not in the file from the beginning"))
             continue
-        ranked = [(one.text, one.rank) for one in answers[node.id] if one.rank is not None]
-        rows.append((where, _row(said, ranked) if len(ranked) > 1 else Row(FORM, said)))
+        ranked = [(reply.text, reply.rank) for reply in answers[node.id] if reply.rank is not None]
+        rows.append((where, _row(path, ranked) if len(ranked) > 1 else FileRow(FORM, path)))
     return rows, lost
 
 
 def _path(node: Node, nodes: Mapping[str, tuple[str, Node]]) -> Chat | None:
-    said: list[Message] = []
+    path: list[Message] = []
     seen: set[str] = set()
     at: Node | None = node
     while at is not None:
-        said.append(Message(at.role, at.text))  # pyrefly: ignore
+        path.append(Message(at.role, at.text))  # pyrefly: ignore
         if not at.parent:
-            return tuple(reversed(said))
+            return tuple(reversed(path))
         if at.parent in seen or at.parent not in nodes:
             return None
         seen.add(at.parent)

@@ -76,26 +76,26 @@ def transcript_in(text: str) -> Chat:
 # 2. Messages ----------------------------------------------------------------------------------------------------------
 
 
-def messages_of(held: Any, what: str = "messages") -> Chat:
+def messages_of(turns: Any, what: str = "messages") -> Chat:
     """A list of messages, or one message. Raises UserError naming what is not read."""
-    if isinstance(held, Mapping):
-        held = [held]
-    if isinstance(held, str) and held.lstrip()[:1] == "[":  # a list as text, as tables hold it
+    if isinstance(turns, Mapping):
+        turns = [turns]
+    if isinstance(turns, str) and turns.lstrip()[:1] == "[":  # a list as text, as tables hold it
         try:
-            held = json.loads(held)
+            turns = json.loads(turns)
         except (ValueError, RecursionError):
             raise UserError(f"`{what}` must be a list of messages", "", MEND) from None
-    if not isinstance(held, list) or not held:
+    if not isinstance(turns, list) or not turns:
         raise UserError(f"`{what}` must be a list of messages", "", MEND)
-    return tuple(_message(one) for one in held)
+    return tuple(_message(turn) for turn in turns)
 
 
-def _message(one: Any) -> Message:
-    if not isinstance(one, Mapping):
+def _message(turn: Any) -> Message:
+    if not isinstance(turn, Mapping):
         raise UserError(
-            f"not a Message: {json.dumps(one, default=str)[:40]}", "", 'write {"role": ..., "content": ...}'
+            f"not a Message: {json.dumps(turn, default=str)[:40]}", "", 'write {"role": ..., "content": ...}'
         )
-    role = next((one[name] for name in ("role", "from", "speaker") if given(one.get(name))), None)
+    role = next((turn[name] for name in ("role", "from", "speaker") if given(turn.get(name))), None)
     if role is None:
         raise UserError("not a Message: role: it has none", "", 'write {"role": ..., "content": ...}')
     if str(role).lower() in TOOLS:
@@ -104,9 +104,9 @@ def _message(one: Any) -> Message:
     if known is None:
         raise UserError(f'not a Message: role: "{role}" is none of system, user and assistant', "", MEND)
     for name in _MORE:
-        if given(one.get(name)):
+        if given(turn.get(name)):
             raise UserError(f"a message holds `{name}` besides its text", "", "only what is said in words is read here")
-    content = next((one[name] for name in ("content", "value", "text") if name in one), None)
+    content = next((turn[name] for name in ("content", "value", "text") if name in turn), None)
     return Message(known, _words(content))  # pyrefly: ignore
 
 
@@ -128,22 +128,22 @@ def _words(content: Any) -> str:
 # 3. What a row asks ---------------------------------------------------------------------------------------------------
 
 
-def conversation_of(held: Any, system: Any = None) -> Chat:
+def conversation_of(turns: Any, system: Any = None) -> Chat:
     """What a prompt of any kind asks: a text, a transcript, messages; with the `system` column's turn before it."""
-    if isinstance(held, list) and len(held) == 1 and isinstance(held[0], str):
-        held = held[0]
-    if isinstance(held, str) and held.lstrip()[:2] in ('["', "[{"):
+    if isinstance(turns, list) and len(turns) == 1 and isinstance(turns[0], str):
+        turns = turns[0]
+    if isinstance(turns, str) and turns.lstrip()[:2] in ('["', "[{"):
         try:
-            return conversation_of(json.loads(held), system)
+            return conversation_of(json.loads(turns), system)
         except (ValueError, RecursionError):
             pass
-    if isinstance(held, str):
-        if _RENDERED.match(held):
+    if isinstance(turns, str):
+        if _RENDERED.match(turns):
             problem = "a prompt that a chat template has already rendered"
             raise UserError(problem, "", "give the conversation as a list of messages")
-        messages = transcript_in(held) or (Message("user", held),)
-    elif isinstance(held, list | Mapping) and held:
-        messages = messages_of(held, "prompt")
+        messages = transcript_in(turns) or (Message("user", turns),)
+    elif isinstance(turns, list | Mapping) and turns:
+        messages = messages_of(turns, "prompt")
     else:
         problem = "a row needs `prompt` (a text) or `messages` (a list)"
         raise UserError(problem, "", 'for example {"prompt": "..."}')
@@ -175,7 +175,7 @@ def check_conversation(messages: Chat) -> None:
         raise UserError(problem, "", "give two answers to compare, or take the last answer off")
     if not turns or turns[0].role != "user":
         raise UserError("does not begin with, or answer, a person", "", MEND)
-    if any(one.role == two.role for one, two in pairwise(turns)):
+    if any(first.role == second.role for first, second in pairwise(turns)):
         problem = "one speaker has two turns in a row"
         raise UserError(problem, "", "join them: many chat formats refuse that")
 

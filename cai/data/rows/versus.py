@@ -19,10 +19,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cai.core.errors import UserError
-from cai.core.records import Chat, Said
+from cai.core.records import Chat, RaterVote
 from cai.data.rows.pairs import NEEDS_TWO, PARTED, rater_of
 from cai.data.rows.prompts import ASKED, about, asked_of
-from cai.data.rows.records import Judged, Row
+from cai.data.rows.records import FileRow, Judged
 from cai.data.rows.turns import messages_of, transcript_in
 from cai.data.rows.values import MEND, given, number, probability
 
@@ -46,10 +46,10 @@ def columns(row: Mapping) -> tuple[str, str, str, str] | None:
     if "a" in row and "b" in row:
         return "a", "b", "a", "b"
     for stem in _STEMS:
-        for one, two in _ENDS:
+        for first, second in _ENDS:
             for gap in ("_", ""):
-                if f"{stem}{gap}{one}" in row and f"{stem}{gap}{two}" in row:
-                    return f"{stem}{gap}{one}", f"{stem}{gap}{two}", one, two
+                if f"{stem}{gap}{first}" in row and f"{stem}{gap}{second}" in row:
+                    return f"{stem}{gap}{first}", f"{stem}{gap}{second}", first, second
     return None
 
 
@@ -57,37 +57,39 @@ def reads(row: Mapping) -> bool:
     return columns(row) is not None or "a" in row or "b" in row
 
 
-def read(row: Mapping) -> Row:
-    found = columns(row)
-    if found is None:
+def read(row: Mapping) -> FileRow:
+    names = columns(row)
+    if names is None:
         raise UserError(NEEDS_TWO, "", MEND)
-    one, two, *_ = found
-    if one == "a":
+    first, second, *_ = names
+    if first == "a":
         return _own(row)
-    form = _form(row, one)
-    asked, a, b = _asked(row, one, two)
-    verdicts = _verdicts(row, found)
+    form = _form(row, first)
+    asked, a, b = _asked(row, first, second)
+    verdicts = _verdicts(row, names)
     named = [name for name, value in verdicts.items() if value is not None]
     if len({verdicts[name] for name in named}) > 1:
         where = " and ".join(f"`{name}`" for name in named)
         problem = f"{where} name different answers as the better"
         raise UserError(problem, "", "keep the column that you mean and drop the other")
-    people = _people(row, found)
+    people = _people(row, names)
     if not named and not people:
-        _check_unread(row, found)
-    said = tuple(Said(rater_of(row), verdicts[name] or 0.0) for name in named[:1])
-    return Row(form, asked, (Judged(a, b, people or said),), **about(row, named=False))
+        _check_unread(row, names)
+    votes = tuple(RaterVote(rater_of(row), verdicts[name] or 0.0) for name in named[:1])
+    return FileRow(
+        form=form, messages=asked, judged=(Judged(a=a, b=b, votes=people or votes),), **about(row, named=False)
+    )
 
 
 # 1. Our own pairs -----------------------------------------------------------------------------------------------------
 
 
-def _own(row: Mapping) -> Row:
-    a, b, held = row["a"], row["b"], row.get("human")
+def _own(row: Mapping) -> FileRow:
+    a, b, given_human = row["a"], row["b"], row.get("human")
     if not isinstance(a, str) or not isinstance(b, str):
         raise UserError(NEEDS_TWO, "", MEND)
-    human = probability(held)
-    if held is not None and human is None:
+    human = probability(given_human)
+    if given_human is not None and human is None:
         raise UserError(f"`human` {_HUMAN}", "", "1 means that a is better")
     votes = row.get("votes") or ([] if human is None else [human])
     read = [probability(vote) for vote in votes] if isinstance(votes, list | tuple) else [None]
@@ -100,84 +102,91 @@ def _own(row: Mapping) -> Row:
     if prompted is not None and probability(prompted) is None:
         raise UserError(f"`prompted` {_HUMAN}", "", "1: a was told to be the better")
     if human is None and not votes:
-        found = {name: value for name, value in _verdicts(row, ("a", "b", "a", "b")).items() if value is not None}
-        if len(set(found.values())) > 1:
-            raise UserError(f"{' and '.join(found)} name different answers as the better", "", "keep one of them")
-        human = next(iter(found.values()), None)
+        named = {name: value for name, value in _verdicts(row, ("a", "b", "a", "b")).items() if value is not None}
+        if len(set(named.values())) > 1:
+            raise UserError(f"{' and '.join(named)} name different answers as the better", "", "keep one of them")
+        human = next(iter(named.values()), None)
         read, names = ([] if human is None else [human]), [rater_of(row)] if human is not None else []
         if human is None:
             _check_unread(row, ("a", "b", "a", "b"))
-    said = tuple(Said(str(name), vote or 0.0) for name, vote in zip(names or [""] * len(read), read, strict=True))
-    pair = Judged(a, b, said, human, str(row.get("id") or ""), True, probability(prompted))
-    return Row("pair", asked_of(row), (pair,), **about(row, named=False))
+    people = tuple(
+        RaterVote(str(name), vote or 0.0) for name, vote in zip(names or [""] * len(read), read, strict=True)
+    )
+    pair = Judged(
+        a=a, b=b, votes=people, human=human, id=str(row.get("id") or ""), own_order=True, prompted=probability(prompted)
+    )
+    return FileRow(form="pair", messages=asked_of(row), judged=(pair,), **about(row, named=False))
 
 
 # 2. The answers -------------------------------------------------------------------------------------------------------
 
 
-def _form(row: Mapping, one: str) -> str:
+def _form(row: Mapping, first: str) -> str:
     if {"is_response_0_safe", "safer_response_id"} & set(row):
         return "PKU-SafeRLHF"
-    if one == "output_1":
+    if first == "output_1":
         return "LLMBar" if "label" in row else "AlpacaEval"
-    if one.startswith("human_ref"):
+    if first.startswith("human_ref"):
         return "SHP"
     if "overall_preference" in row or "preference_strength" in row:
         return "HelpSteer"
-    if one.startswith("conversation"):
+    if first.startswith("conversation"):
         return "conversations side by side"
     if "preferred_text" in row or "_icai" in row:
         return "ICAI"
     return "two answers"
 
 
-def _asked(row: Mapping, one: str, two: str) -> tuple[Chat, str, str]:
+def _asked(row: Mapping, first: str, second: str) -> tuple[Chat, str, str]:
     """(the conversation, one answer, the other), also where the conversation is only within the answers."""
-    a, b = (held.get("text") if isinstance(held, Mapping) and "text" in held else held for held in (row[one], row[two]))
+    a, b = (
+        answer.get("text") if isinstance(answer, Mapping) and "text" in answer else answer
+        for answer in (row[first], row[second])
+    )
     a, b = _only(a, row), _only(b, row)
     if isinstance(a, list | Mapping) and isinstance(b, list | Mapping):
-        return _last_answers(messages_of(a, one), messages_of(b, two))
+        return _last_answers(messages_of(a, first), messages_of(b, second))
     if not isinstance(a, str) or not isinstance(b, str):
-        wrong = one if not isinstance(a, str) else two
+        wrong = first if not isinstance(a, str) else second
         raise UserError(f"`{wrong}` must be a text", "", MEND)
-    names = tuple(name for name in ASKED if name not in (one, two))
+    names = tuple(name for name in ASKED if name not in (first, second))
     if any(given(row.get(name)) for name in names):
         return asked_of(row, names), a, b
     if transcript_in(a) and transcript_in(b):
         return _last_answers(transcript_in(a), transcript_in(b))
-    problem = f"no prompt: `{one}` and `{two}` answer nothing that the row names"
+    problem = f"no prompt: `{first}` and `{second}` answer nothing that the row names"
     raise UserError(problem, "", "add the column `prompt`, what both are answers to")
 
 
-def _only(held: Any, row: Mapping) -> Any:
+def _only(answer: Any, row: Mapping) -> Any:
     """The text of a list of one text; Chatbot Arena's tables write such lists as JSON, the prompt's among them."""
     listed = isinstance(row.get("prompt"), str) and row["prompt"].lstrip().startswith('["')
-    if listed and isinstance(held, str) and held.lstrip().startswith("["):
+    if listed and isinstance(answer, str) and answer.lstrip().startswith("["):
         try:
-            held = json.loads(held)
+            answer = json.loads(answer)
         except (ValueError, RecursionError):
-            return held
-    return held[0] if isinstance(held, list) and len(held) == 1 and isinstance(held[0], str) else held
+            return answer
+    return answer[0] if isinstance(answer, list) and len(answer) == 1 and isinstance(answer[0], str) else answer
 
 
-def _last_answers(one: Chat, two: Chat) -> tuple[Chat, str, str]:
-    if not one or not two or one[-1].role != "assistant" or two[-1].role != "assistant":
+def _last_answers(first: Chat, second: Chat) -> tuple[Chat, str, str]:
+    if not first or not second or first[-1].role != "assistant" or second[-1].role != "assistant":
         raise UserError("does not end with an answer", "", MEND)
-    if one[:-1] != two[:-1]:
+    if first[:-1] != second[:-1]:
         raise UserError(PARTED, "", "remove this row: its answers are not to one conversation")
-    return one[:-1], one[-1].content, two[-1].content
+    return first[:-1], first[-1].content, second[-1].content
 
 
 # 3. The verdict -------------------------------------------------------------------------------------------------------
 
 
-def _verdicts(row: Mapping, found: tuple[str, str, str, str]) -> dict[str, float | None]:
+def _verdicts(row: Mapping, names: tuple[str, str, str, str]) -> dict[str, float | None]:
     """column -> P(the first answer is better), of every column of verdicts that is read and has a value."""
-    one, two, first, second = found
+    left, right, first, second = names
     verdicts: dict[str, float | None] = {}
     for name, read in _READERS.items():
         if given(row.get(name)):
-            verdicts[name] = read(row[name], first, second, (one, two), name)
+            verdicts[name] = read(row[name], first, second, (left, right), name)
     if given(row.get("winner_model_a")) or given(row.get("winner_model_b")):
         flags = [number(int(value) if isinstance(value := row.get(n, 0), bool) else value) or 0.0
                  for n in ("winner_model_a", "winner_model_b")]  # fmt: skip
@@ -250,21 +259,21 @@ _READERS: dict[str, Callable[[Any, str, str, tuple[str, str], str], float]] = {
 }  # fmt: skip
 
 
-def _people(row: Mapping, found: tuple[str, str, str, str]) -> tuple[Said, ...]:
+def _people(row: Mapping, names: tuple[str, str, str, str]) -> tuple[RaterVote, ...]:
     """What several people said of a row: HelpSteer's `individual_preference`, the annotations of ICAI's pairs.
 
     There principles stand among the annotators: what they say is a model's word, and no label.
     """
-    one, two, first, second = found
-    held = row.get("individual_preference")
-    if isinstance(held, list) and held and all(isinstance(each, Mapping) for each in held):
-        return tuple(Said("", _signed(each.get("score"), "1", "2", ("", ""), "score")) for each in held)
-    held, file = row.get("annotations"), row.get("_icai") or {}
-    if not isinstance(held, Mapping):
+    left, right, first, second = names
+    individual = row.get("individual_preference")
+    if isinstance(individual, list) and individual and all(isinstance(each, Mapping) for each in individual):
+        return tuple(RaterVote("", _signed(each.get("score"), "1", "2", ("", ""), "score")) for each in individual)
+    individual, file = row.get("annotations"), row.get("_icai") or {}
+    if not isinstance(individual, Mapping):
         return ()
     known, default = file.get("annotators") or {}, (file.get("metadata") or {}).get("default_annotator")
-    said = []
-    for name, each in held.items():
+    votes = []
+    for name, each in individual.items():
         who = known.get(name) or {}
         word = each.get("pref") if isinstance(each, Mapping) else each
         if (
@@ -272,13 +281,13 @@ def _people(row: Mapping, found: tuple[str, str, str, str]) -> tuple[Said, ...]:
             and word not in ("not_applicable", "invalid")
             and (name == default or who.get("type") not in ("principle", "ai", "model"))
         ):
-            said.append(Said(str(who.get("name") or name), _named(word, first, second, (one, two), "pref")))
-    return tuple(said)
+            votes.append(RaterVote(str(who.get("name") or name), _named(word, first, second, (left, right), "pref")))
+    return tuple(votes)
 
 
-def _check_unread(row: Mapping, found: tuple[str, str, str, str]) -> None:
+def _check_unread(row: Mapping, names: tuple[str, str, str, str]) -> None:
     """Raises UserError where a column that looks like a verdict would be dropped."""
-    unread = [name for name in row if name not in found[:2] and _VERDICTS.fullmatch(name) and given(row[name])]
+    unread = [name for name in row if name not in names[:2] and _VERDICTS.fullmatch(name) and given(row[name])]
     if "is_response_0_safe" in row:
         unread.append("is_response_0_safe")
     if unread:

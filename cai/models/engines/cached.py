@@ -58,7 +58,7 @@ class CachedEngine:
         return [None if row is None else Reading(tuple(row["logprobs"])) for row in rows]
 
     def _through(
-        self, keys: list[str], prompts: list[list[int]], title: str, ask: Callable[[list[int]], Any]
+        self, keys: list[str], prompts: list[list[int]], title: str, answer: Callable[[list[int]], Any]
     ) -> list[dict | None]:
         known = self._cache.get(keys)
         first = {key: index for index, key in reversed(list(enumerate(keys)))}  # equal calls are asked once
@@ -67,7 +67,7 @@ class CachedEngine:
         self.asked += len(missing)
         self.read += sum(len(prompts[index]) for index in missing)
         with progress(title, len(missing)) as step:
-            for batch in ask(missing) if missing else ():
+            for batch in answer(missing) if missing else ():
                 done = [(keys[missing[i]], None if result is None else asdict(result)) for i, result in batch]
                 self._cache.put(done)
                 self.written += sum(self._tokens(result.text) for _, result in batch if isinstance(result, Reply))

@@ -1,30 +1,29 @@
 """The engine in process: transformers, on the CPU or one device.
 
 `choose` reads what questions have in common once (tree.py): a judge asks sixteen principles about one answer, and the
-answer is the long part. Batches hold chats, or rows, of like length. A sample's draw comes from uniform numbers seeded
-by its own request (inverse transform sampling), so another batch, another order or a resumed run draws the same words
-(up to the rounding of the forward pass, which in bfloat16 depends on the padding: see FACTS).
+answer is the long part. `generate` samples in batches (sampling.py). Batches hold chats, or rows, of like length.
 """
 
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from itertools import islice
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from cai.config.sections import Runtime
 from cai.core.batching import by_length
-from cai.core.records import Chat, Message
+from cai.core.records import Chat
 from cai.core.store import digest_of
 from cai.models.architectures import UNLIMITED, length_limit
-from cai.models.chat import chat_ids, frame_of, option_ids, with_system
+from cai.models.chat import chat_ids, option_ids, with_system
 from cai.models.engines import Question, Reading, Reply, Request, Sampling, reading
-from cai.models.engines.tree import Row, Span, block_attention, pack, tree_mask
+from cai.models.engines.sampling import reply_of, sample_ids, stop_ids
+from cai.models.engines.tree import Span, TreeRow, block_attention, pack, tree_mask
 from cai.models.loading import load_causal, load_tokenizer
-from cai.models.references import Source
+from cai.models.references import ModelRef
 
 PADDING = 0.1  # the share of a batch of questions that may be padding
 ROW_TOKENS = 2048  # how wide a row of several sequences may be
@@ -39,16 +38,23 @@ PROBE = (
 )
 
 
+def open_engine(
+    model: ModelRef, *, dtype: str, system: str | None, device: str, runtime: Runtime
+) -> "TransformersEngine":
+    """What `Workbench.engine` calls for a model whose reference names this module."""
+    return TransformersEngine(model, dtype=dtype, device=device, system=system, batch_tokens=runtime.batch_tokens)
+
+
 class TransformersEngine:
     """share: read what questions have in common once. False is for comparison: one sequence a row."""
 
     def __init__(
-        self, source: Source, *, dtype: str, device: str, system: str | None, batch_tokens: int, share: bool = True
+        self, model: ModelRef, *, dtype: str, device: str, system: str | None, batch_tokens: int, share: bool = True
     ) -> None:
-        self.tokenizer: Any = load_tokenizer(source)
-        self.model: Any = load_causal(source, dtype, device).eval()  # pyrefly: ignore
+        self.tokenizer: Any = load_tokenizer(model)
+        self.model: Any = load_causal(model, dtype, device).eval()  # pyrefly: ignore
         self.device, self.system, self.batch_tokens, self.share = device, system, batch_tokens, share
-        self.identity = digest_of([source.digest, dtype, system])
+        self.identity = digest_of([model.digest, dtype, system])
         self.limit = length_limit(self.model.config)
         self.trees_read: dict[int, bool] = {}  # width of a probe (0: a small one) -> whether it was read rightly
         self.stop_ids = stop_ids(self.model, self.tokenizer)
@@ -87,14 +93,14 @@ class TransformersEngine:
                 spans += [Span((*start, *tail), len(start)) for tail in tails]
                 options += [(index, option) for option in range(len(tails))]
         rows = self._pack(spans)
-        found: dict[int, dict[int, float]] = defaultdict(dict)
+        logps_of: dict[int, dict[int, float]] = defaultdict(dict)
         for batch in self._batches(rows):
             done: list[tuple[int, Reading | None]] = []
             for span, logp in self._read([rows[place] for place in batch], spans):
                 index, option = options[span]
-                found[index][option] = logp
-                if len(found[index]) == len(asked[index][1]):
-                    logps = found.pop(index)
+                logps_of[index][option] = logp
+                if len(logps_of[index]) == len(asked[index][1]):
+                    logps = logps_of.pop(index)
                     done.append((index, reading(asked[index][1], [logps[option] for option in range(len(logps))])))
             if done:
                 yield done
@@ -104,7 +110,7 @@ class TransformersEngine:
         chat = with_system(question.chat, self.system)
         return option_ids(self.tokenizer, chat, question.lead, question.options)
 
-    def _pack(self, spans: Sequence[Span]) -> list[Row]:
+    def _pack(self, spans: Sequence[Span]) -> list[TreeRow]:
         """Rows that share what sequences have in common, where the model can read such rows."""
         # A window counts the nodes of a row and not what lies between two of them, so no row may be wider than it.
         window = attention_window(self.model.config)
@@ -114,18 +120,18 @@ class TransformersEngine:
             return rows
         return pack(spans, ROW_TOKENS, self.batch_tokens, share=False)
 
-    def _batches(self, rows: Sequence[Row]) -> Iterator[list[int]]:
+    def _batches(self, rows: Sequence[TreeRow]) -> Iterator[list[int]]:
         """Places of rows that make one forward pass: of like width, and with few enough predictions for memory."""
         for batch in by_length(range(len(rows)), [len(row.tokens) for row in rows], self.batch_tokens, padding=PADDING):
             part: list[int] = []
-            held = 0
+            predictions = 0
             for place in batch:
                 wanted = len(rows[place].predictors)
-                if part and held + wanted > PREDICTIONS:
+                if part and predictions + wanted > PREDICTIONS:
                     yield part
-                    part, held = [], 0
+                    part, predictions = [], 0
                 part.append(place)
-                held += wanted
+                predictions += wanted
             yield part
 
     def reads_trees(self, width: int) -> bool:
@@ -165,7 +171,7 @@ class TransformersEngine:
         assert len(tree) == 1 and len(apart) == len(words)
         try:
             shared = dict(self._read(tree, spans))
-            alone = {span: logp for one in apart for span, logp in self._read([one], spans)}
+            alone = {span: logp for single in apart for span, logp in self._read([single], spans)}
         except Exception:  # whatever a model makes of a mask that it does not know
             return False
         # Of ones that are not numbers, the comparison is False.
@@ -173,7 +179,7 @@ class TransformersEngine:
         return all(abs(shared[k] - alone[k]) <= within for k in alone)
 
     @torch.inference_mode()
-    def _read(self, rows: Sequence[Row], spans: Sequence[Span]) -> Iterator[tuple[int, float]]:
+    def _read(self, rows: Sequence[TreeRow], spans: Sequence[Span]) -> Iterator[tuple[int, float]]:
         """(span, its log-probability) of all that these rows are asked, in one forward pass.
 
         log P(span) is the sum of log P(token | what comes before it).
@@ -233,152 +239,3 @@ def attention_window(config: Any) -> int:
     if kinds == {"full_attention"}:
         return UNLIMITED
     return getattr(config, "sliding_window", None) or UNLIMITED
-
-
-def stop_ids(model: Any, tokenizer: Any) -> set[int]:
-    """Tokens that end a turn: the tokenizer's end-of-turn token, whatever the model's own settings add, and the token
-    with which the chat template ends an answer."""
-    own = model.generation_config.eos_token_id
-    more = own if isinstance(own, list) else [own]
-    frame = frame_of(tokenizer, (Message("user", ""),)) if tokenizer.chat_template else None
-    behind = tokenizer(frame.behind, add_special_tokens=False)["input_ids"][:1] if frame and frame.behind else []
-    more += [token for token in behind if token in tokenizer.added_tokens_decoder]
-    return {token for token in [tokenizer.eos_token_id, *more] if token is not None}
-
-
-@contextmanager
-def whole_states(model: Any) -> Iterator[None]:
-    """Within: the head is given states that lie together in memory.
-
-    `generate` gives it the last of each prompt, a strided slice. On CPU that product then copies the vocabulary matrix
-    for each row: 620 ms and 230 MB for four rows of SmolLM2-135M, against 7 ms.
-    """
-    hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:]))
-    try:
-        yield
-    finally:
-        hook.remove()
-
-
-def sample_ids(
-    model: Any, rows: Sequence[list[int]], seeds: Sequence[int], sampling: Sampling, pad: int, stops: set[int]
-) -> list[list[int]]:
-    """One sampled answer to each row of token ids, in one batch: its ids up to and with the one that ends the turn.
-
-    Neither reads nor moves the global random state: every draw comes from the row's own seed.
-    """
-    lengths = {len(row) for row in rows}
-    if len(lengths) == 1 or reads_left_padding(model, pad):
-        return _sampled(model, rows, seeds, sampling, pad, stops)
-    answers: dict[int, list[int]] = {}
-    for length in sorted(lengths):
-        some = [place for place, row in enumerate(rows) if len(row) == length]
-        drawn = _sampled(model, [rows[i] for i in some], [seeds[i] for i in some], sampling, pad, stops)
-        answers |= dict(zip(some, drawn, strict=True))
-    return [answers[place] for place in range(len(rows))]
-
-
-def _sampled(
-    model: Any, rows: Sequence[list[int]], seeds: Sequence[int], sampling: Sampling, pad: int, stops: set[int]
-) -> list[list[int]]:
-    width = max(map(len, rows))
-    processors = LogitsProcessorList()
-    if sampling.temperature > 0:
-        processors.append(SeededSampler(seeds, width, sampling))
-    settings = GenerationConfig(
-        max_new_tokens=sampling.max_new_tokens,
-        do_sample=False,  # SeededSampler has drawn already: it leaves one token possible
-        pad_token_id=pad,
-        eos_token_id=sorted(stops),
-    )
-    with whole_states(model), settings_of_its_own(model):
-        output_BT = model.generate(
-            **left_padded(rows, pad, model.device), generation_config=settings, logits_processor=processors
-        )
-    answers = [row[width:].tolist() for row in output_BT]
-    ends = [next((place + 1 for place, token in enumerate(ids) if token in stops), len(ids)) for ids in answers]
-    return [ids[:end] for ids, end in zip(answers, ends, strict=True)]
-
-
-def left_padded(rows: Sequence[list[int]], pad: int, device: Any) -> dict[str, torch.Tensor]:
-    width = max(map(len, rows))
-    return {
-        "input_ids": torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=device),
-        "attention_mask": torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device),
-    }
-
-
-@contextmanager
-def settings_of_its_own(model: Any) -> Iterator[None]:
-    """Within: `generate` finds no settings that came with the model.
-
-    They fill what a call leaves open: no_repeat_ngram_size, suppress_tokens, bad_words_ids and min_new_tokens change
-    what is drawn, num_beams and stop_strings crash. What is sampled here is the policy itself.
-    """
-    holder: Any = getattr(model, "get_base_model", lambda: model)()
-    own = holder.generation_config
-    holder.generation_config = GenerationConfig()
-    try:
-        yield
-    finally:
-        holder.generation_config = own
-
-
-@torch.no_grad()
-def reads_left_padding(model: Any, pad: int) -> bool:
-    """Whether a row that is padded on the left goes on as it does alone; tried once for each model.
-
-    RWKV has no mask, and reads the padding as text.
-    """
-    holder: Any = getattr(model, "get_base_model", lambda: model)()
-    if not hasattr(holder, "_reads_left_padding"):
-        vocabulary = holder.config.get_text_config().vocab_size
-        short = [(7 * k + 1) % vocabulary for k in range(1, 6)]
-        long = [(5 * k + 3) % vocabulary for k in range(1, 13)]
-        once = GenerationConfig(
-            max_new_tokens=1, do_sample=False, output_logits=True, return_dict_in_generate=True, pad_token_id=pad
-        )
-
-        def ahead(rows: list[list[int]]) -> torch.Tensor:
-            with settings_of_its_own(model):
-                found = model.generate(**left_padded(rows, pad, model.device), generation_config=once)
-            return found.logits[0][0].float().log_softmax(-1)
-
-        within = 0.01 if model.dtype == torch.float32 else 0.5
-        holder._reads_left_padding = bool((ahead([short]) - ahead([short, long])).abs().max() <= within)
-    return holder._reads_left_padding
-
-
-def reply_of(tokenizer: Any, ids: list[int], stops: set[int]) -> Reply:
-    """The text of what `sample_ids` gave, without the token that ended it."""
-    ended = bool(ids) and ids[-1] in stops
-    text = tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=True).strip()
-    return Reply(text, "stop" if ended else "length")
-
-
-class SeededSampler(LogitsProcessor):
-    """Draws each row's token from its own uniform numbers and leaves only that token possible."""
-
-    def __init__(self, seeds: Sequence[int], width: int, sampling: Sampling) -> None:
-        assert sampling.temperature > 0 and 0 < sampling.top_p <= 1, sampling
-        self.width, self.sampling = width, sampling
-        self.uniform_BK = torch.stack(
-            [torch.rand(sampling.max_new_tokens, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-        )
-
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        probs_BV = (scores.float() / self.sampling.temperature).softmax(-1)
-        if self.sampling.top_p < 1:
-            probs_BV = nucleus(probs_BV, self.sampling.top_p)
-        cumulative_BV = probs_BV.cumsum(-1)
-        step = input_ids.shape[1] - self.width
-        target_B1 = self.uniform_BK[:, step : step + 1].to(scores.device) * cumulative_BV[:, -1:]
-        drawn_B1 = torch.searchsorted(cumulative_BV, target_B1, right=True).clamp(max=scores.shape[-1] - 1)
-        return torch.full_like(scores, -torch.inf).scatter(1, drawn_B1, 0.0)  # pyrefly: ignore
-
-
-def nucleus(probs_BV: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Zero all but the smallest set of tokens whose probabilities reach `top_p` (Holtzman et al. 2020)."""
-    sorted_BV, order_BV = probs_BV.sort(-1, descending=True)
-    before_BV = sorted_BV.cumsum(-1) - sorted_BV
-    return torch.zeros_like(probs_BV).scatter(1, order_BV, sorted_BV.where(before_BV < top_p, 0.0))

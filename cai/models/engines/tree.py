@@ -30,7 +30,7 @@ class Span:
 
 
 @dataclass(slots=True)
-class Row:
+class TreeRow:
     """tokens, depths: of each node, in depth-first order. ends: one past the last node of the subtree below each.
 
     asked: (index of a span, the nodes that predict its tokens, one a token).
@@ -64,13 +64,13 @@ class Row:
         return path
 
 
-def pack(spans: Sequence[Span], row_tokens: int, most: int, *, share: bool = True) -> list[Row]:
+def pack(spans: Sequence[Span], row_tokens: int, most: int, *, share: bool = True) -> list[TreeRow]:
     """Rows that read every span. Equal sequences, and those that only begin another one, cost nothing.
 
     row_tokens: how wide a row of several sequences may be, or twice its first sequence where that is more.
     most:       no row of several sequences is wider. share: False gives each sequence a row of its own.
     """
-    rows: list[Row] = []
+    rows: list[TreeRow] = []
     path: list[int] = []  # the nodes of the sequence before
     before: tuple[int, ...] = ()
     room = 0  # the greatest width of this row
@@ -81,22 +81,22 @@ def pack(spans: Sequence[Span], row_tokens: int, most: int, *, share: bool = Tru
         goes_on = bool(rows) and same == len(before) and (rows[-1].plain or same == len(ids))
         joins = share and SAVES * same >= len(ids) and len(rows[-1].tokens) + len(ids) - same <= room
         if not (goes_on or joins):
-            rows.append(Row())
+            rows.append(TreeRow())
             same, room = 0, min(max(row_tokens, 2 * len(ids)), most)
         path = rows[-1].add(index, spans[index], path, same)
         before = ids
     return rows
 
 
-def _common(one: Sequence[int], two: Sequence[int]) -> int:
+def _common(first: Sequence[int], second: Sequence[int]) -> int:
     """How many tokens both begin with."""
-    for count, (a, b) in enumerate(zip(one, two, strict=False)):
+    for count, (a, b) in enumerate(zip(first, second, strict=False)):
         if a != b:
             return count
-    return min(len(one), len(two))
+    return min(len(first), len(second))
 
 
-def tree_mask(rows: Sequence[Row], dtype: torch.dtype) -> torch.Tensor:
+def tree_mask(rows: Sequence[TreeRow], dtype: torch.dtype) -> torch.Tensor:
     """What is added to the attention scores, (B, 1, T, T): 0 where a token sees another, the lowest number elsewhere.
 
     Rows are padded on the right; padding sees itself, because a softmax over nothing is not a number.
@@ -110,14 +110,14 @@ def tree_mask(rows: Sequence[Row], dtype: torch.dtype) -> torch.Tensor:
     return mask_BTT[:, None]
 
 
-def blocks(row: Row, size: int) -> list[tuple[int, int, list[int]]]:
+def blocks(row: TreeRow, size: int) -> list[tuple[int, int, list[int]]]:
     """(first query, one past the last, the keys that any of them sees), for every `size` queries of a row."""
     cut = [(start, min(start + size, len(row.tokens))) for start in range(0, len(row.tokens), size)]
     return [(start, end, [j for j in range(end) if row.ends[j] > start]) for start, end in cut]
 
 
 @contextmanager
-def block_attention(rows: Sequence[Row], mask_B1TT: torch.Tensor) -> Iterator[None]:
+def block_attention(rows: Sequence[TreeRow], mask_B1TT: torch.Tensor) -> Iterator[None]:
     """While this is entered, `sdpa` attention computes no score that the mask only throws away.
 
     Of a row of 16 branches most of the T x T scores are thrown away. For a CPU (on a GPU one large call is the better

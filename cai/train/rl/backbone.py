@@ -26,13 +26,13 @@ from transformers.utils.hub import cached_file
 
 from cai.models.architectures import ensure_reward_head
 from cai.models.loading import load_reward, load_tokenizer, with_adapter
-from cai.models.references import Dtype, Source, base_of, local
+from cai.models.references import Dtype, ModelRef, base_of, local
 
 # LoRA that starts in one of these ways leaves the base as it was; others (PiSSA, OLoRA) take a part out of it.
 INNOCENT = (True, False, "gaussian")
 
 
-def load_reward_on(policy: PreTrainedModel | PeftModel | None, source: Source, dtype: Dtype, device: str) -> Any:
+def load_reward_on(policy: PreTrainedModel | PeftModel | None, source: ModelRef, dtype: Dtype, device: str) -> Any:
     """The reward model, over the policy's base weights where that is possible, else with weights of its own.
 
     It is possible where the reward model is a LoRA adapter on the base from which the policy was loaded, and the policy

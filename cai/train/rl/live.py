@@ -26,10 +26,10 @@ from cai.config.sections import Policy
 from cai.core.batching import by_length
 from cai.core.errors import UserError
 from cai.core.records import Message, Revision
-from cai.data.feedback import Answer, Feedback, FeedbackLog
+from cai.data.feedback import Feedback, FeedbackLog, ShownAnswer
 from cai.models.architectures import head_width
 from cai.models.chat import chat_ids, harmless, with_system
-from cai.models.engines.transformers import stop_ids
+from cai.models.engines.sampling import stop_ids
 from cai.train.rl.tamer import Example, HumanReward, bursts, credit, fit
 
 Row = tuple[list[int], list[int]]  # token ids of a prompt, opened for an answer, and of the answer
@@ -55,7 +55,7 @@ def states_of(model: Any, rows: Sequence[Row], padding: int, batch_tokens: int) 
 
 
 def learn(
-    answers: Sequence[Answer], given: dict[str, list[Feedback]], states: Sequence[np.ndarray], counts: Counter[str]
+    answers: Sequence[ShownAnswer], given: dict[str, list[Feedback]], states: Sequence[np.ndarray], counts: Counter[str]
 ) -> HumanReward | None:
     """The human reward after all feedback on these answers; None where there is none. states: (T, D) of each answer.
 
@@ -169,7 +169,7 @@ def shaped(
 ) -> tuple[Shaped, dict[str, Any]]:
     """The reward with a person's share in it, and what to count. model: the SFT policy, before it learns.
 
-    feedback: log (`FeedbackFile`), weight and decay. known: the SFT answers. updates: optimizer steps a rollout.
+    feedback: log (`InputFile`), weight and decay. known: the SFT answers. updates: optimizer steps a rollout.
     """
     human, learned = of_log(FeedbackLog(feedback["log"].path), model.eval(), tokenizer, policy.system, batch_tokens)
     made = Shaped(

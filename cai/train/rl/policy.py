@@ -24,7 +24,7 @@ from cai.core.store import Artifact, version
 from cai.core.templates import Template
 from cai.models.chat import plain, with_system
 from cai.models.loading import load_causal, load_tokenizer
-from cai.models.references import Dtype, Source
+from cai.models.references import Dtype, ModelRef
 from cai.models.workbench import Workbench
 from cai.train.rl.gold import held_out
 from cai.train.rl.rewards import judged_reward, normalised_reward, training_prompts
@@ -64,8 +64,8 @@ def by_reward_model(
     data: Artifact,
     helpful: Artifact | None,
     revisions: Artifact,
-    sft: Source,
-    reward: Source,
+    sft: ModelRef,
+    reward: ModelRef,
     policy: Policy,
     settings: Rl,
     reward_max_length: int,
@@ -78,7 +78,7 @@ def by_reward_model(
     """model/ (the policy), curves.json (one row a rollout), warnings.json, counts.json, and gold.json with `rl.gold`.
 
     sft: the policy to start from, which is also the reference; in later rounds the last round's.
-    gold: what `yardstick` in cai/train/rl/gold.py says. feedback: `rl.feedback`, with the log as a `FeedbackFile`.
+    gold: what `yardstick` in cai/train/rl/gold.py says. feedback: `rl.feedback`, with the log as a `InputFile`.
     snapshots: rollouts after which the policy is left in snapshots/<rollout>/ as well.
     """
     from cai.train.common import weights_dtype
@@ -112,9 +112,9 @@ def train_direct(
     data: Artifact,
     helpful: Artifact | None,
     revisions: Artifact,
-    sft: Source,
+    sft: ModelRef,
     judge: Judge,
-    judge_model: Source,
+    judge_model: ModelRef,
     judging: tuple[Judging, ...],
     templates: Mapping[str, Template],
     judge_seed: int,

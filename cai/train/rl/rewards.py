@@ -23,7 +23,7 @@ from cai.core.templates import Template
 from cai.judge.asking import judge_answers
 from cai.models.chat import answered, chat_ids, with_system
 from cai.models.loading import load_tokenizer
-from cai.models.references import Dtype, Source
+from cai.models.references import Dtype, ModelRef
 from cai.models.workbench import Workbench
 
 
@@ -68,7 +68,7 @@ def fits(prompt: Prompt, tokenizer: Any, policy: Policy, settings: Rl) -> bool:
 
 
 def normalised_reward(
-    work: Workbench, network: Any, source: Source, revisions: Artifact, policy: Policy, dtype: Dtype, max_length: int
+    work: Workbench, network: Any, source: ModelRef, revisions: Artifact, policy: Policy, dtype: Dtype, max_length: int
 ) -> tuple[Any, dict[str, float]]:
     """A reward function as TRL calls it, and the mean and spread by which it is normalised.
 

@@ -42,7 +42,7 @@ from cai.core.durable import sync, sync_tree, write_whole
 from cai.core.errors import UserError
 from cai.models.chat import text_ids
 from cai.models.engines import Sampling
-from cai.models.engines.transformers import reads_left_padding, sample_ids, stop_ids
+from cai.models.engines.sampling import reads_left_padding, sample_ids, stop_ids
 from cai.train.still import without_dropout
 
 COMPLETE = "rollouts.json"

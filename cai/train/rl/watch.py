@@ -46,7 +46,7 @@ from cai.core.durable import publish
 from cai.core.records import Chat
 from cai.models.chat import chat_ids, plain
 from cai.models.engines import Sampling
-from cai.models.engines.transformers import reply_of, sample_ids, stop_ids
+from cai.models.engines.sampling import reply_of, sample_ids, stop_ids
 from cai.models.loading import save
 from cai.stats.overoptimisation import best_look, judge_run, sentence
 from cai.train.rl.collapse import describe, seen

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from cai.config.sections import Data
 from cai.core.draws import identity, normal
-from cai.core.packages import PYRIT, fetch
+from cai.core.packages import PYRIT, cache_folder, fetch
 from cai.core.records import Message, Prompt, Rating
 from cai.core.textstats import words
-from cai.data.material import Material, make_pair, split_of
+from cai.data.material import Material, Source, make_pair, split_of
+
+NAME = "rated-answers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +52,13 @@ def rated_answers(data: Data, seed: int) -> Material:
             continue
         material.prompts[prompt_id] = prompt
         material.ratings += [Rating(prompt_id, answer.text, answer.panel, answer.scores) for answer in group]
-        for one, two in combinations(group, 2):
-            better, worse = sorted((one, two), key=lambda answer: answer.mean)
-            if one.panel != two.panel:
+        for first_answer, second_answer in combinations(group, 2):
+            better, worse = sorted((first_answer, second_answer), key=lambda answer: answer.mean)
+            if first_answer.panel != second_answer.panel:
                 material.counts["answer pairs rated by different people"] += 1
             elif worse.mean - better.mean < data.min_gap - 1e-9:
                 material.counts["answer pairs rated too alike"] += 1
-            elif max(words(one.text), words(two.text)) > data.max_words:
+            elif max(words(first_answer.text), words(second_answer.text)) > data.max_words:
                 material.counts["pairs with an answer too long"] += 1
             else:
                 # Raters are paired by column: rater 1 of one answer is rater 1 of the other.
@@ -65,14 +67,14 @@ def rated_answers(data: Data, seed: int) -> Material:
                     for mine, other in zip(better.scores, worse.scores, strict=True)
                 ]
                 human = sum(votes) / len(votes)
-                raters = [f"{one.panel} {number}" for number in range(1, len(votes) + 1)]
+                raters = [f"{first_answer.panel} {number}" for number in range(1, len(votes) + 1)]
                 pair = make_pair(prompt, better.text, worse.text, human, votes, seed, raters)
                 material.pairs[pair.id] = pair
     return material
 
 
 def _read_ratings(folder: Path, counts: Counter) -> list[Rated]:
-    found: dict[tuple[str, str], Rated] = {}
+    answers: dict[tuple[str, str], Rated] = {}
     for path in sorted(folder.glob("*.csv")):
         category = path.stem.replace("_multi_score", "").replace("mini_", "").replace("_", " ")
         with path.open(encoding="utf-8", newline="") as file:
@@ -84,11 +86,11 @@ def _read_ratings(folder: Path, counts: Counter) -> list[Rated]:
                     continue
                 counts["rated answers read"] += 1
                 key = (answer.prompt, answer.text)
-                if key in found:
+                if key in answers:
                     counts["rated answers that stand twice"] += 1
-                if key not in found or len(answer.scores) > len(found[key].scores):
-                    found[key] = answer
-    return list(found.values())
+                if key not in answers or len(answer.scores) > len(answers[key].scores):
+                    answers[key] = answer
+    return list(answers.values())
 
 
 def _rated(row: dict[str, str], category: str, panel: str) -> Rated | None:
@@ -100,4 +102,16 @@ def _rated(row: dict[str, str], category: str, panel: str) -> Rated | None:
     if not all(0 <= score <= 1 for score in scores):
         return None
     prompt, text = (row.get("objective") or "").strip(), (row.get("assistant_response") or "").strip()
-    return Rated(prompt, text, category, panel, scores) if scores and prompt and text else None
+    if not (scores and prompt and text):
+        return None
+    return Rated(prompt=prompt, text=text, category=category, panel=panel, scores=scores)
+
+
+SOURCE = Source(
+    example=NAME,
+    answers=lambda name: name == NAME,
+    digest=lambda name, key: PYRIT.sha256,
+    at_hand=lambda name: (cache_folder() / "packages" / f"{PYRIT.name}-{PYRIT.version}").is_dir(),
+    read=rated_answers,
+    rates=True,
+)
