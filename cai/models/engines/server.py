@@ -15,22 +15,24 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cai.config.sections import Server
+from cai.config.sections import Runtime, Server
 from cai.core.durable import make_folders, write_whole
 from cai.core.errors import UserError
 from cai.core.records import Chat, Message
 from cai.core.store import digest_of
 from cai.core.templates import neutralise
-from cai.models.chat import chat_ids, frame_of, option_ids, with_system
-from cai.models.engines import Question, Reading, Reply, Request, Sampling
+from cai.models.chat import chat_ids, frame_of, option_ids, text_numbers, with_system
+from cai.models.engines import Engine, Question, Reading, Reply, Request, Sampling
 from cai.models.engines.dialects import choice_of, finite, only
 from cai.models.engines.probing import SAMPLED, Probed, probe_chat, probe_completions, said, schema
 from cai.models.engines.spending import Spending
 from cai.models.engines.transport import Call, Job, Malformed, Patience, Pool, Refused, answered, refusal
+from cai.models.loading import load_tokenizer
+from cai.models.references import ModelRef
 
 # Marks of turns in the chat formats of today: where a server renders, nobody here knows which are its own.
 MARKS = (
@@ -107,16 +109,38 @@ class Connection:
         print(f"    {self.name}: {count} requests, {rate}{again}{total}", file=sys.stderr, flush=True)
 
 
+def open_engine(
+    model: ModelRef, *, dtype: str, system: str | None, device: str, runtime: Runtime, spending: Spending
+) -> Engine:
+    """Raises UserError where the server cannot do what it must, or is not what it was."""
+    assert model.server
+    connection = Connection(model.server, model.name, spending, runtime.concurrency, Path(runtime.root))
+    if model.hosted:
+        hosted = ChatEngine(connection, system)
+        check_identity(connection, model.digest, hosted.probed, ())
+        return hosted
+    engine = ServerEngine(connection, load_tokenizer(model), system)
+    there = engine.canaries()
+    check_identity(connection, model.digest, engine.probed, there)
+    if model.server.same:
+        # The model here is read once, for its canaries, and let go of again.
+        from cai.models.engines import transformers
+
+        own = replace(model, server=None, engine="transformers")
+        here = transformers.open_engine(own, dtype=dtype, system=system, device=device, runtime=runtime)
+        check_same(connection, canaries(here, engine.tokenizer), there)
+    return engine
+
+
 # 1. Completions -------------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class ServerEngine:
-    """tokenizer: the model's own, loaded here. stops: the tokens that end an answer. identity: as `Engine` has it."""
+    """tokenizer: the model's own, loaded here. stops: the tokens that end an answer, and their texts."""
 
     connection: Connection
     tokenizer: Any
-    identity: str
     system: str | None
 
     def __post_init__(self) -> None:
@@ -150,8 +174,7 @@ class ServerEngine:
 
     def canaries(self) -> list[float]:
         """Nats a token of each canary."""
-        found = dict(item for batch in self.choose(CANARIES, 1 << 30) for item in batch)
-        return [per_token(self.tokenizer, CANARIES[k], found[k]) for k in range(len(CANARIES))]
+        return canaries(self, self.tokenizer)
 
 
 def template_ends(tokenizer: Any) -> list[int]:
@@ -161,9 +184,11 @@ def template_ends(tokenizer: Any) -> list[int]:
     return [token for token in behind if token in tokenizer.added_tokens_decoder]
 
 
-def per_token(tokenizer: Any, canary: Question, found: Reading | None) -> float:
-    assert found is not None
-    return found.logprobs[0] / len(tokenizer(canary.options[0], add_special_tokens=False)["input_ids"])
+def canaries(engine: Engine, tokenizer: Any) -> list[float]:
+    """Nats a token of each canary."""
+    found = dict(item for batch in engine.choose(CANARIES, 1 << 30) for item in batch)
+    lengths = [len(tokenizer(one.options[0], add_special_tokens=False)["input_ids"]) for one in CANARIES]
+    return [found[k].logprobs[0] / length for k, length in enumerate(lengths)]  # pyrefly: ignore
 
 
 # 2. Chat --------------------------------------------------------------------------------------------------------------
@@ -174,7 +199,6 @@ class ChatEngine:
     """A server that renders the prompts itself. Without log-probabilities it cannot `choose`."""
 
     connection: Connection
-    identity: str
     system: str | None
 
     def __post_init__(self) -> None:
@@ -224,13 +248,6 @@ class ChatEngine:
             read = lambda answer, asked=question: top_reading(asked, answer)  # noqa: E731
             jobs.append(Job((self._call(body, question.chat, read, 3),), only))
         yield from self.connection.results(self.probed, jobs, range(len(jobs)))
-
-
-def text_numbers(chat: Chat) -> list[int]:
-    """A chat as numbers that stand for it in keys, about as many as it has tokens: four bytes each."""
-    text = json.dumps([[message.role, message.content] for message in chat], ensure_ascii=False)
-    raw = text.encode("utf-8", "backslashreplace")
-    return [int.from_bytes(raw[start : start + 4], "big") for start in range(0, len(raw), 4)]
 
 
 def top_reading(question: Question, answer: dict[str, Any]) -> Reading:
