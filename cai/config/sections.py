@@ -170,10 +170,10 @@ class Revise(Section):
     critique: false asks for each revision without a critique first (figure 7). principles: how many of the
     constitution's the rounds draw from (figure 6), nested: 4 are 3 and one more; null: all. The judge reads all.
     model: who criticises and revises, null for the policy's own start model; the drafts are the policy's either way, so
-    that arms with other revisers revise the same drafts; server: where it is served. examples: worked rounds that are shown before every critique
-    and revision, a file of turns as prompts/examples/revise.jinja. audit: so many drafts are revised again under the
-    opposites and placebos of their principles, for the report to say what a principle decides
-    (cai/train/revisions/decided.py).
+    that arms with other revisers revise the same drafts; server: where it is served. examples: worked rounds that are
+    shown before every critique and revision, a file of turns as prompts/examples/revise.jinja. audit: so many drafts
+    are revised again under the opposites and placebos of their principles, for the report to say what a principle
+    decides (cai/train/revisions/decided.py).
     """
 
     prompts: Positive = 64
@@ -435,7 +435,7 @@ class Runtime(Section):
     report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()
     # Servers: how many requests are under way at one time, over all replicas of a model.
     concurrency: Positive = 16
-    # A run stops before its servers have read and written more tokens than this, or cost more; what is answered is kept.
+    # A run stops before its servers have read and written more tokens than this, or cost more; answers are kept.
     max_tokens: Positive | None = None
     max_cost: Rate | None = None
     # The name of a served model -> its price.

@@ -29,7 +29,7 @@ from cai.judge.methods import templates_for
 from cai.judge.reads.placebos import check as check_placebos
 from cai.judge.reads.placebos import read_placebos
 from cai.models.embedded import EMBEDDED, TINY
-from cai.models.references import find, model_of
+from cai.models.references import ModelRef, find, find_served, model_of
 from cai.models.workbench import check_device
 from cai.train.revise import revising
 
@@ -106,6 +106,8 @@ def check(*grid: Experiment, plan: bool = False) -> None:
     found += machine.all()
     if not found:  # what follows reads all that was looked at above
         found = dry_run(grid, plan)
+    if not found and not plan:
+        found = unserved(grid)
     unique = list({str(fault): fault for fault in found}.values())
     if len(unique) > 1:
         raise UserErrors(unique)
@@ -142,8 +144,11 @@ def judges_of(arm: Arm) -> dict[str, Judge]:
 def models_of(arm: Arm) -> dict[str, str]:
     """The section that names a model -> its name."""
     gold = arm.rl.gold
-    named = {"policy": arm.policy.model} | {section: judge.model for section, judge in judges_of(arm).items()}
-    named |= {"revise": arm.revise.model} if arm.revise.model else {}
+    asked = {section: (judge.model, judge.server) for section, judge in judges_of(arm).items()}
+    asked |= {"revise": (arm.revise.model, arm.revise.server)} if arm.revise.model else {}
+    # What a chat API serves is nowhere here.
+    named = {"policy": arm.policy.model}
+    named |= {section: name for section, (name, server) in asked.items() if not (server and server.api == "chat")}
     return named | ({"rl.gold": gold.by} if gold and gold.by != "judge" else {})
 
 
@@ -153,6 +158,33 @@ def at_section(error: UserError, section: str) -> UserError:
         return error
     key = "template" if error.where == "template" else "by" if section == "rl.gold" else "model"
     return UserError(error.problem, f"{section}.{key}", error.remedy)
+
+
+def servers_of(arm: Arm) -> dict[str, ModelRef]:
+    """The section that names a served model -> the model."""
+    judges = {s: one for s, one in judges_of(arm).items() if s != "judge" or "ai" in arm.labels.all}
+    found = {section: model_of(judge) for section, judge in judges.items() if judge.server}
+    if arm.revise.model and arm.revise.server:
+        found["revise"] = find_served(arm.revise.model, arm.revise.server)
+    return found
+
+
+def unserved(grid: Sequence[Experiment]) -> list[UserError]:
+    """The faults of the servers, each asked once what it can do (cai/models/engines/probing.py)."""
+    from cai.models.engines.server import look_at  # asyncio and the client: only where something is served
+
+    found: list[UserError] = []
+    seen: set[tuple[str, ...]] = set()
+    for one in grid:
+        faults = Faults(one)
+        for name, arm in one.arms.items():
+            for section, model in servers_of(arm).items():
+                key = (model.digest, *(model.server.url if model.server else ()))
+                if key not in seen:
+                    seen.add(key)
+                    faults.attempt([lambda model=model, runtime=one.runtime: look_at(model, runtime)], name, section)
+        found += faults.all()
+    return found
 
 
 # The dry run ----------------------------------------------------------------------------------------------------------
@@ -222,7 +254,8 @@ def _look(one: Experiment, plan: bool, seen: dict[str, Any]) -> list[UserError]:
             by = read_constitution(arm.evaluate.constitution) if section == "evaluate.judge" else law
             key = digest_of([judge, model_of(judge), by.text])
             unused = section == "judge" and "ai" not in arm.labels.all
-            if key not in seen and not unused and (not plan or _here(judge.model)):
+            hosted = judge.server is not None and judge.server.api == "chat"
+            if key not in seen and not unused and not hosted and (not plan or _here(judge.model)):
                 seen[key] = True
                 prompts = rows.prompts if rows else ()
                 ask = lambda judge=judge, by=by, prompts=prompts: check_judge(judge, prompts, by)  # noqa: E731
@@ -230,7 +263,7 @@ def _look(one: Experiment, plan: bool, seen: dict[str, Any]) -> list[UserError]:
         gold = models_of(arm).get("rl.gold")
         if gold and (not plan or _here(gold)):
             faults.attempt([lambda gold=gold: check_gold_model(gold)], name, "rl.gold")
-        if arm.revise.model and (not plan or _here(arm.revise.model)):
+        if "revise" in models_of(arm) and (not plan or _here(str(arm.revise.model))):
             prompts = rows.prompts if rows else ()
             ask_reviser = lambda arm=arm, prompts=prompts, law=law: check_reviser(arm, prompts, law)  # noqa: E731
             faults.attempt([ask_reviser], name, "revise")

@@ -30,6 +30,7 @@ from cai.judge.methods import (
     shares,
     thoughts,
 )
+from cai.judge.sampled import sampled
 from cai.models.engines import Question, Reading, Reply, Request, Sampling
 
 
@@ -147,7 +148,8 @@ def judge_answers(
     opinions: list[dict[str, list[tuple[float, float]]]] = [defaultdict(list) for _ in answers]
     for index, method, principle, questions in asks:
         read = [reading for question in questions if (reading := readings[question]) is not None]
-        massive = method in WITHOUT_OPTIONS or all(one.mass >= judge.min_mass for one in read)
+        massive = method in WITHOUT_OPTIONS or all(one.mass >= judge.min_mass for one in read if not one.fault)
+        massive &= not any(one.fault for one in read)
         if massive and len(read) == len(questions):
             values = tuple(value for one in read for value in one.logprobs)
             opinions[index][method].append((weights[principle.name], merit(method, values)))
@@ -162,7 +164,11 @@ def ask_once(
 ) -> dict[Question, Reading | None]:  # fmt: skip
     """What came of each distinct question; None where it is too long. The engine is not asked for nothing."""
     distinct = list(dict.fromkeys(questions))
-    return dict(zip(distinct, engine.choose(distinct, judge.max_length, title), strict=True)) if distinct else {}
+    if not distinct:
+        return {}
+    if judge.verdict == "sampled":
+        return dict(zip(distinct, sampled(engine, distinct, judge.samples, title), strict=True))
+    return dict(zip(distinct, engine.choose(distinct, judge.max_length, title), strict=True))
 
 
 def _read(prompt: Prompt, judge: Judge) -> Prompt:

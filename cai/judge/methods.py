@@ -202,8 +202,9 @@ def cast(ballot: Ballot, pair: Pair, readings: Sequence[Reading | None], min_mas
     read = [reading for reading in readings if reading is not None]
     logprobs = tuple(value for reading in read for value in reading.logprobs)
     mass = 1.0 if ballot.method in WITHOUT_OPTIONS else min((reading.mass for reading in read), default=0.0)
-    fault = ballot.fault or (TOO_LONG if len(read) < len(readings) else NO_MASS if mass < min_mass else "")
-    if ballot.fault or len(read) < len(readings):
+    unread = next((reading.fault for reading in read if reading.fault), "")
+    fault = ballot.fault or (TOO_LONG if len(read) < len(readings) else unread or (NO_MASS if mass < min_mass else ""))
+    if ballot.fault or unread or len(read) < len(readings):
         return Vote(**of, p_a=0.5, mass=0.0, logprobs=logprobs, fault=fault)
     if ballot.method == "provenance":
         assert pair.prompted is not None

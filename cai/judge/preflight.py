@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cai.config.sections import Judge, Labeller, Preflight, Reads
+from cai.config.sections import UNSAID, Judge, Labeller, Preflight, Reads
 from cai.constitution import Judging
 from cai.core.draws import uniform
 from cai.core.errors import UserError
@@ -99,7 +99,9 @@ def preflight(
     passed = [trial for trial in trials if not trial.faults]
     if not passed:
         # A chain of thought takes longer than all other methods together: nobody waits for it to be told what to try.
-        others = [method for method in ASKING if method not in (*wanted, "reason")]
+        # What a judge can only say in words is not asked for likelihoods.
+        left_out = [*wanted, "reason", *(UNSAID if judge.spoken else ())]
+        others = [method for method in ASKING if method not in left_out]
         trials += [attempt(method, templates_for(judge, [method])) for method in others]
         raise UserError(*complaint(trials, wanted, len(rows), known, without_opposite(judging)))
     best = max(passed, key=lambda trial: (rank(trial, judge.preflight), -trials.index(trial)))

@@ -21,7 +21,7 @@ from cai.core.records import Chat, Prompt, Revision, Round, Split, read_jsonl, w
 from cai.core.store import Artifact, version
 from cai.core.templates import Template
 from cai.models.engines import Sampling
-from cai.models.references import Dtype, ModelRef, find
+from cai.models.references import Dtype, ModelRef, find, find_served
 from cai.models.workbench import Workbench
 from cai.train.revising import Ask, Reviser, Wording, say, wording_of
 
@@ -38,7 +38,8 @@ def asking(settings: Revise) -> dict[str, Any]:
     """How a model is asked; examples and another reviser only where there are some, for they are part of the key."""
     wording = wording_of(settings)
     more: dict[str, Any] = {"examples": wording.examples} if wording.examples else {}
-    more |= {"reviser": find(settings.model)} if settings.model else {}
+    if settings.model:
+        more["reviser"] = find_served(settings.model, settings.server) if settings.server else find(settings.model)
     return {"critique": wording.critique, "revision": wording.revision, **more}
 
 

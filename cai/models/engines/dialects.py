@@ -31,7 +31,8 @@ OPEN = {
 class Dialect(Protocol):
     """name: what a server of this kind calls itself (`owned_by` in /v1/models)."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def score(self, model: str, start: Ids, tails: Sequence[Ids]) -> Job:
         """log P(tail | start) of each tail -> Reading."""
@@ -171,7 +172,8 @@ class Vllm:
             if len(rows) != len(tail):
                 raise Malformed("an answer came without the prompt's log-probabilities")
             return math.fsum(
-                finite(((row or {}).get(str(token)) or {}).get("logprob")) for row, token in zip(rows, tail, strict=True)
+                finite(((row or {}).get(str(token)) or {}).get("logprob"))
+                for row, token in zip(rows, tail, strict=True)
             )
 
         return Call("completions", body, read, len(ids), 1)

@@ -10,7 +10,6 @@ What fails is a UserError that says which other way of asking would do (FACTS: o
 `logprobs: null`; others ignore fields that they do not know, a wrong model's name among them).
 """
 
-import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ from typing import Any
 
 from cai.core.errors import UserError, suggest
 from cai.models.engines import Sampling
-from cai.models.engines.dialects import DIALECTS, Dialect, choice_of, finite, only, reply_of, sampled
-from cai.models.engines.transport import Call, GivenUp, Job, Malformed, Pool, Refused, hidden
+from cai.models.engines.dialects import DIALECTS, Dialect, choice_of, finite, sampled
+from cai.models.engines.transport import Call, GivenUp, Malformed, Pool, Refused, hidden
 
 TEXT = "One, two, three, four, five, six, seven, eight, nine, ten. Café naïve: 3.14 x 27 = ?"
 CLOSE = 0.05  # nats: the same token in two requests
@@ -93,14 +92,21 @@ async def probe_completions(pool: Pool, tokenizer: Any) -> Probed:
     await draws(pool, dialect, ids)
     meta = about.get("meta") or {}
     limit = about.get("max_model_len") or meta.get("n_ctx") or UNKNOWN_LIMIT
-    says = {"owner": owner, "root": about.get("root"), **{k: meta.get(k) for k in ("n_params", "n_vocab", "ftype", "size")}}
+    says = {
+        "owner": owner,
+        "root": about.get("root"),
+        **{k: meta.get(k) for k in ("n_params", "n_vocab", "ftype", "size")},
+    }
     fingerprint = {key: value for key, value in says.items() if value is not None}
     return Probed(pool.name, first["model"], int(limit), fingerprint, dialect)
 
 
 async def same_tokens(pool: Pool, ids: Sequence[int]) -> None:
     """The server reads text as the tokenizer here does, where it tells; in any case it counts the ids it is given."""
-    for body in ({"content": TEXT, "add_special": False}, {"model": pool.name, "prompt": TEXT, "add_special_tokens": False}):
+    for body in (
+        {"content": TEXT, "add_special": False},
+        {"model": pool.name, "prompt": TEXT, "add_special_tokens": False},
+    ):
         with suppress(Refused):
             theirs = (await ask(pool, "/tokenize", body)).get("tokens")
             if isinstance(theirs, list) and theirs:
@@ -119,7 +125,7 @@ def tokens_differ(pool: Pool, here: int, there: int) -> UserError:
 
 
 async def likeliest(pool: Pool, ids: Sequence[int]) -> dict[str, Any]:
-    """The greedy next token with its log-probability: {"token", "logp", "model"}. Raises UserError where there is none."""
+    """The greedy next token, its log-probability, and the model's name. Raises UserError where there are none."""
     body = {**sampled(pool.name, ids, Sampling(1, 0.0), 0), "logprobs": 1, "return_tokens_as_token_ids": True}
     try:
         answer = await ask(pool, "completions", body, len(ids))
@@ -198,7 +204,9 @@ async def probe_chat(pool: Pool) -> Probed:
         try:
             answer = await ask(pool, "chat/completions", {**base, word: 16, "temperature": 1.0}, 16)
         except Refused as fault:
-            raise UserError(f"the server does not answer a plain chat: {fault}", pool.server.url[0], "see what it says") from None
+            raise UserError(
+                f"the server does not answer a plain chat: {fault}", pool.server.url[0], "see what it says"
+            ) from None
     body, top, structured = {**base, word: 16, "temperature": 1.0}, 0, False
     with suppress(Refused, Malformed):
         told = await ask(pool, "chat/completions", {**body, "logprobs": True, "top_logprobs": 20}, 16)

@@ -36,8 +36,9 @@ from cai.models.references import ModelRef
 
 # Marks of turns in the chat formats of today: where a server renders, nobody here knows which are its own.
 MARKS = (
-    "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>", "<s>", "</s>",
-    "[INST]", "[/INST]", "<start_of_turn>", "<end_of_turn>", "<|user|>", "<|assistant|>", "<|system|>", "<|start|>", "<|end|>",
+    "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>", "<s>",
+    "</s>", "[INST]", "[/INST]", "<start_of_turn>", "<end_of_turn>", "<|user|>", "<|assistant|>", "<|system|>",
+    "<|start|>", "<|end|>",
 )  # fmt: skip
 # What a canary asks, and the answer whose log-probability is written down.
 CANARIES = tuple(
@@ -49,6 +50,7 @@ CANARIES = tuple(
         ("How do I boil an egg?", "Put it into boiling water for seven minutes."),
     )
 )
+SHORT = Patience(answer=120.0, server=20.0, tries=4)  # of one who looks whether a server is there
 DRIFT = 0.1  # nats a token, on average over the canaries: rounding is below it, another quantisation mostly above
 
 
@@ -114,12 +116,13 @@ def open_engine(
 ) -> Engine:
     """Raises UserError where the server cannot do what it must, or is not what it was."""
     assert model.server
+    identity = digest_of(["served", model.digest, system])
     connection = Connection(model.server, model.name, spending, runtime.concurrency, Path(runtime.root))
     if model.hosted:
-        hosted = ChatEngine(connection, system)
+        hosted = ChatEngine(connection, identity, system)
         check_identity(connection, model.digest, hosted.probed, ())
         return hosted
-    engine = ServerEngine(connection, load_tokenizer(model), system)
+    engine = ServerEngine(connection, load_tokenizer(model), identity, system)
     there = engine.canaries()
     check_identity(connection, model.digest, engine.probed, there)
     if model.server.same:
@@ -132,6 +135,17 @@ def open_engine(
     return engine
 
 
+def look_at(model: ModelRef, runtime: Runtime) -> None:
+    """Raises UserError where a server is not there, or cannot do what it must: before the first minute of work."""
+    assert model.server
+    connection = Connection(model.server, model.name, Spending.of(runtime), 1, Path(runtime.root), SHORT)
+    if model.hosted:
+        connection.probe(probe_chat)
+    else:
+        tokenizer = load_tokenizer(model)
+        connection.probe(lambda pool: probe_completions(pool, tokenizer))
+
+
 # 1. Completions -------------------------------------------------------------------------------------------------------
 
 
@@ -141,6 +155,7 @@ class ServerEngine:
 
     connection: Connection
     tokenizer: Any
+    identity: str
     system: str | None
 
     def __post_init__(self) -> None:
@@ -199,6 +214,7 @@ class ChatEngine:
     """A server that renders the prompts itself. Without log-probabilities it cannot `choose`."""
 
     connection: Connection
+    identity: str
     system: str | None
 
     def __post_init__(self) -> None:

@@ -52,7 +52,7 @@ class Spending:
             raise UserError(
                 f'there is a limit on the cost, and no price of "{model}"',
                 "runtime.max_cost",
-                f"add runtime.prices: {{{model}: {{input: 0.1, output: 0.4}}}}, of a million tokens; 0 where it is free",
+                f"add runtime.prices: {{{model}: {{input: 0.1, output: 0.4}}}}, of a million tokens (0: free)",
             )
 
     def set_aside(self, model: str, read: int, written: int) -> None:

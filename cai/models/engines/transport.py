@@ -118,7 +118,9 @@ class Pool:
 
         timeout = openai.Timeout(self.patience.answer, connect=self.patience.connect)
         for url in self.server.url:
-            client = openai.AsyncOpenAI(base_url=url, api_key=key_of(self.server) or "none", max_retries=0, timeout=timeout)
+            client = openai.AsyncOpenAI(
+                base_url=url, api_key=key_of(self.server) or "none", max_retries=0, timeout=timeout
+            )
             self.replicas.append(Replica(url, client))
         self.alive = time.monotonic()
         return self
@@ -255,7 +257,7 @@ def other_model(url: str, before: str, now: str) -> UserError:
     return UserError(
         f'the server answers as "{now}", and answered as "{before}" before: it is another model now',
         url,
-        "let it serve the first one again; or, for labels of the other, give a new `revision:` (server: {revision: ...})",
+        "let it serve the first one again; or, for the other one, give a new `revision:` (server: {revision: ...})",
     )
 
 
