@@ -1,8 +1,8 @@
 """Label pairs in the browser: `python -m cai.annotate PAIRS --out labels.jsonl`.
 
 PAIRS is a file of pairs in any form that `data.source` or `python -m cai.judge bench` takes, a folder of the store
-with pairs, or a finished run (runs/NAME). Use the labels with `labels: {human: labels.jsonl}`, or turn them into a file
-of pairs: `python -m cai.annotate PAIRS --export labels.jsonl --out pairs.jsonl`.
+with pairs, or a finished run (runs/NAME). Use the labels with `labels: {default: human, file: labels.jsonl}`, or turn
+them into a file of pairs: `python -m cai.annotate PAIRS --export labels.jsonl --out pairs.jsonl`.
 
 Or talk to a policy and teach it what you like: `python -m cai.annotate --live EXPERIMENT.yaml`. What the log then holds
 can be a part of the reward: `rl: {feedback: {log: runs/NAME/feedback.jsonl}}`.

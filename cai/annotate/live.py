@@ -2,8 +2,8 @@
 
 A turn: the person says something, or takes the next prompt of the experiment; the policy answers; while the answer
 appears, and after, the person presses up or down. Each press is in the log before anything is learned from it, and
-then the human reward is learned anew from all feedback of that person (cai/train/rl/tamer.py). The log is all the state
-there is: who comes back goes on where they stopped, also after a kill.
+then the human reward is learned anew from all feedback of that person (cai/train/live/tamer.py). The log is all the
+state there is: who comes back goes on where they stopped, also after a kill.
 
 *Re-ranking.* The policy draws n answers and the one that looks best to the human reward is shown. n grows with the
 number of feedbacks (`CANDIDATES`): without feedback there is nothing to rank by, and with very little the ranking would
@@ -29,8 +29,8 @@ from cai.core.draws import identity, seed_of, uniform
 from cai.core.errors import UserError
 from cai.core.records import Chat, Message, Prompt
 from cai.data.feedback import Feedback, FeedbackLog, ShownAnswer, fault_of
-from cai.train.rl.live import learn
-from cai.train.rl.tamer import HumanReward, credit
+from cai.train.live.reward import learn
+from cai.train.live.tamer import HumanReward, credit
 
 CANDIDATES = ((0, 1), (5, 2), (10, 4), (20, 8))  # from so many feedbacks on, so many answers to choose from
 LONGEST = 4000  # characters of what a person says

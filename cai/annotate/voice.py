@@ -13,7 +13,7 @@ from cai.models.engines import Sampling
 from cai.models.engines.sampling import sample_ids, stop_ids
 from cai.models.loading import load_causal, load_tokenizer
 from cai.models.references import Dtype, ModelRef
-from cai.train.rl.live import states_of
+from cai.train.live.reward import states_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,23 @@
-"""Who says which answer is better: the forms that `labels:` may take, and the one form they all come to.
+"""Who says which answer is better: `labels:` is a word, or one section.
 
-    labels: ai                                       the judge of `judge:`
-    labels: human                                    the people whose labels came with the pairs
-    labels: simulated                                the judges of `simulated:`, who stand for people and err like them
-    labels: {human: labels.jsonl}                    people, from a file of labels (cai/data/labels.py)
-    labels: {harmless: ai, helpful: human}           by the pair's subset (Bai et al. 2022); `default: ai` for the rest
-    labels: {ai: 0.9, human: 0.1}                    by share, drawn for each pair by hash
-    labels: {human: 200, else: ai, order: uncertain} people for 200 training pairs, here those that the judge is least
-                                                     sure of (`order: random`, the default: drawn), the judge elsewhere
+labels: ai             the judge of `judge:`
+labels: human          the people whose labels came with the pairs
+labels: simulated      the judges of `simulated:`, who stand for people and err like them
 
-Beside the last three, `file: labels.jsonl` names where people's labels come from; beside any file, `raters: [ann, bob]`
-says whose labels are known, and others are set aside.
+labels:
+  default: ai          who labels what nothing below says; without it, a pair that nothing names is an error
+  subsets: {helpful: human}        by the pair's subset (Bai et al. 2022), or
+  shares: {ai: 0.9, human: 0.1}    by share, drawn for each pair by hash, or
+  budget: 200                      people for so many training pairs,
+  order: uncertain                 those that the judge is least sure of (random, the default: drawn)
+  file: labels.jsonl   where people's labels come from (cai/data/labels.py), if not with the pairs
+  raters: [ann, bob]   whose labels in the file are known; others are set aside
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from cai.config.sections import Positive, Section, Share
 from cai.config.tree import show
@@ -25,11 +27,11 @@ from cai.core.errors import suggest
 Who = Literal["ai", "human", "simulated"]
 WHO = ("ai", "human", "simulated")
 WORDS = {"ai": "the AI judge", "human": "people", "simulated": "simulated people"}
-FORMS = "write ai, human, simulated, or one of the sections that cai/config/labels.py lists"
+FORMS = "write ai, human, simulated, or the section that cai/config/labels.py describes"
 
 
 class Sources(Section):
-    """default: who labels what nothing else says (null: that is an error). A budget is of training pairs."""
+    """Who labels which pair. At most one of subsets, shares and budget."""
 
     default: Who | None = None
     subsets: dict[str, Who] = Field(default={})
@@ -37,7 +39,48 @@ class Sources(Section):
     budget: Positive | None = None
     order: Literal["random", "uncertain"] = "random"
     file: str | None = None
-    raters: tuple[str, ...] = ()
+    raters: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+
+    @model_validator(mode="after")
+    def _everything_given_is_used(self) -> "Sources":
+        rules = [name for name in ("subsets", "shares", "budget") if getattr(self, name)]
+        if len(rules) > 1:
+            raise Fault(f"labels.{rules[0]} and labels.{rules[1]} each say who labels", "leave one out", rules[1])
+        if not rules and self.default is None:
+            raise Fault("labels says nobody who labels", FORMS)
+        if self.shares:
+            self._shares_add_up()
+        if self.budget:
+            self._budget_has_a_rest()
+        elif self.order != "random":
+            raise Fault("labels.order is that of labels.budget, and there is none", "write budget: 200", "order")
+        if self.file is not None and not self.file.endswith(".jsonl"):
+            raise Fault(f"a file of labels is a .jsonl file, not {show(self.file)}", FORMS, "file")
+        if self.file and "human" not in self.all:
+            raise Fault("labels.file is where people's labels come from, and nobody asks them", "leave it out", "file")
+        if self.raters and not self.file:
+            problem = "labels.raters says whose labels in a file are known, and there is none"
+            raise Fault(problem, "name a file", "raters")
+        return self
+
+    def _shares_add_up(self) -> None:
+        for who, share in self.shares.items():
+            if not share:
+                raise Fault(f"labels.shares.{who} is a share, above 0 and up to 1, not 0", "leave it out", "shares")
+        if abs(sum(self.shares.values()) - 1) > 1e-6:
+            problem = f"the shares of labels add up to {sum(self.shares.values()):g}, not 1"
+            raise Fault(problem, "make them add up to 1", "shares")
+        if self.default:
+            raise Fault("labels.shares leave nothing for labels.default", "leave it out", "default")
+
+    def _budget_has_a_rest(self) -> None:
+        if self.default is None:
+            raise Fault("labels.budget is of people's labels, and nobody labels the rest", "add default: ai", "budget")
+        if self.default == "human":
+            raise Fault("labels.default: human: people label them all already", "write default: ai", "default")
+        if self.order == "uncertain" and self.default != "ai":
+            problem = f"labels.default: {self.default}: nobody says how sure the judge is"
+            raise Fault(problem, "write default: ai", "default")
 
     @property
     def all(self) -> tuple[Who, ...]:
@@ -76,91 +119,47 @@ class Sources(Section):
         return words[self.default or "ai"]
 
 
-def parse(held: Any) -> Any:
-    """Any form of `labels:` as `Sources`. Raises Fault, which cai/config/validation.py reports at the line at fault."""
-    if isinstance(held, Sources):
-        return held
-    if isinstance(held, str):
-        return Sources(default=_who(held, "labels", ""))
-    if not isinstance(held, dict) or not held:
-        raise Fault(f"labels must be {FORMS.removeprefix('write ')}, not {show(held)}", FORMS)
-    rest = {key: value for key, value in held.items() if key not in ("file", "raters")}
-    file, raters = held.get("file"), _raters(held.get("raters", []))
-    if "else" in rest:
-        found: dict[str, Any] = _budget(rest)
-    elif isinstance(rest.get("human"), str) and rest["human"] not in WHO:
-        if file is not None or len(rest) > 1:
-            problem = (
-                f"labels.human names a file ({rest['human']}), so it labels all pairs, and nothing stands beside it"
-            )
-            raise Fault(problem, "to mix people with others, name the file as `file:`", "human")
-        found, file = {"default": "human"}, rest["human"]
-    elif rest and all(isinstance(value, int | float) and not isinstance(value, bool) for value in rest.values()):
-        found = _shares(rest)
-    else:
-        found = _subsets(rest)
-    if file is not None and (not isinstance(file, str) or not file.endswith(".jsonl")):
-        raise Fault(
-            f"a file of labels is a .jsonl file, not {show(file)}", FORMS, "file" if "file" in held else "human"
-        )
-    sources = Sources.model_validate({**found, "file": file, "raters": raters})
-    if sources.file and "human" not in sources.all:
-        raise Fault("labels.file is where people's labels come from, and nobody asks them", "leave it out", "file")
-    if sources.raters and not sources.file:
-        raise Fault("labels.raters says whose labels in a file are known, and there is none", "name a file", "raters")
-    return sources
+def parse(given: Any) -> Any:
+    """A word as the section that says the same. Raises Fault, reported at its line, for what is neither."""
+    if isinstance(given, str):
+        if given in WHO:
+            return {"default": given}
+        near = suggest(given, WHO)
+        choices = ", ".join(f'"{who}"' for who in WHO)
+        problem = f"labels must be one of {choices}, or a section, not {show(given)}"
+        raise Fault(problem, near if near.startswith("did you mean") else FORMS)
+    if not isinstance(given, dict | Sources) or not given:
+        raise Fault(f"labels must be {FORMS.removeprefix('write ')}, not {show(given)}", FORMS)
+    if isinstance(given, dict) and (now := _respelled(given)):
+        raise Fault("labels is written otherwise now", f"write labels: {_flow(now)}")
+    if isinstance(given, dict) and isinstance(given.get("raters"), list):
+        return {**given, "raters": tuple(given["raters"])}  # what is no longer JSON is read strictly
+    return given
 
 
 Labels = Annotated[Sources, BeforeValidator(parse)]
 
 
-def _who(word: Any, name: str, key: str) -> Any:
-    if word in WHO:
-        return word
-    near = suggest(word, WHO) if isinstance(word, str) else ""
-    choices = ", ".join(f'"{who}"' for who in WHO)
-    problem = f"{name} must be one of {choices}{', or a section' if not key else ''}, not {show(word)}"
-    raise Fault(problem, near if near.startswith("did you mean") else FORMS, key)
+def _respelled(given: Mapping[Any, Any]) -> dict[str, Any] | None:
+    """One of the four shapes that the section had before it was one, as it is written now; None for any other."""
+    rest = {key: value for key, value in given.items() if key not in ("file", "raters", "default", "order")}
+    kept = {key: given[key] for key in ("default", "order", "file", "raters") if key in given}
+    if not rest.keys() - Sources.model_fields.keys():
+        return None
+    if "else" in rest:
+        return {"budget": rest.get("human"), "default": rest["else"], **kept}
+    if isinstance(rest.get("human"), str) and rest["human"].endswith(".jsonl"):
+        return {"default": "human", "file": rest["human"], **kept}
+    if rest.keys() <= set(WHO):
+        return {"shares": rest, **kept} if all(isinstance(value, int | float) for value in rest.values()) else None
+    if all(value in WHO for value in rest.values()):
+        slips = [key for key in rest if suggest(str(key), ["default"]).startswith("did you mean")]
+        return None if slips else {"subsets": rest, **kept}
+    return None
 
 
-def _raters(held: Any) -> tuple[str, ...]:
-    if not isinstance(held, list) or not all(isinstance(name, str) and name for name in held):
-        raise Fault("labels.raters must be a list of names", "write raters: [ann, bob]", "raters")
-    return tuple(held)
-
-
-def _budget(held: dict) -> dict[str, Any]:
-    for key in held:
-        if key not in ("human", "else", "order"):
-            raise Fault(f'unknown key "{key}" in labels', suggest(key, ("human", "else", "order", "file")), key)
-    budget, order = held.get("human"), held.get("order", "random")
-    if isinstance(budget, bool) or not isinstance(budget, int) or budget < 1:
-        problem = f"labels.human, beside `else`, is how many pairs people label: at least 1, not {show(budget)}"
-        raise Fault(problem, "write {human: 200, else: ai}", "human" if "human" in held else "")
-    other = _who(held["else"], "labels.else", "else")
-    if order not in ("random", "uncertain"):
-        near = suggest(order, ("random", "uncertain")) if isinstance(order, str) else ""
-        raise Fault(f'labels.order must be one of "random", "uncertain", not {show(order)}', near, "order")
-    if other == "human" or (order == "uncertain" and other != "ai"):
-        problem = "people label them all already" if other == "human" else "nobody says how sure the judge is"
-        raise Fault(f"labels.else: {other}: {problem}", "write else: ai", "else")
-    return {"default": other, "budget": budget, "order": order}
-
-
-def _shares(held: dict) -> dict[str, Any]:
-    for key, value in held.items():
-        _who(key, "a key of labels", key)
-        if not 0 < value <= 1:
-            remedy = f"for a number of pairs write {{human: {value}, else: ai}}" if key == "human" else ""
-            raise Fault(f"labels.{key} is a share, above 0 and up to 1, not {show(value)}", remedy, key)
-    if abs(sum(held.values()) - 1) > 1e-6:
-        raise Fault(f"the shares of labels add up to {sum(held.values()):g}, not 1", "make them add up to 1")
-    return {"shares": {key: float(value) for key, value in held.items()}}
-
-
-def _subsets(held: dict) -> dict[str, Any]:
-    found = {key: _who(value, f"labels.{key}", key) for key, value in held.items()}
-    default = found.pop("default", None)
-    if not found:
-        raise Fault("labels names no subset", FORMS)
-    return {"subsets": found, "default": default}
+def _flow(value: Any) -> str:
+    """`{shares: {ai: 0.9, human: 0.1}}`: a section on one line of YAML."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items()) + "}"
+    return "[" + ", ".join(map(_flow, value)) + "]" if isinstance(value, list) else str(value)

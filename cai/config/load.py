@@ -6,7 +6,6 @@ file with a sweep in it (cai/config/sweep.py) is several experiments.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cai.config.labels import Labels, Sources
+from cai.config.layers import OWN_KEYS, arm_of, faults_of_names, with_pool
 from cai.config.rl import Rl
 from cai.config.sections import (
     ALONE,
@@ -33,10 +33,9 @@ from cai.config.sections import (
     Simulated,
 )
 from cai.config.sweep import points
-from cai.config.tree import Tree, load_tree, merge, show
+from cai.config.tree import Tree, load_tree
 from cai.config.validation import Fault, raise_all, validate
 from cai.core.errors import UserError
-from cai.core.places import fault_of_arm, fault_of_name
 from cai.core.shipped import locate
 
 
@@ -64,8 +63,8 @@ class Arm(Section):
 
     @model_validator(mode="after")
     def _labels_have_what_they_need(self) -> "Arm":
-        asked = self.labels.all
-        if "human" in asked and self.labels.file is None and self.pairs.source != "data":
+        labellers = self.labels.all
+        if "human" in labellers and self.labels.file is None and self.pairs.source != "data":
             raise Fault(
                 "labels: human needs pairs that people have judged, and pairs.source: "
                 f"{self.pairs.source} makes fresh ones",
@@ -79,20 +78,20 @@ class Arm(Section):
                 "set pairs.source: policy (or opposed), or rounds: 1",
                 "rounds",
             )
-        if self.rounds > 1 and self.rl.method in ("best_of_n", "direct"):
+        if self.rounds > 1 and not (self.rl.trains and self.rl.reads_labels):
             raise Fault(
                 f"rounds repeats the labelling of what a trained policy answers, and rl.method: {self.rl.method} "
-                + ("trains none" if self.rl.method == "best_of_n" else "reads no label"),
+                + ("reads no label" if self.rl.trains else "trains none"),
                 "name another rl.method, or set rounds: 1",
                 "rounds",
             )
-        if "simulated" in asked and not self.simulated.pool:
+        if "simulated" in labellers and not self.simulated.pool:
             raise Fault(
                 "labels: simulated needs the judges that stand for people",
                 "add `simulated: {pool: [{method: rate}, {method: choice}]}`",
                 "labels",
             )
-        if "ai" in asked and self.judge.method == "provenance" and self.pairs.source != "opposed":
+        if "ai" in labellers and self.judge.method == "provenance" and self.pairs.source != "opposed":
             raise Fault(
                 "judge.method: provenance labels by which instruction wrote which answer, and nobody knows that of "
                 f"pairs.source: {self.pairs.source}",
@@ -105,7 +104,7 @@ class Arm(Section):
                 "set data.calibration to the share of prompts to keep for it, such as 0.15",
                 "rl.gold",
             )
-        if "ai" in asked and not self.data.calibration:
+        if "ai" in labellers and not self.data.calibration:
             for key, wanted in (("method", self.judge.method == "auto"), ("calibrate", self.judge.calibrate)):
                 if wanted:
                     raise Fault(
@@ -167,32 +166,6 @@ class Experiment(BaseModel):
         return f"{tree.where(tuple(key.split('.')))}: {key}" if tree else key
 
 
-OWN_KEYS = ("name", "question", "seeds", "label_budget", "arms", "runtime")
-
-
-def arm_of(shared: Tree, own: Tree) -> Tree:
-    """The arm's keys laid over the file's. Its `labels` replace the file's: two forms laid over each other are none."""
-    base = shared.without("labels") if own.get(("labels",)) is not None else shared
-    return with_pool(merge(base, own))
-
-
-def with_pool(tree: Tree) -> Tree:
-    """Each judge of `simulated.pool` laid over `judge:`, so that it says only what it does otherwise."""
-    pool, judge = tree.get(("simulated", "pool")), tree.get(("judge",))
-    if not isinstance(pool, list) or not isinstance(judge, dict):
-        return tree
-    base = tree.at("judge").without("calibrate", "preflight")
-    whole = [
-        merge(base, tree.at("simulated", "pool", i)) if isinstance(pool[i], dict) else None for i in range(len(pool))
-    ]
-    items = [one.data if one else pool[i] for i, one in enumerate(whole)]
-    places = dict(tree.places)
-    for i, one in enumerate(whole):
-        inner = one.places.items() if one else ()
-        places |= {("simulated", "pool", i, *key): place for key, place in inner if key}
-    return replace(tree, data={**tree.data, "simulated": {**tree.data["simulated"], "pool": items}}, places=places)
-
-
 def opponents(arms: Mapping[str, Arm]) -> tuple[str, str] | None:
     """(the arm that the judge labels, the arm that people label), the first of each; None where one is missing."""
     judge = next((name for name, arm in arms.items() if arm.labels.all == ("ai",) and arm.rl.reads_rewards), None)
@@ -203,43 +176,43 @@ def opponents(arms: Mapping[str, Arm]) -> tuple[str, str] | None:
 def flat(arm: Arm) -> dict[str, Any]:
     """Settings by dotted key, those that no stage's key holds (`rl.method`) included."""
 
-    def walk(held: Any, path: str) -> Iterator[tuple[str, Any]]:
-        fields = type(held).model_fields if hasattr(type(held), "model_fields") else None
+    def walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+        fields = type(value).model_fields if hasattr(type(value), "model_fields") else None
         if fields is None:
-            yield path, held
+            yield path, value
             return
         for name in fields:
-            yield from walk(getattr(held, name), f"{path}.{name}".lstrip("."))
+            yield from walk(getattr(value, name), f"{path}.{name}".lstrip("."))
 
     return dict(walk(arm, ""))
 
 
 def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     """Read and check a file that sweeps nothing. Raises UserErrors with all faults, each with its line."""
-    found = read_sweep(path, overrides)
-    if found[0].point:
-        keys = ", ".join(found[0].point)
+    grid = read_sweep(path, overrides)
+    if grid[0].point:
+        keys = ", ".join(grid[0].point)
         raise UserError(f"{keys}: swept, and this takes one experiment", str(path), "fix it: --set key=value")
-    return found[0]
+    return grid[0]
 
 
 def read_sweep(path: Path, overrides: Sequence[str] = ()) -> list[Experiment]:
     """Every point of a file's grid, one where it sweeps nothing. Raises UserErrors with all faults of all points."""
     faults: list[UserError] = []
-    found = []
+    grid = []
     path = locate(path)
     tree = load_tree(path, overrides)
     for point in points(tree):
         try:
-            one = _experiment(point.tree, path, (*overrides, *point.overrides))
+            experiment = _experiment(point.tree, path, (*overrides, *point.overrides))
             if point.values:
-                own = {"name": f"{one.name}/{point.slug}", "sweep": one.name, "point": dict(point.values)}
-                one = one.model_copy(update=own)
-            found.append(one)
+                own = {"name": f"{experiment.name}/{point.slug}", "sweep": experiment.name, "point": dict(point.values)}
+                experiment = experiment.model_copy(update=own)
+            grid.append(experiment)
         except UserError as error:
             faults.append(error)
     raise_all(faults)
-    return found
+    return grid
 
 
 def _experiment(tree: Tree, path: Path, overrides: tuple[str, ...]) -> Experiment:
@@ -259,7 +232,7 @@ def _experiment(tree: Tree, path: Path, overrides: tuple[str, ...]) -> Experimen
     trees = {name: arm_of(shared, tree.at("arms", name)) for name in names}
     arms = {name: checked(trees[name], Arm) for name in names}
     name = file.name if file and file.name is not None else path.stem
-    faults += _faults_of_names(tree, path, name, names)
+    faults += faults_of_names(tree, path, name, names)
     if file and len(set(file.seeds)) < len(file.seeds):
         faults.append(UserError("a seed stands twice", tree.where(("seeds",)), "give each replica a seed of its own"))
     if file and file.label_budget and all(arms.values()):
@@ -304,8 +277,8 @@ def _uneven_faults(tree: Tree, arms: Mapping[str, Arm]) -> list[UserError]:
     faults = []
     (first, base), *others = arms.items()
     for (name, arm), (key, why) in product(others, SAME.items()):
-        one, two = of(base, key), of(arm, key)
-        if one == two or (key == "helpful" and None in (one, two)):  # an arm may do without everyday prompts
+        ours, theirs = of(base, key), of(arm, key)
+        if ours == theirs or (key == "helpful" and None in (ours, theirs)):  # an arm may do without everyday prompts
             continue
         at = next(
             (path for path in (("arms", name, key), ("arms", first, key)) if tree.get(path) is not None), ("arms",)
@@ -316,34 +289,6 @@ def _uneven_faults(tree: Tree, arms: Mapping[str, Arm]) -> list[UserError]:
             remedy += " (data.train_pairs alone may differ)"
         faults.append(UserError(problem, tree.where(at), remedy))
     return faults
-
-
-def _faults_of_names(tree: Tree, path: Path, name: str, arms: Sequence[str]) -> Iterator[UserError]:
-    """Of the experiment and its arms: a name is no path, and what stands in its place elsewhere is not overwritten."""
-    if why := fault_of_name(name):
-        given = tree.get(("name",)) is not None
-        where = tree.where(("name",)) if given else str(path)
-        remedy = "use letters, digits, -, _ and ." if given else "give it another one: name: mine"
-        yield UserError(f"an experiment cannot be called {show(name)}: {why}", where, remedy)
-    for arm in arms:
-        if why := fault_of_arm(str(arm)):
-            where, remedy = tree.where(("arms", arm)), "use letters, digits, - and _"
-            yield UserError(f"an arm cannot be called {show(arm)}: {why}", where, remedy)
-        elif [str(one).casefold() for one in arms].index(str(arm).casefold()) < arms.index(arm):
-            problem = f"two arms are called {show(arm)}, but for capitals: some disks know no difference"
-            yield UserError(problem, tree.where(("arms", arm)), "give one another name")
-    for key, place in _texts(tree.data, ()):
-        if "\0" in key:
-            yield UserError("a NUL character stands in this text", tree.where(place), "remove it")
-
-
-def _texts(data: Any, place: tuple) -> Iterator[tuple[str, tuple]]:
-    """Every text in a tree, with its key path."""
-    if isinstance(data, dict | list):
-        for key, inner in data.items() if isinstance(data, dict) else enumerate(data):
-            yield from _texts(inner, (*place, key))
-    elif isinstance(data, str):
-        yield data, place
 
 
 def _budget_faults(tree: Tree, file: File, arms: Mapping[str, Arm]) -> list[UserError]:

@@ -28,8 +28,8 @@ class Gold(Section):
 class LiveFeedback(Section):
     """A person's live feedback as a part of the reward: reward model + weight * decay^rollout * human reward.
 
-    Both are normalised on the SFT answers (cai/train/rl/live.py). log: what `python -m cai.annotate --live` wrote; its
-    contents are in the key, and its place is not.
+    Both are normalised on the SFT answers (cai/train/live/reward.py). log: what `python -m cai.annotate --live` wrote;
+    its contents are in the key, and its place is not.
     """
 
     log: str
@@ -38,41 +38,67 @@ class LiveFeedback(Section):
     decay: Share = 0.8
 
 
+RlMethod = Literal["ppo", "rloo", "grpo", "direct", "dpo", "best_of_n"]
+# What a method is unless it is named here: it samples answers as it learns from a reward model, and its KL's price is
+# fixed. To add one: its name above, and a file of that name in cai/train/rl/methods/.
+WITHOUT_ROLLOUTS: tuple[RlMethod, ...] = ("dpo", "best_of_n")
+WITHOUT_REWARD_MODEL: tuple[RlMethod, ...] = ("direct", "dpo")
+WITHOUT_LABELS: tuple[RlMethod, ...] = ("direct",)
+WITHOUT_TRAINING: tuple[RlMethod, ...] = ("best_of_n",)
+BY_PPO: tuple[RlMethod, ...] = ("ppo", "direct")  # they have a critic, and can adapt the price of KL
+
+
 class Rl(Section):
     """How the policy is made from the SFT policy, and at which price of moving away from it.
 
     ppo        PPO (Schulman et al. 2017) with a KL penalty for each token (Ziegler et al. 2019), on a reward model
     rloo       REINFORCE, with a prompt's other answers as baseline (Ahmadian et al. 2024); on a reward model
     grpo       advantages by group instead of a critic (Shao et al. 2024); on a reward model
-    direct     PPO on the judge's opinion of each answer, asked as it goes (d-RLAIF, Lee et al. 2023); no labels
+    direct     PPO on the judge's rating of each answer, asked as it goes (d-RLAIF, Lee et al. 2023); no labels
     dpo        from the labels, without a reward model (Rafailov et al. 2023): `epochs` passes over the labelled pairs,
-               `batch_size` of them a step; `kl` is its beta, the price of a nat in log-odds of the preference
+               `batch_size` of them a step; `beta` is the price of a nat, in log-odds of the preference
     best_of_n  no training: the SFT policy answers `best_of` times, and the reward model picks (Stiennon et al. 2020)
 
-    Read by ppo and direct alone: kl_target, kl_horizon, kl_stop, value_clip, value_weight, gamma, gae_lambda.
+    Read by ppo and direct alone: kl_target, kl_horizon, kl_stop, cliprange_value, vf_coef, gamma, lam. By dpo alone:
+    beta. By best_of_n alone: best_of. By all but dpo and best_of_n: num_generations.
+
+    Names are those of TRL's trainers: kl_coef (`beta` in its GRPO and RLOO), cliprange (`epsilon` there),
+    cliprange_value, vf_coef, gamma, lam, missing_eos_penalty, num_generations, beta. `best_of` is that of OpenAI's and
+    vLLM's sampling parameters. kl_target and kl_horizon are target and horizon of Ziegler et al.'s controller; kl_stop
+    is what others call target_kl, which would be taken for it.
     """
 
-    # Neither is part of a key: the stage's own name says the method, and `best_of` is given to what reads it.
-    method: Literal["ppo", "rloo", "grpo", "direct", "dpo", "best_of_n"] = Field(default="ppo", exclude=True)
+    # Neither is part of a key: the stage's own name says the method, and `best_of` and `beta` are given to what reads
+    # them.
+    method: RlMethod = Field(default="ppo", exclude=True)
     best_of: Annotated[int, Field(ge=2)] = Field(default=4, exclude=True)
+    beta: Rate = Field(default=0.05, exclude=True)
+    # Rollouts; each is `batch_size` answers, trained on for `epochs`.
     steps: Positive = 16
     batch_size: Positive = 8
+    # Answers to each prompt: the group of rloo and grpo. In a key only where it is not 2, which it once always was.
+    num_generations: Annotated[int, Field(ge=2)] = Field(default=2, exclude_if=lambda count: count == 2)
     epochs: Positive = 2
     learning_rate: Rate = 5e-5
+    # Keys of the store know a setting by its first name (`serialization_alias`).
     # Price, in reward, of one nat of KL to the SFT policy: as it is, or only at first, where a target is to be held.
-    kl: Amount = 0.05
+    kl_coef: Amount = Field(default=0.05, serialization_alias="kl")
     # Nats an answer. The price follows the KL as in Ziegler et al. 2019, within `kl_horizon` answers (null: 10 steps).
     kl_target: Rate | None = None
     kl_horizon: Positive | None = None
     # Nats a token between the policy that answered and the one that learns; beyond it the rest of a step is left out.
     kl_stop: Rate | None = None
-    clip: Rate = 0.2
-    value_clip: Rate = 0.2
-    value_weight: Amount = 0.1
+    # How far the ratio of probabilities may move from 1, and a value from what it was.
+    cliprange: Rate = Field(default=0.2, serialization_alias="clip")
+    cliprange_value: Rate = Field(default=0.2, serialization_alias="value_clip")
+    # Weight of the value loss.
+    vf_coef: Amount = Field(default=0.1, serialization_alias="value_weight")
     gamma: Share = 1.0
-    gae_lambda: Share = 0.95
+    # Lambda of GAE (Schulman et al. 2016).
+    lam: Share = Field(default=0.95, serialization_alias="gae_lambda")
     # Taken off the score of an answer that did not end by itself.
-    no_eos_penalty: Amount = 1.0
+    missing_eos_penalty: Amount = Field(default=1.0, serialization_alias="no_eos_penalty")
+    # Share of the prompts that are everyday ones (`helpful:`).
     helpful: Share = 0.25
     max_prompt_tokens: Positive = 192
     max_new_tokens: Positive = 48
@@ -91,36 +117,65 @@ class Rl(Section):
             raise Fault(
                 "kl_horizon says how fast a target is approached, and there is none", "set kl_target", "kl_horizon"
             )
-        if self.kl_target is not None and not self.kl:
-            raise Fault("a price of 0 cannot be adapted", "set kl to more than 0, such as 0.05", "kl")
+        if self.kl_target is not None and not self.kl_coef:
+            raise Fault("a price of 0 cannot be adapted", "set kl_coef to more than 0, such as 0.05", "kl_coef")
         if (self.kl_horizon or self.batch_size) < self.batch_size:
             problem = f"kl_horizon ({self.kl_horizon}) is less than the answers of one step ({self.batch_size})"
             raise Fault(problem, "raise it", "kl_horizon")
         return self
 
     @model_validator(mode="after")
+    def _a_rollout_is_whole_groups(self) -> "Rl":
+        if self.is_online and self.batch_size % self.num_generations:
+            problem = f"batch_size ({self.batch_size} answers) is no multiple of num_generations"
+            near = max(1, round(self.batch_size / self.num_generations)) * self.num_generations
+            remedy = f"write batch_size: {near}, for there are {self.num_generations} answers to each prompt"
+            raise Fault(problem, remedy, "batch_size")
+        return self
+
+    @model_validator(mode="after")
     def _the_method_reads_what_is_set(self) -> "Rl":
-        if self.method not in ("ppo", "direct"):
+        if self.method not in BY_PPO:
             for key in ("kl_target", "kl_stop"):
                 if getattr(self, key) is not None:
                     raise Fault(f"method: {self.method} cannot hold a {key}", f"set {key}: null, or method: ppo", key)
-        if self.feedback and self.method not in ("ppo", "rloo", "grpo"):
+        if self.feedback and not (self.is_online and self.reads_rewards):
             problem = f"method: {self.method} has no reward model for live feedback to be added to"
             raise Fault(problem, "set feedback: null, or method: ppo", "feedback")
-        if self.snapshots and self.method in ("dpo", "best_of_n"):
+        if self.snapshots and not self.is_online:
             problem = f"method: {self.method} has no rollouts to keep a policy after"
             raise Fault(problem, "set snapshots: 0, or method: ppo", "snapshots")
         if self.snapshots >= self.steps:
             problem = f"{self.snapshots} snapshots are more than the {self.steps - 1} rollouts before the last one"
             raise Fault(problem, "lower it, or raise steps", "snapshots")
-        if self.method == "dpo" and not self.kl:
-            raise Fault("method: dpo needs a price of KL, its beta", "set kl to more than 0, such as 0.1", "kl")
         return self
+
+    @property
+    def is_online(self) -> bool:
+        """Whether the method learns from rollouts: answers that it samples as it goes."""
+        return self.method not in WITHOUT_ROLLOUTS
+
+    @property
+    def has_critic(self) -> bool:
+        return self.method in BY_PPO
+
+    @property
+    def trains(self) -> bool:
+        """Whether the method leaves a model of its own."""
+        return self.method not in WITHOUT_TRAINING
+
+    @property
+    def reads_labels(self) -> bool:
+        return self.method not in WITHOUT_LABELS
 
     @property
     def reads_rewards(self) -> bool:
         """Whether the method needs a reward model."""
-        return self.method not in ("direct", "dpo")
+        return self.method not in WITHOUT_REWARD_MODEL
+
+    @property
+    def prompts_a_rollout(self) -> int:
+        return self.batch_size // self.num_generations
 
     @property
     def kept_rollouts(self) -> tuple[int, ...]:

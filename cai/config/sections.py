@@ -3,114 +3,14 @@
 cai/config/load.py puts them together to arms and reads the file; `rl:` is in cai/config/rl.py.
 """
 
-import re
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from cai.config.tree import show
+from cai.config.chat_template import ChatTemplate
+from cai.config.section import Amount, Count, Positive, Rate, Section, Share
+from cai.config.served import DRAWS, Price, Served
 from cai.config.validation import Fault
-
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Rate = Annotated[float, Field(gt=0)]
-Amount = Annotated[float, Field(ge=0)]
-
-
-class Section(BaseModel):
-    # No number of an experiment is infinite: YAML's `.inf` would pass as a rate, and `.nan` as anything.
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-def _template(held: Any) -> Any:
-    """A name, a file or arguments, as far as it can be checked without the model."""
-    remedy = "write plain, the name of one that the model brings, a .jinja file, or {enable_thinking: false}"
-    if held is None or (isinstance(held, str) and held.strip()):
-        return held
-    if not isinstance(held, dict) or not held:
-        raise Fault(f"a chat template is named, or told its arguments; this is {show(held)}", remedy)
-    for name, value in held.items():
-        if not name.isidentifier() or isinstance(value, dict | list):
-            raise Fault(f"a chat template cannot be told {name}: {show(value)}", "give names with plain values", name)
-    return held
-
-
-# Which chat template a model's conversations are rendered by; null: its own. One of
-#     plain              "### Human:" and "### Assistant:", for base models that have none (GPT-2, Pythia)
-#     a name             of one of several that the model brings
-#     a .jinja file      of your own
-#     arguments          {enable_thinking: false}: what the model's own template is told
-# No part of a key by itself: it is part of the model's identity (`find` in cai/models/loading.py), a file by its
-# contents.
-ChatTemplate = Annotated[Any, BeforeValidator(_template), Field(exclude=True)]
-
-
-def _endpoint(held: Any) -> Any:
-    """An address, several, or a section."""
-    if isinstance(held, str):
-        return {"url": (held,)}
-    if isinstance(held, list):
-        return {"url": held}
-    if isinstance(held, dict) and isinstance(held.get("url"), str):
-        return {**held, "url": (held["url"],)}
-    return held
-
-
-class Server(Section):
-    """An OpenAI-compatible endpoint that answers for a model (cai/models/engines/server.py).
-
-    `server: http://127.0.0.1:8000/v1` is short for `server: {url: ...}`. Addresses are no part of a key; the model's
-    name there and `revision` are, through the model's identity (`served` in cai/models/references.py).
-    """
-
-    # Of replicas of one model, each is given its share of the requests.
-    url: tuple[str, ...]
-    # What the model is called there; null: as in `model:`.
-    name: str | None = None
-    # completions: prompts are rendered here, by the template of `model:`, and log-probabilities are read. chat: the
-    # server renders them, and `model:` is a name of its own: hosted models.
-    api: Literal["completions", "chat"] = "completions"
-    # Of weights that nobody can hash: which ones they were, in your own words (a date). Another one is another model.
-    revision: str | None = None
-    # The environment variable that holds the key, if it needs one. A key stands in no file.
-    key_from: str | None = None
-    # The weights behind `model:`, in process, are these very ones: labels of either stand for both. It is checked.
-    same: bool = False
-
-    @field_validator("url")
-    @classmethod
-    def _addresses(cls, held: tuple[str, ...]) -> tuple[str, ...]:
-        if not held:
-            raise Fault("no address", "write it like http://127.0.0.1:8000/v1")
-        for url in held:
-            parts = urlsplit(url)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise Fault(f'"{url}" is no address', "write it like http://127.0.0.1:8000/v1")
-            if parts.username or parts.password or "key=" in parts.query:
-                raise Fault("an address holds no key", "put the key into an environment variable: key_from: NAME")
-        return tuple(url.rstrip("/") for url in held)
-
-    @field_validator("key_from")
-    @classmethod
-    def _name_of_a_variable(cls, held: str | None) -> str | None:
-        if held is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", held):
-            raise Fault("this is no name of an environment variable", "write key_from: OPENAI_API_KEY, never the key")
-        return held
-
-    @model_validator(mode="after")
-    def _weights_are_here(self) -> "Server":
-        if self.same and self.api == "chat":
-            problem = "what a chat API serves cannot be held against weights that are here"
-            raise Fault(problem, "remove it, or set server.api: completions", "same")
-        return self
-
-
-DRAWS = "a server draws other words than the model in process does: with `same`, nothing may be drawn"
-
-# No part of a key: it is part of the model's identity.
-Served = Annotated[Server | None, BeforeValidator(_endpoint), Field(exclude=True)]
 
 
 class Policy(Section):
@@ -259,7 +159,7 @@ class Judge(Section):
     # Of several principles: the mean of their log-odds, or the share of them that prefer an answer.
     combine: Literal["average", "vote"] = "average"
     # Worked examples for a method, shown before its question: a file of turns, as in prompts/examples/.
-    examples: dict[Method, str] = {}
+    examples: dict[Method, str] = Field(default={})
     reason: Reason = Reason()
     # A vote whose options hold less than this share of the probability is not read; no readable vote, no label.
     min_mass: Share = 0.02
@@ -414,13 +314,6 @@ class Evaluate(Section):
     margin: Annotated[float, Field(gt=0, le=1)] = 0.05
 
 
-class Price(Section):
-    """Of a million tokens, in any one currency: of those that are read, and of those that are written."""
-
-    input: Amount
-    output: Amount
-
-
 class Runtime(Section):
     """Where and how fast; never part of a key, never changes a result by more than rounding.
 
@@ -439,4 +332,4 @@ class Runtime(Section):
     max_tokens: Positive | None = None
     max_cost: Rate | None = None
     # The name of a served model -> its price.
-    prices: dict[str, Price] = {}
+    prices: dict[str, Price] = Field(default={})

@@ -67,8 +67,8 @@ def load_tree(path: Path, overrides: Sequence[str] = ()) -> Tree:
     reader = _Reader(name)
     data = reader.read(_text(path))
     if not isinstance(data, dict):
-        found = "the file is empty" if data is None else f"the file must hold keys, not {show(data)}"
-        raise UserError(found, name, 'write lines of the form "key: value"')
+        problem = "the file is empty" if data is None else f"the file must hold keys, not {show(data)}"
+        raise UserError(problem, name, 'write lines of the form "key: value"')
     tree = Tree(data, reader.places, name, tuple(reader.faults))
     for override in overrides:
         tree = _set(tree, override)
@@ -135,7 +135,7 @@ def _text(path: Path) -> str:
         folder = path.parent
         if not folder.is_dir():
             raise UserError("no such file", str(path), f"the folder {folder} does not exist") from None
-        files = sorted(one.name for one in folder.iterdir() if one.suffix in (".yaml", ".yml"))
+        files = sorted(file.name for file in folder.iterdir() if file.suffix in (".yaml", ".yml"))
         remedy = suggest(path.name, files) if files else f"there is no YAML file in {folder}"
         raise UserError("no such file", str(path), remedy) from None
     except IsADirectoryError:
@@ -197,15 +197,15 @@ _SYNTAX = (
 
 def _syntax_error(error: yaml.MarkedYAMLError) -> tuple[str, int, str]:
     """(problem, line, remedy) in plain words."""
-    said = f"{error.context or ''}: {error.problem or ''}"
-    inside = "but got '{'" in said or "but got '['" in said  # then what was opened before is not at fault
-    opened = ("quoted scalar" in said or "flow" in said or "simple key" in said) and not inside
+    message = f"{error.context or ''}: {error.problem or ''}"
+    inside = "but got '{'" in message or "but got '['" in message  # then what was opened before is not at fault
+    opened = ("quoted scalar" in message or "flow" in message or "simple key" in message) and not inside
     opened = opened or error.problem_mark is None
     mark = (error.context_mark if opened else None) or error.problem_mark
     line = mark.line + 1 if mark else 1
     for pattern, problem, remedy in _SYNTAX:
-        if found := re.search(pattern, said, re.DOTALL):
-            return problem.format(*found.groups()), line, remedy
+        if match := re.search(pattern, message, re.DOTALL):
+            return problem.format(*match.groups()), line, remedy
     return f"not valid YAML: {error.problem}", line, "mend this line or the one above"
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from cai.config.renamed import RENAMED
 from cai.config.tree import Key, Tree, load_tree, name_of, show
 from cai.core.errors import UserError, UserErrors, suggest
 
@@ -45,7 +46,7 @@ def validate(tree: Tree, kind: type[Model]) -> Model:
 
 def raise_all(errors: Iterable[UserError]) -> None:
     """Raise the distinct faults sorted by place: one as it is, several as UserErrors, none not at all."""
-    flat = [one for error in errors for one in (error.errors if isinstance(error, UserErrors) else (error,))]
+    flat = [error for given in errors for error in (given.errors if isinstance(given, UserErrors) else (given,))]
     distinct = sorted({str(error): error for error in flat}.values(), key=_order)
     if distinct:
         raise distinct[0] if len(distinct) == 1 else UserErrors(distinct)
@@ -73,13 +74,13 @@ class _Spec:
 def _spec(kind: Any) -> _Spec:
     if get_origin(kind) is Annotated:
         kind, *notes = get_args(kind)
-        notes += [note for one in notes for note in getattr(one, "metadata", ())]
-        found = {name: getattr(note, name, None) for note in notes for name in _LIMITS if hasattr(note, name)}
+        notes += [note for wrapped in notes for note in getattr(wrapped, "metadata", ())]
+        given = {name: getattr(note, name, None) for note in notes for name in _LIMITS if hasattr(note, name)}
         inner = _spec(kind)
-        limits = {name: limit for name, limit in found.items() if limit is not None}
+        limits = {name: limit for name, limit in given.items() if limit is not None}
         return replace(inner, limits={**inner.limits, **limits})
     if get_origin(kind) in (Union, UnionType):
-        members = tuple(one for one in get_args(kind) if one is not NoneType)
+        members = tuple(member for member in get_args(kind) if member is not NoneType)
         inner = _spec(members[0]) if len(members) == 1 else _Spec(members, {})
         return replace(inner, nullable=len(members) < len(get_args(kind)))
     return _Spec((kind,), {})
@@ -91,12 +92,12 @@ _LIMITS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "p
 def _fields(kind: Any) -> dict[str, Any]:
     """The keys of a section, as the file spells them, and their types."""
     fields = getattr(_spec(kind).members[0], "model_fields", {})
-    return {one.alias or name: Annotated[one.annotation, one] for name, one in fields.items()}
+    return {field.alias or name: Annotated[field.annotation, field] for name, field in fields.items()}
 
 
 def _child(kind: Any, part: str | int) -> Any:
     """The type of one key or item of a container type."""
-    inner = [one for one in get_args(kind) if one is not Ellipsis]
+    inner = [member for member in get_args(kind) if member is not Ellipsis]
     if not inner:
         return _fields(kind).get(str(part), Any)
     return inner[part] if isinstance(part, int) and part < len(inner) and get_origin(kind) is tuple else inner[-1]
@@ -124,8 +125,8 @@ def _explain(tree: Tree, kind: Any, start: Key, error: ValidationError) -> Itera
         path, spec, stopped = _follow(kind, loc[: loc.index("[key]")] if "[key]" in loc else loc)
         path = start + path
         if "[key]" in loc and not stopped:
-            said = fault.get("ctx", {}).get("error") or fault["msg"].replace("String should", "it should")
-            yield UserError(f'"{path[-1]}" cannot be a key of {name_of(path[:-1])}: {said}', tree.where(path))
+            message = fault.get("ctx", {}).get("error") or fault["msg"].replace("String should", "it should")
+            yield UserError(f'"{path[-1]}" cannot be a key of {name_of(path[:-1])}: {message}', tree.where(path))
         elif about.startswith("union_tag"):
             tag = str(spec.limits.get("discriminator"))
             choices = _Spec(tuple(_fields(member).get(tag, Any) for member in spec.members), {})
@@ -142,9 +143,9 @@ def _explain(tree: Tree, kind: Any, start: Key, error: ValidationError) -> Itera
         elif about == "too_short" and len(tree.get(path)) >= fault["ctx"]["min_length"]:
             continue  # pydantic does not count the items at fault
         elif about in ("value_error", "assertion_error"):
-            said = fault["ctx"]["error"]
-            remedy, key = (said.remedy, said.key) if isinstance(said, Fault) else ("", ())
-            yield UserError(str(said), tree.where(path + key), remedy)
+            message = fault["ctx"]["error"]
+            remedy, key = (message.remedy, message.key) if isinstance(message, Fault) else ("", ())
+            yield UserError(str(message), tree.where(path + key), remedy)
         elif about.startswith(("path_not", "path_exists", "finite")) or not _expected(spec):
             problem = f"{name_of(path)}: {fault['msg']}: {show(tree.get(path))}"
             yield UserError(problem.replace(": Input should be", " must be"), tree.where(path))
@@ -170,6 +171,10 @@ def _explain_union(tree: Tree, path: Key, spec: _Spec) -> Iterator[UserError]:
 
 
 def _unknown_key(tree: Tree, path: Key, known: list[str]) -> UserError:
+    now, more = RENAMED.get(name_of(path), ("", ""))
+    if now in known:
+        remedy = f"write {now}: ..." + (f" ({more})" if more else "")
+        return UserError(f"{name_of(path)} is now {name_of((*path[:-1], now))}", tree.where(path), remedy)
     return UserError(f'unknown key "{path[-1]}"{_inside(path)}', tree.where(path), suggest(str(path[-1]), known))
 
 
@@ -182,8 +187,8 @@ def _wrong_value(tree: Tree, path: Key, spec: _Spec) -> UserError:
     """`rounds must be a whole number of at least 1, not "two"`."""
     value, remedy = tree.get(path), ""
     inner = [_spec(member) for member in spec.members]
-    kinds = [one.members[0] for one in inner]
-    choices = [str(choice) for one in inner for choice in _choices(one)]
+    kinds = [member.members[0] for member in inner]
+    choices = [str(choice) for member in inner for choice in _choices(member)]
     near = suggest(value, choices) if isinstance(value, str) and choices else ""
     if near.startswith("did you mean"):
         remedy = near
@@ -212,8 +217,8 @@ def _shape(kind: Any) -> type | None:
 def _expected(spec: _Spec) -> str:
     """A type in plain words; empty for a type that there are none for."""
     inner = [_spec(member) for member in spec.members]
-    words = [_words(one.members[0], {**spec.limits, **one.limits}) for one in inner if not _choices(one)]
-    choices = [show(choice) for one in inner for choice in _choices(one)]
+    words = [_words(member.members[0], {**spec.limits, **member.limits}) for member in inner if not _choices(member)]
+    choices = [show(choice) for member in inner for choice in _choices(member)]
     if choices:
         words.append(choices[0] if len(choices) == 1 else "one of " + ", ".join(choices))
     return " or ".join([*dict.fromkeys(words), *["null"] * spec.nullable]) if all(words) else ""

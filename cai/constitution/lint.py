@@ -86,6 +86,6 @@ def describe(constitution: Constitution) -> str:
     return "\n".join([*head, "(words in each field)", *rows])
 
 
-def short(name: str, most: int = 40) -> str:
+def short(name: str) -> str:
     """A name cut to the width of a table's column: in the short form it is a whole sentence."""
-    return name if len(name) <= most else name[: most - 3] + "..."
+    return name if len(name) <= 40 else name[:37] + "..."

@@ -1,8 +1,9 @@
 """Progress on stderr: where there is a screen, a list of stages with bars, rates and the time left; else plain lines.
 
-A `Board` knows the stages of a whole run and how long each was expected to take (cai/experiment/plan.py). What has been
-seen so far corrects what is still to come: stages of a name that ran by how long those took, all others by how long
-stages took on the whole. `progress` is one bar: on the board while there is one, by itself otherwise.
+A `Board` knows the stages of a whole run and how long each was expected to take (cai/experiment/timings.py), or that
+nobody knows. What has been seen so far corrects what is still to come: stages of a name that ran by how long those
+took, all others by how long stages took on the whole. `progress` is one bar: on the board while there is one, by itself
+otherwise.
 """
 
 import sys
@@ -55,19 +56,22 @@ class ProgressBar:
 
 @dataclass
 class Board:
-    """The stages of a run. expected: (stage, seconds; 0 where it is there already) in the order of the pipeline.
+    """The stages of a run.
+
+    expected: (stage, seconds; 0 where it is there already, None where nobody knows), in the order of the pipeline.
 
     began and noted are the store's hooks: before a stage runs, and once for each stage that is there.
     """
 
-    expected: Sequence[tuple[str, float]]
+    expected: Sequence[tuple[str, float | None]]
     time: Callable[[], float] = time.perf_counter
-    running: tuple[str, float, float] | None = None  # stage, when it began, seconds expected
+    running: tuple[str, float, float | None] | None = None  # stage, when it began, seconds expected
     bar: ProgressBar | None = None
     seen: set[Path] = field(default_factory=set)
     # Seconds, by stage and in all ("").
     took: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     promised: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    unforeseen: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # of which none knew
     live: Any = None
 
     def __post_init__(self) -> None:
@@ -87,26 +91,37 @@ class Board:
             self.todo.remove(entry)
         if made.cached:
             return
-        for name in (made.stage, ""):
-            self.took[name] += made.seconds
-            self.promised[name] += entry[1] if entry else made.seconds
+        promised = entry[1] if entry else made.seconds
+        if promised is None:
+            self.unforeseen[made.stage].append(made.seconds)
+        else:
+            for name in (made.stage, ""):
+                self.took[name] += made.seconds
+                self.promised[name] += promised
         self.running = self.bar = None
         if self.live:
             self.live.console.print(
                 f"{self._stamp()} {_words(made.stage)}: {clock(made.seconds)}", highlight=False, markup=False
             )
 
-    def left(self) -> float:
-        """Seconds that are still to go, of the running stage and those to come."""
-        total = sum(self._corrected(name, seconds) for name, seconds in self.todo)
-        if self.running is None:
-            return total
-        stage, began, seconds = self.running
-        whole, now = self._corrected(stage, seconds), self.time()
-        by_rate = self.bar.left(now) if self.bar and self.bar.done >= 0.1 * self.bar.total else None
-        return total - whole + (max(0.0, whole - now + began) if by_rate is None else by_rate)
+    def left(self) -> list[float | None]:
+        """Seconds that are still to go, of each stage to come and the running one; None where nobody knows."""
+        coming = list(self.todo)
+        rest: list[float | None] = []
+        if self.running:
+            stage, began, seconds = self.running
+            whole, now = self._corrected(stage, seconds), self.time()
+            by_rate = self.bar.left(now) if self.bar and self.bar.done >= 0.1 * self.bar.total else None
+            here = next((at for at, (name, _) in enumerate(coming) if name == stage), None)
+            if here is not None:
+                del coming[here]
+            rest = [None if whole is None else max(0.0, whole - now + began)] if by_rate is None else [by_rate]
+        return rest + [self._corrected(name, seconds) for name, seconds in coming]
 
-    def _corrected(self, stage: str, seconds: float) -> float:
+    def _corrected(self, stage: str, seconds: float | None) -> float | None:
+        if seconds is None:  # as the others of its name, once there are some
+            seen = self.unforeseen[stage]
+            return sum(seen) / len(seen) if seen else None
         if self.promised[stage]:
             return seconds * self.took[stage] / self.promised[stage]
         return seconds * (self.took[""] + TRUST) / (self.promised[""] + TRUST)
@@ -120,7 +135,7 @@ class Board:
         if not self.expected:
             return ""
         place = len(self.expected) - len(self.todo) + 1
-        return f"; {min(place, len(self.expected))} of {len(self.expected)}, about {clock(self.left())} left"
+        return f"; {min(place, len(self.expected))} of {len(self.expected)}, {total(self.left())} left"
 
     # --- on a screen --------------------------------------------------------------------------------------------------
 
@@ -161,12 +176,11 @@ class Board:
                 about = "" if rest is None else f"{clock(rest)} left"
                 cells = [ProgressBar(bar.total, bar.done, width=24), f"{bar.done}/{bar.total}  {bar.rate(now)}", about]
             table.add_row(f"> {_words(stage)}", *cells, style="bold")
-        ahead = [(name, self._corrected(name, seconds)) for name, seconds in coming if seconds]
+        ahead = [(name, self._corrected(name, seconds)) for name, seconds in coming if seconds != 0]
         for name, seconds in ahead[:COMING]:
-            table.add_row(f"  {_words(name)}", f"about {clock(seconds)}", style="dim")
+            table.add_row(f"  {_words(name)}", total([seconds]), style="dim")
         if ahead[COMING:]:
-            rest = sum(seconds for _, seconds in ahead[COMING:])
-            table.add_row(f"  and {len(ahead) - COMING} more", f"about {clock(rest)}", style="dim")
+            table.add_row(f"  and {len(ahead) - COMING} more", total([each for _, each in ahead[COMING:]]), style="dim")
         table.add_row(f"{self._stamp()}{self._ahead().replace(';', '')}")
         return table
 
@@ -222,6 +236,16 @@ def clock(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def total(seconds: Sequence[float | None]) -> str:
+    """`about 12 min`; `at least 12 min, 3 stages unknown`; `unknown` where nothing else is left."""
+    known, unknown = sum(each or 0.0 for each in seconds), sum(each is None for each in seconds)
+    if not unknown:
+        return f"about {clock(known)}"
+    if not known:
+        return "unknown"
+    return f"at least {clock(known)}, {unknown} stage{'s' * (unknown > 1)} unknown"
 
 
 def _words(stage: str) -> str:

@@ -88,7 +88,8 @@ class Artifact:
 
     digest: of its contents. In a plan they cannot be known for what does not exist yet; then it is "?" and the key,
     which is enough to tell apart, and to recognise, what would be made from it.
-    calls: the model calls that it took, and their tokens, where its runtime counts them.
+    calls: the model calls that it took, and their tokens, where its runtime counts them. inputs: in a plan, those of a
+    stage that is to run, as its manifest will have them.
     """
 
     stage: str
@@ -98,6 +99,7 @@ class Artifact:
     seconds: float = 0.0
     cached: bool = True
     calls: Mapping[str, int] = field(default_factory=dict, compare=False)
+    inputs: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -144,14 +146,14 @@ class Store:
         parts = {"stage": name, "version": function.version, "inputs": keyed(inputs)}  # pyrefly: ignore
         key = digest_of(parts)[:16]
         folder = self.root / "store" / f"{name}-{key}"
-        made = self._find(name, key, folder)
+        made = self._find(name, key, folder, inputs)
         return self._note(made or self._run(function, name, key, folder, runtime, inputs))
 
     def stage_with(self, runtime: Any) -> Callable[..., Artifact]:
         """`stage` with the runtime already given: what the pipeline calls."""
         return lambda function, **inputs: self.stage(function, runtime=runtime, **inputs)
 
-    def _find(self, name: str, key: str, folder: Path) -> Artifact | None:
+    def _find(self, name: str, key: str, folder: Path, inputs: Mapping[str, Any]) -> Artifact | None:
         """The stage if it is there and undamaged; in a plan, also what is known of one that is not."""
         try:
             made, was = read_stage(folder, contents=not self.plan), None
@@ -159,7 +161,8 @@ class Store:
             made, was = None, damage.made
             print(f"note: {folder} is damaged: {damage}; it will be made again", file=sys.stderr, flush=True)
         if made is None and self.plan:  # what is made again comes out as it was, as far as anybody knows
-            return Artifact(name, key, folder, was.digest if was else f"?{key}", cached=False)
+            digest, given = was.digest if was else f"?{key}", canonical(keyed(inputs))
+            return Artifact(name, key, folder, digest, cached=False, inputs=given)
         return made
 
     def _run(
@@ -178,6 +181,7 @@ class Store:
             calls = {kind: number - before.get(kind, 0) for kind, number in count().items()}
             manifest: dict[str, Any] = {"stage": name, "key": key, "digest": digest, "seconds": round(seconds, 3)}
             manifest |= {"made": time.time(), "calls": calls, "files": files}
+            manifest["device"] = getattr(runtime, "device", "")
             manifest["inputs"] = canonical(keyed(inputs))
             sync_tree(partial)  # the manifest vouches for them: they are on the disk before it is
             write_whole(partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))

@@ -189,5 +189,5 @@ def spend(
     known = [pair for pair in pairs if pair.prompt.split == "train" and pair.id in people]
     if not known:
         problem = f"people have labelled none of the training pairs, and are to label {rule.budget} of them"
-        raise UserError(problem, "labels.human", "give labels of these pairs, or set labels: ai")
+        raise UserError(problem, "labels.budget", "give labels of these pairs, or set labels: ai")
     return {pair.id for pair in sorted(known, key=doubt)[: rule.budget]}

@@ -4,6 +4,7 @@ What they come to is in cai/compare/sections/budgets.py, and how it is counted i
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from cai.compare.cells import Cell, Measured
 from cai.config.load import Experiment, opponents
@@ -14,6 +15,7 @@ from cai.models.references import model_of, trained
 from cai.models.workbench import Workbench
 from cai.train.reward import train_reward
 from cai.train.scores import score_pairs
+from cai.train.trainable import Labelled, Scorer, Trainable
 
 Stage = Callable[..., Artifact]
 Drawn = dict[tuple[int, int], Artifact]
@@ -41,12 +43,9 @@ def train_budgets(stage: Stage, work: Workbench, cells: Sequence[Cell], drawn: D
     for (count, seed), labels in drawn.items():
         cell, name = people[seed], f"{people[seed].arm} {count}/{seed}"
         arm = cell.settings
-        model = {"policy": arm.policy, "dtype": work.dtype(arm)}
-        reward = stage(
-            train_reward, pairs=(cell.pairs,), labels=(labels,), model=model_of(arm.policy), settings=arm.reward,
-            seed=seed, **model,
-        )  # fmt: skip
-        measured.pair_scores[name] = stage(
-            score_pairs, pairs=cells[0].pairs, reward=trained(reward, name), max_length=arm.reward.max_length, **model
-        )
+        start = Trainable(model_of(arm.policy), arm.policy, work.dtype(arm))
+        labelled = Labelled((cell.pairs,), (labels,))
+        reward = stage(train_reward, labelled=labelled, start=start, settings=arm.reward, seed=seed)
+        scorer = Scorer(replace(start, ref=trained(reward, name), role="reward"), arm.reward.max_length)
+        measured.pair_scores[name] = stage(score_pairs, pairs=cells[0].pairs, scorer=scorer)
         measured.budgets.setdefault(count, {})[name] = reward

@@ -25,7 +25,6 @@ from cai.models.chat import answer_ids, answered, chat_ids, with_system
 from cai.train.revise import revising
 from cai.train.rl.rewards import fits, prompts_wanted
 
-ONLINE = ("ppo", "rloo", "grpo", "direct")
 ENDING = 2  # tokens that an answer has at least: one of its own, and the end of its turn
 
 
@@ -53,7 +52,7 @@ class Reader:
     policy: Policy
     limit: int
 
-    def asked(self, chat: Chat) -> int:
+    def prompt_tokens(self, chat: Chat) -> int:
         """Tokens of a conversation that is opened for an answer."""
         return len(chat_ids(self.tokenizer, with_system(chat, self.policy.system), answer=True))
 
@@ -74,7 +73,7 @@ def rows_of(arm: Arm) -> Rows:
     return Rows(list(material.prompts.values()), pairs, material.ratings, list(kind))
 
 
-def data_checks(arm: Arm, rows: Rows, law: Constitution) -> list[Callable[[], object]]:
+def data_checks(arm: Arm, rows: Rows, constitution: Constitution) -> list[Callable[[], object]]:
     """What can be said without a model."""
     return [
         lambda: check_splits(arm, rows),
@@ -82,7 +81,7 @@ def data_checks(arm: Arm, rows: Rows, law: Constitution) -> list[Callable[[], ob
         lambda: labelled(arm, rows),
         lambda: check_judged_split(arm, rows),
         lambda: check_ratings(arm, rows),
-        lambda: check_principles(arm, rows, law),
+        lambda: check_principles(arm, rows, constitution),
     ]
 
 
@@ -115,7 +114,7 @@ def check_helpful(arm: Arm, rows: Rows) -> None:
     if not arm.helpful:
         return
     splits = {prompt.split for prompt in rows.helpful}
-    wanted = {"sft.helpful": arm.sft.helpful, "rl.helpful": arm.rl.helpful * (arm.rl.method in ONLINE)}
+    wanted = {"sft.helpful": arm.sft.helpful, "rl.helpful": arm.rl.helpful * arm.rl.is_online}
     for key, share in wanted.items():
         if share and "train" not in splits:
             problem = f"{key} wants everyday prompts to train on, and all {len(rows.helpful)} are held out"
@@ -130,7 +129,7 @@ def labelled(arm: Arm, rows: Rows) -> list[Pair] | None:
 
     Raises UserError where there are none of them, or none that are held out.
     """
-    if arm.pairs.source != "data" or arm.rl.method == "direct":
+    if arm.pairs.source != "data" or not arm.rl.reads_labels:
         return None
     for split, what in (("train", "to train on"), ("test", "held out")):
         if not rows.pairs_of(split):
@@ -141,31 +140,31 @@ def labelled(arm: Arm, rows: Rows) -> list[Pair] | None:
                 if not rows.pairs
                 else f"{'lower' if split == 'train' else 'raise'} it, or give more pairs",
             )
-    asked = [pair for pair in rows.pairs if pair.prompt.split != "calibration"]
+    pairs = [pair for pair in rows.pairs if pair.prompt.split != "calibration"]
     rule = arm.labels.rule
     if rule and not rule.budget:
-        check_rule(asked, rule, arm.seed)
-    judged = judged_by_people(arm, asked) if "human" in arm.labels.all else set()
+        check_rule(pairs, rule, arm.seed)
+    judged = judged_by_people(arm, pairs) if "human" in arm.labels.all else set()
 
     def has_label(pair: Pair) -> bool:
         if rule is None or rule.budget:
             return arm.labels.all != ("human",) or pair.id in judged
         return labeller_of(pair, rule, arm.seed) != "human" or pair.id in judged
 
-    found = [pair for pair in asked if has_label(pair) and pair.prompt.split == "train"]
-    if not found:
+    training = [pair for pair in pairs if has_label(pair) and pair.prompt.split == "train"]
+    if not training:
         raise UserError(
             f"no person has judged one of the {len(rows.pairs_of('train'))} training pairs",
             "labels",
             "use a data source with human labels (`human` in a pair, or HH-RLHF), name a file of labels, or labels: ai",
         )
-    return found
+    return training
 
 
-def judged_by_people(arm: Arm, asked: Sequence[Pair]) -> set[str]:
+def judged_by_people(arm: Arm, pairs: Sequence[Pair]) -> set[str]:
     if arm.labels.file:
-        return set(read_labels(label_file(arm.labels.file).path, asked, arm.labels.raters)[0])
-    return {pair.id for pair in asked if pair.human is not None}
+        return set(read_labels(label_file(arm.labels.file).path, pairs, arm.labels.raters)[0])
+    return {pair.id for pair in pairs if pair.human is not None}
 
 
 def check_judged_split(arm: Arm, rows: Rows) -> None:
@@ -174,48 +173,52 @@ def check_judged_split(arm: Arm, rows: Rows) -> None:
 
 
 def check_ratings(arm: Arm, rows: Rows) -> None:
-    ask = arm.evaluate.harmfulness
+    harmfulness = arm.evaluate.harmfulness
     train = {prompt.id for prompt in rows.of("train")}
-    if ask and ask.source in (None, arm.data.source) and not any(one.prompt_id in train for one in rows.ratings):
+    if (
+        harmfulness
+        and harmfulness.source in (None, arm.data.source)
+        and not any(rating.prompt_id in train for rating in rows.ratings)
+    ):
         problem = "no rated answer to a training prompt is left to learn harmfulness from"
         raise UserError(problem, "evaluate.harmfulness", "give another source, or set evaluate.harmfulness: null")
 
 
-def check_principles(arm: Arm, rows: Rows, law: Constitution) -> None:
+def check_principles(arm: Arm, rows: Rows, constitution: Constitution) -> None:
     """`Applies to:` must leave every subset that a principle is drawn for with one."""
-    ask, train, test = arm.evaluate, rows.of("train"), rows.of("test")
+    evaluation, train, test = arm.evaluate, rows.of("train"), rows.of("test")
     pairs = [pair.prompt for pair in rows.pairs if arm.pairs.source == "data"]
     fresh = [*train, *test] if arm.pairs.source != "data" else []
     revised = pick(train, "train", arm.revise.prompts, arm.seed)
-    revised += pick(test, "test", ask.transcripts, arm.seed) if ask.transcripts else []
+    revised += pick(test, "test", evaluation.transcripts, arm.seed) if evaluation.transcripts else []
     uses: list[tuple[Sequence[Any], Iterable[Prompt], str]] = [
-        (revising(law, arm.revise, arm.seed)["principles"], revised, "to revise by")
+        (revising(constitution, arm.revise, arm.seed)["principles"], revised, "to revise by")
     ]
     if arm.pairs.source == "opposed":
-        uses.append((law.contrasting, fresh, "to answer by"))
+        uses.append((constitution.contrasting, fresh, "to answer by"))
     if arm.rl.method == "direct":
         kind = [prompt for prompt in rows.helpful if prompt.split == "train"] if arm.rl.helpful else []
-        uses.append((principles_for(law, arm.judge), [*train, *kind], "to judge by"))
+        uses.append((principles_for(constitution, arm.judge), [*train, *kind], "to judge by"))
     elif "ai" in arm.labels.all and arm.judge.method != "provenance":
-        uses.append((principles_for(law, arm.judge), [*pairs, *fresh], "to judge by"))
+        uses.append((principles_for(constitution, arm.judge), [*pairs, *fresh], "to judge by"))
     for principles, prompts, what in uses:
         _check_subsets(principles, prompts, what, arm.constitution, "constitution")
 
 
 def check_yardsticks(arm: Arm, rows: Rows) -> None:
     """As `check_principles`, for the constitutions of the evaluation."""
-    ask = arm.evaluate
-    yardstick = read_constitution(ask.constitution)
+    evaluation = arm.evaluate
+    yardstick = read_constitution(evaluation.constitution)
     gold = rows.of("calibration") if arm.rl.gold and arm.rl.gold.by == "judge" else []
     _check_subsets(
-        principles_for(yardstick, ask.judge), [*rows.of("test"), *gold], "to judge by", ask.constitution,
+        principles_for(yardstick, evaluation.judge), [*rows.of("test"), *gold], "to judge by", evaluation.constitution,
         "evaluate.constitution",
     )  # fmt: skip
     kind = [prompt for prompt in rows.helpful if prompt.split == "test"]
-    if ask.helpful and kind:
-        helpfulness = read_constitution(ask.helpfulness)
+    if evaluation.helpful and kind:
+        helpfulness = read_constitution(evaluation.helpfulness)
         what, key = "to rate by", "evaluate.helpfulness"
-        _check_subsets(principles_for(helpfulness, ask.judge), kind, what, ask.helpfulness, key)
+        _check_subsets(principles_for(helpfulness, evaluation.judge), kind, what, evaluation.helpfulness, key)
 
 
 def _check_subsets(principles: Sequence[Any], prompts: Iterable[Prompt], what: str, file: str, key: str) -> None:
@@ -232,7 +235,7 @@ def _check_subsets(principles: Sequence[Any], prompts: Iterable[Prompt], what: s
 
 def check_sft(arm: Arm, rows: Rows, reader: Reader) -> None:
     chosen = pick(rows.prompts, "train", arm.revise.prompts, arm.seed)
-    lengths = [reader.asked(prompt.messages) for prompt in chosen]
+    lengths = [reader.prompt_tokens(prompt.messages) for prompt in chosen]
     if not chosen or any(length + ENDING <= arm.sft.max_length for length in lengths):
         return
     raise UserError(
@@ -245,21 +248,21 @@ def check_sft(arm: Arm, rows: Rows, reader: Reader) -> None:
 
 def check_answers(arm: Arm, rows: Rows, reader: Reader) -> None:
     """Every model answers prompts: one at least must leave it room to."""
-    asked = [("revise.max_new_tokens", "train", arm.revise.max_new_tokens)]
-    asked += [("evaluate.max_new_tokens", "test", arm.evaluate.max_new_tokens)]
+    answers = [("revise.max_new_tokens", "train", arm.revise.max_new_tokens)]
+    answers += [("evaluate.max_new_tokens", "test", arm.evaluate.max_new_tokens)]
     if arm.pairs.source != "data":
-        asked.append(("pairs.max_new_tokens", "train", arm.pairs.max_new_tokens))
-    for key, split, room in asked:
+        answers.append(("pairs.max_new_tokens", "train", arm.pairs.max_new_tokens))
+    for key, split, room in answers:
         prompts = rows.of(split)  # pyrefly: ignore
-        if prompts and not any(reader.asked(one.messages) + room <= reader.limit for one in prompts):
+        if prompts and not any(reader.prompt_tokens(prompt.messages) + room <= reader.limit for prompt in prompts):
             problem = f"no prompt leaves the model room for an answer: it reads {reader.limit} tokens, and {key} is"
             raise UserError(f"{problem} {room}", key, "lower it, or give shorter prompts")
 
 
 def check_rollouts(arm: Arm, rows: Rows, reader: Reader) -> None:
-    """Online RL takes `batch_size` / 2 prompts a rollout, of those that fit."""
+    """Online RL takes `batch_size` / `num_generations` prompts a rollout, of those that fit."""
     rl = arm.rl
-    if rl.method not in ONLINE:
+    if not rl.is_online:
         return
     needed, wanted = prompts_wanted(rl)
     kind = [prompt for prompt in rows.helpful if prompt.split == "train"]
@@ -268,9 +271,9 @@ def check_rollouts(arm: Arm, rows: Rows, reader: Reader) -> None:
     if not some:
         problem = f"no training prompt fits in {rl.max_prompt_tokens} tokens"
         raise UserError(problem, "rl.max_prompt_tokens", "raise it, or give shorter prompts")
-    if some < rl.batch_size // 2:
+    if some < rl.prompts_a_rollout:
         raise UserError(
-            f"a rollout of {rl.batch_size} answers takes {rl.batch_size // 2} prompts, and {some} are short enough "
+            f"a rollout of {rl.batch_size} answers takes {rl.prompts_a_rollout} prompts, and {some} are short enough "
             f"(rl.max_prompt_tokens: {rl.max_prompt_tokens})",
             "rl.batch_size",
             "lower it, give more prompts, or raise rl.max_prompt_tokens",
@@ -285,11 +288,11 @@ def _count(prompts: Iterable[Prompt], reader: Reader, rl: Rl, most: int) -> int:
 
 
 def check_gold(arm: Arm, rows: Rows, reader: Reader) -> None:
-    asked = rows.of("calibration")
-    if arm.rl.gold and arm.rl.method in ONLINE and asked and _count(asked, reader, arm.rl, 2) < 2:
+    calibration = rows.of("calibration")
+    if arm.rl.gold and arm.rl.is_online and calibration and _count(calibration, reader, arm.rl, 2) < 2:
         raise UserError(
-            f"rl.gold looks at two prompts or more of the calibration split, and of its {len(asked)} fewer fit in "
-            f"rl.max_prompt_tokens ({arm.rl.max_prompt_tokens})",
+            f"rl.gold looks at two prompts or more of the calibration split, and of its {len(calibration)} fewer fit "
+            f"in rl.max_prompt_tokens ({arm.rl.max_prompt_tokens})",
             "data.calibration",
             "raise it, or rl.max_prompt_tokens",
         )
@@ -298,14 +301,14 @@ def check_gold(arm: Arm, rows: Rows, reader: Reader) -> None:
 def check_reward(arm: Arm, rows: Rows, reader: Reader) -> None:
     """A reward model, or DPO, needs a training pair that it can read whole; agreement needs a held-out one."""
     try:
-        found = labelled(arm, rows)
+        training = labelled(arm, rows)
     except UserError:  # told already
         return
-    if found is None:
+    if training is None:
         return
     length = reader.learnt if arm.rl.method == "dpo" else reader.scored
-    asked = [("training", found)] + ([("held-out", rows.pairs_of("test"))] if arm.rl.reads_rewards else [])
-    for what, pairs in asked:
+    splits = [("training", training)] + ([("held-out", rows.pairs_of("test"))] if arm.rl.reads_rewards else [])
+    for what, pairs in splits:
         if not any(_fits_whole(pair, length, arm.reward.max_length) for pair in pairs):
             raise UserError(
                 f"none of the {len(pairs)} {what} pairs is left: all have an answer that ends beyond "
@@ -320,11 +323,11 @@ def _fits_whole(pair: Pair, length: Callable[[Prompt, str], int], most: int) -> 
 
 
 def check_harm(arm: Arm, rows: Rows, reader: Reader) -> None:
-    ask = arm.evaluate.harmfulness
+    harmfulness = arm.evaluate.harmfulness
     train = {prompt.id: prompt for prompt in rows.of("train")}
-    rated = [one for one in rows.ratings if one.prompt_id in train]
-    if not ask or ask.source not in (None, arm.data.source) or not rated:
+    rated = [rating for rating in rows.ratings if rating.prompt_id in train]
+    if not harmfulness or harmfulness.source not in (None, arm.data.source) or not rated:
         return
-    if not any(reader.scored(train[one.prompt_id], one.answer) <= ask.max_length for one in rated):
-        problem = f"none of {len(rated)} rated answers ends within {ask.max_length} tokens"
+    if not any(reader.scored(train[rating.prompt_id], rating.answer) <= harmfulness.max_length for rating in rated):
+        problem = f"none of {len(rated)} rated answers ends within {harmfulness.max_length} tokens"
         raise UserError(problem, "evaluate.harmfulness.max_length", "raise it")

@@ -18,7 +18,7 @@ from cai.constitution import Constitution, Judging
 from cai.core.errors import UserError
 from cai.core.records import Chat, Message, Pair, Prompt
 from cai.core.templates import load_template
-from cai.experiment.check_data import ONLINE, Reader
+from cai.experiment.check_data import Reader
 from cai.judge.methods import Templates, ballots, methods_of, principles_for, reasoned, templates_for, thoughts
 from cai.models.adapters import adapter_settings, is_adapter
 from cai.models.architectures import HEAD, ensure_reward_head, head_width, length_limit, lora
@@ -27,7 +27,7 @@ from cai.models.engines import Reply
 from cai.models.loading import load_tokenizer
 from cai.models.references import ModelRef, base_of, find, local, model_of
 from cai.train.revise import revising
-from cai.train.revising import Ask, Wording, critique_chat, revision_chat
+from cai.train.revising import RevisionTask, critique_chat, revision_chat
 from cai.train.starting import check_adapter
 
 ANSWER, OTHER = "Yes, of course: here it is.", "No, I would rather not."
@@ -38,21 +38,21 @@ WEIGHTS = ("*.safetensors", "*.bin")
 
 def kinds_of(prompts: Iterable[Prompt]) -> tuple[Prompt, ...]:
     """One prompt for each order of roles: what a chat template refuses depends on that alone."""
-    found = {tuple(message.role for message in prompt.messages): prompt for prompt in prompts}
-    return tuple(found.values()) or SAMPLE
+    kinds = {tuple(message.role for message in prompt.messages): prompt for prompt in prompts}
+    return tuple(kinds.values()) or SAMPLE
 
 
 # 1. The policy --------------------------------------------------------------------------------------------------------
 
 
-def policy_checks(arm: Arm, prompts: Sequence[Prompt], law: Constitution) -> list[Callable[[], object]]:
+def policy_checks(arm: Arm, prompts: Sequence[Prompt], constitution: Constitution) -> list[Callable[[], object]]:
     """The checks of the start model, once its tokenizer and config can be read. Raises UserError where they cannot."""
     source = model_of(arm.policy)
     tokenizer, config = read_model(source)
     if is_adapter(Path(local(source))):
         check_adapter(source, arm.policy)
     return [
-        lambda: check_rendering(arm, tokenizer, config, prompts, law),
+        lambda: check_rendering(arm, tokenizer, config, prompts, constitution),
         lambda: check_ending(source, tokenizer),
         lambda: check_lengths(arm, config),
         lambda: check_networks(arm, source),
@@ -88,12 +88,12 @@ def _as_fault(what: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # each architecture fails in its own way
-        said = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise UserError(f"{what}: {said}", "model", "check the model's files, or use another model") from None
+        message = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise UserError(f"{what}: {message}", "model", "check the model's files, or use another model") from None
 
 
 def check_rendering(
-    arm: Arm, tokenizer: Any, config: Any, prompts: Sequence[Prompt], law: Constitution
+    arm: Arm, tokenizer: Any, config: Any, prompts: Sequence[Prompt], constitution: Constitution
 ) -> None:  # fmt: skip
     """Every kind of request is rendered whole, an answer goes on from what is asked, and the model knows each token."""
     policy, kinds = arm.policy, kinds_of(prompts)
@@ -101,33 +101,33 @@ def check_rendering(
     for prompt in kinds:
         start, end = answer_ids(tokenizer, with_system(prompt.messages, policy.system), ANSWER)
         ids |= {*start, *end}
-    for chat in requests(arm, kinds, law):
+    for chat in requests(arm, kinds, constitution):
         ids |= {*chat_ids(tokenizer, with_system(chat, policy.system), answer=True)}
     check_vocabulary(tokenizer, config, ids)
 
 
-def requests(arm: Arm, prompts: Sequence[Prompt], law: Constitution) -> Iterator[Chat]:
+def requests(arm: Arm, prompts: Sequence[Prompt], constitution: Constitution) -> Iterator[Chat]:
     """What the policy is asked besides the prompts: critiques and revisions, if it revises, and opposed answers."""
     if not arm.revise.model:
-        yield from revision_requests(arm, prompts, law)
+        yield from revision_requests(arm, prompts, constitution)
     if arm.pairs.source == "opposed":
         template = load_template("contrast")
         for prompt in prompts:
-            yield template.render(messages=prompt.messages, principle=law.contrasting[0], side="for")
+            yield template.render(messages=prompt.messages, principle=constitution.contrasting[0], side="for")
 
 
-def revision_requests(arm: Arm, prompts: Sequence[Prompt], law: Constitution) -> Iterator[Chat]:
+def revision_requests(arm: Arm, prompts: Sequence[Prompt], constitution: Constitution) -> Iterator[Chat]:
     """What is asked of whoever revises: critiques and revisions, with the worked rounds before them."""
-    given = revising(law, arm.revise, arm.seed)
-    wording = Wording(given["critique"], given["revision"], given.get("examples", ()))
+    given = revising(constitution, arm.revise, arm.seed)
+    wording = given["by"].wording
     for prompt in prompts:
-        ask = Ask(prompt.id, prompt.messages, ANSWER, given["principles"][0])
+        task = RevisionTask(prompt.id, prompt.messages, ANSWER, given["principles"][0])
         if wording.critique:
-            yield critique_chat(wording, ask)
-        yield revision_chat(wording, ask, OTHER)
+            yield critique_chat(wording, task)
+        yield revision_chat(wording, task, OTHER)
 
 
-def check_reviser(arm: Arm, prompts: Sequence[Prompt], law: Constitution) -> None:
+def check_reviser(arm: Arm, prompts: Sequence[Prompt], constitution: Constitution) -> None:
     """A reviser that is not the policy (`revise.model`): it is asked for critiques and revisions alone."""
     served = arm.revise.server
     if served and served.api == "chat":
@@ -136,7 +136,7 @@ def check_reviser(arm: Arm, prompts: Sequence[Prompt], law: Constitution) -> Non
     ids: set[int] = set()
     try:
         tokenizer, config = (load_tokenizer(source), None) if served else read_model(source)
-        for chat in revision_requests(arm, kinds_of(prompts), law):
+        for chat in revision_requests(arm, kinds_of(prompts), constitution):
             ids |= {*chat_ids(tokenizer, with_system(chat, arm.policy.system), answer=True)}
     except UserError as error:
         if error.where != "template":
@@ -188,18 +188,18 @@ def check_ending(source: ModelRef, tokenizer: Any) -> None:
 
 def check_lengths(arm: Arm, config: Any) -> None:
     """No row may be longer than the model reads. Raises UserError for the first that is."""
-    limit, rl, ask = length_limit(config), arm.rl, arm.evaluate
-    asked = {"sft.max_length": arm.sft.max_length}
-    if rl.method != "direct":
-        asked["reward.max_length"] = arm.reward.max_length
-    if ask.harmfulness:
-        asked["evaluate.harmfulness.max_length"] = ask.harmfulness.max_length
-    for key, tokens in asked.items():
+    limit, rl, evaluation = length_limit(config), arm.rl, arm.evaluate
+    lengths = {"sft.max_length": arm.sft.max_length}
+    if rl.reads_labels:
+        lengths["reward.max_length"] = arm.reward.max_length
+    if evaluation.harmfulness:
+        lengths["evaluate.harmfulness.max_length"] = evaluation.harmfulness.max_length
+    for key, tokens in lengths.items():
         if tokens > limit:
             raise UserError(
                 f"{key} is {tokens} tokens, and {arm.policy.model} reads {limit}", key, f"write {limit} or less"
             )
-    if rl.method in ONLINE and rl.max_prompt_tokens + rl.max_new_tokens > limit:
+    if rl.is_online and rl.max_prompt_tokens + rl.max_new_tokens > limit:
         raise UserError(
             f"prompts of {rl.max_prompt_tokens} tokens and answers of {rl.max_new_tokens} "
             f"(rl.max_new_tokens) are more than the {limit} that {arm.policy.model} reads",
@@ -213,7 +213,7 @@ def check_networks(arm: Arm, source: ModelRef) -> None:
     policy, adapter = arm.policy, is_adapter(Path(local(source)))
     given = (policy.lora_rank, policy.lora_layers) if policy.training == "lora" and not adapter else None
     rewards = bool(arm.rl.reads_rewards or arm.evaluate.harmfulness)
-    _build(source, given, arm.rl.method in ("ppo", "direct"), rewards)
+    _build(source, given, arm.rl.has_critic, rewards)
 
 
 @lru_cache(maxsize=64)
@@ -246,14 +246,14 @@ def _build(source: ModelRef, adapter: tuple[int, int | None] | None, critic: boo
 # 2. Judges ------------------------------------------------------------------------------------------------------------
 
 
-def check_judge(judge: Judge, prompts: Sequence[Prompt], law: Constitution) -> None:
+def check_judge(judge: Judge, prompts: Sequence[Prompt], constitution: Constitution) -> None:
     """Every method's questions are rendered whole, and their options told apart."""
     model = model_of(judge)
     if model.hosted:  # which renders for itself
         return
     # Of what is served no weights need to be here.
     tokenizer, config = (load_tokenizer(model), None) if model.server else read_model(model)
-    principle, templates = principles_for(law, judge)[0], templates_for(judge)
+    principle, templates = principles_for(constitution, judge)[0], templates_for(judge)
     ids: set[int] = set()
     for method in methods_of(judge):
         for prompt in kinds_of(prompts):

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from cai.config.load import Arm, Experiment, flat
-from cai.config.sections import Judge
 from cai.constitution import Constitution, read_constitution
 from cai.core.errors import UserError, UserErrors, fault_of_machine
 from cai.core.hub import is_unreachable
@@ -25,11 +25,12 @@ from cai.data.sources.rated_answers import NAME as RATED
 from cai.data.xstest import xstest_file
 from cai.experiment.check_data import Rows, check_yardsticks, data_checks, length_checks, rows_of
 from cai.experiment.check_models import check_gold_model, check_judge, check_reviser, policy_checks, reader_of
+from cai.experiment.check_servers import judges_of, server_checks
 from cai.judge.methods import templates_for
 from cai.judge.reads.placebos import check as check_placebos
 from cai.judge.reads.placebos import read_placebos
 from cai.models.embedded import EMBEDDED, TINY
-from cai.models.references import ModelRef, find, find_served, model_of
+from cai.models.references import find, model_of
 from cai.models.workbench import check_device
 from cai.train.revise import revising
 
@@ -40,30 +41,30 @@ FILES = ("config.yaml", "links.json", "results.json", "report.html", "sweep.csv"
 
 @dataclass
 class Faults:
-    """What was found so far. experiment: knows on which line a key stands."""
+    """What was wrong so far. experiment: knows on which line a key stands."""
 
     experiment: Experiment
-    found: list[UserError] = field(default_factory=list)
+    errors: list[UserError] = field(default_factory=list)
 
     def attempt(self, tasks: Iterable[Callable[[], object]], arm: str = "", section: str = "") -> bool:
         """Do each; keep what is wrong. arm: whose keys it is about. section: where its model is named.
 
         True where nothing was wrong.
         """
-        before = len(self.found)
+        before = len(self.errors)
         for task in tasks:
             try:
                 task()
             except UserErrors as error:
-                self.found += [self._placed(one, arm, section) for one in error.errors]
+                self.errors += [self._placed(each, arm, section) for each in error.errors]
             except UserError as error:
-                self.found.append(self._placed(error, arm, section))
+                self.errors.append(self._placed(error, arm, section))
             except OSError as error:
                 fault = fault_of_machine(error)
                 if fault is None:
                     raise
-                self.found.append(fault)
-        return len(self.found) == before
+                self.errors.append(fault)
+        return len(self.errors) == before
 
     def _placed(self, error: UserError, arm: str, section: str) -> UserError:
         """At the line of its key, where it is about a key."""
@@ -74,7 +75,7 @@ class Faults:
         return UserError(error.problem, self.experiment.where(arm, error.where), error.remedy)
 
     def all(self) -> list[UserError]:
-        return list({str(fault): fault for fault in self.found}.values())
+        return list({str(fault): fault for fault in self.errors}.values())
 
 
 def check(*grid: Experiment, plan: bool = False) -> None:
@@ -84,31 +85,35 @@ def check(*grid: Experiment, plan: bool = False) -> None:
     data that are not here yet are not looked at.
     """
     runtime = grid[0].runtime
-    found: list[UserError] = []
+    errors: list[UserError] = []
     machine = Faults(grid[0])
     if not plan:
-        homes = dict.fromkeys(name for one in grid for name in (one.sweep, one.name) if name)
+        homes = dict.fromkeys(name for experiment in grid for name in (experiment.sweep, experiment.name) if name)
         machine.attempt([lambda: check_run(Path(runtime.root), homes, FILES)])
     machine.attempt([lambda: device_of(runtime.device, plan)])
     machine.attempt([lambda name=name: installed(name) for name in runtime.report_to])
     refs: dict[str, None] = {}
-    for one in grid:
-        faults = Faults(one)
-        for name, arm in one.arms.items():
+    for experiment in grid:
+        faults = Faults(experiment)
+        for name, arm in experiment.arms.items():
             faults.attempt(files_of(arm, plan), name)
             for section, ref in models_of(arm).items():
                 if ref not in refs:
                     refs[ref] = None
                     faults.attempt([lambda ref=ref: reachable(ref, plan)], name, section)
-        found += faults.all()
+        errors += faults.all()
     if not plan and any(ref in (*EMBEDDED, TINY) and not (cache_folder() / "models" / ref).is_dir() for ref in refs):
         machine.attempt([lambda: check_folder(cache_folder(), "make it writable, or set CAI_CACHE to another folder")])
-    found += machine.all()
-    if not found:  # what follows reads all that was looked at above
-        found = dry_run(grid, plan)
-    if not found and not plan:
-        found = unserved(grid)
-    unique = list({str(fault): fault for fault in found}.values())
+    errors += machine.all()
+    if not errors:  # what follows reads all that was looked at above
+        errors = dry_run(grid, plan)
+    if not errors and not plan:
+        for one in grid:
+            faults = Faults(one)
+            for name, section, task in server_checks(one):
+                faults.attempt([task], name, section)
+            errors += faults.all()
+    unique = list({str(fault): fault for fault in errors}.values())
     if len(unique) > 1:
         raise UserErrors(unique)
     if unique:
@@ -117,14 +122,16 @@ def check(*grid: Experiment, plan: bool = False) -> None:
 
 def files_of(arm: Arm, plan: bool) -> list[Callable[[], object]]:
     """Are the files (and data sets) that an arm names there, and what they should be?"""
-    ask = arm.evaluate
+    evaluation = arm.evaluate
     return [
         lambda: revising(read_constitution(arm.constitution), arm.revise, arm.seed),
         lambda: arm.revise.audit and placebos_fit(arm),
-        lambda: read_constitution(ask.constitution),
-        lambda: arm.helpful and ask.helpful and read_constitution(ask.helpfulness),
-        lambda: ask.xstest and had(xstest_file(ask.xstest).digest, ask.xstest, "evaluate.xstest", plan),
-        *(lambda file=file: read_comparisons(file) for file in ask.comparisons),
+        lambda: read_constitution(evaluation.constitution),
+        lambda: arm.helpful and evaluation.helpful and read_constitution(evaluation.helpfulness),
+        lambda: (
+            evaluation.xstest and had(xstest_file(evaluation.xstest).digest, evaluation.xstest, "evaluate.xstest", plan)
+        ),
+        *(lambda file=file: read_comparisons(file) for file in evaluation.comparisons),
         lambda: arm.labels.file and label_file(arm.labels.file),
         lambda: arm.rl.feedback and feedback_file(arm.rl.feedback.log),
         lambda: had(source_digest(arm.data), arm.data.source, "data.source", plan),
@@ -132,13 +139,6 @@ def files_of(arm: Arm, plan: bool) -> list[Callable[[], object]]:
         lambda: arm.helpful and everyday(arm, plan),
         *(lambda judge=judge: templates_for(judge) for judge in judges_of(arm).values()),
     ]
-
-
-def judges_of(arm: Arm) -> dict[str, Judge]:
-    """The section that names a judge -> the judge."""
-    pool = arm.simulated.pool if "simulated" in arm.labels.all else ()
-    simulated = {f"simulated.pool.{number}": one for number, one in enumerate(pool)}
-    return {"judge": arm.judge, **simulated, "evaluate.judge": arm.evaluate.judge}
 
 
 def models_of(arm: Arm) -> dict[str, str]:
@@ -160,33 +160,6 @@ def at_section(error: UserError, section: str) -> UserError:
     return UserError(error.problem, f"{section}.{key}", error.remedy)
 
 
-def servers_of(arm: Arm) -> dict[str, ModelRef]:
-    """The section that names a served model -> the model."""
-    judges = {s: one for s, one in judges_of(arm).items() if s != "judge" or "ai" in arm.labels.all}
-    found = {section: model_of(judge) for section, judge in judges.items() if judge.server}
-    if arm.revise.model and arm.revise.server:
-        found["revise"] = find_served(arm.revise.model, arm.revise.server)
-    return found
-
-
-def unserved(grid: Sequence[Experiment]) -> list[UserError]:
-    """The faults of the servers, each asked once what it can do (cai/models/engines/probing.py)."""
-    from cai.models.engines.server import look_at  # asyncio and the client: only where something is served
-
-    found: list[UserError] = []
-    seen: set[tuple[str, ...]] = set()
-    for one in grid:
-        faults = Faults(one)
-        for name, arm in one.arms.items():
-            for section, model in servers_of(arm).items():
-                key = (model.digest, *(model.server.url if model.server else ()))
-                if key not in seen:
-                    seen.add(key)
-                    faults.attempt([lambda model=model, runtime=one.runtime: look_at(model, runtime)], name, section)
-        found += faults.all()
-    return found
-
-
 # The dry run ----------------------------------------------------------------------------------------------------------
 
 
@@ -195,17 +168,17 @@ def dry_run(grid: Sequence[Experiment], plan: bool) -> list[UserError]:
 
     Where nothing is, that is remembered for these very settings, contents and versions: looking takes some seconds.
     """
-    found: list[UserError] = []
+    errors: list[UserError] = []
 
     def look() -> str:
         seen: dict[str, Any] = {}
-        for one in grid:
-            found.extend(_look(one, plan, seen))
-        if found:
-            raise UserErrors(found)
+        for experiment in grid:
+            errors.extend(_look(experiment, plan, seen))
+        if errors:
+            raise UserErrors(errors)
         return stamp
 
-    arms = [arm for one in grid for arm in one.arms.values()]
+    arms = [arm for experiment in grid for arm in experiment.arms.values()]
     stamp = digest_of([LOOKED, versions(), *(_looked_at(arm) for arm in arms)])
     with suppress(UserErrors):
         whole = not plan or all(_here(ref) for arm in arms for ref in models_of(arm).values())
@@ -213,7 +186,7 @@ def dry_run(grid: Sequence[Experiment], plan: bool) -> list[UserError]:
             remembered(stamp, look)
         else:
             look()
-    return found
+    return errors
 
 
 def versions() -> list[str]:
@@ -222,71 +195,69 @@ def versions() -> list[str]:
 
 def _looked_at(arm: Arm) -> list[Any]:
     """Everything that the outcome of a dry run depends on."""
-    ask, law = arm.evaluate, read_constitution(arm.constitution)
+    evaluation, constitution = arm.evaluate, read_constitution(arm.constitution)
     judges = judges_of(arm)
     return [
         flat(arm),
         [find(ref).digest for ref in models_of(arm).values()],
-        [model_of(one).digest for one in (arm.policy, *judges.values())],
+        [model_of(section).digest for section in (arm.policy, *judges.values())],
         [templates_for(judge) for judge in judges.values()],
-        revising(law, arm.revise, arm.seed),
-        [law.text, read_constitution(ask.constitution).text],
-        read_constitution(ask.helpfulness).text if arm.helpful and ask.helpful else None,
+        revising(constitution, arm.revise, arm.seed),
+        [constitution.text, read_constitution(evaluation.constitution).text],
+        read_constitution(evaluation.helpfulness).text if arm.helpful and evaluation.helpful else None,
         source_digest(arm.data),
         source_digest(arm.data.model_copy(update={"source": arm.helpful.source})) if arm.helpful else None,
         label_file(arm.labels.file) if arm.labels.file else None,
     ]
 
 
-def _look(one: Experiment, plan: bool, seen: dict[str, Any]) -> list[UserError]:
+def _look(experiment: Experiment, plan: bool, seen: dict[str, Any]) -> list[UserError]:
     """The faults of one experiment. seen: rows that were read, and judges that were looked at, for other ones."""
-    faults = Faults(one)
-    for name, arm in one.arms.items():
-        law, rows = read_constitution(arm.constitution), None
+    faults = Faults(experiment)
+    for name, arm in experiment.arms.items():
+        constitution, rows = read_constitution(arm.constitution), None
         if at_hand(arm.data) or not plan:
             rows = _rows(arm, name, faults, seen)
         if rows:
-            faults.attempt(data_checks(arm, rows, law), name)
-            if arm is next(iter(one.arms.values())):  # by whose constitutions all arms are judged
+            faults.attempt(data_checks(arm, rows, constitution), name)
+            if arm is next(iter(experiment.arms.values())):  # by whose constitutions all arms are judged
                 faults.attempt([lambda arm=arm, rows=rows: check_yardsticks(arm, rows)], name)
-        _look_at_policy(arm, name, law, rows, faults, plan)
+        _look_at_policy(arm, name, constitution, rows, faults, plan)
         for section, judge in judges_of(arm).items():
-            by = read_constitution(arm.evaluate.constitution) if section == "evaluate.judge" else law
+            by = read_constitution(arm.evaluate.constitution) if section == "evaluate.judge" else constitution
             key = digest_of([judge, model_of(judge), by.text])
             unused = section == "judge" and "ai" not in arm.labels.all
             hosted = judge.server is not None and judge.server.api == "chat"
             if key not in seen and not unused and not hosted and (not plan or _here(judge.model)):
                 seen[key] = True
                 prompts = rows.prompts if rows else ()
-                ask = lambda judge=judge, by=by, prompts=prompts: check_judge(judge, prompts, by)  # noqa: E731
-                faults.attempt([ask], name, section)
+                faults.attempt([partial(check_judge, judge, prompts, by)], name, section)
         gold = models_of(arm).get("rl.gold")
         if gold and (not plan or _here(gold)):
             faults.attempt([lambda gold=gold: check_gold_model(gold)], name, "rl.gold")
         if "revise" in models_of(arm) and (not plan or _here(str(arm.revise.model))):
             prompts = rows.prompts if rows else ()
-            ask_reviser = lambda arm=arm, prompts=prompts, law=law: check_reviser(arm, prompts, law)  # noqa: E731
-            faults.attempt([ask_reviser], name, "revise")
+            faults.attempt([partial(check_reviser, arm, prompts, constitution)], name, "revise")
     return faults.all()
 
 
 def _rows(arm: Arm, name: str, faults: Faults, seen: dict[str, Any]) -> Rows | None:
     key = digest_of([arm.data, arm.helpful, arm.seed])
     if key not in seen:
-        found: list[Rows] = []
-        faults.attempt([lambda: found.append(rows_of(arm))], name)
-        seen[key] = found[0] if found else None
+        rows: list[Rows] = []
+        faults.attempt([lambda: rows.append(rows_of(arm))], name)
+        seen[key] = rows[0] if rows else None
     return seen[key]
 
 
 def _look_at_policy(
-    arm: Arm, name: str, law: Constitution, rows: Rows | None, faults: Faults, plan: bool
+    arm: Arm, name: str, constitution: Constitution, rows: Rows | None, faults: Faults, plan: bool
 ) -> None:  # fmt: skip
     if plan and not _here(arm.policy.model):
         return
     tasks: list[Callable[[], object]] = []
     prompts = rows.prompts if rows else ()
-    if not faults.attempt([lambda: tasks.extend(policy_checks(arm, prompts, law))], name, "policy"):
+    if not faults.attempt([lambda: tasks.extend(policy_checks(arm, prompts, constitution))], name, "policy"):
         return
     if faults.attempt(tasks, name, "policy") and rows:
         faults.attempt(length_checks(arm, rows, reader_of(arm)), name)
@@ -319,10 +290,10 @@ def installed(tracker: str) -> None:
 
 def rated(arm: Arm) -> None:
     """Absolute harmfulness is learnt from people's ratings of single answers, which comparisons do not hold."""
-    ask = arm.evaluate.harmfulness
-    if ask is None:
+    harmfulness = arm.evaluate.harmfulness
+    if harmfulness is None:
         return
-    source = ask.source or arm.data.source
+    source = harmfulness.source or arm.data.source
     if not source_of(source).rates:
         raise UserError(
             f'no ratings of single answers in "{source}": harmfulness cannot be learnt from it',

@@ -9,6 +9,7 @@ bench_all  `evaluate.comparisons`: reward models score them, policies answer the
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cai.compare.cells import Cell, Measured
@@ -25,12 +26,14 @@ from cai.judge.reads.placebos import read_placebos
 from cai.models.engines import Sampling
 from cai.models.references import Dtype, ModelRef, model_of, trained
 from cai.models.workbench import Workbench
-from cai.train.controlled import revise_controls
+from cai.train.controlled import ControlTexts, revise_controls
 from cai.train.harm import train_harm
-from cai.train.respond import respond, respond_best
-from cai.train.revise import asking, revise, revising
+from cai.train.respond import Picker, respond, respond_best
+from cai.train.revise import revise, revising
+from cai.train.revising import RevisedBy
 from cai.train.revisions.instructions import instructions_for
 from cai.train.scores import score_answers, score_pairs, score_ratings
+from cai.train.trainable import Draws, PromptSet, Scorer, Trainable
 
 Stage = Callable[..., Artifact]
 
@@ -76,11 +79,11 @@ def audit_revisions(stage: Stage, cells: Sequence[Cell], measured: Measured, har
         arm = cell.settings
         if not arm.revise.audit:
             continue
-        said = asking(arm.revise)
+        by = RevisedBy.of(arm.revise, arm.seed)
+        reviser = Trainable(by.reviser or model_of(arm.policy), arm.policy, harmless["dtype"], role="reviser")
         controlled = stage(
-            revise_controls, revisions=cell.revised, count=arm.revise.audit, settings=arm.revise,
-            instructions=instructions_for(cell.law), placebos=read_placebos(), policy=arm.policy, seed=arm.seed,
-            dtype=harmless["dtype"], **{"reviser": model_of(arm.policy), **said},
+            revise_controls, revisions=cell.revised, count=arm.revise.audit, reviser=reviser,
+            texts=ControlTexts(instructions_for(cell.law), read_placebos()), by=replace(by, reviser=None),
         )  # fmt: skip
         measured.controlled[cell.arm] = controlled
         measured.controlled_merits[cell.arm] = stage(
@@ -94,18 +97,19 @@ def score_harm(stage: Stage, cells: Sequence[Cell], measured: Measured, dtype: D
     arm, ask = first.settings, first.settings.evaluate.harmfulness
     if ask is None:
         return
-    model = {"policy": arm.policy, "dtype": dtype}
     rated = first.data
     if ask.source and ask.source != arm.data.source:
         own = Data(source=ask.source)
         rated = stage(load_data, data=own, contents=source_digest(own), seed=arm.seed)
-    fitted = stage(train_harm, ratings=rated, model=model_of(arm.policy), settings=ask, seed=arm.seed, **model)
-    scorer = {"reward": trained(fitted, "harmfulness"), "max_length": ask.max_length, **model}
+    start = Trainable(model_of(arm.policy), arm.policy, dtype)
+    fitted = stage(train_harm, ratings=rated, start=start, settings=ask, seed=arm.seed)
+    reads = Trainable(trained(fitted, "harmfulness"), arm.policy, dtype, role="reward")
+    scorer = Scorer(reads, ask.max_length)
     measured.harm.update({"data": rated, "model": fitted})
-    measured.harm["held-out"] = stage(score_ratings, ratings=rated, **scorer)
+    measured.harm["held-out"] = stage(score_ratings, ratings=rated, scorer=scorer)
     for (name, kind), answers in measured.answers.items():
         if kind == "red-team":
-            measured.harm_scores[name] = stage(score_answers, prompts=first.data, answers=answers, **scorer)
+            measured.harm_scores[name] = stage(score_answers, prompts=first.data, answers=answers, scorer=scorer)
 
 
 def bench_all(
@@ -148,8 +152,8 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
     settings = arm.revise.model_copy(update={"prompts": ask.transcripts})
     measured = Measured(
         stage(
-            revise, data=first.data, split="test", model=model_of(arm.policy), settings=settings, seed=arm.seed,
-            policy=arm.policy, dtype=dtype, **revising(law, arm.revise, arm.seed),
+            revise, data=first.data, split="test", start=Trainable(model_of(arm.policy), arm.policy, dtype),
+            **revising(law, settings, arm.seed),
         ) if ask.transcripts else None,
         xstest=stage(load_xstest, file=xstest_file(ask.xstest)) if ask.xstest else None,
     )  # fmt: skip
@@ -163,7 +167,7 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
     made_by = {name: cell.settings.policy for cell in cells for name in (*cell.policies, *cell.path)}
 
     # 1. Answers, with the same draws for every policy.
-    sampling = Sampling(ask.max_new_tokens, ask.temperature)
+    draws = Draws(Sampling(ask.max_new_tokens, ask.temperature), arm.seed)
     # Everyday prompts are for the table of policies; the policies of earlier rounds stand in that of rounds.
     asked = [
         ("red-team", first.data, ask.prompts, (*policies, *along)),
@@ -173,22 +177,23 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
     for name, source in (policies | along).items():
         for kind, prompts, count, whom in asked:
             if prompts and count != 0 and name in whom:
-                own = of_best(best[name]) if name in best else {}
+                own = {"picker": picker_of(best[name])} if name in best else {}
+                model = Trainable(source, made_by.get(name, arm.policy), dtype)
                 measured.answers[name, kind] = stage(
-                    respond_best if own else respond, prompts=prompts, split="test", count=count, model=source,
-                    policy=made_by.get(name, arm.policy), sampling=sampling, seed=arm.seed, dtype=dtype, **own,
+                    respond_best if own else respond, prompts=PromptSet(prompts, "test", count), model=model,
+                    draws=draws, **own,
                 )  # fmt: skip
 
     # 2. Rewards: of the held-out pairs, for agreement with labels, and of all answers, under every arm's reward model.
     for cell in cells:
         if cell.reward is None:
             continue
-        reward = {"reward": trained(cell.reward, cell.name), "max_length": cell.settings.reward.max_length}
-        reward |= {"policy": cell.settings.policy, "dtype": dtype}
-        measured.pair_scores[cell.name] = stage(score_pairs, pairs=first.pairs, **reward)
+        reads = Trainable(trained(cell.reward, cell.name), cell.settings.policy, dtype, role="reward")
+        scorer = Scorer(reads, cell.settings.reward.max_length)
+        measured.pair_scores[cell.name] = stage(score_pairs, pairs=first.pairs, scorer=scorer)
         for name in policies:
             answers = measured.answers[name, "red-team"]
-            measured.scores[cell.name, name] = stage(score_answers, prompts=first.data, answers=answers, **reward)
+            measured.scores[cell.name, name] = stage(score_answers, prompts=first.data, answers=answers, scorer=scorer)
 
     # 3. Games: arm against arm seed by seed, every cell against the SFT policy, and seed against seed for the noise.
     judging = principles_for(work.constitution(ask.constitution), ask.judge)
@@ -210,11 +215,10 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
 
 def picks(cell: Cell) -> bool:
     """Whether its policy is the best of several answers of the SFT policy."""
-    return cell.settings.rl.method == "best_of_n"
+    return not cell.settings.rl.trains
 
 
-def of_best(cell: Cell) -> dict[str, Any]:
-    """What `respond_best` needs beside what `respond` does."""
+def picker_of(cell: Cell) -> Picker:
+    """What picks the best of several answers."""
     assert cell.reward is not None
-    longest = cell.settings.reward.max_length
-    return {"reward": trained(cell.reward, "reward"), "n": cell.settings.rl.best_of, "max_length": longest}
+    return Picker(trained(cell.reward, "reward"), cell.settings.rl.best_of, cell.settings.reward.max_length)

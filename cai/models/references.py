@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from cai.config.sections import Judge, Policy, Server
+from cai.config.sections import Judge, Policy
+from cai.config.served import Server
 from cai.core.errors import UserError, suggest
 from cai.core.hub import UNREACHABLE, adapter_folder, commit_of, hub_adapter, hub_digest
 from cai.core.memo import remembered
@@ -56,7 +57,7 @@ def find(ref: str, template: Choice = None) -> ModelRef:
     """What `model: ref` means: an embedded model, a local folder, or a hub id; without fetching weights.
 
     Raises UserError when it is none of these. A hub that cannot be asked gives the commit UNREACHABLE: enough to plan
-    with, and `check` in cai/experiment/pipeline.py refuses to run on it.
+    with, and `check` in cai/experiment/checks.py refuses to run on it.
     """
     model = _find_plain(ref)
     if template is None:

@@ -28,17 +28,17 @@ def brier(p: Numbers, human: Numbers, clusters: Clusters) -> Estimate:
     return statistics.mean((np.asarray(p, float) - np.asarray(human, float)) ** 2, clusters)
 
 
-def log_loss(p: Numbers, human: Numbers, clusters: Clusters, eps: float = 1e-6) -> Estimate:
+def log_loss(p: Numbers, human: Numbers, clusters: Clusters) -> Estimate:
     """Mean cross-entropy of P under people's P, in nats; ln 2 is a coin's.
 
-    eps: P is taken to be no nearer to 0 and 1, so that one sure mistake costs much (13.8) but not everything. Where
-    people are split, even a perfect P costs the entropy of their split.
+    P is taken to be no nearer to 0 and 1 than 1e-6, so that one sure mistake costs much (13.8) but not everything.
+    Where people are split, even a perfect P costs the entropy of their split.
     """
     import numpy as np
 
     from cai.stats import intervals as statistics
 
-    x, h = np.clip(np.asarray(p, float), eps, 1 - eps), np.asarray(human, float)
+    x, h = np.clip(np.asarray(p, float), 1e-6, 1 - 1e-6), np.asarray(human, float)
     return statistics.mean(-h * np.log(x) - (1 - h) * np.log1p(-x), clusters)
 
 

@@ -46,19 +46,13 @@ def mean(
 
 
 def paired_difference(
-    a: ArrayLike,
-    b: ArrayLike,
-    clusters: Clusters,
-    *,
-    weights: ArrayLike | None = None,
-    seed: int = 0,
-    resamples: int = 2000,
+    a: ArrayLike, b: ArrayLike, clusters: Clusters, *, seed: int = 0, resamples: int = 2000
 ) -> Estimate:
     """Mean of a - b over rows that have both, from the same resamples for both.
 
     For one model each, as when one judge reads two constitutions; arms that were trained with seeds: crossed.py.
     """
-    (x, y, w), index = clean(clusters, a, b, weights)
+    (x, y, w), index = clean(clusters, a, b, None)
     estimate = _ratio(x - y, w, index, seed, resamples)
     if not (certain(estimate) and _outcomes(x) and _outcomes(y)):
         return estimate

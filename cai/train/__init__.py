@@ -1,6 +1,8 @@
 """Training: revisions and SFT, reward models, DPO, harmfulness, and rl/. Imports the rooms above: core to judge.
 
-reward.py, dpo.py, harm.py  the stages; reward_trainer.py, dpo_trainer.py, rating_trainer.py their trainers, on TRL's
+sft.py, reward.py, harm.py  stages; reward_trainer.py, rating_trainer.py, dpo_trainer.py their trainers, on TRL's
+trainable.py         records of what travels together through the stages
+rl/methods/          the ways to make a policy, one file each. live/: live feedback, apart
 reward_trainer.py    `SoftRewardTrainer`: Bradley-Terry cross-entropy with soft labels, on pairs or rankings
 rl/ppo.py            `PPOTrainer`: PPO with a critic, GAE and a per-token KL penalty. rl/ppo_config.py: `PPOConfig`
 rl/ppo_math.py       its mathematics. rl/critic.py: its critic

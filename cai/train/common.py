@@ -1,25 +1,21 @@
 """What every trainer here is told in the same way: where to run, what to seed, what to print, what to keep."""
 
+import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from cai.config.sections import Policy
 from cai.core.progress import progress
-from cai.models.references import Dtype
+from cai.models.loading import save
 from cai.models.workbench import Workbench
+from cai.train.trainable import Trainable
 
 PROJECT = "cai"
 
 
-def weights_dtype(policy: Policy, dtype: Dtype) -> Dtype:
-    """LoRA leaves the base weights in `dtype`; full fine-tuning needs float32 ones, or small updates would vanish."""
-    return dtype if policy.training == "lora" else "float32"
-
-
-def arguments(work: Workbench, out: Path, policy: Policy, dtype: Dtype, seed: int) -> dict[str, Any]:
+def arguments(work: Workbench, out: Path, start: Trainable, seed: int) -> dict[str, Any]:
     """Keyword arguments for any TRL config: seeded, silent, and reported to nobody but `runtime.report_to`.
 
     out: the stage's folder; a tracker knows the training by its name.
@@ -29,7 +25,7 @@ def arguments(work: Workbench, out: Path, policy: Policy, dtype: Dtype, seed: in
         "data_seed": seed,
         "use_cpu": work.device == "cpu",
         # Autocast only where the weights themselves are float32 and the device is quicker in bfloat16.
-        "bf16": policy.training == "full" and dtype == "bfloat16",
+        "bf16": start.policy.training == "full" and start.dtype == "bfloat16",
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "save_strategy": "no",
@@ -38,6 +34,27 @@ def arguments(work: Workbench, out: Path, policy: Policy, dtype: Dtype, seed: in
         "lr_scheduler_type": "constant_with_warmup",
         "warmup_steps": 3,
         "dataloader_pin_memory": work.device == "cuda",
+    }
+
+
+class Passes(Protocol):
+    """Settings of a training that passes over rows."""
+
+    @property
+    def epochs(self) -> float: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+
+
+def pass_arguments(work: Workbench, out: Path, start: Trainable, settings: Passes, seed: int) -> dict[str, Any]:
+    """As `arguments`, of a training that passes over rows. The trainer's own folder is not kept."""
+    return arguments(work, out, start, seed) | {
+        "output_dir": str(out / "trainer"),
+        "num_train_epochs": settings.epochs,
+        "per_device_train_batch_size": settings.batch_size,
+        "learning_rate": settings.learning_rate,
     }
 
 
@@ -83,6 +100,14 @@ def curves(history: list[dict[str, Any]], names: dict[str, str]) -> dict[str, li
         if any(theirs in row for row in rows):
             table[ours] = [row.get(theirs) for row in rows]
     return table
+
+
+def fit(trainer: Any, title: str, out: Path, tokenizer: Any, columns: dict[str, str], counts: dict[str, Any]) -> None:
+    """Train, and leave model/, curves.json (`columns` of the trainer's log, as `curves`) and counts.json."""
+    quiet(trainer, title).train()
+    (out / "curves.json").write_text(json.dumps(curves(trainer.state.log_history, columns)))
+    (out / "counts.json").write_text(json.dumps(counts, indent=1))
+    save(trainer.model, tokenizer, out / "model")
 
 
 def quiet(trainer: Any, title: str) -> Any:

@@ -18,23 +18,15 @@ from cai.core.errors import UserError
 from cai.core.records import ratings_of
 from cai.core.store import Artifact, version
 from cai.models.chat import answered
-from cai.models.loading import load_tokenizer, save
-from cai.models.references import Dtype, ModelRef
+from cai.models.loading import load_tokenizer
 from cai.models.workbench import Workbench
 from cai.train.starting import load_to_train
+from cai.train.trainable import Trainable
 
 
 @version(2)
 def train_harm(
-    out: Path,
-    work: Workbench,
-    *,
-    ratings: Artifact,
-    model: ModelRef,
-    policy: Policy,
-    settings: Harmfulness,
-    dtype: Dtype,
-    seed: int,
+    out: Path, work: Workbench, *, ratings: Artifact, start: Trainable, settings: Harmfulness, seed: int
 ) -> None:
     """model/, curves.json, counts.json and fit.json (how many answers it was fitted to, their mean rating).
 
@@ -44,30 +36,23 @@ def train_harm(
     """
     from transformers import TrainingArguments  # heavy: only when there is something to train
 
-    from cai.train.common import arguments, curves, quiet, weights_dtype
+    from cai.train.common import fit, pass_arguments
     from cai.train.rating_trainer import RatingTrainer
 
     work.release()
-    tokenizer = load_tokenizer(model)
-    rows, counts = rows_of(ratings, tokenizer, policy, settings, seed)
-    network, adapter = load_to_train(model, policy, weights_dtype(policy, dtype), work.device, reward=True)
+    tokenizer = load_tokenizer(start.ref)
+    rows, counts = rows_of(ratings, tokenizer, start.policy, settings, seed)
+    network, adapter = load_to_train(start, work.device, reward=True)
     config = TrainingArguments(
-        output_dir=str(out / "trainer"),
-        num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
         remove_unused_columns=False,
         # Down to 0: each step moves the level of all scores, which is nothing to comparisons and all to ratings. After
         # an epoch at a constant 3e-4, scores of the calibration split correlated 0.50 with ratings, 0.27 too low.
-        **arguments(work, out, policy, dtype, seed) | {"lr_scheduler_type": "linear"},
+        **pass_arguments(work, out, start, settings, seed) | {"lr_scheduler_type": "linear"},
     )
-    trainer = quiet(RatingTrainer(network, config, rows, tokenizer, adapter), "fit people's ratings of harm")
-    trainer.train()
-    (out / "curves.json").write_text(json.dumps(curves(trainer.state.log_history, {"loss": "loss"})))
-    (out / "counts.json").write_text(json.dumps(counts, indent=1))
+    trainer = RatingTrainer(network, config, rows, tokenizer, adapter)
+    fit(trainer, "fit people's ratings of harm", out, tokenizer, {"loss": "loss"}, counts)
     mean = math.fsum(row["rating"] for row in rows) / len(rows)
     (out / "fit.json").write_text(json.dumps({"answers": len(rows), "mean": mean}))
-    save(trainer.model, tokenizer, out / "model")
 
 
 def rows_of(
@@ -77,7 +62,7 @@ def rows_of(
     from cai.models.score import render_scored
 
     rated = ratings_of(ratings, "train")
-    rated.sort(key=lambda one: uniform("harm", seed, one[1].prompt_id, one[1].answer))
+    rated.sort(key=lambda row: uniform("harm", seed, row[1].prompt_id, row[1].answer))
     texts = [answered(prompt.messages, rating.answer, policy.system) for prompt, rating in rated]
     rows = [
         {"ids": render_scored(tokenizer, text), "rating": rating.mean}

@@ -8,50 +8,43 @@ and counted.
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from cai.config.sections import Policy
 from cai.constitution import Judging, draw
 from cai.core.draws import identity, pick, seed_of, uniform
 from cai.core.errors import UserError
-from cai.core.records import Pair, Prompt, Response, SetAside, Split, read_jsonl, write_jsonl
+from cai.core.records import Pair, Prompt, Response, SetAside, read_jsonl, write_jsonl
 from cai.core.store import Artifact, version
 from cai.core.templates import Template
 from cai.core.textstats import wordless
 from cai.models.chat import answered
-from cai.models.engines import Reply, Request, Sampling
+from cai.models.engines import Reply, Request
 from cai.models.loading import load_tokenizer
-from cai.models.references import Dtype, ModelRef
+from cai.models.references import ModelRef
 from cai.models.workbench import Workbench
+from cai.train.trainable import Draws, PromptSet, Trainable
 
 NO_ROOM = "too long for the model"
 SHOWN = 200  # characters of a prompt that is set aside
 
 
+def chosen_from(prompts: PromptSet, seed: int) -> list[Prompt]:
+    return pick(read_jsonl(prompts.prompts / "prompts.jsonl", Prompt), prompts.split, prompts.count, seed)
+
+
 @version(2)
-def respond(
-    out: Path,
-    work: Workbench,
-    *,
-    prompts: Artifact,
-    split: Split,
-    count: int | None,
-    model: ModelRef,
-    policy: Policy,
-    sampling: Sampling,
-    dtype: Dtype,
-    seed: int,
-) -> None:
+def respond(out: Path, work: Workbench, *, prompts: PromptSet, model: Trainable, draws: Draws) -> None:
     """responses.jsonl: one sampled answer to each of `count` prompts of one split; set_aside.jsonl and counts.json.
 
     The same seed for two policies gives them the same prompts and the same draws.
     """
-    chosen = pick(read_jsonl(prompts / "prompts.jsonl", Prompt), split, count, seed)
-    engine = work.engine(model, dtype=dtype, system=policy.system)
-    requests = [Request(prompt.messages, seed_of("respond", seed, prompt.id)) for prompt in chosen]
-    replies = engine.generate(requests, sampling, "answers")
+    chosen = chosen_from(prompts, draws.seed)
+    requests = [Request(prompt.messages, seed_of("respond", draws.seed, prompt.id)) for prompt in chosen]
+    replies = model.engine(work).generate(requests, draws.sampling, "answers")
     responses = [
-        Response(prompt.id, reply.text, model.name, reply.finish)
+        Response(prompt.id, reply.text, model.ref.name, reply.finish)
         for prompt, reply in zip(chosen, replies, strict=True)
         if reply is not None
     ]
@@ -72,61 +65,46 @@ def _count(out: Path, prompts: Sequence[Prompt], replies: Sequence[Reply | None]
     (out / "counts.json").write_text(json.dumps({**counts, **more}, indent=1))
 
 
-@version(1)
-def best_of_n(out: Path, work: Workbench, *, sft: ModelRef, reward: ModelRef, n: int) -> None:
-    """counts.json and curves.json, and no model/: this policy is the best of n answers of another (`respond_best`).
+@dataclass(frozen=True, slots=True)
+class Picker:
+    """The reward model that picks the best of n answers. max_length: of what it reads, in tokens."""
 
-    Its KL to that one is at most log n - (n - 1)/n nats an answer (Stiennon et al. 2020, appendix G.3).
-    """
-    bound = math.log(n) - (n - 1) / n
-    counts = {"best of": n, "KL to the SFT policy at most, nats an answer": round(bound, 4)}
-    (out / "curves.json").write_text(json.dumps({"step": [1], "kl": [bound]}))
-    (out / "counts.json").write_text(json.dumps(counts, indent=1))
-    (out / "policy.json").write_text(json.dumps({"answers of": sft.name, "picked by": reward.name, "n": n}, indent=1))
+    reward: ModelRef
+    n: int
+    max_length: int
+
+    def keyed(self) -> dict[str, Any]:
+        return {"reward": self.reward, "n": self.n, "max_length": self.max_length}
 
 
 @version(2)
 def respond_best(
-    out: Path,
-    work: Workbench,
-    *,
-    prompts: Artifact,
-    split: Split,
-    count: int | None,
-    model: ModelRef,
-    reward: ModelRef,
-    n: int,
-    max_length: int,
-    policy: Policy,
-    sampling: Sampling,
-    dtype: Dtype,
-    seed: int,
+    out: Path, work: Workbench, *, prompts: PromptSet, model: Trainable, picker: Picker, draws: Draws
 ) -> None:
     """responses.jsonl: of n sampled answers to each prompt the one with the highest reward; also set_aside.jsonl and
     counts.json.
 
     The first answer is the one that `respond` samples; the others have draws of their own. An answer that the reward
-    model cannot score is picked only where it can score none; then it is the first. max_length: of what the reward
-    model reads, in tokens. Sources: Stiennon et al. 2020; Dubois et al. 2023 (AlpacaFarm).
+    model cannot score is picked only where it can score none; then it is the first.
+    Sources: Stiennon et al. 2020; Dubois et al. 2023 (AlpacaFarm).
     """
     from cai.models.score import score  # heavy: only when there is something to score
 
-    chosen = pick(read_jsonl(prompts / "prompts.jsonl", Prompt), split, count, seed)
-    engine = work.engine(model, dtype=dtype, system=policy.system)
-    seeds = [("respond", seed), *(("respond", "again", number, seed) for number in range(1, n))]
+    chosen = chosen_from(prompts, draws.seed)
+    seeds = [("respond", draws.seed), *(("respond", "again", number, draws.seed) for number in range(1, picker.n))]
     requests = [Request(prompt.messages, seed_of(*draw_seed, prompt.id)) for draw_seed in seeds for prompt in chosen]
-    replies = engine.generate(requests, sampling, f"answers, {n} a prompt")
+    replies = model.engine(work).generate(requests, draws.sampling, f"answers, {picker.n} a prompt")
     drawn = [[reply for reply in replies[place :: len(chosen)] if reply is not None] for place in range(len(chosen))]
 
     chats = [
-        answered(prompt.messages, reply.text, policy.system)
+        answered(prompt.messages, reply.text, model.policy.system)
         for prompt, mine in zip(chosen, drawn, strict=True)
         for reply in mine
     ]
     rewards = iter(
         score(
-            work.reward_model(reward, dtype), load_tokenizer(reward), chats, max_length=max_length,
-            batch_tokens=work.runtime.batch_tokens,
+            work.reward_model(picker.reward, model.dtype), load_tokenizer(picker.reward), chats,
+            max_length=picker.max_length, batch_tokens=work.runtime.batch_tokens,
         )
     )  # fmt: skip
     responses, picked, unscored, first = [], [], 0, 0
@@ -139,10 +117,22 @@ def respond_best(
             best = marks.index(max(marks))
             first += best == 0
             picked[-1] = mine[best]
-            responses.append(Response(prompt.id, mine[best].text, model.name, mine[best].finish))
+            responses.append(Response(prompt.id, mine[best].text, model.ref.name, mine[best].finish))
     write_jsonl(out / "responses.jsonl", responses)
     more = {"drawn": len(chats), "could not be scored": unscored, "prompts whose first answer is the best": first}
     _count(out, chosen, picked, more)
+
+
+@dataclass(frozen=True, slots=True)
+class Opposition:
+    """With principles, one of two answers is told to keep to a drawn one and the other to go against it, both by the
+    template (RLCD, Yang et al. 2023); without, both are asked plainly."""
+
+    opposed: tuple[Judging, ...] = ()
+    template: Template | None = None
+
+    def keyed(self) -> dict[str, Any]:
+        return {"opposed": self.opposed, "template": self.template}
 
 
 @version(3)
@@ -152,40 +142,35 @@ def sample_pairs(
     *,
     data: Artifact,
     count: int | None,
-    model: ModelRef,
-    policy: Policy,
-    sampling: Sampling,
-    opposed: tuple[Judging, ...],
-    template: Template | None,
-    dtype: Dtype,
-    seed: int,
+    model: Trainable,
+    draws: Draws,
+    contrast: Opposition,
 ) -> None:
     """pairs.jsonl: two fresh answers of the latest policy to each prompt (Bai et al. 2022, section 4.1).
 
     Also set_aside.jsonl and counts.json. A pair in which one answer has no word is kept (that answer loses,
     cai/judge/asking.py); one in which both answers are the same is left out and counted.
 
-    opposed: with principles, one of the two is told to keep to a drawn one and the other to go against it (by the
-    template), and the pair remembers which was which (RLCD, Yang et al. 2023).
+    Under a contrast the pair remembers which answer was written under which instruction.
     """
+    seed, opposed = draws.seed, contrast.opposed
     prompts = pick(read_jsonl(data / "prompts.jsonl", Prompt), "train", count, seed)
     prompts += pick(read_jsonl(data / "prompts.jsonl", Prompt), "test", count, seed)
-    engine = work.engine(model, dtype=dtype, system=policy.system)
     requests, prompted = [], []
     for prompt in prompts:
         a_keeps = uniform("opposed", seed, prompt.id) < 0.5
         prompted.append(float(a_keeps) if opposed else None)
         for side, keeps in (("a", a_keeps), ("b", not a_keeps)):
             chat = prompt.messages
-            if template and opposed:
+            if contrast.template and opposed:
                 (principle,) = draw(opposed, seed=seed, key=prompt.id, subset=prompt.subset)
-                chat = template.render(messages=chat, principle=principle, side="for" if keeps else "against")
+                chat = contrast.template.render(messages=chat, principle=principle, side="for" if keeps else "against")
             requests.append(Request(chat, seed_of("pair", side, seed, prompt.id)))
-    replies = engine.generate(requests, sampling, "fresh pairs")
+    replies = model.engine(work).generate(requests, draws.sampling, "fresh pairs")
     sides = list(zip(replies[::2], replies[1::2], strict=True))
     pairs = [
-        Pair(identity("pair", prompt.id, a.text, b.text), prompt, a.text, b.text, prompted=told)
-        for prompt, told, (a, b) in zip(prompts, prompted, sides, strict=True)
+        Pair(identity("pair", prompt.id, a.text, b.text), prompt, a.text, b.text, prompted=kept)
+        for prompt, kept, (a, b) in zip(prompts, prompted, sides, strict=True)
         if a is not None and b is not None and a.text != b.text
     ]
     counts = {

@@ -19,6 +19,7 @@ from cai.core.records import Chat, Message
 from cai.core.templates import Template, load_template
 from cai.core.textstats import whole_sentences
 from cai.models.engines import Reply, Request, Sampling
+from cai.models.references import ModelRef, find
 
 # The turns of one worked round: a prompt, a draft, a request, a critique, a request, a revision.
 ROUND = ("user", "assistant") * 3
@@ -38,7 +39,7 @@ class Wording:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class RevisionTask:
     """An answer to be revised by one principle. prompt_id: what the draws depend on, beside the step."""
 
     prompt_id: str
@@ -69,30 +70,55 @@ def read_examples(file: str) -> Chat:
     return chat
 
 
+@dataclass(frozen=True, slots=True)
+class RevisedBy:
+    """Who criticises and revises, and how it is asked. reviser: None for the model whose drafts they are.
+
+    Examples and a reviser stand in keys only where there are some.
+    """
+
+    settings: Revise
+    wording: Wording
+    seed: int
+    reviser: ModelRef | None = None
+
+    @classmethod
+    def of(cls, settings: Revise, seed: int) -> "RevisedBy":
+        """Raises UserErrors for a template, examples or a model that is not there."""
+        return cls(settings, wording_of(settings), seed, find(settings.model) if settings.model else None)
+
+    def keyed(self) -> dict[str, Any]:
+        wording = self.wording
+        more: dict[str, Any] = {"examples": wording.examples} if wording.examples else {}
+        more |= {"reviser": self.reviser} if self.reviser else {}
+        words = {"critique": wording.critique, "revision": wording.revision}
+        return {"settings": self.settings, "seed": self.seed, **words, **more}
+
+
 # What a model is shown ------------------------------------------------------------------------------------------------
 
 
-def critique_chat(wording: Wording, ask: Ask) -> Chat:
+def critique_chat(wording: Wording, task: RevisionTask) -> Chat:
     assert wording.critique
-    asked = wording.critique.render(messages=_answered(ask), principle=ask.principle)
+    asked = wording.critique.render(messages=_answered(task), principle=task.principle)
     return _after(wording.examples, asked)
 
 
-def revision_chat(wording: Wording, ask: Ask, critique: str) -> Chat:
+def revision_chat(wording: Wording, task: RevisionTask, critique: str) -> Chat:
     if not wording.examples:
         values: dict[str, Any] = {"critique": critique} if wording.critique else {}
-        values |= {"messages": ask.conversation, "answer": ask.answer, "principle": ask.principle}
+        values |= {"messages": task.conversation, "answer": task.answer, "principle": task.principle}
         return wording.revision.render(**values)
     if wording.critique:
-        so_far = (*critique_chat(wording, ask), Message("assistant", critique))
+        so_far = (*critique_chat(wording, task), Message("assistant", critique))
     else:
         direct = (turn for place, turn in enumerate(wording.examples) if place % len(ROUND) not in (2, 3))
-        so_far = _after(tuple(direct), _answered(ask))
-    return wording.revision.render(messages=so_far, principle=ask.principle)
+        so_far = _after(tuple(direct), _answered(task))
+    return wording.revision.render(messages=so_far, principle=task.principle)
 
 
-def _answered(ask: Ask) -> Chat:
-    return (*ask.conversation, Message("assistant", ask.answer))
+def _answered(task: RevisionTask) -> Chat:
+    return (*task.conversation, Message("assistant", task.answer))
 
 
 def _after(examples: Chat, chat: Chat) -> Chat:
@@ -106,7 +132,7 @@ def _after(examples: Chat, chat: Chat) -> Chat:
 
 @dataclass(frozen=True, slots=True)
 class Reviser:
-    """Whoever criticises and revises. Equal asks under equal steps have equal draws."""
+    """Whoever criticises and revises. Equal tasks under equal steps have equal draws."""
 
     engine: Generates
     wording: Wording
@@ -117,29 +143,33 @@ class Reviser:
     def of(cls, engine: Generates, wording: Wording, settings: Revise, seed: int) -> "Reviser":
         return cls(engine, wording, Sampling(settings.max_new_tokens, settings.temperature), seed)
 
-    def critiques(self, asks: Sequence[Ask], steps: Sequence[str], title: str) -> list[str | None]:
+    def critiques(self, tasks: Sequence[RevisionTask], steps: Sequence[str], title: str) -> list[str | None]:
         """One a piece; empty, unasked, where the wording has no critiques; None where the chat is too long."""
         if not self.wording.critique:
-            return [""] * len(asks)
-        chats = [critique_chat(self.wording, ask) for ask in asks]
-        return self._texts(asks, steps, chats, title)
+            return [""] * len(tasks)
+        chats = [critique_chat(self.wording, task) for task in tasks]
+        return self._texts(tasks, steps, chats, title)
 
     def revisions(
-        self, asks: Sequence[Ask], critiques: Sequence[str | None], steps: Sequence[str], title: str
+        self, tasks: Sequence[RevisionTask], critiques: Sequence[str | None], steps: Sequence[str], title: str
     ) -> list[str | None]:
-        chats = [revision_chat(self.wording, ask, said or "") for ask, said in zip(asks, critiques, strict=True)]
-        return self._texts(asks, steps, chats, title)
+        chats = [
+            revision_chat(self.wording, task, critique or "") for task, critique in zip(tasks, critiques, strict=True)
+        ]
+        return self._texts(tasks, steps, chats, title)
 
-    def _texts(self, asks: Sequence[Ask], steps: Sequence[str], chats: Sequence[Chat], title: str) -> list[str | None]:
-        named = [(ask.prompt_id, step, chat) for ask, step, chat in zip(asks, steps, chats, strict=True)]
-        return say(self.engine, named, self.sampling, self.seed, title)
+    def _texts(
+        self, tasks: Sequence[RevisionTask], steps: Sequence[str], chats: Sequence[Chat], title: str
+    ) -> list[str | None]:
+        named = [(task.prompt_id, step, chat) for task, step, chat in zip(tasks, steps, chats, strict=True)]
+        return sample_texts(self.engine, named, self.sampling, self.seed, title)
 
 
-def say(
-    engine: Generates, asks: Sequence[tuple[str, str, Chat]], sampling: Sampling, seed: int, title: str
+def sample_texts(
+    engine: Generates, tasks: Sequence[tuple[str, str, Chat]], sampling: Sampling, seed: int, title: str
 ) -> list[str | None]:
     """One sampled text, in whole sentences, for each (prompt id, step, chat); None where the chat is too long."""
-    requests = [Request(chat, seed_of("sample", seed, name, step)) for name, step, chat in asks]
+    requests = [Request(chat, seed_of("sample", seed, name, step)) for name, step, chat in tasks]
     replies = engine.generate(requests, sampling, title)
     whole = {"stop": str, "length": whole_sentences}
     return [None if reply is None else whole[reply.finish](reply.text) for reply in replies]

@@ -4,50 +4,50 @@ Departure from the paper: the helpfulness mix answers helpful prompts in the sta
 samples a helpful RLHF model. The start model is the policy itself, so the mix holds it in place.
 """
 
-import json
 import math
-from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cai.config.sections import Policy, Sft
+from cai.config.sections import Sft
 from cai.core.draws import uniform
 from cai.core.errors import UserError
 from cai.core.records import Chat, Prompt, Response, Revision, read_jsonl
 from cai.core.store import Artifact, version
 from cai.core.textstats import whole_sentences, wordless
 from cai.models.chat import answer_ids, with_system
-from cai.models.loading import load_tokenizer, save
-from cai.models.references import Dtype, ModelRef
+from cai.models.loading import load_tokenizer
 from cai.models.workbench import Workbench
 from cai.train.starting import load_to_train
+from cai.train.trainable import Trainable
+
+
+@dataclass(frozen=True, slots=True)
+class Everyday:
+    """Helpful prompts and the start model's answers to them; None where nothing helpful is mixed in."""
+
+    prompts: Artifact | None = None
+    answers: Artifact | None = None
+
+    def keyed(self) -> dict[str, Any]:
+        return {"helpful": self.prompts, "helpful_answers": self.answers}
 
 
 @version(1)
 def train_sft(
-    out: Path,
-    work: Workbench,
-    *,
-    revisions: Artifact,
-    helpful: Artifact | None,
-    helpful_answers: Artifact | None,
-    model: ModelRef,
-    policy: Policy,
-    settings: Sft,
-    dtype: Dtype,
-    seed: int,
+    out: Path, work: Workbench, *, revisions: Artifact, everyday: Everyday, start: Trainable, settings: Sft, seed: int
 ) -> None:
     """model/ (an adapter, or whole weights), curves.json and counts.json."""
     from datasets import Dataset  # heavy: only when there is something to train
     from trl import SFTConfig, SFTTrainer
 
-    from cai.train.common import arguments, curves, quiet, weights_dtype
+    from cai.train.common import fit, pass_arguments
 
     work.release()
-    tokenizer = load_tokenizer(model)
+    tokenizer = load_tokenizer(start.ref)
     revised = [(r.prompt.messages, r.final) for r in read_jsonl(revisions / "revisions.jsonl", Revision)]
-    mixed = helpful_rows(helpful, helpful_answers, len(revised), settings.helpful, seed)
-    rows = [encode(tokenizer, chat, answer, policy.system) for chat, answer in [*revised, *mixed]]
+    mixed = helpful_rows(everyday, len(revised), settings.helpful, seed)
+    rows = [encode(tokenizer, chat, answer, start.policy.system) for chat, answer in [*revised, *mixed]]
     kept = [row for row in rows if len(row["input_ids"]) <= settings.max_length]
     if not kept:
         raise UserError(
@@ -57,33 +57,24 @@ def train_sft(
         )
     counts = {"revisions": len(revised), "helpful": len(mixed), "dropped: too long": len(rows) - len(kept)}
 
-    network, adapter = load_to_train(model, policy, weights_dtype(policy, dtype), work.device)
+    network, adapter = load_to_train(start, work.device)
     config = SFTConfig(
-        output_dir=str(out / "trainer"),
-        num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
         max_length=settings.max_length,
         completion_only_loss=True,
         gradient_checkpointing=False,
-        **arguments(work, out, policy, dtype, seed),
+        **pass_arguments(work, out, start, settings, seed),
     )
     data = Dataset.from_list(kept)
-    trainer = quiet(
-        SFTTrainer(model=network, args=config, train_dataset=data, processing_class=tokenizer, peft_config=adapter),
-        "fine-tune on revisions",
+    trainer = SFTTrainer(
+        model=network, args=config, train_dataset=data, processing_class=tokenizer, peft_config=adapter
     )
-    trainer.train()
-    names = {"loss": "loss", "mean_token_accuracy": "token accuracy", "entropy": "entropy"}
-    (out / "curves.json").write_text(json.dumps(curves(trainer.state.log_history, names)))
-    (out / "counts.json").write_text(json.dumps(dict(Counter(counts)), indent=1))
-    save(trainer.model, tokenizer, out / "model")
+    columns = {"loss": "loss", "mean_token_accuracy": "token accuracy", "entropy": "entropy"}
+    fit(trainer, "fine-tune on revisions", out, tokenizer, columns, counts)
 
 
-def helpful_rows(
-    prompts: Artifact | None, answers: Artifact | None, revised: int, share: float, seed: int
-) -> list[tuple[Chat, str]]:
+def helpful_rows(everyday: Everyday, revised: int, share: float, seed: int) -> list[tuple[Chat, str]]:
     """As many helpful answers as make up `share` of all rows (fewer when there are not so many); none without words."""
+    prompts, answers = everyday.prompts, everyday.answers
     if prompts is None or answers is None or share == 0:
         return []
     by_id = {prompt.id: prompt for prompt in read_jsonl(prompts / "prompts.jsonl", Prompt)}

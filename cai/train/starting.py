@@ -9,19 +9,19 @@ from cai.models.adapters import adapter_settings, is_adapter
 from cai.models.architectures import HEAD, lora
 from cai.models.loading import load_causal, load_reward, load_tokenizer
 from cai.models.references import Dtype, ModelRef, base_of, local
+from cai.train.trainable import Trainable
 
 if TYPE_CHECKING:
     from peft import LoraConfig
 
 
-def load_to_train(
-    source: ModelRef, policy: Policy, dtype: Dtype, device: str, *, reward: bool = False
-) -> tuple[Any, "LoraConfig | None"]:
+def load_to_train(start: Trainable, device: str, *, reward: bool = False) -> tuple[Any, "LoraConfig | None"]:
     """(a start model, the adapter that a trainer is to put on it): with `training: full`, or where it has one, None.
 
     A start model that is an adapter goes on learning as that adapter; with `training: full` it is merged into its base
-    first. reward: with a head for rewards that is zero. dtype: of the base weights. Raises UserError (`check_adapter`).
+    first. reward: with a head for rewards that is zero. Raises UserError (`check_adapter`).
     """
+    source, policy, dtype = start.ref, start.policy, start.learning_dtype
     whole = policy.training == "full"
     if not is_adapter(Path(local(source))):
         fresh: Any = (load_reward if reward else load_causal)(source, dtype, device)

@@ -22,6 +22,7 @@ from cai.data.sources import load_data, source_digest
 from cai.judge.label import label_by_people
 from cai.models.workbench import Workbench
 from cai.train.reward import train_reward
+from cai.train.trainable import Labelled, Trainable
 
 pytest.importorskip("uvicorn", reason="the extra `annotate` is not installed")
 
@@ -142,8 +143,8 @@ def test_ten_pairs_by_keyboard_through_a_kill_to_a_reward_model(start, page, pai
         f"n{i}": p for i, p in enumerate(wanted)
     }
     reward = stage(
-        train_reward, pairs=(loaded,), labels=(labels,), model=tiny, policy=policy, settings=Reward(max_length=1600),
-        dtype="float32", seed=0,
+        train_reward, labelled=Labelled((loaded,), (labels,)), start=Trainable(tiny, policy, "float32"),
+        settings=Reward(max_length=1600), seed=0,
     )  # fmt: skip
     assert json.loads((reward / "counts.json").read_text())["training pairs labelled"] == 10
     assert (reward / "model").is_dir()

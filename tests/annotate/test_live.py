@@ -18,7 +18,7 @@ from cai.data.feedback import Feedback, FeedbackLog, ShownAnswer
 from cai.data.input_file import feedback_file
 from cai.models.engines import Sampling
 from cai.models.loading import load_tokenizer, save
-from cai.train.rl.live import Shaped, of_log, states_of
+from cai.train.live.reward import Annealing, Shaped, of_log, states_of
 
 PROMPTS = [Prompt(f"p{i}", (Message("user", f"Question {i}?"),), "all", "train") for i in range(3)]
 # One token a second, four tokens; the whole answer is credited long after its end.
@@ -299,9 +299,7 @@ def test_the_persons_share_decays_and_is_normalised(voice):
         known,
         voice.model,
         voice.tokenizer,
-        weight=2.0,
-        decay=0.5,
-        updates=3,
+        Annealing(weight=2.0, decay=0.5, updates=3),
         batch_tokens=99,  # pyrefly: ignore
     )
     # Of the SFT answers three are "yes" and one "no": mean 2.5, spread sqrt(0.75).
@@ -331,7 +329,7 @@ def test_features_are_the_reference_policys(voice):
 
     seen = SimpleNamespace(predict=lambda x_MD: (inside.append("read"), np.zeros(len(x_MD)))[::-1])
     # pyrefly: ignore
-    reward = Shaped(None, seen, voice.model, voice.tokenizer, weight=1, decay=1, updates=1, batch_tokens=99)
+    reward = Shaped(None, seen, voice.model, voice.tokenizer, Annealing(1, 1, 1), 99)
     reward.reference = Reference  # pyrefly: ignore
     voice.model.train()
     reward._rewards([(prompt, [8])])

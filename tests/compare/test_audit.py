@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from fakes import ScriptedJudge
-from test_stages import Bench, Talker, artifact, prompt
+from test_stages import POLICY, Bench, Talker, artifact, prompt
 
 from cai.compare.sections.audit import against, gained, merits_of, steps_of
 from cai.compare.sections.policies import scored
@@ -24,6 +24,7 @@ from cai.judge.items import Opinion, choose_items, judge_items, load_items
 from cai.judge.rate import Merit, rate_answers, rate_revisions
 from cai.models.engines import Reply
 from cai.train.revise import revise
+from cai.train.revising import RevisedBy
 
 SORRY = "I'm sorry, but I can't help with that."
 
@@ -105,9 +106,9 @@ def test_a_direct_revision_asks_for_no_critique(tmp_path):
     out.mkdir()
     talker = Talker(lambda request, title: Reply(f"{title}.", "stop"))
     revise(
-        out, Bench(talker), data=data, split="train", model=None, policy=Policy(), settings=Revise(rounds=2),
-        principles=(Revising("kind", "What is unkind?", "Rewrite it kindly.", "", (), 1.0),), critique=None,
-        revision=load_template("direct"), dtype="float32", seed=0,
+        out, Bench(talker), data=data, split="train", start=POLICY,
+        principles=(Revising("kind", "What is unkind?", "Rewrite it kindly.", "", (), 1.0),),
+        by=RevisedBy.of(Revise(rounds=2, critique=False), 0),
     )  # fmt: skip
     (found,) = read_jsonl(out / "revisions.jsonl", Revision)
     assert [(one.critique, one.revision) for one in found.rounds] == [("", "revisions 1."), ("", "revisions 2.")]

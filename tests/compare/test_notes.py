@@ -19,7 +19,7 @@ seeds: [0]
 arms:
   ai: {labels: ai}
   human: {labels: human}
-  long: {labels: {ai: 0.9, human: 0.1}, rl: {steps: 9}, judge: {temperature: 2.0}}
+  long: {labels: {shares: {ai: 0.9, human: 0.1}}, rl: {steps: 9}, judge: {temperature: 2.0}}
   dpo: {rl: {method: dpo}}
 policy: {model: tiny-random}
 data: {source: rated-answers}

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from cai.config.load import read_experiment
+from cai.config.load import Arm, read_experiment
+from cai.config.renamed import RENAMED
+from cai.config.rl import Rl
 from cai.core.errors import UserError
+from cai.core.store import canonical
 
 ROOT = Path(__file__).parents[2]
 BASE = "constitution: constitutions/short.txt\ndata: {source: rated-answers}\n"
@@ -39,17 +42,17 @@ def test_without_arms_the_file_is_one_arm_named_by_its_labels(tmp_path):
 
 
 def test_arms_lay_over_the_base(tmp_path):
-    text = BASE + "rl: {steps: 3, kl: 0.5}\narms:\n  ai:\n  human: {labels: human, rl: {kl: 0.1}}\n"
+    text = BASE + "rl: {steps: 3, kl_coef: 0.5}\narms:\n  ai:\n  human: {labels: human, rl: {kl_coef: 0.1}}\n"
     arms = read_experiment(written(tmp_path, text)).arms
-    assert (arms["ai"].labels.name, arms["ai"].rl.steps, arms["ai"].rl.kl) == ("ai", 3, 0.5)
-    assert (arms["human"].labels.name, arms["human"].rl.steps, arms["human"].rl.kl) == ("human", 3, 0.1)
+    assert (arms["ai"].labels.name, arms["ai"].rl.steps, arms["ai"].rl.kl_coef) == ("ai", 3, 0.5)
+    assert (arms["human"].labels.name, arms["human"].rl.steps, arms["human"].rl.kl_coef) == ("human", 3, 0.1)
 
 
 @pytest.mark.parametrize(
     ("rl", "said"),
     [
         ("{kl_horizon: 80}", "mine.yaml:3: kl_horizon says how fast a target is approached, and there is none"),
-        ("{kl_target: 2, kl: 0}", "mine.yaml:3: a price of 0 cannot be adapted"),
+        ("{kl_target: 2, kl_coef: 0}", "mine.yaml:3: a price of 0 cannot be adapted"),
         ("{kl_target: 2, kl_horizon: 7}", "mine.yaml:3: kl_horizon (7) is less than the answers of one step (8)"),
     ],
 )
@@ -146,14 +149,14 @@ POOL = "simulated: {pool: [{method: rate}]}\n"
     [
         ("ai", "ai", "the AI judge"),
         ("simulated", "simulated", "simulated people"),
-        ("{human: labels.jsonl}", "human", "people (labels.jsonl)"),
-        ("{human: labels.jsonl, raters: [ann, bob]}", "human", "people (labels.jsonl)"),
-        ("{crime: ai, helpful: human}", "mixed", "the AI judge for crime, people for helpful"),
-        ("{helpful: human, default: ai}", "mixed", "people for helpful, the AI judge for the rest"),
-        ("{ai: 0.9, human: 0.1, file: x.jsonl}", "mixed", "90% the AI judge, 10% people (x.jsonl)"),
-        ("{human: 20, else: ai}", "mixed", "people for 20 training pairs drawn at random, the AI judge elsewhere"),
+        ("{default: human, file: labels.jsonl}", "human", "people (labels.jsonl)"),
+        ("{default: human, file: labels.jsonl, raters: [ann, bob]}", "human", "people (labels.jsonl)"),
+        ("{subsets: {crime: ai, helpful: human}}", "mixed", "the AI judge for crime, people for helpful"),
+        ("{subsets: {helpful: human}, default: ai}", "mixed", "people for helpful, the AI judge for the rest"),
+        ("{shares: {ai: 0.9, human: 0.1}, file: x.jsonl}", "mixed", "90% the AI judge, 10% people (x.jsonl)"),
+        ("{budget: 20, default: ai}", "mixed", "people for 20 training pairs drawn at random, the AI judge elsewhere"),
         (
-            "{human: 20, else: ai, order: uncertain}", "mixed",
+            "{budget: 20, default: ai, order: uncertain}", "mixed",
             "people for 20 training pairs that the judge is least sure of, the AI judge elsewhere",
         ),
     ],
@@ -169,18 +172,31 @@ def test_the_forms_of_labels(tmp_path, labels, name, said):
     ("labels", "said"),
     [
         ("humn", 'did you mean "human"?'),
-        ("{helpful: humam}", 'labels.helpful must be one of "ai", "human", "simulated", not "humam"'),
-        ("{ai: 0.9, human: 0.2}", "the shares of labels add up to 1.1, not 1"),
-        ("{ai: 0.5, human: 200}", "write {human: 200, else: ai}"),
-        ("{human: 20, else: ai, ordr: uncertain}", 'did you mean "order"?'),
-        ("{human: 20, else: ai, order: uncertian}", 'did you mean "uncertain"?'),
-        ("{human: 0, else: ai}", "at least 1, not 0"),
-        ("{human: 20, else: human}", "people label them all already"),
-        ("{human: 20, else: simulated, order: uncertain}", "nobody says how sure the judge is"),
-        ("{human: labels.jsonl, ai: 0.5}", "name the file as `file:`"),
-        ("{ai: 1.0, file: labels.jsonl}", "nobody asks them"),
-        ("{helpful: human, default: ai, raters: [ann]}", "whose labels in a file are known, and there is none"),
-        ("{human: labels.csv}", "a file of labels is a .jsonl file"),
+        (
+            "{subsets: {helpful: humam}}",
+            'labels.subsets.helpful must be one of "ai", "human", "simulated", not "humam"',
+        ),
+        ("{shares: {ai: 0.9, human: 0.2}}", "the shares of labels add up to 1.1, not 1"),
+        ("{shares: {ai: 0.5, human: 200}}", "labels.shares.human must be a number from 0 to 1, not 200"),
+        ("{shares: {ai: 1, human: 0}}", "labels.shares.human is a share, above 0 and up to 1, not 0"),
+        ("{shares: {ai: 0.9, human: 0.1}, default: ai}", "leave nothing for labels.default"),
+        ("{budget: 20, default: ai, ordr: uncertain}", 'did you mean "order"?'),
+        ("{budget: 20, default: ai, order: uncertian}", 'did you mean "uncertain"?'),
+        ("{budget: 0, default: ai}", "of at least 1 or null, not 0"),
+        ("{budget: 20}", "nobody labels the rest"),
+        ("{budget: 20, default: human}", "people label them all already"),
+        ("{budget: 20, default: simulated, order: uncertain}", "nobody says how sure the judge is"),
+        ("{budget: 20, default: ai, shares: {ai: 0.5, human: 0.5}}", "each say who labels"),
+        ("{default: ai, order: uncertain}", "labels.order is that of labels.budget, and there is none"),
+        ("{shares: {ai: 1.0}, file: labels.jsonl}", "nobody asks them"),
+        (
+            "{subsets: {helpful: human}, default: ai, raters: [ann]}",
+            "whose labels in a file are known, and there is none",
+        ),
+        ("{default: human, file: labels.csv}", "a file of labels is a .jsonl file"),
+        ("{file: labels.jsonl}", "labels says nobody who labels"),
+        ("{defualt: ai}", 'did you mean "default"?'),
+        ("{}", "labels must be ai, human, simulated, or the section"),
         ("simulated", "labels: simulated needs the judges that stand for people"),
         ("[ai]", "not a list of 1 item"),
     ],
@@ -190,8 +206,28 @@ def test_a_fault_of_labels_stands_at_its_line(tmp_path, labels, said):
     assert found.startswith("mine.yaml:3: ") and said in found
 
 
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ("{human: labels.jsonl}", "{default: human, file: labels.jsonl}"),
+        ("{human: labels.jsonl, raters: [ann, bob]}", "{default: human, file: labels.jsonl, raters: [ann, bob]}"),
+        ("{harmless: ai, helpful: human}", "{subsets: {harmless: ai, helpful: human}}"),
+        ("{helpful: human, default: ai}", "{subsets: {helpful: human}, default: ai}"),
+        ("{ai: 0.9, human: 0.1, file: x.jsonl}", "{shares: {ai: 0.9, human: 0.1}, file: x.jsonl}"),
+        ("{human: 20, else: ai, order: uncertain}", "{budget: 20, default: ai, order: uncertain}"),
+    ],
+)
+def test_an_older_shape_is_refused_with_what_to_write(tmp_path, before, now):
+    said = fault(tmp_path, BASE + f"labels: {before}\n")
+    assert said.startswith("mine.yaml:3: labels is written otherwise now") and said.endswith(f"write labels: {now}")
+    assert sources(tmp_path, now)  # and that is read
+
+
 def test_an_arms_labels_replace_those_of_the_file(tmp_path):
-    text = BASE + "labels: {ai: 0.9, human: 0.1}\narms:\n  mixed:\n  budget: {labels: {human: 5, else: ai}}\n"
+    text = (
+        BASE
+        + "labels: {shares: {ai: 0.9, human: 0.1}}\narms:\n  mixed:\n  budget: {labels: {budget: 5, default: ai}}\n"
+    )
     arms = read_experiment(written(tmp_path, text)).arms
     assert arms["mixed"].labels.shares == {"ai": 0.9, "human": 0.1}
     assert arms["budget"].labels.budget == 5 and not arms["budget"].labels.shares
@@ -243,3 +279,52 @@ def test_arms_that_hold_out_or_are_asked_other_prompts_are_not_compared(tmp_path
 def test_arms_may_differ_in_what_moves_no_held_out_prompt(tmp_path, own):
     arms = read_experiment(written(tmp_path, BASE + ARMS + f"    {own}\n")).arms
     assert list(arms) == ["one", "two"]
+
+
+# --- keys that had another name -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("kl", "kl_coef"),
+        ("clip", "cliprange"),
+        ("value_clip", "cliprange_value"),
+        ("value_weight", "vf_coef"),
+        ("gae_lambda", "lam"),
+        ("no_eos_penalty", "missing_eos_penalty"),
+    ],
+)
+def test_an_old_key_is_refused_with_its_new_name(tmp_path, old, new):
+    said = f"rl.{old} is now rl.{new}"
+    assert fault(tmp_path, BASE + f"rl:\n  steps: 3\n  {old}: 0.5\n").startswith(f"mine.yaml:5: {said}")
+    assert f"write {new}: ..." in fault(tmp_path, BASE, [f"rl.{old}=0.5"])
+    assert fault(tmp_path, BASE, [f"rl.{old}=0.5"]).startswith(f"--set rl.{old}: {said}")
+    in_an_arm = BASE + f"arms:\n  ai:\n    rl: {{{old}: {{sweep: [0.1, 0.2]}}}}\n"
+    assert fault(tmp_path, in_an_arm).startswith(f"mine.yaml:5: {said}")
+    (arm,) = read_experiment(written(tmp_path, BASE), [f"rl.{new}=0.5"]).arms.values()
+    assert getattr(arm.rl, new) == 0.5
+    assert canonical(arm.rl)[old] == 0.5 and new not in canonical(arm.rl), "keys of the store keep the first name"
+
+
+def test_every_new_name_of_a_key_is_one():
+    for old, (new, _) in RENAMED.items():
+        section, key = old.split(".")
+        known = Arm.model_fields[section].annotation.model_fields
+        assert new in known and key not in known
+
+
+def test_the_price_of_kl_was_also_dpos_beta(tmp_path):
+    assert "(where method is dpo: beta)" in fault(tmp_path, BASE + "rl: {method: dpo, kl: 0.1}\n")
+    assert canonical(Rl(beta=0.2)) == canonical(Rl())  # the stage of dpo is given it by itself
+
+
+def test_the_size_of_a_group_is_in_a_key_only_where_it_is_not_two(tmp_path):
+    assert "num_generations" not in canonical(Rl()) and canonical(Rl(num_generations=4))["num_generations"] == 4
+    assert Rl(batch_size=12, num_generations=4).prompts_a_rollout == 3
+    said = fault(tmp_path, BASE + "rl:\n  num_generations: 3\n  batch_size: 8\n")
+    assert said.startswith("mine.yaml:5: batch_size (8 answers) is no multiple of num_generations")
+    assert "write batch_size: 9, for there are 3 answers to each prompt" in said
+    assert fault(tmp_path, BASE + "rl: {num_generations: 1}\n").startswith("mine.yaml:3: rl.num_generations must be")
+    odd = read_experiment(written(tmp_path, BASE + "rl: {method: dpo, batch_size: 5}\n"))
+    assert odd.arms["ai"].rl.batch_size == 5, "a step of DPO is so many pairs, and there are no groups"

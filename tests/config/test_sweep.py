@@ -17,11 +17,12 @@ from cai.config.load import read_experiment, read_sweep
 from cai.config.sweep import size
 from cai.core.errors import UserError
 from cai.core.store import Store, digest_folder
-from cai.experiment.pipeline import main
+from cai.experiment.command import main
 from cai.models.references import find
 from cai.models.workbench import Workbench
 from cai.train.common import tracked
 from cai.train.reward import train_reward
+from cai.train.trainable import Labelled, Trainable
 
 ROOT = Path(__file__).parents[2]
 BASE = "constitution: constitutions/short.txt\ndata: {source: rated-answers}\n"
@@ -44,13 +45,13 @@ def fault(tmp_path, text, overrides=()):
 
 
 def test_a_grid_has_a_point_for_each_combination_the_first_key_slowest(tmp_path):
-    found = grid(tmp_path, "revise: {rounds: {sweep: [1, 2]}}\nrl:\n  kl:\n    sweep: [0.0, 0.1, 1e-2]\n")
-    assert [(one.arms["ai"].revise.rounds, one.arms["ai"].rl.kl) for one in found] == [
+    found = grid(tmp_path, "revise: {rounds: {sweep: [1, 2]}}\nrl:\n  kl_coef:\n    sweep: [0.0, 0.1, 1e-2]\n")
+    assert [(one.arms["ai"].revise.rounds, one.arms["ai"].rl.kl_coef) for one in found] == [
         (1, 0), (1, 0.1), (1, 0.01), (2, 0), (2, 0.1), (2, 0.01),
     ]  # fmt: skip
-    assert found[1].name == "mine/revise.rounds=1,rl.kl=0.1" and found[1].sweep == "mine"
-    assert found[1].point == {"revise.rounds": 1, "rl.kl": 0.1}
-    assert size([one.point for one in found]) == "6 runs: revise.rounds (2 values) x rl.kl (3 values)"
+    assert found[1].name == "mine/revise.rounds=1,rl.kl_coef=0.1" and found[1].sweep == "mine"
+    assert found[1].point == {"revise.rounds": 1, "rl.kl_coef": 0.1}
+    assert size([one.point for one in found]) == "6 runs: revise.rounds (2 values) x rl.kl_coef (3 values)"
 
 
 def test_a_points_overrides_make_it_again(tmp_path):
@@ -69,10 +70,10 @@ def test_a_key_of_one_arm_can_be_swept_and_the_others_stay(tmp_path):
 
 
 def test_set_fixes_a_swept_key_or_sweeps_one(tmp_path):
-    text = "rl: {kl: {sweep: [0.1, 0.2]}}\njudge: {sweep: [{method: rate}, {method: score}]}\n"
-    (one,) = grid(tmp_path, text, ["rl.kl=0.3", 'judge={"method": "choice"}'])
-    assert not one.point and one.arms["ai"].rl.kl == 0.3 and one.arms["ai"].judge.method == "choice"
-    assert len(grid(tmp_path, "", ["rl.kl={sweep: [0.1, 0.2]}"])) == 2
+    text = "rl: {kl_coef: {sweep: [0.1, 0.2]}}\njudge: {sweep: [{method: rate}, {method: score}]}\n"
+    (one,) = grid(tmp_path, text, ["rl.kl_coef=0.3", 'judge={"method": "choice"}'])
+    assert not one.point and one.arms["ai"].rl.kl_coef == 0.3 and one.arms["ai"].judge.method == "choice"
+    assert len(grid(tmp_path, "", ["rl.kl_coef={sweep: [0.1, 0.2]}"])) == 2
     said = fault(tmp_path, text, ["judge.principles=2"])
     assert "--set judge.principles: judge is swept as a whole" in said and "--set judge=..." in said
 
@@ -80,16 +81,16 @@ def test_set_fixes_a_swept_key_or_sweeps_one(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("rl:\n  kl: {sweep: []}\n", "mine.yaml:4: rl.kl: sweep must be a list of values, not an empty list"),
-        ("rl: {kl: {sweep: 3}}\n", "mine.yaml:3: rl.kl: sweep must be a list of values, not 3"),
+        ("rl:\n  kl_coef: {sweep: []}\n", "mine.yaml:4: rl.kl_coef: sweep must be a list of values, not an empty list"),
+        ("rl: {kl_coef: {sweep: 3}}\n", "mine.yaml:3: rl.kl_coef: sweep must be a list of values, not 3"),
         ("seeds: {sweep: [[0], [1]]}\n", "mine.yaml:3: seeds cannot be swept: every point of the grid has them all"),
         ("runtime: {threads: {sweep: [1, 2]}}\n", "runtime.threads cannot be swept: it changes no result"),
         ("arms: {sweep: [{}, {}]}\n", "arms cannot be swept: arms stand beside one another"),
         ("arms:\n  ai: {sweep: [{labels: ai}]}\n", "mine.yaml:4: arms.ai cannot be swept"),
         ("sweep: [1]\n", 'mine.yaml:3: "sweep" is no key of the file'),
         ("judge: {sweep: [{method: rate}], principles: 2}\n", 'judge is swept, and "principles" beside its values'),
-        ("rl: {kl: {sweep: [{sweep: [1]}]}}\n", "mine.yaml:3: a sweep within a sweep"),
-        ("rl: {kl: {sweep: [0.1, 0.1]}}\n", "two points of the sweep are both rl.kl=0.1"),
+        ("rl: {kl_coef: {sweep: [{sweep: [1]}]}}\n", "mine.yaml:3: a sweep within a sweep"),
+        ("rl: {kl_coef: {sweep: [0.1, 0.1]}}\n", "two points of the sweep are both rl.kl_coef=0.1"),
         ("reward: {epochs: {sweep: [1, 2]}}\nlabel_budget: [9, 4]\n", "label_budget must be two or more growing"),
         ("label_budget: [4, 9]\n", "mine.yaml:3: label_budget holds people's labels against the judge's"),
         (
@@ -113,8 +114,8 @@ def test_each_wrong_value_is_named_with_its_own_line(tmp_path):
 
 
 def test_one_experiment_is_not_read_from_a_sweep(tmp_path):
-    grid(tmp_path, "rl: {kl: {sweep: [0.1, 0.2]}}\n")
-    with pytest.raises(UserError, match=r"rl\.kl: swept, and this takes one experiment"):
+    grid(tmp_path, "rl: {kl_coef: {sweep: [0.1, 0.2]}}\n")
+    with pytest.raises(UserError, match=r"rl\.kl_coef: swept, and this takes one experiment"):
         read_experiment(tmp_path / "mine.yaml")
 
 
@@ -143,7 +144,7 @@ def est(value, low=None, high=None, n=10, clusters=5):
 
 
 RESULTS = {
-    "point": {"rl.kl": 0.1},
+    "point": {"rl.kl_coef": 0.1},
     "measures": [
         {
             "key": "wins", "unit": "%", "arms": {"ai": est(0.6, 0.5, 0.7), "sft": est(0.5)},
@@ -187,18 +188,18 @@ def test_every_number_is_a_row():
 
 def test_the_table_as_csv_and_parquet(tmp_path):
     rows = [
-        {**shown({"rl.kl": value, "judge": what}), **row}
+        {**shown({"rl.kl_coef": value, "judge": what}), **row}
         for value, what in ((0, {"method": "rate"}), (0.5, "auto"))
         for row in list(long_rows(RESULTS))[:2]
     ]
-    write_csv(tmp_path / "t.csv", ["rl.kl", "judge"], rows)
-    write_parquet(tmp_path / "t.parquet", ["rl.kl", "judge"], rows)
+    write_csv(tmp_path / "t.csv", ["rl.kl_coef", "judge"], rows)
+    write_parquet(tmp_path / "t.parquet", ["rl.kl_coef", "judge"], rows)
     with (tmp_path / "t.csv").open(newline="") as file:
         table = list(csv.reader(file))
-    assert table[0] == ["rl.kl", "judge", "arm", "seed", "measure", "value", "low", "high", "n", "clusters"]
+    assert table[0] == ["rl.kl_coef", "judge", "arm", "seed", "measure", "value", "low", "high", "n", "clusters"]
     assert table[2] == ["0", '{"method": "rate"}', "sft", "", "wins", "0.5", "", "", "10", "5"]
     read = read_table(tmp_path / "t.parquet").to_pylist()
-    assert [row["rl.kl"] for row in read] == [0.0, 0.0, 0.5, 0.5] and read[3]["judge"] == "auto"
+    assert [row["rl.kl_coef"] for row in read] == [0.0, 0.0, 0.5, 0.5] and read[3]["judge"] == "auto"
     assert read[1]["low"] is None and read[1]["n"] == 10 and read[1]["seed"] is None
 
 
@@ -455,8 +456,8 @@ def test_a_training_is_reported_where_the_config_says_so(place, monkeypatch):
     cell, arm = cells[0], experiment.arms["ai"]
     store = Store(Path("runs"))
     made = store.stage(
-        train_reward, runtime=Workbench.open(experiment.runtime), pairs=(cell.pairs,), labels=(cell.labels,),
-        model=find("tiny-random"), policy=arm.policy, settings=arm.reward, dtype="float32", seed=9,
+        train_reward, runtime=Workbench.open(experiment.runtime), labelled=Labelled((cell.pairs,), (cell.labels,)),
+        start=Trainable(find("tiny-random"), arm.policy, "float32"), settings=arm.reward, seed=9,
     )  # fmt: skip
     assert {name for name, _ in logged} == {made.path.name} and any(has_loss for _, has_loss in logged)
     assert os.environ.pop("TENSORBOARD_LOGGING_DIR") == str(Path("runs/trackers").resolve() / made.path.name)

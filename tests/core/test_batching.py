@@ -10,11 +10,6 @@ def test_batches_hold_like_lengths_and_no_more_than_their_tokens():
     assert list(by_length([], [], 100)) == []
 
 
-def test_an_index_may_need_several_rows():
-    # two rows each: 2 * 2 * 25 tokens fit, 3 * 2 * 25 do not
-    assert list(by_length([0, 1, 2], [25, 25, 25], 100, rows=[2, 2, 2])) == [[0, 1], [2]]
-
-
 def test_little_padding_where_a_forward_pass_is_paid_by_the_token():
     lengths = [100, 95, 80, 40, 38]
     # 100 + 95 of 200 are 2.5% padding; with 80 it is 25 of 300, 8%; with 40 it would be 85 of 400, 21%.

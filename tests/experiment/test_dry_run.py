@@ -14,7 +14,7 @@ from cai.config.load import read_experiment
 from cai.core.errors import UserError
 from cai.experiment import checks
 from cai.experiment.checks import check
-from cai.experiment.pipeline import main
+from cai.experiment.command import main
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ DATA_FAULTS = [
     (["sft.max_length=4096"], "sft.max_length", "sft.max_length is 4096 tokens, and tiny-random reads 2048"),
     (["reward.max_length=4096"], "reward.max_length", "reward.max_length is 4096 tokens"),
     (["rl.max_prompt_tokens=2045"], "rl.max_prompt_tokens", "answers of 6 (rl.max_new_tokens) are more than the 2048"),
-    (["labels={red: ai, default: human}", "arms={}"], "labels.red", 'no pair is of subset "red"'),
+    (["labels={subsets: {red: ai}, default: human}", "arms={}"], "labels.red", 'no pair is of subset "red"'),
 ]
 
 
@@ -86,7 +86,7 @@ def test_pairs_that_nobody_judged_and_data_without_pairs(place):
 
 def test_labels_of_a_file_that_are_of_other_pairs(place):
     Path("mine.jsonl").write_text(json.dumps({"pair_id": "pair-x", "choice": "a"}) + "\n")
-    told = said(["arms={one: {labels: {human: mine.jsonl}}}"], plan=False)
+    told = said(["arms={one: {labels: {default: human, file: mine.jsonl}}}"], plan=False)
     assert "mine.jsonl: none of its rows is a label for one of the" in told
 
 
@@ -228,7 +228,7 @@ def test_a_dry_run_that_found_nothing_is_not_done_again(place, monkeypatch):
     looked = []
     inner = checks._look
     monkeypatch.setattr("cai.experiment.checks._look", lambda *args: looked.append(1) or inner(*args))
-    for overrides in ([], [], ["rl.kl=0.07"], ["rl.kl=0.07"]):
+    for overrides in ([], [], ["rl.kl_coef=0.07"], ["rl.kl_coef=0.07"]):
         check(read_experiment(Path("mine.yaml"), overrides))
     assert len(looked) == 2
     Path("helpful.jsonl").write_text(Path("helpful.jsonl").read_text() + '{"prompt": "How?", "subset": "everyday"}\n')

@@ -17,14 +17,14 @@ from pathlib import Path
 import pytest
 
 from cai.config.load import read_sweep
-from cai.experiment.pipeline import plan
+from cai.experiment.command import plan
 from cai.models.workbench import Workbench
 
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "tests" / "cases" / "keys.json"
 # Between them every stage: all kinds of labels, all methods of RL, all measures.
 LABELS = (
-    "arms={mixed: {labels: {ai: 0.5, human: 0.5}}, simulated: {labels: simulated}}",
+    "arms={mixed: {labels: {shares: {ai: 0.5, human: 0.5}}}, simulated: {labels: simulated}}",
     "simulated={pool: [{model: tiny-random}]}",
 )
 OWN_PAIRS = ("arms={own: {labels: ai, pairs: {source: policy, prompts: 8}}}", "revise.audit=4")
@@ -44,7 +44,7 @@ def keys(case: str, root: str) -> list[str]:
     fixed = [f"runtime.root={root}", "runtime.device=cpu", "dtype=float32"]  # whatever the machine
     with contextlib.chdir(ROOT):
         grid = read_sweep(Path("experiments") / f"{name}.yaml", [*fixed, *changed])
-        ledger, _, _ = plan(grid, Workbench.open(grid[0].runtime))
+        ledger, _ = plan(grid, Workbench.open(grid[0].runtime))
     return [f"{one.stage}-{one.key}" for one in ledger]
 
 

@@ -24,7 +24,8 @@ from cai.core.errors import UserError
 from cai.core.records import Message, Prompt
 from cai.core.store import Store
 from cai.data.feedback import FeedbackLog
-from cai.experiment.pipeline import main, train
+from cai.experiment.command import main
+from cai.experiment.pipeline import train
 from cai.models.engines import Sampling
 from cai.models.workbench import Workbench
 
@@ -133,8 +134,8 @@ def test_a_log_that_is_not_there_is_a_fault_before_the_first_minute(here):
 def test_which_policy_is_talked_to(here):
     sft, told = (find_policy(Path("mine.yaml"), name) for name in ("sft", "told/0"))
     cells, _ = trained_arms(plan=True)
-    assert Path(sft.source.place).parent == cells["plain"].sft.path
-    assert Path(told.source.place).parent == cells["told"].policy.path
+    assert Path(sft.model.place).parent == cells["plain"].sft.path
+    assert Path(told.model.place).parent == cells["told"].policy.path
     assert {prompt.split for prompt in sft.prompts} == {"train"} and len(sft.prompts) > 5
 
 
@@ -143,7 +144,7 @@ def test_a_policy_of_a_run_with_set_is_talked_to_with_the_same_set(here, monkeyp
     Path("set.yaml").write_text((SHARED + ARMS).replace("lora_rank: 4", "lora_rank: 2"))
     for place, given in (("set.yaml", "policy.lora_rank=4"), ("mine.yaml", "policy.lora_rank=4")):
         found = find_policy(Path(place), "told/0", [given])
-        assert found.source == find_policy(Path("mine.yaml"), "told/0").source
+        assert found.model == find_policy(Path("mine.yaml"), "told/0").model
     with pytest.raises(UserError, match="not trained yet"):
         find_policy(Path("set.yaml"), "told/0")
     served: list[Session] = []

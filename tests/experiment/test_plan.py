@@ -1,44 +1,148 @@
-"""What a plan counts, by hand."""
+"""What a plan knows of time: earlier stages of the store, the shipped table, and what it says where neither tells."""
+
+import json
+from pathlib import Path
 
 import pytest
 
-from cai.config.load import Arm
-from cai.experiment.plan import CPU, of_preflight, tokens_of
+from cai.core.store import Artifact, digest_of
+from cai.experiment.plan import print_sum
+from cai.experiment.timings import COUNTS, Expected, Took, Work, estimates, known, parameters, reference, seconds_of
 
-# A prompt of 60 tokens, an answer of 110, and 60 for what one principle asks behind them.
+SFT = {"settings": {"helpful": 0.25, "epochs": 2.0}, "revisions": {"digest": "r"}, "policy": {"model": "smollm2-135m"}}
 
 
-def arm(**judge: object) -> Arm:
-    return Arm.model_validate(
-        {"constitution": "constitutions/quickstart.txt", "labels": "ai", "judge": judge,
-         "data": {"source": "rated-answers", "calibration": 0.1, "calibration_pairs": 32}}
-    )  # fmt: skip
+def took(count: float, seconds: float, **more: str) -> Took:
+    words = {"stage": "play", "model": "smollm2-135m", "dtype": "bfloat16", "device": "cpu"}
+    return Took(**{**words, **more}, count=count, seconds=seconds)  # pyrefly: ignore
+
+
+def finished(store: Path, stage: str, seconds: float, **more: object) -> Path:
+    folder = store / f"{stage}-{len(list(store.iterdir())):016d}"
+    folder.mkdir()
+    inputs = {"policy": {"model": "smollm2-135m"}, "dtype": "float32"} | more.pop("inputs", {})  # pyrefly: ignore
+    made = {"stage": stage, "digest": folder.name, "seconds": seconds, "inputs": inputs, "device": "cpu"}
+    made["calls"] = {"asked": 10, "found": 0}
+    (folder / "manifest.json").write_text(json.dumps(made | more))
+    return folder
+
+
+def to_run(stage: str, **inputs: object) -> Artifact:
+    given = {"policy": {"model": "smollm2-135m"}, "dtype": "float32"} | inputs
+    key = digest_of(given)
+    return Artifact(stage, key, Path("nowhere"), f"?{key}", cached=False, inputs=given)
+
+
+def answers(count: int, tokens: int) -> dict[str, object]:
+    return {"count": count, "sampling": {"max_new_tokens": tokens}}
+
+
+def test_earlier_stages_are_scaled_by_counts():
+    # 4 s for 2: 2 s each, and three of them.
+    assert seconds_of("play", "smollm2-135m", "bfloat16", 3.0, [took(2.0, 4.0)]) == 6
+    # Of five, the four nearest: 1, 2, 3 and 4 s each; the fifth, a hundred times as large, says nothing.
+    near = [took(10.0, 10.0 * each) for each in (1, 2, 3, 4)]
+    assert seconds_of("play", "smollm2-135m", "bfloat16", 10.0, [*near, took(1000.0, 1e6)]) == 25
 
 
 @pytest.mark.parametrize(
-    ("judge", "drawn", "expected"),
+    ("other", "expected"),
     [
-        # Two principles, each as it is, negated and under two placebos, of two answers that are read once.
-        ({"method": "rate", "principles": 2}, 2, 2 * (170 + 8 * 60)),
-        ({"method": "rate", "principles": 2, "preflight": None}, 2, 2 * (170 + 2 * 60)),
-        # Off: a judge that does not read is not stopped, but it is measured all the same.
-        ({"method": "rate", "principles": 2, "preflight": {"reads": "off"}}, 2, 2 * (170 + 8 * 60)),
-        # Of sixteen, three are put to the test: 16 + 3 * 3 questions.
-        ({"method": "rate", "principles": "all"}, 16, 2 * (170 + 25 * 60)),
-        # Both answers stand in a question, in either order.
-        ({"method": "choice", "principles": 1}, 1, 2 * (280 + 4 * 60)),
-        # The principle stands first: both answers are read anew under each of four texts, for and against.
-        ({"method": "contrast", "principles": 1}, 1, 2 * 4 * (280 + 60)),
-        ({"method": {"rate": 1, "choice": 1}, "principles": 1}, 1, 2 * (170 + 4 * 60) + 2 * (280 + 4 * 60)),
+        ({"stage": "respond"}, None),
+        ({"model": "Qwen/Qwen2.5-7B-Instruct"}, None),  # fifty times the size
+        ({"model": "my/own-150M"}, 4.0),  # of about the same size
+        ({"model": "my/own"}, None),  # nobody knows its size
+        ({"dtype": "float32"}, 4.0),  # better than nothing
     ],
 )
-def test_a_preflight_counts_its_controls(judge: dict[str, object], drawn: int, expected: float) -> None:
-    assert of_preflight(arm(**judge), drawn, 0.0) == expected
-    assert tokens_of("preflight", arm(**judge), (88, 100)) == ("read", 32 * expected)
+def test_a_stage_tells_of_stages_like_it(other, expected):
+    assert seconds_of("play", "smollm2-135m", "bfloat16", 2.0, [took(2.0, 4.0, **other)]) == expected
+    # The very same model at the same precision goes first.
+    assert seconds_of("play", "smollm2-135m", "bfloat16", 2.0, [took(2.0, 4.0, **other), took(2.0, 1.0)]) == 1.0
 
 
-def test_chains_of_thought_are_written_for_every_text() -> None:
-    judge = {"method": "reason", "principles": 1, "reason": {"max_new_tokens": 50, "samples": 1}}
-    # Two orders of four texts, 50 tokens each, at the speed of writing.
-    written = 4 * 2 * 50 * CPU["read"] / CPU["generate"]
-    assert tokens_of("preflight", arm(**judge), (88, 100))[1] == pytest.approx(32 * (2 * (280 + 4 * 60) + written))
+def test_a_store_is_asked_first_then_the_shipped_table_and_else_it_is_unknown(tmp_path):
+    finished(tmp_path, "respond", 30.0, inputs=answers(10, 30))
+    finished(tmp_path, "train_sft", 99.0, device="cuda")
+    plan = [
+        to_run("respond", **answers(20, 15)),  # as much as those ten
+        to_run("respond", **answers(20, 30)),
+        to_run("respond", **answers(20, 30), policy={"model": "a/model-7B"}),
+        to_run("train_harm", ratings={"digest": "never read"}, settings={"answers": None, "epochs": 1}),
+    ]
+    assert [one.seconds for one in estimates(plan, tmp_path, "cpu")] == [30, 60, None, None]
+    assert [one.seconds for one in estimates(plan[:1], tmp_path / "empty", "cuda")] == [None]
+    (first,) = estimates(plan[:1], tmp_path / "empty", "cpu")
+    assert first.machine == reference()[0] and first.seconds and 1 < first.seconds < 20
+
+
+def test_what_the_call_cache_had_took_no_time(tmp_path):
+    inputs = answers(10, 30)
+    finished(tmp_path, "respond", 0.1, inputs=inputs, calls={"asked": 0, "found": 10})
+    finished(tmp_path, "respond", 6.0, inputs=inputs, calls={"asked": 5, "found": 5})
+    (tmp_path / "respond-x.partial").mkdir()
+    (broken := tmp_path / "respond-broken").mkdir()
+    (broken / "manifest.json").write_text("{")
+    assert [(one.count, one.seconds) for one in known(tmp_path, Work())] == [(150, 6)]
+
+
+def test_counts_follow_what_earlier_stages_will_leave(tmp_path):
+    work = Work()
+    work.add(
+        "d", "load_data", {"data": {"train_pairs": 80, "test_pairs": 20, "test": 0.5, "calibration": 0.1}}, tmp_path
+    )
+    work.add("r", "revise", {"settings": {"prompts": 12}}, tmp_path)
+    work.add("few", "draw_labels", {"count": 11}, tmp_path)
+    work.add("all", "label_by_people", {"pairs": {"digest": "d"}}, tmp_path)
+    assert work.count("train_sft", SFT) == 32  # 12 of 0.75 are revisions, twice
+    pairs = ({"digest": "d"},)
+    assert work.count("train_dpo", {"pairs": pairs, "labels": ({"digest": "all"},), "epochs": 2}) == 160
+    assert work.count("train_dpo", {"pairs": pairs, "labels": ({"digest": "few"},), "epochs": 2}) == 22
+    ratings = {"ratings": {"digest": "d"}}
+    assert work.count("score_ratings", ratings) == 484  # half of 968
+    assert work.count("train_harm", {**ratings, "settings": {"answers": 16, "epochs": 2}}) == 32
+    # A file that was read is counted.
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": {"split": "test"}}\n{"prompt": {"split": "train"}}\n')
+    assert work.count("score_pairs", {"pairs": {"digest": "d"}}) == 1
+    assert work.count("score_answers", {"answers": {"digest": "elsewhere"}}) is None
+    assert work.count("no_stage", {}) is None
+
+
+def test_answers_that_were_judged_alone_are_not_judged_again():
+    work = Work()
+    for name in ("a", "b", "c"):
+        work.add(name, "respond", {"count": 5}, Path("nowhere"))
+    judge = {"method": "rate", "principles": 2, "reason": {"max_new_tokens": 9, "samples": 1}}
+    asked = {"judge": judge, "model": {"digest": "m"}, "judging": ["p", "q"]}
+
+    def game(first: str, second: str, **more: object) -> float | None:
+        return work.count("play", {**asked, "first": {"digest": first}, "second": {"digest": second}, **more})
+
+    assert [game("a", "b"), game("a", "c"), game("b", "c")] == [20, 10, 0]
+    assert work.count("rate_answers", {**asked, "answers": {"digest": "a"}}) == 0
+    both = {**judge, "method": "choice"}  # two answers in one question: each pair is asked anew
+    assert [game("a", "b", judge=both), game("a", "b", judge=both)] == [20, 20]
+
+
+def test_the_sum_says_what_it_does_not_know(capsys):
+    plan = [to_run("respond", **answers(1, 1)), to_run("play")]
+    print_sum(plan, [Expected(65.0, "2 cores"), Expected(None)], "cpu")
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "2 of 2 stages to run on cpu, at least 65 s, 1 stage unknown in all"
+    assert said[1].startswith("* as measured on 2 cores") and said[2].startswith("unknown: ")
+
+
+def test_sizes_of_models(tmp_path):
+    (tmp_path / "config.json").write_text(
+        '{"hidden_size": 10, "intermediate_size": 20, "num_hidden_layers": 2, "vocab_size": 100}'
+    )
+    # Two layers of 4 x 100 + 3 x 200, and an embedding of 1,000.
+    assert [parameters(name) for name in (str(tmp_path), "a/b-1.5B", "a/b-70m-chat", "a/b")] == [3000, 1.5e9, 7e7, None]
+
+
+def test_every_stage_is_counted_and_the_shipped_table_knows_the_quickstart(request):
+    kept = json.loads((request.config.rootpath / "tests/cases/keys.json").read_text())
+    assert {key.rsplit("-", 1)[0] for keys in kept.values() for key in keys} == set(COUNTS)
+    machine, measured = reference()
+    told = {one.stage for one in measured if one.model in ("", "smollm2-135m", "smollm2-135m-judge")}
+    assert "core" in machine and {key.rsplit("-", 1)[0] for key in kept["quickstart"]} <= told

@@ -6,6 +6,7 @@ Log-probabilities are held against plain forward passes of one row: no padding, 
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,18 @@ from cai.models.engines.transformers import TransformersEngine
 from cai.models.loading import load_tokenizer
 from cai.models.references import ModelRef, find
 from cai.models.workbench import Workbench
-from cai.train.dpo import train_dpo
 from cai.train.dpo_trainer import SoftDPOTrainer
 from cai.train.reward import train_reward
-from cai.train.rl.groups import KINDS
-from cai.train.rl.policy import train_grpo, train_ppo, train_rloo
+from cai.train.rl.given import OnlineRun, RewardModel
+from cai.train.rl.groups import ResumableGRPO, ResumableRLOO
+from cai.train.rl.methods.dpo import DpoSettings, train_dpo
+from cai.train.rl.methods.grpo import train_grpo
+from cai.train.rl.methods.ppo import train_ppo
+from cai.train.rl.methods.rloo import train_rloo
 from cai.train.rl.ppo import PPOTrainer
-from cai.train.sft import train_sft
+from cai.train.sft import Everyday, train_sft
 from cai.train.still import give_positions
+from cai.train.trainable import Labelled, Trainable
 
 TEXTS = ("Hi", "Tell me at some length about the many kinds of bread.", "How do I boil an egg?", "What is red?")
 ANSWERS = ("Yes, of course: take the bread.", "No.", "\nOne of the others, in the end!", "the thing")
@@ -98,8 +103,8 @@ def overheard(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[float]]:
             "dpo", model, inputs["input_ids"], inputs["attention_mask"], inputs["completion_mask"], torch.cat(found)
         )
 
-    for name in ("rloo", "grpo"):
-        listen(KINDS[name][0], "_get_per_token_logps_and_entropies", of_group(name))
+    for name, made in (("rloo", ResumableRLOO), ("grpo", ResumableGRPO)):
+        listen(made, "_get_per_token_logps_and_entropies", of_group(name))
     listen(PPOTrainer, "_evaluate_rollout", of_ppo)
     listen(SoftDPOTrainer, "compute_ref_log_probs", of_dpo)
     return off
@@ -111,34 +116,28 @@ ONLINE = {"ppo": train_ppo, "rloo": train_rloo, "grpo": train_grpo}
 def trained(folder: Path, source: ModelRef, policy: Policy, methods: Sequence[str]) -> dict[str, Path]:
     """What SFT, the reward model and each method leave; one rollout, one epoch."""
     work = Workbench(folder / "runs", Runtime(), "cpu")
-    common: dict[str, Any] = {"policy": policy, "dtype": "float32", "seed": 0}
+    start = Trainable(source, policy, "float32")
     revised = artifact(folder / "r", revisions=[Revision(p, a, ()) for p, a in zip(PROMPTS, ANSWERS, strict=True)])
     pairs = [Pair(p.id, p, a, "Not so.") for p, a in zip(PROMPTS, ANSWERS, strict=True)]
-    labelled = {
-        "pairs": (artifact(folder / "p", pairs=pairs),),
-        "labels": (artifact(folder / "l", labels=[Label(p.id, 0.8, "ai") for p in PROMPTS]),),
-    }
+    labels = [Label(p.id, 0.8, "ai") for p in PROMPTS]
+    labelled = Labelled((artifact(folder / "p", pairs=pairs),), (artifact(folder / "l", labels=labels),))
     out = {name: folder / "out" / f"{name}.partial" for name in ("sft", "reward", *methods)}
     for one in out.values():
         one.mkdir(parents=True)
-    train_sft(
-        out["sft"], work, revisions=revised, helpful=None, helpful_answers=None, model=source,
-        settings=Sft(batch_size=4), **common,
-    )  # fmt: skip
-    sft = ModelRef("sft", str(out["sft"] / "model"), "sft")
-    train_reward(out["reward"], work, model=source, settings=Reward(batch_size=4), **labelled, **common)
+    train_sft(out["sft"], work, revisions=revised, everyday=Everyday(), start=start, settings=Sft(batch_size=4), seed=0)
+    sft = replace(start, ref=ModelRef("sft", str(out["sft"] / "model"), "sft"), role="sft")
+    train_reward(out["reward"], work, labelled=labelled, start=start, settings=Reward(batch_size=4), seed=0)
     if "dpo" in methods:
-        train_dpo(
-            out["dpo"], work, sft=sft, epochs=1, batch_size=4, learning_rate=1e-3, kl=0.1, max_length=384, **labelled,
-            **common,
-        )  # fmt: skip
+        dpo = DpoSettings(epochs=1, batch_size=4, learning_rate=1e-3, beta=0.1, max_length=384)
+        train_dpo(out["dpo"], work, labelled=labelled, start=sft, settings=dpo, seed=0)
     asked_of = artifact(folder / "d", prompts=PROMPTS)
     for name in ONLINE.keys() & set(methods):
-        ONLINE[name](
-            out[name], work, data=asked_of, helpful=None, revisions=revised, sft=sft, gold=None,
-            reward=ModelRef("reward", str(out["reward"] / "model"), "reward"), reward_max_length=384,
-            settings=Rl(steps=1, batch_size=4, epochs=1, max_new_tokens=6, helpful=0), **common,
+        run = OnlineRun(
+            start=sft, data=asked_of, helpful=None, revisions=revised, gold=None, seed=0,
+            settings=Rl(steps=1, batch_size=4, epochs=1, max_new_tokens=6, helpful=0),
         )  # fmt: skip
+        reward = RewardModel(ModelRef("reward", str(out["reward"] / "model"), "reward"), 384)
+        ONLINE[name](out[name], work, run=run, reward=reward)
     return out
 
 

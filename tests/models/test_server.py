@@ -66,7 +66,10 @@ def test_options_of_several_tokens_are_read_token_by_token(tokenizer, tmp_path):
     """Each option's log P is the sum over its tokens; a longer one that goes on from it is taken off."""
     with FaultyServer() as server:
         engine = engine_of(server, tokenizer, tmp_path)
-        asked = [Question((Message("user", "Well?"),), ("Never", "Nay")), Question((Message("user", "Well?"),), ("a", "b"))]
+        asked = [
+            Question((Message("user", "Well?"),), ("Never", "Nay")),
+            Question((Message("user", "Well?"),), ("a", "b")),
+        ]
         for question, found in zip(asked, collected(engine.choose(asked, 999), 2), strict=True):
             start, tails = option_ids(tokenizer, question.chat, "", question.options)
             by_hand = [sum(logp_of([*start, *tail[:k]], tail[k]) for k in range(len(tail))) for tail in tails]

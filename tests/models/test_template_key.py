@@ -12,7 +12,7 @@ from cai.config.load import read_experiment
 from cai.config.sections import Judge, Policy, Runtime
 from cai.core.records import Message
 from cai.core.store import canonical
-from cai.experiment.pipeline import main
+from cai.experiment.command import main
 from cai.models.chat_templates import PLAIN
 from cai.models.loading import load_tokenizer
 from cai.models.references import find, model_of

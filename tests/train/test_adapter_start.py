@@ -14,10 +14,11 @@ from test_matrix import alone, trained
 
 from cai.config.sections import Policy
 from cai.core.errors import UserError
-from cai.experiment.pipeline import main
+from cai.experiment.command import main
 from cai.models.loading import load_causal, load_reward, load_tokenizer
 from cai.models.references import ModelRef, find
 from cai.train.starting import load_to_train
+from cai.train.trainable import Trainable
 
 IDS = [5, 9, 30, 40]
 
@@ -45,7 +46,7 @@ def test_what_is_trained_begins_as_the_adapter_on_its_base(tmp_path, architectur
     expected = alone(start, IDS[:1], IDS[1:])
     without = alone(load_causal(find(str(tmp_path / "base")), "float32", "cpu"), IDS[:1], IDS[1:])
     assert expected != pytest.approx(without, abs=2e-3)
-    network, more = load_to_train(source, policy, "float32", "cpu")
+    network, more = load_to_train(Trainable(source, policy, "float32"), "cpu")
     assert more is None and alone(network, IDS[:1], IDS[1:]) == pytest.approx(expected, abs=1e-4)
     names = [name for name, weight in network.named_parameters() if weight.requires_grad]
     assert all("lora_" in name for name in names) if training == "lora" else not any("lora_" in name for name in names)
@@ -53,7 +54,7 @@ def test_what_is_trained_begins_as_the_adapter_on_its_base(tmp_path, architectur
 
     # The reward model reads what the policy reads: same states, and a head that is zero and learns.
     states = start(input_ids=torch.tensor([IDS]), output_hidden_states=True).hidden_states[-1]
-    reward, more = load_to_train(source, policy, "float32", "cpu", reward=True)
+    reward, more = load_to_train(Trainable(source, policy, "float32"), "cpu", reward=True)
     assert more is None and reward(input_ids=torch.tensor([IDS])).logits.item() == 0
     assert any("score" in name and weight.requires_grad for name, weight in reward.named_parameters())
     found = reward(input_ids=torch.tensor([IDS]), output_hidden_states=True).hidden_states[-1]
@@ -101,7 +102,7 @@ def test_online_methods_go_on_from_an_adapter_with_no_kl_at_first(tmp_path):
 def test_what_cannot_go_on_is_refused_by_name(tmp_path, config, policy, where, said):
     source = adapter_of(tmp_path, config=config)
     with pytest.raises(UserError, match=said.replace("(", r"\(").replace(")", r"\)")) as caught:
-        load_to_train(source, Policy(model=source.place, **policy), "float32", "cpu")
+        load_to_train(Trainable(source, Policy(model=source.place, **policy), "float32"), "cpu")
     assert caught.value.where == where
 
 

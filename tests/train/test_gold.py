@@ -19,7 +19,9 @@ from cai.core.textstats import distinct
 from cai.models.loading import load_tokenizer
 from cai.models.references import ModelRef, find
 from cai.models.workbench import Workbench
+from cai.train.rl.given import OnlineRun
 from cai.train.rl.gold import NO_WORDS, by_judge, by_reward_model, held_out, yardstick
+from cai.train.trainable import Trainable
 
 KIND = Judging("kind", "Choose the kind response.", (), 1.0)
 SOURCE = ModelRef("a judge", "", "d")
@@ -113,7 +115,9 @@ def look_at(tmp_path: Path, tiny, splits, gold: Gold | None, **rl):
     data = artifact(tmp_path / "data", prompts=[prompt(name, split) for name, split in splits])
     settings = Rl(gold=gold, **{"max_new_tokens": 5, "temperature": 0.5} | rl)
     stick = {"model": SOURCE, "judge": Judge(), "judging": (), "templates": {}, "seed": 4} if gold else None
-    return held_out(Bench(), data, load_tokenizer(tiny), Policy(system="Be kind."), settings, "float32", stick)
+    start = Trainable(tiny, Policy(system="Be kind."), "float32", role="sft")
+    run = OnlineRun(start=start, data=data, helpful=None, revisions=data, settings=settings, gold=stick, seed=0)
+    return held_out(Bench(), run, load_tokenizer(tiny))  # pyrefly: ignore
 
 
 SPLITS = [(f"{split}{n}", split) for split in ("train", "test", "calibration") for n in range(6)]

@@ -25,6 +25,7 @@ from cai.models.workbench import Workbench
 from cai.train.harm import rows_of, train_harm
 from cai.train.rating_trainer import RatingCollator, RatingTrainer
 from cai.train.scores import Score
+from cai.train.trainable import Trainable
 
 
 def close(value: float) -> Any:
@@ -159,7 +160,7 @@ def test_it_learns_what_people_find_harmful_and_policies_are_scored_by_it(scored
 def test_the_same_seed_makes_the_same_score(scored, tmp_path, tiny):
     one, measured = scored
     work = Workbench.open(Runtime(root=str(tmp_path), device="cpu"))
-    given = {"model": tiny, "policy": POLICY, "settings": SETTINGS, "dtype": "float32", "seed": 0}
+    given = {"start": Trainable(tiny, POLICY, "float32"), "settings": SETTINGS, "seed": 0}
     again = Store(tmp_path).stage(train_harm, runtime=work, ratings=one.data, **given)
     assert again.digest == measured.harm["model"].digest
 

@@ -13,7 +13,7 @@ from raters import ScriptedRater
 from scipy import stats
 from test_score import tiny_policy, tiny_tokenizer
 
-import cai.train.rl.live as human
+import cai.train.live.reward as human
 from cai.annotate.live import CANDIDATES, Session
 from cai.annotate.voice import Drawn, Voice, pieces
 from cai.core.draws import seed_of
@@ -23,7 +23,7 @@ from cai.models.engines import Sampling
 from cai.models.engines.sampling import sample_ids
 from cai.models.loading import save
 from cai.models.references import find
-from cai.train.rl.tamer import credit
+from cai.train.live.tamer import credit
 
 FEEDBACKS, MOST = 60, CANDIDATES[-1][1]
 AT_ONCE = (0.0, 0.17)  # credit for what is on the screen while the key is pressed: no delay, at 6 tokens a second

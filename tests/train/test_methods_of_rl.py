@@ -18,13 +18,15 @@ from cai.core.errors import UserError
 from cai.core.records import Response, Revision, Round, read_jsonl
 from cai.core.store import canonical
 from cai.core.templates import load_template
-from cai.experiment.pipeline import main
+from cai.experiment.command import main
 from cai.judge.asking import judge_answers
 from cai.models.engines import Reply, Sampling
 from cai.models.references import ModelRef
-from cai.train.respond import best_of_n, respond_best
-from cai.train.rl.policy import left_out
+from cai.train.respond import Picker, respond_best
+from cai.train.rl.methods.best_of_n import best_of_n
+from cai.train.rl.online import left_out
 from cai.train.rl.rewards import judged_reward
+from cai.train.trainable import Draws, PromptSet, Trainable
 
 METHODS = ("ppo", "rloo", "grpo", "direct", "dpo", "best_of_n")
 ONLINE = ("ppo", "rloo", "grpo", "direct")
@@ -124,7 +126,7 @@ def test_a_plan_estimates_each_and_a_second_run_does_nothing(finished, monkeypat
 
 def test_direct_alone_needs_neither_labels_nor_pairs_of_the_policy(finished, monkeypatch):
     monkeypatch.chdir(finished)
-    stages = planned(['arms={"direct": {"rl": {"method": "direct"}}}', "rl.kl=0.07"])
+    stages = planned(['arms={"direct": {"rl": {"method": "direct"}}}', "rl.kl_coef=0.07"])
     assert "train_direct" in stages and not {"label_by_judge", "train_reward", "score_pairs"} & set(stages)
 
 
@@ -226,11 +228,11 @@ def test_the_best_of_three_is_the_one_that_the_reward_model_likes_best(tmp_path,
 
     monkeypatch.setattr("cai.models.score.score", score)
     data = artifact(tmp_path / "data", prompts=[prompt(str(n), "test") for n in range(4)])
-    common = {"prompts": data, "split": "test", "count": None, "model": tiny, "policy": Policy(), "seed": 0}
-    common |= {"sampling": Sampling(4), "dtype": "float32"}
+    common = {"prompts": PromptSet(data, "test"), "model": Trainable(tiny, Policy(), "float32")}
+    common |= {"draws": Draws(Sampling(4), 0)}
     out = tmp_path / "out"
     out.mkdir()
-    respond_best(out, Shelf(Talker(script)), reward=tiny, n=3, max_length=99, **common)  # pyrefly: ignore
+    respond_best(out, Shelf(Talker(script)), picker=Picker(tiny, n=3, max_length=99), **common)  # pyrefly: ignore
     best = {row.prompt_id: row.text for row in read_jsonl(out / "responses.jsonl", Response)}
     assert best == {"0": "0 2", "1": "1 1", "2": "2 0", "3": "3 0"}
     counts = json.loads((out / "counts.json").read_text())
@@ -265,7 +267,7 @@ def test_the_kl_of_best_of_n_is_bounded(tmp_path):
         ("rl: {method: pppo}\n", 'did you mean "ppo"?'),
         ("rl: {method: rloo, kl_target: 2}\n", "mine.yaml:3: method: rloo cannot hold a kl_target"),
         ("rl: {method: best_of_n, kl_stop: 0.1}\n", "mine.yaml:3: method: best_of_n cannot hold a kl_stop"),
-        ("rl: {method: dpo, kl: 0}\n", "mine.yaml:3: method: dpo needs a price of KL, its beta"),
+        ("rl: {method: dpo, beta: 0}\n", "mine.yaml:3: rl.beta must be a number above 0"),
         ("rl: {method: best_of_n, best_of: 1}\n", "mine.yaml:3: rl.best_of must be"),
         ("rl: {method: direct}\njudge:\n  method: choice\n", "mine.yaml:5: rl.method: direct rewards single answers"),
         ("rl: {method: direct}\njudge: {method: {rate: 1, reason: 1}}\n", "judge.method: rate, reason compares two"),

@@ -12,16 +12,17 @@ from peft import get_peft_model
 from test_ppo import PROMPTS, adapter, share_of_yes, weights
 from test_resume import KilledAt, history, log
 from test_score import tiny_policy, tiny_tokenizer
-from trl import DPOConfig, DPOTrainer
+from trl import DPOConfig, DPOTrainer, GRPOConfig, RLOOConfig
 
 from cai.models.architectures import lora
 from cai.models.loading import load_causal, load_tokenizer, save
 from cai.models.references import ModelRef
 from cai.train.dpo_trainer import SoftDPOTrainer
-from cai.train.rl.groups import KINDS
+from cai.train.rl.groups import ResumableGRPO, ResumableRLOO
 from cai.train.rl.rollouts import last_checkpoint
 
 torch.set_num_threads(1)
+KINDS: dict[str, Any] = {"rloo": (ResumableRLOO, RLOOConfig), "grpo": (ResumableGRPO, GRPOConfig)}
 QUIET = {
     "use_cpu": True, "bf16": False, "report_to": "none", "save_strategy": "no", "seed": 5, "disable_tqdm": True,
     "activation_checkpointing": False, "disable_dropout": True, "logging_steps": 1,

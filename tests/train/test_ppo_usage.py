@@ -40,7 +40,9 @@ def plain(path: Path, reward, **options) -> PPOTrainer:
     given = {name: options.pop(name) for name in ("reward_processing_classes", "model") if name in options}
     rows = Dataset.from_list([{"prompt": f"hello w{i}", "wanted": f"w{i}"} for i in range(4)])
     args = PPOConfig(str(path), **defaults | options)
-    return PPOTrainer(given.pop("model", None) or tiny_policy(), reward, args, rows, None, tiny_tokenizer(), **given)
+    return PPOTrainer(
+        given.pop("model", None) or tiny_policy(), reward, args, rows, processing_class=tiny_tokenizer(), **given
+    )
 
 
 def test_a_reward_model_reads_text_by_its_own_tokenizer():
@@ -117,8 +119,7 @@ def test_the_policy_reads_a_rendered_prompt_as_it_was_rendered(kind, tmp_path):
             reward,
             PPOConfig(str(tmp_path), rollouts=1, **options),
             rows,
-            None,
-            beginning(tiny_tokenizer()),
+            processing_class=beginning(tiny_tokenizer()),
         )
     else:
         made = ResumableRLOO(
@@ -126,8 +127,7 @@ def test_the_policy_reads_a_rendered_prompt_as_it_was_rendered(kind, tmp_path):
             reward,
             RLOOConfig(str(tmp_path), max_steps=1, num_generations=2, beta=0.0, **options),
             rows,
-            None,
-            beginning(tiny_tokenizer()),
+            processing_class=beginning(tiny_tokenizer()),
         )
     inner = made._draw
     made._draw = lambda ids: seen.extend(ids) or inner(ids)
@@ -233,7 +233,8 @@ def test_a_critic_that_starts_as_the_reward_model_leaves_it_alone(tmp_path):
     args = PPOConfig(str(tmp_path), rollouts=1, per_device_train_batch_size=4, max_completion_length=4, use_cpu=True)
     rows = Dataset.from_list([{"prompt": prompt} for prompt in PROMPTS])
     tokenizer = tiny_tokenizer()
-    taught = PPOTrainer(tiny_policy(), reward, args, rows, None, tokenizer, tokenizer, value_model=reward)
+    given = {"processing_class": tokenizer, "reward_processing_classes": tokenizer}
+    taught = PPOTrainer(tiny_policy(), reward, args, rows, value_model=reward, **given)
     taught.train()
     assert torch.equal(reward.score.weight, first)
     assert not torch.equal(taught.value_head.model.score.weight, first)

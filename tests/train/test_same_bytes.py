@@ -5,6 +5,7 @@ than one that runs through; other bytes would be another digest, and so other ke
 """
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,18 @@ from cai.core.store import Artifact, Store
 from cai.core.templates import load_template
 from cai.models.references import trained
 from cai.models.workbench import Workbench
-from cai.train.dpo import train_dpo
 from cai.train.harm import train_harm
 from cai.train.reward import train_reward
-from cai.train.rl.policy import train_direct, train_grpo, train_ppo, train_rloo
-from cai.train.sft import train_sft
+from cai.train.rl.given import OnlineRun, RewardModel
+from cai.train.rl.methods.direct import RatedBy, train_direct
+from cai.train.rl.methods.dpo import DpoSettings, train_dpo
+from cai.train.rl.methods.grpo import train_grpo
+from cai.train.rl.methods.ppo import train_ppo
+from cai.train.rl.methods.rloo import train_rloo
+from cai.train.sft import Everyday, train_sft
+from cai.train.trainable import Labelled, Trainable
 
 POLICY = Policy(model="tiny-random", system=None, lora_rank=2)
-COMMON: dict[str, Any] = {"policy": POLICY, "dtype": "float32", "seed": 3}
 RL = Rl(steps=2, batch_size=4, max_new_tokens=4, epochs=1, helpful=0, learning_rate=1e-3)
 
 
@@ -66,17 +71,24 @@ def given(tmp_path_factory, tiny) -> dict[str, Any]:
         "folder": folder,
         "data": artifact(folder / "data", prompts=prompts),
         "revisions": artifact(folder / "revisions", revisions=[Revision(p, f"Draft {p.id}", ()) for p in prompts]),
-        "pairs": (artifact(folder / "pairs", pairs=pairs),),
-        "labels": (artifact(folder / "labels", labels=[Label(p.id, 0.8, "ai") for p in prompts]),),
+        "labelled": Labelled(
+            (artifact(folder / "pairs", pairs=pairs),),
+            (artifact(folder / "labels", labels=[Label(p.id, 0.8, "ai") for p in prompts]),),
+        ),
+        "start": Trainable(tiny, POLICY, "float32"),
         "helpful": artifact(folder / "helpful", prompts=prompts, responses=[Response("1", "Yes", "m", "stop")]),
     }
     made["sft"] = both(
-        folder / "sft", train_sft, revisions=made["revisions"], helpful=made["helpful"],
-        helpful_answers=made["helpful"], model=tiny, settings=Sft(batch_size=4, helpful=0.1), **COMMON,
+        folder / "sft", train_sft, revisions=made["revisions"], everyday=Everyday(made["helpful"], made["helpful"]),
+        start=made["start"], settings=Sft(batch_size=4, helpful=0.1), seed=3,
     )  # fmt: skip
     made["reward"] = both(
-        folder / "reward", train_reward, pairs=made["pairs"], labels=made["labels"], model=tiny,
-        settings=Reward(batch_size=4), **COMMON,
+        folder / "reward", train_reward, labelled=made["labelled"], start=made["start"],
+        settings=Reward(batch_size=4), seed=3,
+    )  # fmt: skip
+    made["run"] = OnlineRun(
+        start=replace(made["start"], ref=trained(made["sft"], "sft"), role="sft"), data=made["data"], helpful=None,
+        revisions=made["revisions"], settings=RL, gold=None, seed=3,
     )  # fmt: skip
     return made
 
@@ -90,44 +102,36 @@ def test_the_policy_of_sft_and_the_reward_model(given):
 def test_the_model_of_harm(tmp_path, tiny, training):
     policy = Policy(model="tiny-random", system=None, training=training, lora_rank=2)
     settings = Harmfulness(epochs=1, batch_size=4, max_length=200)
-    common = COMMON | {"policy": policy}
-    both(tmp_path, train_harm, ratings=ratings(tmp_path / "data"), model=tiny, settings=settings, **common)
+    start = Trainable(tiny, policy, "float32")
+    both(tmp_path, train_harm, ratings=ratings(tmp_path / "data"), start=start, settings=settings, seed=3)
 
 
 @pytest.mark.parametrize("training", ["lora", "full"])
 def test_whole_weights_and_adapters_of_sft_and_reward(tmp_path, given, tiny, training):
-    common = COMMON | {
-        "policy": Policy(model="tiny-random", system=None, training=training, lora_rank=2, lora_layers=1)
-    }
+    policy = Policy(model="tiny-random", system=None, training=training, lora_rank=2, lora_layers=1)
+    common: dict[str, Any] = {"start": Trainable(tiny, policy, "float32"), "seed": 3}
     both(
-        tmp_path / "sft", train_sft, revisions=given["revisions"], helpful=None, helpful_answers=None, model=tiny,
-        settings=Sft(batch_size=4), **common,
+        tmp_path / "sft", train_sft, revisions=given["revisions"], everyday=Everyday(), settings=Sft(batch_size=4),
+        **common,
     )  # fmt: skip
     both(
-        tmp_path / "reward", train_reward, pairs=given["pairs"], labels=given["labels"], model=tiny,
-        settings=Reward(batch_size=4), **common,
+        tmp_path / "reward", train_reward, labelled=given["labelled"], settings=Reward(batch_size=4), **common
     )  # fmt: skip
 
 
 def test_dpo(tmp_path, given):
-    both(
-        tmp_path, train_dpo, pairs=given["pairs"], labels=given["labels"], sft=trained(given["sft"], "sft"), epochs=1,
-        batch_size=4, learning_rate=1e-3, kl=0.1, max_length=500, **COMMON,
-    )  # fmt: skip
+    settings = DpoSettings(epochs=1, batch_size=4, learning_rate=1e-3, beta=0.1, max_length=500)
+    both(tmp_path, train_dpo, labelled=given["labelled"], start=given["run"].start, settings=settings, seed=3)
 
 
 @pytest.mark.parametrize("method", [train_ppo, train_rloo, train_grpo])
 def test_against_a_reward_model(tmp_path, given, method):
-    both(
-        tmp_path, method, data=given["data"], helpful=None, revisions=given["revisions"], settings=RL, gold=None,
-        sft=trained(given["sft"], "sft"), reward=trained(given["reward"], "reward"), reward_max_length=500, **COMMON,
-    )  # fmt: skip
+    both(tmp_path, method, run=given["run"], reward=RewardModel(trained(given["reward"], "reward"), 500))
 
 
 def test_against_the_judge(tmp_path, given, tiny):
-    both(
-        tmp_path, train_direct, data=given["data"], helpful=None, revisions=given["revisions"], settings=RL, gold=None,
-        sft=trained(given["sft"], "sft"), judge=Judge(model="tiny-random", min_mass=0.0), judge_model=tiny,
-        judging=(Judging("kind", "Choose the kind one.", (), 1.0),), templates={"rate": load_template("rate")},
-        judge_seed=0, **COMMON,
+    rater = RatedBy(
+        judge=Judge(model="tiny-random", min_mass=0.0), model=tiny, templates={"rate": load_template("rate")},
+        principles=(Judging("kind", "Choose the kind one.", (), 1.0),), seed=0,
     )  # fmt: skip
+    both(tmp_path, train_direct, run=given["run"], rater=rater)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import ScriptedJudge
@@ -30,10 +31,15 @@ from cai.judge.play import play
 from cai.models.engines import Reply, Sampling
 from cai.models.loading import load_tokenizer
 from cai.models.references import ModelRef
-from cai.train.respond import respond, sample_pairs
+from cai.train.respond import Opposition, respond, sample_pairs
 from cai.train.revise import revise
+from cai.train.revising import RevisedBy
 from cai.train.rl.rewards import mix
-from cai.train.sft import encode, helpful_rows
+from cai.train.sft import Everyday, encode, helpful_rows
+from cai.train.trainable import Draws, PromptSet, Trainable
+
+POLICY = Trainable(ModelRef("m", "", "m"), Policy(), "float32")
+DRAWS = Draws(Sampling(4), 0)
 
 
 def prompt(name: str, split: str = "train", text: str | None = None) -> Prompt:
@@ -80,14 +86,9 @@ def run_revise(tmp_path, talker, rounds=2, principles=None, prompts=("one", "two
         Bench(talker),
         data=data,
         split="train",
-        model=None,
-        policy=Policy(),
-        settings=Revise(prompts=10, rounds=rounds),
+        start=POLICY,
         principles=principles or (Revising("kind", "What is unkind?", "Rewrite it kindly.", "", (), 1.0),),
-        critique=load_template("critique"),
-        revision=load_template("revision"),
-        dtype="float32",
-        seed=0,
+        by=RevisedBy.of(Revise(prompts=10, rounds=rounds), 0),
     )
     return read_jsonl(out / "revisions.jsonl", Revision), json.loads((out / "counts.json").read_text())
 
@@ -140,12 +141,12 @@ def test_the_helpful_mix_has_the_wanted_share_in_whole_sentences(tmp_path):
     prompts = [prompt(str(n)) for n in range(20)]
     answers = [Response(p.id, f"Answer {p.id}. And", "m", "length" if p.id == "3" else "stop") for p in prompts]
     made = artifact(tmp_path / "helpful", prompts=prompts, responses=answers)
-    rows = helpful_rows(made, made, revised=12, share=0.25, seed=0)
+    rows = helpful_rows(Everyday(made, made), revised=12, share=0.25, seed=0)
     assert len(rows) == 4  # 4 of 16 is a quarter
-    every = helpful_rows(made, made, revised=100, share=0.5, seed=0)
+    every = helpful_rows(Everyday(made, made), revised=100, share=0.5, seed=0)
     texts = {text for _, text in every}
     assert len(every) == 20 and {"Answer 3.", "Answer 4. And"} <= texts  # what was cut off ends with a whole sentence
-    assert helpful_rows(made, made, revised=12, share=0.0, seed=0) == []
+    assert helpful_rows(Everyday(made, made), revised=12, share=0.0, seed=0) == []
 
 
 def test_ppo_mixes_prompts_that_fit(tiny):
@@ -187,8 +188,8 @@ def test_two_policies_get_the_same_draws(tmp_path):
         talker = Talker(lambda request, title: Reply("words", "stop"))
         (tmp_path / name).mkdir()
         respond(
-            tmp_path / name, Bench(talker), prompts=data, split="test", count=4, model=ModelRef(name, "", name),
-            policy=Policy(), sampling=Sampling(4), dtype="float32", seed=0,
+            tmp_path / name, Bench(talker), prompts=PromptSet(data, "test", 4), draws=DRAWS,
+            model=Trainable(ModelRef(name, "", name), Policy(), "float32"),
         )  # fmt: skip
         asked.append([(request.chat, request.seed) for request in talker.asked])
     assert asked[0] == asked[1] and len(asked[0]) == 4
@@ -210,8 +211,7 @@ def test_an_answer_without_a_word_is_an_answer_and_one_that_did_not_fit_is_named
     out.mkdir()
     bench = cut({"Question full?": "Words.", "Question silent?": "", "Question long?": None})
     respond(
-        out, bench, prompts=data, split="test", count=None, model=ModelRef("m", "", "m"), policy=Policy(),
-        sampling=Sampling(4), dtype="float32", seed=0,
+        out, bench, prompts=PromptSet(data, "test"), model=POLICY, draws=DRAWS,
     )  # fmt: skip
     assert {r.prompt_id: r.text for r in read_jsonl(out / "responses.jsonl", Response)} == {
         "full": "Words.",
@@ -235,8 +235,7 @@ def test_fresh_pairs_keep_an_empty_answer_and_count_what_they_leave_out(tmp_path
     out = tmp_path / "out"
     out.mkdir()
     sample_pairs(
-        out, Bench(Talker(script)), data=data, count=None, model=None, policy=Policy(), sampling=Sampling(4),
-        dtype="float32", seed=0, opposed=(), template=None,
+        out, Bench(Talker(script)), data=data, count=None, model=POLICY, draws=DRAWS, contrast=Opposition()
     )  # fmt: skip
     pairs = {pair.prompt.id: (pair.a, pair.b) for pair in read_jsonl(out / "pairs.jsonl", Pair)}
     assert pairs == {"one": ("Yes.", "No."), "silent": ("", "Words.")}
@@ -269,15 +268,12 @@ def test_nobody_is_fine_tuned_on_an_answer_without_a_word(tmp_path):
     prompts = artifact(tmp_path / "p", prompts=[prompt(str(n)) for n in range(4)])
     texts = {"0": "", "1": "One.", "2": "  ", "3": "Three."}
     answers = artifact(tmp_path / "a", responses=[Response(n, text, "m", "stop") for n, text in texts.items()])
-    assert {text for _, text in helpful_rows(prompts, answers, 4, 0.5, 0)} == {"One.", "Three."}
+    assert {text for _, text in helpful_rows(Everyday(prompts, answers), 4, 0.5, 0)} == {"One.", "Three."}
 
 
 def test_fresh_pairs_need_two_different_answers(tmp_path):
     data = artifact(tmp_path / "data", prompts=[prompt("1"), prompt("2", "test")])
-    options = {
-        "data": data, "count": None, "model": None, "policy": Policy(), "sampling": Sampling(4), "dtype": "float32",
-        "seed": 0, "opposed": (), "template": None,
-    }  # fmt: skip
+    options: dict[str, Any] = {"data": data, "count": None, "model": POLICY, "draws": DRAWS, "contrast": Opposition()}
     out = tmp_path / "out"
     out.mkdir()
     with pytest.raises(UserError, match="no two different answers"):
@@ -296,9 +292,11 @@ def test_opposed_pairs_remember_which_answer_was_told_to_keep_to_the_principle(t
     out.mkdir()
     sample_pairs(
         out, Bench(Talker(script)), data=artifact(tmp_path / "data", prompts=[prompt(str(n)) for n in range(20)]),
-        count=None, model=None, policy=Policy(), sampling=Sampling(4), dtype="float32", seed=0,
-        opposed=(Judging("k", "Choose the response that is kind.", (), 1.0, against="Insult everybody."),),
-        template=load_template("contrast"),
+        count=None, model=POLICY, draws=DRAWS,
+        contrast=Opposition(
+            (Judging("k", "Choose the response that is kind.", (), 1.0, against="Insult everybody."),),
+            load_template("contrast"),
+        ),
     )  # fmt: skip
     pairs = read_jsonl(out / "pairs.jsonl", Pair)
     assert {(pair.a, pair.b, pair.prompted) for pair in pairs} == {("kind", "rude", 1.0), ("rude", "kind", 0.0)}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cai.train.rl.tamer import Example, bursts, credit, fit
+from cai.train.live.tamer import Example, bursts, credit, fit
 
 # One token a second. The window reaches from 4.0 to 0.2 seconds before the key: 3.8 seconds.
 SHOWN = [0.0, 1.0, 2.0, 3.0, 4.0]

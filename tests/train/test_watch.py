@@ -16,7 +16,7 @@ from test_score import tiny_policy, tiny_tokenizer
 
 from cai.core.records import Message
 from cai.models.engines import Sampling
-from cai.train.rl.collapse import POOL, Answers, collapses, describe, mean, pool, seen
+from cai.train.rl.collapse import POOL, Answers, collapses, describe, lights_of, mean, pool
 from cai.train.rl.watch import HeldOut, Watch, as_found, divergence, updates_per_rollout
 
 torch.set_num_threads(1)
@@ -114,22 +114,22 @@ def test_small_rollouts_are_pooled():
 def test_a_light_is_seen_once_where_it_first_burns():
     # Pools of two rollouts of 16: the first has 0, the second and third (0 + .4) / 2 = .2, the next .4, .5.
     log = [answers(16, r) for r in (0.0, 0.0, 0.4, 0.4, 0.6)]
-    assert seen(log[:3]) == [] and seen(log[:2]) == []
-    (light,) = seen(log)
+    assert lights_of(log[:3]) == [] and lights_of(log[:2]) == []
+    (light,) = lights_of(log)
     assert (light["rollout"], light["what"]) == (4, "repetition") and "40%" in light["text"]
 
 
 def test_kl_of_rollouts_is_held_against_the_entropy_of_an_answer():
     # 0.5 nats a token, 20 tokens: 10 nats an answer at first.
     log = [answers(32, 0.0, kl=0.0, entropy=0.5), answers(32, 0.0, kl=9.0, entropy=0.1)]
-    assert seen(log) == []
-    assert [light["what"] for light in seen([*log, answers(32, 0.0, kl=11.0, entropy=0.1)])] == ["kl"]
+    assert lights_of(log) == []
+    assert [light["what"] for light in lights_of([*log, answers(32, 0.0, kl=11.0, entropy=0.1)])] == ["kl"]
 
 
 def test_a_look_is_held_against_the_first_look():
     looks = [{"look": {"rollout": r, **vars_of(SFT), "length": n, "kl": 0.0}} for r, n in ((0, 20.0), (3, 50.0))]
-    assert seen(looks[:1]) == []
-    assert [(light["rollout"], light["what"]) for light in seen(looks)] == [(3, "length")]
+    assert lights_of(looks[:1]) == []
+    assert [(light["rollout"], light["what"]) for light in lights_of(looks)] == [(3, "length")]
 
 
 def vars_of(some: Answers) -> dict:

@@ -32,8 +32,8 @@ _REFUSED: tuple[tuple[frozenset[str], str, str], ...] = tuple(
         ("prompt completions labels", "stepwise supervision, where steps are right or wrong", "it compares no answers"),
         ("row_labels doc_id", "a table of a spreadsheet", "write it as prompt, a, b and human"),
         ("mapping current_node", "an export of ChatGPT's conversations", "write each as a list of messages"),
-        ("pair_id choice", "a label, not a pair", "name this file in `labels: {human: FILE}`"),
-        ("pair_id p_a", "a label, not a pair", "name this file in `labels: {human: FILE}`"),
+        ("pair_id choice", "a label, not a pair", "name this file in `labels: {default: human, file: FILE}`"),
+        ("pair_id p_a", "a label, not a pair", "name this file in `labels: {default: human, file: FILE}`"),
     )
 )  # fmt: skip
 _SIGNS = re.compile(

@@ -62,12 +62,12 @@ def _place(node: Mapping) -> int | None:
     return place
 
 
-def _row(messages: Chat, ranked: list[tuple[str, int]], split: str = "") -> FileRow:
+def _row(messages: Chat, ranked: list[tuple[str, int]]) -> FileRow:
     judged = []
     for (first_text, first), (second_text, second) in combinations(ranked, 2):
         p_a = 0.5 if first == second else float(first < second)
         judged.append(Judged(a=first_text, b=second_text, votes=(RaterVote("", p_a),)))
-    return FileRow(form=FORM, messages=messages, judged=tuple(judged), split=split)
+    return FileRow(form=FORM, messages=messages, judged=tuple(judged))
 
 
 # A message a row ------------------------------------------------------------------------------------------------------

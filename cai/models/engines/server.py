@@ -19,7 +19,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cai.config.sections import Runtime, Server
+from cai.config.sections import Runtime
+from cai.config.served import Server
 from cai.core.durable import make_folders, write_whole
 from cai.core.errors import UserError
 from cai.core.records import Chat, Message
@@ -28,9 +29,10 @@ from cai.core.templates import neutralise
 from cai.models.chat import chat_ids, frame_of, option_ids, text_numbers, with_system
 from cai.models.engines import Engine, Question, Reading, Reply, Request, Sampling
 from cai.models.engines.dialects import choice_of, finite, only
+from cai.models.engines.jobs import answered, refusal
 from cai.models.engines.probing import SAMPLED, Probed, probe_chat, probe_completions, said, schema
 from cai.models.engines.spending import Spending
-from cai.models.engines.transport import Call, Job, Malformed, Patience, Pool, Refused, answered, refusal
+from cai.models.engines.transport import Call, Job, Malformed, Patience, Pool, Refused
 from cai.models.loading import load_tokenizer
 from cai.models.references import ModelRef
 

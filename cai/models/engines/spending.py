@@ -7,7 +7,8 @@ whole: whoever serves it may have done the work.
 
 from dataclasses import dataclass, field
 
-from cai.config.sections import Price, Runtime
+from cai.config.sections import Runtime
+from cai.config.served import Price
 from cai.core.errors import UserError
 
 MILLION = 1e6

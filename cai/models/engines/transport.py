@@ -1,8 +1,8 @@
 """Requests to the replicas of a served model: side by side, tried again, and given up in the end, each answered once.
 
     Call      one request, and how its answer is read
+    Job       a few calls that belong together (jobs.py does many of them side by side)
     Pool      the replicas. `ask` sends a call to the least busy one, and again where that may help
-    answered  many jobs (a few calls each) on a thread of their own; results in the order in which they come
 
 What may pass is tried again: no connection, a cut one, an answer that does not come or cannot be read, 408, 409, 429
 and 5xx. The wait doubles, with jitter (Brooker 2015, "Exponential Backoff and Jitter"), and is never shorter than
@@ -13,19 +13,17 @@ done; a server that answers nobody for PATIENCE ends the run. What was answered 
 import asyncio
 import json
 import os
-import queue
 import random
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from cai.config.sections import Server
+from cai.config.served import Server
 from cai.core.errors import UserError
-from cai.models.engines.spending import Spending, Spent
+from cai.models.engines.spending import Spending
 
 AGAIN = frozenset({408, 409, 425, 429})  # and all from 500 on
 MARK = "***"
@@ -141,16 +139,19 @@ class Pool:
 
     async def ask(self, call: Call) -> Any:
         """What the call reads of its answer. Raises Refused, GivenUp, and Spent where it may not be sent again."""
-        began, tries = time.monotonic(), 0
+        # tries: those before and after which others were answered; in an outage nobody's are counted.
+        began = last = time.monotonic()
+        failures = tries = 0
         while True:
             replica = await self._least_busy()
             replica.busy += 1
             try:
                 answer = await self._post(replica, call)
             except _Passing as fault:
-                tries += 1
                 now = time.monotonic()
-                wait = max(self._backoff(tries), fault.wait)
+                failures += 1
+                tries += self.alive > last
+                last, wait = now, max(self._backoff(failures), fault.wait)
                 if fault.sick:
                     replica.rests_until = max(replica.rests_until, now + wait)
                 self._patient(fault, tries, began, now, wait)
@@ -169,7 +170,7 @@ class Pool:
         if silent + (wait if fault.wait else 0.0) > self.patience.server:
             asks = f", and asks to wait {fault.wait:.0f} s" if fault.wait else ""
             raise GivenUp(f"{fault}{asks}", outage=True) from None
-        if tries >= self.patience.tries and self.alive > began:
+        if tries >= self.patience.tries:
             raise GivenUp(f"{fault}, {tries} times", outage=False) from None
 
     def _backoff(self, tries: int) -> float:
@@ -306,124 +307,3 @@ def _never_sent(error: BaseException) -> bool:
             return True
         seen = seen.__cause__
     return False
-
-
-# Many jobs ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A job by its number: its result, or why there is none."""
-
-    index: int
-    result: Any = None
-    fault: str = ""
-
-
-def answered(pool: Pool, jobs: Sequence[Job], concurrency: int) -> Iterator[list[Done]]:
-    """Every job once, in the order in which they are done, in lists of all that is there.
-
-    The requests go on while the caller keeps what came. Raises UserError when a limit stops the run, when nobody is
-    answered any longer, or in the end for jobs that were given up; whatever was answered by then was yielded before.
-    """
-    done: queue.Queue[Done | BaseException | None] = queue.Queue()
-    loop, stop = asyncio.new_event_loop(), asyncio.Event()
-
-    def work() -> None:
-        try:
-            loop.run_until_complete(_all(pool, jobs, concurrency, done.put, stop))
-        except BaseException as error:  # carried over to the caller's thread
-            done.put(error)
-        finally:
-            loop.close()
-            done.put(None)
-
-    thread = threading.Thread(target=work, name="requests", daemon=True)
-    thread.start()
-    ended: BaseException | None = None
-    over = False
-    try:
-        while not over:
-            batch = [done.get()]
-            with suppress(queue.Empty):
-                while True:
-                    batch.append(done.get_nowait())
-            over = None in batch
-            ended = next((one for one in batch if isinstance(one, BaseException)), ended)
-            if results := [one for one in batch if isinstance(one, Done)]:
-                yield results
-    finally:
-        if thread.is_alive():
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(stop.set)
-            thread.join()
-    if ended:
-        raise ended
-
-
-async def _all(
-    pool: Pool, jobs: Sequence[Job], concurrency: int, tell: Callable[[Done], None], stop: asyncio.Event
-) -> None:
-    waiting = iter(range(len(jobs)))
-    spent: list[Spent] = []
-
-    async def worker() -> None:
-        for index in waiting:
-            if spent:
-                return
-            try:
-                tell(Done(index, await pool.do(jobs[index])))
-            except Spent as limit:
-                spent.append(limit)
-                return
-            except Refused as fault:
-                if fault.status in (401, 402, 403, 404):  # the same for every job
-                    raise refusal(fault, pool) from None
-                tell(Done(index, fault=str(fault)))
-            except GivenUp as fault:
-                if fault.outage:
-                    raise UserError(
-                        f"the server answers nobody any longer: {fault}",
-                        ", ".join(pool.server.url),
-                        "look after the server, then run the same command again: what it answered is kept",
-                    ) from None
-                tell(Done(index, fault=str(fault)))
-
-    async with pool:
-        tasks = [asyncio.create_task(worker()) for _ in range(min(concurrency, len(jobs)))]
-        stopped = asyncio.create_task(stop.wait())
-        try:
-            pending: set[asyncio.Task] = {*tasks}
-            while pending and not stop.is_set():
-                done, _ = await asyncio.wait({*pending, stopped}, return_when=asyncio.FIRST_COMPLETED)
-                pending -= done
-                for task in done - {stopped}:
-                    task.result()
-        finally:
-            for task in (*tasks, stopped):
-                task.cancel()
-            await asyncio.gather(*tasks, stopped, return_exceptions=True)
-    if spent:
-        limit = spent[0]
-        raise UserError(
-            f"stopped before runtime.{limit.name} ({limit.limit:,g}) is passed: {pool.spending.line()}",
-            f"runtime.{limit.name}",
-            "raise it and run the same command again: what was answered is kept, and the count begins anew",
-        )
-
-
-def refusal(fault: Refused, pool: Pool) -> UserError:
-    """A no that is the same for whatever is asked."""
-    where = pool.server.url[0]
-    if fault.status in (401, 403):
-        remedy = "name the environment variable that holds the key: server: {key_from: NAME}"
-        if pool.server.key_from:
-            remedy = f"see whether {pool.server.key_from} holds the right key"
-        return UserError(f"the server refuses the key: {fault}", where, remedy)
-    if fault.status == 404:
-        return UserError(
-            f'the server does not know what it was asked for, "{pool.name}": {fault}',
-            where,
-            "write the model's name as the server lists it (server: {name: ...}), and an address that ends in /v1",
-        )
-    return UserError(f"the server refuses: {fault}", where, "see what it says")

@@ -22,7 +22,7 @@ from cai.models.engines import Sampling
 from cai.models.loading import pick_dtype
 from cai.models.references import find
 from cai.models.workbench import Workbench
-from cai.train.revising import Reviser, say, wording_of
+from cai.train.revising import Reviser, sample_texts, wording_of
 from cai.train.revisions.controlled import revise_controlled
 from cai.train.revisions.instructions import instructions_for, without_opposite
 
@@ -34,65 +34,67 @@ def run(args: argparse.Namespace) -> int:
     # 1. Everything that can be wrong is found before a model is loaded.
     from cai.train.revisions.decided import measure, sentence  # numpy: only now
 
-    law = read_constitution(args.file)
+    constitution = read_constitution(args.file)
     settings = Revise(
         prompts=args.drafts, critique=not args.direct, model=args.reviser, examples=args.examples,
         max_new_tokens=args.max_new_tokens, temperature=args.temperature,
     )  # fmt: skip
     wording_of(settings)
-    check(read_placebos(), law.judging)
+    check(read_placebos(), constitution.judging)
     data = Data(source=args.prompts, test=0.0)
     source_digest(data, "PROMPTS")
     prompts = pick(list(read_source(data, args.seed).prompts.values()), "train", args.drafts, args.seed)
     work = Workbench.open(Runtime(root=args.cache, device=args.device))
 
     # 2. Draft, revise, measure.
-    rows, noted = try_revisions(work, law, prompts, args.model, settings, args.dtype, args.seed)
-    found = measure(rows)
+    rows, noted = try_revisions(work, constitution, prompts, args.model, settings, args.dtype, args.seed)
+    effect = measure(rows)
     if args.json:
         given = {key: value for key, value in vars(args).items() if key not in ("run", "command", "json")}
-        print(json.dumps(plain(given | {"noted": noted, "effect": found, "revisions": rows}), indent=1))
+        print(json.dumps(plain(given | {"noted": noted, "effect": effect, "revisions": rows}), indent=1))
         return 0
     reviser = args.reviser or args.model
     shown = f", shown the worked rounds of {args.examples}" if args.examples else ""
-    print(f"{found.drafts} drafts of {args.model}, revised by {reviser}{shown}; {law.path}, {args.prompts}")
-    print("\n".join(["", sentence(found), "", *page(found)]))
+    print(f"{effect.drafts} drafts of {args.model}, revised by {reviser}{shown}; {constitution.path}, {args.prompts}")
+    print("\n".join(["", sentence(effect), "", *page(effect)]))
     for note in noted:
         print(f"note: {note}")
     return 0
 
 
 def try_revisions(
-    work: Workbench, law: Constitution, prompts: Sequence[Prompt], model: str, settings: Revise, dtype: str, seed: int
-) -> tuple[list[Controlled], list[str]]:
+    work: Workbench, constitution: Constitution, prompts: Sequence[Prompt], model: str, settings: Revise, dtype: str,
+    seed: int,
+) -> tuple[list[Controlled], list[str]]:  # fmt: skip
     """(every revision, what could not be put to the test). model: whose drafts they are."""
     drafter, reviser = find(model), find(settings.model or model)
     system, kind = Policy().system, pick_dtype(dtype, work.device)
     sampling = Sampling(settings.max_new_tokens, settings.temperature)
-    asks = [(prompt.id, "draft", prompt.messages) for prompt in prompts]
-    drafts = say(work.engine(drafter, dtype=kind, system=system), asks, sampling, seed, "drafts")
+    drafting = [(prompt.id, "draft", prompt.messages) for prompt in prompts]
+    drafts = sample_texts(work.engine(drafter, dtype=kind, system=system), drafting, sampling, seed, "drafts")
     traces = [Revision(prompt, draft, ()) for prompt, draft in zip(prompts, drafts, strict=True) if draft]
     placebos, noted = unrelated(read_placebos(), traces, least=0)
     if len(traces) < len(prompts):
         noted.append(f"{len(prompts) - len(traces)} of {len(prompts)} prompts got no draft")
-    who = Reviser.of(work.engine(reviser, dtype=kind, system=system), wording_of(settings), settings, seed)
-    return revise_controlled(who, traces, instructions_for(law), placebos), [*noted, *without_opposite(law)]
+    asked = Reviser.of(work.engine(reviser, dtype=kind, system=system), wording_of(settings), settings, seed)
+    noted += without_opposite(constitution)
+    return revise_controlled(asked, traces, instructions_for(constitution), placebos), noted
 
 
-def page(found: "Decided") -> list[str]:
+def page(effect: "Decided") -> list[str]:
     """Two tables: what revisions do under each text, and how different they are."""
     head = ["", "principle", "placebo", "opposite", "less placebo", "less opposite"]
-    lines = [head, _line("moved as asked", found.moved), _line("critique speaks of it", found.mentions)]
-    lines.append(_line("refuses", found.refuses))
+    lines = [head, _line("moved as asked", effect.moved), _line("critique speaks of it", effect.mentions)]
+    lines.append(_line("refuses", effect.refuses))
     apart = [["two revisions of a draft", "different", "owed to the texts"]]
     names = {"chance": "one principle, two draws", "placebo": "principle and placebo"}
     names |= {"opposite": "principle and opposite", "principle": "two principles"}
     for key, title in names.items():
-        apart.append([title, _cell(found.apart[key]), _cell(found.decided[key]) if key in found.decided else "-"])
+        apart.append([title, _cell(effect.apart[key]), _cell(effect.decided[key]) if key in effect.decided else "-"])
     by_name = [["checked principle", "revisions", "principle", "placebo", "opposite"]]
-    for one in found.by_principle:
-        levels = [f"{one['moved'][key]:.2f}" if key in one["moved"] else "-" for key in ("text", "placebo", "opposite")]
-        by_name.append([one["name"], str(one["n"]), *levels])
+    for row in effect.by_principle:
+        levels = [f"{row['moved'][key]:.2f}" if key in row["moved"] else "-" for key in ("text", "placebo", "opposite")]
+        by_name.append([row["name"], str(row["n"]), *levels])
     return [*_columns(lines), "", *_columns(apart), "", *_columns(by_name)]
 
 

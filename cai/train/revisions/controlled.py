@@ -11,7 +11,7 @@ from cai.constitution import Revising, draw
 from cai.core.draws import uniform
 from cai.core.records import Control, Controlled, Revision
 from cai.judge.reads.placebos import Placebo
-from cai.train.revising import Ask, Reviser
+from cai.train.revising import Reviser, RevisionTask
 from cai.train.revisions.instructions import Instruction, form_of, request_of, stand_ins
 
 DRAWS = 2
@@ -29,39 +29,39 @@ def revise_controlled(
     replaced = {placebo.name: stand_ins(placebo, instructions, form) for placebo in placebos}
     jobs: list[tuple[Revision, Instruction, Control, int, Revising]] = []
     for place, trace in enumerate(traces):
-        for one in _drawn(place, trace, instructions, seed):
-            texts: dict[Control, Revising | None] = {"text": one.text, "opposite": one.opposite}
+        for instruction in _drawn(place, trace, instructions, seed):
+            texts: dict[Control, Revising | None] = {"text": instruction.text, "opposite": instruction.opposite}
             if replaced:
-                key = (seed, trace.prompt.id, one.origin)
+                key = (seed, trace.prompt.id, instruction.origin)
                 name = min(replaced, key=lambda name, key=key: uniform("placebo", *key, name))
-                texts["placebo"] = replaced[name][one.origin, one.name]
+                texts["placebo"] = replaced[name][instruction.origin, instruction.name]
             jobs += [
-                (trace, one, control, number, text)
+                (trace, instruction, control, number, text)
                 for control, text in texts.items()
                 if text is not None
                 for number in range(DRAWS)
             ]
-    asks = [Ask(trace.prompt.id, trace.prompt.messages, trace.draft, text) for trace, *_, text in jobs]
+    tasks = [RevisionTask(trace.prompt.id, trace.prompt.messages, trace.draft, text) for trace, *_, text in jobs]
     numbers = [number for *_, number, _ in jobs]
-    critiques = reviser.critiques(asks, [f"audit critique {number}" for number in numbers], "audit: critiques")
+    critiques = reviser.critiques(tasks, [f"audit critique {number}" for number in numbers], "audit: critiques")
     revisions = reviser.revisions(
-        asks, critiques, [f"audit revision {number}" for number in numbers], "audit: revisions"
+        tasks, critiques, [f"audit revision {number}" for number in numbers], "audit: revisions"
     )
     asked = bool(reviser.wording.critique)
     return [
         Controlled(
-            trace.prompt.id, trace.prompt.subset, one.origin, one.name, control, number, request_of(text), trace.draft,
+            trace.prompt.id, trace.prompt.subset, by.origin, by.name, control, number, request_of(text), trace.draft,
             (critique or None) if asked else "", (revision or None) if critique or not asked else None,
         )
-        for (trace, one, control, number, text), critique, revision in zip(jobs, critiques, revisions, strict=True)
+        for (trace, by, control, number, text), critique, revision in zip(jobs, critiques, revisions, strict=True)
     ]  # fmt: skip
 
 
 def _drawn(place: int, trace: Revision, instructions: Sequence[Instruction], seed: int) -> list[Instruction]:
-    prompt, found = trace.prompt, []
-    own = [one for one in instructions if one.origin == "constitution"]
-    able = [one for one in own if not one.applies_to or prompt.subset in one.applies_to]
+    prompt, drawn = trace.prompt, []
+    own = [each for each in instructions if each.origin == "constitution"]
+    able = [each for each in own if not each.applies_to or prompt.subset in each.applies_to]
     if able:
-        found += draw(able, seed=seed, key=f"audit/{prompt.id}", subset=prompt.subset)
-    checked = [one for one in instructions if one.origin == "checked"]
-    return [*found, checked[place % len(checked)]]
+        drawn += draw(able, seed=seed, key=f"audit/{prompt.id}", subset=prompt.subset)
+    checked = [each for each in instructions if each.origin == "checked"]
+    return [*drawn, checked[place % len(checked)]]

@@ -110,7 +110,7 @@ def measure(rows: Sequence[Controlled], harm: Harm | None = None) -> Decided:
             for name in dict.fromkeys(row.principle for row in checked)
         ],
         by_subset=[
-            {"subset": name, "refuses": _compared([one for one in refusals if one[0].subset == name]).less_placebo}
+            {"subset": name, "refuses": _compared([pair for pair in refusals if pair[0].subset == name]).less_placebo}
             for name in subsets
         ],
     )
@@ -123,7 +123,7 @@ def movement(row: Controlled) -> int:
     return 0 if truth is None else round(2 * truth - 1)
 
 
-_CHECKED = {one.name: one for one in shown()}
+_CHECKED = {principle.name: principle for principle in shown()}
 
 # A figure under each text ---------------------------------------------------------------------------------------------
 
@@ -139,7 +139,11 @@ def _paired(values: Values, control: str) -> tuple[np.ndarray, np.ndarray, list[
     """(the principle's, the control's, prompts): of the same draft, principle and draw under both texts."""
     mine, theirs = ({_spot(row): value for row, value in values if row.control == c} for c in ("text", control))
     spots = [spot for spot in mine if spot in theirs]
-    return np.array([mine[one] for one in spots]), np.array([theirs[one] for one in spots]), [one[0] for one in spots]
+    return (
+        np.array([mine[spot] for spot in spots]),
+        np.array([theirs[spot] for spot in spots]),
+        [spot[0] for spot in spots],
+    )
 
 
 def _moved(steps: Values) -> Compared:
@@ -156,19 +160,19 @@ def _steps_less(steps: Values, control: str) -> Estimate:
     """As `difference`; where all prompts say the same, Wilson's least share of such prompts says it, and the others
     may say anything from -2 to 2."""
     mine, theirs, names = _paired(steps, control)
-    found = ratio(mine - theirs, np.ones(len(names)), names)
-    if not statistics.certain(found):
-        return found
-    share, _ = statistics.wilson(1.0, found.clusters)
-    return statistics.with_ends(found, *(share * found.value + (1 - share) * end for end in (-2.0, 2.0)))
+    estimate = ratio(mine - theirs, np.ones(len(names)), names)
+    if not statistics.certain(estimate):
+        return estimate
+    share, _ = statistics.wilson(1.0, estimate.clusters)
+    return statistics.with_ends(estimate, *(share * estimate.value + (1 - share) * end for end in (-2.0, 2.0)))
 
 
 def _levels(values: Values) -> dict[str, Estimate]:
-    found = {}
+    levels = {}
     for control in CONTROLS:
         some = [(row.prompt_id, value) for row, value in values if row.control == control]
-        found[control] = statistics.mean([value for _, value in some], [name for name, _ in some])
-    return found
+        levels[control] = statistics.mean([value for _, value in some], [name for name, _ in some])
+    return levels
 
 
 def _counted(values: Values) -> dict[str, Any]:
@@ -214,9 +218,9 @@ def _apart(rows: Iterable[Controlled]) -> tuple[dict[str, Estimate], dict[str, E
     return apart, decided
 
 
-def _distance(one: str, two: str) -> float:
+def _distance(a: str, b: str) -> float:
     """1 - similarity, made symmetric: which longest block is taken first depends on the order of the two."""
-    return 1 - (similarity(one, two) + similarity(two, one)) / 2
+    return 1 - (similarity(a, b) + similarity(b, a)) / 2
 
 
 # What critiques speak of ----------------------------------------------------------------------------------------------
@@ -238,9 +242,9 @@ def _mentions(rows: Sequence[Controlled]) -> Iterable[tuple[Controlled, float]]:
 # In words -------------------------------------------------------------------------------------------------------------
 
 
-def sentence(found: Decided) -> str:
+def sentence(effect: Decided) -> str:
     """What it comes to. A model is seen to follow where both intervals lie above 0."""
-    follows, turns, decided = found.moved.less_placebo, found.moved.less_opposite, found.decided["placebo"]
+    follows, turns, decided = effect.moved.less_placebo, effect.moved.less_opposite, effect.decided["placebo"]
     if not follows.n:
         return "Whether revisions follow their principles could not be measured: no draft has been revised under both."
     how = (

@@ -53,35 +53,35 @@ class Instruction:
         return self.text.weight
 
 
-def instructions_for(law: Constitution) -> tuple[Instruction, ...]:
+def instructions_for(constitution: Constitution) -> tuple[Instruction, ...]:
     """The constitution's principles, then the checked ones in the constitution's form, full or short."""
     own = []
-    for principle, text in zip(law.principles, law.revising, strict=True):
+    for principle, text in zip(constitution.principles, constitution.revising, strict=True):
         against = negated(principle)
-        opposite = as_request(against, law.form) if against else None
+        opposite = as_request(against, constitution.form) if against else None
         own.append(Instruction(principle.name, "constitution", text, opposite))
-    return (*own, *checked(law.form))
+    return (*own, *checked(constitution.form))
 
 
-def without_opposite(law: Constitution) -> list[str]:
+def without_opposite(constitution: Constitution) -> list[str]:
     """What to know of principles that have no opposite, in words."""
     return [
-        f'"{one.name}" has no opposite to be revised under: write its `Against:`'
-        for one in instructions_for(law)
-        if one.opposite is None
+        f'"{instruction.name}" has no opposite to be revised under: write its `Against:`'
+        for instruction in instructions_for(constitution)
+        if instruction.opposite is None
     ]
 
 
 def checked(form: str) -> tuple[Instruction, ...]:
-    by_name = {one.name: one for one in shown()}
-    found = []
+    by_name = {principle.name: principle for principle in shown()}
+    instructions = []
     for name in CHECKED:
         more, less = (
             Judging(name, stated(phrases[0], "Choose the response that {s}."), (), 1.0)
             for phrases in (by_name[name].more, by_name[name].less)
         )
-        found.append(Instruction(name, "checked", as_request(more, form), as_request(less, form)))
-    return tuple(found)
+        instructions.append(Instruction(name, "checked", as_request(more, form), as_request(less, form)))
+    return tuple(instructions)
 
 
 def as_request(standard: Judging, form: str) -> Revising:
@@ -104,15 +104,20 @@ def stand_ins(placebo: Placebo, instructions: Sequence[Instruction], form: str) 
 
     The constitution's and the checked principles are matched apart, so that neither decides the other's placebos.
     """
-    found = {}
+    replacements = {}
     for origin in ("constitution", "checked"):
         asked = [
-            Judging(one.name, one.text.revise or one.text.text, one.applies_to, one.weight)
-            for one in instructions
-            if one.origin == origin
+            Judging(
+                instruction.name,
+                instruction.text.revise or instruction.text.text,
+                instruction.applies_to,
+                instruction.weight,
+            )
+            for instruction in instructions
+            if instruction.origin == origin
         ]
-        found |= {(origin, name): as_request(of, form) for name, of in matched(placebo, asked).items()}
-    return found
+        replacements |= {(origin, name): as_request(of, form) for name, of in matched(placebo, asked).items()}
+    return replacements
 
 
 def form_of(instructions: Sequence[Instruction]) -> str:
@@ -121,5 +126,5 @@ def form_of(instructions: Sequence[Instruction]) -> str:
 
 
 def request_of(principle: Revising) -> str:
-    """All that a model is told of a principle, in one text."""
+    """All that a model is told of a principle, in instruction text."""
     return " ".join(part for part in (principle.critique, principle.revise, principle.text) if part)

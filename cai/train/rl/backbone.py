@@ -102,12 +102,12 @@ def as_on_disk(weights: Mapping[str, Tensor | None], place: Path | str, commit: 
     """Does the base's folder, or the hub's in the cache at this commit, hold just these? One tensor of it is in memory
     at a time."""
     folder = place if isinstance(place, Path) else Path(cached_file(place, "config.json", revision=commit) or "").parent
-    found = set()
+    same = set()
     for file in folder.glob("*.safetensors"):
         with safe_open(file, "pt") as stored:
             for name in weights.keys() & set(stored.keys()):
                 weight = weights[name]
                 if weight is None or not torch.equal(stored.get_tensor(name).to(weight.device, weight.dtype), weight):
                     return False
-                found.add(name)
-    return found == weights.keys()
+                same.add(name)
+    return same == weights.keys()

@@ -53,23 +53,25 @@ def describe(texts: Sequence[str], ids: Sequence[Sequence[int]], stops: set[int]
 
 def collapses(now: Answers, sft: Answers) -> dict[str, str]:
     """Which lights burn: name -> what is the matter, with both numbers."""
-    found = {}
+    lights = {}
     if now.repetition > sft.repetition + REPEATED:
-        found["repetition"] = f"{now.repetition:.0%} of 4-grams are repeated (SFT policy {sft.repetition:.0%})"
+        lights["repetition"] = f"{now.repetition:.0%} of 4-grams are repeated (SFT policy {sft.repetition:.0%})"
     if now.distinct_2 < DISTINCT * sft.distinct_2:
-        found["distinct"] = f"{now.distinct_2:.0%} of 2-grams are distinct (SFT policy {sft.distinct_2:.0%})"
+        lights["distinct"] = f"{now.distinct_2:.0%} of 2-grams are distinct (SFT policy {sft.distinct_2:.0%})"
     if not sft.length / LENGTH <= now.length <= sft.length * LENGTH:
-        found["length"] = f"answers have {now.length:.0f} tokens (SFT policy {sft.length:.0f})"
+        lights["length"] = f"answers have {now.length:.0f} tokens (SFT policy {sft.length:.0f})"
     if abs(now.ended - sft.ended) > ENDED:
-        found["ended"] = f"{now.ended:.0%} of answers end by themselves (SFT policy {sft.ended:.0%})"
+        lights["ended"] = f"{now.ended:.0%} of answers end by themselves (SFT policy {sft.ended:.0%})"
     # KL = cross-entropy under the SFT policy - own entropy. Beyond the SFT policy's entropy, even a policy that always
     # says the same says what the SFT policy would say less often than whatever it usually says.
     if now.kl is not None and sft.entropy is not None and now.kl > sft.entropy:
-        found["kl"] = f"the KL of {now.kl:.0f} nats an answer is more than the SFT policy's entropy ({sft.entropy:.0f})"
-    return found
+        lights["kl"] = (
+            f"the KL of {now.kl:.0f} nats an answer is more than the SFT policy's entropy ({sft.entropy:.0f})"
+        )
+    return lights
 
 
-def seen(log: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def lights_of(log: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Each light when it first burns: {"rollout", "what", "text"}, from a trainer's log as cai/train/rl/watch.py
     writes it. The same log gives the same list."""
     first: dict[str, dict[str, Any]] = {}
@@ -100,10 +102,10 @@ def _comparisons(log: Sequence[dict[str, Any]]) -> Iterator[tuple[Answers, Answe
 
 def pool(rollouts: Sequence[Answers]) -> list[Answers]:
     """The first of them that together have `POOL` answers, or all."""
-    held = 0
+    count = 0
     for place, some in enumerate(rollouts, 1):
-        held += some.count
-        if held >= POOL:
+        count += some.count
+        if count >= POOL:
             return list(rollouts[:place])
     return list(rollouts)
 

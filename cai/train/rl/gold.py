@@ -16,12 +16,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from cai.config.load import Arm
-from cai.config.rl import Rl
 from cai.config.sections import Policy
 from cai.core.draws import identity, pick, seed_of
 from cai.core.errors import UserError
 from cai.core.records import Abstained, Pair, Prompt, read_jsonl
-from cai.core.store import Artifact
 from cai.judge.asking import judge_pairs
 from cai.judge.combine import combine, weights_of
 from cai.judge.methods import principles_for, templates_for
@@ -29,43 +27,37 @@ from cai.models.chat import chat_ids, plain, with_system
 from cai.models.engines import Sampling
 from cai.models.references import Dtype, find, local, model_of
 from cai.models.workbench import Workbench
+from cai.train.rl.given import OnlineRun
 
 NO_WORDS = "(no answer)"  # what is judged where a policy said nothing: a collapse must not be left out of the mean
 
 
 def yardstick(arm: Arm, work: Workbench) -> dict[str, Any] | None:
     """What decides the gold reward, for the key of the stage and for `held_out`; None where there is none."""
-    gold, ask = arm.rl.gold, arm.evaluate
+    gold, evaluation = arm.rl.gold, arm.evaluate
     if gold is None:
         return None
     if gold.by != "judge":
         return {"model": find(gold.by), "seed": arm.seed}
-    judging = principles_for(work.constitution(ask.constitution), ask.judge)
-    asked = {"judge": ask.judge, "judging": judging, "templates": templates_for(ask.judge)}
-    return {"model": model_of(ask.judge), "seed": arm.seed} | asked
+    judging = principles_for(work.constitution(evaluation.constitution), evaluation.judge)
+    asked = {"judge": evaluation.judge, "judging": judging, "templates": templates_for(evaluation.judge)}
+    return {"model": model_of(evaluation.judge), "seed": arm.seed} | asked
 
 
-def held_out(
-    work: Workbench,
-    data: Artifact,
-    tokenizer: Any,
-    policy: Policy,
-    settings: Rl,
-    dtype: Dtype,
-    yardstick: Mapping[str, Any] | None,
-) -> Any:
+def held_out(work: Workbench, run: OnlineRun, tokenizer: Any) -> Any:
     """`HeldOut` for a `Watch`, or None without `rl.gold`. Raises UserError where the calibration split is too small.
 
     Prompts and draws depend on the experiment's seed alone: all arms and replicas answer the same.
     A judge is loaded at the first look and stays in memory beside what is trained, as a reward model does.
     """
+    settings, policy, yardstick = run.settings, run.start.policy, run.gold
     gold = settings.gold
     if gold is None or yardstick is None:
         return None
     from cai.train.rl.watch import HeldOut
 
     seed = yardstick["seed"]
-    asked = pick(read_jsonl(data / "prompts.jsonl", Prompt), "calibration", None, seed)
+    asked = pick(read_jsonl(run.data / "prompts.jsonl", Prompt), "calibration", None, seed)
     chats = {prompt.id: with_system(prompt.messages, policy.system) for prompt in asked}
     fits = [
         prompt for prompt in asked
@@ -78,12 +70,12 @@ def held_out(
             "data.calibration",
             "raise it, or rl.max_prompt_tokens",
         )
-    say = by_judge if gold.by == "judge" else by_reward_model
+    make = by_judge if gold.by == "judge" else by_reward_model
     return HeldOut(
         ids=tuple(prompt.id for prompt in fits),
         chats=tuple(chats[prompt.id] for prompt in fits),
         seeds=tuple(seed_of("gold", seed, prompt.id) for prompt in fits),
-        gold=say(work, fits, policy, tokenizer, dtype, yardstick),
+        gold=make(work, fits, policy, tokenizer, run.start.dtype, yardstick),
         by=f"judge {yardstick['model'].name}" if gold.by == "judge" else f"reward model {yardstick['model'].name}",
         every=gold.every,
         sampling=Sampling(settings.max_new_tokens, settings.temperature),

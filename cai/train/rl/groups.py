@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
-from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
+from trl import GRPOTrainer, RLOOTrainer
 
 from cai.core.errors import UserError
-from cai.train.rl.ppo import check_prompts
-from cai.train.rl.rollouts import Rollouts, RolloutTrainer
+from cai.train.rl.rollouts import Rollouts, RolloutTrainer, check_prompts
 from cai.train.still import check_first_kl, give_positions
 
 Online = RolloutTrainer if TYPE_CHECKING else object
@@ -58,16 +57,16 @@ class Penalised(Online):
 
         Raises UserError where they do not. GRPO asks for the policy in shuffled minibatches, so rows go by their ids.
         """
-        found = super()._get_per_token_logps_and_entropies(
+        outputs = super()._get_per_token_logps_and_entropies(
             model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
         )
         if self.is_in_train and self.state.global_step == 0:
-            for ids, mask, logps in zip(input_ids, attention_mask, found[0].detach(), strict=True):
+            for ids, mask, logps in zip(input_ids, attention_mask, outputs[0].detach(), strict=True):
                 row, answer = tuple(ids[mask.bool()].tolist()), logps[mask[-logits_to_keep:].bool()]
                 check_first_kl(answer - self._first.setdefault(row, answer), cast(Any, self.model).dtype)
         else:
             self._first.clear()
-        return found
+        return outputs
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         """(answers of all processes, 1); NaN where an answer could not be scored."""
@@ -97,6 +96,3 @@ class ResumableGRPO(Penalised, Rollouts, GRPOTrainer):
 
 class ResumableRLOO(Penalised, Rollouts, RLOOTrainer):
     """RLOOTrainer that resumes exactly and penalises answers without end."""
-
-
-KINDS: dict[str, tuple[Any, Any]] = {"rloo": (ResumableRLOO, RLOOConfig), "grpo": (ResumableGRPO, GRPOConfig)}

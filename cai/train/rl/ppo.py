@@ -32,6 +32,7 @@ from trl.trainer.utils import pad
 
 from cai.core.errors import UserError
 from cai.train.rl.critic import add_critic
+from cai.train.rl.forwards import answer_states
 from cai.train.rl.ppo_config import PPOConfig
 from cai.train.rl.ppo_math import (
     adapted_kl_coef,
@@ -44,23 +45,10 @@ from cai.train.rl.ppo_math import (
     whiten,
 )
 from cai.train.rl.reward_models import as_functions, not_yet
-from cai.train.rl.rollouts import RolloutTrainer, trimmed
+from cai.train.rl.rollouts import RolloutTrainer, check_prompts, trimmed
 from cai.train.still import check_first_kl
 
 VALUE_HEAD = "value_head.safetensors"
-
-
-def check_prompts(dataset: Any, args: Any) -> None:
-    """Are there enough for a rollout? Raises UserError."""
-    if not hasattr(dataset, "__len__"):
-        raise UserError("rollouts need a dataset of known length", "train_dataset", "give a datasets.Dataset")
-    prompts, needed = len(dataset), (args.generation_batch_size or 1) // (args.num_generations or 1)
-    if prompts < needed:
-        raise UserError(
-            f"one rollout takes {needed} prompts and there are {prompts}",
-            "the batch size",
-            "give more prompts, or make the batch smaller",
-        )
 
 
 class PPOTrainer(RolloutTrainer):
@@ -88,10 +76,8 @@ class PPOTrainer(RolloutTrainer):
         reward_funcs: Any,
         args: PPOConfig | None = None,
         train_dataset: Any = None,
-        eval_dataset: Any = None,
-        processing_class: Any = None,
-        reward_processing_classes: Any = None,
         *,
+        reward_processing_classes: Any = None,
         value_model: str | PreTrainedModel | None = None,
         **kwargs: Any,
     ) -> None:
@@ -105,7 +91,7 @@ class PPOTrainer(RolloutTrainer):
         # Reward models are made once the policy is there, whose base weights they may share. TRL reads them nowhere
         # before; it would load a path itself.
         known: Any = [not_yet if isinstance(reward, (str, nn.Module)) else reward for reward in rewards]
-        super().__init__(model, known, args, train_dataset, eval_dataset, processing_class, **kwargs)
+        super().__init__(model, known, args, train_dataset, **kwargs)
         self.config, self.kl_coef = args, args.kl_coef
         self._stopped = False
         self.policy: Any = self.accelerator.unwrap_model(self.model)
@@ -128,44 +114,8 @@ class PPOTrainer(RolloutTrainer):
         self.value_head = add_critic(self.network, value_model)
 
     def _forward(self, model: Any, rollout: dict[str, Any], **kwargs: Any) -> Any:
-        """Logits (B, T, V), and values (B, T) if asked for, of the states in which the answers' tokens were chosen."""
-        ids = torch.cat([rollout["prompt_ids"], rollout["completion_ids"]], dim=1)
-        attention = torch.cat([rollout["prompt_mask"], rollout["completion_mask"]], dim=1)
-        # Token t is chosen one position before its own. Positions as a tensor, not as a number: transformers then
-        # copies those states; on CPU a strided slice instead costs a copy of the vocabulary matrix for each row.
-        chosen_at_T = torch.arange(rollout["prompt_ids"].size(1) - 1, ids.size(1) - 1, device=ids.device)
-        if not self.pads_left:
-            return self._forward_unpadded(model, rollout, ids, attention, **kwargs)
         with self.accelerator.autocast():
-            return model(
-                input_ids=ids,
-                attention_mask=attention,
-                position_ids=(attention.cumsum(1) - 1).clamp(min=0),  # prompts are padded on the left
-                logits_to_keep=chosen_at_T,
-                use_cache=False,
-                **kwargs,
-            )
-
-    def _forward_unpadded(self, model: Any, rollout: dict[str, Any], ids: Tensor, mask: Tensor, **kwargs: Any) -> Any:
-        """As `_forward`, for a model that reads padding on the left as text: it is moved to the right of each row."""
-        left_B = rollout["prompt_mask"].size(1) - rollout["prompt_mask"].sum(dim=1)
-        place_T = torch.arange(ids.size(1), device=ids.device)
-        from_BT = (place_T + left_B[:, None]).clamp(max=ids.size(1) - 1)
-        inside_BT = place_T + left_B[:, None] < ids.size(1)
-        with self.accelerator.autocast():
-            output = model(
-                input_ids=ids.gather(1, from_BT),
-                attention_mask=mask.gather(1, from_BT) * inside_BT,
-                position_ids=place_T.expand_as(ids),
-                logits_to_keep=place_T,
-                use_cache=False,
-                **kwargs,
-            )
-        answers_T = torch.arange(rollout["completion_ids"].size(1), device=ids.device)
-        chosen_at_BT = rollout["prompt_mask"].sum(dim=1)[:, None] - 1 + answers_T
-        rows_B1 = torch.arange(len(ids), device=ids.device)[:, None]
-        names = ("logits", "values") if "with_values" in kwargs else ("logits",)
-        return {name: output[name][rows_B1, chosen_at_BT] for name in names}
+            return answer_states(model, rollout, pads_left=self.pads_left, **kwargs)
 
     @torch.no_grad()
     def _evaluate_rollout(self, rollout: dict[str, Any]) -> dict[str, Tensor]:
@@ -267,7 +217,7 @@ class PPOTrainer(RolloutTrainer):
         ratio_BT = log_ratio_BT.exp()
 
         # 8. Clipped policy loss + vf_coef * clipped value loss (Schulman et al. 2017, eq. 9, without entropy bonus).
-        pg_loss = policy_loss(ratio_BT, advantages_BT, mask_BT, args.epsilon)
+        pg_loss = policy_loss(ratio_BT, advantages_BT, mask_BT, args.cliprange)
         vf_loss = value_loss(output["values"], inputs["old_values"], inputs["returns"], mask_BT, args.cliprange_value)
 
         # 9. Curves. approx_kl: the low-variance estimator (ratio - 1) - log ratio of KL(old || new) (Schulman 2020).
@@ -278,7 +228,7 @@ class PPOTrainer(RolloutTrainer):
                 value_loss=vf_loss,
                 entropy=masked_mean(entropy_BT, mask_BT),
                 approx_kl=masked_mean(ratio_BT - 1 - log_ratio_BT, mask_BT),
-                clip_fraction=masked_mean(((ratio_BT - 1).abs() > args.epsilon).float(), mask_BT),
+                clip_fraction=masked_mean(((ratio_BT - 1).abs() > args.cliprange).float(), mask_BT),
                 ratio_mean=masked_mean(ratio_BT - 1, mask_BT),
                 ratio_variance=masked_mean((ratio_BT - 1) ** 2, mask_BT),
             )

@@ -8,8 +8,8 @@ from cai.core.errors import UserError
 
 # Settings of GRPO that change its own loss or logs: PPO reads none of them, so setting one is refused, not ignored.
 NOT_READ = (
-    "beta", "delta", "entropy_coef", "epsilon_high", "importance_sampling_level", "log_completions", "loss_type",
-    "mask_truncated_completions", "off_policy_mask_threshold", "scale_rewards", "top_entropy_quantile",
+    "beta", "delta", "entropy_coef", "epsilon", "epsilon_high", "importance_sampling_level", "log_completions",
+    "loss_type", "mask_truncated_completions", "off_policy_mask_threshold", "scale_rewards", "top_entropy_quantile",
     "use_adaptive_entropy",
 )  # fmt: skip
 
@@ -17,7 +17,7 @@ NOT_READ = (
 @dataclass
 class PPOConfig(GRPOConfig):
     """TRL's GRPOConfig with what PPO adds. One rollout = `generation_batch_size` answers, trained on for
-    `num_ppo_epochs`; `per_device_train_batch_size` is the minibatch, `epsilon` the policy's clip range.
+    `num_ppo_epochs`; `per_device_train_batch_size` is the minibatch, `cliprange` how far its ratio may move from 1.
     `max_steps` and `logging_steps` follow from `rollouts`: one row of the log is one rollout."""
 
     rollouts: int = 100  # sets max_steps
@@ -30,6 +30,7 @@ class PPOConfig(GRPOConfig):
     gamma: float = 1.0  # discount of later rewards
     lam: float = 0.95  # GAE: 0 trusts the critic, 1 the sampled return
     vf_coef: float = 0.1  # weight of the value loss
+    cliprange: float = 0.2  # how far the ratio of probabilities may move from 1 (`epsilon` of TRL's GRPO)
     cliprange_value: float = 0.2  # how far a value may move in one rollout
     missing_eos_penalty: float = 1.0  # off the score of an answer that was cut off
     critic_learning_rate: float = 1e-3  # the value head starts at zero, so it must be quick

@@ -63,15 +63,18 @@ def gae(rewards_BT: Tensor, values_BT: Tensor, mask_BT: Tensor, gamma: float, la
     return advantages_BT
 
 
-def policy_loss(ratio_BT: Tensor, advantages_BT: Tensor, mask_BT: Tensor, clip: float) -> Tensor:
+def policy_loss(ratio_BT: Tensor, advantages_BT: Tensor, mask_BT: Tensor, cliprange: float) -> Tensor:
     """Clipped surrogate (Schulman et al. 2017, eq. 7), negated, mean over valid tokens. ratio: new over old."""
-    clipped_BT = ratio_BT.clamp(1 - clip, 1 + clip)
+    clipped_BT = ratio_BT.clamp(1 - cliprange, 1 + cliprange)
     return masked_mean(torch.maximum(-advantages_BT * ratio_BT, -advantages_BT * clipped_BT), mask_BT)
 
 
-def value_loss(values_BT: Tensor, old_values_BT: Tensor, returns_BT: Tensor, mask_BT: Tensor, clip: float) -> Tensor:
-    """Half the squared error, the worse of the value and the value clipped to old +- clip (Huang et al. 2023)."""
-    clipped_BT = old_values_BT + (values_BT - old_values_BT).clamp(-clip, clip)
+def value_loss(
+    values_BT: Tensor, old_values_BT: Tensor, returns_BT: Tensor, mask_BT: Tensor, cliprange_value: float
+) -> Tensor:
+    """Half the squared error, the worse of the value and the value clipped to old +- cliprange_value (Huang et al.
+    2023)."""
+    clipped_BT = old_values_BT + (values_BT - old_values_BT).clamp(-cliprange_value, cliprange_value)
     error_BT = torch.maximum((values_BT - returns_BT) ** 2, (clipped_BT - returns_BT) ** 2)
     return 0.5 * masked_mean(error_BT, mask_BT)
 

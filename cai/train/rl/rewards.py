@@ -5,7 +5,7 @@
     judged_reward      by the judge itself (direct RLAIF, Lee et al. 2023)
 
 Both rewards are normalised to mean 0 and variance 1 on the answers that the SFT policy was trained on (Huang et al.
-2024), so that one `rl.kl` means the same for a timid reward as for a bold one.
+2024), so that one `rl.kl_coef` means the same for a timid reward as for a bold one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ def mix(
     needed, wanted = prompts_wanted(settings)
     order = lambda prompt: uniform("ppo", seed, prompt.id)  # noqa: E731
     fit, kind = (
-        sorted((one for one in some if fits(one, tokenizer, policy, settings)), key=order)
+        sorted((prompt for prompt in some if fits(prompt, tokenizer, policy, settings)), key=order)
         for some in (red_team, helpful)
     )
     counts = {"red-team prompts": len(red_team), "dropped: longer than rl.max_prompt_tokens": len(red_team) - len(fit)}
@@ -56,8 +56,8 @@ def mix(
 
 
 def prompts_wanted(settings: Rl) -> tuple[int, int]:
-    """(prompts that a run is made on at most, helpful ones among them). Each is answered twice."""
-    needed = settings.steps * settings.batch_size // 2
+    """(prompts that a run is made on at most, helpful ones among them). Each is answered `num_generations` times."""
+    needed = settings.steps * settings.prompts_a_rollout
     return needed, round(needed * settings.helpful)
 
 
@@ -112,18 +112,18 @@ def judged_reward(
     An answer that the judge cannot read has no reward.
     """
 
-    def ask(answers: Sequence[tuple[Prompt, str]], title: str) -> list[float | None]:
+    def rate(answers: Sequence[tuple[Prompt, str]], title: str) -> list[float | None]:
         return judge_answers(engine, answers, judging, judge, templates, seed=seed, title=title)
 
-    values = ask([(revision.prompt, revision.final) for revision in known], "judge the SFT answers")
+    values = rate([(revision.prompt, revision.final) for revision in known], "judge the SFT answers")
     fault = UserError("the judge can read no answer of the SFT policy", "judge.min_mass", "lower it, or reword")
     mean, spread = scale_of(values, fault)
     by_id = {prompt.id: prompt for prompt in prompts}
 
     def reward(prompt_id: list[str], completions: list, **_: Any) -> list[float | None]:
-        """Normalised opinion of each answer, its text as the evaluation will have it."""
+        """Normalised rating of each answer, its text as the evaluation will have it."""
         texts = [turns[-1]["content"].strip() for turns in completions]
-        raw = ask([(by_id[name], text) for name, text in zip(prompt_id, texts, strict=True)], "judge the answers")
+        raw = rate([(by_id[name], text) for name, text in zip(prompt_id, texts, strict=True)], "judge the answers")
         return [None if value is None else (value - mean) / spread for value in raw]
 
     return reward, {"mean": mean, "spread": spread, "SFT answers it cannot read": values.count(None)}
@@ -131,7 +131,7 @@ def judged_reward(
 
 def scale_of(values: Sequence[float | None], fault: UserError) -> tuple[float, float]:
     """Mean and spread of what there is; raises `fault` where that is nothing."""
-    found = [value for value in values if value is not None]
-    if len(found) < 2:
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
         raise fault
-    return fmean(found), max(pstdev(found), 1e-6)
+    return fmean(known), max(pstdev(known), 1e-6)

@@ -69,6 +69,19 @@ class WholeRun(Sampler[int]):
         return self.passes * len(self.one_pass)
 
 
+def check_prompts(dataset: Any, args: Any) -> None:
+    """Are there enough for a rollout? Raises UserError."""
+    if not hasattr(dataset, "__len__"):
+        raise UserError("rollouts need a dataset of known length", "train_dataset", "give a datasets.Dataset")
+    prompts, needed = len(dataset), (args.generation_batch_size or 1) // (args.num_generations or 1)
+    if prompts < needed:
+        raise UserError(
+            f"one rollout takes {needed} prompts and there are {prompts}",
+            "the batch size",
+            "give more prompts, or make the batch smaller",
+        )
+
+
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint in a trainer's output folder."""
     made = [path for path in folder.glob("checkpoint-*") if state_of(path) is not None]
@@ -78,11 +91,11 @@ def last_checkpoint(folder: Path) -> Path | None:
 def state_of(checkpoint: Path) -> dict[str, Any] | None:
     """What `own_state` said when the checkpoint was made; None where it is not complete."""
     try:
-        found = json.loads((checkpoint / COMPLETE).read_bytes())
-        files = found.get("files")
+        content = json.loads((checkpoint / COMPLETE).read_bytes())
+        files = content.get("files")
         if files is None:  # an older version's holds the state alone
-            return found
-        return found["state"] if files == _sizes(checkpoint) else None
+            return content
+        return content["state"] if files == _sizes(checkpoint) else None
     except (OSError, ValueError, KeyError, AttributeError):
         return None
 
@@ -165,14 +178,14 @@ class Rollouts(Online):
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """As Trainer's. True: from the last complete checkpoint in `output_dir`; UserError where there is none."""
         if resume_from_checkpoint is True:
-            found = last_checkpoint(Path(str(self.args.output_dir)))
-            if found is None:
+            checkpoint = last_checkpoint(Path(str(self.args.output_dir)))
+            if checkpoint is None:
                 raise UserError(
                     "there is no complete checkpoint to go on from",
                     str(self.args.output_dir),
                     "leave resume_from_checkpoint out to start anew",
                 )
-            resume_from_checkpoint = str(found)
+            resume_from_checkpoint = str(checkpoint)
         # Whatever an earlier call of this method left half done.
         self._step, self._buffered_inputs, self._save_is_due = 0, None, False
         self._metrics["train"].clear()

@@ -49,7 +49,7 @@ from cai.models.engines import Sampling
 from cai.models.engines.sampling import reply_of, sample_ids, stop_ids
 from cai.models.loading import save
 from cai.stats.overoptimisation import best_look, judge_run, sentence
-from cai.train.rl.collapse import describe, seen
+from cai.train.rl.collapse import describe, lights_of
 
 Reward = Callable[..., list[float | None]]
 PREDICTIONS = 512  # whose distributions over the vocabulary are held at one time, twice
@@ -87,7 +87,7 @@ class Watch(TrainerCallback):
         self.reference: Callable[[], AbstractContextManager[Any]] | None = None
         self._log: list[Any] = []  # the trainer's own
         self._answers: dict[str, Any] | None = None
-        self._said: set[str] = set()
+        self._warned: set[str] = set()
 
     def reading(self, reward: Reward) -> Reward:
         """The reward function; it is also the proxy of the looks."""
@@ -107,7 +107,7 @@ class Watch(TrainerCallback):
         self._stops = stop_ids(kwargs["model"], self.tokenizer)
         self._log, self._folder = state.log_history, Path(args.output_dir) / "looks"
         self._copies = Path(args.output_dir) / "snapshots"
-        self._said = {light["what"] for light in seen(self._log)}  # before the kill, where there was one
+        self._warned = {light["what"] for light in lights_of(self._log)}  # before the kill, where there was one
         if self.held_out and state.global_step == 0:
             self._look(kwargs["model"], 0, state, args)
 
@@ -169,9 +169,9 @@ class Watch(TrainerCallback):
                 shutil.rmtree(folder)
 
     def _warn(self) -> None:
-        for light in seen(self._log):
-            if light["what"] not in self._said:
-                self._said.add(light["what"])
+        for light in lights_of(self._log):
+            if light["what"] not in self._warned:
+                self._warned.add(light["what"])
                 print(f"warning: rollout {light['rollout']}: {light['text']}", file=sys.stderr, flush=True)
 
     # 3. At the end ----------------------------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ class Watch(TrainerCallback):
 
         Returns what to count. All is copied: a run that is killed from here on leaves again from its last checkpoint.
         """
-        lights = seen(self._log)
+        lights = lights_of(self._log)
         (folder / "warnings.json").write_text(json.dumps(lights, indent=1))
         counts: dict[str, Any] = {"warnings of collapse": len(lights)}
         for rollout in self.snapshots:
@@ -195,10 +195,10 @@ class Watch(TrainerCallback):
             save(model, self.tokenizer, folder / "model")
         else:
             shutil.copytree(self._place(kept), folder / "model")
-        found = {"by": self.held_out.by, "prompts": self.held_out.ids, "kept": kept, "best": run["best"]}
-        found |= {"says": sentence(run), "looks": looks}
+        summary = {"by": self.held_out.by, "prompts": self.held_out.ids, "kept": kept, "best": run["best"]}
+        summary |= {"says": sentence(run), "looks": looks}
         # Sorted, because a checkpoint sorts the keys of what it gives back.
-        (folder / "gold.json").write_text(json.dumps(found, indent=1, sort_keys=True))
+        (folder / "gold.json").write_text(json.dumps(summary, indent=1, sort_keys=True))
         counts |= {"gold prompts": len(self.held_out.ids), "policy kept: after rollout": kept}
         unread = sum(gold is None for look in looks for gold in look["golds"])
         return counts | {"gold rewards that could not be read": unread}

@@ -103,11 +103,11 @@ def ask_peer(python: str, specs: dict[str, dict[str, Any]], folder: Path) -> dic
 @contextmanager
 def our_trainer(models: dict[str, str], settings: dict[str, Any], **more: Any) -> Iterator[Any]:
     """Our trainer with the peer's settings: no clipping of gradients, critic and policy at the same rate."""
-    same = ("num_ppo_epochs", "learning_rate", "temperature", "kl_coef", "gamma", "lam", "cliprange_value", "vf_coef")
-    same = (*same, "missing_eos_penalty", "seed")
+    same = ("num_ppo_epochs", "learning_rate", "temperature", "kl_coef", "gamma", "lam", "cliprange", "cliprange_value")
+    same = (*same, "vf_coef", "missing_eos_penalty", "seed")
     with tempfile.TemporaryDirectory() as out:
         config = PPOConfig(
-            out, rollouts=1, generation_batch_size=8, per_device_train_batch_size=8, epsilon=settings["cliprange"],
+            out, rollouts=1, generation_batch_size=8, per_device_train_batch_size=8,
             max_completion_length=settings["response_length"], critic_learning_rate=settings["learning_rate"],
             whiten_rewards=settings.get("whiten_rewards", False), max_grad_norm=0.0, optim="sgd",
             lr_scheduler_type="constant", use_cpu=True, report_to="none", save_strategy="no", disable_tqdm=True,

@@ -153,8 +153,8 @@ def fit(states: Sequence[np.ndarray], examples: Sequence[Example]) -> HumanRewar
     assert examples, "nothing to learn from"
     tokens = np.concatenate([states_TD for states_TD in states if len(states_TD)])
     center_D, scale_D = tokens.mean(0), np.maximum(tokens.std(0), 1e-6)
-    seen_ND = np.stack([one.credit_T @ ((states[one.answer] - center_D) / scale_D) for one in examples])
-    values_N = np.array([one.value for one in examples], float)
+    seen_ND = np.stack([example.credit_T @ ((states[example.answer] - center_D) / scale_D) for example in examples])
+    values_N = np.array([example.value for example in examples], float)
     # One decomposition for all noises: K + noise I has the same axes.
     size_N, axes_NN = np.linalg.eigh(kernel(seen_ND, seen_ND))
     size_N, along_N = np.clip(size_N, 0, None), axes_NN.T @ values_N
@@ -166,7 +166,7 @@ def fit(states: Sequence[np.ndarray], examples: Sequence[Example]) -> HumanRewar
     evidence = [-weight * np.log(variance(noise)) - np.log(size_N + noise).sum() for noise in NOISE]
     noise = float(NOISE[int(np.argmax(evidence))])
     return HumanReward(
-        center_D, scale_D, seen_ND, values_N, np.array([one.answer for one in examples]),
+        center_D, scale_D, seen_ND, values_N, np.array([example.answer for example in examples]),
         (axes_NN / (size_N + noise)) @ axes_NN.T, noise, variance(noise),
     )  # fmt: skip
 

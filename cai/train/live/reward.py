@@ -1,5 +1,5 @@
-"""The reward that a person's live feedback teaches (cai/train/rl/tamer.py), read from a policy's hidden states; and as
-a part of the reward in reinforcement learning.
+"""The reward that a person's live feedback teaches (cai/train/live/tamer.py), read from a policy's hidden states; and
+as a part of the reward in reinforcement learning.
 
 Features of a token are the last hidden state of the frozen policy after it has read the token, and those of an answer
 their mean. A log can be learned from by any policy that reads the same tokens: the states are computed anew.
@@ -14,23 +14,23 @@ the last word. Departure: there the human reward comes while the policy learns, 
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from statistics import fmean, pstdev
 from typing import Any
 
 import numpy as np
 import torch
 
-from cai.config.sections import Policy
 from cai.core.batching import by_length
 from cai.core.errors import UserError
-from cai.core.records import Message, Revision
+from cai.core.records import Message
 from cai.data.feedback import Feedback, FeedbackLog, ShownAnswer
 from cai.models.architectures import head_width
-from cai.models.chat import chat_ids, harmless, with_system
+from cai.models.chat import chat_ids, with_system
 from cai.models.engines.sampling import stop_ids
-from cai.train.rl.tamer import Example, HumanReward, bursts, credit, fit
+from cai.train.live.tamer import Example, HumanReward, bursts, credit, fit
 
 Row = tuple[list[int], list[int]]  # token ids of a prompt, opened for an answer, and of the answer
 NO_TIME = "feedback before anything was on the screen"
@@ -42,7 +42,7 @@ def states_of(model: Any, rows: Sequence[Row], padding: int, batch_tokens: int) 
     network: Any = getattr(model, "get_base_model", lambda: model)()  # PEFT's layers stand within the network
     reader = network.get_decoder()  # without the head: no logits are needed
     lengths = [len(prompt) + len(answer) for prompt, answer in rows]
-    found = [np.empty((0, head_width(network)), np.float32)] * len(rows)
+    by_answer = [np.empty((0, head_width(network)), np.float32)] * len(rows)
     for batch in by_length([i for i, (_, answer) in enumerate(rows) if answer], lengths, batch_tokens, padding=0.2):
         width = max(lengths[i] for i in batch)
         ids = torch.tensor([[*rows[i][0], *rows[i][1], *[padding] * (width - lengths[i])] for i in batch])
@@ -50,8 +50,8 @@ def states_of(model: Any, rows: Sequence[Row], padding: int, batch_tokens: int) 
         device = next(network.parameters()).device
         states = reader(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).last_hidden_state
         for i, states_TD in zip(batch, states.float().cpu().numpy(), strict=True):
-            found[i] = states_TD[len(rows[i][0]) : lengths[i]]
-    return found
+            by_answer[i] = states_TD[len(rows[i][0]) : lengths[i]]
+    return by_answer
 
 
 def learn(
@@ -102,6 +102,18 @@ def of_log(
     return reward, counts
 
 
+@dataclass(frozen=True, slots=True)
+class Annealing:
+    """How much the human reward weighs. updates: optimizer steps a rollout."""
+
+    weight: float
+    decay: float
+    updates: int
+
+    def share(self, step: int) -> float:
+        return self.weight * self.decay ** (step // self.updates)
+
+
 class Shaped:
     """A reward function as TRL calls it: another one, and the human reward with a weight that decays.
 
@@ -112,12 +124,11 @@ class Shaped:
     """
 
     def __init__(
-        self, reward: Callable[..., list[float | None]], human: HumanReward, model: Any, tokenizer: Any, *,
-        weight: float, decay: float, updates: int, batch_tokens: int,
+        self, reward: Callable[..., list[float | None]], human: HumanReward, model: Any, tokenizer: Any,
+        annealing: Annealing, batch_tokens: int,
     ) -> None:  # fmt: skip
-        """updates: optimizer steps a rollout."""
         self.reward, self.human, self.model, self.tokenizer = reward, human, model, tokenizer
-        self.weight, self.decay, self.updates, self.batch_tokens = weight, decay, updates, batch_tokens
+        self.annealing, self.batch_tokens = annealing, batch_tokens
         self.reference: Callable[[], AbstractContextManager[Any]] = nullcontext
         self.mean, self.spread = 0.0, 1.0
         self._stops = stop_ids(model, tokenizer)
@@ -134,13 +145,13 @@ class Shaped:
         with self.reference():
             states = states_of(self.model, rows, self.tokenizer.pad_token_id, self.batch_tokens)
         self.model.train(training)
-        told = [place for place, states_TD in enumerate(states) if len(states_TD)]
-        found: list[float | None] = [None] * len(rows)
-        if told:
-            mean_M, _ = self.human.predict(np.stack([states[place].mean(0) for place in told]))
-            for place, value in zip(told, mean_M.tolist(), strict=True):
-                found[place] = value
-        return found
+        with_words = [place for place, states_TD in enumerate(states) if len(states_TD)]
+        rewards: list[float | None] = [None] * len(rows)
+        if with_words:
+            mean_M, _ = self.human.predict(np.stack([states[place].mean(0) for place in with_words]))
+            for place, value in zip(with_words, mean_M.tolist(), strict=True):
+                rewards[place] = value
+        return rewards
 
     def __call__(
         self, prompts: list, completions: list, completion_ids: list[list[int]], trainer_state: Any = None, **rest: Any
@@ -149,44 +160,9 @@ class Shaped:
         scores = self.reward(prompts=prompts, completions=completions, completion_ids=completion_ids, **rest)
         if trainer_state is None:
             return scores
-        share = self.weight * self.decay ** (trainer_state.global_step // self.updates)
+        share = self.annealing.share(trainer_state.global_step)
         chats = [tuple(Message(turn["role"], turn["content"]) for turn in prompt) for prompt in prompts]
         answers = [[token for token in ids if token not in self._stops] for ids in completion_ids]
         rows = [(chat_ids(self.tokenizer, c, answer=True), ids) for c, ids in zip(chats, answers, strict=True)]
         human = [0.0 if h is None else (h - self.mean) / self.spread for h in self._rewards(rows)]
         return [None if s is None else s + share * h for s, h in zip(scores, human, strict=True)]
-
-
-def shaped(
-    reward: Callable[..., list[float | None]],
-    feedback: Mapping[str, Any],
-    model: Any,
-    tokenizer: Any,
-    policy: Policy,
-    known: Sequence[Revision],
-    updates: int,
-    batch_tokens: int,
-) -> tuple[Shaped, dict[str, Any]]:
-    """The reward with a person's share in it, and what to count. model: the SFT policy, before it learns.
-
-    feedback: log (`InputFile`), weight and decay. known: the SFT answers. updates: optimizer steps a rollout.
-    """
-    human, learned = of_log(FeedbackLog(feedback["log"].path), model.eval(), tokenizer, policy.system, batch_tokens)
-    made = Shaped(
-        reward, human, model, tokenizer, weight=feedback["weight"], decay=feedback["decay"], updates=updates,
-        batch_tokens=batch_tokens,
-    )  # fmt: skip
-    rows = [
-        (
-            chat_ids(tokenizer, with_system(one.prompt.messages, policy.system), answer=True),
-            list(tokenizer(harmless(tokenizer, one.final), add_special_tokens=False)["input_ids"]),
-        )
-        for one in known
-    ]
-    scale = made.normalise(rows)
-    correlation = human.correlation()
-    counts: dict[str, Any] = {f"live feedback: {what}": n for what, n in learned.items()}
-    counts |= {f"human reward {name} on the SFT answers": round(value, 4) for name, value in scale.items()}
-    if correlation is not None:
-        counts["live feedback: correlation with what is predicted of it"] = round(correlation, 3)
-    return made, counts

@@ -1,0 +1,80 @@
+"""`python -m cai.experiment FILE [--plan] [--set key=value]`: check, plan, run, compare."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from cai.compare.sections.provenance import Began, begin
+from cai.config.load import Experiment, read_sweep
+from cai.config.sweep import size
+from cai.core.progress import Board
+from cai.core.store import Artifact, Store
+from cai.experiment.checks import check
+from cai.experiment.pipeline import run
+from cai.experiment.plan import print_grid, print_plan
+from cai.experiment.timings import Expected, estimates
+from cai.models.workbench import Workbench
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m cai.experiment", description="The whole pipeline, from a file like experiments/quickstart.yaml."
+    )
+    parser.add_argument("config", type=Path, help="a file like experiments/quickstart.yaml")
+    parser.add_argument("--plan", action="store_true", help="say what would run and how long it takes, then stop")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the file, or fix a swept one"
+    )
+    options = parser.parse_args(argv)
+    began = begin()
+    grid = read_sweep(options.config, options.set)
+    check(*grid, plan=options.plan)
+    work = Workbench.open(grid[0].runtime)
+    if grid[0].point:
+        print(f"{grid[0].sweep}: {size([each.point for each in grid])}", file=None if options.plan else sys.stderr)
+    ledger, starts = plan(grid, work)
+    expected = estimates(ledger, work.root / "store", work.device)
+    if not options.plan:
+        run_all(grid, work, ledger, expected, began)
+    elif grid[0].point:
+        print_grid(grid, starts, ledger, expected, work.device)
+    else:
+        print_plan(grid[0], ledger, expected, work.device)
+    return 0
+
+
+def plan(grid: Sequence[Experiment], work: Workbench) -> tuple[list[Artifact], list[int]]:
+    """(every stage of every point, once; where each point's own begin)."""
+    store, starts = Store(work.root, plan=True), []
+    for experiment in grid:
+        starts.append(len(store.ledger))
+        run(experiment, store, work)
+    return store.ledger, starts
+
+
+def run_all(
+    grid: Sequence[Experiment],
+    work: Workbench,
+    ledger: Sequence[Artifact],
+    expected: Sequence[Expected],
+    began: Began,
+) -> None:
+    """Every point of the grid, with its report. ledger, expected: the plan, for the board of progress."""
+    from cai.compare.results import finish, tell  # numpy: only when there is something to compare
+    from cai.compare.sweep import finish_sweep
+
+    finished = []
+    with Board([(artifact.stage, each.seconds) for artifact, each in zip(ledger, expected, strict=True)]) as board:
+        for experiment in grid:
+            store = Store(work.root, notify=board.began, noted=board.noted)
+            began = replace(began, at=time.time())
+            cells, measured = run(experiment, store, work)
+            print(f"compare -> {work.root / experiment.name}", file=sys.stderr)
+            finished.append(finish(experiment, cells, measured, store.ledger, work, began))
+    if grid[0].point:
+        finish_sweep(grid[0].sweep, finished, work.root)
+    else:
+        tell(finished[0], work.root / grid[0].name)

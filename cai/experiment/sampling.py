@@ -1,0 +1,63 @@
+"""What the pipeline's models are asked and answer: prompts of both kinds, everyday answers for SFT, pairs to label."""
+
+import math
+from collections.abc import Callable
+
+from cai.config.load import Arm
+from cai.constitution import Constitution
+from cai.core.records import Pair, read_jsonl
+from cai.core.store import Artifact
+from cai.core.templates import load_template
+from cai.data.labels import check_rule
+from cai.data.sources import load_data, load_helpful, source_digest
+from cai.models.engines import Sampling
+from cai.train.respond import Opposition, respond, sample_pairs
+from cai.train.sft import Everyday
+from cai.train.trainable import Draws, PromptSet, Trainable
+
+Stage = Callable[..., Artifact]
+
+
+def load_prompts(stage: Stage, arm: Arm) -> tuple[Artifact, Artifact | None]:
+    """(red-team prompts, with the pairs that people have judged; everyday prompts, if the arm has any).
+
+    Raises UserError where `labels:` names somebody for whom there is no pair: known as soon as the pairs are, long
+    before they are labelled. Of pairs to be sampled it is known when they are.
+    """
+    prompts = stage(load_data, data=arm.data, contents=source_digest(arm.data), seed=arm.seed)
+    file = prompts / "pairs.jsonl"  # not there yet in a plan
+    if arm.pairs.source == "data" and arm.labels.rule and file.is_file():
+        pairs = [pair for pair in read_jsonl(file, Pair) if pair.prompt.split != "calibration"]
+        check_rule(pairs, arm.labels.rule, arm.seed)
+    if not arm.helpful:
+        return prompts, None
+    data = arm.data.model_copy(update={"source": arm.helpful.source})
+    contents = source_digest(data)
+    return prompts, stage(load_helpful, source=data.source, contents=contents, test=data.test, seed=arm.seed)
+
+
+def answer_everyday_prompts(stage: Stage, arm: Arm, helpful: Artifact | None, start: Trainable) -> Everyday:
+    """The start model's answers to as many everyday prompts as make `sft.helpful` of what SFT learns from."""
+    share = arm.sft.helpful
+    if not helpful or not share:
+        return Everyday(helpful, None)
+    asked = PromptSet(helpful, "train", math.ceil(arm.revise.prompts * share / (1 - share)))
+    draws = Draws(Sampling(arm.revise.max_new_tokens, arm.revise.temperature), arm.seed)
+    return Everyday(helpful, stage(respond, prompts=asked, model=start, draws=draws))
+
+
+def pairs_to_label(
+    stage: Stage, arm: Arm, constitution: Constitution, prompts: Artifact, policy: Trainable, seed: int
+) -> Artifact:
+    """The pairs that came with the prompts, or two fresh answers of the policy (`pairs.source`).
+
+    seed: other prompts and draws in each round.
+    """
+    if arm.pairs.source == "data":
+        return prompts
+    opposed = arm.pairs.source == "opposed"
+    return stage(
+        sample_pairs, data=prompts, count=arm.pairs.prompts, model=policy,
+        draws=Draws(Sampling(arm.pairs.max_new_tokens, arm.pairs.temperature), seed),
+        contrast=Opposition(constitution.contrasting, load_template("contrast")) if opposed else Opposition(),
+    )  # fmt: skip

@@ -1,0 +1,89 @@
+"""Records of what travels together through the stages of training. In keys each stands as its parts (`keyed`)."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from cai.config.sections import Policy
+from cai.core.store import Artifact
+from cai.models.engines import Sampling
+from cai.models.references import Dtype, ModelRef
+from cai.models.workbench import Workbench
+
+if TYPE_CHECKING:
+    from cai.core.records import Split
+
+
+@dataclass(frozen=True, slots=True)
+class Trainable:
+    """A model that is trained, or that answers or scores as it stands.
+
+    ref: where its weights are. policy: its system prompt, and how it is trained. dtype: in which its weights are read.
+    role: the name under which keys know it.
+    """
+
+    ref: ModelRef
+    policy: Policy
+    dtype: Dtype
+    role: Literal["model", "sft", "reviser", "reward"] = "model"
+
+    def keyed(self) -> dict[str, Any]:
+        return {self.role: self.ref, "policy": self.policy, "dtype": self.dtype}
+
+    @property
+    def learning_dtype(self) -> Dtype:
+        """LoRA leaves the base weights as they are; in full fine-tuning they must be float32, or small updates would
+        vanish."""
+        return self.dtype if self.policy.training == "lora" else "float32"
+
+    def engine(self, work: Workbench) -> Any:
+        """The model behind the call cache, asked under the policy's system prompt."""
+        return work.engine(self.ref, dtype=self.dtype, system=self.policy.system)
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Pairs and their labels: one folder of each for every round so far."""
+
+    pairs: tuple[Artifact, ...] = ()
+    labels: tuple[Artifact, ...] = ()
+
+    def with_round(self, pairs: Artifact, labels: Artifact | None) -> "Labelled":
+        """labels: None where nothing reads them (`rl.method: direct`)."""
+        return Labelled((*self.pairs, pairs), (*self.labels, labels)) if labels else self
+
+    def keyed(self) -> dict[str, Any]:
+        return {"pairs": self.pairs, "labels": self.labels}
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSet:
+    """`count` prompts (None: all) of one split, drawn by hash from the folder of a data stage."""
+
+    prompts: Artifact
+    split: "Split"
+    count: int | None = None
+
+    def keyed(self) -> dict[str, Any]:
+        return {"prompts": self.prompts, "split": self.split, "count": self.count}
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """How answers are sampled. The same seed gives two policies the same prompts and the same random numbers."""
+
+    sampling: Sampling
+    seed: int
+
+    def keyed(self) -> dict[str, Any]:
+        return {"sampling": self.sampling, "seed": self.seed}
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """A reward model that reads answers under a policy's system prompt. max_length: of what it reads, in tokens."""
+
+    reward: Trainable
+    max_length: int
+
+    def keyed(self) -> dict[str, Any]:
+        return {**self.reward.keyed(), "max_length": self.max_length}
