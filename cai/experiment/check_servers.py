@@ -17,10 +17,9 @@ def judges_of(arm: Arm) -> dict[str, Judge]:
 
 def servers_of(arm: Arm) -> dict[str, ModelRef]:
     """The section that names a served model -> the model."""
-    asked = {
-        section: judge for section, judge in judges_of(arm).items() if section != "judge" or "ai" in arm.labels.all
-    }
-    served = {section: model_of(judge) for section, judge in asked.items() if judge.server}
+    served = {section: model_of(judge) for section, judge in judges_of(arm).items() if judge.server}
+    if "ai" not in arm.labels.all:  # nobody asks that one
+        served.pop("judge", None)
     if arm.revise.model and arm.revise.server:
         served["revise"] = find_served(arm.revise.model, arm.revise.server)
     return served

@@ -11,7 +11,8 @@ pytest.importorskip("openai")
 
 from faulty_server import FaultyServer, logp_of
 
-from cai.config.sections import Judge, Price, Runtime, Server
+from cai.config.sections import Judge, Runtime
+from cai.config.served import Price, Server
 from cai.core.draws import uniform
 from cai.core.errors import UserError
 from cai.core.records import Message
@@ -66,10 +67,8 @@ def test_options_of_several_tokens_are_read_token_by_token(tokenizer, tmp_path):
     """Each option's log P is the sum over its tokens; a longer one that goes on from it is taken off."""
     with FaultyServer() as server:
         engine = engine_of(server, tokenizer, tmp_path)
-        asked = [
-            Question((Message("user", "Well?"),), ("Never", "Nay")),
-            Question((Message("user", "Well?"),), ("a", "b")),
-        ]
+        chat = (Message("user", "Well?"),)
+        asked = [Question(chat, ("Never", "Nay")), Question(chat, ("a", "b"))]
         for question, found in zip(asked, collected(engine.choose(asked, 999), 2), strict=True):
             start, tails = option_ids(tokenizer, question.chat, "", question.options)
             by_hand = [sum(logp_of([*start, *tail[:k]], tail[k]) for k in range(len(tail))) for tail in tails]

@@ -1,4 +1,4 @@
-"""Many jobs of one server side by side, on a thread of their own; each is done once, and results are told as they come."""
+"""Many jobs of one server side by side, on a thread of their own: each is done once, results are told as they come."""
 
 import asyncio
 import queue
