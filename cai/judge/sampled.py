@@ -25,11 +25,11 @@ OUT_OF = re.compile(r"\s*(?:/|out of)\s*10\b")  # "7/10" names 7
 UNREADABLE = "no sample could be read"
 
 
-class Generates(Protocol):
+class Speaker(Protocol):
     def generate(self, requests: Sequence[Request], sampling: Sampling, title: str) -> list[Reply | None]: ...
 
 
-def sampled(engine: Generates, questions: Sequence[Question], samples: int, title: str) -> list[Reading | None]:
+def sampled(engine: Speaker, questions: Sequence[Question], samples: int, title: str) -> list[Reading | None]:
     """What each question's options are worth, by `samples` answers each; None where it is too long.
 
     The samples of a question are nested: five are three and two more, and the call cache knows the three.

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cai.models.engines import Reading, Reply, Sampling, reading
-from cai.models.engines.transport import Call, Job, Malformed
+from cai.models.engines.transport import Call, CallGroup, Malformed
 
 Ids = Sequence[int]
 # Nothing is cut off, nothing is punished: the model's own distribution.
@@ -34,11 +34,11 @@ class Dialect(Protocol):
     @property
     def name(self) -> str: ...
 
-    def score(self, model: str, start: Ids, tails: Sequence[Ids]) -> Job:
+    def score(self, model: str, start: Ids, tails: Sequence[Ids]) -> CallGroup:
         """log P(tail | start) of each tail -> Reading."""
         ...
 
-    def write(self, model: str, ids: Ids, sampling: Sampling, seed: int, stops: dict[int, str]) -> Job:
+    def write(self, model: str, ids: Ids, sampling: Sampling, seed: int, stops: dict[int, str]) -> CallGroup:
         """One answer behind the ids -> Reply. stops: the tokens that end it, and their texts."""
         ...
 
@@ -87,9 +87,9 @@ def sampled(model: str, ids: Ids, sampling: Sampling, seed: int) -> dict[str, An
     }
 
 
-def by_tail(tails: Sequence[Ids], calls: Sequence[Call]) -> Job:
+def by_tail(tails: Sequence[Ids], calls: Sequence[Call]) -> CallGroup:
     """A call for each tail, which reads its log-probability."""
-    return Job(tuple(calls), lambda logps: reading(tails, logps))
+    return CallGroup(tuple(calls), lambda logps: reading(tails, logps))
 
 
 # The kinds ------------------------------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ class LlamaCpp:
 
     name: str = "llamacpp"
 
-    def score(self, model: str, start: Ids, tails: Sequence[Ids]) -> Job:
+    def score(self, model: str, start: Ids, tails: Sequence[Ids]) -> CallGroup:
         return by_tail(tails, [self._held_to(model, start, tail) for tail in tails])
 
     def _held_to(self, model: str, start: Ids, tail: Ids) -> Call:
@@ -121,9 +121,9 @@ class LlamaCpp:
 
         return Call("completions", body, read, len(start), len(tail))
 
-    def write(self, model: str, ids: Ids, sampling: Sampling, seed: int, stops: dict[int, str]) -> Job:
+    def write(self, model: str, ids: Ids, sampling: Sampling, seed: int, stops: dict[int, str]) -> CallGroup:
         body = {**sampled(model, ids, sampling, seed), **OPEN[self.name], "stop": list(stops.values())}
-        return Job((Call("completions", body, reply_of, len(ids), sampling.max_new_tokens),), only)
+        return CallGroup((Call("completions", body, reply_of, len(ids), sampling.max_new_tokens),), only)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class Vllm:
 
     name: str = "vllm"
 
-    def score(self, model: str, start: Ids, tails: Sequence[Ids]) -> Job:
+    def score(self, model: str, start: Ids, tails: Sequence[Ids]) -> CallGroup:
         places = parting(tails)
         if len(places) > len(tails):
             return by_tail(tails, [self._read_whole(model, start, tail) for tail in tails])
@@ -143,7 +143,7 @@ class Vllm:
             logps = [math.fsum(at[tuple(tail[:k])][tail[k]] for k in range(len(tail))) for tail in tails]
             return reading(tails, logps)
 
-        return Job(tuple(calls), join)
+        return CallGroup(tuple(calls), join)
 
     def _read_next(self, model: str, before: Ids, tokens: Sequence[int]) -> Call:
         body = {
@@ -178,9 +178,9 @@ class Vllm:
 
         return Call("completions", body, read, len(ids), 1)
 
-    def write(self, model: str, ids: Ids, sampling: Sampling, seed: int, stops: dict[int, str]) -> Job:
+    def write(self, model: str, ids: Ids, sampling: Sampling, seed: int, stops: dict[int, str]) -> CallGroup:
         body = {**sampled(model, ids, sampling, seed), **OPEN[self.name], "stop_token_ids": list(stops)}
-        return Job((Call("completions", body, reply_of, len(ids), sampling.max_new_tokens),), only)
+        return CallGroup((Call("completions", body, reply_of, len(ids), sampling.max_new_tokens),), only)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ class Sglang:
 
     name: str = "sglang"
 
-    def score(self, model: str, start: Ids, tails: Sequence[Ids]) -> Job:
+    def score(self, model: str, start: Ids, tails: Sequence[Ids]) -> CallGroup:
         return by_tail(tails, [self._read(start, tail) for tail in tails])
 
     def _read(self, start: Ids, tail: Ids) -> Call:
@@ -208,9 +208,9 @@ class Sglang:
 
         return Call("/generate", body, read, len(start) + len(tail), 1)
 
-    def write(self, model: str, ids: Ids, sampling: Sampling, seed: int, stops: dict[int, str]) -> Job:
+    def write(self, model: str, ids: Ids, sampling: Sampling, seed: int, stops: dict[int, str]) -> CallGroup:
         body = {**sampled(model, ids, sampling, seed), **OPEN[self.name], "stop_token_ids": list(stops)}
-        return Job((Call("completions", body, reply_of, len(ids), sampling.max_new_tokens),), only)
+        return CallGroup((Call("completions", body, reply_of, len(ids), sampling.max_new_tokens),), only)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +219,7 @@ class Plain:
 
     name: str = "plain"
 
-    def score(self, model: str, start: Ids, tails: Sequence[Ids]) -> Job:
+    def score(self, model: str, start: Ids, tails: Sequence[Ids]) -> CallGroup:
         return by_tail(tails, [self._echoed(model, start, tail) for tail in tails])
 
     def _echoed(self, model: str, start: Ids, tail: Ids) -> Call:
@@ -234,9 +234,9 @@ class Plain:
 
         return Call("completions", body, read, len(ids), 1)
 
-    def write(self, model: str, ids: Ids, sampling: Sampling, seed: int, stops: dict[int, str]) -> Job:
+    def write(self, model: str, ids: Ids, sampling: Sampling, seed: int, stops: dict[int, str]) -> CallGroup:
         body = {**sampled(model, ids, sampling, seed), "stop": list(stops.values())[:4]}  # OpenAI takes four
-        return Job((Call("completions", body, reply_of, len(ids), sampling.max_new_tokens),), only)
+        return CallGroup((Call("completions", body, reply_of, len(ids), sampling.max_new_tokens),), only)
 
 
 DIALECTS: dict[str, Dialect] = {one.name: one for one in (LlamaCpp(), Vllm(), Sglang(), Plain())}

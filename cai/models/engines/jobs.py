@@ -10,7 +10,7 @@ from typing import Any
 
 from cai.core.errors import UserError
 from cai.models.engines.spending import Spent
-from cai.models.engines.transport import GivenUp, Job, Pool, Refused
+from cai.models.engines.transport import CallGroup, GivenUp, Pool, Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Done:
     fault: str = ""
 
 
-def answered(pool: Pool, jobs: Sequence[Job], concurrency: int) -> Iterator[list[Done]]:
+def answered(pool: Pool, jobs: Sequence[CallGroup], concurrency: int) -> Iterator[list[Done]]:
     """Every job once, in the order in which they are done, in lists of all that is there.
 
     The requests go on while the caller keeps what came. Raises UserError when a limit stops the run, when nobody is
@@ -64,7 +64,7 @@ def answered(pool: Pool, jobs: Sequence[Job], concurrency: int) -> Iterator[list
 
 
 async def _all(
-    pool: Pool, jobs: Sequence[Job], concurrency: int, tell: Callable[[Done], None], stop: asyncio.Event
+    pool: Pool, jobs: Sequence[CallGroup], concurrency: int, tell: Callable[[Done], None], stop: asyncio.Event
 ) -> None:
     waiting = iter(range(len(jobs)))
     spent: list[Spent] = []

@@ -32,7 +32,7 @@ from cai.models.engines.dialects import choice_of, finite, only
 from cai.models.engines.jobs import answered, refusal
 from cai.models.engines.probing import SAMPLED, Probed, probe_chat, probe_completions, said, schema
 from cai.models.engines.spending import Spending
-from cai.models.engines.transport import Call, Job, Malformed, Patience, Pool, Refused
+from cai.models.engines.transport import Call, CallGroup, Malformed, Patience, Pool, Refused
 from cai.models.loading import load_tokenizer
 from cai.models.references import ModelRef
 
@@ -87,7 +87,9 @@ class Connection:
 
         return asyncio.run(look())
 
-    def results(self, probed: Probed, jobs: Sequence[Job], places: Sequence[int]) -> Iterator[list[tuple[int, Any]]]:
+    def results(
+        self, probed: Probed, jobs: Sequence[CallGroup], places: Sequence[int]
+    ) -> Iterator[list[tuple[int, Any]]]:
         """(place, result) of each job as it is done. Raises UserError in the end for jobs that were given up."""
         pool, faults, began = self.pool(probed), [], time.monotonic()
         before = (self.spending.read, self.spending.written)
@@ -230,7 +232,7 @@ class ChatEngine:
         jobs = [self._job(request, sampling) for request in requests]
         yield from self.connection.results(self.probed, jobs, range(len(jobs)))
 
-    def _job(self, request: Request, sampling: Sampling) -> Job:
+    def _job(self, request: Request, sampling: Sampling) -> CallGroup:
         body = self._body(request.chat, sampling.max_new_tokens, sampling.temperature)
         body |= {"seed": request.seed % 2**31, "top_p": sampling.top_p}
         if request.options and self.probed.structured:
@@ -239,7 +241,7 @@ class ChatEngine:
         def read(answer: dict[str, Any]) -> Reply:
             return Reply(said(answer), "length" if choice_of(answer).get("finish_reason") == "length" else "stop")
 
-        return Job((self._call(body, request.chat, read, sampling.max_new_tokens),), only)
+        return CallGroup((self._call(body, request.chat, read, sampling.max_new_tokens),), only)
 
     def _call(self, body: dict[str, Any], chat: Chat, read: Callable[[dict[str, Any]], Any], writes: int) -> Call:
         return Call("chat/completions", body, read, len(self.prompt_ids(chat)), writes)
@@ -264,7 +266,7 @@ class ChatEngine:
         for question in questions:
             body = self._body(question.chat, 3, 1.0) | {"logprobs": True, "top_logprobs": self.probed.top, "top_p": 1.0}
             read = lambda answer, asked=question: top_reading(asked, answer)  # noqa: E731
-            jobs.append(Job((self._call(body, question.chat, read, 3),), only))
+            jobs.append(CallGroup((self._call(body, question.chat, read, 3),), only))
         yield from self.connection.results(self.probed, jobs, range(len(jobs)))
 
 

@@ -1,7 +1,7 @@
 """Requests to the replicas of a served model: side by side, tried again, and given up in the end, each answered once.
 
     Call      one request, and how its answer is read
-    Job       a few calls that belong together (jobs.py does many of them side by side)
+    CallGroup       a few calls that belong together (jobs.py does many of them side by side)
     Pool      the replicas. `ask` sends a call to the least busy one, and again where that may help
 
 What may pass is tried again: no connection, a cut one, an answer that does not come or cannot be read, 408, 409, 429
@@ -79,7 +79,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class CallGroup:
     """What belongs together: all its calls are answered, or it is not. join: of what they read, in their order."""
 
     calls: tuple[Call, ...]
@@ -128,7 +128,7 @@ class Pool:
             await replica.client.close()
         self.replicas.clear()
 
-    async def do(self, job: Job) -> Any:
+    async def do(self, job: CallGroup) -> Any:
         """What a job comes to. Raises as `ask` does, and Spent before anything is sent."""
         reads, writes = sum(call.reads for call in job.calls), sum(call.writes for call in job.calls)
         self.spending.set_aside(self.name, reads, writes)
