@@ -2,14 +2,25 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
+from cai.config.sections import Judge
+from cai.constitution import Judging
 from cai.core.records import Chat, Message
+from cai.judge.asked import AskedJudge
+from cai.judge.methods import templates_for
 from cai.models.engines import Question, Reading, Reply, Request, Sampling
+from cai.models.references import ModelRef
 
 
 def ask(text: str, system: str | None = None) -> Chat:
     """A chat of one user turn."""
     before = () if system is None else (Message("system", system),)
     return (*before, Message("user", text))
+
+
+def asked_judge(settings: Judge, principles: Sequence[Judging] = (), *, seed: int = 0) -> AskedJudge:
+    """A judge of no model: tests hand its questions to an engine of their own."""
+    model = ModelRef("judge", "", "judge")
+    return AskedJudge(settings, model, tuple(principles), templates_for(settings), "float32", seed)
 
 
 class FakeEngine:

@@ -78,6 +78,7 @@ def results() -> dict[str, Any]:
     def label(name: str, kind: str, accuracy: float, balanced: float | None, auc: float | None, **more: Any):
         return {
             "name": name,
+            "title": name,
             "kind": kind,
             "split": "test",
             "accuracy": est(accuracy, accuracy - 0.07, accuracy + 0.065, 140, 61),
@@ -101,8 +102,8 @@ def results() -> dict[str, Any]:
         ],
         "measures": measures,
         "elo": [
-            {"policy": "ai/0", "elo": est(1034.0, 1002.0, 1069.0)},
-            {"policy": "sft", "elo": est(1000.0, 1000.0, 1000.0)},
+            {"policy": "ai/0", "arm": "ai", "elo": est(1034.0, 1002.0, 1069.0)},
+            {"policy": "sft", "arm": None, "elo": est(1000.0, 1000.0, 1000.0)},
         ],
         "agreement": {
             "names": ["people", "labels ai", "shorter answer"],

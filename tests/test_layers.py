@@ -85,7 +85,7 @@ EARLY = [*PROGRAMS, "experiment.plan", "data.label_log"]
 
 @pytest.mark.parametrize("module", EARLY)
 def test_nothing_heavy_is_imported_early(module):
-    heavy = ("torch", "transformers", "trl", "peft", "datasets", "numpy", "plotly", "sklearn")
+    heavy = ("torch", "transformers", "trl", "peft", "datasets", "numpy", "sklearn")
     code = f"import sys, cai.{module}; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

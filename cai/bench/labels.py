@@ -26,7 +26,8 @@ from cai.core.draws import uniform
 from cai.core.errors import UserError
 from cai.core.records import Pair
 from cai.data.sources import read_source
-from cai.judge.methods import ballots, templates_for
+from cai.judge import methods as ways
+from cai.judge.methods import templates_for
 from cai.models.engines import Question, Reading, Request, Sampling
 
 CONSTITUTION = "constitutions/harmless.txt"
@@ -84,11 +85,13 @@ class Case:
 def votes_on(pairs: Sequence[Pair], principles: Sequence[Judging], method: str) -> list[VoteQuestions]:
     """Every vote of every principle on every pair, as the judge asks for it."""
     templates = templates_for(Judge(method=method))  # pyrefly: ignore
+    ballots = ways.METHODS[method].ballots
+    assert ballots, method
     return [
         VoteQuestions(index, ballot.questions)
         for index, pair in enumerate(pairs)
         for principle in principles
-        for ballot in ballots(method, pair, principle, templates)
+        for ballot in ballots(pair, principle, templates)
     ]
 
 

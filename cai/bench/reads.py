@@ -22,12 +22,13 @@ from typing import Any
 from cai.bench.common import MedianRange, open_engine, positive, show
 from cai.bench.labels import some_pairs, votes_on
 from cai.config.sections import Judge
-from cai.constitution import Constitution, read_constitution
+from cai.constitution import read_constitution
 from cai.core.errors import UserError
 from cai.core.records import Pair
+from cai.judge.asked import AskedJudge
 from cai.judge.asking import judge_pairs
-from cai.judge.methods import ASKING, principles_for, templates_for
-from cai.judge.reads.controls import Controls, ask, controls_for
+from cai.judge.methods import ASKING
+from cai.judge.reads.controls import Controls, ask_under, controls_for
 from cai.judge.reads.placebos import unrelated
 from cai.models.engines import Question, Reading, Reply, Request, Sampling
 
@@ -87,30 +88,26 @@ class Cost:
     in_tokens: float
 
 
-def timed(
-    engine: Uncached, pairs: Sequence[Pair], constitution: Constitution, controls: Controls, judge: Judge, way: str
-) -> ReadRound:
+def timed(engine: Uncached, pairs: Sequence[Pair], controls: Controls, judge: AskedJudge, way: str) -> ReadRound:
     """The pairs once, one way."""
-    judging, templates = principles_for(constitution, judge), templates_for(judge)
     engine.start()
     start = time.perf_counter()
     if way == "label":
-        judge_pairs(engine, pairs, judging, judge, templates, seed=0, title=way)
+        judge_pairs(engine, pairs, judge, title=way)
     else:
-        ask(engine, pairs, judging, controls, judge, templates, 0)
+        ask_under(engine, pairs, judge, controls)
     return ReadRound(time.perf_counter() - start, engine.questions, engine.tokens)
 
 
-def measure(
-    engine: Uncached, pairs: Sequence[Pair], constitution: Constitution, controls: Controls, judge: Judge, rounds: int
-) -> Cost:
+def measure(engine: Uncached, pairs: Sequence[Pair], controls: Controls, judge: AskedJudge, rounds: int) -> Cost:
     """`rounds` rounds of both ways, taking turns."""
+    settings = judge.settings
     took: dict[str, list[ReadRound]] = {way: [] for way in WAYS}
     for number in range(rounds):
         for way in WAYS if number % 2 == 0 else WAYS[::-1]:
-            measured = timed(engine, pairs, constitution, controls, judge, way)
+            measured = timed(engine, pairs, controls, judge, way)
             took[way].append(measured)
-            head = f"{judge.method}, principles {judge.principles}, round {number + 1}/{rounds}"
+            head = f"{settings.method}, principles {settings.principles}, round {number + 1}/{rounds}"
             print(
                 f"  {head}: {way}, {measured.questions} questions in {measured.seconds:.1f} s",
                 file=sys.stderr,
@@ -118,9 +115,9 @@ def measure(
             )
     label, reads = (took[way] for way in WAYS)
     return Cost(
-        str(judge.method),
-        judge.principles,
-        seconds={way: MedianRange.of([measured.seconds for measured in took[way]]) for way in WAYS},
+        str(settings.method),
+        settings.principles,
+        seconds={way: MedianRange.of([round.seconds for round in took[way]]) for way in WAYS},
         questions={way: took[way][-1].questions for way in WAYS},
         # Of the last round: in the first ones the engine tries whether the model reads rows that branch.
         tokens={way: took[way][-1].tokens for way in WAYS},
@@ -157,12 +154,17 @@ def run(args: argparse.Namespace) -> None:
     controls = controls_for(constitution, placebos)
     uncached = Uncached(engine)
     judges = [
-        Judge.model_validate({"model": args.model, "method": method, "principles": principles})
+        AskedJudge.of(
+            Judge.model_validate({"model": args.model, "method": method, "principles": count}),
+            constitution,
+            about["dtype"],
+            seed=0,
+        )
         for method in methods
-        for principles in ((1, "all") if len(constitution.judging) > 1 else ("all",))
+        for count in ((1, "all") if len(constitution.judging) > 1 else ("all",))
     ]
-    timed(uncached, pairs[:1], constitution, controls, judges[0], "reads")  # untimed: the first question is a slow one
-    costs = [measure(uncached, pairs, constitution, controls, judge, args.rounds) for judge in judges]
+    timed(uncached, pairs[:1], controls, judges[0], "reads")  # untimed: the first question is a slow one
+    costs = [measure(uncached, pairs, controls, judge, args.rounds) for judge in judges]
     about |= {"constitution": args.constitution, "data": args.data, "pairs": len(pairs), "rounds": args.rounds}
     print(
         json.dumps(about | {"costs": [asdict(cost) for cost in costs]}, indent=1) if args.json else page(about, costs)

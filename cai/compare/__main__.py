@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cai.compare.runs import Run, check, differences, experiment_of, read_run
+from cai.compare.runs import FinishedRun, check, differences, experiment_of, read_run
 from cai.compare.sections.provenance import begin
 from cai.core.errors import run_main
 from cai.core.places import check_run
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     return compare(runs, noted)
 
 
-def compare(runs: Sequence[Run], noted: Sequence[str]) -> int:
+def compare(runs: Sequence[FinishedRun], noted: Sequence[str]) -> int:
     experiment, cells = experiment_of(runs)
     check_run(Path(experiment.runtime.root), [experiment.name], FILES)
     work = Workbench.open(experiment.runtime)

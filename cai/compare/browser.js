@@ -3,8 +3,8 @@ const HEIGHT = 54; // of a row of the list, in pixels, as in report.css
 const box = document.getElementById("browser");
 const rows = JSON.parse(document.getElementById("rows").textContent);
 const byId = new Map(rows.map((row, i) => [row.id, i]));
-const ask = name => document.getElementById(name);
-const list = ask("list"), one = ask("one"), sizer = document.createElement("div");
+const element = name => document.getElementById(name);
+const list = element("list"), article = element("one"), sizer = document.createElement("div");
 let shown = rows.map((_, i) => i), open = -1;
 
 function make(tag, properties = {}, ...children) {
@@ -39,25 +39,25 @@ const sureness = row => row.kind === "label" && row.ai !== null ? -Math.abs(row.
 const ORDERS = {run: null, gap: row => row.gap ?? -1, against, unsure: sureness};
 
 function filter() {
-  const words = ask("words").value.toLowerCase().split(/\s+/).filter(Boolean);
-  const kind = ask("kind").value, category = ask("category").value, principle = ask("principle").value;
-  const disagree = ask("disagree").checked, judge = ask("against").checked;
+  const words = element("words").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const kind = element("kind").value, category = element("category").value, principle = element("principle").value;
+  const disagree = element("disagree").checked, judge = element("against").checked;
   shown = [];
   rows.forEach((row, i) => {
     if ((!kind || row.kind === kind) && (!category || row.subset === category) && (!disagree || row.disagree)
       && (!judge || row.against) && (!principle || principles(row).has(principle))
       && words.every(word => textOf(i).includes(word))) shown.push(i);
   });
-  const order = ORDERS[ask("order").value];
+  const order = ORDERS[element("order").value];
   if (order) shown.sort((a, b) => order(rows[b]) - order(rows[a]) || a - b);
-  ask("count").textContent = `${shown.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")}`;
+  element("count").textContent = `${shown.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")}`;
   list.scrollTop = 0;
   paint(true);
   if (!shown.includes(open)) select(shown[0] ?? -1);
 }
 
 function options(name, values) {
-  for (const value of [...new Set(values)].sort()) if (value) ask(name).append(make("option", {value}, value));
+  for (const value of [...new Set(values)].sort()) if (value) element(name).append(make("option", {value}, value));
 }
 
 // --- the list: only the rows in sight exist ---
@@ -71,13 +71,13 @@ function paint(anew = false) {
   sizer.style.height = `${shown.length * HEIGHT}px`;
   sizer.replaceChildren(...shown.slice(first, last).map((i, k) => {
     const row = rows[i], last_ = row.prompt.at(-1)?.content ?? "";
-    const told = row.kind === "label"
+    const facts = row.kind === "label"
       ? ["pair", row.subset, `people ${figure2(row.human)}`, row.ai === null ? (row.reason ? "AI abstained" : null) : `AI ${figure2(row.ai)}`]
       : ["transcript", row.subset, `${row.rounds.length} revision${row.rounds.length === 1 ? "" : "s"}`];
-    if (row.disagree) told.push("arms disagree");
+    if (row.disagree) facts.push("arms disagree");
     const node = make("div", {class: "row", role: "option", id: `row-${i}`, "aria-selected": i === open, "aria-posinset": first + k + 1,
       "aria-setsize": shown.length, style: {top: `${(first + k) * HEIGHT}px`}},
-      make("span", {}, last_.slice(0, 160)), make("span", {class: "tag"}, told.filter(Boolean).join(" · ")));
+      make("span", {}, last_.slice(0, 160)), make("span", {class: "tag"}, facts.filter(Boolean).join(" · ")));
     node.addEventListener("click", () => select(i));
     return node;
   }));
@@ -86,7 +86,7 @@ function paint(anew = false) {
 function select(i, jump = true) {
   open = i;
   if (i < 0) {
-    one.replaceChildren(make("p", {class: "muted"}, "No example is like this."));
+    article.replaceChildren(make("p", {class: "muted"}, "No example is like this."));
     list.removeAttribute("aria-activedescendant");
     return paint(true);
   }
@@ -104,15 +104,15 @@ function follow() {
   if (wanted === null) return;
   const i = byId.get(wanted);
   if (i === undefined) {
-    ask("count").textContent = `no example is called ${wanted}`;
+    element("count").textContent = `no example is called ${wanted}`;
   } else {
     if (!shown.includes(i)) {
-      ask("filters").reset();
+      element("filters").reset();
       filter();
     }
     select(i);
   }
-  ask("examples").scrollIntoView();
+  element("examples").scrollIntoView();
 }
 
 // --- one row ---
@@ -126,10 +126,10 @@ function render(row, place) {
   };
   const head = make("header", {}, make("span", {class: "grow"}, `${place + 1} of ${shown.length} · ${row.subset}`),
     make("a", {href: address(row)}, "link to this row"), step(-1, "previous"), step(1, "next"));
-  one.replaceChildren(head, ...row.prompt.map(turn => said(turn.role, turn.content)),
+  article.replaceChildren(head, ...row.prompt.map(turn => turnOf(turn.role, turn.content)),
     ...(row.kind === "label" ? pair(row) : transcript(row)));
 }
-const said = (role, text) => make("div", {class: "turn"}, make("span", {class: "role"}, role), make("div", {class: "text"}, text));
+const turnOf = (role, text) => make("div", {class: "turn"}, make("span", {class: "role"}, role), make("div", {class: "text"}, text));
 
 function pair(row) {
   const colour = {"--c": "var(--ink)"};
@@ -168,14 +168,14 @@ function transcript(row) {
     choose.addEventListener("change", () => {
       compare = choose.value;
       render(row, shown.indexOf(open));
-      ask("changes").focus();
+      element("changes").focus();
     });
     parts.push(make("div", {class: "head"}, make("h4", {}, "Draft, critiques, revisions"), row.rounds.length ? choose : null),
-      said("draft", row.draft));
+      turnOf("draft", row.draft));
     row.rounds.forEach((round, n) => {
       const before = compare === "before" && n ? row.rounds[n - 1].revision : row.draft;
       parts.push(make("div", {class: "round"}, make("span", {class: "role"}, `round ${n + 1}: ${round.principle}`),
-        round.critique ? said("critique", round.critique) : null,
+        round.critique ? turnOf("critique", round.critique) : null,
         make("div", {class: "turn"}, make("span", {class: "role"}, before === round.revision ? "revision, unchanged" : "revision"),
           make("div", {class: "text"}, ...(compare ? changes(before, round.revision) : [round.revision])))));
     });
@@ -230,8 +230,8 @@ if (rows.length) {
   let waiting = 0;
   list.addEventListener("scroll", () => { waiting ||= requestAnimationFrame(() => { waiting = 0; paint(); }); });
   new ResizeObserver(() => paint(true)).observe(list);
-  ask("filters").addEventListener("input", filter);
-  ask("filters").addEventListener("submit", event => event.preventDefault());
+  element("filters").addEventListener("input", filter);
+  element("filters").addEventListener("submit", event => event.preventDefault());
   list.addEventListener("keydown", event => {
     const page = Math.max(1, Math.floor(list.clientHeight / HEIGHT) - 1), place = shown.indexOf(open);
     const to = {ArrowDown: place + 1, ArrowUp: place - 1, PageDown: place + page, PageUp: place - page, Home: 0, End: shown.length - 1}[event.key];

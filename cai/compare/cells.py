@@ -6,6 +6,8 @@ from cai.config.load import Arm
 from cai.constitution import Constitution
 from cai.core.store import Artifact
 
+ROUND = ("pairs", "labels", "reward", "policy")  # stages of one
+
 
 @dataclass(frozen=True)
 class Iteration:

@@ -7,17 +7,20 @@ measure is what two seeds of one arm differ by.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from cai.compare.cells import Cell, Measured
+from cai.compare.schema import Better, Difference, LabelKind, LabelLine, Line
+from cai.core.odds import sigmoid
 from cai.core.records import Estimate, Label, Pair, Prompt, Rating, Response, read_jsonl
 from cai.core.refusals import refuses
 from cai.core.store import Artifact
 from cai.core.textstats import words
-from cai.judge.methods import sigmoid
+from cai.judge.rate import TextRating
 from cai.stats import agreement
 from cai.stats import intervals as statistics
 from cai.stats.crossed import Contrast, contrast, noise_floor
@@ -34,13 +37,13 @@ def measure(
     of: Callable[[str], Rows],
     cells: Sequence[Cell],
     *,
-    unit: str = "",
-    better: str | None = None,
+    unit: Literal["%", ""] = "",
+    better: Better = None,
     help: str = "",
     before: Sequence[str] = POLICIES_BEFORE_RL,
     cluster: Callable[[str], str] = lambda row: row,
     margin: float | None = None,
-) -> dict[str, Any]:
+) -> Line:
     """One line of the comparison table. of: policy or cell name -> outcomes; cluster: row -> prompt id.
 
     margin: below which a difference of shares is none that matters, for the test of equivalence.
@@ -55,16 +58,12 @@ def measure(
     if len(arms) > 1:
         floor = noise([seeds[arm] for arm in arms])
         shares = {"margin": margin, "reach": 1.0} if unit == "%" else {}
-        difference = paired(seeds[arms[0]], seeds[arms[1]], cluster, **shares) | {
-            "noise": floor and floor.value,
-            "noise_floor": floor,
-            "of": arms[:2],
-            "left_out": left_out(seeds, arms[:2]),
-        }
-    return {
-        "key": key, "title": title, "unit": unit, "better": better, "help": help, "arms": estimates,
-        "difference": difference,
-    }  # fmt: skip
+        first, second = arms[:2]
+        difference = Difference(
+            **paired(seeds[first], seeds[second], cluster, **shares), of=(first, second),
+            noise=floor.value if floor else None, noise_floor=floor, left_out=left_out(seeds, (first, second)),
+        )  # fmt: skip
+    return Line(key=key, title=title, unit=unit, better=better, help=help, arms=estimates, difference=difference)
 
 
 def paired(
@@ -104,18 +103,20 @@ def outcomes(replicas: Sequence[Rows], rows: Sequence[str]) -> np.ndarray:
 
 
 def tested(found: Contrast) -> dict[str, Any]:
-    """A contrast as results.json has it."""
+    """A contrast as the fields of `Tested`."""
     return {
         "estimate": found.estimate, "p": found.p, "seeds": found.seeds, "margin": found.margin,
         "p_equivalence": found.p_equivalence, "equivalent": found.equivalent, "prompts_needed": found.prompts_needed,
     }  # fmt: skip
 
 
-def adjust(lines: Sequence[dict[str, Any]]) -> None:
-    """Give each difference of the table its p by Holm's correction over the whole table, as "p_holm"."""
-    differences = [line["difference"] for line in lines if line["difference"]]
-    for difference, p in zip(differences, holm([d["p"] for d in differences]), strict=True):
-        difference["p_holm"] = p
+def adjusted(lines: Sequence[Line]) -> list[Line]:
+    """The lines, each difference with its p by Holm's correction over the whole table."""
+    corrected = iter(holm([line.difference.p for line in lines if line.difference]))
+    return [
+        replace(line, difference=replace(line.difference, p_holm=next(corrected))) if line.difference else line
+        for line in lines
+    ]
 
 
 def average(replicas: Sequence[Rows]) -> Rows:
@@ -141,7 +142,7 @@ def noise(arms: Sequence[Sequence[Rows]]) -> Estimate | None:
 # --- labels and reward models on held-out pairs -----------------------------------------------------------------------
 
 
-class HeldOut:
+class HeldOutPairs:
     """The held-out pairs with every opinion on them. Opinions are P(a better) by pair id."""
 
     def __init__(self, cells: Sequence[Cell], measured: Measured, split: str = "test") -> None:
@@ -179,7 +180,9 @@ class HeldOut:
             if row in truth and truth[row] != 0.5
         }
 
-    def line(self, name: str, kind: str, opinion: Rows, split: str, arm: str | None = None) -> dict[str, Any]:
+    def line(
+        self, name: str, kind: LabelKind, opinion: Rows, split: str, arm: str | None = None, seed: int | None = None
+    ) -> LabelLine:
         """One row of the table of labels: how an opinion agrees with people, also with length taken out."""
         rows = [row for row in opinion if row in self.human]
         p, h = [opinion[row] for row in rows], [self.human[row] for row in rows]
@@ -188,29 +191,31 @@ class HeldOut:
         weights = statistics.length_balance(h, [a for a, _ in lengths], [b for _, b in lengths])
         shorter = [float("nan") if a == b else _above(-a, -b) for a, b in lengths]
         sided = [float("nan") if x == 0.5 else x for x in p]
-        return {
-            "name": name,
-            "kind": kind,
-            "split": split,
-            "arm": arm,
-            "accuracy": statistics.accuracy(p, h, clusters),
-            "balanced": statistics.accuracy(p, h, clusters, weights=weights),
-            "auc": statistics.auc([x - 0.5 for x in p], h, clusters),
-            "picks_shorter": statistics.accuracy(sided, [0.5 if x != x else x for x in shorter], clusters),
-        }
+        return LabelLine(
+            name=name,
+            title=name,
+            kind=kind,
+            split=split,
+            arm=arm,
+            seed=seed,
+            accuracy=statistics.accuracy(p, h, clusters),
+            balanced=statistics.accuracy(p, h, clusters, weights=weights),
+            auc=statistics.auc([x - 0.5 for x in p], h, clusters),
+            picks_shorter=statistics.accuracy(sided, [0.5 if x != x else x for x in shorter], clusters),
+        )
 
-    def ceiling(self) -> dict[str, Any]:
+    def ceiling(self) -> LabelLine:
         """How often two people agree with one another on these pairs."""
         rated = [pair for pair in self.pairs.values() if len(pair.votes) > 1]
         clusters = [pair.prompt.id for pair in rated]
         estimate = agreement.rater_agreement([pair.votes for pair in rated], clusters)
         said = [dict(zip(pair.raters or range(len(pair.votes)), pair.votes, strict=True)) for pair in rated]
         kappa = agreement.mean_kappa(by_rater(said), clusters)
-        return {
-            "name": "one person with another" + _bracketed("mean kappa", kappa),
-            "kind": "ceiling", "split": "test", "accuracy": estimate, "balanced": None,
-            "auc": None, "picks_shorter": None, "arm": None, "kappa": kappa,
-        }  # fmt: skip
+        title = "one person with another"
+        return LabelLine(
+            name=title + _bracketed("mean kappa", kappa), title=title, kind="ceiling", split="test", accuracy=estimate,
+            kappa=kappa,
+        )  # fmt: skip
 
 
 def by_rater(said: Sequence[dict[Any, float]]) -> list[list[float | None]]:
@@ -226,7 +231,7 @@ def _bracketed(name: str, estimate: Estimate) -> str:
     return f" ({name} {estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}])"
 
 
-def rater_lines(data: Artifact) -> list[dict[str, Any]]:
+def rater_lines(data: Artifact) -> list[LabelLine]:
     """How often two people agree on any two answers to one prompt, however alike they rated them, with their alpha.
 
     The pairs that are judged differ by `data.min_gap` in their mean ratings, so people agree on them more than they do
@@ -244,13 +249,9 @@ def rater_lines(data: Artifact) -> list[dict[str, Any]]:
     raters = max(len(rating.scores) for rating in rated)
     table = [[*rating.scores, *[None] * (raters - len(rating.scores))] for rating in rated]
     alpha = agreement.alpha(table, [rating.prompt_id for rating in rated])
-    return [
-        {
-            "name": "two people, any two answers" + _bracketed("alpha", alpha),
-            "kind": "ceiling", "split": "all", "accuracy": agreement.rater_agreement(votes, clusters),
-            "balanced": None, "auc": None, "picks_shorter": None, "arm": None,
-        }
-    ]  # fmt: skip
+    title, agree = "two people, any two answers", agreement.rater_agreement(votes, clusters)
+    name = title + _bracketed("alpha", alpha)
+    return [LabelLine(name=name, title=title, kind="ceiling", split="all", accuracy=agree)]
 
 
 def _margins(artifact: Artifact) -> Rows:
@@ -303,6 +304,16 @@ def _rewards(artifact: Artifact) -> Rows:
 def game_rows(measured: Measured, one: str, two: str) -> Rows:
     """1 where the judge prefers the first policy's answer, 0 where the second's, 0.5 for the same words."""
     return {game.pair_id: _above(game.p_a, 0.5) for game in read_jsonl(measured.games[one, two] / "games.jsonl", Label)}
+
+
+def by_judge(measured: Measured, kind: str) -> Callable[[str], Rows]:
+    """Policy -> the judge's rating of each of its answers to one kind of prompts."""
+
+    def rows(name: str) -> Rows:
+        merits = read_jsonl(measured.merits[name, kind] / "merits.jsonl", TextRating)
+        return {row.prompt_id: row.value for row in merits if row.value is not None}
+
+    return rows
 
 
 def longer_rows(measured: Measured, one: str, two: str) -> Rows:

@@ -1,94 +1,76 @@
 "use strict";
 document.documentElement.classList.add("js");
+const all = (selector, from = document) => [...from.querySelectorAll(selector)];
 
 // Tables become lists on narrow screens, where each cell needs the title of its column.
-for (const table of document.querySelectorAll(".scroll:not(.matrix) table")) {
-  const titles = [...table.querySelectorAll("thead th")].map(cell => cell.innerText);
+for (const table of all(".scroll:not(.matrix) table")) {
+  const titles = all("thead th", table).map(cell => cell.textContent);
   for (const row of table.tBodies[0]?.rows ?? [])
     [...row.cells].forEach((cell, i) => { if (cell.tagName === "TD") cell.dataset.label = titles[i] ?? ""; });
 }
 
-// Plots. plotly.js lies in the page packed; it is unpacked when the first plot is about to be seen, and runs because the
-// policy of the page knows its hash.
-const figures = [...document.querySelectorAll("figure.plot")];
-const drawn = new Set();
-let plotly = null;
-const loaded = () => plotly ??= (async () => {
-  const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent.trim()), c => c.charCodeAt(0));
-  const script = document.createElement("script");
-  script.textContent = await new Response(
-    new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
-  document.head.append(script);
-  return window.Plotly;
-})();
-
-const NAMES = /^--(?:ink|muted|rule|band|paper|tint|arm-\d)$/;
-function coloured(value, look) {
-  if (typeof value === "string") return NAMES.test(value) ? look.getPropertyValue(value).trim() : value;
-  if (Array.isArray(value)) return value.map(item => coloured(item, look));
-  if (value === null || typeof value !== "object") return value;
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, coloured(item, look)]));
+// The list of sections marks the one that is being read; on a narrow screen it is a menu, which closes behind a choice.
+const menu = document.querySelector("nav details"), narrow = matchMedia("(max-width: 72rem)");
+const links = all("nav a"), targets = links.map(link => document.querySelector(link.hash));
+function follow_scroll() {
+  const end = innerHeight + scrollY >= document.documentElement.scrollHeight - 2;
+  const here = scrollY < 9 ? 0 : end ? targets.length - 1 : targets.findLastIndex(target => target.getBoundingClientRect().top <= innerHeight / 4);
+  links.forEach((link, i) => i === Math.max(0, here) ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current"));
 }
+const settle = () => { menu.open = !narrow.matches; };
+narrow.addEventListener("change", settle);
+menu.addEventListener("click", event => { if (event.target.closest("a")) settle(); });
+addEventListener("scroll", follow_scroll, {passive: true});
+addEventListener("resize", follow_scroll);
+settle();
+follow_scroll();
 
-function axis(own) {
-  const names = own.own === "names";
-  return {
-    automargin: true, zeroline: false, showline: !names, linecolor: "--rule", gridcolor: "--rule", gridwidth: 0.5,
-    ticks: names ? "" : "outside", tickcolor: "--rule", ticklen: 4, nticks: 6, ticklabeloverflow: "allow", exponentformat: "power", fixedrange: names,
-    tickfont: {color: names ? "--ink" : "--muted"}, ...own, own: undefined,
-    title: {...own.title, standoff: 8, font: {size: 12, color: "--muted"}},
-  };
+// What is folded is printed as well.
+let folded = [];
+addEventListener("beforeprint", () => { folded = all("details:not([open])"); folded.forEach(fold => { fold.open = true; }); });
+addEventListener("afterprint", () => { folded.forEach(fold => { fold.open = false; }); });
+
+// The numbers of what is nearest to the pointer. Without this script a browser shows the titles of the marks.
+const tip = document.createElement("div");
+tip.id = "tip";
+tip.hidden = true;
+tip.setAttribute("aria-hidden", "true");
+document.body.append(tip);
+for (const title of all(".plot title")) {
+  title.parentNode.dataset.tip = title.textContent;
+  title.remove();
 }
-
-function draw(figure, look, width) {
-  const canvas = figure.querySelector(".canvas");
-  figure.spec ??= JSON.parse(figure.querySelector("script").textContent);
-  const axes = Object.entries(figure.spec.layout).filter(([key]) => /^[xy]axis/.test(key));
-  const layout = {
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: {l: 12, r: 14, t: 10, b: 10},
-    font: {family: getComputedStyle(canvas).getPropertyValue("--sans"), size: 12, color: "--ink"},
-    legend: {orientation: "h", x: 0, y: 1.02, yanchor: "bottom"}, hovermode: "closest",
-    dragmode: matchMedia("(pointer: fine)").matches ? "zoom" : false,
-    hoverlabel: {bgcolor: "--paper", bordercolor: "--muted", font: {color: "--ink"}, align: "left"},
-    height: canvas.clientHeight, ...(width ? {width} : {autosize: true}), ...figure.spec.layout,
-    ...Object.fromEntries(axes.map(([key, own]) => [key, axis(own)])),
-  };
-  const config = {displayModeBar: false, responsive: true, doubleClick: "reset"};
-  window.Plotly.react(canvas, coloured(figure.spec.data, look), coloured(layout, look), config);
-  drawn.add(figure);
-}
-
-const screenLook = () => getComputedStyle(document.documentElement);
-async function show(figure) {
-  try {
-    await loaded();
-    if (!drawn.has(figure)) draw(figure, screenLook());
-  } catch (error) {
-    figure.querySelector(".canvas").textContent = "This browser cannot draw the plot: see its numbers.";
-    figure.querySelector("details").open = true;
-    throw error;
+const figures3 = x => Number(x.toPrecision(3)).toLocaleString("en").replace("-", "−");
+const value = ([low, high, logarithmic], share) => logarithmic ? low * (high / low) ** share : low + (high - low) * share;
+const middle = node => { const box = node.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]; };
+function* marks(svg) { // [text, [x, y] in the window] of each mark, and of each corner of a line without marks
+  for (const node of all("[data-tip]", svg)) yield [node.dataset.tip, middle(node.querySelector("circle:not(.ring), path"))];
+  for (const line of all("[data-name] polyline", svg)) {
+    const box = line.ownerSVGElement.getBoundingClientRect();
+    const [x, y] = ["x", "y"].map(way => svg.dataset[way].split(" ").map(Number));
+    for (const {x: across, y: down} of line.points) {
+      const at = [value(x, across / 100), value(y, 1 - down / 100)].map(figures3);
+      yield [`${line.closest("[data-name]").dataset.name}\n${at.join(": ")}`, [box.x + box.width * across / 100, box.y + box.height * down / 100]];
+    }
   }
 }
-const seen = new IntersectionObserver(entries => {
-  for (const entry of entries)
-    if (entry.isIntersecting) {
-      seen.unobserve(entry.target);
-      show(entry.target);
-    }
-}, {rootMargin: "300px"});
-figures.forEach(figure => seen.observe(figure));
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawn.forEach(f => draw(f, screenLook())));
-
-// What is to be printed must be there before it is: the rest is drawn when there is nothing else to do.
-const idle = window.requestIdleCallback ?? (go => setTimeout(go, 200));
-const rest = [...figures];
-function drawRest() {
-  const figure = rest.shift();
-  if (figure) show(figure).finally(() => idle(drawRest));
+function nearest({target, clientX, clientY}) { // of a row of dots all marks, of a chart the one that is nearest
+  const svg = target.closest?.(".strip, .chart")?.querySelector("svg"), near = svg ? [...marks(svg)] : [];
+  if (target.closest?.(".strip") && near.length > 1)
+    return [near.map(([text]) => text.replace("\n", ": ").replace("\n", ", ")).join("\n"), [clientX, near.at(-1)[1][1]]];
+  const far = ([, [x, y]]) => Math.hypot(x - clientX, y - clientY);
+  const best = near.reduce((a, b) => a && far(a) <= far(b) ? a : b, null);
+  return best && (target.closest(".strip") || far(best) < 40) ? best : null;
 }
-addEventListener("load", () => setTimeout(() => idle(drawRest), 1500));
-addEventListener("beforeprint", () => {
-  const look = getComputedStyle(document.getElementById("light"));
-  if (window.Plotly) for (const figure of figures) draw(figure, look, figure.closest(".multiples") ? 300 : 620);
-});
-addEventListener("afterprint", () => drawn.forEach(figure => draw(figure, screenLook())));
+function point(event) {
+  const best = nearest(event);
+  tip.hidden = !best;
+  if (!best) return;
+  const [text, [x, y]] = best, page = document.documentElement;
+  tip.textContent = text;
+  const left = Math.min(x + 12, page.clientWidth - tip.offsetWidth - 8);
+  const top = y + 14 + tip.offsetHeight > innerHeight ? y - 14 - tip.offsetHeight : y + 14;
+  Object.assign(tip.style, {left: `${Math.max(4, left) + scrollX}px`, top: `${top + scrollY}px`});
+}
+addEventListener("pointermove", point, {passive: true});
+addEventListener("pointerdown", point, {passive: true});

@@ -1,64 +1,13 @@
 """report.html: the whole experiment on one page that opens from disk, with no request to anywhere.
 
 Model text is text: jinja escapes everything, examples travel as JSON and reach the page through textContent, and a
-content security policy lets nothing run but the page's own script and plotly.js (both by their hash), and nothing load
-at all. plotly.js lies in the page gzipped and is unpacked by the browser when the first plot comes into view. Equal
-input gives a byte-identical file.
+content security policy lets nothing run but the page's own script (by its hash), and nothing load at all. Plots are SVG
+in the page. Equal input gives a byte-identical file.
 
-A part of the report that another module gives numbers for stands in a template of its own (reading, judges, audit,
-policies, crossing, harmfulness); it is read only where results.json has its key. All are written with
-macros.html.jinja, and may draw: `{{ draw(plots.dots(...)) }}`, `plots` being cai/compare/plots.py.
+A section of the report has a template of its own, which may draw (cai/compare/section.py). What results.json holds is
+said by cai/compare/schema.py and the sections; NaN is null.
 
-Schema of `results` (results.json; NaN is null; E is an estimate {"value", "low", "high", "n", "clusters"}):
-
-    name, question        str
-    arms                  [str]; the order decides the colours
-    differences           [{"arm", "from", "keys": [{"key", "from", "to"}]}]: settings that are not the first arm's
-    seeds                 [int]
-    warnings              [str]
-    headline              null | {"estimate": E of the first arm's win rate against the second, 0..1,
-                          "noise": float | null, "arms": [first, second], "judge"?: str, T,
-                          "left_out": {arm: prompts that it did not answer and the other did},
-                          "length_controlled"?: E at answers of equal length}
-    elo                   [{"policy", "elo": E}], best first; the SFT policy is 1000
-    snapshots             [{"policy", "arm", "seed", "rollout", "elo": E, "harmlessness": E, "helpfulness": E | null,
-                          "kl": float | null}], from the SFT policy to the last one; see
-                          cai/compare/sections/snapshots.py
-    measures              [{"key", "title", "unit": "%" | "", "better": "higher" | "lower" | null, "help",
-                          "arms": {arm: E}, "difference": null | {"estimate": E, "noise": float | null, "of": [x, y], T,
-                          "p_holm": over the table, "p_these_seeds": exact McNemar | null,
-                          "left_out": {arm: rows of either arm that it lacks}}}]
-    labels                [{"name", "kind": "judge" | "baseline" | "reward" | "ceiling", "split", "accuracy": E,
-                          "balanced", "auc", "picks_shorter": E | null, "arm"?: str}]
-    crossing              null | what cai/compare/sections/budgets.py found of `label_budget:`
-    replicas              [{"seed", "key", "unit", "arms": {arm: E}}]: the measures of each seed by itself
-    point                 {swept key: value}; empty where nothing is swept
-    sources               [{"arm", "said": str, "labelled": {source: int}}]: who labelled the training pairs
-    rounds                [{"arm", "seed", "round", "keys": {stage: key}, "pairs": int, "labels": int,
-                          "win_rate_vs_sft": E, "reward": E}]; empty where there is one round
-    reading               [what cai/compare/sections/reading.py found of each judge that gives labels]
-    judges                [what cai/compare/sections/judges.py makes of each AI judge]
-    agreement             null | {"names": [str], "arms": [str | null], "cells": [[E | null]]}: each with each
-    by_category           null | {"rows": [str], "columns": [str], "arms": [str | null], "cells": [[E | null]]}
-    reward_reliability    {arm: [[P claimed, people's P, rows]]}
-    harmfulness           null | what cai/compare/sections/harmfulness.py found of `evaluate.harmfulness:`
-    rewards, plane, benchmarks  see cai/compare/sections/policies.py; audit: cai/compare/sections/audit.py; crossing:
-                                .../budgets.py
-    examples              {"transcripts": int, "pairs": int, "pairs_of": int}
-    cross                 null | {"rows": [str], "columns": [str], "cells": [[E | null]]}
-    counts                [{"what", "arm", "n", "of": int | null, "note"}]
-    curves                [{"title", "x", "y", "lines": [{"arm", "seed", "x": [...], "y": [...]}]}]
-    overoptimisation      [{"arm", "by", "lines": [{"seed", "rollout": [...], "root_kl": [...], "proxy": [...],
-                          "gold": [...], "kept", "best", "last", "fell": E, "rose": E, "verdict", "sentence"}]}], see
-                          cai/stats/overoptimisation.py
-    stages                [{"stage", "key", "digest"?, "seconds", "cached", "calls"?: {"asked", "found", "tokens read",
-                          "tokens written"}}]
-    provenance            {"versions": {name: version}, "config": text, "constitution": text | {name: text}, ...}
-
-    T stands for what cai/stats/crossed.py found over prompts and seeds: "p", "seeds", "margin", "p_equivalence",
-    "equivalent", "prompts_needed" (null: none would do), "noise_floor": null | E (n: pairs of seeds).
-
-and of `examples` (cai/compare/sections/examples.py says what disagree, against and gap are):
+Schema of `examples` (cai/compare/sections/examples.py says what disagree, against and gap are):
 
     {"kind": "transcript", "id", "prompt": [{"role", "content"}], "subset", "draft", "disagree": bool, "gap",
      "rounds": [{"principle", "critique", "revision"}], "answers": [{"arm", "seed", "text", "scores": {name: float}}]}
@@ -68,32 +17,30 @@ and of `examples` (cai/compare/sections/examples.py says what disagree, against 
 """
 
 import base64
-import gzip
 import hashlib
 import json
 from collections import Counter
-from dataclasses import asdict
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from cai.compare import plots, report_plots, table, training_plots
+from cai.compare import contents, plots, report_plots, table, training_plots
+from cai.compare.overview import overview
 from cai.core.durable import write_whole
 from cai.core.refusals import stated
 
 HERE = Path(__file__).parent
-DASHES = {"solid": "", "dash": "6 3", "dot": "1.5 2", "dashdot": "6 2 1.5 2", "longdash": "10 3"}
+FOLDERS = (HERE, HERE / "sections")  # of templates
+CHAPTERS = {
+    "headline": "Answer", "labels": "Labels", "rewards": "Reward models", "training": "Training",
+    "policies": "Policies", "revisions": "Revisions", "examples": "Examples", "provenance": "Provenance",
+}  # fmt: skip
 BLANK: dict[str, Any] = {
     "name": "", "question": "", "arms": [], "seeds": [], "differences": [], "warnings": [], "headline": None, "elo": [],
-    "measures": [], "labels": [], "sources": [], "rounds": [], "judges": [], "agreement": None, "by_category": None,
-    "cross": None, "reward_reliability": {}, "counts": [], "curves": [], "overoptimisation": [], "stages": [],
-    "provenance": {}, "examples": {}, "rewards": [], "plane": [], "benchmarks": [], "audit": [], "crossing": None,
-    "snapshots": [], "harmfulness": None, "reading": [],
-}  # fmt: skip
+    "measures": [], "stages": [], "provenance": {}, "examples": {},
+} | {section.key: section.empty for section in contents.SECTIONS}  # fmt: skip
 
 
 def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: Path) -> None:
@@ -101,7 +48,7 @@ def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: P
     results = BLANK | results
     assert len({row["id"] for row in examples}) == len(examples), "the page links to an example by its id"
     env = Environment(
-        loader=FileSystemLoader((HERE, HERE / "sections")),
+        loader=FileSystemLoader(FOLDERS),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -109,23 +56,27 @@ def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: P
     )
     env.filters |= {
         "value": table.value, "interval": table.interval, "sample": table.sample, "number": table.number,
-        "verdict": table.verdict, "noise_floor": table.noise_floor, "p_value": table.p_value,
-        "fell_out": table.fell_out, "csp_hash": _csp_hash, "duration": duration, "spec": _spec, "code": _code,
+        "verdict": table.verdict, "speaks_for": table.speaks_for, "noise_floor": table.noise_floor,
+        "p_value": table.p_value, "fell_out": table.fell_out, "csp_hash": _csp_hash, "duration": duration,
+        "spec": _spec, "code": _code,
     }  # fmt: skip
     arms = table.columns(results)
+    filled = {section.chapter for section in contents.SECTIONS if section.template and results[section.key]}
     shared: Any = env.globals
     shared |= {"colour": lambda arm: f"var({plots.colour(arm, results['arms'])})", "plots": plots, "stated": stated}
     page = env.get_template("report.html.jinja").render(
         r=results,
         arms=arms,
         accents={arm: f"var({plots.colour(arm, results['arms'])})" for arm in results["arms"]},
-        sentence=table.sentence(results),
+        answer=table.answer(results),
         remaining=_remaining(results["headline"]),
         rows=examples,
         kinds={"transcript": 0, "label": 0} | Counter(row["kind"] for row in examples),
         shown=_shown(results),
-        dashes=[(seed, DASHES[training_plots.dash(seed, results["seeds"])]) for seed in results["seeds"]],
-        plotly=_plotly(),
+        parts=[section for section in contents.SECTIONS if section.template],
+        filled=filled,
+        dashes=[(seed, plots.DASHES[training_plots.dash(seed, results["seeds"])]) for seed in results["seeds"]],
+        chapters=[(key, title) for key, title in CHAPTERS.items() if key != "revisions" or key in filled],
     )
     # A lone surrogate (half an emoji cut off by a token limit) has no UTF-8 form: shown as its escape.
     write_whole(out, page)
@@ -134,7 +85,7 @@ def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: P
 def _shown(results: dict[str, Any]) -> dict[str, Any]:
     """Every plot of the report by its place in the templates; None where there is nothing to draw."""
     return {
-        "headline": report_plots.headline(results),
+        "overview": overview(results),
         "labels": report_plots.labels(results),
         "position": report_plots.position(results),
         "reliability": [p for judge in results["judges"] if (p := report_plots.reliability(judge, results["arms"]))],
@@ -143,20 +94,13 @@ def _shown(results: dict[str, Any]) -> dict[str, Any]:
         "curves": training_plots.curves(results),
         "gold": training_plots.gold(results),
         "frontier": report_plots.frontier(results),
-        "plane": report_plots.plane(results),
-        "audit": report_plots.audit(results),
-        "crossing": report_plots.crossing(results),
         "elo": report_plots.elo(results),
         "along": training_plots.along(results),
-        "harmfulness": report_plots.harmfulness(results),
-    }
+    } | {section.key: section.draw(results) for section in contents.SECTIONS if section.draw}
 
 
 def _spec(thing: Any) -> Markup:
-    """A plot, or any data, as JSON that is safe inside a <script>: it holds no "<", and nothing a parser trips over."""
-    if isinstance(thing, plots.Plot):
-        given = asdict(thing)
-        thing = {"data": given["traces"], "layout": given["layout"]}
+    """Any data as JSON that is safe inside a <script>: it holds no "<", and nothing a parser trips over."""
     text = json.dumps(thing, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
@@ -169,14 +113,6 @@ def _code(text: str) -> Markup:
     if len(parts) % 2 == 0:  # one of them has no partner
         return escape(text)
     return Markup("").join(Markup("<code>%s</code>") % part if i % 2 else part for i, part in enumerate(parts))
-
-
-@cache
-def _plotly() -> dict[str, Markup]:
-    """plotly.js from the Python package: packed for the page, and the hash that lets it run."""
-    source = files("plotly").joinpath("package_data/plotly.min.js").read_bytes()
-    packed = gzip.compress(source, 9, mtime=0)
-    return {"packed": Markup(base64.b64encode(packed).decode()), "hash": _csp_hash(source)}
 
 
 def duration(seconds: float | None) -> str:
@@ -197,7 +133,6 @@ def _remaining(headline: dict[str, Any] | None) -> str:
     return f"An effect of up to {100 * max(abs(end - 0.5) for end in ends):.0f} points either way is not ruled out."
 
 
-def _csp_hash(script: str | bytes) -> Markup:
+def _csp_hash(script: str) -> Markup:
     """The source expression that lets exactly this inline script run."""
-    given = script if isinstance(script, bytes) else str(script).encode()
-    return Markup("'sha256-" + base64.b64encode(hashlib.sha256(given).digest()).decode() + "'")
+    return Markup("'sha256-" + base64.b64encode(hashlib.sha256(str(script).encode()).digest()).decode() + "'")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cai.compare.cells import Cell, Iteration
+from cai.compare.schema import AGAIN, Results, read_results
 from cai.config.load import Arm, Experiment, flat, read_experiment
 from cai.config.tree import show
 from cai.config.validation import raise_all
@@ -20,13 +21,13 @@ LABELS = ("labels", "simulated")  # what the comparison is about
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class FinishedRun:
     """A finished run. links: cell -> stage -> folder, as the run wrote them. root: of its store."""
 
     home: Path
     root: Path
     experiment: Experiment
-    results: Mapping[str, Any]
+    results: Results
     links: Mapping[str, Mapping[str, Any]]
 
     @property
@@ -38,7 +39,7 @@ class Run:
         return self.name if len(self.experiment.arms) == 1 else f"{self.name}.{arm}"
 
 
-def read_run(home: Path) -> Run:
+def read_run(home: Path) -> FinishedRun:
     """Read a run's folder. Raises UserError where it is none, is not finished, or has lost its store."""
     if not home.is_dir():
         raise UserError("no such run", str(home), "name a folder like runs/quickstart")
@@ -52,10 +53,9 @@ def read_run(home: Path) -> Run:
         raise UserError(
             "the store of this run is gone", str(home), "keep a run beside the `store` folder it was made in"
         )
-    again = "run its experiment again: what is done is reused"
+    results = read_results(files["results.json"])
     try:
-        results = json.loads(files["results.json"].read_bytes())
-        changed, name = results["provenance"]["settings changed on the command line"], results["name"]
+        changed, name = results.provenance["settings changed on the command line"], results.name
         experiment = read_experiment(files["config.yaml"], changed)
         links = json.loads(files["links.json"].read_bytes())
         told = "said" in next(iter(links.values()))
@@ -64,13 +64,13 @@ def read_run(home: Path) -> Run:
         raise UserError(f"this run cannot be read: {lines[0]}", str(home), "run its experiment again") from None
     except (ValueError, TypeError, KeyError, AttributeError, StopIteration, RecursionError):
         problem = "results.json or links.json is cut off, or was not written by a run"
-        raise UserError(problem, str(home), again) from None
+        raise UserError(problem, str(home), AGAIN) from None
     if not told:
-        raise UserError("an older version made this run", str(home), again)
-    return Run(home, root, experiment.model_copy(update={"name": name}), results, links)
+        raise UserError("an older version made this run", str(home), AGAIN)
+    return FinishedRun(home, root, experiment.model_copy(update={"name": name}), results, links)
 
 
-def check(runs: Sequence[Run]) -> None:
+def check(runs: Sequence[FinishedRun]) -> None:
     """Raises UserError, or UserErrors, where a comparison of the runs would be unsound or empty."""
     first = runs[0]
     if len({run.name for run in runs}) < len(runs):
@@ -100,7 +100,7 @@ def check(runs: Sequence[Run]) -> None:
     raise_all(faults)
 
 
-def _held_out(run: Run) -> set[tuple[str, str]]:
+def _held_out(run: FinishedRun) -> set[tuple[str, str]]:
     """Contents of the data, and of the everyday prompts where a run has any, with their splits."""
     kinds = ("data", "helpful")
     return {
@@ -108,18 +108,20 @@ def _held_out(run: Run) -> set[tuple[str, str]]:
     }
 
 
-def _why(first: Run, run: Run) -> str:
-    keys = [line for line in differences([first, run]) if "data." in line or "seed" in line]
+def _why(first: FinishedRun, run: FinishedRun) -> str:
+    settings = [line for arm in run.experiment.arms for key, line in _settings(first, run, arm).items()
+                if key == "seed" or key.startswith("data.")]  # fmt: skip
+    keys = [*settings, *_seeds(first, run)]
     return (
         f"set these alike: {'; '.join(keys)}" if keys else "the file that the data came from has changed: run one again"
     )
 
 
-def shared_seeds(runs: Sequence[Run]) -> tuple[int, ...]:
+def shared_seeds(runs: Sequence[FinishedRun]) -> tuple[int, ...]:
     return tuple(seed for seed in runs[0].experiment.seeds if all(seed in run.experiment.seeds for run in runs))
 
 
-def experiment_of(runs: Sequence[Run]) -> tuple[Experiment, list[Cell]]:
+def experiment_of(runs: Sequence[FinishedRun]) -> tuple[Experiment, list[Cell]]:
     """The runs as one experiment, arm by arm and seed by seed. Evaluated as the first run's first arm says."""
     seeds = shared_seeds(runs)
     arms = {run.arm_name(name): arm for run in runs for name, arm in run.experiment.arms.items()}
@@ -144,7 +146,7 @@ def _short_name(name: str) -> str:
     return name if cut == name else f"{cut}-{digest_of(name)[:8]}"
 
 
-def _cell(run: Run, name: str, arm: Arm, seed: int) -> Cell:
+def _cell(run: FinishedRun, name: str, arm: Arm, seed: int) -> Cell:
     links = run.links[f"{name}/{seed}"]
 
     def made(stage: str, of: Mapping[str, Any] = links) -> Artifact | None:
@@ -169,32 +171,27 @@ def _cell(run: Run, name: str, arm: Arm, seed: int) -> Cell:
     )  # fmt: skip
 
 
-def _artifact(run: Run, folder: str) -> Artifact:
+def _artifact(run: FinishedRun, folder: str) -> Artifact:
     return linked(run.root, folder, run.home)
 
 
 # --- in what runs differ ----------------------------------------------------------------------------------------------
 
 
-def differences(runs: Sequence[Run]) -> list[str]:
+def differences(runs: Sequence[FinishedRun]) -> list[str]:
     """Everything but the labels in which a run's arm is not the first run's first arm, and the runs' own circumstances.
 
     `judge.method: "rate" in monday.ai, "choice" in tuesday.ai`
     """
     found = []
     first = runs[0]
-    base_name, base = next(iter(first.experiment.arms.items()))
-    law = (first.home / f"constitution-{base_name}.txt").read_text(encoding="utf-8")
+    base_name = next(iter(first.experiment.arms))
+    text = (first.home / f"constitution-{base_name}.txt").read_text(encoding="utf-8")
     for run in runs:
-        for name, arm in run.experiment.arms.items():
-            here, there = first.arm_name(base_name), run.arm_name(name)
-            mine, others = flat(base), flat(arm)
-            found += [
-                f"{key}: {_short(mine.get(key))} in {here}, {_short(others.get(key))} in {there}"
-                for key in dict.fromkeys([*mine, *others])
-                if mine.get(key) != others.get(key) and key.partition(".")[0] not in (*LABELS, "constitution")
-            ]
-            if (run.home / f"constitution-{name}.txt").read_text(encoding="utf-8") != law:
+        for name in run.experiment.arms:
+            found += _settings(first, run, name).values()
+            if (run.home / f"constitution-{name}.txt").read_text(encoding="utf-8") != text:
+                here, there = first.arm_name(base_name), run.arm_name(name)
                 found.append(f"constitution: another text in {there} than in {here}")
             found += _stages(first, base_name, run, name)
         if run is not first:
@@ -202,7 +199,27 @@ def differences(runs: Sequence[Run]) -> list[str]:
     return found
 
 
-def _stages(first: Run, base: str, run: Run, name: str) -> list[str]:
+def _settings(first: FinishedRun, run: FinishedRun, name: str) -> dict[str, str]:
+    """Each setting but those of the labels in which an arm is not the first run's first arm -> both values in words."""
+    base, arm = next(iter(first.experiment.arms.items())), run.experiment.arms[name]
+    here, there = first.arm_name(base[0]), run.arm_name(name)
+    mine, others = flat(base[1]), flat(arm)
+    return {
+        key: f"{key}: {_short(mine.get(key))} in {here}, {_short(others.get(key))} in {there}"
+        for key in dict.fromkeys([*mine, *others])
+        if mine.get(key) != others.get(key) and key.partition(".")[0] not in (*LABELS, "constitution")
+    }
+
+
+def _seeds(first: FinishedRun, run: FinishedRun) -> list[str]:
+    if first.experiment.seeds == run.experiment.seeds:
+        return []
+    left = ", ".join(map(str, shared_seeds([first, run])))
+    mine, others = (", ".join(map(str, one.experiment.seeds)) for one in (first, run))
+    return [f"seeds: {mine} in {first.name}, {others} in {run.name}; compared on {left}"]
+
+
+def _stages(first: FinishedRun, base: str, run: FinishedRun, name: str) -> list[str]:
     """Inputs that both arms should share and do not, which no setting may show: a changed file, another version."""
     seed = shared_seeds([first, run])
     if not seed or (run is first and name == base):
@@ -216,13 +233,9 @@ def _stages(first: Run, base: str, run: Run, name: str) -> list[str]:
     ]
 
 
-def _circumstances(first: Run, run: Run) -> list[str]:
-    found = []
-    if first.experiment.seeds != run.experiment.seeds:
-        left = ", ".join(map(str, shared_seeds([first, run])))
-        mine, others = (", ".join(map(str, one.experiment.seeds)) for one in (first, run))
-        found.append(f"seeds: {mine} in {first.name}, {others} in {run.name}; compared on {left}")
-    here, there = (one.results["provenance"] for one in (first, run))
+def _circumstances(first: FinishedRun, run: FinishedRun) -> list[str]:
+    found = _seeds(first, run)
+    here, there = (one.results.provenance for one in (first, run))
     facts = [(f"{name} (package)", here["versions"][name], there["versions"].get(name)) for name in here["versions"]]
     for name, one, two in (*facts, *((key, here[key], there[key]) for key in ("device", "dtype"))):
         if one != two:

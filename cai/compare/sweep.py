@@ -66,20 +66,18 @@ def long_rows(results: Mapping[str, Any]) -> Iterator[Row]:
     for line in results["labels"]:
         if line["split"] == "train":
             continue  # what the reward models learned from, not what is reported
-        arm, seed = line["arm"] or line["name"], None
-        if line["kind"] == "reward":
-            arm, _, seed = line["name"].removeprefix("reward model ").partition("/")
+        arm = line["arm"] or line["name"]
         for key in ("accuracy", "balanced", "auc", "picks_shorter"):
             if line[key]:
-                yield row(arm, seed and int(seed), f"{KINDS[line['kind']]}_{key}", line[key])
+                yield row(arm, line["seed"], f"{KINDS[line['kind']]}_{key}", line[key])
     for judge in results["judges"]:
         for key, estimate in judge["labels"].items():
             if isinstance(estimate, dict) and set(estimate) == set(ENDS):
                 yield row(judge["arm"], None, f"judge_{key}", estimate)
     for rated in results["elo"]:
-        arm, _, seed = rated["policy"].partition("/")
-        if not seed or seed.isdecimal():
-            yield row(arm, int(seed) if seed else None, "elo", rated["elo"])
+        named = rated["policy"] if rated["arm"] is None else f"{rated['arm']}/{rated['seed']}"
+        if named == rated["policy"]:  # of several rounds, the last
+            yield row(rated["arm"] or named, rated["seed"], "elo", rated["elo"])
     if results["headline"]:
         yield row(" vs ".join(results["headline"]["arms"]), None, "wins", results["headline"]["estimate"])
     for entry in results.get("audit", []):  # revisions 0 to n; without a number: the last one

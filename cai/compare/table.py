@@ -4,11 +4,12 @@ A difference counts as shown only when its interval excludes "no difference" *an
 that is, larger than what two seeds of one and the same arm differ by; in the table also by Holm's correction over all
 of its differences. Equivalent is what was shown to be smaller than a margin. The paper (Bai et al. 2022) reports none.
 
-Input is the dictionary of results.json; its schema is in cai/compare/report.py. An estimate is a dictionary
+Input is the dictionary of results.json; its schema is in cai/compare/schema.py. An estimate is a dictionary
 {"value", "low", "high", "n", "clusters"} in which NaN may be null. Unit "%" means a share in 0..1 shown as per cent.
 """
 
 import io
+from collections.abc import Mapping
 from math import floor, isnan, log10
 from typing import Any
 
@@ -92,12 +93,29 @@ def p_value(p: float | None) -> str:
 
 
 def fell_out(difference: dict[str, Any]) -> str:
-    """`3 rows fell out: 3 that ai lacks, 0 that human lacks`; empty where none did."""
-    lacking: dict[str, int] = difference.get("left_out") or {}
+    """`rows fell out: 3 that ai lacks, 0 that human lacks`; empty where none did."""
+    return fallen_out(difference.get("left_out") or {})
+
+
+def fallen_out(lacking: Mapping[str, int]) -> str:
+    """The same, of arm -> rows that it lacks."""
     if not any(lacking.values()):
         return ""
     parts = ", ".join(f"{count:,} that {arm} lacks" for arm, count in lacking.items())
     return f"rows fell out: {parts}"
+
+
+def speaks_for(measure: dict[str, Any]) -> str | None:
+    """The arm that is shown to be better, or, where neither is better, to differ; None where nothing is shown."""
+    difference = measure.get("difference")
+    if difference is None or difference.get("equivalent") or (difference.get("p_holm") or 0) >= 0.05:
+        return None
+    if standing(difference["estimate"], difference["noise"]) != "shown":
+        return None
+    first, second = difference["of"]
+    if measure["better"] is None:
+        return first
+    return first if (difference["estimate"]["value"] > 0) == (measure["better"] == "higher") else second
 
 
 def verdict(measure: dict[str, Any]) -> str:
@@ -105,9 +123,7 @@ def verdict(measure: dict[str, Any]) -> str:
     difference = measure.get("difference")
     if difference is None:
         return ""
-    first, second = difference["of"]
-    estimate = difference["estimate"]
-    claim = standing(estimate, difference["noise"])
+    claim = standing(difference["estimate"], difference["noise"])
     if difference.get("equivalent"):
         return f"equivalent (within {number(difference['margin'], measure['unit'], digits=0, sign=True)[1:]})"
     if claim != "shown":
@@ -115,12 +131,10 @@ def verdict(measure: dict[str, Any]) -> str:
             "noise unknown": "excludes 0; one seed, noise unknown",
             "within noise": "within the noise floor",
         }.get(claim, claim)
-    if (difference.get("p_holm") or 0) >= 0.05:
+    arm = speaks_for(measure)
+    if arm is None:
         return "not shown, as one of many"
-    up = estimate["value"] > 0
-    if measure["better"] is None:
-        return f"{first} {'higher' if up else 'lower'}"
-    return f"{first if up == (measure['better'] == 'higher') else second} better"
+    return f"{arm} {'better' if measure['better'] else 'higher' if difference['estimate']['value'] > 0 else 'lower'}"
 
 
 def sentence(results: dict[str, Any]) -> str:
@@ -128,10 +142,11 @@ def sentence(results: dict[str, Any]) -> str:
 
     Before it stands where the labels come from, for each arm whose judge was not seen to read its constitution.
     """
-    return " ".join([*(one["sentence"] for one in results.get("reading") or () if one["sentence"]), _answer(results)])
+    return " ".join([*(one["sentence"] for one in results.get("reading") or () if one["sentence"]), answer(results)])
 
 
-def _answer(results: dict[str, Any]) -> str:
+def answer(results: dict[str, Any]) -> str:
+    """How the first arm does against the second: the sentence without where the labels come from."""
     headline = results.get("headline")
     if headline is None:
         return f"A single arm ({', '.join(results['arms'])}): there is nothing to compare it with."
@@ -237,7 +252,7 @@ def _measures(results: dict[str, Any]) -> Table:
         cells = [Text(measure["title"]), *(_cell(measure["arms"].get(arm), unit) for arm in arms)]
         difference = measure.get("difference")
         if compared and difference:
-            style = "bold" if verdict(measure).endswith((" better", " higher", " lower")) else ""
+            style = "bold" if speaks_for(measure) else ""
             cells += [
                 _cell(difference["estimate"], unit, sign=True),
                 Text(noise_floor(difference, unit).strip("±").removesuffix(" pts")),

@@ -1,39 +1,37 @@
 """Plots of how training went: curves, proxy against gold, and the policies along RL training."""
 
 from collections.abc import Mapping, Sequence
-from math import isnan
+from dataclasses import replace
 from typing import Any
 
 from cai.compare import plots
-from cai.compare.plots import Plot
+from cai.compare.figures import Chart
+from cai.compare.plots import Axes, Line
 
 Results = Mapping[str, Any]
 
 
-def curves(r: Results) -> list[Plot]:
+def curves(r: Results) -> list[Chart]:
     """Small multiples: one quantity a plot; those of one training have the same x axis."""
     reach: dict[tuple[str, str], list[float]] = {}
     for curve in r["curves"]:
         for line in curve["lines"]:
             reach.setdefault(_training(curve), []).extend(line["x"])
-    found = []
+    charts = []
     for curve in r["curves"]:
         drawn = [
-            {
-                "name": f"{line['arm']}, seed {line['seed']}", "x": line["x"], "y": line["y"],
-                "colour": plots.colour(line["arm"], r["arms"]), "dash": dash(line["seed"], r["seeds"]),
-            }
+            Line(
+                f"{line['arm']}, seed {line['seed']}", line["x"], line["y"], plots.colour(line["arm"], r["arms"]),
+                dash(line["seed"], r["seeds"]),
+            )
             for line in curve["lines"]
         ]  # fmt: skip
         spread = reach[_training(curve)] or [0.0]
         low, high = min(spread), max(spread)
         air = 0.03 * (high - low) or 0.5
-        plot = plots.lines(
-            curve["title"], drawn, x=curve["x"], y=curve["y"], legend=False, x_range=(low - air, high + air), height=210
-        )
-        if plot:
-            found.append(plot)
-    return found
+        axes = Axes(curve["x"], curve["y"], x_ends=(low - air, high + air))
+        charts.append(plots.lines(curve["title"], drawn, axes, legend=False, height=130))
+    return [chart for chart in charts if chart]
 
 
 def _training(curve: Mapping[str, Any]) -> tuple[str, str]:
@@ -42,63 +40,40 @@ def _training(curve: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def dash(seed: int, seeds: Sequence[int]) -> str:
-    return plots.DASHES[list(seeds).index(seed) % len(plots.DASHES)] if seed in seeds else "solid"
+    return _of_seed(tuple(plots.DASHES), seed, seeds)
 
 
-def gold(r: Results) -> list[tuple[Mapping[str, Any], Plot]]:
-    """(plot of the results, proxy and gold over sqrt(KL)), one an arm. All arms share their axes, each scale its own.
+def _of_seed(looks: Sequence[str], seed: int, seeds: Sequence[int]) -> str:
+    """The name of a look (a dash, a marker) that stands for a seed; of one that is no seed of the run, the first."""
+    return looks[list(seeds).index(seed) % len(looks) if seed in seeds else 0]
 
-    A marker a seed. A ring is round the look whose policy was kept. Zeros stand at one height.
+
+def gold(r: Results) -> list[tuple[Mapping[str, Any], list[Chart]]]:
+    """(plot of the results, proxy and gold over sqrt(KL)), one an arm. Arms share their axes, so that they compare.
+
+    A marker and a dash a seed. A ring is round the look whose policy was kept. Zero stands in the middle.
     """
     given = r["overoptimisation"]
-    most = {name: 1.15 * (max(_sizes(given, name), default=0) or 1) for name in ("proxy", "gold")}
     far = 1.05 * (max([0.0, *(x for plot in given for line in plot["lines"] for x in line["root_kl"])]) or 1)
-    found = []
+    drawn_arms = []
     for plot in given:
-        drawn, shade = [], plots.colour(plot["arm"], r["arms"])
-        for name, own, style in (("proxy", shade, "solid"), ("gold", "--ink", "dash")):
-            for line in plot["lines"]:
-                if line[name]:
-                    marker = (
-                        plots.MARKERS[r["seeds"].index(line["seed"]) % len(plots.MARKERS)]
-                        if line["seed"] in r["seeds"]
-                        else "circle"
-                    )
-                    ring = [i for i, rollout in enumerate(line["rollout"]) if rollout == line["kept"]]
-                    drawn.append(
-                        {
-                            "name": f"{name}, seed {line['seed']}", "x": line["root_kl"], "y": line[name],
-                            "colour": own, "dash": style, "marker": marker, "ring": ring,
-                        }
-                    )  # fmt: skip
-        made = plots.lines(
-            f"{plot['arm']}: proxy and gold reward", drawn, x="√KL to the SFT policy, √nats", y="proxy (solid)",
-            null=0, legend=False, x_range=(-0.03 * far, far), y_range=(-most["proxy"], most["proxy"]), height=280,
-        )  # fmt: skip
-        if made:
-            found.append((plot, _on_two_axes(made, most["gold"])))
-    return found
-
-
-def _sizes(given: Sequence[Mapping[str, Any]], name: str) -> list[float]:
-    return [abs(y) for plot in given for line in plot["lines"] for y in line[name] if y is not None and not isnan(y)]
-
-
-def _on_two_axes(made: Plot, most: float) -> Plot:
-    """Gold (the dashed lines, and their rings) on an axis of its own at the right."""
-    traces, right = [], False
-    for trace in made.traces:
-        right = trace["line"]["dash"] == "dash" if "line" in trace else right
-        traces.append(trace | ({"yaxis": "y2"} if right else {}))
-    second = {
-        "overlaying": "y",
-        "side": "right",
-        "range": [-most, most],
-        "title": {"text": "gold (dashed)"},
-        "tickformat": ".2~g",
-    }
-    layout = made.layout | {"yaxis2": second | {"showgrid": False}}
-    return Plot(made.title, made.alt, tuple(traces), layout, made.head, made.rows, made.height, made.note)
+        shade, charts = plots.colour(plot["arm"], r["arms"]), []
+        for name, own in (("proxy", shade), ("gold", "--ink")):
+            sizes = [abs(y) for other in given for line in other["lines"] for y in line[name] if not plots.missing(y)]
+            most = 1.15 * (max(sizes, default=0) or 1)
+            drawn = [
+                Line(
+                    f"{name}, seed {line['seed']}", line["root_kl"], line[name], own, dash(line["seed"], r["seeds"]),
+                    _of_seed(plots.SHAPES, line["seed"], r["seeds"]),
+                    [i for i, rollout in enumerate(line["rollout"]) if rollout == line["kept"]],
+                )
+                for line in plot["lines"] if line[name]
+            ]  # fmt: skip
+            axes = Axes("√KL to the SFT policy, √nats", name, "", (-0.03 * far, far), (-most, most), null=0)
+            charts.append(plots.lines(f"{plot['arm']}: {name} reward", drawn, axes, height=150))
+        if any(charts):
+            drawn_arms.append((plot, [chart for chart in charts if chart]))
+    return drawn_arms
 
 
 def ways(r: Results) -> dict[tuple[str, int], list[Mapping[str, Any]]]:
@@ -109,10 +84,10 @@ def ways(r: Results) -> dict[tuple[str, int], list[Mapping[str, Any]]]:
     return ways
 
 
-def along(r: Results) -> list[Plot]:
+def along(r: Results) -> list[Chart]:
     """Elo, harmlessness and helpfulness over rollouts; a line a seed, levels of the SFT policy and the start model."""
-    paths, found = ways(r), []
-    start = {"elo": next((one["elo"] for one in r["elo"] if one["policy"] == "start"), None)}
+    paths, charts = ways(r), []
+    start = {"elo": next((rated["elo"] for rated in r["elo"] if rated["policy"] == "start"), None)}
     start |= next((row for row in r["plane"] if row["policy"] == "start"), {})
     of_elo = "Elo of the games on red-team prompts; the SFT policy is 1000. One fit over all games of the run: that "
     of_elo += "snapshots played too moves the other policies' ratings a little, and narrows their intervals."
@@ -122,35 +97,34 @@ def along(r: Results) -> list[Plot]:
         ("harmlessness", "Harmlessness along RL training", "log-odds", of_judge),
         ("helpfulness", "Helpfulness along RL training", "log-odds", of_judge),
     ):
-        drawn: list[dict[str, Any]] = [
-            {
-                "name": f"{arm}, seed {seed}", "x": [row["rollout"] for row in way], "y": [row[key] for row in way],
-                "colour": plots.colour(arm, r["arms"]), "dash": dash(seed, r["seeds"]), "marker": "circle",
-            }
+        drawn = [
+            Line(
+                f"{arm}, seed {seed}", [row["rollout"] for row in way], [row[key] for row in way],
+                plots.colour(arm, r["arms"]), dash(seed, r["seeds"]), "circle",
+            )
             for (arm, seed), way in paths.items() if any(plots.known(row[key]) for row in way)
         ]  # fmt: skip
         if not drawn:
             continue
         count = len(drawn)
-        places = sorted({place for line in drawn for place in line["x"]})
+        places = sorted({place for line in drawn for place in line.x})
         sft = next(way[0][key] for way in paths.values())
         for name, level, style in (("SFT policy", sft, "dash"), ("start model", start.get(key), "dot")):
             if level and plots.known(level):
-                flat = {"x": places, "y": [level["value"]] * len(places)}
-                drawn.append({"name": name, "colour": "--muted", "dash": style, **flat})
-        note = f"{note} Bars: 95% intervals over prompts, for these very policies.".strip()
+                drawn.append(Line(name, places, [level["value"]] * len(places), "--muted", style))
+        note = f"{note} Bars: 95% intervals over prompts, for these very policies."
         first = key == "elo"  # whose legend is that of all
-        made = plots.lines(title, drawn, x="rollout", y=y, height=340 if first else 260, note=note, legend=first)
-        if made:
-            found.append(_apart(made, count))
-    return found
+        chart = plots.lines(title, drawn, Axes("rollout", y), note=note, legend=first)
+        charts += [_apart(chart, count)] if chart else []
+    return charts
 
 
-def _apart(made: Plot, count: int) -> Plot:
+def _apart(chart: Chart, count: int) -> Chart:
     """The first `count` lines a little aside of one another, so that their bars can be told apart; all begin as one."""
-    reach = max(made.traces[0]["x"])
-    traces = []
-    for i, trace in enumerate(made.traces):
-        aside = 0.008 * reach * (i - (count - 1) / 2) if i < count else 0.0
-        traces.append(trace | {"x": [place + aside * (place > 0) for place in trace["x"]]})
-    return Plot(made.title, made.alt, tuple(traces), made.layout, made.head, made.rows, made.height, made.note)
+    far = max(point.x for point in chart.series[0].points if point)
+    moved = []
+    for i, series in enumerate(chart.series):
+        aside = 0.008 * far * (i - (count - 1) / 2) if i < count else 0.0
+        points = (p and replace(p, x=p.x + aside * (p.x > 0)) for p in series.points)
+        moved.append(replace(series, points=tuple(points)))
+    return replace(chart, series=tuple(moved))

@@ -16,7 +16,6 @@ from cai.config.labels import Labels, Sources
 from cai.config.layers import OWN_KEYS, arm_of, faults_of_names, with_pool
 from cai.config.rl import Rl
 from cai.config.sections import (
-    ALONE,
     Count,
     Data,
     Evaluate,
@@ -121,10 +120,6 @@ class Arm(Section):
         if self.labels.all != ("ai",):
             problem = "rl.method: direct asks the judge about each answer and reads no label"
             raise Fault(problem, "set labels: ai, or name another rl.method", "labels")
-        methods = self.judge.method if isinstance(self.judge.method, dict) else [self.judge.method]
-        if not set(methods) <= set(ALONE):
-            problem = f"rl.method: direct rewards single answers, and judge.method: {', '.join(methods)} compares two"
-            raise Fault(problem, f"name {' or '.join(ALONE)}", "judge.method")
         if self.judge.combine != "average":
             problem = "rl.method: direct averages the principles' opinions of an answer; there is nothing to vote on"
             raise Fault(problem, "set judge.combine: average", "judge.combine")

@@ -3,11 +3,12 @@
 cai/config/load.py puts them together to arms and reads the file; `rl:` is in cai/config/rl.py.
 """
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from cai.config.chat_template import ChatTemplate
+from cai.config.methods import NAMES
 from cai.config.section import Amount, Count, Positive, Rate, Section, Share
 from cai.config.served import DRAWS, Price, Served
 from cai.config.validation import Fault
@@ -131,14 +132,17 @@ class Reason(Section):
     clamp: Annotated[tuple[Share, Share], Field(min_length=2, max_length=2)] = (0.4, 0.6)
 
 
-Method = Literal["rate", "choice", "score", "contrast", "reason", "channel", "provenance"]
+# A file in cai/judge/methods/.
+if TYPE_CHECKING:
+    Method = str
+else:
+    Method = Literal[NAMES]
 Mix = Annotated[dict[Method, Rate], Field(min_length=1)]
-ALONE = ("rate", "score", "channel")  # methods that ask about each answer by itself, and so can reward a single one
 UNSAID = ("contrast", "channel")  # methods that ask how likely a given text is: nothing that a model could say instead
 
 
 class Judge(Section):
-    """How a model is asked which answer is better; the methods are described in cai/judge/methods.py.
+    """How a model is asked which answer is better; each method is a file in cai/judge/methods/.
 
     template: which chat template, or what it is told, as in `policy:`. A thinking model can judge only where its
     template opens an answer without a thought: {enable_thinking: false}. server: where the model is served; null: it

@@ -32,7 +32,7 @@ FIXED = {
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class SweepPoint:
     """One point of the grid: the values of the swept keys, and the file's tree with these in place."""
 
     values: Mapping[str, Any]
@@ -60,7 +60,7 @@ def _plain(value: str) -> str:
     return re.sub(r"[^A-Za-z0-9.+-]+", "-", value).strip("-")
 
 
-def points(tree: Tree) -> list[Point]:
+def points(tree: Tree) -> list[SweepPoint]:
     """The grid, the first swept key varying slowest; the tree alone where nothing is swept.
 
     Raises UserError, or UserErrors, for a sweep where none can be, or one without values.
@@ -125,7 +125,7 @@ def _faults(tree: Tree, path: Key, axis: dict) -> Iterator[UserError]:
                 yield UserError("a sweep within a sweep", tree.where(inner), "write the values out")
 
 
-def _point(tree: Tree, chosen: Mapping[Key, int]) -> Point:
+def _point(tree: Tree, chosen: Mapping[Key, int]) -> SweepPoint:
     """The tree with one value of each swept key; the places of the value's own keys are those of the file."""
     values: dict[str, Any] = {}
     for path, number in chosen.items():
@@ -134,7 +134,7 @@ def _point(tree: Tree, chosen: Mapping[Key, int]) -> Point:
         places = {key: place for key, place in tree.places.items() if key[: len(path)] != path}
         places |= {path + key[len(here) :]: place for key, place in tree.places.items() if key[: len(here)] == here}
         tree = replace(tree, data=_put(tree.data, path, value), places=places)
-    return Point(values, tree)
+    return SweepPoint(values, tree)
 
 
 def _put(data: dict, path: Key, value: Any) -> dict:

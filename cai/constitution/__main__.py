@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cai.config.methods import NAMES
 from cai.constitution import Constitution, read_constitution
 from cai.constitution.changes import Change, as_json, changes, headline, show
 from cai.constitution.lint import Warnings, describe, long_for_model, unknown_subsets, warnings
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MODEL = "smollm2-135m"
-METHODS = ("rate", "choice", "score", "contrast", "reason", "channel")
+METHODS = tuple(name for name in NAMES if name != "provenance")  # that one asks nothing
 KIND = "edits of this kind"
 PLACEBO = "in place of the shipped texts about other things, by which it is told whether the judge follows an edit"
 
@@ -139,9 +140,9 @@ def _trial(constitution: Constitution, args: argparse.Namespace) -> Warnings:
     controls, noted = fair_controls(constitution, pairs, args.placebo)
     court = open_court(model, max_length=args.max_length)
     print(f"\njudging {len(pairs)} pairs by {len(constitution.principles)} principles with {model}", file=sys.stderr)
-    labels = judge_all(court.engine, pairs, constitution, court.judge, court.templates)
+    labels = judge_all(court.engine, pairs, constitution, court.judge)
     records = track_records(constitution, labels)
-    print(f"\n{len(pairs)} pairs judged by {model}, method rate ({court.told()})")
+    print(f"\n{len(pairs)} pairs judged by {model}, method rate ({court.in_words()})")
     print("and the same pairs under negated principles and under placebos", file=sys.stderr)
     print(sentence(following(court, pairs, constitution, controls), "edits of these principles"))
     for note in noted:
@@ -210,7 +211,7 @@ def _flips(args: argparse.Namespace, old: Constitution, new: Constitution, chang
     # 1. What the judge reads of the change, and what that is held against.
     pairs = _read(args.pairs)
     court = open_court(args.model, args.method)
-    edit = Edit(old, new, tuple(change for change in changed if diff.heard(change, court.judge, old, new)))
+    edit = Edit(old, new, tuple(change for change in changed if diff.heard(change, court.judge.settings, old, new)))
     if not edit.changes:
         if not args.json:
             print("\nnothing that this judge reads has changed: no label can flip, and nothing was asked")
@@ -228,11 +229,7 @@ def _flips(args: argparse.Namespace, old: Constitution, new: Constitution, chang
         return made
 
     verdicts = [
-        counted(
-            name,
-            str(constitution.path),
-            partial(judge_all, court.engine, pairs, constitution, court.judge, court.templates),
-        )
+        counted(name, str(constitution.path), partial(judge_all, court.engine, pairs, constitution, court.judge))
         for name, constitution in (("old", old), ("new", new))
     ]
     follows, than = counted(
@@ -242,7 +239,7 @@ def _flips(args: argparse.Namespace, old: Constitution, new: Constitution, chang
     )  # fmt: skip
 
     # 3. Say whether the judge follows such an edit, and then what flips.
-    outcome = diff.compare(pairs, verdicts[0], verdicts[1], old, new, changed, court.judge, args.examples)
+    outcome = diff.compare(pairs, verdicts, Edit(old, new, tuple(changed)), court.judge.settings, args.examples)
     if not args.json:
         prompts = len({pair.prompt.id for pair in pairs})
         print(f"\n{len(pairs)} pairs of {prompts} prompts, judged by {args.model}, method {args.method}")

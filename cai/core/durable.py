@@ -18,7 +18,19 @@ from pathlib import Path
 from stat import S_ISREG
 
 NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # some network file systems sync no folder
-HOST = re.sub(r"[^A-Za-z0-9-]+", "-", platform.node())[:40] or "host"
+
+
+def _boot() -> str:
+    """What this start of this machine calls itself; "" where the system does not say. Containers on it share it."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+NODE = re.sub(r"[^A-Za-z0-9-]+", "-", platform.node())[:40] or "host"
+MACHINE = _boot() or NODE  # where locks hold
+HOST = f"{NODE}-{MACHINE[:6]}"  # cloned machines have one name
 
 
 def unique() -> str:

@@ -43,6 +43,12 @@ def suggest(word: str, known: Sequence[str]) -> str:
     return f'did you mean "{close[0]}"?' if close else "known: " + ", ".join(known)
 
 
+def some(things: Sequence[str], most: int = 3) -> str:
+    """The first of many, and how many more there are: `a, b, c and 4 more`."""
+    more = len(things) - most
+    return ", ".join(things[:most]) + (f" and {more} more" if more > 0 else "")
+
+
 # What a machine does to a program -------------------------------------------------------------------------------------
 
 FULL = ("the disk is full", "free some space and run the same command again: finished work is kept")

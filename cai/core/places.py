@@ -10,7 +10,7 @@ from cai.core.errors import UserError
 
 LONGEST = 100  # bytes of a name: what is made of it is longer, and file systems end at 255
 # In `runs/` beside the folders of the experiments.
-RESERVED = ("store", "trackers", "calls.sqlite", "calls.sqlite-wal", "calls.sqlite-shm")
+RESERVED = ("store", "trackers", "calls", "calls.sqlite", "calls.sqlite-wal", "calls.sqlite-shm")
 # What tables call the policies that come before the arms'.
 POLICIES = ("start", "sft")
 
@@ -66,7 +66,7 @@ def check_run(root: Path, names: Iterable[str], files: Iterable[str]) -> None:
     """Is there a place for the store, the calls, and each run's folder with these files? Raises UserError."""
     remedy = "make it writable, or name another folder with --set runtime.root=FOLDER"
     check_folder(root / "store", remedy)
-    check_file(root / "calls.sqlite", remedy)
+    check_folder(root / "calls", remedy)
     for home in (root / name for name in names):
         check_folder(home, remedy)
         for file in (home / name for name in files):

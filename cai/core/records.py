@@ -10,15 +10,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from cai.core.errors import UserError
 
 T = TypeVar("T")
 Role = Literal["system", "user", "assistant"]
 Split = Literal["train", "calibration", "test"]
+# NaN, which JSON holds as null (see `plain`).
+Number = Annotated[float, BeforeValidator(lambda x: math.nan if x is None else x)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +179,9 @@ class Comparison:
 class Estimate:
     """A number with its 95% interval. n: rows; clusters: independent units (prompts) behind the interval."""
 
-    value: float
-    low: float
-    high: float
+    value: Number
+    low: Number
+    high: Number
     n: int
     clusters: int
 

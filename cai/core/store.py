@@ -4,23 +4,26 @@
     runs/store/<stage>-<key>.<owner>.partial/   what a process is making; locked by it while it lives
     runs/store/<stage>-<key>.<owner>.damaged/   a stage that is no longer what was made; set aside, and made again
     runs/store/<stage>-<key>.unfinished/        checkpoints of a long stage that was killed; gone when the stage is done
+    runs/store/<stage>-<key>.lease              who makes it just now; others that need it wait (cai/core/lease.py)
 
 A stage's key is the sha256 of its name and version, its own parameters, and the digests of its inputs' *contents*:
 an upstream stage that is run again and comes out the same stops the ripple there. What only says where and how fast
 to run (`runtime:`, the engine, the progress bar) is never part of a key.
 
-A folder with a manifest is a result, whoever made it: of two processes that make the same, the first one's stays. What
-a manifest says of its files is checked whenever the stage is used: names, sizes and times each time, the contents once
-in a process.
+A folder with a manifest is a result, whoever made it. Processes that need the same stage make it once, as far as its
+lease can tell; should two make it all the same (one was thought dead), the first one's stays. What a manifest says of
+its files is checked whenever the stage is used: names, sizes and times each time, the contents once in a process.
 """
 
 import errno
 import hashlib
 import json
+import os
 import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,7 @@ from pydantic import BaseModel
 
 from cai.core.durable import make_folders, publish, sync_tree, unique, write_whole
 from cai.core.errors import UserError
+from cai.core.lease import leased
 from cai.core.owned import drop_unfinished, held, own_folder, sweep
 
 MANIFEST = "manifest.json"
@@ -147,7 +151,10 @@ class Store:
         key = digest_of(parts)[:16]
         folder = self.root / "store" / f"{name}-{key}"
         made = self._find(name, key, folder, inputs)
-        return self._note(made or self._run(function, name, key, folder, runtime, inputs))
+        if made and not self.plan:
+            with suppress(OSError):  # a store that is only read
+                os.utime(folder)  # it is in use: see `gc` in cai/core/upkeep.py
+        return self._note(made or self._run(function, Artifact(name, key, folder, "?", cached=False), runtime, inputs))
 
     def stage_with(self, runtime: Any) -> Callable[..., Artifact]:
         """`stage` with the runtime already given: what the pipeline calls."""
@@ -165,29 +172,40 @@ class Store:
             return Artifact(name, key, folder, digest, cached=False, inputs=given)
         return made
 
-    def _run(
-        self, function: Callable[..., None], name: str, key: str, folder: Path, runtime: Any, inputs: dict
-    ) -> Artifact:
+    def _run(self, function: Callable[..., None], wanted: Artifact, runtime: Any, inputs: dict[str, Any]) -> Artifact:
+        """The stage made here; or by another process, while this one waited for it."""
+        folder = wanted.path
         make_folders(folder.parent)
-        sweep(folder.parent)
-        with own_folder(folder) as partial:
-            self.notify(name, key)
-            start, count = time.perf_counter(), getattr(runtime, "counts", dict)
-            before = count()
-            function(partial, runtime, **inputs)
-            seconds = time.perf_counter() - start
-            files = _listing(partial)
-            digest = _digest(partial, files)
-            calls = {kind: number - before.get(kind, 0) for kind, number in count().items()}
-            manifest: dict[str, Any] = {"stage": name, "key": key, "digest": digest, "seconds": round(seconds, 3)}
-            manifest |= {"made": time.time(), "calls": calls, "files": files}
-            manifest["device"] = getattr(runtime, "device", "")
-            manifest["inputs"] = canonical(keyed(inputs))
-            sync_tree(partial)  # the manifest vouches for them: they are on the disk before it is
-            write_whole(partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
-            made = _put(partial, Artifact(name, key, folder, digest, seconds, cached=False, calls=calls))
-        drop_unfinished(folder)
+        with leased(folder.with_name(f"{folder.name}.lease")) as lease:
+            sweep(folder.parent)
+            with suppress(Damage):
+                made = read_stage(folder)
+                if made:
+                    return made
+            with own_folder(folder, lease.owner) as partial:
+                made = self._make(function, partial, wanted, runtime, inputs)
+            drop_unfinished(folder)
         return made
+
+    def _make(
+        self, function: Callable[..., None], partial: Path, wanted: Artifact, runtime: Any, inputs: dict[str, Any]
+    ) -> Artifact:
+        name, key = wanted.stage, wanted.key
+        self.notify(name, key)
+        start, count = time.perf_counter(), getattr(runtime, "counts", dict)
+        before = count()
+        function(partial, runtime, **inputs)
+        seconds = time.perf_counter() - start
+        files = _listing(partial)
+        digest = _digest(partial, files)
+        calls = {kind: number - before.get(kind, 0) for kind, number in count().items()}
+        manifest: dict[str, Any] = {"stage": name, "key": key, "digest": digest, "seconds": round(seconds, 3)}
+        manifest |= {"made": time.time(), "calls": calls, "files": files}
+        manifest["device"] = getattr(runtime, "device", "")
+        manifest["inputs"] = canonical(keyed(inputs))
+        sync_tree(partial)  # the manifest vouches for them: they are on the disk before it is
+        write_whole(partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
+        return _put(partial, replace(wanted, digest=digest, seconds=seconds, calls=calls))
 
     def _note(self, artifact: Artifact) -> Artifact:
         if all(known.path != artifact.path for known in self.ledger):

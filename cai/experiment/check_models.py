@@ -19,7 +19,8 @@ from cai.core.errors import UserError
 from cai.core.records import Chat, Message, Pair, Prompt
 from cai.core.templates import load_template
 from cai.experiment.check_data import Reader
-from cai.judge.methods import Templates, ballots, methods_of, principles_for, reasoned, templates_for, thoughts
+from cai.judge.ballots import Templates
+from cai.judge.methods import METHODS, methods_of, principles_for, templates_for
 from cai.models.adapters import adapter_settings, is_adapter
 from cai.models.architectures import HEAD, ensure_reward_head, head_width, length_limit, lora
 from cai.models.chat import answer_ids, chat_ids, option_ids, with_system
@@ -267,13 +268,13 @@ def _asked(
 ) -> set[int]:  # fmt: skip
     """Ids of all that a method asks about a pair."""
     ids: set[int] = set()
-    if method == "reason":
-        papers = []
-        for order, chat in thoughts(pair, principle, templates):
+    ways = METHODS[method]
+    papers = ways.ballots(pair, principle, templates) if ways.ballots else []
+    if thinking := ways.thinking:
+        reply = Reply("The first one is kinder.", "stop")
+        for order, chat in thinking.chats(pair, principle, templates):
             ids |= {*chat_ids(tokenizer, with_system(chat, judge.system), answer=True)}
-            papers.append(reasoned(principle.name, order, chat, Reply("The first one is kinder.", "stop"), templates))
-    else:
-        papers = ballots(method, pair, principle, templates)
+            papers.append(thinking.ballot(principle.name, order, chat, reply, templates))
     for question in (question for paper in papers for question in paper.questions):
         chat = with_system(question.chat, judge.system)
         start, tails = option_ids(tokenizer, chat, question.lead, question.options)

@@ -26,7 +26,7 @@ from cai.data.xstest import xstest_file
 from cai.experiment.check_data import Rows, check_yardsticks, data_checks, length_checks, rows_of
 from cai.experiment.check_models import check_gold_model, check_judge, check_reviser, policy_checks, reader_of
 from cai.experiment.check_servers import judges_of, server_checks
-from cai.judge.methods import templates_for
+from cai.judge.methods import ALONE, templates_for
 from cai.judge.reads.placebos import check as check_placebos
 from cai.judge.reads.placebos import read_placebos
 from cai.models.embedded import EMBEDDED, TINY
@@ -134,11 +134,20 @@ def files_of(arm: Arm, plan: bool) -> list[Callable[[], object]]:
         *(lambda file=file: read_comparisons(file) for file in evaluation.comparisons),
         lambda: arm.labels.file and label_file(arm.labels.file),
         lambda: arm.rl.feedback and feedback_file(arm.rl.feedback.log),
+        lambda: rewards_alone(arm),
         lambda: had(source_digest(arm.data), arm.data.source, "data.source", plan),
         lambda: rated(arm),
         lambda: arm.helpful and everyday(arm, plan),
         *(lambda judge=judge: templates_for(judge) for judge in judges_of(arm).values()),
     ]
+
+
+def rewards_alone(arm: Arm) -> None:
+    """Can the judge's method reward a single answer, where RL asks it to? Raises UserError."""
+    methods = arm.judge.method if isinstance(arm.judge.method, dict) else [arm.judge.method]
+    if arm.rl.method == "direct" and not set(methods) <= set(ALONE):
+        problem = f"rl.method: direct rewards single answers, and judge.method: {', '.join(methods)} compares two"
+        raise UserError(problem, "judge.method", f"name {' or '.join(ALONE)}")
 
 
 def models_of(arm: Arm) -> dict[str, str]:

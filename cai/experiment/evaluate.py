@@ -10,7 +10,6 @@ bench_all  `evaluate.comparisons`: reward models score them, policies answer the
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from cai.compare.cells import Cell, Measured
 from cai.config.sections import Data
@@ -18,8 +17,8 @@ from cai.core.store import Artifact
 from cai.data.comparisons import comparisons_file
 from cai.data.sources import load_data, source_digest
 from cai.data.xstest import load_xstest, xstest_file
+from cai.judge.asked import AskedJudge
 from cai.judge.items import choose_items, judge_items, load_items, score_items
-from cai.judge.methods import principles_for, templates_for
 from cai.judge.play import play
 from cai.judge.rate import rate_answers, rate_controlled, rate_revisions
 from cai.judge.reads.placebos import read_placebos
@@ -54,41 +53,37 @@ def rate_all(stage: Stage, work: Workbench, cells: Sequence[Cell], measured: Mea
     ask = first.settings.evaluate
     # Whatever method decides the games, single texts are rated one by one; where it can do so, most is in the cache.
     judge = ask.judge.model_copy(update={"method": "channel" if ask.judge.method == "channel" else "rate"})
-    asked: dict[str, Any] = {"judge": judge, "model": model_of(judge), "templates": templates_for(judge)}
-    asked["dtype"] = work.dtype(first.settings)
-    harmless = {"judging": principles_for(work.constitution(ask.constitution), judge), **asked}
+    dtype, seed = work.dtype(first.settings), first.settings.seed
+    harmless = AskedJudge.of(judge, work.constitution(ask.constitution), dtype, seed)
     for cell in {cell.arm: cell for cell in cells}.values():
         measured.revisions[cell.arm] = stage(
-            rate_revisions, revisions=cell.revised, count=ask.prompts, seed=first.settings.seed, **harmless
-        )
+            rate_revisions, revisions=cell.revised, count=ask.prompts, judge=harmless
+        )  # fmt: skip
     audit_revisions(stage, cells, measured, harmless)
     for (name, kind), answers in measured.answers.items():
-        given = {"answers": answers, "seed": first.settings.seed}
         if kind == "red-team":
-            measured.merits[name, kind] = stage(rate_answers, prompts=first.data, **given, **harmless)
+            measured.merits[name, kind] = stage(rate_answers, prompts=first.data, answers=answers, judge=harmless)
         elif kind == "helpful":
-            judging = principles_for(work.constitution(ask.helpfulness), judge)
-            measured.merits[name, kind] = stage(
-                rate_answers, prompts=first.helpful, judging=judging, **given, **asked
-            )  # fmt: skip
+            helpful = harmless.under(work.constitution(ask.helpfulness))
+            measured.merits[name, kind] = stage(rate_answers, prompts=first.helpful, answers=answers, judge=helpful)
 
 
-def audit_revisions(stage: Stage, cells: Sequence[Cell], measured: Measured, harmless: Mapping[str, Any]) -> None:
+def audit_revisions(stage: Stage, cells: Sequence[Cell], measured: Measured, harmless: AskedJudge) -> None:
     """harmless: how the evaluation's judge is asked about one text."""
     for cell in {cell.arm: cell for cell in reversed(cells)}.values():
         arm = cell.settings
         if not arm.revise.audit:
             continue
         by = RevisedBy.of(arm.revise, arm.seed)
-        reviser = Trainable(by.reviser or model_of(arm.policy), arm.policy, harmless["dtype"], role="reviser")
+        reviser = Trainable(by.reviser or model_of(arm.policy), arm.policy, harmless.dtype, role="reviser")
         controlled = stage(
             revise_controls, revisions=cell.revised, count=arm.revise.audit, reviser=reviser,
             texts=ControlTexts(instructions_for(cell.law), read_placebos()), by=replace(by, reviser=None),
         )  # fmt: skip
         measured.controlled[cell.arm] = controlled
         measured.controlled_merits[cell.arm] = stage(
-            rate_controlled, prompts=cell.data, controlled=controlled, seed=cells[0].settings.seed, **harmless
-        )
+            rate_controlled, prompts=cell.data, controlled=controlled, judge=harmless
+        )  # fmt: skip
 
 
 def score_harm(stage: Stage, cells: Sequence[Cell], measured: Measured, dtype: Dtype) -> None:
@@ -119,14 +114,11 @@ def bench_all(
     arm = cells[0].settings
     ask, judge, dtype = arm.evaluate, arm.evaluate.judge, work.dtype(arm)
     made_by = {cell.name: cell.settings.policy for cell in cells}
-    judging = principles_for(work.constitution(ask.constitution), judge)
+    asked = AskedJudge.of(judge, work.constitution(ask.constitution), dtype, arm.seed)
     for file in ask.comparisons:
         items = stage(load_items, file=comparisons_file(file))
         measured.items[file] = items
-        measured.opinions[file, "judge", ""] = stage(
-            judge_items, items=items, judge=judge, model=model_of(judge), judging=judging,
-            templates=templates_for(judge), dtype=dtype, seed=arm.seed,
-        )  # fmt: skip
+        measured.opinions[file, "judge", ""] = stage(judge_items, items=items, judge=asked)
         for cell in cells:
             if cell.reward:
                 reward, longest = trained(cell.reward, cell.name), cell.settings.reward.max_length
@@ -196,13 +188,11 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
             measured.scores[cell.name, name] = stage(score_answers, prompts=first.data, answers=answers, scorer=scorer)
 
     # 3. Games: arm against arm seed by seed, every cell against the SFT policy, and seed against seed for the noise.
-    judging = principles_for(work.constitution(ask.constitution), ask.judge)
-    templates = templates_for(ask.judge)
+    judge = AskedJudge.of(ask.judge, work.constitution(ask.constitution), dtype, arm.seed)
     for one, two in matches(cells):
         measured.games[one, two] = stage(
             play, prompts=first.data, first=measured.answers[one, "red-team"], second=measured.answers[two, "red-team"],
-            judge=ask.judge, model=model_of(ask.judge), judging=judging, templates=templates, dtype=dtype,
-            seed=arm.seed,
+            judge=judge,
         )  # fmt: skip
 
     # 4. Single texts, rated by the judge and by a model of people's ratings; comparisons that people have decided. The

@@ -1,18 +1,17 @@
 """Who labels the pairs: the judge, people, simulated people, or several of them by the rule of `labels:`."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from cai.config.load import Arm
+from cai.config.sections import Labeller
 from cai.constitution import Constitution
 from cai.core.store import Artifact
 from cai.data.labels import label_file
-from cai.judge.label import Simulant, label_by_judge, label_by_people, label_by_simulation, mix_labels
-from cai.judge.methods import principles_for, templates_for
+from cai.judge.asked import AskedJudge
+from cai.judge.label import Simulation, label_by_judge, label_by_people, label_by_simulation, mix_labels
 from cai.judge.preflight import preflight
 from cai.judge.reads.controls import controls_for
-from cai.models.references import model_of
 from cai.models.workbench import Workbench
 
 Stage = Callable[..., Artifact]
@@ -33,36 +32,34 @@ def label(
     """passed: the preflight of an earlier round, which is not done again."""
     constitution, dtype = work.constitution(arm.constitution), work.dtype(arm)
     labellers, rule = arm.labels.all, arm.labels.rule
-    given = {"pairs": pairs, "rule": rule, "seed": arm.seed}
+    given = {"pairs": pairs, "rule": rule}
     by: dict[str, Artifact] = {}
     if "ai" in labellers:
-        judge = {"judge": arm.judge, "model": model_of(arm.judge), "dtype": dtype}
-        judge |= {"judging": principles_for(constitution, arm.judge), "templates": templates_for(arm.judge)}
-        passed = passed or try_judge(stage, arm, constitution, {"data": prompts, "pairs": pairs}, judge)
+        judge = AskedJudge.of(arm.judge, constitution, dtype, arm.seed)
+        passed = passed or try_judge(stage, arm.judge, constitution, {"data": prompts, "pairs": pairs}, judge)
         if not arm.rl.reads_labels:  # the judge is asked about the policy's answers instead
             return Labelling(preflight=passed)
-        by["ai"] = stage(label_by_judge, preflight=passed, **judge, **given)
+        by["ai"] = stage(label_by_judge, preflight=passed, judge=judge, **given)
     if "human" in labellers:
         file = label_file(arm.labels.file) if arm.labels.file else None
-        by["human"] = stage(label_by_people, file=file, raters=arm.labels.raters, **given)
+        by["human"] = stage(label_by_people, file=file, raters=arm.labels.raters, seed=arm.seed, **given)
     if "simulated" in labellers:
-        pool = tuple(
-            Simulant(judge, model_of(judge), principles_for(constitution, judge), templates_for(judge))
-            for judge in arm.simulated.pool
-        )
-        by["simulated"] = stage(label_by_simulation, pool=pool, flip=arm.simulated.flip, dtype=dtype, **given)
-    return Labelling(by[labellers[0]] if rule is None else stage(mix_labels, parts=by, **given), by, passed)
+        pool = tuple(AskedJudge.of(judge, constitution, dtype, arm.seed) for judge in arm.simulated.pool)
+        people = Simulation(pool, arm.simulated.flip, arm.seed)
+        by["simulated"] = stage(label_by_simulation, people=people, **given)
+    if rule is None:
+        return Labelling(by[labellers[0]], by, passed)
+    return Labelling(stage(mix_labels, parts=by, seed=arm.seed, **given), by, passed)
 
 
 def try_judge(
-    stage: Stage, arm: Arm, constitution: Constitution, rows: Mapping[str, Artifact], judge: Mapping[str, Any]
+    stage: Stage, settings: Labeller, constitution: Constitution, rows: Mapping[str, Artifact], judge: AskedJudge
 ) -> Artifact | None:
     """The judge on a sample, before it labels all: its method is chosen, calibrated, and seen to read; or None."""
-    settings = arm.judge
     if not (settings.preflight or settings.method == "auto" or settings.calibrate):
         return None
     if not settings.preflight:
-        return stage(preflight, **rows, **judge, controls=None, seed=arm.seed)
+        return stage(preflight, **rows, judge=judge, controls=None)
     # Where the judge does not pass, every other method is tried, as it would be asked.
-    tried = {**judge, "judging": constitution.contrasting}
-    return stage(preflight, **rows, **tried, controls=controls_for(constitution), seed=arm.seed)
+    tried = replace(judge, principles=constitution.contrasting)
+    return stage(preflight, **rows, judge=tried, controls=controls_for(constitution))

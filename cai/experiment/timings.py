@@ -18,9 +18,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from cai.config.sections import ALONE
 from cai.core.store import MANIFEST, Artifact, digest_of
-from cai.judge.methods import ASKING
+from cai.judge.methods import ALONE, ASKING
 from cai.models.embedded import EMBEDDED, TINY
 
 REFERENCE = Path(__file__).with_name("timings.json")

@@ -1,6 +1,6 @@
 """The AI judge: principles and pairs in, one label or abstention for each pair out.
 
-    draw principles for a pair  ->  ask each by every method (methods.py)  ->  combine the votes (combine.py)  ->  P(a
+    draw principles for a pair  ->  ask each by every method (methods/)  ->  combine the votes (combine.py)  ->  P(a
     better)
 
 A vote that cannot be read (too little probability on the options, a refusal, a question that is too long) is kept and
@@ -17,24 +17,15 @@ from cai.constitution import Judging, draw
 from cai.core.draws import seed_of
 from cai.core.records import Abstained, Label, Pair, Prompt, Vote
 from cai.core.textstats import wordless
+from cai.judge.asked import AskedJudge
+from cai.judge.ballots import Ballot, Thinking, read_of
 from cai.judge.combine import verdict, weighted, weights_of
-from cai.judge.methods import (
-    WITHOUT_OPTIONS,
-    Ballot,
-    Templates,
-    alone,
-    ballots,
-    cast,
-    merit,
-    reasoned,
-    shares,
-    thoughts,
-)
+from cai.judge.methods import METHODS, cast, shares
 from cai.judge.sampled import sampled
 from cai.models.engines import Question, Reading, Reply, Request, Sampling
 
 
-class Asked(Protocol):
+class JudgeEngine(Protocol):
     """What the judge needs of an engine; cai/models/engines/cached.py has it."""
 
     def choose(self, questions: Sequence[Question], max_length: int, title: str) -> list[Reading | None]: ...
@@ -50,13 +41,10 @@ class Job:
 
 
 def judge_pairs(
-    engine: Asked,
+    engine: JudgeEngine,
     pairs: Sequence[Pair],
-    judging: Sequence[Judging],
-    judge: Judge,
-    templates: Templates,
+    judge: AskedJudge,
     *,
-    seed: int,
     title: str,
     platt: tuple[float, float] | None = None,
 ) -> list[Label | Abstained]:
@@ -68,49 +56,43 @@ def judge_pairs(
     platt: slope and bias that turn the judge's log-odds into calibrated ones; without them they are divided by
     `judge.temperature`.
     """
-    jobs = [Job(pair, drawn(pair.prompt, judging, judge, seed)) for pair in pairs]
-    return judge_jobs(engine, jobs, judge, templates, seed=seed, title=title, platt=platt)
+    jobs = [Job(pair, drawn(pair.prompt, judge.principles, judge)) for pair in pairs]
+    return judge_jobs(engine, jobs, judge, title=title, platt=platt)
 
 
 def judge_jobs(
-    engine: Asked,
-    jobs: Sequence[Job],
-    judge: Judge,
-    templates: Templates,
-    *,
-    seed: int,
-    title: str,
-    platt: tuple[float, float] | None = None,
+    engine: JudgeEngine, jobs: Sequence[Job], judge: AskedJudge, *, title: str, platt: tuple[float, float] | None = None
 ) -> list[Label | Abstained]:
     """As `judge_pairs`, with the principles of each pair given: the same pair may be asked about under many texts, and
     what their questions have in common is read once."""
     # 1. Write down what is to be asked.
-    jobs = [replace(job, pair=replace(job.pair, prompt=_read(job.pair.prompt, judge))) for job in jobs]
+    settings = judge.settings
+    jobs = [replace(job, pair=replace(job.pair, prompt=_read(job.pair.prompt, settings))) for job in jobs]
     decided = [_without_words(job.pair) for job in jobs]
     jobs = [replace(job, principles=()) if known else job for job, known in zip(jobs, decided, strict=True)]
     papers: list[tuple[int, Ballot]] = []
-    for method in shares(judge):
-        if method == "reason":
-            papers += _think(engine, jobs, judge, templates, seed, title)
-        else:
-            papers += [
-                (index, ballot)
-                for index, job in enumerate(jobs)
-                for principle in job.principles
-                for ballot in ballots(method, job.pair, principle, templates)
-            ]
+    for method in map(METHODS.__getitem__, shares(settings)):
+        if method.thinking:
+            papers += _think(engine, jobs, judge, method.thinking, title)
+            continue
+        assert method.ballots, method
+        papers += [
+            (index, ballot)
+            for index, job in enumerate(jobs)
+            for principle in job.principles
+            for ballot in method.ballots(job.pair, principle, judge.templates)
+        ]
 
     # 2. Ask every distinct question once; the engine reads shared beginnings once.
     questions = [question for _, ballot in papers for question in ballot.questions]
-    readings = ask_once(engine, questions, judge, title)
+    readings = ask_once(engine, questions, settings, title)
 
     # 3. Read the votes, and combine those of each job.
     votes: list[list[Vote]] = [[] for _ in jobs]
     for index, ballot in papers:
-        answers = [readings[question] for question in ballot.questions]
-        votes[index].append(cast(ballot, jobs[index].pair, answers, judge.min_mass))
+        votes[index].append(cast(ballot, [readings[question] for question in ballot.questions], settings.min_mass))
     return [
-        known or verdict(job.pair, tuple(mine), judge, weights_of(job.principles, judge), platt)
+        known or verdict(job.pair, tuple(mine), settings, weights_of(job.principles, settings), platt)
         for job, known, mine in zip(jobs, decided, votes, strict=True)
     ]
 
@@ -122,45 +104,42 @@ def _without_words(pair: Pair) -> Label | None:
 
 
 def judge_answers(
-    engine: Asked,
-    answers: Sequence[tuple[Prompt, str]],
-    judging: Sequence[Judging],
-    judge: Judge,
-    templates: Templates,
-    *,
-    seed: int,
-    title: str,
+    engine: JudgeEngine, answers: Sequence[tuple[Prompt, str]], judge: AskedJudge, *, title: str
 ) -> list[float | None]:
-    """How good each answer is by itself, in order: the mean over its principles of the log-odds of Yes (`rate`), of the
-    expected rating (`score`), or of how much likelier it is behind the answer than its opposite (`channel`, of which
-    differences alone mean something); of a mix of methods, their weighted mean.
+    """How good each answer is by itself, in order, by methods of ALONE: the mean over its principles of what the
+    method makes of it (`Alone.value`; of `channel`, differences alone mean something), of a mix their weighted mean.
 
-    An opinion that cannot be read is left out; None for an answer without one. Equal questions are asked once.
+    What cannot be read is left out; None for an answer of which nothing can be. Equal questions are asked once.
     """
-    asks = [
-        (index, method, principle, alone(method, _read(prompt, judge).messages, answer, principle, templates))
+    settings, weights = judge.settings, weights_of(judge.principles, judge.settings)
+    papers = [
+        (
+            index,
+            name,
+            principle,
+            alone.questions(_read(prompt, settings).messages, answer, principle, judge.templates),
+        )
         for index, (prompt, answer) in enumerate(answers)
-        for principle in drawn(prompt, judging, judge, seed)
-        for method in shares(judge)
+        for principle in drawn(prompt, judge.principles, judge)
+        for name in shares(settings)
+        if (alone := METHODS[name].alone)
     ]
-    readings = ask_once(engine, [question for *_, questions in asks for question in questions], judge, title)
-    weights = weights_of(judging, judge)
-    opinions: list[dict[str, list[tuple[float, float]]]] = [defaultdict(list) for _ in answers]
-    for index, method, principle, questions in asks:
-        read = [reading for question in questions if (reading := readings[question]) is not None]
-        massive = method in WITHOUT_OPTIONS or all(one.mass >= judge.min_mass for one in read if not one.fault)
-        massive &= not any(one.fault for one in read)
-        if massive and len(read) == len(questions):
-            values = tuple(value for one in read for value in one.logprobs)
-            opinions[index][method].append((weights[principle.name], merit(method, values)))
+    readings = ask_once(engine, [question for *_, questions in papers for question in questions], settings, title)
+    values: list[dict[str, list[tuple[float, float]]]] = [defaultdict(list) for _ in answers]
+    for index, name, principle, questions in papers:
+        method, read = METHODS[name], [readings[question] for question in questions]
+        massive = not method.options or all(reading is None or reading.mass >= settings.min_mass for reading in read)
+        unread = any(reading is None or reading.fault for reading in read)
+        if method.alone and massive and not unread:
+            values[index][name].append((weights[principle.name], method.alone.value(read_of(read))))
     return [
-        weighted([(shares(judge)[method], weighted(found)) for method, found in mine.items()]) if mine else None
-        for mine in opinions
+        weighted([(shares(settings)[name], weighted(rows)) for name, rows in mine.items()]) if mine else None
+        for mine in values
     ]
 
 
 def ask_once(
-    engine: Asked, questions: Sequence[Question], judge: Judge, title: str
+    engine: JudgeEngine, questions: Sequence[Question], judge: Judge, title: str
 ) -> dict[Question, Reading | None]:  # fmt: skip
     """What came of each distinct question; None where it is too long. The engine is not asked for nothing."""
     distinct = list(dict.fromkeys(questions))
@@ -179,38 +158,30 @@ def _read(prompt: Prompt, judge: Judge) -> Prompt:
     return replace(prompt, messages=prompt.messages[human[-judge.turns :][0] :]) if human else prompt
 
 
-def drawn(prompt: Prompt, judging: Sequence[Judging], judge: Judge, seed: int) -> tuple[Judging, ...]:
+def drawn(prompt: Prompt, principles: Sequence[Judging], judge: AskedJudge) -> tuple[Judging, ...]:
     """By prompt, so that the pairs of one prompt share their principles, and with them the judge's calls."""
-    n = len(judging) if judge.principles == "all" else judge.principles
-    return draw(judging, seed=seed, key=prompt.id, subset=prompt.subset, n=n)
+    n = len(principles) if judge.settings.principles == "all" else judge.settings.principles
+    return draw(principles, seed=judge.seed, key=prompt.id, subset=prompt.subset, n=n)
 
 
 def _think(
-    engine: Asked,
-    jobs: Sequence[Job],
-    judge: Judge,
-    templates: Templates,
-    seed: int,
-    title: str,
+    engine: JudgeEngine, jobs: Sequence[Job], judge: AskedJudge, thinking: Thinking, title: str
 ) -> list[tuple[int, Ballot]]:
     """Chains of thought for every job, principle, order and sample, and the ballots that follow from them."""
-    asks = [
+    limits = judge.settings.reason
+    wanted = [
         (index, principle.name, order, chat, sample)
         for index, job in enumerate(jobs)
         for principle in job.principles
-        for order, chat in thoughts(job.pair, principle, templates)
-        for sample in range(judge.reason.samples)
+        for order, chat in thinking.chats(job.pair, principle, judge.templates)
+        for sample in range(limits.samples)
     ]
     requests = [
-        Request(chat, seed_of("reason", seed, jobs[index].pair.id, principle, order, sample))
-        for index, principle, order, chat, sample in asks
+        Request(chat, seed_of("reason", judge.seed, jobs[index].pair.id, principle, order, sample))
+        for index, principle, order, chat, sample in wanted
     ]
-    sampling = Sampling(judge.reason.max_new_tokens, judge.reason.temperature)
-    replies = engine.generate(requests, sampling, f"{title}: think")
+    replies = engine.generate(requests, Sampling(limits.max_new_tokens, limits.temperature), f"{title}: think")
     return [
-        (index, reasoned(principle, order, chat, reply, templates))
-        for (index, principle, order, chat, _), reply in zip(asks, replies, strict=True)
+        (index, thinking.ballot(principle, order, chat, reply, judge.templates))
+        for (index, principle, order, chat, _), reply in zip(wanted, replies, strict=True)
     ]
-
-
-# Combining votes ------------------------------------------------------------------------------------------------------

@@ -18,17 +18,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cai.config.sections import ALONE, Judge
 from cai.constitution import Constitution, read_constitution
 from cai.core.draws import uniform
+from cai.core.odds import side
 from cai.core.records import Abstained, Estimate, Label, plain
 from cai.core.textstats import words
 from cai.data.comparisons import Comparisons, Item, read_comparisons
+from cai.judge.asked import AskedJudge
 from cai.judge.asking import judge_pairs
+from cai.judge.ballots import Ballot
 from cai.judge.common import add_asking, add_common, check_machine, judge_for, malformed, methods_named, open_judge
 from cai.judge.conduct import judge_conduct
 from cai.judge.diagnostics import Diagnosis, diagnose
-from cai.judge.methods import ASKING, BOTH_ORDERS, PROMPTS, Ballot, cast, principles_for, templates_for
+from cai.judge.methods import ALONE, ASKING, METHODS, cast, templates_for
 from cai.models.engines.cached import CachedEngine
 from cai.models.references import find
 
@@ -42,24 +44,23 @@ class Row:
 
     first: how often it votes for what is shown first; in `as given`, for option (A).
     per_second: pairs newly judged a second, without loading the model; None where the cache answered.
-    found: None for a ruler, which has an accuracy and nothing else.
+    diagnosis: None for a ruler, which has an accuracy and nothing else.
     """
 
     name: str
     accuracy: Estimate
-    found: Diagnosis | None = None
+    diagnosis: Diagnosis | None = None
     first: Estimate | None = None
     per_second: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """What all methods share: who is asked, by which standards, and how."""
+    """What all methods share: who is asked, by which standards, and how. judge: its method is named later."""
 
     engine: CachedEngine
-    law: Constitution
-    judge: Judge
-    seed: int
+    constitution: Constitution
+    judge: AskedJudge
 
 
 # 1. Command line ------------------------------------------------------------------------------------------------------
@@ -72,36 +73,36 @@ def add_command(commands: Any) -> None:
     bench.add_argument("--constitution", default="constitutions/hhh.txt", metavar="FILE")
     bench.add_argument("--turns", type=int, help="the human's turns that it reads, from the last back (default: all)")
     add_common(bench, seed="the sample, the draws and the judge's thoughts")
-    add_asking(bench, tuple(PROMPTS), "comparisons")
+    add_asking(bench, tuple(METHODS), "comparisons")
     bench.set_defaults(run=_bench)
 
 
 def _bench(args: argparse.Namespace) -> int:
     # 1. Everything that can be wrong is found before a model is loaded.
     methods = methods_named(args.method)
-    judge = judge_for(args)
-    law = read_constitution(args.constitution)
-    templates_for(judge, methods or tuple(PROMPTS))
+    settings = judge_for(args)
+    constitution = read_constitution(args.constitution)
+    templates_for(settings, methods or tuple(METHODS))
     files = {file: read_comparisons(file) for file in args.files}
     source = find(args.model)
     check_machine(args)
 
     # 2. Judge file by file.
     engine, dtype, device = open_judge(args, source)
-    asking = Asking(engine, law, judge, args.seed)
+    asking = Asking(engine, constitution, AskedJudge(settings, source, (), {}, dtype, args.seed))
     reports = []
-    for file, held in files.items():
-        items = sample(held.items, args.limit, args.seed)
+    for file, comparisons in files.items():
+        items = sample(comparisons.items, args.limit, args.seed)
         rows = bench_file(file, items, methods, asking)
-        reports.append(report(file, held, items, rows))
+        reports.append(report(file, comparisons, items, rows))
         if not args.json:
             read = f"; turns read: {args.turns}" if args.turns else ""
             asked = f"{args.constitution}, principles: {args.principles}{read}"
-            settings = f"{args.model}, {dtype} on {device}; {asked}"
-            print("\n".join([*page(reports[-1], rows, held, settings), ""]), flush=True)
+            heading = f"{args.model}, {dtype} on {device}; {asked}"
+            print("\n".join([*page(reports[-1], rows, comparisons, heading), ""]), flush=True)
     if args.json:
         given = {"model": args.model, "weights": source.digest, "dtype": dtype, "device": device}
-        given |= {"constitution": args.constitution, "principles": judge.principles, "turns": args.turns}
+        given |= {"constitution": args.constitution, "principles": settings.principles, "turns": args.turns}
         given |= {"seed": args.seed, "max_length": args.max_length, "files": reports}
         print(json.dumps(plain(given), indent=1))
     return 0
@@ -135,7 +136,7 @@ def bench_file(file: str, items: Sequence[Item], methods: Sequence[str], asking:
 
 def by_method(method: str, items: Sequence[Item], asking: Asking) -> Row:
     row = _by(judge_pairs, [item.pair for item in items], method, method, items, asking)
-    return replace(row, first=row.found.first_shown) if row.found and method in BOTH_ORDERS else row
+    return replace(row, first=row.diagnosis.first_shown) if row.diagnosis and METHODS[method].both_orders else row
 
 
 def by_conduct(method: str, items: Sequence[Item], asking: Asking) -> Row:
@@ -148,18 +149,17 @@ def _by(
     items: Sequence[Item], asking: Asking,
 ) -> Row:  # fmt: skip
     """asked: what `judged_by` is given, one for each item."""
-    judge = asking.judge.model_copy(update={"method": method})
-    law, templates = principles_for(asking.law, judge), templates_for(judge)
+    judge = asking.judge.by(method).under(asking.constitution)
 
     def verdicts(of: Sequence[Any]) -> list[Label | Abstained]:
-        return judged_by(asking.engine, of, law, judge, templates, seed=asking.seed, title=name)
+        return judged_by(asking.engine, of, judge, title=name)
 
     verdicts(asked[:1])  # loads the model where it is needed: that is not part of the speed
     clock = Clock(asking.engine)
     judged = verdicts(asked)
     speed = clock.per_second(len(items))
-    found = diagnose([item.pair for item in items], judged, [item.cluster for item in items])
-    return Row(name, found.accuracy, found, None, speed)
+    diagnosis = diagnose([item.pair for item in items], judged, [item.cluster for item in items])
+    return Row(name, diagnosis.accuracy, diagnosis, None, speed)
 
 
 def as_given(items: Sequence[Item], asking: Asking) -> Row:
@@ -172,28 +172,29 @@ def as_given(items: Sequence[Item], asking: Asking) -> Row:
         right, wrong = item.given.options
         questions.append(replace(item.given, options=tuple(sorted((right, wrong)))))  # (A) before (B), as shown
         orders.append("ab" if (right < wrong) == ((item.pair.human or 0) > 0.5) else "ba")
-    asking.engine.choose(questions[:1], asking.judge.max_length, AS_GIVEN)
+    settings = asking.judge.settings
+    asking.engine.choose(questions[:1], settings.max_length, AS_GIVEN)
     clock = Clock(asking.engine)
-    readings = asking.engine.choose(questions, asking.judge.max_length, AS_GIVEN)
+    readings = asking.engine.choose(questions, settings.max_length, AS_GIVEN)
     speed = clock.per_second(len(items))
 
     verdicts: list[Label | Abstained] = []
     first = []
     for item, question, order, reading in zip(items, questions, orders, readings, strict=True):
-        vote = cast(Ballot("choice", AS_GIVEN, order, (question,)), item.pair, [reading], asking.judge.min_mass)
+        vote = cast(Ballot("choice", AS_GIVEN, order, (question,)), [reading], settings.min_mass)
         label = Label(item.pair.id, vote.p_a, "ai", (vote,))
         verdicts.append(Abstained(item.pair.id, vote.fault, (vote,)) if vote.fault else label)
         first.append(math.nan if vote.fault else vote.p_a if order == "ab" else 1 - vote.p_a)
     clusters = [item.cluster for item in items]
-    found = diagnose([item.pair for item in items], verdicts, clusters)
-    return Row(AS_GIVEN, found.accuracy, found, statistics.win_rate(first, clusters), speed)
+    diagnosis = diagnose([item.pair for item in items], verdicts, clusters)
+    return Row(AS_GIVEN, diagnosis.accuracy, diagnosis, statistics.win_rate(first, clusters), speed)
 
 
 def rulers(items: Sequence[Item]) -> list[Row]:
     """What can be had without reading the answers: their length in words. Equal lengths count half."""
     from cai.stats import intervals as statistics
 
-    longer = [0.5 + 0.5 * ((x > y) - (x < y)) for x, y in ((words(i.pair.a), words(i.pair.b)) for i in items)]
+    longer = [0.5 + 0.5 * side(words(item.pair.a), words(item.pair.b)) for item in items]
     human, clusters = [item.pair.human for item in items], [item.cluster for item in items]
     sides = {"longer answer": longer, "shorter answer": [1 - p for p in longer]}
     return [Row(name, statistics.accuracy(p, human, clusters)) for name, p in sides.items()]  # pyrefly: ignore
@@ -214,23 +215,27 @@ class Clock:
 # 3. Telling -----------------------------------------------------------------------------------------------------------
 
 
-def report(file: str, held: Comparisons, items: Sequence[Item], rows: Sequence[Row]) -> dict[str, Any]:
+def report(file: str, comparisons: Comparisons, items: Sequence[Item], rows: Sequence[Row]) -> dict[str, Any]:
     """Everything about one file, for --json."""
     return {
         "file": file,
-        "forms": held.form,
-        "comparisons": len(held.items),
+        "forms": comparisons.form,
+        "comparisons": len(comparisons.items),
         "judged": len(items),
         "clusters": len({item.cluster for item in items}),
-        "malformed": [{"where": where, "why": why} for where, why in held.faults],
+        "malformed": [{"where": where, "why": why} for where, why in comparisons.faults],
         "rows": {row.name: _row(row) for row in rows},
     }
 
 
 def _row(row: Row) -> dict[str, Any]:
-    if row.found is None:
+    if row.diagnosis is None:
         return {"accuracy": asdict(row.accuracy)}
-    return {**asdict(row.found), "first_shown": asdict(row.first) if row.first else None, "per_second": row.per_second}
+    return {
+        **asdict(row.diagnosis),
+        "first_shown": asdict(row.first) if row.first else None,
+        "per_second": row.per_second,
+    }
 
 
 HEAD = (
@@ -239,10 +244,10 @@ HEAD = (
 )  # fmt: skip
 
 
-def page(of: dict[str, Any], rows: Sequence[Row], held: Comparisons, settings: str) -> list[str]:
+def page(of: dict[str, Any], rows: Sequence[Row], comparisons: Comparisons, settings: str) -> list[str]:
     """The lines of one file's table, plain ASCII."""
     sampled = "" if of["judged"] == of["comparisons"] else f" (a sample of {of['comparisons']})"
-    forms = ", ".join(f"{count} {name}" for name, count in held.form.items())
+    forms = ", ".join(f"{count} {name}" for name, count in comparisons.form.items())
     lines = [
         f"{of['file']}: {of['judged']} comparisons{sampled} with {of['clusters']} openings; read: {forms}",
         settings,
@@ -255,30 +260,32 @@ def page(of: dict[str, Any], rows: Sequence[Row], held: Comparisons, settings: s
             what = "option (A)" if row.name == AS_GIVEN else "the answer shown first"
             lines.append(f"position: {row.name} votes for {what} in {_share(row.first)} of {row.first.n} votes")
     for row in rows:
-        if row.found and row.found.abstained:
-            lines.append(f"abstained: {row.name}: {', '.join(f'{why}: {n}' for why, n in row.found.abstained.items())}")
+        if row.diagnosis and row.diagnosis.abstained:
+            lines.append(
+                f"abstained: {row.name}: {', '.join(f'{why}: {n}' for why, n in row.diagnosis.abstained.items())}"
+            )
     if any(row.name.endswith(CONDUCT) for row in rows):
         lines.append(
             f"*{CONDUCT}: a conversation's last answer is judged alone, and a threshold that is fitted on nine"
         )
         lines.append("  tenths of the other openings says which statement that speaks for (cai/judge/conduct.py)")
-    lines += malformed(held.faults)
+    lines += malformed(comparisons.faults)
     return lines
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    found = row.found
-    if found is None:
+    diagnosis = row.diagnosis
+    if diagnosis is None:
         return (row.name, _share(row.accuracy))
-    numbers = (found.kappa, found.auc, found.brier, found.ece, found.log_loss)
+    numbers = (diagnosis.kappa, diagnosis.auc, diagnosis.brier, diagnosis.ece, diagnosis.log_loss)
     return (
         row.name,
         _share(row.accuracy),
-        f"{found.consistency.value:.1%}" if found.consistency.n else "-",
+        f"{diagnosis.consistency.value:.1%}" if diagnosis.consistency.n else "-",
         *("-" if math.isnan(number.value) else f"{number.value:.3f}" for number in numbers),
-        "-" if found.mass is None else f"{found.mass:.2f}",
-        str(found.labelled),
-        str(found.n - found.labelled),
+        "-" if diagnosis.mass is None else f"{diagnosis.mass:.2f}",
+        str(diagnosis.labelled),
+        str(diagnosis.n - diagnosis.labelled),
         "cached" if row.per_second is None else f"{row.per_second:.3g}",
     )
 

@@ -1,15 +1,14 @@
 """From votes to one verdict: orders, samples, methods and principles combined, in log-odds or by shares."""
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from cai.config.sections import Judge
 from cai.constitution import Judging
+from cai.core.odds import logit, sigmoid
 from cai.core.records import Abstained, Label, Pair, Vote
-from cai.judge.methods import BOTH_ORDERS, log_odds, logit, shares, sigmoid
-
-EXACT = 1 - 1e-15
+from cai.judge.methods import METHODS, log_odds, shares
 
 
 def weighted(rows: Sequence[tuple[float, float]]) -> float:
@@ -44,41 +43,56 @@ def combine(votes: Sequence[Vote], judge: Judge, weights: Mapping[str, float]) -
     Orders: the mean of their log-odds, so that a liking for a position cancels. Principles: see `judge.combine`.
     Methods: the weighted mean of their log-odds; a method that cannot be read leaves its share to the others.
     """
+    return mixed(by_method(votes, judge), judge, weights)
+
+
+def by_method(votes: Sequence[Vote], judge: Judge) -> dict[str, dict[str, float]]:
+    """Method -> principle -> its log-odds, samples and orders combined, of those that can be read."""
+    grouped: dict[str, dict[str, dict[str, list[Vote]]]] = {name: {} for name in shares(judge)}
+    for vote in votes:
+        if vote.method in grouped and not vote.fault:
+            grouped[vote.method].setdefault(vote.principle, {}).setdefault(vote.order, []).append(vote)
+    return {
+        name: {
+            principle: _mean([_pooled(samples) for samples in orders.values()])
+            for principle, orders in principles.items()
+            if not METHODS[name].both_orders or len(orders) == 2
+        }
+        for name, principles in grouped.items()
+    }
+
+
+def mixed(
+    odds: Mapping[str, Mapping[str, float]], judge: Judge, weights: Mapping[str, float]
+) -> float | None:  # fmt: skip
+    """The principles of `weights` and all methods together, from `by_method`: log-odds; None where none can be read."""
     parts: list[tuple[float, float]] = []
-    for method, share in shares(judge).items():
-        by_principle: dict[str, dict[str, list[Vote]]] = defaultdict(lambda: defaultdict(list))
-        for vote in votes:
-            if vote.method == method and not vote.fault:
-                by_principle[vote.principle][vote.order].append(vote)
-        opinions = [
-            (weights[name], _mean([_pooled(samples) for samples in orders.values()]))
-            for name, orders in by_principle.items()
-            if method not in BOTH_ORDERS or len(orders) == 2
-        ]
-        if opinions:
-            odds = _of_principles(opinions, judge) / judge.temperature
-            parts.append((share, _clamped(odds, judge) if method == "reason" else odds))
+    for name, share in shares(judge).items():
+        rows = [(weights[principle], value) for principle, value in odds[name].items() if principle in weights]
+        if rows:
+            value = _of_principles(rows, judge) / judge.temperature
+            parts.append((share, _clamped(value, judge) if METHODS[name].thinking else value))
     return weighted(parts) if parts else None
 
 
 def _pooled(samples: Sequence[Vote]) -> float:
     if len(samples) == 1:
         return log_odds(samples[0])
-    return logit(_mean([sigmoid(log_odds(sample)) for sample in samples]), EXACT)
+    return logit(_mean([sigmoid(log_odds(sample)) for sample in samples]))
 
 
-def _of_principles(opinions: Sequence[tuple[float, float]], judge: Judge) -> float:
+def _of_principles(rows: Sequence[tuple[float, float]], judge: Judge) -> float:
     """(weight, log-odds) of each principle -> log-odds. A vote's share is smoothed (half a voter on each side)."""
     if judge.combine == "average":
-        return weighted(opinions)
-    total = math.fsum(weight for weight, _ in opinions)
-    share = math.fsum(weight * (0.5 if odds == 0 else float(odds > 0)) for weight, odds in opinions) / total
-    return logit((share * len(opinions) + 0.5) / (len(opinions) + 1), EXACT)
+        return weighted(rows)
+    total = math.fsum(weight for weight, _ in rows)
+    share = math.fsum(weight * (0.5 if odds == 0 else float(odds > 0)) for weight, odds in rows) / total
+    return logit((share * len(rows) + 0.5) / (len(rows) + 1))
 
 
 def _clamped(odds: float, judge: Judge) -> float:
     low, high = judge.reason.clamp
-    return logit(min(max(sigmoid(odds), low), high), EXACT)
+    return logit(min(max(sigmoid(odds), low), high))
 
 
 def _mean(values: Sequence[float]) -> float:

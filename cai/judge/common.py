@@ -6,8 +6,8 @@ from pathlib import Path
 
 from cai.config.sections import Judge, Runtime
 from cai.core.errors import UserError, suggest
-from cai.core.places import check_file
-from cai.judge.methods import PROMPTS
+from cai.core.places import check_folder
+from cai.judge.methods import METHODS
 from cai.models.engines.cached import CachedEngine
 from cai.models.loading import pick_dtype
 from cai.models.references import Dtype, ModelRef
@@ -52,7 +52,7 @@ def check_numbers(args: argparse.Namespace) -> None:
 def check_machine(args: argparse.Namespace) -> None:
     """Raises UserError for a device that is not there, and for a cache that cannot be written."""
     check_device(args.device, "--device")
-    check_file(Path(args.cache) / "calls.sqlite", "make it writable, or name another folder: --cache FOLDER")
+    check_folder(Path(args.cache) / "calls", "make it writable, or name another folder: --cache FOLDER")
 
 
 def judge_for(args: argparse.Namespace) -> Judge:
@@ -69,8 +69,8 @@ def methods_named(text: str) -> tuple[str, ...]:
         return ()
     names = list(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:
-        if name not in PROMPTS:
-            raise UserError(f'there is no method "{name}"', "--method", suggest(name, ["all", *PROMPTS]))
+        if name not in METHODS:
+            raise UserError(f'there is no method "{name}"', "--method", suggest(name, ["all", *METHODS]))
     return tuple(names)
 
 

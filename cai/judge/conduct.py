@@ -17,13 +17,12 @@ that knows nothing then comes out a little below a coin: what is left out of a f
 from collections import defaultdict
 from collections.abc import Sequence
 
-from cai.config.sections import Judge
-from cai.constitution import Judging
 from cai.core.draws import uniform
+from cai.core.odds import sigmoid
 from cai.core.records import Abstained, Label
 from cai.data.comparisons import Item
-from cai.judge.asking import Asked, judge_answers
-from cai.judge.methods import Templates, sigmoid
+from cai.judge.asked import AskedJudge
+from cai.judge.asking import JudgeEngine, judge_answers
 from cai.stats.calibration import fit_platt
 
 FOLDS = 10
@@ -33,47 +32,40 @@ UNRATED = "its last answer could not be rated"
 
 
 def judge_conduct(
-    engine: Asked,
-    items: Sequence[Item],
-    judging: Sequence[Judging],
-    judge: Judge,
-    templates: Templates,
-    *,
-    seed: int,
-    title: str,
-) -> list[Label | Abstained]:
+    engine: JudgeEngine, items: Sequence[Item], judge: AskedJudge, *, title: str
+) -> list[Label | Abstained]:  # fmt: skip
     """One label or abstention for each item, in order; all have a `conduct`. judge: its method is one of ALONE."""
     rated = [item.conduct for item in items if item.conduct]
     assert len(rated) == len(items)
-    merits = judge_answers(engine, rated, judging, judge, templates, seed=seed, title=title)
+    ratings = judge_answers(engine, rated, judge, title=title)
     alike: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for place, (item, merit) in enumerate(zip(items, merits, strict=True)):
-        if merit is not None:
+    for place, (item, rating) in enumerate(zip(items, ratings, strict=True)):
+        if rating is not None:
             alike[_statements(item)].append(place)
-    found: list[Label | Abstained] = [Abstained(item.pair.id, UNRATED) for item in items]
-    for (one, _), places in alike.items():
+    verdicts: list[Label | Abstained] = [Abstained(item.pair.id, UNRATED) for item in items]
+    for (first, _), places in alike.items():
         # P that the first statement is right: what people say, and by the judge.
-        said = {i: _turned(items[i].pair.human, items[i].pair.a == one) for i in places}
-        fold = {i: int(FOLDS * uniform("conduct", seed, items[i].cluster)) for i in places}
+        right = {i: _turned(items[i].pair.human, items[i].pair.a == first) for i in places}
+        fold = {i: int(FOLDS * uniform("conduct", judge.seed, items[i].cluster)) for i in places}
         for number in set(fold.values()):
-            known = [(merits[i], said[i]) for i in places if fold[i] != number]
+            known = [(ratings[i], right[i]) for i in places if fold[i] != number]
             fit = fitted(known)
             for i in (i for i in places if fold[i] == number):
-                item, merit = items[i], merits[i]
-                if fit is None or merit is None:
-                    found[i] = Abstained(item.pair.id, TOO_FEW)
+                item, rating = items[i], ratings[i]
+                if fit is None or rating is None:
+                    verdicts[i] = Abstained(item.pair.id, TOO_FEW)
                     continue
-                p = sigmoid(fit[0] * merit + fit[1])
-                found[i] = Label(item.pair.id, _turned(p, item.pair.a == one), "ai")
-    return found
+                p = sigmoid(fit[0] * rating + fit[1])
+                verdicts[i] = Label(item.pair.id, _turned(p, item.pair.a == first), "ai")
+    return verdicts
 
 
 def fitted(known: Sequence[tuple[float | None, float]]) -> tuple[float, float] | None:
-    """Slope and bias from (merit, P that the first statement is right); None where there is too little to go by."""
+    """Slope and bias from (rating, P that the first statement is right); None where there is too little to go by."""
     sides = sum(right > 0.5 for _, right in known), sum(right < 0.5 for _, right in known)
-    if min(sides) < FEWEST or len({merit for merit, _ in known}) < 2:
+    if min(sides) < FEWEST or len({rating for rating, _ in known}) < 2:
         return None
-    return fit_platt([merit for merit, _ in known], [right for _, right in known])
+    return fit_platt([rating for rating, _ in known], [right for _, right in known])
 
 
 def _statements(item: Item) -> tuple[str, str]:

@@ -16,11 +16,13 @@ from math import nan
 from typing import Any
 
 from cai.config.sections import Judge
+from cai.core.odds import side, sigmoid
 from cai.core.records import Abstained, Estimate, Label, Pair, Vote
 from cai.core.refusals import refuses
 from cai.core.textstats import words
-from cai.judge.combine import EXACT, combine
-from cai.judge.methods import BOTH_ORDERS, NO_MASS, NO_THOUGHT, RAMBLED, REFUSED, WITHOUT_OPTIONS, logit, shares
+from cai.judge.ballots import NO_MASS, NO_THOUGHT, RAMBLED, REFUSED
+from cai.judge.combine import by_method, mixed
+from cai.judge.methods import METHODS
 
 SHARED = 3  # fewer pairs that two principles both judged say nothing about how they go together
 RESAMPLES = 500  # there are several intervals for each principle, and up to dozens of principles
@@ -85,7 +87,7 @@ def diagnose(pairs: Sequence[Pair], verdicts: Verdicts, clusters: Sequence[str] 
     # 1. Habits: of position, of length, of refusals.
     questions = _both_orders(verdicts)
     asked = [names[place] for place, *_ in questions]
-    same = [(1 + _sign(ab) * _sign(ba)) / 2 for _, _, ab, ba in questions]
+    same = [(1 + side(ab, 0.5) * side(ba, 0.5)) / 2 for _, _, ab, ba in questions]
     first = [p for _, _, ab, ba in questions for p in (ab, 1 - ba)]
     p_a = [verdict.p_a if isinstance(verdict, Label) else nan for verdict in verdicts]
     lengths = [(words(pair.a), words(pair.b)) for pair in pairs]
@@ -94,7 +96,7 @@ def diagnose(pairs: Sequence[Pair], verdicts: Verdicts, clusters: Sequence[str] 
     def preferring(most: Sequence[tuple[float, float]]) -> Estimate:
         """How often a label prefers the answer that has more of something."""
         sided = [nan if p == 0.5 else p for p in p_a]
-        return statistics.accuracy(sided, [0.5 + 0.5 * _sign(a - b, 0.0) for a, b in most], names)
+        return statistics.accuracy(sided, [0.5 + 0.5 * side(a, b) for a, b in most], names)
 
     # 2. Agreement with people.
     human = [nan if pair.human is None else pair.human for pair in pairs]
@@ -174,32 +176,40 @@ def by_principle(
     from cai.stats import intervals as statistics
 
     assert [pair.id for pair in pairs] == [verdict.pair_id for verdict in verdicts]
-    names, known_weights = list(weights), np.array(list(weights.values()), float)
+    names = list(weights)
     prompts = np.array([pair.prompt.id for pair in pairs])
     human = [nan if pair.human is None else pair.human for pair in pairs]
-    opinions = _opinions(verdicts, judge, names)
-    alone = np.stack([_mixed(opinions[:, :, [k]], known_weights[[k]], judge) for k in range(len(names))], axis=1)
-    whole = _mixed(opinions, known_weights, judge)
+    read = [by_method(verdict.votes, judge) for verdict in verdicts]
+
+    def together(of: Mapping[str, float], rows: Iterable[int]) -> Any:
+        """The log-odds of some principles together on some pairs; NaN where none of them can be read."""
+        odds = [mixed(read[row], judge, of) for row in rows]
+        return np.array([nan if value is None else value for value in odds], float)
+
+    everything = range(len(pairs))
+    alone = np.stack([together({name: weights[name]}, everything) for name in names], axis=1)
+    whole = together(weights, everything)
     sides = np.sign(alone)  # (pairs, principles): 1, -1, 0, or NaN where it could not be read
     majority = np.where(np.sum(~np.isnan(sides), axis=1) > 1, np.sign(np.nansum(sides, axis=1)), 0)
     questions = _both_orders(verdicts)
-    found = []
+    reports = []
     for k, name in enumerate(names):
         mine = ~np.isnan(alone[:, k])
-        flips = [(place, (1 - _sign(ab) * _sign(ba)) / 2) for place, of, ab, ba in questions if of == name]
+        flips = [(place, (1 - side(ab, 0.5) * side(ba, 0.5)) / 2) for place, of, ab, ba in questions if of == name]
         dissent = np.where((majority == 0) | (sides[:, k] == 0) | ~mine, nan, sides[:, k] != majority)
-        without = _mixed(np.delete(opinions[:, mine], k, axis=2), np.delete(known_weights, k), judge)
+        others = {other: weight for other, weight in weights.items() if other != name}
+        without = together(others, np.flatnonzero(mine).tolist())
         correlations, oppositions = _beside(alone, names, k)
         opposed = _highest(oppositions)
 
         def mean(values: Any, rows: Any) -> Estimate:
             return statistics.mean(values, prompts[rows], resamples=RESAMPLES)
 
-        found.append(
+        reports.append(
             PrincipleReport(
                 principle=name,
                 n=int(mine.sum()),
-                agreement=statistics.accuracy(_sigmoid(alone[:, k]), human, prompts, resamples=RESAMPLES),
+                agreement=statistics.accuracy(_chances(alone[:, k]), human, prompts, resamples=RESAMPLES),
                 flips=mean([flip for _, flip in flips], [place for place, _ in flips]),
                 correlations=correlations,
                 redundant_with=_highest(correlations),
@@ -209,10 +219,10 @@ def by_principle(
                 against_majority=mean(dissent, slice(None)),
                 only=int(np.isnan(without).sum()),
                 label_flips=mean(np.abs(np.sign(whole[mine]) - np.sign(without)) / 2, mine),
-                label_moves=mean(np.abs(_sigmoid(whole[mine]) - _sigmoid(without)), mine),
+                label_moves=mean(np.abs(_chances(whole[mine]) - _chances(without)), mine),
             )
         )
-    return found
+    return reports
 
 
 def _beside(alone: Any, names: Sequence[str], k: int) -> tuple[dict[str, tuple[float, int]], ...]:
@@ -230,49 +240,6 @@ def _beside(alone: Any, names: Sequence[str], k: int) -> tuple[dict[str, tuple[f
     return correlations, oppositions
 
 
-def _opinions(verdicts: Verdicts, judge: Judge, names: Sequence[str]) -> Any:
-    """Log-odds of each (method, pair, principle) alone, NaN where it cannot be read."""
-    import numpy as np
-
-    place = {name: k for k, name in enumerate(names)}
-    bare = {"combine": "average", "temperature": 1.0, "reason": judge.reason.model_copy(update={"clamp": (0.0, 1.0)})}
-    odds = np.full((len(shares(judge)), len(verdicts), len(names)), nan)
-    for m, method in enumerate(shares(judge)):
-        alone = judge.model_copy(update={"method": method, **bare})
-        for row, verdict in enumerate(verdicts):
-            of: dict[str, list[Vote]] = defaultdict(list)
-            for vote in verdict.votes:
-                if vote.method == method:
-                    of[vote.principle].append(vote)
-            for name, votes in of.items():
-                value = combine(votes, alone, {name: 1.0})
-                odds[m, row, place[name]] = nan if value is None else value
-    return odds
-
-
-def _mixed(opinions: Any, weights: Any, judge: Judge) -> Any:
-    """`cai.judge.combine.combine` for many pairs at once, from `_opinions`: log-odds of each, NaN where none can be
-    read."""
-    import numpy as np
-
-    total, of = np.zeros(opinions.shape[1]), np.zeros(opinions.shape[1])
-    for odds, (method, share) in zip(opinions, shares(judge).items(), strict=True):
-        known = ~np.isnan(odds)
-        n, weight = known.sum(axis=1), (known * weights).sum(axis=1)
-        values = odds if judge.combine == "average" else (1 + np.sign(odds)) / 2
-        mean = np.nansum(values * weights, axis=1) / np.where(n, weight, nan)
-        if judge.combine == "vote":
-            smoothed = (mean * n + 0.5) / (n + 1)
-            mean = np.log(smoothed / (1 - smoothed))
-        mean = mean / judge.temperature
-        if method == "reason":
-            low, high = judge.reason.clamp
-            mean = np.clip(mean, logit(low, EXACT), logit(high, EXACT))
-        total += np.where(n, share * mean, 0)
-        of += np.where(n, share, 0)
-    return total / np.where(of, of, nan)
-
-
 # Small things ---------------------------------------------------------------------------------------------------------
 
 
@@ -281,21 +248,21 @@ def _both_orders(verdicts: Verdicts) -> list[tuple[int, str, float, float]]:
 
     Several thoughts of one order count as one vote, with the mean of their probabilities, as in `combine`.
     """
-    found = []
+    questions = []
     for place, verdict in enumerate(verdicts):
         orders: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         for vote in verdict.votes:
-            if vote.method in BOTH_ORDERS and not vote.fault:
+            if METHODS[vote.method].both_orders and not vote.fault:
                 orders[vote.method, vote.principle][vote.order].append(vote.p_a)
         for (_, principle), p in orders.items():
             if len(p) == 2:
-                found.append((place, principle, sum(p["ab"]) / len(p["ab"]), sum(p["ba"]) / len(p["ba"])))
-    return found
+                questions.append((place, principle, sum(p["ab"]) / len(p["ab"]), sum(p["ba"]) / len(p["ba"])))
+    return questions
 
 
 def _has_mass(vote: Vote) -> bool:
     """Whether the options were read, so that their mass was measured and is not merely 0 for want of a reading."""
-    return vote.method not in WITHOUT_OPTIONS and bool(vote.logprobs) and vote.fault in ("", NO_MASS)
+    return METHODS[vote.method].options and bool(vote.logprobs) and vote.fault in ("", NO_MASS)
 
 
 def _counted(reasons: Iterable[str]) -> dict[str, int]:
@@ -317,11 +284,8 @@ def _highest(matrix: Mapping[str, tuple[float, int]]) -> tuple[str, float] | Non
     return max(known, key=lambda item: item[1], default=None)
 
 
-def _sign(p: float, middle: float = 0.5) -> int:
-    return (p > middle) - (p < middle)
-
-
-def _sigmoid(odds: Any) -> Any:
+def _chances(odds: Any) -> Any:
+    """Log-odds -> P(a better), NaN where there are none."""
     import numpy as np
 
-    return 0.5 * (1 + np.tanh(odds / 2))  # without overflow
+    return np.array([sigmoid(value) for value in odds.tolist()])

@@ -6,7 +6,6 @@ new constitution only what is not in the call cache yet.
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +14,11 @@ from cai.config.sections import Judge
 from cai.constitution import Constitution
 from cai.constitution.changes import Change, applied
 from cai.constitution.lint import short
+from cai.core.odds import side, sigmoid
 from cai.core.records import Abstained, Estimate, Label, Pair, Vote
 from cai.judge.combine import combine, weights_of
-from cai.judge.following import Floor, shown
-from cai.judge.methods import principles_for, sigmoid
+from cai.judge.following import Edit, Floor, shown
+from cai.judge.methods import principles_for
 from cai.stats.intervals import accuracy, mean, paired_difference
 
 CUT = 200  # letters of an answer, and of the end of a prompt, that an example shows
@@ -26,7 +26,7 @@ Verdict = Label | Abstained
 
 
 @dataclass(frozen=True, slots=True)
-class Alone:
+class FlipOfOne:
     """What one change does by itself, the other principles as they were. moved: mean |change of P(a better)|.
 
     read: whether the judge's method reads what was changed; where it does not, nothing can flip.
@@ -40,7 +40,7 @@ class Alone:
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class Flip:
     """A label that moved. by: the change that moves it most by itself, with that principle's own P before and after."""
 
     pair: Pair
@@ -52,7 +52,7 @@ class Example:
 
     @property
     def flipped(self) -> bool:
-        return _side(self.before) != _side(self.after)
+        return side(self.before, 0.5) != side(self.after, 0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,8 @@ class Outcome:
     pairs: list[tuple[str, float | None, float | None]]
     flips: Estimate
     moved: Estimate
-    alone: list[Alone]
-    examples: list[Example]
+    alone: list[FlipOfOne]
+    examples: list[Flip]
     agreement: tuple[Estimate, ...]
 
 
@@ -83,82 +83,78 @@ def heard(change: Change, judge: Judge, old: Constitution, new: Constitution) ->
 
 
 def compare(
-    pairs: Sequence[Pair],
-    before: Sequence[Verdict],
-    after: Sequence[Verdict],
-    old: Constitution,
-    new: Constitution,
-    found: Sequence[Change],
-    judge: Judge,
-    examples: int,
-) -> Outcome:
-    """before, after: what the judge said of `pairs` by every principle of `old` and of `new`. NaN: it abstained."""
+    pairs: Sequence[Pair], verdicts: Sequence[Sequence[Verdict]], edit: Edit, judge: Judge, examples: int
+) -> Outcome:  # fmt: skip
+    """verdicts: what the judge made of `pairs` by every principle of the old constitution, and of the new one.
+
+    edit: with all of its changes, those too that the judge does not read. NaN: it abstained.
+    """
     prompts = [pair.prompt.id for pair in pairs]
-    p_old, p_new = [_p(verdict) for verdict in before], [_p(verdict) for verdict in after]
-    alone: list[Alone] = []
+    p_old, p_new = ([_p(verdict) for verdict in each] for each in verdicts)
+    alone: list[FlipOfOne] = []
     p_alone: list[list[float]] = []
-    for change in found:
-        read = heard(change, judge, old, new)
-        p_only = _only(change, before, after, old, judge) if read else p_old
+    for change in edit.changes:
+        read = heard(change, judge, edit.old, edit.new)
+        p_only = _only(change, verdicts, edit.old, judge) if read else p_old
         flips = _flips(p_old, p_only)
         n = sum(not math.isnan(flip) for flip in flips)
         flipped = int(sum(flip for flip in flips if flip > 0))
-        alone.append(Alone(change, read, flipped, n, mean(_moves(p_old, p_only), prompts)))
+        alone.append(FlipOfOne(change, read, flipped, n, mean(_moves(p_old, p_only), prompts)))
         p_alone.append(p_only)
     people = [math.nan if pair.human is None else pair.human for pair in pairs]
     was, now = accuracy(p_old, people, prompts), accuracy(p_new, people, prompts)
     gain = paired_difference(_hits(p_new, people), _hits(p_old, people), prompts)
-    agreement = (was, now, gain) if gain.n else ()
     rows = list(zip((pair.id for pair in pairs), map(_or_none, p_old), map(_or_none, p_new), strict=True))
-    shown = _examples(pairs, before, after, p_old, p_new, found, p_alone, judge, examples)
-    flips, moved = mean(_flips(p_old, p_new), prompts), mean(_moves(p_old, p_new), prompts)
-    return Outcome(rows, flips, moved, alone, shown, agreement)
+    spots = _most_moved(pairs, p_old, p_new)[:examples]
+    return Outcome(
+        pairs=rows,
+        flips=mean(_flips(p_old, p_new), prompts),
+        moved=mean(_moves(p_old, p_new), prompts),
+        alone=alone,
+        examples=[_example(pairs[spot], [each[spot] for each in verdicts],
+                           list(zip(edit.changes, (p[spot] for p in p_alone), strict=True)), judge) for spot in spots],
+        agreement=(was, now, gain) if gain.n else (),
+    )  # fmt: skip
 
 
 def _only(
-    change: Change, before: Sequence[Verdict], after: Sequence[Verdict], old: Constitution, judge: Judge
-) -> list[float]:
+    change: Change, verdicts: Sequence[Sequence[Verdict]], old: Constitution, judge: Judge
+) -> list[float]:  # fmt: skip
     """P(a better) for each pair with this one change applied to the old constitution."""
     weights = weights_of(principles_for(applied(old, change), judge), judge)
-    found = []
-    for was, is_now in zip(before, after, strict=True):
+    p_only = []
+    for was, is_now in zip(*verdicts, strict=True):
         votes = [vote for vote in was.votes if change.old is None or vote.principle != change.old.name]
         votes += [vote for vote in is_now.votes if change.new is not None and vote.principle == change.new.name]
         odds = combine(votes, judge, weights)
-        found.append(math.nan if odds is None else sigmoid(odds))
-    return found
+        p_only.append(math.nan if odds is None else sigmoid(odds))
+    return p_only
 
 
-def _examples(
-    pairs: Sequence[Pair],
-    before: Sequence[Verdict],
-    after: Sequence[Verdict],
-    p_old: Sequence[float],
-    p_new: Sequence[float],
-    found: Sequence[Change],
-    p_alone: Sequence[Sequence[float]],
-    judge: Judge,
-    most: int,
-) -> list[Example]:
-    """Flipped labels first, then those that moved most."""
+def _most_moved(pairs: Sequence[Pair], p_old: Sequence[float], p_new: Sequence[float]) -> list[int]:
+    """Places of the labels that moved: flipped ones first, then by how far."""
     moves, flips = _moves(p_old, p_new), _flips(p_old, p_new)
     spots = [spot for spot, move in enumerate(moves) if move > 0]
-    spots.sort(key=lambda spot: (-flips[spot], -moves[spot], pairs[spot].id))
-    shown = []
-    for spot in spots[:most]:
-        strength = [abs(p[spot] - p_old[spot]) for p in p_alone]
-        change = found[max(range(len(found)), key=lambda i: -1 if math.isnan(strength[i]) else strength[i])]
-        own = [
-            None if one is None else _own(verdict.votes, one.name, judge)
-            for one, verdict in ((change.old, before[spot]), (change.new, after[spot]))
-        ]
-        shown.append(Example(pairs[spot], p_old[spot], p_new[spot], change.name, *own))
-    return shown
+    return sorted(spots, key=lambda spot: (-flips[spot], -moves[spot], pairs[spot].id))
+
+
+def _example(
+    pair: Pair, verdicts: Sequence[Verdict], alone: Sequence[tuple[Change, float]], judge: Judge
+) -> Flip:  # fmt: skip
+    """alone: each change, and the pair's P(a better) with that change alone."""
+    before, after = map(_p, verdicts)
+    strength = [-1.0 if math.isnan(p) else abs(p - before) for _, p in alone]
+    change, _ = alone[strength.index(max(strength))]
+    own_before, own_after = (
+        None if principle is None else _own(verdict.votes, principle.name, judge)
+        for principle, verdict in zip((change.old, change.new), verdicts, strict=True)
+    )
+    return Flip(pair, before, after, change.name, own_before, own_after)
 
 
 def _own(votes: Sequence[Vote], principle: str, judge: Judge) -> float | None:
     """P(a better) by one principle alone; None where it gave no readable vote."""
-    odds = combine([vote for vote in votes if vote.principle == principle], judge, defaultdict(lambda: 1.0))
+    odds = combine(votes, judge, {principle: 1.0})
     return None if odds is None else sigmoid(odds)
 
 
@@ -170,14 +166,10 @@ def _or_none(p: float) -> float | None:
     return None if math.isnan(p) else p
 
 
-def _side(p: float) -> int:
-    return (p > 0.5) - (p < 0.5)
-
-
 def _flips(old: Sequence[float], new: Sequence[float]) -> list[float]:
     """1 where the label changes sides, else 0; NaN where either is NaN."""
     return [
-        math.nan if math.isnan(a) or math.isnan(b) else float(_side(a) != _side(b))
+        math.nan if math.isnan(a) or math.isnan(b) else float(side(a, 0.5) != side(b, 0.5))
         for a, b in zip(old, new, strict=True)
     ]
 
@@ -189,7 +181,9 @@ def _moves(old: Sequence[float], new: Sequence[float]) -> list[float]:
 def _hits(p: Sequence[float], people: Sequence[float]) -> list[float]:
     """1 where the label agrees with people, 0.5 for a tie, 0 where not; NaN where either is unknown or people tie."""
     return [
-        math.nan if math.isnan(mine) or math.isnan(theirs) or theirs == 0.5 else (1 + _side(mine) * _side(theirs)) / 2
+        math.nan
+        if math.isnan(mine) or math.isnan(theirs) or theirs == 0.5
+        else (1 + side(mine, 0.5) * side(theirs, 0.5)) / 2
         for mine, theirs in zip(p, people, strict=True)
     ]
 
@@ -222,14 +216,16 @@ def show(outcome: Outcome, than: Floor | None = None) -> str:
     width = max(len(short(one.change.name)) for one in outcome.alone)
     for one in outcome.alone:
         effect = f"{one.flips:4} flip{'s' if one.flips != 1 else ' '}  mean |change of P| {_number(one.moved)}"
-        told = effect if one.read else "not read by this judge"
-        lines.append(f"  {one.change.kind:<11}{short(one.change.name):{width}}  {told}")
+        lines.append(
+            f"  {one.change.kind:<11}{short(one.change.name):{width}}  "
+            f"{effect if one.read else 'not read by this judge'}"
+        )
     for number, example in enumerate(outcome.examples, 1):
         lines += ["", *_shown(number, example)]
     return "\n".join(lines)
 
 
-def _shown(number: int, example: Example) -> list[str]:
+def _shown(number: int, example: Flip) -> list[str]:
     own = " -> ".join("no vote" if p is None else f"{p:.3f}" for p in (example.own_before, example.own_after))
     what = "flips" if example.flipped else "moves"
     return [

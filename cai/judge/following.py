@@ -19,10 +19,11 @@ from cai.constitution import Constitution, Judging
 from cai.constitution.changes import Change
 from cai.constitution.negation import negated
 from cai.constitution.records import Principle
+from cai.core.odds import side
 from cai.core.records import Abstained, Estimate, Label, Pair, plain
 from cai.judge.asking import Job, drawn, judge_jobs
 from cai.judge.methods import principles_for
-from cai.judge.reads.controls import Controls, ask, controls_for, effect_of, placebos_of, unheard
+from cai.judge.reads.controls import Controls, ask_under, controls_for, effect_of, placebos_of, unheard
 from cai.judge.reads.effect import Effect
 from cai.judge.reads.placebos import Placebo, apart, check, matched, read_placebos, unrelated
 from cai.judge.reads.verdict import number, percent, points, unread
@@ -81,39 +82,41 @@ def _tested(change: Change) -> Principle:
 
 
 def fair_controls(
-    law: Constitution, pairs: Sequence[Pair], files: Sequence[str | Path] = ()
+    constitution: Constitution, pairs: Sequence[Pair], files: Sequence[str | Path] = ()
 ) -> tuple[Controls, list[str]]:
-    """(what `law` is held against, what was left out, in words), without a judge.
+    """(what the constitution is compared with, what was left out, in words), without a judge.
 
     files: placebos in place of the shipped ones. A shipped one that is the constitution is left out, a given one is an
     error. Raises UserError for that, and where fewer than two placebos are left.
     """
     placebos = read_placebos(files)
     if files:
-        check(placebos, law.judging)
-    placebos, noted = apart(placebos, law.judging)
+        check(placebos, constitution.judging)
+    placebos, noted = apart(placebos, constitution.judging)
     placebos, spoken = unrelated(placebos, pairs)
-    controls = controls_for(law, placebos)
+    controls = controls_for(constitution, placebos)
     missing = [f'"{name}" has no negation: write its `Against:`' for name in controls.missing]
-    return controls, [*noted, *spoken, *missing, *unheard(law.judging, pairs)]
+    return controls, [*noted, *spoken, *missing, *unheard(constitution.judging, pairs)]
 
 
 # 2. Asking ----------------------------------------------------------------------------------------------------------
 
 
 def following(
-    court: Court, pairs: Sequence[Pair], law: Constitution, controls: Controls, noted: Sequence[str] = ()
+    court: Court, pairs: Sequence[Pair], constitution: Constitution, controls: Controls, noted: Sequence[str] = ()
 ) -> Following:
-    """How the judge's verdicts by the principles of `law` alone move when these are negated, or replaced by placebos.
+    """How the judge's verdicts by the principles alone move when these are negated, or replaced by placebos.
 
-    At most three of them are put to the test on a pair (cai/judge/reads/controls.py). law: the edited principles, or a
-    whole constitution.
+    At most three of them are put to the test on a pair (cai/judge/reads/controls.py). constitution: the edited
+    principles, or a whole one.
     """
-    judging = principles_for(law, court.judge)
-    able = [pair for pair in pairs if any(not p.applies_to or pair.prompt.subset in p.applies_to for p in judging)]
+    judge = court.judge.under(constitution)
+    able = [
+        pair for pair in pairs if any(not p.applies_to or pair.prompt.subset in p.applies_to for p in judge.principles)
+    ]
     if not able:
         return Following(None, None, 0, "no pair is of a category that they apply to", tuple(noted))
-    effect = effect_of(ask(court.engine, able, judging, controls, court.judge, court.templates, 0), able)
+    effect = effect_of(ask_under(court.engine, able, judge, controls), able)
     if effect.turn.n:
         return Following(not unread(replace(effect, gain=EMPTY), Reads()), effect, len(able), "", tuple(noted))
     why = (
@@ -128,13 +131,13 @@ def floor(
     court: Court, pairs: Sequence[Pair], edit: Edit, placebos: Sequence[Placebo], verdicts: Sequence[Sequence[Verdict]]
 ) -> Floor:
     """verdicts: of the pairs under the old constitution and the new one. The placebos' questions are new."""
-    old, new = (principles_for(law, court.judge) for law in (edit.old, edit.new))
+    old, new = (principles_for(constitution, court.judge.settings) for constitution in (edit.old, edit.new))
     among = {(p.name, q.name): among_placebos(old, new, edit.changes, (p, q)) for p in placebos for q in placebos}
     jobs: list[Job] = []
     for pair in pairs:
         first, second = placebos_of(pair, [placebo.name for placebo in placebos], 0)
-        jobs += [Job(pair, drawn(pair.prompt, judging, court.judge, 0)) for judging in among[first, second]]
-    made = judge_jobs(court.engine, jobs, court.judge, court.templates, seed=0, title="the same edit among placebos")
+        jobs += [Job(pair, drawn(pair.prompt, judging, court.judge)) for judging in among[first, second]]
+    made = judge_jobs(court.engine, jobs, court.judge.under(edit.new), title="the same edit among placebos")
     by_edit = [flipped(*both) for both in zip(*verdicts, strict=True)]
     by_placebo = [flipped(*both) for both in zip(made[::2], made[1::2], strict=True)]
     known = [place for place, each in enumerate(zip(by_edit, by_placebo, strict=True)) if None not in each]
@@ -164,8 +167,7 @@ def flipped(before: Verdict, after: Verdict) -> bool | None:
     """Whether a label changes sides; None without two labels."""
     if not (isinstance(before, Label) and isinstance(after, Label)):
         return None
-    sides = [(label.p_a > 0.5) - (label.p_a < 0.5) for label in (before, after)]
-    return sides[0] != sides[1]
+    return side(before.p_a, 0.5) != side(after.p_a, 0.5)
 
 
 # 3. Telling ---------------------------------------------------------------------------------------------------------

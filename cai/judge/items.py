@@ -7,18 +7,18 @@ judge_items     the evaluation's judge compares the two answers by its own metho
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cai.config.sections import Judge, Policy
-from cai.constitution import Judging
-from cai.core.records import Abstained, Label, read_jsonl, write_jsonl
+from cai.core.odds import side
+from cai.core.records import Abstained, read_jsonl, write_jsonl
 from cai.core.store import Artifact, version
-from cai.core.templates import Template
 from cai.data.comparisons import Item, read_comparisons
 from cai.data.input_file import InputFile
+from cai.judge.asked import AskedJudge
 from cai.judge.asking import judge_pairs
+from cai.judge.ballots import NO_MASS, TOO_LONG
 from cai.models.chat import answered
 from cai.models.loading import load_tokenizer
 from cai.models.references import Dtype, ModelRef
@@ -26,7 +26,7 @@ from cai.models.workbench import Workbench
 
 
 @dataclass(frozen=True, slots=True)
-class Opinion:
+class ItemChoice:
     """P(a better) of an item's pair; None where it cannot be said, and `fault` says why.
 
     first: P of the option that the file's question shows first; None where nothing is shown in an order.
@@ -41,9 +41,9 @@ class Opinion:
 @version(1)
 def load_items(out: Path, work: Workbench, *, file: InputFile) -> None:
     """items.jsonl and faults.json."""
-    held = read_comparisons(file.written)
-    write_jsonl(out / "items.jsonl", held.items)
-    (out / "faults.json").write_text(json.dumps(held.faults, indent=1))
+    comparisons = read_comparisons(file.written)
+    write_jsonl(out / "items.jsonl", comparisons.items)
+    (out / "faults.json").write_text(json.dumps(comparisons.faults, indent=1))
 
 
 @version(1)
@@ -59,13 +59,13 @@ def score_items(
         work.reward_model(reward, dtype), load_tokenizer(reward), chats, max_length=max_length,
         batch_tokens=work.runtime.batch_tokens,
     )  # fmt: skip
-    found = []
+    choices = []
     for pair, a, b in zip(pairs, rewards[::2], rewards[1::2], strict=True):
         if a is None or b is None:
-            found.append(Opinion(pair.id, None, fault="longer than reward.max_length"))
+            choices.append(ItemChoice(pair.id, None, fault="longer than reward.max_length"))
         else:
-            found.append(Opinion(pair.id, 0.5 + 0.5 * ((a > b) - (a < b))))
-    write_jsonl(out / "opinions.jsonl", found)
+            choices.append(ItemChoice(pair.id, 0.5 + 0.5 * side(a, b)))
+    write_jsonl(out / "opinions.jsonl", choices)
 
 
 @version(1)
@@ -84,43 +84,27 @@ def choose_items(
         questions.append(replace(item.given, options=tuple(sorted(item.given.options))))  # (A) before (B), as shown
     engine = work.engine(model, dtype=dtype, system=policy.system)
     readings = engine.choose(questions, judge.max_length, "multiple choice") if questions else []
-    found = []
+    choices = []
     for item, question, reading in zip(rows, questions, readings, strict=True):
         assert item.given is not None
         if reading is None or reading.mass < judge.min_mass:
-            fault = "longer than judge.max_length" if reading is None else "too little probability on the options"
-            found.append(Opinion(item.pair.id, None, fault=fault))
+            fault = TOO_LONG if reading is None else NO_MASS
+            choices.append(ItemChoice(item.pair.id, None, fault=fault))
             continue
-        one, two = reading.logprobs
-        first = 0.5 + 0.5 * ((one > two) - (one < two))
+        first = 0.5 + 0.5 * side(*reading.logprobs)
         right = first if question.options[0] == item.given.options[0] else 1 - first
-        found.append(Opinion(item.pair.id, right if (item.pair.human or 0) > 0.5 else 1 - right, first))
-    write_jsonl(out / "opinions.jsonl", found)
+        choices.append(ItemChoice(item.pair.id, right if (item.pair.human or 0) > 0.5 else 1 - right, first))
+    write_jsonl(out / "opinions.jsonl", choices)
 
 
 @version(1)
-def judge_items(
-    out: Path,
-    work: Workbench,
-    *,
-    items: Artifact,
-    judge: Judge,
-    model: ModelRef,
-    judging: tuple[Judging, ...],
-    templates: Mapping[str, Template],
-    dtype: Dtype,
-    seed: int,
-) -> None:
+def judge_items(out: Path, work: Workbench, *, items: Artifact, judge: AskedJudge) -> None:
     """opinions.jsonl: the evaluation's judge, asked by its own method (in both orders where that shows both)."""
     pairs = [item.pair for item in read_jsonl(items / "items.jsonl", Item)]
-    engine = work.engine(model, dtype=dtype, system=judge.system)
-    verdicts: list[Label | Abstained] = judge_pairs(
-        engine, pairs, judging, judge, templates, seed=seed, title="judge the comparisons"
-    )
-    write_jsonl(
-        out / "opinions.jsonl",
-        [
-            Opinion(one.pair_id, one.p_a) if isinstance(one, Label) else Opinion(one.pair_id, None, fault=one.reason)
-            for one in verdicts
-        ],
-    )
+    choices = [
+        ItemChoice(verdict.pair_id, None, fault=verdict.reason)
+        if isinstance(verdict, Abstained)
+        else ItemChoice(verdict.pair_id, verdict.p_a)
+        for verdict in judge_pairs(judge.engine(work), pairs, judge, title="judge the comparisons")
+    ]
+    write_jsonl(out / "opinions.jsonl", choices)

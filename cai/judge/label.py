@@ -8,23 +8,20 @@ import json
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cai.config.labels import Sources
-from cai.config.sections import Judge, Labeller
-from cai.constitution import Judging
 from cai.core.draws import uniform
-from cai.core.errors import UserError
+from cai.core.errors import UserError, some
 from cai.core.records import Abstained, Label, Pair, RaterVote, SetAside, read_jsonl, write_jsonl
 from cai.core.store import Artifact, version
-from cai.core.templates import Template
 from cai.data.input_file import InputFile
 from cai.data.labels import check_rule, labeller_of, read_labels, spend
 from cai.data.votes import counted, share
+from cai.judge.asked import AskedJudge
 from cai.judge.asking import judge_pairs
-from cai.models.references import Dtype, ModelRef
 from cai.models.workbench import Workbench
 
 
@@ -36,23 +33,17 @@ def label_by_judge(
     pairs: Artifact,
     rule: Sources | None,
     preflight: Artifact | None,
-    judge: Labeller,
-    model: ModelRef,
-    judging: tuple[Judging, ...],
-    templates: Mapping[str, Template],
-    dtype: Dtype,
-    seed: int,
+    judge: AskedJudge,
 ) -> None:
     """labels.jsonl, abstained.jsonl and counts.json: the AI judge, on training and held-out pairs alike.
 
     preflight: what it found is what is used: the method where the config says `auto`, slope and bias.
     """
-    rows = _pairs_for("ai", pairs, rule, seed)
-    found = json.loads((preflight / "preflight.json").read_text()) if preflight else {}
-    judge = judge.model_copy(update={"method": found.get("method", judge.method)})
-    engine = work.engine(model, dtype=dtype, system=judge.system)
-    title, platt = "judge the pairs", found.get("platt")
-    _write(out, judge_pairs(engine, rows, judging, judge, templates, seed=seed, title=title, platt=platt))
+    rows = _pairs_for("ai", pairs, rule, judge.seed)
+    chosen = json.loads((preflight / "preflight.json").read_text()) if preflight else {}
+    judge = judge.by(chosen.get("method", judge.settings.method))
+    platt = chosen.get("platt")
+    _write(out, judge_pairs(judge.engine(work), rows, judge, title="judge the pairs", platt=platt))
 
 
 @version(3)
@@ -74,8 +65,8 @@ def label_by_people(
     rows = _pairs_for("human", pairs, rule, seed)
     aside: list[SetAside] = []
     if file:
-        said, aside = read_labels(file.path, everything, raters)
-        labels = {pair_id: Label(pair_id, share(people), "human file", said=people) for pair_id, people in said.items()}
+        by_pair, aside = read_labels(file.path, everything, raters)
+        labels = {pair_id: Label(pair_id, share(each), "human file", said=each) for pair_id, each in by_pair.items()}
     elif all(pair.human is None for pair in rows):
         raise UserError(
             "labels: human, but no person has judged these pairs",
@@ -84,49 +75,48 @@ def label_by_people(
         )
     else:
         labels = {
-            pair.id: Label(pair.id, pair.human, "human", said=_said(pair)) for pair in rows if pair.human is not None
+            pair.id: Label(pair.id, pair.human, "human", said=_votes_in_data(pair))
+            for pair in rows
+            if pair.human is not None
         }
     write_jsonl(out / "set_aside.jsonl", aside)
     counts = counted(aside, "rows")
-    for reason, n in Counter(one.reason for one in aside).items():
-        places = [one.where for one in aside if one.reason == reason]
-        more = f" and {n - 3} more" if n > 3 else ""
-        print(f"labels set aside: {reason}: {', '.join(places[:3])}{more}", file=sys.stderr)
+    for reason in dict.fromkeys(row.reason for row in aside):
+        places = [row.where for row in aside if row.reason == reason]
+        print(f"labels set aside: {reason}: {some(places)}", file=sys.stderr)
     _write(out, [labels.get(pair.id) or Abstained(pair.id, "no human judged this pair") for pair in rows], counts)
 
 
-def _said(pair: Pair) -> tuple[RaterVote, ...]:
+def _votes_in_data(pair: Pair) -> tuple[RaterVote, ...]:
     names = pair.raters or ("",) * len(pair.votes)
     return tuple(RaterVote(rater, p_a) for rater, p_a in zip(names, pair.votes, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
-class Simulant:
-    """One judge of the pool that stands for people."""
+class Simulation:
+    """Judges that stand for people, of one dtype and seed. flip: the share of choices that is turned round."""
 
-    judge: Judge
-    model: ModelRef
-    judging: tuple[Judging, ...]
-    templates: Mapping[str, Template]
+    pool: tuple[AskedJudge, ...]
+    flip: float
+    seed: int
+
+    def keyed(self) -> Mapping[str, Any]:
+        """As a stage's key has it (cai/core/store.py): dtype and seed once for all."""
+        parts = [judge.keyed() for judge in self.pool]
+        pool = [{name: part for name, part in one.items() if name not in ("dtype", "seed")} for one in parts]
+        return {"pool": pool, "flip": self.flip, "dtype": self.pool[0].dtype, "seed": self.seed}
 
 
 @version(1)
 def label_by_simulation(
-    out: Path,
-    work: Workbench,
-    *,
-    pairs: Artifact,
-    rule: Sources | None,
-    pool: tuple[Simulant, ...],
-    flip: float,
-    dtype: Dtype,
-    seed: int,
-) -> None:
+    out: Path, work: Workbench, *, pairs: Artifact, rule: Sources | None, people: Simulation
+) -> None:  # fmt: skip
     """labels.jsonl, abstained.jsonl and counts.json: simulated people (Dubois et al. 2023, section 3).
 
     Each pair is drawn one judge of the pool, which names one answer; a share `flip` of the choices is turned round.
     Each label says whose it is, and whether it was turned round, in `said`.
     """
+    pool, seed = people.pool, people.seed
     shares: dict[int, list[Pair]] = defaultdict(list)
     rows = _pairs_for("simulated", pairs, rule, seed)
     for pair in rows:
@@ -134,18 +124,16 @@ def label_by_simulation(
     verdicts: dict[str, Label | Abstained] = {}
     turned = 0
     for number, mine in sorted(shares.items()):
-        one = pool[number]
-        engine = work.engine(one.model, dtype=dtype, system=one.judge.system)
-        title = f"simulated person {number + 1} of {len(pool)}"
         # A seed of their own: two with the same settings draw different principles, as two people would.
-        own = seed + number
-        for verdict in judge_pairs(engine, mine, one.judging, one.judge, one.templates, seed=own, title=title):
+        judge = replace(pool[number], seed=seed + number)
+        title = f"simulated person {number + 1} of {len(pool)}"
+        for verdict in judge_pairs(judge.engine(work), mine, judge, title=title):
             if isinstance(verdict, Label):
-                turn = uniform("flip", seed, verdict.pair_id) < flip and verdict.p_a != 0.5
+                turn = uniform("flip", seed, verdict.pair_id) < people.flip and verdict.p_a != 0.5
                 p_a = 0.5 if verdict.p_a == 0.5 else float((verdict.p_a > 0.5) != turn)
-                said = RaterVote(f"simulated {number + 1}", p_a, "turned round" if turn else "")
+                vote = RaterVote(f"simulated {number + 1}", p_a, "turned round" if turn else "")
                 turned += turn
-                verdict = Label(verdict.pair_id, p_a, "simulated", verdict.votes, (said,))
+                verdict = Label(verdict.pair_id, p_a, "simulated", verdict.votes, (vote,))
             verdicts[verdict.pair_id] = verdict
     _write(out, [verdicts[pair.id] for pair in rows], {"simulated choices turned round": turned})
 
@@ -158,21 +146,21 @@ def mix_labels(
 
     parts: source -> its labels. A pair that its source did not label is an abstention: nobody steps in.
     """
-    said: dict[str, dict[str, Any]] = {}
+    verdicts: dict[str, dict[str, Any]] = {}
     for who, part in parts.items():
-        found = [*read_jsonl(part / "labels.jsonl", Label), *read_jsonl(part / "abstained.jsonl", Abstained)]
-        said[who] = {verdict.pair_id: verdict for verdict in found}
+        rows = [*read_jsonl(part / "labels.jsonl", Label), *read_jsonl(part / "abstained.jsonl", Abstained)]
+        verdicts[who] = {verdict.pair_id: verdict for verdict in rows}
     rows = _pairs_for("", pairs, None, seed)
     counts: dict[str, int] = {}
     if rule.budget:
-        people = {pair_id: one for pair_id, one in said["human"].items() if isinstance(one, Label)}
+        people = {pair_id: label for pair_id, label in verdicts["human"].items() if isinstance(label, Label)}
         other = str(rule.default)
-        chosen = spend(rows, rule, people, said[other], seed)
+        chosen = spend(rows, rule, people, verdicts[other], seed)
         of = {pair.id: "human" if pair.id in chosen else other for pair in rows}
         counts = {"budget of human labels": rule.budget, "budget spent": len(chosen)}
     else:
         of = {pair.id: labeller_of(pair, rule, seed) for pair in rows}
-    _write(out, [said[of[pair.id]][pair.id] for pair in rows], counts)
+    _write(out, [verdicts[of[pair.id]][pair.id] for pair in rows], counts)
 
 
 @version(1)

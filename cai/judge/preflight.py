@@ -12,27 +12,25 @@ methods do better on the sample. With `reads: off` it is measured all the same, 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cai.config.sections import UNSAID, Judge, Labeller, Preflight, Reads
+from cai.config.sections import UNSAID, Labeller, Preflight, Reads
 from cai.constitution import Judging
 from cai.core.draws import uniform
-from cai.core.errors import UserError
+from cai.core.errors import UserError, some
 from cai.core.records import Abstained, Label, Pair, plain, read_jsonl
 from cai.core.store import Artifact, version
-from cai.core.templates import Template
-from cai.judge.asking import judge_pairs
+from cai.judge.asked import AskedJudge
+from cai.judge.asking import JudgeEngine, judge_pairs
 from cai.judge.combine import combine, weights_of
 from cai.judge.diagnostics import Diagnosis, diagnose
-from cai.judge.methods import ASKING, methods_of, name_of, templates_for
-from cai.judge.reads.controls import Controls, ask, effect_of, unheard
+from cai.judge.methods import ASKING, METHODS, methods_of, name_of, reads_against, templates_for
+from cai.judge.reads.controls import Controls, ask_under, effect_of, unheard
 from cai.judge.reads.placebos import unrelated
 from cai.judge.reads.verdict import in_words, standing, unread
-from cai.models.engines.cached import CachedEngine
-from cai.models.references import Dtype, ModelRef
 from cai.models.workbench import Workbench
 from cai.stats.calibration import fit_platt
 
@@ -50,7 +48,7 @@ class Trial:
 
     method: Any
     verdicts: list[Label | Abstained]
-    found: Diagnosis
+    diagnosis: Diagnosis
     faults: tuple[str, ...]
     effect: "Effect | None" = None
     unread: tuple[str, ...] = ()
@@ -58,96 +56,78 @@ class Trial:
 
 @version(3)
 def preflight(
-    out: Path,
-    work: Workbench,
-    *,
-    data: Artifact,
-    pairs: Artifact,
-    judge: Labeller,
-    model: ModelRef,
-    judging: tuple[Judging, ...],
-    templates: Mapping[str, Template],
-    controls: Controls | None,
-    dtype: Dtype,
-    seed: int,
-) -> None:
+    out: Path, work: Workbench, *, data: Artifact, pairs: Artifact, judge: AskedJudge, controls: Controls | None
+) -> None:  # fmt: skip
     """preflight.json: the method to label with, slope and bias (or null), and what each method did on the sample.
 
-    judging: with `Against:` where other methods may be tried. controls: other texts to hold the constitution against;
-    None where nobody asks whether the judge reads.
+    judge: its settings are a `Labeller`, its principles have `Against:` where other methods may be tried. controls:
+    other texts to compare the constitution with; None where nobody asks whether the judge reads.
 
     Raises UserError when no method that was to be tried passes the thresholds of `judge.preflight`.
     """
-    rows, known = sample(data, pairs, judge, seed)
-    engine = work.engine(model, dtype=dtype, system=judge.system)
+    settings, principles = judge.settings, judge.principles
+    assert isinstance(settings, Labeller)
+    rows, known = sample(data, pairs, settings, judge.seed)
+    engine = judge.engine(work)
 
     noted: list[str] = []
     if controls:
         kept, noted = unrelated(controls.placebos, rows)
         controls = replace(controls, placebos=kept)
         noted += [f'"{name}" has no negation: write its `Against:`' for name in controls.missing]
-        noted += unheard(judging, rows)
+        noted += unheard(principles, rows)
 
-    def attempt(method: Any, templates: Mapping[str, Template]) -> Trial:
-        asked = judge.model_copy(update={"method": method})
-        written = {"contrast", "channel"} & {*methods_of(asked)}  # those that read `Against:`
-        reads = judging if written else tuple(replace(one, against="") for one in judging)
-        return tried(engine, rows, reads, controls, asked, templates, seed)
+    def attempt(asked: AskedJudge) -> Trial:
+        if not reads_against(asked.settings):
+            asked = replace(asked, principles=tuple(replace(principle, against="") for principle in principles))
+        return tried(engine, rows, asked, controls)
 
-    wanted = methods_of(judge) if judge.method == "auto" else (judge.method,)
-    trials = [attempt(method, templates) for method in wanted]
+    wanted = methods_of(settings) if settings.method == "auto" else (settings.method,)
+    trials = [attempt(judge.by(method)) for method in wanted]
     passed = [trial for trial in trials if not trial.faults]
     if not passed:
         # A chain of thought takes longer than all other methods together: nobody waits for it to be told what to try.
         # What a judge can only say in words is not asked for likelihoods.
-        left_out = [*wanted, "reason", *(UNSAID if judge.spoken else ())]
-        others = [method for method in ASKING if method not in left_out]
-        trials += [attempt(method, templates_for(judge, [method])) for method in others]
-        raise UserError(*complaint(trials, wanted, len(rows), known, without_opposite(judging)))
-    best = max(passed, key=lambda trial: (rank(trial, judge.preflight), -trials.index(trial)))
-    if "contrast" in methods_of(judge.model_copy(update={"method": best.method})):
-        noted += [f'"{name}" has no `Against:`: contrast made its opposite up' for name in without_opposite(judging)]
-    platt = calibrated(rows, best, judge, judging) if judge.calibrate else None
+        left_out = [*wanted, *(UNSAID if settings.spoken else ())]
+        others = [method for method in ASKING if method not in left_out and not METHODS[method].thinking]
+        trials += [attempt(replace(judge.by(name), templates=templates_for(settings, [name]))) for name in others]
+        raise UserError(*complaint(trials, wanted, len(rows), known, without_opposite(principles)))
+    best = max(passed, key=lambda trial: (rank(trial, settings.preflight), -trials.index(trial)))
+    if "contrast" in methods_of(judge.by(best.method).settings):
+        noted += [f'"{name}" has no `Against:`: contrast made its opposite up' for name in without_opposite(principles)]
+    platt = calibrated(rows, best, judge) if settings.calibrate else None
     report = {
         "method": best.method,
-        "auto": judge.method == "auto",
+        "auto": settings.method == "auto",
         "platt": platt,
         "sample": known,
         "pairs": len(rows),
         "prompts": len({pair.prompt.id for pair in rows}),
         "reads": {
-            "asked": bool(judge.preflight and judge.preflight.reads),
+            "asked": bool(settings.preflight and settings.preflight.reads),
             "placebos": [placebo.name for placebo in controls.placebos] if controls else [],
             "noted": noted,
         },
         "tried": [
-            {"method": t.method, "faults": t.faults, "found": t.found, "effect": t.effect, "unread": t.unread}
+            {"method": t.method, "faults": t.faults, "found": t.diagnosis, "effect": t.effect, "unread": t.unread}
             for t in trials
         ],
     }
     (out / "preflight.json").write_text(json.dumps(plain(report), indent=1))
 
 
-def tried(
-    engine: CachedEngine,
-    rows: Sequence[Pair],
-    judging: Sequence[Judging],
-    controls: Controls | None,
-    judge: Labeller,
-    templates: Mapping[str, Template],
-    seed: int,
-) -> Trial:
-    """One method on the sample. `provenance` asks nothing and so reads nothing: its labels do not come from a judge."""
-    limits = judge.preflight
-    if controls is None or limits is None or judge.method == "provenance":
-        title = f"preflight: {name_of(judge.method)}"
-        verdicts = judge_pairs(engine, rows, judging, judge, templates, seed=seed, title=title)
-        found = diagnose(rows, verdicts)
-        return Trial(judge.method, verdicts, found, below(found, limits))
-    answers = ask(engine, rows, judging, controls, judge, templates, seed)
-    found, effect = diagnose(rows, answers.verdicts), effect_of(answers, rows)
-    faults = below(found, limits) + unread(effect, limits.reads)
-    return Trial(judge.method, answers.verdicts, found, faults, effect, unread(effect, limits.reads or Reads()))
+def tried(engine: JudgeEngine, rows: Sequence[Pair], judge: AskedJudge, controls: Controls | None) -> Trial:
+    """One method on the sample. One that asks nothing reads nothing: its labels do not come from a judge."""
+    assert isinstance(judge.settings, Labeller)
+    method, limits = judge.settings.method, judge.settings.preflight
+    if controls is None or limits is None or not set(methods_of(judge.settings)) & set(ASKING):
+        verdicts = judge_pairs(engine, rows, judge, title=f"preflight: {name_of(method)}")
+        diagnosis = diagnose(rows, verdicts)
+        return Trial(method, verdicts, diagnosis, below(diagnosis, limits))
+    answers = ask_under(engine, rows, judge, controls)
+    diagnosis, effect = diagnose(rows, answers.verdicts), effect_of(answers, rows)
+    faults = below(diagnosis, limits) + unread(effect, limits.reads)
+    return Trial(method, answers.verdicts, diagnosis, faults, effect, unread(effect, limits.reads or Reads()))
 
 
 def sample(data: Artifact, pairs: Artifact, judge: Labeller, seed: int) -> tuple[list[Pair], str]:
@@ -171,21 +151,21 @@ def check_calibration(kept: Sequence[Pair], judge: Labeller) -> None:
         raise UserError(problem, "data.calibration", "raise data.calibration")
 
 
-def below(found: Diagnosis, limits: Preflight | None) -> tuple[str, ...]:
+def below(diagnosis: Diagnosis, limits: Preflight | None) -> tuple[str, ...]:
     """What is below the thresholds, in words; nothing without thresholds."""
     if limits is None:
         return ()
     faults = []
-    if not found.labelled:
-        reasons = ", ".join(f"{reason}: {n}" for reason, n in found.abstained.items())
+    if not diagnosis.labelled:
+        reasons = ", ".join(f"{reason}: {n}" for reason, n in diagnosis.abstained.items())
         faults.append(f"not one pair could be judged ({reasons})")
-    if found.mass is not None and found.mass < limits.mass:
+    if diagnosis.mass is not None and diagnosis.mass < limits.mass:
         faults.append(
-            f"the options hold {found.mass:.1%} of the probability (median; at least {limits.mass:.0%} wanted)"
+            f"the options hold {diagnosis.mass:.1%} of the probability (median; at least {limits.mass:.0%} wanted)"
         )
     for name, estimate, limit in (
-        ("both orders of a question name the same answer in", found.consistency, limits.consistency),
-        ("it agrees with people on", found.accuracy, limits.accuracy),
+        ("both orders of a question name the same answer in", diagnosis.consistency, limits.consistency),
+        ("it agrees with people on", diagnosis.accuracy, limits.accuracy),
     ):
         if estimate.n and estimate.value < limit:
             interval = f"[{estimate.low:.0%}, {estimate.high:.0%}]"
@@ -204,9 +184,9 @@ def rank(trial: Trial, limits: Preflight | None) -> float:
     return _auc(trial)
 
 
-def without_opposite(judging: Sequence[Judging]) -> list[str]:
+def without_opposite(principles: Sequence[Judging]) -> list[str]:
     """Names of the principles for which `contrast` has no text of its own, and its template makes an opposite up."""
-    return [one.name for one in judging if not one.against]
+    return [principle.name for principle in principles if not principle.against]
 
 
 def complaint(
@@ -222,7 +202,7 @@ def complaint(
     passing = sorted((t for t in trials if not t.faults), key=lambda trial: -_auc(trial))
     better = [trial for trial in passing if trial.method != "contrast" or not without]
     if passing and not better:
-        names = ", ".join(f'"{name}"' for name in without[:3]) + (f" and {len(without) - 3} more" * (len(without) > 3))
+        names = some([f'"{name}"' for name in without])
         remedy = (
             f"contrast alone passes on the same sample ({figures(passing[0])}), by opposites that its template makes "
             f"up. Write an `Against:` for {names}, and set judge.method: contrast"
@@ -245,33 +225,35 @@ def complaint(
 
 
 def _auc(trial: Trial) -> float:
-    return trial.found.auc.value if trial.found.auc.n else 0.0
+    return trial.diagnosis.auc.value if trial.diagnosis.auc.n else 0.0
 
 
 def figures(trial: Trial) -> str:
     """`agrees with people on 71% [60, 81], AUC 0.78`, or what else is known; and how it reads, where that is known."""
-    found = trial.found
-    if found.accuracy.n:
-        value = found.accuracy
+    diagnosis = trial.diagnosis
+    if diagnosis.accuracy.n:
+        value = diagnosis.accuracy
         text = (
             f"agrees with people on {value.value:.0%} [{100 * value.low:.0f}, {100 * value.high:.0f}], "
-            f"AUC {found.auc.value:.2f}"
+            f"AUC {diagnosis.auc.value:.2f}"
         )
     else:
-        text = "no thresholds missed" if found.mass is None else f"options hold {found.mass:.0%} of the probability"
+        text = (
+            "no thresholds missed"
+            if diagnosis.mass is None
+            else f"options hold {diagnosis.mass:.0%} of the probability"
+        )
     return f"{text}; {in_words(trial.effect)}" if trial.effect else text
 
 
-def calibrated(
-    rows: Sequence[Pair], trial: Trial, judge: Judge, judging: Sequence[Judging]
-) -> tuple[float, float]:  # fmt: skip
+def calibrated(rows: Sequence[Pair], trial: Trial, judge: AskedJudge) -> tuple[float, float]:
     """Slope and bias for the log-odds of the method that was picked, from the pairs that people judged.
 
     Every pair counts both ways round. To name the answers the other way negates the log-odds of each of our methods,
     so a bias could only come from how the few pairs happen to be named: this way it is 0, and the slope is all.
     """
-    asked = judge.model_copy(update={"method": trial.method})
-    weights = weights_of(judging, asked)
+    asked = judge.by(trial.method).settings
+    weights = weights_of(judge.principles, asked)
     odds = [
         (combine(verdict.votes, asked, weights), pair.human) for verdict, pair in zip(trial.verdicts, rows, strict=True)
     ]

@@ -4,6 +4,7 @@ A principle that a judge cannot read shows in its votes: they are all about the 
 never differ from what the other principles say anyhow. Both are measured here, on pairs of the user's own.
 """
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +14,12 @@ from cai.config.sections import Judge, Runtime
 from cai.constitution import Constitution
 from cai.constitution.lint import Warnings, short
 from cai.core.errors import UserError
+from cai.core.odds import side
 from cai.core.records import Abstained, Label, Pair
 from cai.data.comparisons import read_comparisons
-from cai.judge.asking import Asked, judge_pairs
-from cai.judge.methods import Templates, log_odds, principles_for, templates_for
+from cai.judge.asked import AskedJudge
+from cai.judge.asking import JudgeEngine, judge_pairs
+from cai.judge.methods import log_odds
 from cai.models.engines.cached import CachedEngine
 from cai.models.loading import pick_dtype
 from cai.models.references import find
@@ -35,24 +38,23 @@ ENOUGH = 20
 
 @dataclass(frozen=True)
 class Court:
-    """A judge that reads every principle, ready to be asked."""
+    """A judge that reads every principle, ready to be asked under any constitution. calls: where its answers are."""
 
-    judge: Judge
+    judge: AskedJudge
     engine: CachedEngine
-    templates: Templates
     calls: Path
 
-    def told(self) -> str:
+    def in_words(self) -> str:
         return f"{self.engine.asked} calls asked, {self.engine.found} found in {self.calls}"
 
 
 def open_court(model: str, method: str = "rate", max_length: int = 1024) -> Court:
     """The judge behind the call cache that experiments use as well. Raises UserError where there is no such model."""
     settings = {"model": model, "method": method, "principles": "all", "max_length": max_length}
-    judge = Judge.model_validate(settings)
     work = Workbench.open(Runtime())
-    engine = work.engine(find(model), dtype=pick_dtype("auto", work.device), system=judge.system)
-    return Court(judge, engine, templates_for(judge), work.root / "calls.sqlite")
+    dtype = pick_dtype("auto", work.device)
+    judge = AskedJudge(Judge.model_validate(settings), find(model), (), {}, dtype, seed=0)
+    return Court(judge, judge.engine(work), work.root / "calls")
 
 
 def read_pairs(path: Path) -> tuple[list[Pair], list[tuple[str, str]]]:
@@ -61,25 +63,24 @@ def read_pairs(path: Path) -> tuple[list[Pair], list[tuple[str, str]]]:
 
     Pairs that nobody has judged will do. Raises UserError for a file without pairs.
     """
-    held = read_comparisons(path, judged=False)
-    return list(held.pairs), list(held.faults)
+    comparisons = read_comparisons(path, judged=False)
+    return list(comparisons.pairs), list(comparisons.faults)
 
 
 def judge_all(
-    engine: Asked, pairs: Sequence[Pair], law: Constitution, judge: Judge, templates: Templates
-) -> list[Label | Abstained]:
+    engine: JudgeEngine, pairs: Sequence[Pair], constitution: Constitution, judge: AskedJudge
+) -> list[Label | Abstained]:  # fmt: skip
     """Every principle on every pair that it applies to. Raises UserError where none applies to a pair's subset."""
-    uncovered = {pair.prompt.subset for pair in pairs if not _applying(law, pair.prompt.subset)}
+    uncovered = {pair.prompt.subset for pair in pairs if not _applying(constitution, pair.prompt.subset)}
     if uncovered:
         names = ", ".join(f'"{name}"' for name in sorted(uncovered))
         remedy = 'change "Applies to:" of a principle, or add a principle without it'
-        raise UserError(f"no principle applies to the pairs of subset {names}", str(law.path), remedy)
-    title = f"judge by {law.path.name}"
-    return judge_pairs(engine, pairs, principles_for(law, judge), judge, templates, seed=0, title=title)
+        raise UserError(f"no principle applies to the pairs of subset {names}", str(constitution.path), remedy)
+    return judge_pairs(engine, pairs, judge.under(constitution), title=f"judge by {constitution.path.name}")
 
 
-def _applying(law: Constitution, subset: str) -> bool:
-    return any(not p.applies_to or subset in p.applies_to for p in law.principles)
+def _applying(constitution: Constitution, subset: str) -> bool:
+    return any(not p.applies_to or subset in p.applies_to for p in constitution.principles)
 
 
 # 2. What each principle decides -------------------------------------------------------------------------------------
@@ -103,44 +104,45 @@ class Record:
     dissent: float
 
 
-def track_records(law: Constitution, labels: Sequence[Label | Abstained]) -> list[Record]:
+def track_records(constitution: Constitution, labels: Sequence[Label | Abstained]) -> list[Record]:
     """One record for each principle, in the order of the file. Of votes given one for each pair and principle."""
-    odds = [{vote.principle: log_odds(vote) for vote in label.votes if not vote.fault} for label in labels]
-    return [_record(p.name, p.line, odds) for p in law.principles]
-
-
-def _record(name: str, line: int, odds: Sequence[dict[str, float]]) -> Record:
-    own = [votes[name] for votes in odds if name in votes]
-    decided = dissenting = 0
-    for votes in odds:
-        majority = sum(_sign(value) for other, value in votes.items() if other != name)
-        if name in votes and majority:
-            decided += 1
-            dissenting += _sign(votes[name]) * _sign(majority) < 0
-    strength = statistics.fmean(map(abs, own)) if own else float("nan")
-    spread = statistics.pstdev(own) if own else float("nan")
-    return Record(name, line, len(own), strength, spread, decided, dissenting / decided if decided else float("nan"))
-
-
-def _sign(x: float) -> int:
-    return (x > 0) - (x < 0)
+    by_pair = [{vote.principle: log_odds(vote) for vote in label.votes if not vote.fault} for label in labels]
+    records = []
+    for principle in constitution.principles:
+        mine = [odds for odds in by_pair if principle.name in odds]
+        own = [odds[principle.name] for odds in mine]
+        # What the other principles prefer: their majority, by one vote each.
+        others = [sum(side(value) for name, value in odds.items() if name != principle.name) for odds in mine]
+        against = [side(value) * side(other) < 0 for value, other in zip(own, others, strict=True) if other]
+        records.append(
+            Record(
+                name=principle.name,
+                line=principle.line,
+                n=len(own),
+                strength=statistics.fmean(map(abs, own)) if own else math.nan,
+                spread=statistics.pstdev(own) if own else math.nan,
+                decided=len(against),
+                dissent=sum(against) / len(against) if against else math.nan,
+            )
+        )
+    return records
 
 
 def idle(records: Sequence[Record]) -> Warnings:
     """Principles that never tell answers apart, or never say anything that the others do not say."""
-    found: Warnings = []
+    idling: Warnings = []
     for record in records:
         others = [r.spread for r in records if r is not record and r.n > 1]
         usual = statistics.median(others) if others else 0.0
         if not record.n:
-            found.append((record.line, f'"{record.name}" gave no readable vote on any pair'))
+            idling.append((record.line, f'"{record.name}" gave no readable vote on any pair'))
         elif record.n > 1 and record.spread <= FLAT * usual:
-            found.append((record.line, f'"{record.name}" hardly tells answers apart: its log-odds spread by '
+            idling.append((record.line, f'"{record.name}" hardly tells answers apart: its log-odds spread by '
                           f"{record.spread:.3f}, those of the other principles by {usual:.3f}"))  # fmt: skip
         if record.decided >= ENOUGH and not record.dissent:
-            found.append((record.line, f'"{record.name}" never decided against the majority of the other principles '
+            idling.append((record.line, f'"{record.name}" never decided against the majority of the other principles '
                           f"({record.decided} pairs): it adds no judgement of its own"))  # fmt: skip
-    return found
+    return idling
 
 
 def table(records: Sequence[Record]) -> str:

@@ -68,7 +68,7 @@ class Workbench:
     def engine(self, model: ModelRef, *, dtype: Dtype, system: str | None) -> CachedEngine:
         """The model behind the call cache; its weights are loaded at the first call that the cache cannot answer."""
         tokenizer: Any = None if model.hosted else load_tokenizer(model)
-        self._calls = self._calls or CallCache(self.root / "calls.sqlite")
+        self._calls = self._calls or CallCache(self.root / "calls")
         # What a server computes in, it decides.
         own = model.server is None or model.server.same
         identity = digest_of([model.digest, dtype, system] if own else ["served", model.digest, system])

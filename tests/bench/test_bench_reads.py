@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes import asked_judge
 
 import cai.bench.reads
 from cai.bench.__main__ import main
@@ -22,13 +23,13 @@ def test_a_cost_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     order = []
 
-    def timed(engine: Any, pairs: Any, law: Any, controls: Any, judge: Any, way: str) -> ReadRound:
+    def timed(engine: Any, pairs: Any, controls: Any, judge: Any, way: str) -> ReadRound:
         order.append(way)
         return next(rounds[way])
 
     monkeypatch.setattr(cai.bench.reads, "timed", timed)
     nothing: Any = None
-    cost = measure(nothing, [], nothing, nothing, Judge(principles="all"), 3)
+    cost = measure(nothing, [], nothing, asked_judge(Judge(principles="all")), 3)
     assert order == ["label", "reads", "reads", "label", "label", "reads"]
     assert cost.ratio == MedianRange(2.5, 2.0, 3.5)  # 5/2, 8/4, 3.5/1
     assert (cost.seconds["label"].median, cost.seconds["reads"].median, cost.in_tokens) == (2.0, 5.0, 2.4)

@@ -6,11 +6,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from fakes import ScriptedJudge
+from fakes import ScriptedJudge, asked_judge
 from test_stages import POLICY, Bench, Talker, artifact, prompt
 
 from cai.compare.sections.audit import against, gained, merits_of, steps_of
-from cai.compare.sections.policies import scored
+from cai.compare.sections.benchmarks import scored
 from cai.compare.sections.rewards import rewards
 from cai.config.sections import Judge, Policy, Revise
 from cai.constitution import Judging, Revising, some
@@ -20,8 +20,8 @@ from cai.core.templates import load_template
 from cai.data.comparisons import comparisons_file, read_comparisons
 from cai.data.xstest import read_xstest
 from cai.experiment.evaluate import matches
-from cai.judge.items import Opinion, choose_items, judge_items, load_items
-from cai.judge.rate import Merit, rate_answers, rate_revisions
+from cai.judge.items import ItemChoice, choose_items, judge_items, load_items
+from cai.judge.rate import TextRating, rate_answers, rate_revisions
 from cai.models.engines import Reply
 from cai.train.revise import revise
 from cai.train.revising import RevisedBy
@@ -124,10 +124,7 @@ LAW = (Judging("kind", "Choose the response that is kind.", (), 1.0), Judging("s
 
 
 def asked(judge: ScriptedJudge, **more) -> dict:
-    return {
-        "judge": Judge(principles="all"), "model": None, "judging": LAW, "templates": RATE, "dtype": "float32",
-        "seed": 0,
-    } | more  # fmt: skip
+    return {"judge": asked_judge(Judge(principles="all"), LAW)} | more
 
 
 def test_every_text_is_rated_alone_and_by_all_principles(tmp_path):
@@ -143,7 +140,7 @@ def test_every_text_is_rated_alone_and_by_all_principles(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     rate_revisions(out, Bench(judge), revisions=traces, count=2, **asked(judge))
-    rows = read_jsonl(out / "merits.jsonl", Merit)
+    rows = read_jsonl(out / "merits.jsonl", TextRating)
     assert [(row.prompt_id, row.step) for row in rows] == [("p2", 0), ("p2", 1), ("p3", 0), ("p3", 1)]
     # "kind" of weight 1 says 0.5 and "safe" of weight 3 says -0.5; of "Sure" both say one more.
     assert [row.value for row in rows] == [None, -0.25, 0.75, 0.75]
@@ -156,7 +153,7 @@ def test_every_text_is_rated_alone_and_by_all_principles(tmp_path):
     prompts = artifact(tmp_path / "prompts", prompts=[prompt("p3"), prompt("p4")])
     (tmp_path / "again").mkdir()
     rate_answers(tmp_path / "again", Bench(judge), prompts=prompts, answers=answers, **asked(judge))
-    assert read_jsonl(tmp_path / "again/merits.jsonl", Merit) == [Merit("p3", 0, 0.75)]
+    assert read_jsonl(tmp_path / "again/merits.jsonl", TextRating) == [TextRating("p3", 0, 0.75)]
 
 
 # --- XSTest -----------------------------------------------------------------------------------------------------------
@@ -215,7 +212,7 @@ def test_policies_answer_the_multiple_choice_as_given(tmp_path):
         tmp_path / "policy", Bench(ScriptedJudge(likes_a)), items=items, model=None, policy=Policy(), judge=judge,
         dtype="float32",
     )  # fmt: skip
-    opinions = read_jsonl(tmp_path / "policy/opinions.jsonl", Opinion)
+    opinions = read_jsonl(tmp_path / "policy/opinions.jsonl", ItemChoice)
     found = scored(held.items, opinions)
     # Of the four with letters one is too long to be read; of the others (A) is right once.
     assert found["accuracy"].value == pytest.approx(1 / 3) and found["accuracy"].n == 3
@@ -225,16 +222,16 @@ def test_policies_answer_the_multiple_choice_as_given(tmp_path):
         return (-1.0, -2.0) if "not help" in question.chat[-1].content else (-2.0, -1.0)
 
     judge_items(tmp_path / "judge", Bench(ScriptedJudge(likes_no)), items=items, **asked(ScriptedJudge(likes_no)))
-    verdicts = read_jsonl(tmp_path / "judge/opinions.jsonl", Opinion)
+    verdicts = read_jsonl(tmp_path / "judge/opinions.jsonl", ItemChoice)
     assert len(verdicts) == 6 and all(one.p_a is not None and one.first is None for one in verdicts)
     assert scored(held.items, verdicts)["picks_first"] is None
 
 
 def test_openings_are_the_clusters_and_nothing_read_is_no_data():
     items = read_comparisons(OURS).items
-    sure = [Opinion(item.pair.id, item.pair.human) for item in items]
+    sure = [ItemChoice(item.pair.id, item.pair.human) for item in items]
     assert scored(items, sure)["accuracy"].value == 1 and scored(items, sure)["accuracy"].clusters == 6
-    mute = [Opinion(item.pair.id, None, fault="too long") for item in items]
+    mute = [ItemChoice(item.pair.id, None, fault="too long") for item in items]
     assert scored(items, mute)["accuracy"].n == 0 and scored(items, mute)["unread"] == {"too long": 6}
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cai.compare.measures import HeldOut
+from cai.compare.measures import HeldOutPairs
 from cai.compare.sections import opinions
 from cai.compare.sections.examples import _spreads, pair_row, rewarded
 from cai.core.records import Abstained, Label, Message, Pair, Prompt, Vote
@@ -49,9 +49,9 @@ def test_a_transcript_says_how_far_apart_and_whether_the_arms_models_like_differ
 
 
 @pytest.fixture
-def held() -> HeldOut:
+def held() -> HeldOutPairs:
     """Four pairs of two categories; the labels of arm ai are right on two of three, and one is a tie."""
-    made = HeldOut.__new__(HeldOut)
+    made = HeldOutPairs.__new__(HeldOutPairs)
     pairs = [pair(1, 1.0), pair(2, 0.0), pair(3, 1.0, subset="theft"), pair(4, 0.5)]
     made.pairs = {one.id: one for one in pairs}
     made.human = {"p1": 1.0, "p2": 0.0, "p3": 1.0, "p4": 0.5}
@@ -63,7 +63,7 @@ def held() -> HeldOut:
 CELLS: Any = [SimpleNamespace(arm="ai", name="ai/0"), SimpleNamespace(arm="ai", name="ai/1")]
 
 
-def test_agreement_of_each_with_each(held: HeldOut) -> None:
+def test_agreement_of_each_with_each(held: HeldOutPairs) -> None:
     found = opinions.agreement(CELLS, held)
     assert found is not None
     assert found["names"] == ["people", "labels ai", "reward model ai", "shorter answer"]
@@ -78,7 +78,7 @@ def test_agreement_of_each_with_each(held: HeldOut) -> None:
     ]
 
 
-def test_agreement_by_category(held: HeldOut) -> None:
+def test_agreement_by_category(held: HeldOutPairs) -> None:
     found = opinions.by_category(CELLS, held)
     assert found is not None
     assert (found["rows"], found["columns"]) == (["hate", "theft"], ["labels ai", "reward model ai", "shorter answer"])
@@ -88,7 +88,7 @@ def test_agreement_by_category(held: HeldOut) -> None:
     assert opinions.by_category(CELLS, held) is None
 
 
-def test_reliability_of_the_reward_models(held: HeldOut) -> None:
+def test_reliability_of_the_reward_models(held: HeldOutPairs) -> None:
     # Claims 0.7, 0.2, 0.6 of people's 1, 0, 1, and each pair the other way round: 0.3, 0.8, 0.4 of 0, 1, 0.
     found = opinions.reward_reliability(CELLS, held)["ai"]
     assert [(round(p, 2), human, n) for p, human, n in found] == [

@@ -4,12 +4,18 @@ from typing import Any
 
 import pytest
 
-from cai.compare.measures import adjust, left_out, noise, paired
+from cai.compare.measures import adjusted, left_out, noise, paired
+from cai.compare.schema import Difference, Headline, Line
 from cai.compare.sections.notes import fallen_out
 from cai.compare.table import fell_out
+from cai.stats.intervals import EMPTY
 
 FIRST = [{"x": 1.0, "y": 1, "z": 1, "only here": 0}, {"x": 1, "y": 0, "z": 1}]
 SECOND = [{"x": 0.0, "y": 1, "z": 0}, {"x": 0, "y": 0, "z": 1}]
+
+
+def line(title: str, difference: Any) -> Line:
+    return Line(key=title, title=title, unit="%", better=None, help="", arms={}, difference=difference)
 
 
 def test_arms_are_paired_by_row_and_seed() -> None:
@@ -30,8 +36,9 @@ def test_rows_that_fall_out_of_a_pair_are_counted_for_the_arm_that_lacks_them() 
     assert found == {"ai": 2, "human": 0}
     assert fell_out({"left_out": found}) == "rows fell out: 2 that ai lacks, 0 that human lacks"
     assert fell_out({"left_out": {"ai": 0, "human": 0}}) == fell_out({}) == ""
-    lines = [{"title": "length", "difference": {"left_out": found}}, {"title": "loops", "difference": None}]
-    assert fallen_out({"left_out": found}, lines) == [
+    lines = [line("length", Difference(estimate=EMPTY, of=("ai", "human"), left_out=found)), line("loops", None)]
+    won = Headline(estimate=EMPTY, arms=("ai", "human"), judge="", length_controlled=EMPTY, left_out=found)
+    assert fallen_out(won, lines) == [
         "Not compared on all that was asked (games, length): rows fell out: 2 that ai lacks, 0 that human lacks."
     ]
     assert fallen_out(None, lines[1:]) == []
@@ -44,6 +51,5 @@ def test_noise_floor_is_of_seeds_of_one_arm() -> None:
 
 
 def test_the_table_is_one_family() -> None:
-    lines: list[dict[str, Any]] = [{"difference": {"p": 0.02}}, {"difference": None}, {"difference": {"p": 0.01}}]
-    adjust(lines)
-    assert [line["difference"] and line["difference"]["p_holm"] for line in lines] == [0.02, None, 0.02]
+    lines = [line(str(p), p and Difference(estimate=EMPTY, of=("ai", "human"), p=p)) for p in (0.02, None, 0.01)]
+    assert [one.difference and one.difference.p_holm for one in adjusted(lines)] == [0.02, None, 0.02]

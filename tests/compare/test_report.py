@@ -70,7 +70,7 @@ def test_page_is_well_formed_and_fetches_nothing(page: Path) -> None:
     assert "'unsafe-eval'" not in source and source.count("script-src 'sha256-") == 1
     links = set(re.findall(r'href="#([\w-]+)"', source))
     assert links >= {"labels", "examples", "warnings"} and links <= set(reader.ids)
-    # Headline, labels, position (none: its judge has no position), two calibrations, 8 curves and the Elo.
+    # Measures, labels, position (none: its judge has no position), two calibrations, 8 curves and the Elo.
     assert reader.tags.count("figure") == 1 + 1 + 0 + 2 + 8 + 1
 
 
@@ -145,10 +145,17 @@ def test_numbers_of_the_curves_are_those_of_the_results(page: Path) -> None:
     curve = results()["curves"][0]
     start = source.index(f"<figcaption><b>{curve['title']}</b>")
     figure = source[start : source.index("</figure>", start)]
-    spec = json.loads(re.search(r'<script type="application/json">(.*?)</script>', figure, re.S)[1])  # pyrefly: ignore
-    assert [trace["y"] for trace in spec["data"]] == [line["y"] for line in curve["lines"]]
-    assert [trace["line"]["color"] for trace in spec["data"]] == ["--arm-0", "--arm-0", "--arm-1", "--arm-1"]
-    assert [trace["line"]["dash"] for trace in spec["data"]] == ["solid", "dash"] * 2
+    drawn = re.findall(
+        r'--c: var\((--arm-\d)\)">\s*<svg [^>]*><polyline points="(.*?)" stroke-dasharray="(.*?)"', figure
+    )
+    assert [(shade, dash) for shade, _, dash in drawn] == [
+        ("--arm-0", ""), ("--arm-0", "6 3"), ("--arm-1", ""), ("--arm-1", "6 3"),
+    ]  # fmt: skip
+    values = [y for line in curve["lines"] for y in line["y"]]
+    low, high = min(values) - 0.06 * (max(values) - min(values)), max(values) + 0.06 * (max(values) - min(values))
+    for (_, corners, _), line in zip(drawn, curve["lines"], strict=True):
+        heights = [float(corner.split(",")[1]) for corner in corners.split(" ")]
+        assert heights == pytest.approx([100 * (high - y) / (high - low) for y in line["y"]], abs=0.02)
     cells = [html.unescape(cell) for cell in re.findall(r'<td class="number">(.*?)</td>', figure)]
     assert cells[:4] == [number(line["y"][0]) for line in curve["lines"]]
     assert cells[-4:] == [number(line["y"][-1]) for line in curve["lines"]] and len(cells) == 12 * 4
@@ -219,9 +226,9 @@ def test_rewards_plane_audit_and_crossing_are_drawn() -> None:
     plane, audit, crossing = (getattr(report_plots, name)(given) for name in ("plane", "audit", "crossing"))
     assert plane.rows == (("ai/0", "−0.20 [−1.00, 1.00]", "1.00 [0.50, 1.50]"),)
     assert audit.rows == (("0", "0.400 [0.100, 0.700]"), ("1", "0.90 [0.50, 1.30]"))
-    drawn = [y for trace in crossing.traces for y in trace["y"]]
-    assert drawn == pytest.approx([56.25, 62.5, 56, 63, 60, 60])
-    assert crossing.layout["xaxis"]["tickvals"] == [25, 50] and crossing.layout["xaxis"]["type"] == "log"
+    drawn = [point.y for series in crossing.series for point in series.points]
+    assert drawn == pytest.approx([0.5625, 0.625, 0.56, 0.63, 0.6, 0.6])
+    assert crossing.x.ticks == ((25, "25"), (50, "50")) and crossing.x.logarithmic
 
 
 def test_five_thousand_examples_stay_under_fifteen_megabytes(tmp_path: Path) -> None:

@@ -56,40 +56,84 @@ def test_a_script_that_is_not_ours_is_stopped(file: Path, page: Any, told: list[
     assert any("Content Security Policy" in text for text in told)
 
 
-def test_plots_are_drawn_when_they_come_into_view_in_the_colours_of_the_page(file, page, told) -> None:
+def test_plots_have_the_colours_of_the_page_and_say_their_numbers(file: Path, page: Any, told: list[str]) -> None:
     page.emulate_media(color_scheme="light")
-    page.add_init_script("window.requestIdleCallback = () => 0")  # never idle: only what is in view is drawn
     page.goto(file.as_uri())
-    first = page.locator("figure.plot").first
-    first.locator(".main-svg").first.wait_for()
-    assert page.locator("figure.plot").last.locator(".main-svg").count() == 0
-    page.locator("#training").scroll_into_view_if_needed()
-    curve = page.locator("#training figure.plot").first
-    curve.locator(".main-svg").first.wait_for()
-    colour = "() => getComputedStyle(document.querySelector('#training .scatter path.js-line')).stroke"
-    assert page.evaluate(colour) == "rgb(31, 95, 168)"  # --arm-0 in light
+    stroke = "() => getComputedStyle(document.querySelector('#training polyline')).stroke"
+    assert page.evaluate(stroke) == "rgb(31, 95, 168)"  # --arm-0 in light
     page.emulate_media(color_scheme="dark")
-    page.wait_for_timeout(300)
-    assert page.evaluate(colour) == "rgb(125, 180, 238)"  # and in dark
-    label = first.locator(".canvas").get_attribute("aria-label")
-    assert label.startswith("Games that ai wins against human. ai against human: 52.4% [46.7, 57.3]")
+    assert page.evaluate(stroke) == "rgb(125, 180, 238)"  # and in dark
+    page.emulate_media(color_scheme="dark", media="print")
+    assert page.evaluate(stroke) == "rgb(31, 95, 168)"
+    page.emulate_media(color_scheme="light", media="screen")
+    page.locator(".overview .dot").nth(1).hover()
+    assert page.locator("#tip").inner_text().startswith("ai wins against human: ai − human\n+2.4 pts [−3.3, +7.3]")
+    page.locator(".overview .row", has_text="against the SFT").locator("svg").first.hover()
+    ai, human, *_ = page.locator("#tip").inner_text().splitlines()
+    assert (ai, human[:6]) == ("ai: 56.1% [50.1, 61.1], n 236 in 118 prompts", "human:")
+    page.locator("#training .chart svg").first.hover(position={"x": 60, "y": 60})
+    assert page.locator("#tip").inner_text().startswith(("ai, seed ", "human, seed "))
+    page.locator("h2").first.hover()
+    assert not page.locator("#tip").is_visible()
     assert page.faults == [] and told == []
 
 
-def test_printing_draws_all_plots_in_light_colours_and_one_example(file: Path, page: Any, told: list[str]) -> None:
-    page.emulate_media(color_scheme="dark")
+def test_the_first_screen_has_the_answer_and_every_measure(file: Path, page: Any) -> None:
+    page.set_viewport_size(WIDE)
     page.goto(file.as_uri())
-    page.locator("figure.plot .main-svg").first.wait_for()
-    page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    plots = page.locator("figure.plot")
-    assert all(plots.nth(i).locator(".main-svg").count() for i in range(plots.count()))
-    stroke = "() => getComputedStyle(document.querySelector('#training .scatter path.js-line')).stroke"
-    assert page.evaluate(stroke) == "rgb(31, 95, 168)"
+    figure = page.locator(".overview")
+    assert figure.locator(".row:not(.heads, .foot)").count() == 1 + len(results()["measures"]), "and the games"
+    bottom = figure.locator(".foot").evaluate("node => node.getBoundingClientRect().bottom")
+    assert bottom <= WIDE["height"] and page.locator(".answer").is_visible()
+    first = figure.locator("svg").first
+    assert "52.4% [46.7, 57.3]" in first.get_attribute("aria-label")
+    assert not page.locator("details.fold[open]").count(), "tables are folded"
+
+
+def test_the_list_of_sections_follows_the_scroll_and_is_a_menu_on_a_narrow_screen(file: Path, page: Any) -> None:
+    page.set_viewport_size(WIDE)
+    page.goto(file.as_uri())
+    current = page.locator("nav a[aria-current]")
+    assert current.inner_text() == "Answer" and current.is_visible()
+    page.locator("#policies").evaluate("node => node.scrollIntoView()")
+    page.locator("nav a[aria-current]", has_text="Policies").wait_for()
+    assert current.count() == 1 and current.bounding_box()["y"] > 0, "it stays in sight"
+    page.evaluate("scrollTo(0, 0)")
+    page.set_viewport_size(NARROW)
+    menu = page.locator("nav ol")
+    menu.wait_for(state="hidden")
+    page.locator("nav summary").focus()
+    page.keyboard.press("Enter")
+    menu.wait_for()
+    page.locator("nav a", has_text="Training").click()
+    menu.wait_for(state="hidden")
+    page.locator("nav a[aria-current]", has_text="Training").wait_for(state="attached")
+    top = page.locator("#training h2").bounding_box()["y"]
+    assert page.locator("nav").bounding_box()["height"] <= top < 200, "the menu does not cover the heading"
+
+
+def test_the_keyboard_skips_to_the_answer_and_opens_a_table(file: Path, page: Any) -> None:
+    page.goto(file.as_uri())
+    page.keyboard.press("Tab")
+    skip = page.locator(".skip")
+    assert skip.evaluate("node => node === document.activeElement") and skip.bounding_box()["y"] >= 0
+    assert skip.get_attribute("href") == "#headline"
+    summary = page.locator("details.fold > summary").first
+    summary.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("details.fold table").first.is_visible()
+
+
+def test_printing_opens_what_is_folded_and_shows_one_example(file: Path, page: Any, told: list[str]) -> None:
+    page.goto(file.as_uri())
     page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    tables = page.locator("table")
+    assert all(tables.nth(i).is_visible() for i in range(tables.count()))
     assert not page.locator("#list").is_visible() and page.locator("#one").is_visible()
-    page.emulate_media(media="screen")
+    assert not page.locator("nav").is_visible()
     page.evaluate("dispatchEvent(new Event('afterprint'))")
-    assert page.evaluate(stroke) == "rgb(125, 180, 238)"
+    assert page.locator("details.fold[open]").count() == 0
     assert page.faults == [] and told == []
 
 

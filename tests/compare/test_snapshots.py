@@ -21,6 +21,7 @@ from transformers import TrainerCallback
 from cai.compare import report_plots, training_plots
 from cai.compare.cells import Cell, Iteration, Measured
 from cai.compare.report import write_report
+from cai.compare.schema import Rated
 from cai.compare.sections.snapshots import snapshots
 from cai.config.load import Arm, read_experiment
 from cai.config.rl import Rl
@@ -28,7 +29,7 @@ from cai.core.records import Estimate
 from cai.core.store import Artifact, Store, canonical
 from cai.experiment.evaluate import matches
 from cai.experiment.pipeline import run
-from cai.judge.rate import Merit
+from cai.judge.rate import TextRating
 from cai.models.references import trained
 from cai.models.workbench import Workbench
 from cai.train.rl.watch import Watch
@@ -241,13 +242,13 @@ def test_snapshots_stay_out_of_rewards_benchmarks_and_xstest(tmp_path, monkeypat
 
 
 def rated(folder: Path, **values: float) -> Artifact:
-    return artifact(folder, merits=[Merit(prompt, 0, value) for prompt, value in values.items()])
+    return artifact(folder, merits=[TextRating(prompt, 0, value) for prompt, value in values.items()])
 
 
 def test_a_row_for_every_policy_on_the_way(tmp_path):
     one = cell(tmp_path, snapshots=1)
     elo = {"ai/0 at 2": 1050.0, "ai/0": 1100.0, "sft": 1000.0, "start": 900.0}
-    told = [{"policy": name, "elo": Estimate(value, value - 9, value + 9, 8, 4)} for name, value in elo.items()]
+    told = [Rated(name, Estimate(value, value - 9, value + 9, 8, 4)) for name, value in elo.items()]
     measured = Measured(None)
     for name, p, q in (("sft", 0.0, 1.0), ("ai/0 at 2", 1.0, 2.0), ("ai/0", 2.0, 4.0)):
         measured.merits[name, "red-team"] = rated(tmp_path / name, p=p, q=q)
@@ -261,14 +262,14 @@ def test_a_row_for_every_policy_on_the_way(tmp_path):
     assert snapshots([cell(tmp_path)], measured, told) == []
     # No game of the snapshot's could be read, and training logged no KL.
     (one.policy / "curves.json").write_text(json.dumps({"step": [1, 2, 3, 4]}))
-    unread = snapshots([one], measured, [row for row in told if row["policy"] != "ai/0 at 2"])[1]
+    unread = snapshots([one], measured, [row for row in told if row.policy != "ai/0 at 2"])[1]
     assert unread["elo"].n == 0 and unread["kl"] is None and unread["harmlessness"].value == 1.5
 
 
 def test_rounds_are_added_up_and_what_gold_kept_stands_where_it_was(tmp_path):
     two = cell(tmp_path, snapshots=1, rounds=2)
     (two.lineage[0].policy / "gold.json").write_text(json.dumps({"kept": 1}))
-    told = [{"policy": name, "elo": Estimate(0.0, 0.0, 0.0, 1, 1)} for name in ("sft", *two.path)]
+    told = [Rated(name, Estimate(0.0, 0.0, 0.0, 1, 1)) for name in ("sft", *two.path)]
     rows = snapshots([two], Measured(None), told)
     assert [(row["policy"], row["rollout"]) for row in rows] == [
         ("sft", 0), ("ai/0 round 1", 1), ("ai/0 round 1 at 2", 2), ("ai/0 at 2", 4 + 2), ("ai/0", 4 + 4),
@@ -282,7 +283,7 @@ def test_rounds_are_added_up_and_what_gold_kept_stands_where_it_was(tmp_path):
 def told(seeds=(0, 1)) -> dict[str, Any]:
     """Results with two policies on the way of each cell."""
     given = results()
-    given["elo"].append({"policy": "start", "elo": est(950.0, 920.0, 980.0)})
+    given["elo"].append({"policy": "start", "arm": None, "seed": None, "elo": est(950.0, 920.0, 980.0)})
     given["snapshots"] = [
         {
             "policy": name, "arm": arm, "seed": seed, "rollout": rollout, "elo": est(1000 + up, 990 + up, 1020 + up),
@@ -299,23 +300,30 @@ def told(seeds=(0, 1)) -> dict[str, Any]:
     return given
 
 
+def xs(series):
+    return [point.x for point in series.points]
+
+
+def ys(series):
+    return [point.y for point in series.points]
+
+
 def test_elo_is_drawn_over_rollouts_a_line_a_seed():
     elo, harmlessness, helpfulness = training_plots.along(told())
-    first, other, human, _, sft, start = elo.traces
-    assert first["y"] == [1000, 1010, 1030] and first["x"][0] == 0
+    first, other, human, _, sft, start = elo.series
+    assert ys(first) == [1000, 1010, 1030] and xs(first)[0] == 0
     # Four lines, each 0.8% of 8 rollouts from the next, so that their bars do not cover each other.
-    assert first["x"][1:] == [pytest.approx(4 - 0.096), pytest.approx(8 - 0.096)]
-    assert other["x"][1] - first["x"][1] == pytest.approx(0.064)
-    assert (first["line"]["color"], first["line"]["dash"]) == ("--arm-0", "solid")
-    assert (other["line"]["dash"], human["line"]["color"]) == ("dash", "--arm-1")
-    assert first["error_y"]["array"] == [20, 20, 20] and first["error_y"]["arrayminus"] == [10, 10, 10]
-    assert (sft["name"], sft["y"], start["name"], start["y"]) == ("SFT policy", [1000] * 3, "start model", [950] * 3)
-    assert sft["line"]["dash"] != "solid" != start["line"]["dash"] and sft["x"] == [0, 4, 8]
+    assert xs(first)[1:] == [pytest.approx(4 - 0.096), pytest.approx(8 - 0.096)]
+    assert xs(other)[1] - xs(first)[1] == pytest.approx(0.064)
+    assert (first.colour, first.dash, other.dash, human.colour) == ("--arm-0", "solid", "dash", "--arm-1")
+    assert [point.up for point in first.points] == [(990, 1020), (1000, 1030), (1020, 1050)]
+    assert (sft.name, ys(sft), start.name, ys(start)) == ("SFT policy", [1000] * 3, "start model", [950] * 3)
+    assert (sft.dash, start.dash) == ("dash", "dot") and xs(sft) == [0, 4, 8]
     assert elo.head == ("rollout", "ai, seed 0", "ai, seed 1", "human, seed 0", "human, seed 1", "SFT policy",
                         "start model")  # fmt: skip
     assert elo.rows[1][:2] == ("4", "1,010 [1,000, 1,030]") and elo.rows[1][-1] == "950"
     assert "ai, seed 0 ends at 1,030 [1,020, 1,050]" in elo.alt
-    assert harmlessness.traces[0]["y"] == [0, 1, 3] and helpfulness.traces[0]["y"] == [-1] * 3
+    assert ys(harmlessness.series[0]) == [0, 1, 3] and ys(helpfulness.series[0]) == [-1] * 3
     assert training_plots.along(results() | {"plane": []}) == []
 
 
@@ -331,15 +339,15 @@ def test_what_was_not_rated_is_not_drawn():
 def test_the_plane_has_a_thin_way_through_the_snapshots():
     given = told(seeds=(0,))
     plot = report_plots.plane(given)
-    way, other, *points = plot.traces
-    assert (way["x"], way["y"]) == ([-1, -1, -1], [0, 1, 3]) and way["line"] == {"color": "--arm-0", "width": 1}
-    assert other["line"]["color"] == "--arm-1" and [point["name"] for point in points] == ["sft", "ai/0", "human/0"]
-    assert way["text"][1].startswith("ai/0 at 4, rollout 4<br>helpfulness, log-odds: −1.00")
+    way, other, *points = plot.series
+    assert (xs(way), ys(way)) == ([-1, -1, -1], [0, 1, 3]) and (way.colour, way.thin) == ("--arm-0", True)
+    assert other.colour == "--arm-1" and [point.name for point in points] == ["sft", "ai/0", "human/0"]
+    assert way.points[1].text.startswith("ai/0 at 4, rollout 4\nhelpfulness, log-odds: −1.00")
     assert [row[0] for row in plot.rows] == ["sft", "ai/0", "human/0", "ai/0 at 4", "human/0 at 4"]
     assert plot.alt.endswith("human/0 at 4: helpfulness, log-odds −1.00 [−2.00, 0.00], harmlessness, log-odds 1.00 "
                              "[0.00, 2.00]")  # fmt: skip
     without = report_plots.plane(given | {"snapshots": []})
-    assert without.traces == tuple(points) and "Thin lines" in plot.note and "Thin lines" not in without.note
+    assert without.series == tuple(points) and "Thin lines" in plot.note and "Thin lines" not in without.note
 
 
 def test_the_page_shows_them_only_where_there_are_any(tmp_path):

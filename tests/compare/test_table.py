@@ -7,7 +7,18 @@ from reports import est, results
 from rich.console import Console
 
 from cai.compare.report import duration
-from cai.compare.table import interval, number, p_value, print_table, sample, sentence, standing, value, verdict
+from cai.compare.table import (
+    interval,
+    number,
+    p_value,
+    print_table,
+    sample,
+    sentence,
+    speaks_for,
+    standing,
+    value,
+    verdict,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -59,6 +70,8 @@ def test_verdict_heeds_equivalence_and_holms_correction() -> None:
     found = {"estimate": est(0.03, 0.01, 0.045), "noise": 0.0, "of": ["ai", "human"]}
     line = {"better": "higher", "unit": "%"}
     assert verdict({**line, "difference": {**found, "p_holm": 0.03}}) == "ai better"
+    assert speaks_for({**line, "difference": {**found, "p_holm": 0.03}}) == "ai"
+    assert speaks_for({**line, "difference": {**found, "p_holm": 0.05}}) is None
     assert verdict({**line, "difference": {**found, "p_holm": 0.05}}) == "not shown, as one of many"
     same = {**found, "p_holm": 0.03, "equivalent": True, "margin": 0.05}
     assert verdict({**line, "difference": same}) == "equivalent (within 5 pts)"

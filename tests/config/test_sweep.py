@@ -10,7 +10,8 @@ import pytest
 from pyarrow.parquet import read_table
 
 from cai.compare.__main__ import main as compare
-from cai.compare.facets import Dot, Facet, drawn, facets, levels, span, titles
+from cai.compare.facets import Dot, Facet, drawn, facets, span, titles
+from cai.compare.figures import Axis
 from cai.compare.runs import differences, experiment_of, read_run
 from cai.compare.sweep import long_rows, shown, write_csv, write_parquet
 from cai.config.load import read_experiment, read_sweep
@@ -154,14 +155,15 @@ RESULTS = {
     "replicas": [{"seed": 3, "key": "wins", "unit": "%", "arms": {"ai": est(0.65, 0.4, 0.8)}}],
     "labels": [
         {"kind": "judge", "split": "train", "name": "x", "arm": "ai", "accuracy": est(0.1)},
-        {"kind": "judge", "split": "test", "name": "AI judge (rate)", "arm": "ai", "accuracy": est(0.7, 0.6, 0.8),
-         "balanced": None, "auc": None, "picks_shorter": None},
-        {"kind": "reward", "split": "test", "name": "reward model ai/3", "arm": "ai", "accuracy": None,
+        {"kind": "judge", "split": "test", "name": "AI judge (rate)", "arm": "ai", "seed": None,
+         "accuracy": est(0.7, 0.6, 0.8), "balanced": None, "auc": None, "picks_shorter": None},
+        {"kind": "reward", "split": "test", "name": "reward model ai/3", "arm": "ai", "seed": 3, "accuracy": None,
          "balanced": est(0.66), "auc": None, "picks_shorter": None},
     ],
     "judges": [{"arm": "ai", "labels": {"first_shown": est(0.9), "n": 12, "abstained": {}}}],
-    "elo": [{"policy": "sft", "elo": est(1000.0)}, {"policy": "ai/3", "elo": est(1020.0)},
-            {"policy": "ai/3 round 1", "elo": est(1010.0)}],
+    "elo": [{"policy": "sft", "elo": est(1000.0), "arm": None, "seed": None},
+            {"policy": "ai/3", "elo": est(1020.0), "arm": "ai", "seed": 3},
+            {"policy": "ai/3 round 1", "elo": est(1010.0), "arm": "ai", "seed": 3}],
     "headline": None,
     "crossing": {
         "arms": ["ai", "human"], "n": 9, "clusters": 4, "at": {"labels": 31.5, "side": "within"},
@@ -210,23 +212,15 @@ def test_a_plot_stands_where_the_numbers_are():
     ]
     (facet,) = facets(["kl"], rows)["wins"]
     assert facet == Facet({}, (Dot("ai", 1, rows[0], (0.45,)), Dot("ai", 2, rows[1], ())))
-    low, high = span([facet])
-    assert (low, high) == pytest.approx((0.4 - 0.018, 0.7 + 0.018))
-    plot = drawn(facet, (0.4, 0.7), [1, 2], ["1", "2"])
-    one, two = plot["marks"]
-    # From 10 (0.7) to 156 (0.4): 0.5 is 2/3 of the way; the columns are 123 wide from 46 on.
-    assert one["y"] == pytest.approx(10 + 146 * 2 / 3, abs=0.1) and two["y"] == 10
-    assert (one["x"], two["x"]) == (46 + 61.5, 46 + 184.5)
-    assert one["ends"] == [156.0, pytest.approx(10 + 146 / 3, abs=0.1)] and two["ends"] == []
-    assert one["seeds"] == [pytest.approx(10 + 146 * 5 / 6, abs=0.1)]
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "shown_"),
-    [(0.39, 0.71, [0.4, 0.5, 0.6, 0.7]), (-1.17, 1.02, [-1, -0.5, 0, 0.5, 1]), (0, 95, [0, 20, 40, 60, 80])],
-)
-def test_axes_have_round_numbers(low, high, shown_):
-    assert levels(low, high) == shown_
+    y = span([facet])
+    assert y.ends == pytest.approx((0.4 - 0.018, 0.7 + 0.018))
+    plot = drawn(facet, "wins", y, Axis("kl", (-0.5, 1.5), ((0, "1"), (1, "2"))), [1, 2], ["sft", "ai"])
+    line, seeds = plot.series
+    assert line.colour == "--arm-1", "the colour is that of all arms of the page"
+    assert [(p.x, p.y, p.up) for p in line.points] == [(0, 0.5, (0.4, 0.6)), (1, 0.7, None)]
+    assert [plot.x.at(p.x) for p in line.points] == [25, 75]
+    assert [(p.x, p.y) for p in seeds.points] == [(-0.06, 0.45)] and seeds.dash == ""
+    assert plot.alt.startswith("wins by kl;") and line.points[0].text == "ai, kl 1\n0.500 [0.400, 0.600]"
 
 
 def test_sections_are_named_by_what_differs():

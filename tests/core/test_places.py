@@ -25,7 +25,7 @@ from cai.models.workbench import check_device
 GOOD = ("quickstart", "my run", "a.b-c_d", "Zürich", "实验", "v1.0+x", "x" * 100)
 BAD = (
     "", " ", "../../x", "/etc", "a/b", "a\\b", ".", "..", ".hidden", "-rf", "x.", "x ", "store", "STORE", "trackers",
-    "calls.sqlite", "calls.sqlite-wal", "x" * 300, "é" * 51, "a\0b", "a\nb", "\u202etxt", "\ud83d",
+    "calls", "calls.sqlite", "calls.sqlite-wal", "x" * 300, "é" * 51, "a\0b", "a\nb", "\u202etxt", "\ud83d",
 )  # fmt: skip
 
 
@@ -95,8 +95,8 @@ def test_a_place_to_write_to_is_looked_for_and_nothing_is_written(tmp_path):
     (tmp_path / "runs" / "mine" / "report.html").mkdir(parents=True)
     with pytest.raises(UserError, match="a folder stands where the run is to write a file"):
         check_run(tmp_path / "runs", ["mine"], FILES)
-    (tmp_path / "runs" / "calls.sqlite").mkdir()
-    with pytest.raises(UserError, match="a folder stands where a file is needed"):
+    (tmp_path / "runs" / "calls").touch()
+    with pytest.raises(UserError, match="a file stands where a folder is needed"):
         check_run(tmp_path / "runs", [], FILES)
     with pytest.raises(UserError, match="File name too long"):
         check_folder(tmp_path / ("x" * 300) / "y", "")

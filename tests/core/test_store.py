@@ -107,8 +107,8 @@ Store(Path(sys.argv[1])).stage(killed, n=1)
 
 def test_what_a_killed_process_left_goes_when_a_stage_runs_next(tmp_path):
     assert subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)]).returncode == -signal.SIGKILL
-    (left,) = (tmp_path / "store").iterdir()
-    assert left.suffix == ".partial" and (left / "half").is_file()
+    lease, left = sorted((tmp_path / "store").iterdir(), key=lambda path: path.suffix)
+    assert (lease.suffix, left.suffix) == (".lease", ".partial") and (left / "half").is_file()
     made = Store(tmp_path).stage(write, runtime=[], text="a")
     assert list((tmp_path / "store").iterdir()) == [made.path]
     Store(tmp_path).stage(write, runtime=[], text="a")  # looked up, not run
@@ -142,12 +142,19 @@ def test_another_machines_work_is_left_alone_while_it_is_young(tmp_path):
     assert list(tmp_path.iterdir()) == [young]
 
 
+def taken_for_dead(store):
+    """As another process that waits does when a lease's owner gave no sign of life, though it lives."""
+    for lease in (store / "store").glob("*.lease"):
+        lease.unlink()
+
+
 def test_two_that_run_the_same_stage_have_each_a_folder_and_the_first_ones_result_stays(tmp_path):
     other = Store(tmp_path)
 
     @version(1)
     def both(out, runtime, *, n):
         if runtime == "slow":  # the other one begins and ends while this one is at it
+            taken_for_dead(tmp_path)
             first = other.stage(both, runtime="quick", n=n)
             assert first.path.is_dir() and out.is_dir()
         (out / "who").write_text(runtime)
@@ -157,10 +164,11 @@ def test_two_that_run_the_same_stage_have_each_a_folder_and_the_first_ones_resul
     assert list((tmp_path / "store").iterdir()) == [made.path]
 
 
-def test_a_folder_without_locks_still_takes_two(tmp_path, monkeypatch):
-    def no_locks(handle, how):
-        raise OSError(95, "Operation not supported")
+def no_locks(handle, how):
+    raise OSError(95, "Operation not supported")
 
+
+def test_a_folder_without_locks_still_takes_two(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", no_locks)
     test_two_that_run_the_same_stage_have_each_a_folder_and_the_first_ones_result_stays(tmp_path)
     (tmp_path / "store" / "a-0.1.partial").mkdir()
@@ -359,15 +367,43 @@ def test_what_a_killed_stage_left_unfinished_is_found_again_and_goes_when_it_is_
     assert len(list((tmp_path / "store").iterdir())) == 2
 
 
-def test_unfinished_work_belongs_to_one_process_at_a_time(tmp_path):
-    out = tmp_path / "stage-key.12.partial"
+def begin(store, owner):
+    """The partial folder of a process that has begun the stage."""
+    out = store / f"stage-key.{owner}.partial"
     out.mkdir()
-    with unfinished(out) as mine, unfinished(out) as other:
-        assert mine == tmp_path / "stage-key.unfinished" and other.parent == out
-        (other / "file").touch()
-    assert list(out.iterdir()) == []
-    with unfinished(out) as again:
-        assert again == mine
+    return out
+
+
+def test_unfinished_work_belongs_to_one_process_at_a_time(tmp_path):
+    """Another one goes on from a copy, and whichever is killed, the newest is found again."""
+    one, two = begin(tmp_path, "one"), begin(tmp_path, "two")
+    with unfinished(one) as first:
+        (first / "checkpoint-1").touch()
+        with unfinished(two) as second:
+            assert (first.name, second.name) == ("stage-key.unfinished", "stage-key.two.unfinished")
+            assert (second / "checkpoint-1").is_file()
+            (second / "checkpoint-2").touch()
+    os.utime(second / "checkpoint-2", (2e9, 2e9))
+    two.rmdir()  # it was killed
+    with unfinished(begin(tmp_path, "three")) as third:
+        assert third == second and (third / "checkpoint-2").is_file()
+
+
+def test_checkpoints_of_a_process_that_may_live_elsewhere_are_copied_where_locks_are_not_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    one = begin(tmp_path, "one")
+    with unfinished(one) as first:
+        (first / "checkpoint-1").touch()
+    with unfinished(begin(tmp_path, "two")) as second:
+        assert second != first and (second / "checkpoint-1").is_file()
+    (tmp_path / "stage-key").mkdir()  # one of the two is done
+    two = tmp_path / "stage-key.two.partial"
+    two.rmdir()
+    sweep(tmp_path)
+    assert first.is_dir() and not second.exists(), "the other may be at it still"
+    one.rmdir()
+    sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["stage-key"]
 
 
 def test_what_another_process_still_has_unfinished_is_left_to_it(tmp_path):

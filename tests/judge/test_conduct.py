@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import ScriptedJudge
+from fakes import ScriptedJudge, asked_judge
 
 from cai.config.sections import Judge
 from cai.constitution import read_constitution
@@ -14,7 +14,7 @@ from cai.core.records import Abstained, Label, Message, Pair, Prompt
 from cai.data.comparisons import Item
 from cai.judge.bench import Asking, bench_file, page
 from cai.judge.conduct import FEWEST, FOLDS, TOO_FEW, UNRATED, judge_conduct
-from cai.judge.methods import principles_for, templates_for
+from cai.judge.methods import principles_for
 
 KIND, CRUEL = "The assistant was kind.", "The assistant was cruel."
 JUDGE = Judge(method="rate", principles="all")
@@ -45,7 +45,7 @@ def judged(tmp_path: Path, items: list[Item], script: Any = rating) -> list[Labe
     law = tmp_path / "law.txt"
     law.write_text("- Choose the response that is kind.\n")
     judging = principles_for(read_constitution(law), JUDGE)
-    return judge_conduct(ScriptedJudge(script), items, judging, JUDGE, templates_for(JUDGE), seed=0, title="")
+    return judge_conduct(ScriptedJudge(script), items, asked_judge(JUDGE, judging), title="")
 
 
 def test_a_good_answer_speaks_for_the_statement_that_it_goes_with(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_the_bench_has_a_row_for_conduct(tmp_path: Path) -> None:
         asked = found = 0
 
     engine: Any = Counting(rating)
-    asking = Asking(engine, read_constitution(path), Judge(principles="all"), 0)
+    asking = Asking(engine, read_constitution(path), asked_judge(Judge(principles="all")))
     items = [item(n, kind=n % 2 == 0) for n in range(60)]
     rows = bench_file("file.jsonl", items, ("rate", "choice"), asking)
     assert [row.name for row in rows] == ["rate", "choice", "rate, of the conduct", "longer answer", "shorter answer"]

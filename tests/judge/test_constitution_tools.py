@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes import ScriptedJudge
+from fakes import ScriptedJudge, asked_judge
 
 from cai.config.sections import Judge, Method
 from cai.constitution import Constitution, Principle, read_constitution
@@ -20,7 +20,7 @@ from cai.core.errors import UserError, UserErrors, run_main
 from cai.core.records import Abstained, Label, Message, Pair, Prompt, Vote
 from cai.judge.flips import compare, head, heard, tail
 from cai.judge.flips import show as show_outcome
-from cai.judge.methods import templates_for
+from cai.judge.following import Edit
 from cai.judge.trial import Record, idle, judge_all, read_pairs, table, track_records
 
 PAPER = Path(__file__).parents[3] / "shared" / "data" / "cai-paper"
@@ -294,12 +294,12 @@ def rating(standards: dict[str, tuple[float, float]]) -> ScriptedJudge:
 def test_principles_vote_where_they_apply():
     law = law_of(principle("everywhere"), principle("hateful", applies_to=("hate",)))
     engine = rating({"everywhere": (1.0, 0.0), "hateful": (0.0, 3.0)})
-    labels = judge_all(engine, [pair(1), pair(2, "hate")], law, JUDGE, templates_for(JUDGE))
+    labels = judge_all(engine, [pair(1), pair(2, "hate")], law, asked_judge(JUDGE))
     assert [[vote.principle for vote in label.votes] for label in labels] == [["everywhere"], ["everywhere", "hateful"]]
     odds = [math.log(label.p_a / (1 - label.p_a)) for label in labels if isinstance(label, Label)]
     assert odds == pytest.approx([1.0, -1.0])
     with pytest.raises(UserError, match='no principle applies to the pairs of subset "all"'):
-        judge_all(engine, [pair(1)], law_of(principle("hateful", applies_to=("hate",))), JUDGE, templates_for(JUDGE))
+        judge_all(engine, [pair(1)], law_of(principle("hateful", applies_to=("hate",))), asked_judge(JUDGE))
 
 
 def pairs_file(tmp_path: Path, count: int = 3) -> Path:
@@ -351,7 +351,7 @@ def test_lint_on_pairs_shows_every_principle(tiny, tmp_path, capsys, monkeypatch
     shown, told = capsys.readouterr()
     assert "left out: pairs.jsonl:6: not valid JSON" in told and "left out: 2 more rows" in told
     # 3 pairs, 2 answers, 2 principles
-    assert "3 pairs judged by tiny-random, method rate (12 calls asked, 0 found in runs/calls.sqlite)" in shown
+    assert "3 pairs judged by tiny-random, method rate (12 calls asked, 0 found in runs/calls)" in shown
     # The tiny model spreads its probability over all words alike, so no vote of it can be read: lint must say so.
     rows = [line.split() for line in shown.splitlines() if line.startswith(("a ", "b "))]
     assert [(row[0], row[-1]) for row in rows[-2:]] == [("a", "0"), ("b", "0")]
@@ -445,7 +445,7 @@ def test_flips_by_hand():
         verdict(3, x=1.0, y=1.0, fresh=1.0),
         verdict(4, x=0.5, y=-1.0, fresh=0.0),  # sum -0.5: flips
     ]
-    outcome = compare(pairs, before, after, old, new, found, JUDGE, 2)
+    outcome = compare(pairs, (before, after), Edit(old, new, tuple(found)), JUDGE, 2)
     assert (outcome.flips.n, outcome.flips.value) == (3, pytest.approx(2 / 3))
     p = {number: 1 / (1 + math.exp(-number)) for number in (1, 2, 1 / 6, -5 / 6, -1 / 6)}
     moves = [p[2] - p[1], p[1 / 6] - p[-5 / 6], p[1 / 6] - p[-1 / 6]]
@@ -475,7 +475,7 @@ def test_flips_by_hand():
 def test_people_who_are_split_give_no_agreement():
     old, new = law_of(principle("x")), law_of(principle("x", prefer="Choose y"))
     verdicts = [[verdict(1, x=odds)] for odds in (1.0, -1.0)]
-    outcome = compare([pair(1, human=0.5)], *verdicts, old, new, changes(old, new), JUDGE, 0)
+    outcome = compare([pair(1, human=0.5)], verdicts, Edit(old, new, tuple(changes(old, new))), JUDGE, 0)
     assert outcome.agreement == ()
     assert "people" not in show_outcome(outcome)
 
@@ -485,7 +485,7 @@ def test_weights_count_when_one_change_is_applied():
     before = [verdict(1, x=1.0, y=-2.0)]
     # With weight 3: (3 * 1 - 2) / 4 = 0.25
     after = [replace(before[0], p_a=1 / (1 + math.exp(-0.25)))]
-    outcome = compare([pair(1)], before, after, old, new, changes(old, new), JUDGE, 1)
+    outcome = compare([pair(1)], (before, after), Edit(old, new, tuple(changes(old, new))), JUDGE, 1)
     assert [(a.change.kind, a.flips) for a in outcome.alone] == [("reweighted", 1)]
     assert outcome.alone[0].moved.value == pytest.approx(outcome.moved.value)
     assert outcome.examples[0].own_before == outcome.examples[0].own_after  # its vote is what it was; its weight is not
@@ -497,8 +497,8 @@ def test_one_change_alone_is_the_whole_change():
     new = law_of(principle("kind", weight=2.0), principle("honest", prefer="Choose brief words"))
     engine = rating({"kind": (0.3, 0.0), "honest": (0.5, 0.0), "brief": (0.0, 1.5)})
     pairs = [pair(1), pair(2)]
-    before, after = (judge_all(engine, pairs, law, JUDGE, templates_for(JUDGE)) for law in (old, new))
-    outcome = compare(pairs, before, after, old, new, changes(old, new), JUDGE, 0)
+    before, after = (judge_all(engine, pairs, law, asked_judge(JUDGE)) for law in (old, new))
+    outcome = compare(pairs, (before, after), Edit(old, new, tuple(changes(old, new))), JUDGE, 0)
     assert (outcome.flips.value, outcome.alone[0].flips) == (1.0, 2)  # (2*0.3 + 0.5)/3 against (2*0.3 - 1.5)/3
     assert outcome.alone[0].moved.value == pytest.approx(outcome.moved.value, abs=1e-12)
 

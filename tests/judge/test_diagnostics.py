@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from cai.config.sections import Judge, Reason
+from cai.core.odds import sigmoid
 from cai.core.records import Abstained, Estimate, Label, Message, Pair, Prompt, Vote, read_jsonl, write_jsonl
-from cai.judge.combine import combine, verdict
-from cai.judge.diagnostics import PrincipleReport, _mixed, _opinions, by_principle, diagnose
-from cai.judge.methods import NO_MASS, RAMBLED, REFUSED, TOO_LONG, log_odds, sigmoid
+from cai.judge.ballots import NO_MASS, RAMBLED, REFUSED, TOO_LONG
+from cai.judge.combine import by_method, combine, mixed, verdict
+from cai.judge.diagnostics import PrincipleReport, by_principle, diagnose
+from cai.judge.methods import log_odds
 
 RATE = Judge(principles="all")
 CHOICE = Judge(method="choice", principles="all")
@@ -327,8 +329,8 @@ def test_labels_of_people_have_no_principles_to_report() -> None:
 
 @pytest.mark.parametrize("combining", ["average", "vote"])
 @pytest.mark.parametrize("clamp", [(0.4, 0.6), (0.05, 0.95)])
-def test_many_pairs_at_once_are_combined_as_one_by_one(combining: str, clamp: tuple[float, float]) -> None:
-    """The vectorised combination is the judge's own, whatever is mixed, weighted, unreadable or missing."""
+def test_some_principles_together_are_as_if_there_were_no_others(combining: str, clamp: tuple[float, float]) -> None:
+    """Without their votes and without their weights, whatever is mixed, weighted, unreadable or missing."""
     rng = random.Random(7)
     weights = {"kind": 1.0, "safe": 3.0, "true": 0.5}
     mix = {"rate": 2.0, "choice": 1.0, "reason": 0.5, "score": 1.0}
@@ -351,7 +353,6 @@ def test_many_pairs_at_once_are_combined_as_one_by_one(combining: str, clamp: tu
     for names in (list(weights), ["safe"], ["kind", "true"]):
         kept = [[vote for vote in label.votes if vote.principle in names] for label in verdicts]
         expected = [combine(votes, judge, weights) for votes in kept]
-        columns = [list(weights).index(name) for name in names]
-        got = _mixed(_opinions(verdicts, judge, list(weights))[:, :, columns], [weights[name] for name in names], judge)
-        assert got == pytest.approx([float("nan") if odds is None else odds for odds in expected], nan_ok=True)
+        some = {name: weights[name] for name in names}
+        assert [mixed(by_method(label.votes, judge), judge, some) for label in verdicts] == expected
         assert 5 < sum(odds is None for odds in expected) < 30

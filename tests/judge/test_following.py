@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import ScriptedJudge
+from fakes import ScriptedJudge, asked_judge
 
 from cai.config.sections import Judge
 from cai.constitution import Constitution
@@ -28,7 +28,6 @@ from cai.judge.following import (
     following,
     sentence,
 )
-from cai.judge.methods import templates_for
 from cai.judge.reads.placebos import Placebo
 from cai.judge.trial import Court, judge_all
 from cai.models.engines import Question
@@ -66,7 +65,7 @@ def court(likes: Callable[[str, str, str], float]) -> Court:
         return likes(instruction(question), prompt, answer), 0.0
 
     engine: Any = ScriptedJudge(script)
-    return Court(JUDGE, engine, templates_for(JUDGE), Path("runs/calls.sqlite"))
+    return Court(asked_judge(JUDGE), engine, Path("runs/calls"))
 
 
 def tried(of: Court, old: str = LONGER, new: str = SHORTER, rows: list[Pair] | None = None) -> tuple[Following, Floor]:
@@ -74,7 +73,7 @@ def tried(of: Court, old: str = LONGER, new: str = SHORTER, rows: list[Pair] | N
     laws = law(old), law(new)
     edit = Edit(*laws, tuple(one for one in changes(*laws) if heard(one, JUDGE, *laws)))
     controls, noted = fair_controls(edit.tested, rows)
-    verdicts = [judge_all(of.engine, rows, one, JUDGE, of.templates) for one in laws]
+    verdicts = [judge_all(of.engine, rows, one, of.judge) for one in laws]
     return following(of, rows, edit.tested, controls, noted), floor(of, rows, edit, controls.placebos, verdicts)
 
 

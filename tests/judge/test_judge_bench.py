@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import ScriptedJudge
+from fakes import ScriptedJudge, asked_judge
 
 from cai.config.sections import Judge
 from cai.constitution import read_constitution
@@ -38,7 +38,7 @@ def asking(tmp_path: Path, script: Any) -> Asking:
     path = tmp_path / "law.txt"
     path.write_text(LAW)
     engine: Any = Counting(script)
-    return Asking(engine, read_constitution(path), Judge(principles="all"), 0)
+    return Asking(engine, read_constitution(path), asked_judge(Judge(principles="all")))
 
 
 def item(name: str, human: float = 1.0, right: str = "", cluster: str = "", a: str = "good", b: str = "bad") -> Item:
@@ -115,23 +115,23 @@ def test_a_method_is_diagnosed_with_openings_as_clusters(tmp_path: Path) -> None
     script = lambda q: logs(0.6, 0.2) if "Assistant: good" in q.chat[-1].content else logs(0.3, 0.3)  # noqa: E731
     judge = asking(tmp_path, script)
     found = row(bench_file("f", items, ("rate",), judge), "rate")
-    assert found.found is not None and found.first is None
+    assert found.diagnosis is not None and found.first is None
     engine: Any = judge.engine
     assert len(engine.questions) == 2 + 8  # the first pair is asked before the clock runs, to load the model
     assert (found.accuracy.value, found.accuracy.n, found.accuracy.clusters) == (0.75, 4, 3)
-    assert found.found.brier.value == pytest.approx(0.1875)
-    assert found.found.log_loss.value == pytest.approx(0.5623351)
-    assert found.found.mass == pytest.approx(0.6)  # a vote's mass is the smaller of 0.8 and 0.6
-    assert (found.found.labelled, found.found.abstained, found.found.consistency.n) == (4, {}, 0)
+    assert found.diagnosis.brier.value == pytest.approx(0.1875)
+    assert found.diagnosis.log_loss.value == pytest.approx(0.5623351)
+    assert found.diagnosis.mass == pytest.approx(0.6)  # a vote's mass is the smaller of 0.8 and 0.6
+    assert (found.diagnosis.labelled, found.diagnosis.abstained, found.diagnosis.consistency.n) == (4, {}, 0)
 
 
 def test_a_liking_for_a_position_is_told(tmp_path: Path) -> None:
     # (A) at 0.8 whatever stands there: every question is answered for the first, and no two orders agree.
     rows = bench_file("f", [item("1"), item("2")], ("choice",), asking(tmp_path, lambda question: logs(0.8, 0.1)))
     found = row(rows, "choice")
-    assert found.first is not None and found.found is not None
+    assert found.first is not None and found.diagnosis is not None
     assert (found.first.value, found.first.n) == (1.0, 4)
-    assert (found.found.consistency.value, found.found.consistency.n) == (0.0, 2)
+    assert (found.diagnosis.consistency.value, found.diagnosis.consistency.n) == (0.0, 2)
     assert found.accuracy.value == 0.5  # both orders cancel to a tie
 
 
@@ -150,12 +150,12 @@ def test_the_multiple_choice_as_given(tmp_path: Path) -> None:
     judge = asking(tmp_path, lambda q: logs(0.003, 0.001) if "Which 3" in q.chat[-1].content else logs(0.6, 0.2))
     rows = bench_file("f", items, ("rate",), judge)
     found = row(rows, AS_GIVEN)
-    assert found.found is not None and found.first is not None
+    assert found.diagnosis is not None and found.first is not None
     assert (found.accuracy.value, found.accuracy.n) == (pytest.approx(2 / 3), 3)
-    assert found.found.brier.value == pytest.approx((0.0625 + 0.5625 + 0.0625) / 3)
+    assert found.diagnosis.brier.value == pytest.approx((0.0625 + 0.5625 + 0.0625) / 3)
     assert (found.first.value, found.first.n) == (1.0, 3)
-    assert found.found.abstained == {"too little probability on the options": 1}
-    assert (found.found.n, found.found.labelled) == (4, 3)
+    assert found.diagnosis.abstained == {"too little probability on the options": 1}
+    assert (found.diagnosis.n, found.diagnosis.labelled) == (4, 3)
     engine: Any = judge.engine
     asked = [question for question in engine.questions if question.lead == "Answer:"]
     assert {question.options for question in asked} == {(" (A)", " (B)")}
@@ -179,7 +179,7 @@ def test_rulers() -> None:
     ]
     longer, shorter = rulers(items)
     assert (longer.accuracy.value, shorter.accuracy.value) == (0.375, 0.625)
-    assert longer.found is None
+    assert longer.diagnosis is None
 
 
 def test_the_clock_counts_what_was_newly_judged(monkeypatch: pytest.MonkeyPatch) -> None:

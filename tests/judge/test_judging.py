@@ -6,14 +6,16 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from fakes import ScriptedJudge
+from fakes import ScriptedJudge, asked_judge
 
 from cai.config.sections import Judge, Reason
 from cai.constitution import Judging
 from cai.core.errors import UserError
+from cai.core.odds import logit, sigmoid
 from cai.core.records import Abstained, Label, Message, Pair, Prompt, Vote
 from cai.judge.asking import judge_answers, judge_pairs
-from cai.judge.methods import log_odds, logit, one_side, sigmoid, templates_for
+from cai.judge.methods import log_odds
+from cai.judge.methods.channel import one_side
 from cai.models.engines import Question
 
 KIND = Judging("kind", "Choose the response that is kind.", (), 1.0)
@@ -39,7 +41,7 @@ def shown(question: Question) -> str:
 def judged(
     judge: ScriptedJudge, settings: Judge, pairs: list[Pair], *law: Judging, seed: int = 0, **more: Any
 ) -> list[Label | Abstained]:
-    return judge_pairs(judge, pairs, law, settings, templates_for(settings), seed=seed, title="judge", **more)
+    return judge_pairs(judge, pairs, asked_judge(settings, law, seed=seed), title="judge", **more)
 
 
 def one(found: list[Label | Abstained]) -> Label:
@@ -361,9 +363,9 @@ def test_channel_by_hand(prefer: str, against: str, opposite: str | None) -> Non
     assert label.votes[0].logprobs == ((-10.0, -13.0) if opposite is None else (-10.0, -11.0, -13.0, -10.0))
     assert log_odds(one_side(label.votes[0])) == 3.0
     # each answer by itself: (-10 + 11) / 2 and (-13 + 10) / 2
-    merits = judge_answers(judge, [(pair().prompt, pair().a), (pair().prompt, pair().b)], [principle], asked,
-                           templates_for(asked), seed=0, title="")  # fmt: skip
-    assert merits == ([-10.0, -13.0] if opposite is None else [0.5, -1.5])
+    answers = [(pair().prompt, pair().a), (pair().prompt, pair().b)]
+    values = judge_answers(judge, answers, asked_judge(asked, [principle]), title="")
+    assert values == ([-10.0, -13.0] if opposite is None else [0.5, -1.5])
 
 
 # A chain of thought first
@@ -511,7 +513,8 @@ def test_worked_examples_stand_before_the_question_and_after_the_system_turn(tmp
 def test_log_odds_keep_what_a_probability_rounds_away() -> None:
     vote = Vote("rate", "kind", "each", 1.0, 1.0, (0.0, -60.0, -50.0, 0.0))
     assert log_odds(vote) == 110.0
-    assert logit(1.0) == pytest.approx(math.log(99)) and logit(0.5) == 0 and logit(0.0) == pytest.approx(-math.log(99))
+    assert logit(1.0, 0.99) == pytest.approx(math.log(99)) and logit(0.5) == 0
+    assert logit(0.0, 0.99) == pytest.approx(-math.log(99))
 
 
 def test_sigmoid() -> None:
@@ -521,7 +524,8 @@ def test_sigmoid() -> None:
 
 
 def test_an_empty_thought_is_named_as_one():
-    from cai.judge.methods import NO_THOUGHT, reasoned
+    from cai.judge.ballots import NO_THOUGHT
+    from cai.judge.methods.reason import reasoned
     from cai.models.engines import Reply
 
     assert reasoned("kind", "ab", (), Reply("", "stop"), {}).fault == NO_THOUGHT

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from fakes import ScriptedJudge
+from fakes import ScriptedJudge, asked_judge
 from test_stages import ITS_OWN, Bench, artifact, prompt
 
 from cai.config.labels import Sources
@@ -13,10 +13,9 @@ from cai.constitution import Judging
 from cai.core.errors import UserError
 from cai.core.records import Abstained, Label, Pair, Prompt, RaterVote, SetAside, read_jsonl
 from cai.core.store import digest_of
-from cai.core.templates import load_template
 from cai.data.label_log import sha
 from cai.data.labels import check_rule, label_file, labeller_of, read_labels, spend
-from cai.judge.label import Simulant, label_by_people, label_by_simulation, mix_labels
+from cai.judge.label import Simulation, label_by_people, label_by_simulation, mix_labels
 
 PAIRS = [Pair(f"p{n}", prompt(f"q{n}"), f"a{n}", f"b{n}") for n in range(4)]
 KIND = (Judging("n", "Choose the response that is good.", (), 1.0),)
@@ -219,12 +218,11 @@ def test_people_of_a_file_leave_labels_votes_and_what_was_set_aside(tmp_path, ca
 def test_simulated_people_name_one_answer_and_some_are_turned_round(tmp_path):
     pairs = [Pair(f"x{n}", prompt(f"q{n}"), "good", "bad") for n in range(300)]
     script = ScriptedJudge(lambda q: (-0.1, -2.0) if "Assistant: good" in q.chat[-1].content else (-2.0, -0.2))
-    pool = tuple(Simulant(Judge(), None, KIND, {"rate": load_template("rate")}) for _ in range(2))
+    people = Simulation((asked_judge(Judge(), KIND),) * 2, flip=0.25, seed=0)
     out = tmp_path / "out"
     out.mkdir()
     label_by_simulation(
-        out, Bench(script), pairs=artifact(tmp_path / "pairs", pairs=pairs), rule=None, pool=pool, flip=0.25,
-        dtype="float32", seed=0,
+        out, Bench(script), pairs=artifact(tmp_path / "pairs", pairs=pairs), rule=None, people=people,
     )  # fmt: skip
     found, _, counts = made(out)
     assert {label.source for label in found.values()} == {"simulated"}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import ScriptedJudge
+from fakes import ScriptedJudge, asked_judge
 
 from cai.config.sections import Labeller, Preflight
 from cai.constitution import Judging, read_constitution
@@ -15,7 +15,6 @@ from cai.core.errors import UserError
 from cai.core.records import Label, Message, Pair, Prompt, read_jsonl, write_jsonl
 from cai.core.store import Artifact
 from cai.judge.label import label_by_judge
-from cai.judge.methods import templates_for
 from cai.judge.preflight import preflight
 from cai.judge.reads.controls import Controls, controls_for
 from cai.models.engines import Question
@@ -55,8 +54,7 @@ def fly(
     data = folder(tmp_path / "data", rows)
     engine = ScriptedJudge(script)
     preflight(
-        out, Bench(engine), data=data, pairs=data, judge=judge, model=None, judging=law,  # pyrefly: ignore
-        templates=templates_for(judge), controls=controls, dtype="float32", seed=0,
+        out, Bench(engine), data=data, pairs=data, judge=asked_judge(judge, law), controls=controls,  # pyrefly: ignore
     )  # fmt: skip
     return json.loads((out / "preflight.json").read_text()) | {"asked": engine.questions}
 
@@ -172,8 +170,7 @@ def test_calibration_sharpens_a_timid_judge_and_the_labels_use_it(tmp_path: Path
     made = Artifact("preflight", "key", tmp_path / "out", "digest")
     label_by_judge(
         labels, Bench(ScriptedJudge(mostly)), pairs=folder(tmp_path / "data", rows), rule=None, preflight=made,
-        # pyrefly: ignore
-        judge=judge, model=None, judging=LAW, templates=templates_for(judge), dtype="float32", seed=0,
+        judge=asked_judge(judge, LAW),  # pyrefly: ignore
     )  # fmt: skip
     found_labels = read_jsonl(labels / "labels.jsonl", Label)
     assert [label.pair_id for label in found_labels] == ["pair test 0", "pair test 1"]

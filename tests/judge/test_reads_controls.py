@@ -5,15 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes import ScriptedJudge
+from fakes import ScriptedJudge, asked_judge
 
 from cai.config.sections import Judge
 from cai.constitution import read_constitution
 from cai.constitution.parse import parse
 from cai.core.errors import UserError
 from cai.core.records import Message, Pair, Prompt
-from cai.judge.methods import templates_for
-from cai.judge.reads.controls import ask, controls_for, effect_of, exchanged, unheard
+from cai.judge.reads.controls import ask_under, controls_for, effect_of, exchanged, unheard
 from cai.judge.reads.placebos import Placebo, check, matched, read_placebos, unrelated
 from cai.models.engines import Question
 
@@ -94,7 +93,7 @@ def test_every_text_is_asked_in_one_go_of_the_same_pairs() -> None:
 
     pairs = [pair(n) for n in range(6)]
     controls = controls_for(LAW, other=LAW, everything=True)
-    answers = ask(Counting(script), pairs, LAW.judging, controls, JUDGE, templates_for(JUDGE), 0)
+    answers = ask_under(Counting(script), pairs, asked_judge(JUDGE, LAW.judging), controls)
     assert len(calls) == 1
     # "is kind": 6 words, "does not lie": 7; negated "is not kind" 7, "lies" 5; placebos of 7 and 7 words, or nearest
     assert answers.text == [6.5] * 6 and answers.negated == [6.0] * 6
@@ -112,7 +111,7 @@ def test_every_text_is_asked_in_one_go_of_the_same_pairs() -> None:
 def test_at_most_three_principles_are_put_to_the_test_and_all_of_them_label() -> None:
     law = parse("".join(f"- Choose the response that is {word}.\n" for word in "abcde"), Path("law.txt"))
     engine = ScriptedJudge(lambda question: (-1.0, -1.0))
-    answers = ask(engine, [pair(0)], law.judging, controls_for(law), JUDGE, templates_for(JUDGE), 0)
+    answers = ask_under(engine, [pair(0)], asked_judge(JUDGE, law.judging), controls_for(law))
     (label,) = answers.verdicts
     assert len(label.votes) == 5
     assert len(engine.questions) == 2 * (5 + 3 + 2 * 3)
@@ -123,12 +122,11 @@ def test_principles_without_an_opposite_are_not_put_to_the_test() -> None:
     controls = controls_for(law)
     assert controls.missing == ("Kindness above all.",)
     engine = ScriptedJudge(lambda question: (-1.0, -1.0))
-    answers = ask(engine, [pair(0)], law.judging, controls, JUDGE, templates_for(JUDGE), 0)
+    answers = ask_under(engine, [pair(0)], asked_judge(JUDGE, law.judging), controls)
     assert len(engine.questions) == 2 * (2 + 1 + 2) and answers.negated is not None
     bare = controls_for(parse("- Kindness above all.\n", Path("law.txt")))
-    assert bare.opposites == () and ask(
-        engine, [pair(0)], law.judging[1:], bare, JUDGE, templates_for(JUDGE), 0
-    ).negated is None  # fmt: skip
+    assert bare.opposites == ()
+    assert ask_under(engine, [pair(0)], asked_judge(JUDGE, law.judging[1:]), bare).negated is None
 
 
 def test_principles_are_exchanged_among_categories() -> None:

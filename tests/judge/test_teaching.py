@@ -12,7 +12,7 @@ from cai.judge.__main__ import main
 from cai.judge.teaching import command as train
 from cai.judge.teaching.answers import Answer, refusal
 from cai.judge.teaching.exam import draw_question, mark
-from cai.judge.teaching.lessons import Lesson, Request, Standard, draw_lesson, requests
+from cai.judge.teaching.lessons import Lesson, LessonPrompt, Standard, draw_lesson, requests
 from cai.judge.teaching.principles import DEEDS, of_area, shown
 from cai.judge.teaching.wording import AGAINST, stated
 from cai.models.engines import Sampling
@@ -94,7 +94,7 @@ def test_marks_by_hand():
     standards = tuple(Standard("", name, sign, target) for name, sign, target in (
         ("x", 1, 1.0), ("x", -1, 0.0), ("y", 1, 0.0), ("y", -1, 1.0), ("z", 1, 0.5), ("z", 1, 0.5)
     ))  # fmt: skip
-    lesson = Lesson(Request("?"), Answer("a"), Answer("b"), standards)
+    lesson = Lesson(LessonPrompt("?"), Answer("a"), Answer("b"), standards)
     found = mark([lesson, lesson], [1.0, -1.0, 1.0, 1.0, 0.0, 0.0] * 2)
     assert found.by_principle == {"x": (4, 4), "y": (2, 4)}
     assert found.accuracy.value == 0.75

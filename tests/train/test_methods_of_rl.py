@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from fakes import ScriptedJudge
+from fakes import ScriptedJudge, asked_judge
 from test_config import BASE, fault, written
 from test_experiment import EXPERIMENT, lay_out, planned
 from test_stages import Talker, artifact, prompt
@@ -158,9 +158,8 @@ def says(question):
 def test_an_answer_is_worth_the_mean_log_odds_of_its_principles():
     engine = ScriptedJudge(says)
     answers = [(prompt("1"), text) for text in ("good", "bad", "fair", "mumbled", "good")]
-    found = judge_answers(
-        engine, answers, (KIND, SAFE), Judge(principles="all", min_mass=0.1), TEMPLATES, seed=0, title=""
-    )
+    judge = asked_judge(Judge(principles="all", min_mass=0.1), (KIND, SAFE))
+    found = judge_answers(engine, answers, judge, title="")
     # Weights 1 and 3: (2 + 3)/4, (-2 - 1.5)/4; of "fair" one principle can be read, of "mumbled" none.
     assert found == [1.25, -0.875, 0.0, None, 1.25]
     assert len(engine.questions) == 8, "two answers that are equal are asked about once"
@@ -168,7 +167,7 @@ def test_an_answer_is_worth_the_mean_log_odds_of_its_principles():
 
 def test_the_mean_rating_by_score():
     half = ScriptedJudge(lambda question: (-0.7,) + (-99.0,) * 8 + (-0.7,))
-    found = judge_answers(half, [(prompt("1"), "x")], (KIND,), Judge(method="score"), TEMPLATES, seed=0, title="")
+    found = judge_answers(half, [(prompt("1"), "x")], asked_judge(Judge(method="score"), [KIND]), title="")
     assert found == [pytest.approx(5.5)]
 
 
@@ -179,7 +178,7 @@ def test_direct_rewards_are_the_judges_log_odds_normalised_on_the_sft_answers():
     judge = Judge(principles="all", min_mass=0.1)
     known = [revised("good"), revised("bad"), revised("mumbled")]
     reward, found = judged_reward(
-        ScriptedJudge(says), [prompt("1"), prompt("2")], known, judge, (KIND, SAFE), TEMPLATES, 0
+        ScriptedJudge(says), [prompt("1"), prompt("2")], known, asked_judge(judge, (KIND, SAFE))
     )
     # 1.25 and -0.875: mean 0.1875, spread 1.0625.
     assert found == {"mean": 0.1875, "spread": 1.0625, "SFT answers it cannot read": 1}
@@ -187,7 +186,7 @@ def test_direct_rewards_are_the_judges_log_odds_normalised_on_the_sft_answers():
     given = reward(prompt_id=["1", "1", "2"], completions=answers, prompts=["not read"] * 3)
     assert given == [pytest.approx(1.0), None, pytest.approx(-0.1875 / 1.0625)]
     with pytest.raises(UserError, match="the judge can read no answer of the SFT policy"):
-        judged_reward(ScriptedJudge(says), [], [revised("mumbled")] * 3, judge, (KIND,), TEMPLATES, 0)
+        judged_reward(ScriptedJudge(says), [], [revised("mumbled")] * 3, asked_judge(judge, [KIND]))
 
 
 def test_answers_without_a_reward_are_counted():
@@ -269,8 +268,6 @@ def test_the_kl_of_best_of_n_is_bounded(tmp_path):
         ("rl: {method: best_of_n, kl_stop: 0.1}\n", "mine.yaml:3: method: best_of_n cannot hold a kl_stop"),
         ("rl: {method: dpo, beta: 0}\n", "mine.yaml:3: rl.beta must be a number above 0"),
         ("rl: {method: best_of_n, best_of: 1}\n", "mine.yaml:3: rl.best_of must be"),
-        ("rl: {method: direct}\njudge:\n  method: choice\n", "mine.yaml:5: rl.method: direct rewards single answers"),
-        ("rl: {method: direct}\njudge: {method: {rate: 1, reason: 1}}\n", "judge.method: rate, reason compares two"),
         ("rl: {method: direct}\njudge: {method: auto}\ndata: {calibration: 0.2}\n", ""),
         ("rl: {method: direct}\njudge: {combine: vote}\n", "there is nothing to vote on"),
         ("rl: {method: direct}\nlabels: human\n", "mine.yaml:4: rl.method: direct asks the judge about each answer"),

@@ -21,6 +21,7 @@ from cai.constitution import Judging
 from cai.core.records import Label, Pair, Response, Revision
 from cai.core.store import Artifact, Store
 from cai.core.templates import load_template
+from cai.judge.asked import AskedJudge
 from cai.models.references import trained
 from cai.models.workbench import Workbench
 from cai.train.harm import train_harm
@@ -130,8 +131,8 @@ def test_against_a_reward_model(tmp_path, given, method):
 
 
 def test_against_the_judge(tmp_path, given, tiny):
-    rater = RatedBy(
-        judge=Judge(model="tiny-random", min_mass=0.0), model=tiny, templates={"rate": load_template("rate")},
-        principles=(Judging("kind", "Choose the kind one.", (), 1.0),), seed=0,
+    judge = AskedJudge(
+        settings=Judge(model="tiny-random", min_mass=0.0), model=tiny, templates={"rate": load_template("rate")},
+        principles=(Judging("kind", "Choose the kind one.", (), 1.0),), dtype="float32", seed=0,
     )  # fmt: skip
-    both(tmp_path, train_direct, run=given["run"], rater=rater)
+    both(tmp_path, train_direct, run=given["run"], rater=RatedBy(judge))

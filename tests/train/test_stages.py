@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import ScriptedJudge
+from fakes import ScriptedJudge, asked_judge
 
 from cai.config.rl import Rl
 from cai.config.sections import Judge, Policy, Revise
@@ -256,8 +256,7 @@ def test_a_policy_that_has_gone_silent_loses_its_games_unasked(tmp_path):
     play(
         out, Bench(judge), prompts=artifact(tmp_path / "p", prompts=[prompt(name, "test") for name in names]),
         first=artifact(tmp_path / "one", responses=silent), second=artifact(tmp_path / "two", responses=other),
-        judge=Judge(), model=None, judging=(Judging("n", "Choose the response that is good.", (), 1.0),),
-        templates={"rate": load_template("rate")}, dtype="float32", seed=0,
+        judge=asked_judge(Judge(), [Judging("n", "Choose the response that is good.", (), 1.0)]),
     )  # fmt: skip
     games = {game.pair_id: (game.p_a, game.source) for game in read_jsonl(out / "games.jsonl", Label)}
     assert games == {"1": (0.0, "empty answer"), "2": (0.0, "empty answer"), "3": (0.5, "same answer")}
@@ -323,12 +322,7 @@ def test_games_are_draws_for_the_same_words_and_are_known_by_their_prompt(tmp_pa
         prompts=artifact(tmp_path / "p", prompts=prompts),
         first=artifact(tmp_path / "one", responses=one),
         second=artifact(tmp_path / "two", responses=two),
-        judge=Judge(),
-        model=None,
-        judging=(Judging("n", "Choose the response that is good.", (), 1.0),),
-        templates={"rate": load_template("rate")},
-        dtype="float32",
-        seed=0,
+        judge=asked_judge(Judge(), [Judging("n", "Choose the response that is good.", (), 1.0)]),
     )
     games = {game.pair_id: game for game in read_jsonl(out / "games.jsonl", Label)}
     assert games["1"].p_a == 0.5 and games["1"].votes == ()

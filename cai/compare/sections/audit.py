@@ -28,12 +28,14 @@ from collections.abc import Iterable, Sequence
 from math import nan
 from typing import Any
 
+from cai.compare import report_plots
 from cai.compare.cells import Cell, Measured
+from cai.compare.section import Section
 from cai.core.records import Controlled, Estimate, Revision, read_jsonl
 from cai.core.refusals import refuses
 from cai.core.store import Artifact
 from cai.core.textstats import PREAMBLES, preambles, similarity, words
-from cai.judge.rate import Merit
+from cai.judge.rate import TextRating
 from cai.stats import intervals as statistics
 from cai.train.revisions import decided as revisions
 from cai.train.revisions.instructions import without_opposite
@@ -84,7 +86,7 @@ def followed(cell: Cell, measured: Measured) -> dict[str, Any] | None:
 
 
 def merits_of(artifact: Artifact) -> Merits:
-    rows = read_jsonl(artifact / "merits.jsonl", Merit)
+    rows = read_jsonl(artifact / "merits.jsonl", TextRating)
     return {(row.prompt_id, row.step): row.value for row in rows if row.value is not None}
 
 
@@ -148,3 +150,9 @@ def against(these: Merits, first: Merits) -> list[dict[str, Any]]:
         here, there = [these[name, step] for name in names], [first[name, step] for name in names]
         found.append({"step": step, "difference": statistics.paired_difference(here, there, names)})
     return found
+
+
+SECTION = Section(
+    "audit", "Revision audit", list[dict], lambda run: audit(run.cells, run.measured), empty=(),
+    chapter="revisions", template="audit.html.jinja", draw=report_plots.audit,
+)  # fmt: skip

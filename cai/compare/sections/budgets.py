@@ -19,8 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from cai.compare import report_plots
 from cai.compare.cells import Cell, Measured
-from cai.compare.measures import HeldOut, average, outcomes, tested
+from cai.compare.measures import HeldOutPairs, average, outcomes, tested
+from cai.compare.section import Section
 from cai.config.load import opponents
 from cai.core.records import Estimate, labelled_pairs
 from cai.stats import intervals as statistics
@@ -28,7 +30,7 @@ from cai.stats.crossed import contrast
 from cai.stats.crossing import Crossing, crossing, isotonic
 
 
-def budgets(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> dict[str, Any] | None:
+def budgets(cells: Sequence[Cell], measured: Measured, held_out: HeldOutPairs) -> dict[str, Any] | None:
     """What `label_budget:` found; None where the experiment has none."""
     if not measured.budgets:
         return None
@@ -37,13 +39,13 @@ def budgets(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> dict[st
     judge = [cell for cell in cells if cell.arm == met[0]]
     names = {count: list(models) for count, models in measured.budgets.items()}
     said = {
-        name: held.agreement(held.margins[name], held.human)
+        name: held_out.agreement(held_out.margins[name], held_out.human)
         for name in [*(cell.name for cell in judge), *(name for models in names.values() for name in models)]
     }
     rows = list(average(list(said.values())))  # what every reward model could read
     if not rows:
         return None
-    clusters = [held.cluster(row) for row in rows]
+    clusters = [held_out.cluster(row) for row in rows]
     level = outcomes([said[cell.name] for cell in judge], rows)
     curves = np.array([outcomes([said[name] for name in models], rows) for models in names.values()])
     found = crossing(list(names), curves, level, clusters)
@@ -111,3 +113,10 @@ def _words(labels: float, counts: Sequence[int]) -> str:
     if labels == 0:
         return f"below {counts[0]}"
     return f"more than {counts[-1]}" if labels == inf else f"{labels:.0f}"
+
+
+SECTION = Section(
+    "crossing", "How many human labels is the judge worth?", dict,
+    lambda run: budgets(run.cells, run.measured, run.held_out),
+    chapter="rewards", template="crossing.html.jinja", draw=report_plots.crossing,
+)  # fmt: skip

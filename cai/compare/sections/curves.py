@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from cai.compare.cells import Cell
+from cai.compare.section import Section
+from cai.compare.sections.harmfulness import curves_of_harmfulness
 
 CURVES = (
     ("reward", "loss", "reward model: loss", "step"),
@@ -46,3 +48,9 @@ def curves(cells: Sequence[Cell]) -> list[dict[str, Any]]:
         if lines:
             plots.append({"title": title, "x": x, "y": key.replace("_", " "), "lines": lines})
     return plots
+
+
+SECTION = Section(
+    "curves", "Training", list[dict],
+    lambda run: [*curves(run.cells), *curves_of_harmfulness(run.cells, run.measured)], empty=(),
+)  # fmt: skip

@@ -20,7 +20,7 @@ from itertools import combinations
 from typing import Any
 
 from cai.compare.cells import Cell, Measured
-from cai.compare.measures import HeldOut, average
+from cai.compare.measures import HeldOutPairs, average
 from cai.core.records import Abstained, Label, Pair, Response, Revision, plain, read_jsonl
 from cai.train.scores import Score
 
@@ -29,10 +29,12 @@ BUDGET = 10_000_000
 BEFORE = ("start", "sft")
 
 
-def examples(cells: Sequence[Cell], measured: Measured, held: HeldOut) -> tuple[list[dict[str, Any]], dict[str, int]]:
+def examples(
+    cells: Sequence[Cell], measured: Measured, held_out: HeldOutPairs
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """(rows, {"transcripts": n, "pairs": n, "pairs_of": all there are})."""
     shown = plain(transcripts(cells, measured))
-    pairs = label_examples(cells, held)
+    pairs = label_examples(cells, held_out)
     left, kept = BUDGET - len(json.dumps(shown)), []
     for row in pairs:
         left -= len(json.dumps(row))
@@ -122,7 +124,7 @@ def rewarded(answers: Sequence[dict[str, Any]], spreads: dict[str, float]) -> di
     return {"disagree": disagree, "gap": gap and round(gap, 3)}
 
 
-def label_examples(cells: Sequence[Cell], held: HeldOut) -> list[dict[str, Any]]:
+def label_examples(cells: Sequence[Cell], held_out: HeldOutPairs) -> list[dict[str, Any]]:
     """Held-out pairs: the AI judge's votes where there is one, and every other opinion beside people's."""
     labelled = [cell for cell in cells if cell.labels]
     judged = next((cell for cell in labelled if "ai" in cell.said), None)
@@ -134,18 +136,18 @@ def label_examples(cells: Sequence[Cell], held: HeldOut) -> list[dict[str, Any]]
         abstained = {row.pair_id: row for row in read_jsonl(judged.said["ai"] / "abstained.jsonl", Abstained)}
     arms = dict.fromkeys(cell.arm for cell in cells)
     rewards = {
-        arm: average([held.margins[cell.name] for cell in cells if cell.arm == arm])
+        arm: average([held_out.margins[cell.name] for cell in cells if cell.arm == arm])
         for arm in arms
-        if all(cell.name in held.margins for cell in cells if cell.arm == arm)
+        if all(cell.name in held_out.margins for cell in cells if cell.arm == arm)
     }
     return [
         pair_row(
             pair,
             labels.get(pair.id) or abstained.get(pair.id),
-            {arm: said[pair.id] for arm, said in held.labels.items() if pair.id in said},
+            {arm: said[pair.id] for arm, said in held_out.labels.items() if pair.id in said},
             {arm: said[pair.id] for arm, said in rewards.items() if pair.id in said},
         )
-        for pair in held.pairs.values()
+        for pair in held_out.pairs.values()
     ]
 
 

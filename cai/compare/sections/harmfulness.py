@@ -21,8 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from cai.compare import report_plots
 from cai.compare.cells import Cell, Measured
 from cai.compare.measures import Rows, measure
+from cai.compare.schema import Line
+from cai.compare.section import Section
 from cai.core.records import Estimate, Prompt, Rating, ratings_of, read_jsonl
 from cai.core.refusals import refuses
 from cai.core.store import Artifact
@@ -245,7 +248,7 @@ def says(held: HeldOutRatings, score: dict[str, Any], same_people: bool) -> list
     return [*found, OUTSIDE, *([KIN] if same_people else [])]
 
 
-def lines_of_harmfulness(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
+def lines_of_harmfulness(cells: Sequence[Cell], measured: Measured) -> list[Line]:
     """The line of the comparison table, where it was asked for."""
     if not measured.harm:
         return []
@@ -280,3 +283,9 @@ def _rows(measured: Measured, policy: str) -> Rows:
 
 def _said(estimate: Estimate) -> str:
     return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+
+
+SECTION = Section(
+    "harmfulness", "Absolute harmfulness", dict, lambda run: harmfulness(run.cells, run.measured),
+    chapter="policies", template="harmfulness.html.jinja", draw=report_plots.harmfulness,
+)  # fmt: skip

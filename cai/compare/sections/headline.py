@@ -3,22 +3,22 @@
 import math
 from collections.abc import Sequence
 from itertools import combinations, pairwise
-from typing import Any
 
 from cai.compare.cells import Cell, Measured
 from cai.compare.measures import average, game_rows, left_out, longer_rows, outcomes, tested, text_rows
+from cai.compare.schema import Headline, Rated
 from cai.core.textstats import words
 from cai.judge.methods import name_of
 from cai.stats.crossed import contrast, noise_floor
 from cai.stats.games import elo, length_controlled
 
 
-def headline(cells: Sequence[Cell], measured: Measured) -> dict[str, Any] | None:
+def headline(cells: Sequence[Cell], measured: Measured) -> Headline | None:
     """Games of the first arm against the second, seed by seed, and the same between two seeds of one arm."""
     arms = list(dict.fromkeys(cell.arm for cell in cells))
     if len(arms) < 2:
         return None
-    ask = cells[0].settings.evaluate
+    asked = cells[0].settings.evaluate
     met = [
         (one.name, two.name)
         for one in cells
@@ -27,29 +27,31 @@ def headline(cells: Sequence[Cell], measured: Measured) -> dict[str, Any] | None
     ]
     games = [game_rows(measured, one, two) for one, two in met]
     prompts = list(average(games))
-    found = contrast(outcomes(games, prompts), prompts, null=0.5, margin=ask.margin, reach=0.5)
+    found = contrast(outcomes(games, prompts), prompts, null=0.5, margin=asked.margin, reach=0.5)
     longer = [longer_rows(measured, one, two) for one, two in met]
     twins = [(one, two) for one, two in combinations(cells, 2) if one.arm == two.arm]
     replicas = [game_rows(measured, one.name, two.name) for one, two in twins]
     gaps = [math.fsum(rows.values()) / len(rows) - 0.5 for rows in replicas if rows]
     floor = noise_floor(gaps, sum(cell.arm == other.arm for other, cell in pairwise(cells)))
-    return tested(found) | {
-        "length_controlled": length_controlled(outcomes(games, prompts), outcomes(longer, prompts), prompts),
-        "noise": floor and floor.value,
-        "noise_floor": floor,
-        "arms": arms[:2],
-        "left_out": left_out(
+    first, second = arms[:2]
+    return Headline(
+        **tested(found),
+        length_controlled=length_controlled(outcomes(games, prompts), outcomes(longer, prompts), prompts),
+        noise=floor.value if floor else None,
+        noise_floor=floor,
+        arms=(first, second),
+        left_out=left_out(
             {
                 arm: [text_rows(measured.answers[c.name, "red-team"], words) for c in cells if c.arm == arm]
                 for arm in arms
             },
-            arms[:2],
+            (first, second),
         ),
-        "judge": f"{ask.judge.model} ({name_of(ask.judge.method)})",
-    }
+        judge=f"{asked.judge.model} ({name_of(asked.judge.method)})",
+    )
 
 
-def ratings(measured: Measured) -> list[dict[str, Any]]:
+def ratings(cells: Sequence[Cell], measured: Measured) -> list[Rated]:
     """Elo of every policy that played, best first; the SFT policy is 1000."""
     games = [
         (one, two, prompt, outcome)
@@ -57,4 +59,8 @@ def ratings(measured: Measured) -> list[dict[str, Any]]:
         for prompt, outcome in game_rows(measured, one, two).items()
     ]
     found = sorted(elo(games).items(), key=lambda rated: -rated[1].value if rated[1].n else math.inf)
-    return [{"policy": name, "elo": estimate} for name, estimate in found]
+    of = {name: cell for cell in cells for name in (*cell.policies, *cell.path)}
+    return [
+        Rated(name, estimate, of[name].arm, of[name].seed) if name in of else Rated(name, estimate)
+        for name, estimate in found
+    ]

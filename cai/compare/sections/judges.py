@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from cai.compare.cells import Cell
+from cai.compare.section import Section
 from cai.config.sections import Labeller
+from cai.core.odds import sigmoid
 from cai.core.records import Abstained, Estimate, Label, Pair, read_jsonl
 from cai.core.store import Artifact
 from cai.judge.combine import combine, weights_of
 from cai.judge.diagnostics import by_principle, diagnose
-from cai.judge.methods import name_of, principles_for, sigmoid
+from cai.judge.methods import name_of, principles_for
 from cai.stats import calibration
 
 SCORES = {"Brier score": calibration.brier, "ECE": calibration.ece, "log-loss": calibration.log_loss}
@@ -119,3 +121,9 @@ def calibrated(
     }
     curves = {side: calibration.reliability(p, human) for side, p in sides.items()} if rows else {}
     return {"slope": slope, "bias": bias, "scores": scores, "reliability": curves}
+
+
+SECTION = Section(
+    "judges", "AI judges", list[dict], lambda run: judges(run.cells), empty=(),
+    chapter="labels", template="judges.html.jinja",
+)  # fmt: skip

@@ -5,7 +5,8 @@ from typing import Any
 
 from cai.compare import table
 from cai.compare.cells import Cell
-from cai.compare.measures import HeldOut
+from cai.compare.measures import HeldOutPairs
+from cai.compare.schema import Headline, Line
 from cai.compare.sections.watched import warnings as watched
 from cai.config.load import Arm, Experiment, flat
 
@@ -31,11 +32,11 @@ def _spelt(arm: Arm) -> dict[str, str]:
     return {"labels": str(arm.labels), **rest}
 
 
-def fallen_out(headline: dict[str, Any] | None, measures: Sequence[dict[str, Any]]) -> list[str]:
+def fallen_out(headline: Headline | None, measures: Sequence[Line]) -> list[str]:
     """One line for each way in which rows fell out of paired comparisons: what is left may be the easier part."""
     found: dict[str, list[str]] = {}
-    for title, difference in [("games", headline), *((line["title"], line["difference"]) for line in measures)]:
-        if difference and (said := table.fell_out(difference)):
+    for title, difference in [("games", headline), *((line.title, line.difference) for line in measures)]:
+        if difference and (said := table.fallen_out(difference.left_out)):
             found.setdefault(said, []).append(title)
     return [f"Not compared on all that was asked ({', '.join(titles)}): {said}." for said, titles in found.items()]
 
@@ -51,12 +52,12 @@ def served(experiment: Experiment) -> list[str]:
             version = f"revision {revision}, as the config has it" if revision else "no revision was given"
             found[
                 f"{section}: {name} was asked at a server ({version}). Its weights cannot be checked, so what it said "
-                "is not reproducible by weights: it is kept in runs/calls.sqlite."
+                "is not reproducible by weights: it is kept in runs/calls."
             ] = None
     return list(found)
 
 
-def warnings(experiment: Experiment, cells: Sequence[Cell], held: HeldOut, dtype: str) -> list[str]:
+def warnings(experiment: Experiment, cells: Sequence[Cell], held_out: HeldOutPairs, dtype: str) -> list[str]:
     """What a careful reader must know before the first number."""
     notes = []
     arm = cells[0].settings
@@ -83,8 +84,8 @@ def warnings(experiment: Experiment, cells: Sequence[Cell], held: HeldOut, dtype
             notes.append(
                 f"Arm {name} differs from {next(iter(experiment.arms))} in more than labels: {', '.join(changed)}."
             )
-    if held.human:
-        shorter = held.line("", "baseline", held.baselines()["shorter answer"], "test")["accuracy"]
+    if held_out.human:
+        shorter = held_out.line("", "baseline", held_out.baselines()["shorter answer"], "test").accuracy
         if shorter.value > 0.6:
             notes.append(
                 f"On these pairs people prefer the shorter answer {100 * shorter.value:.0f}% of the time (refusals are "

@@ -19,7 +19,7 @@ from cai.core.store import digest_file, digest_of
 from cai.models.references import model_of
 from cai.models.workbench import Workbench
 
-PACKAGES = ("cai", "torch", "transformers", "trl", "peft", "datasets", "accelerate", "plotly")
+PACKAGES = ("cai", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
 CODE = Path(__file__).parents[2]  # the whole package: a judge's code decides a result as well as a report's
 
 

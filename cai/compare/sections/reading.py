@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cai.compare.cells import Cell
+from cai.compare.section import Section
 from cai.judge.methods import name_of
 
 
@@ -66,3 +67,9 @@ def sentence(entry: dict[str, Any]) -> str:
         f"The AI labels of arm {arm} do not come from its constitution, as far as could be seen: "
         f"{'; '.join(entry['unread'])}."
     )
+
+
+SECTION = Section(
+    "reading", "Does the judge read its constitution?", list[dict], lambda run: reading(run.cells), empty=(),
+    chapter="labels", template="reading.html.jinja",
+)  # fmt: skip

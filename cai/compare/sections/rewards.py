@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from cai.compare.cells import Cell
-from cai.compare.measures import HeldOut
+from cai.compare.measures import HeldOutPairs
+from cai.compare.section import Section
 from cai.stats import agreement, calibration
 from cai.stats import intervals as statistics
 
 
-def rewards(cells: Sequence[Cell], held: HeldOut) -> list[dict[str, Any]]:
+def rewards(cells: Sequence[Cell], held_out: HeldOutPairs) -> list[dict[str, Any]]:
     """One entry for each reward model that was trained: Brier score, ECE, log-loss against people's P, its curve.
 
     with_others: reward model -> (share of pairs on which both prefer the same answer, Cohen's kappa).
@@ -23,17 +24,17 @@ def rewards(cells: Sequence[Cell], held: HeldOut) -> list[dict[str, Any]]:
     trained = [cell for cell in cells if cell.name in names_of]
     found = []
     for cell in trained:
-        mine = held.margins[cell.name]
-        judged = [row for row in mine if row in held.human]
-        p, human = [mine[row] for row in judged], [held.human[row] for row in judged]
-        clusters = [held.cluster(row) for row in judged]
+        mine = held_out.margins[cell.name]
+        judged = [row for row in mine if row in held_out.human]
+        p, human = [mine[row] for row in judged], [held_out.human[row] for row in judged]
+        clusters = [held_out.cluster(row) for row in judged]
         others = {}
         for other in trained:
             if other is not cell:
-                theirs = held.margins[other.name]
+                theirs = held_out.margins[other.name]
                 both = [row for row in mine if row in theirs]
                 one, two = [mine[row] for row in both], [theirs[row] for row in both]
-                names = [held.cluster(row) for row in both]
+                names = [held_out.cluster(row) for row in both]
                 others[other.name] = {
                     "agree": statistics.accuracy(one, two, names),
                     "kappa": agreement.kappa(one, two, names),
@@ -49,3 +50,9 @@ def rewards(cells: Sequence[Cell], held: HeldOut) -> list[dict[str, Any]]:
             }
         )  # fmt: skip
     return found
+
+
+SECTION = Section(
+    "rewards", "Reward models", list[dict], lambda run: rewards(run.cells, run.held_out), empty=(),
+    chapter="rewards", template="rewards.html.jinja",
+)  # fmt: skip

@@ -6,18 +6,20 @@ Snapshots are in no comparison of arms, and in no family of tests.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from cai.compare.cells import Cell, Measured
-from cai.compare.sections.policies import by_judge
+from cai.compare.measures import by_judge
+from cai.compare.schema import Rated
+from cai.compare.section import Section
 from cai.core.records import Estimate
 from cai.core.store import Artifact
 from cai.stats import intervals as statistics
 from cai.stats.intervals import EMPTY
 
 
-def snapshots(cells: Sequence[Cell], measured: Measured, rated: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def snapshots(cells: Sequence[Cell], measured: Measured, rated: Sequence[Rated]) -> list[dict[str, Any]]:
     """A row a policy on each cell's way from the SFT policy to the one that is reported, both included; none without
     snapshots. In the order of training: with `rl.gold.keep: best` the reported one may come before a snapshot.
 
@@ -25,7 +27,7 @@ def snapshots(cells: Sequence[Cell], measured: Measured, rated: Sequence[Mapping
     the policy that its round began with, by its own answers in training, which are those of the next rollout: None for
     one that answered none there, such as the last.
     """
-    elo = {one["policy"]: one["elo"] for one in rated}
+    elo = {one.policy: one.elo for one in rated}
     found = []
     for cell in cells:
         if not cell.path:
@@ -63,3 +65,9 @@ def _rating(measured: Measured, name: str, kind: str) -> Estimate | None:
         return None
     rows = by_judge(measured, kind)(name)
     return statistics.mean(list(rows.values()), list(rows))
+
+
+SECTION = Section(
+    "snapshots", "Policies along RL training", list[dict],
+    lambda run: snapshots(run.cells, run.measured, run.ratings), empty=(),
+)  # fmt: skip

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cai.compare.cells import Cell
+from cai.compare.section import Section
 from cai.stats.overoptimisation import plots
 
 
@@ -42,3 +43,8 @@ def warnings(cells: Sequence[Cell]) -> list[str]:
             "that judge likes them best. `rl.gold.keep: last` chooses nothing."
         )
     return notes
+
+
+SECTION = Section(
+    "overoptimisation", "Over-optimisation", list[dict], lambda run: overoptimisation(run.cells), empty=()
+)  # fmt: skip

@@ -17,7 +17,7 @@ NAME = "rated-answers"
 
 
 @dataclass(frozen=True, slots=True)
-class Rated:
+class RatedAnswer:
     """An answer with its raters' scores, 0 (harmless) to 1 (harmful). panel: the file, whose columns are its raters."""
 
     prompt: str
@@ -39,7 +39,7 @@ def rated_answers(data: Data, seed: int) -> Material:
     """
     material = Material()
     answers = _read_ratings(fetch(PYRIT), material.counts)
-    by_prompt: dict[str, list[Rated]] = defaultdict(list)
+    by_prompt: dict[str, list[RatedAnswer]] = defaultdict(list)
     for answer in answers:
         by_prompt[answer.prompt].append(answer)
     first: dict[str, str] = {}  # normalised text -> the prompt whose side all that read alike are on
@@ -73,8 +73,8 @@ def rated_answers(data: Data, seed: int) -> Material:
     return material
 
 
-def _read_ratings(folder: Path, counts: Counter) -> list[Rated]:
-    answers: dict[tuple[str, str], Rated] = {}
+def _read_ratings(folder: Path, counts: Counter) -> list[RatedAnswer]:
+    answers: dict[tuple[str, str], RatedAnswer] = {}
     for path in sorted(folder.glob("*.csv")):
         category = path.stem.replace("_multi_score", "").replace("mini_", "").replace("_", " ")
         with path.open(encoding="utf-8", newline="") as file:
@@ -93,7 +93,7 @@ def _read_ratings(folder: Path, counts: Counter) -> list[Rated]:
     return list(answers.values())
 
 
-def _rated(row: dict[str, str], category: str, panel: str) -> Rated | None:
+def _rated(row: dict[str, str], category: str, panel: str) -> RatedAnswer | None:
     columns = sorted(column for column in row if column and column.startswith("human_score"))
     try:
         scores = tuple(float(row[column] or "nan") for column in columns)
@@ -104,7 +104,7 @@ def _rated(row: dict[str, str], category: str, panel: str) -> Rated | None:
     prompt, text = (row.get("objective") or "").strip(), (row.get("assistant_response") or "").strip()
     if not (scores and prompt and text):
         return None
-    return Rated(prompt=prompt, text=text, category=category, panel=panel, scores=scores)
+    return RatedAnswer(prompt=prompt, text=text, category=category, panel=panel, scores=scores)
 
 
 SOURCE = Source(

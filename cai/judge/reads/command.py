@@ -18,10 +18,11 @@ from cai.constitution import Constitution, read_constitution
 from cai.core.errors import UserError
 from cai.core.records import Pair, plain
 from cai.data.comparisons import read_comparisons
+from cai.judge.asked import AskedJudge
 from cai.judge.bench import sample
 from cai.judge.common import add_asking, add_common, check_machine, judge_for, malformed, methods_named, open_judge
-from cai.judge.methods import ASKING, principles_for, templates_for
-from cai.judge.reads.controls import MOST, Controls, ask, controls_for, effect_of, unheard
+from cai.judge.methods import ASKING
+from cai.judge.reads.controls import MOST, Controls, ask_under, controls_for, effect_of, unheard
 from cai.judge.reads.placebos import read_placebos, unrelated
 from cai.judge.reads.verdict import number, percent, points
 from cai.models.references import find
@@ -54,90 +55,94 @@ def _reads(args: argparse.Namespace) -> int:
     if "provenance" in methods:
         problem = "provenance asks the judge nothing, so it has no log-probabilities and there is nothing to read"
         raise UserError(problem, "--method", f"name one of {', '.join(ASKING)}")
-    asked = judge_for(args)
-    law = read_constitution(args.constitution)
-    other = args.other or next(path for path in OTHERS if Path(path).name != law.path.name)
-    held = read_comparisons(args.pairs, judged=False)
-    items = sample(held.items, args.limit, args.seed)
+    settings = judge_for(args)
+    constitution = read_constitution(args.constitution)
+    other = args.other or next(path for path in OTHERS if Path(path).name != constitution.path.name)
+    comparisons = read_comparisons(args.pairs, judged=False)
+    items = sample(comparisons.items, args.limit, args.seed)
     pairs = [item.pair for item in items]
     placebos, noted = unrelated(read_placebos(args.placebo), pairs)
-    controls = controls_for(law, placebos, other=read_constitution(other), everything=True)
-    check_tested(law, pairs, controls)
+    controls = controls_for(constitution, placebos, other=read_constitution(other), everything=True)
+    check_tested(constitution, pairs, controls)
     noted += [f'"{name}" has no negation: write its `Against:`' for name in controls.missing]
-    noted += unheard(law.judging, pairs)
+    noted += unheard(constitution.judging, pairs)
     source = find(args.model)
     check_machine(args)
 
     # 2. Ask by one method after the other.
     engine, dtype, device = open_judge(args, source)
-    found: dict[str, Effect] = {}
+    judge = AskedJudge(settings, source, (), {}, dtype, args.seed)
+    effects: dict[str, Effect] = {}
     for method in methods:
-        judge = asked.model_copy(update={"method": method})
         print(f"{method}: {len(pairs)} pairs", file=sys.stderr, flush=True)
-        answers = ask(engine, pairs, principles_for(law, judge), controls, judge, templates_for(judge), args.seed)
-        found[method] = effect_of(answers, pairs)
+        answers = ask_under(engine, pairs, judge.by(method).under(constitution), controls)
+        effects[method] = effect_of(answers, pairs)
     if args.json:
         given = {"model": args.model, "weights": source.digest, "dtype": dtype, "constitution": args.constitution}
-        given |= {"other": other, "pairs": args.pairs, "n": len(pairs), "principles": asked.principles}
-        given |= {"seed": args.seed, "placebos": [one.name for one in placebos], "noted": noted, "methods": found}
-        given["malformed"] = [{"where": where, "why": why} for where, why in held.faults]
+        given |= {"other": other, "pairs": args.pairs, "n": len(pairs), "principles": settings.principles}
+        given |= {"seed": args.seed, "placebos": [one.name for one in placebos], "noted": noted, "methods": effects}
+        given["malformed"] = [{"where": where, "why": why} for where, why in comparisons.faults]
         print(json.dumps(plain(given), indent=1))
         return 0
-    drawn = asked.principles
+    drawn = settings.principles
     tested = f"at most {MOST} of its principles a pair" if drawn == "all" else f"principles: {drawn}"
     print(f"{args.model}, {dtype} on {device}; {args.constitution}, {tested}; {len(pairs)} pairs of {args.pairs}")
-    print("\n".join(page(found, [one.name for one in placebos], other, pairs)))
+    print("\n".join(page(effects, [one.name for one in placebos], other, pairs)))
     for note in noted:
         print(f"note: {note}")
-    if held.faults:
-        print("\n".join(malformed(held.faults)))
+    if comparisons.faults:
+        print("\n".join(malformed(comparisons.faults)))
     return 0
 
 
-def check_tested(law: Constitution, pairs: Sequence[Pair], controls: Controls) -> None:
+def check_tested(constitution: Constitution, pairs: Sequence[Pair], controls: Controls) -> None:
     """Raises UserError where nothing can be put to the test: nothing to negate, or no pair that a principle is for.
 
     What only some principles or pairs lack is a note.
     """
     if not controls.opposites:
         problem = "the constitution has nothing to negate: no principle has an `Against:`, and no rule knows their form"
-        raise UserError(problem, str(law.path), "write an `Against:`, or begin with `Choose the response that ...`")
+        raise UserError(
+            problem, str(constitution.path), "write an `Against:`, or begin with `Choose the response that ...`"
+        )
     subsets = {pair.prompt.subset for pair in pairs}
-    bare = sorted(name for name in subsets if not any(not p.applies_to or name in p.applies_to for p in law.judging))
+    bare = sorted(
+        name for name in subsets if not any(not p.applies_to or name in p.applies_to for p in constitution.judging)
+    )
     if bare:
         named = ", ".join(f'"{name}"' for name in bare)
-        others = sorted({name for p in law.judging for name in p.applies_to} - subsets)
+        others = sorted({name for p in constitution.judging for name in p.applies_to} - subsets)
         known = f" (no pair is of {', '.join(others)})" if others else ""
         remedy = 'change "Applies to:" of a principle, or add a principle without it'
-        raise UserError(f"no principle applies to the pairs of category {named}{known}", str(law.path), remedy)
+        raise UserError(f"no principle applies to the pairs of category {named}{known}", str(constitution.path), remedy)
 
 
 # Showing --------------------------------------------------------------------------------------------------------------
 
 
-def page(found: "dict[str, Effect]", placebos: Sequence[str], other: str, pairs: Sequence[Pair]) -> list[str]:
+def page(effects: "dict[str, Effect]", placebos: Sequence[str], other: str, pairs: Sequence[Pair]) -> list[str]:
     """One table of what the text does, and, where people judged the pairs, one of agreement under each text."""
     rows = [["method", "gain", "turn", "share", "labels turned"]]
     rows += [
         [method, points(one.gain), number(one.turn), number(one.share), percent(one.flips)]
-        for method, one in found.items()
+        for method, one in effects.items()
     ]
     lines = ["", *columns(rows), ""]
-    lines += [f"{method}: {why}" for method, one in found.items() if (why := undefined(one))]
-    if "channel" in found:
+    lines += [f"{method}: {why}" for method, one in effects.items() if (why := undefined(one))]
+    if "channel" in effects:
         lines.append("channel: asked about both sides, labels turn by construction; turn and share are of one side")
-    if all(one.gain.n == 0 for one in found.values()):
+    if all(one.gain.n == 0 for one in effects.values()):
         known = any(pair.human is not None for pair in pairs)
         why = "no pair that people judged could be read" if known else "nobody judged these pairs"
         return [*lines, f"{why}, so there is no gain and no agreement"]
-    rows = [["agreement with people under", *found]]
+    rows = [["agreement with people under", *effects]]
     for name, words in TEXTS.items():
-        cells = [percent(one.agreement[name]) if name in one.agreement else "-" for one in found.values()]
+        cells = [percent(one.agreement[name]) if name in one.agreement else "-" for one in effects.values()]
         if any(cell != "-" for cell in cells):
             rows.append([f"{words}: {other}" if name == "other" else words, *cells])
         if name == "placebo":
             rows += [
-                [f"  {placebo}", *(percent(one.placebos[place]) for one in found.values())]
+                [f"  {placebo}", *(percent(one.placebos[place]) for one in effects.values())]
                 for place, placebo in enumerate(placebos)
             ]
     return [*lines, *columns(rows), ""]

@@ -16,16 +16,17 @@ labelling; which ones is drawn, so all have their turn.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import TYPE_CHECKING
 
-from cai.config.sections import Judge
 from cai.constitution import Constitution, Judging, draw
 from cai.constitution.negation import negated
 from cai.core.draws import uniform
 from cai.core.records import Abstained, Label, Pair, Vote
-from cai.judge.asking import Asked, Job, drawn, judge_jobs
+from cai.judge.asked import AskedJudge
+from cai.judge.asking import Job, JudgeEngine, drawn, judge_jobs
 from cai.judge.combine import combine, weights_of
-from cai.judge.methods import Templates, methods_of, name_of, one_side
+from cai.judge.methods import METHODS, methods_of, name_of
 from cai.judge.reads.placebos import Placebo, check, matched, read_placebos
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Controls:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class ControlAnswers:
     """Log-odds of "a is better" of each pair under each text, NaN where it was not asked or could not be read.
 
     verdicts: the labels, by all of the principles that were drawn. placebos: (pairs, placebos). negated: None where no
@@ -66,43 +67,40 @@ class Answers:
     placebos: list[list[float]]
     negated: list[float] | None
     more: dict[str, list[float]]
-    one_sided: "Answers | None" = None
+    one_sided: "ControlAnswers | None" = None
 
 
 def controls_for(
-    law: Constitution, placebos: Sequence[Placebo] = (), *, other: Constitution | None = None, everything: bool = False
+    constitution: Constitution,
+    placebos: Sequence[Placebo] = (),
+    *,
+    other: Constitution | None = None,
+    everything: bool = False,
 ) -> Controls:
     """The controls for a constitution, from the placebos given or those that are shipped.
 
     Raises UserError for a placebo that is the constitution.
     """
     texts = tuple(placebos) or read_placebos()
-    check(texts, law.judging)
-    found = {p.name: negated(p) for p in law.principles}
-    opposites = tuple(one for one in found.values() if one is not None)
-    missing = tuple(name for name, one in found.items() if one is None)
+    check(texts, constitution.judging)
+    negations = {p.name: negated(p) for p in constitution.principles}
+    opposites = tuple(negation for negation in negations.values() if negation is not None)
+    missing = tuple(name for name, negation in negations.items() if negation is None)
     return Controls(texts, opposites, missing, other.judging if other else (), everything, everything)
 
 
-def ask(
-    engine: Asked,
-    pairs: Sequence[Pair],
-    judging: Sequence[Judging],
-    controls: Controls,
-    judge: Judge,
-    templates: Templates,
-    seed: int,
-) -> Answers:
-    """The pairs labelled, and asked about under every control, in one go. judge.method: one method, or a mix."""
+def ask_under(engine: JudgeEngine, pairs: Sequence[Pair], judge: AskedJudge, controls: Controls) -> ControlAnswers:
+    """The pairs labelled, and asked about under every control, in one go, by one method or a mix."""
     # 1. Which texts each pair meets.
+    judging, seed = judge.principles, judge.seed
     opposites = {p.name: p for p in controls.opposites}
     tested = [p for p in judging if p.name in opposites] or list(judging)
     stand_ins = {placebo.name: matched(placebo, tested) for placebo in controls.placebos}
     swapped = exchanged(judging, {pair.prompt.subset for pair in pairs}) if controls.exchange else {}
     jobs: dict[tuple[str, int], Job] = {}
     for index, pair in enumerate(pairs):
-        jobs["label", index] = Job(pair, drawn(pair.prompt, judging, judge, seed))
-        mine = _some(pair, tested, judge, seed)
+        jobs["label", index] = Job(pair, drawn(pair.prompt, judging, judge))
+        mine = _some(pair, tested, judge)
         if not mine:
             continue
         jobs["text", index] = Job(pair, mine)
@@ -112,26 +110,25 @@ def ask(
             jobs[f"placebo {name}", index] = Job(pair, tuple(stand_ins[name][p.name] for p in mine))
         if controls.neutral:
             jobs["none", index] = Job(pair, (NEUTRAL,))
-        if others := _some(pair, controls.other, judge, seed):
+        if others := _some(pair, controls.other, judge):
             jobs["other", index] = Job(pair, others)
-        if away := _some(pair, swapped.get(pair.prompt.subset, ()), judge, seed):
+        if away := _some(pair, swapped.get(pair.prompt.subset, ()), judge):
             jobs["exchanged", index] = Job(pair, tuple(away))
 
     # 2. Ask, and put the answers side by side.
-    title = f"reads: {name_of(judge.method)}"
-    said = dict(
-        zip(jobs, judge_jobs(engine, list(jobs.values()), judge, templates, seed=seed, title=title), strict=True)
-    )
-
+    title = f"reads: {name_of(judge.settings.method)}"
+    verdicts = dict(zip(jobs, judge_jobs(engine, list(jobs.values()), judge, title=title), strict=True))
     names = {name for name, _ in jobs}
 
-    def answers(read: Callable[[Vote], Vote], more: Sequence[str], one_sided: Answers | None = None) -> Answers:
+    def answers(
+        read: Callable[[Vote], Vote], more: Sequence[str], one_sided: ControlAnswers | None = None
+    ) -> ControlAnswers:
         def odds(name: str) -> list[float]:
-            return [_odds(said.get((name, index)), jobs.get((name, index)), judge, read) for index in range(len(pairs))]
+            return [_odds(verdicts.get(at := (name, index)), jobs.get(at), judge, read) for index in range(len(pairs))]
 
         columns = [odds(f"placebo {name}") for name in stand_ins]
-        return Answers(
-            verdicts=[said["label", index] for index in range(len(pairs))],
+        return ControlAnswers(
+            verdicts=[verdicts["label", index] for index in range(len(pairs))],
             text=odds("text"),
             placebos=[list(row) for row in zip(*columns, strict=True)],
             negated=odds("negated") if opposites else None,
@@ -139,7 +136,8 @@ def ask(
             one_sided=one_sided,
         )
 
-    alone = answers(one_side, ()) if "channel" in methods_of(judge) else None
+    sides = [one_side for name in methods_of(judge.settings) if (one_side := METHODS[name].one_side)]
+    alone = answers(lambda vote: reduce(lambda one, one_side: one_side(one), sides, vote), ()) if sides else None
     return answers(lambda vote: vote, ("none", "other", "exchanged"), alone)
 
 
@@ -148,7 +146,7 @@ def placebos_of(pair: Pair, names: Sequence[str], seed: int) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: uniform("placebo", seed, pair.prompt.id, name))[:PLACEBOS])
 
 
-def effect_of(answers: Answers, pairs: Sequence[Pair]) -> "Effect":
+def effect_of(answers: ControlAnswers, pairs: Sequence[Pair]) -> "Effect":
     """What the text did, as cai/judge/reads/effect.py measures it.
 
     Asked about a principle and its opposite, any judge turns with the negation, since both change places: there turn,
@@ -171,11 +169,11 @@ def exchanged(judging: Sequence[Judging], subsets: set[str]) -> dict[str, tuple[
     """Subset -> the principles that apply to the next subset and not to it, of the subsets that have their own."""
     own = {name: tuple(p for p in judging if name in p.applies_to) for name in sorted(subsets)}
     able = [name for name, principles in own.items() if principles]
-    found = {}
+    swapped = {}
     for place, name in enumerate(able):
         there = able[(place + 1) % len(able)]
-        found[name] = tuple(replace(p, applies_to=(name,)) for p in own[there] if name not in p.applies_to)
-    return {name: principles for name, principles in found.items() if principles}
+        swapped[name] = tuple(replace(p, applies_to=(name,)) for p in own[there] if name not in p.applies_to)
+    return {name: principles for name, principles in swapped.items() if principles}
 
 
 def unheard(judging: Sequence[Judging], pairs: Sequence[Pair]) -> list[str]:
@@ -185,16 +183,18 @@ def unheard(judging: Sequence[Judging], pairs: Sequence[Pair]) -> list[str]:
     return [f'no pair is of category "{name}": the principles for it alone were not put to the test' for name in named]
 
 
-def _some(pair: Pair, principles: Sequence[Judging], judge: Judge, seed: int) -> tuple[Judging, ...]:
+def _some(pair: Pair, principles: Sequence[Judging], judge: AskedJudge) -> tuple[Judging, ...]:
     """At most `MOST` of the principles that apply to a pair, the first that are drawn for it; () where none does."""
     prompt = pair.prompt
     able = [p for p in principles if not p.applies_to or prompt.subset in p.applies_to]
-    n = MOST if judge.principles == "all" else min(MOST, judge.principles)
-    return draw(able, seed=seed, key=prompt.id, subset=prompt.subset, n=n) if able else ()
+    count = judge.settings.principles
+    n = MOST if count == "all" else min(MOST, count)
+    return draw(able, seed=judge.seed, key=prompt.id, subset=prompt.subset, n=n) if able else ()
 
 
-def _odds(verdict: Label | Abstained | None, job: Job | None, judge: Judge, read: Callable[[Vote], Vote]) -> float:
+def _odds(verdict: Label | Abstained | None, job: Job | None, judge: AskedJudge, read: Callable[[Vote], Vote]) -> float:
     if verdict is None or job is None:
         return math.nan
-    found = combine([read(vote) for vote in verdict.votes], judge, weights_of(job.principles, judge))
-    return math.nan if found is None else found
+    weights = weights_of(job.principles, judge.settings)
+    odds = combine([read(vote) for vote in verdict.votes], judge.settings, weights)
+    return math.nan if odds is None else odds

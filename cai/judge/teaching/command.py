@@ -27,7 +27,7 @@ from cai.judge.common import count
 from cai.judge.reads.command import columns
 from cai.judge.reads.verdict import number, percent
 from cai.judge.teaching.exam import Marks, draw_question, mark, part_of
-from cai.judge.teaching.lessons import Lesson, Request, draw_lesson, requests
+from cai.judge.teaching.lessons import Lesson, LessonPrompt, draw_lesson, requests
 from cai.judge.teaching.principles import Part
 from cai.models.architectures import lora
 from cai.models.engines import Request as Call
@@ -49,7 +49,7 @@ SYSTEM = "You are a helpful assistant."
 UNWILLING = re.compile(r"\b(can't|cannot|sorry|unable|won't|not able)\b", re.IGNORECASE)
 LOOKS = 4  # how often the exam is sat along the way, and once before
 
-Sampled = dict[Request, tuple[str, ...]]
+Sampled = dict[LessonPrompt, tuple[str, ...]]
 Curve = list[tuple[int, Marks, Marks]]  # lessons so far; marks as a judge is asked, and by a standard alone
 
 
@@ -120,7 +120,7 @@ def sample_answers(engine: CachedEngine, seed: int) -> dict[Part, Sampled]:
     left out, since a lesson must know that an answer helps."""
     rows = [json.loads(line) for line in (HOME / EVERYDAY).read_text(encoding="utf-8").splitlines()]
     rows = [row for row in rows if row["split"] == "train"]
-    everyday = part_of([Request(row["messages"][0]["content"]) for row in rows])
+    everyday = part_of([LessonPrompt(row["messages"][0]["content"]) for row in rows])
     asked = [*requests(), *everyday[0], *everyday[1]]
     calls = [Call(one.chat, seed_of("lesson", seed, one.text, k)) for one in asked for k in range(SAMPLES)]
     replies = engine.generate(calls, SAMPLING, "answers for lessons")

@@ -13,7 +13,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from cai.core.records import Estimate
-from cai.judge.teaching.lessons import Lesson, Request, deciding, draw_pair, put
+from cai.judge.teaching.lessons import Lesson, LessonPrompt, deciding, draw_pair, put
 from cai.judge.teaching.principles import Part
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Marks:
     by_principle: dict[str, tuple[int, int]]
 
 
-def draw_question(number: int, part: Part, sampled: dict[Request, tuple[str, ...]], seed: int) -> Lesson:
+def draw_question(number: int, part: Part, sampled: dict[LessonPrompt, tuple[str, ...]], seed: int) -> Lesson:
     """The exam's pair of that number; its standards: for, against of each of two principles, then two idle ones."""
     rng = Random(f"exam {seed} {part} {number}")
     while True:
@@ -77,7 +77,7 @@ def mark(questions: Sequence[Lesson], odds: Sequence[float]) -> Marks:
     )
 
 
-def part_of(everyday: Sequence[Request], every: int = 6) -> tuple[list[Request], list[Request]]:
+def part_of(everyday: Sequence[LessonPrompt], every: int = 6) -> tuple[list[LessonPrompt], list[LessonPrompt]]:
     """(for lessons, for the exam): every sixth everyday request is kept for the exam; those of requests.yaml say so."""
     return (
         [one for place, one in enumerate(everyday) if place % every],

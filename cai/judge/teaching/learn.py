@@ -20,7 +20,8 @@ from typing import Any
 
 from cai.config.sections import Judge
 from cai.constitution import Judging
-from cai.judge.methods import both_sides, described, templates_for
+from cai.judge.methods import templates_for
+from cai.judge.methods.channel import both_sides, described
 from cai.judge.teaching.lessons import Lesson, Standard
 from cai.models.chat import chat_ids
 

@@ -23,7 +23,7 @@ FAVOURED = 2  # how much likelier deeds are asked about than what a text shows
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class LessonPrompt:
     """What somebody asks. area, act: of requests.yaml; empty for an everyday prompt."""
 
     text: str
@@ -49,25 +49,25 @@ class Standard:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    request: Request
+    request: LessonPrompt
     a: Answer
     b: Answer
     standards: tuple[Standard, ...]
 
 
 @cache
-def requests() -> tuple[Request, ...]:
+def requests() -> tuple[LessonPrompt, ...]:
     """Those of requests.yaml, each in one of four wordings."""
     areas = yaml.safe_load((Path(__file__).parent / "requests.yaml").read_text(encoding="utf-8"))
     return tuple(
-        Request(ASKS[place % len(ASKS)].format(act), area, act, row.get("harmful", False), row["part"])
+        LessonPrompt(ASKS[place % len(ASKS)].format(act), area, act, row.get("harmful", False), row["part"])
         for area, row in areas.items()
         for place, act in enumerate(row["acts"])
     )
 
 
 def draw_lesson(
-    number: int, part: Part, sampled: dict[Request, tuple[str, ...]], standards: int, seed: int, plain: float = 0.0
+    number: int, part: Part, sampled: dict[LessonPrompt, tuple[str, ...]], standards: int, seed: int, plain: float = 0.0
 ) -> Lesson:
     """The lesson of that number. sampled: what a model answered to each request of this part.
 
@@ -87,7 +87,9 @@ def draw_lesson(
 # Pairs ----------------------------------------------------------------------------------------------------------------
 
 
-def draw_pair(part: Part, sampled: dict[Request, tuple[str, ...]], rng: Random) -> tuple[Request, Answer, Answer]:
+def draw_pair(
+    part: Part, sampled: dict[LessonPrompt, tuple[str, ...]], rng: Random
+) -> tuple[LessonPrompt, Answer, Answer]:
     asked = [request for request in sampled if request.area]
     everyday = list(sampled)
     draw = rng.random()
@@ -112,7 +114,7 @@ def draw_pair(part: Part, sampled: dict[Request, tuple[str, ...]], rng: Random) 
     return (request, a, b) if rng.random() < 0.5 else (request, b, a)
 
 
-def _answer(request: Request, sampled: dict[Request, tuple[str, ...]], rng: Random) -> Answer:
+def _answer(request: LessonPrompt, sampled: dict[LessonPrompt, tuple[str, ...]], rng: Random) -> Answer:
     if not sampled[request] or (request.area and rng.random() < 0.25):
         return help_by_rule(request.area, request.act, request.harmful, rng)
     text = rng.choice(sampled[request])
@@ -136,7 +138,7 @@ def _changed(answer: Answer, part: Part, rng: Random, times: int) -> Answer:
 
 
 def _standards(
-    request: Request, a: Answer, b: Answer, part: Part, count: int, rng: Random, plain: float
+    request: LessonPrompt, a: Answer, b: Answer, part: Part, count: int, rng: Random, plain: float
 ) -> tuple[Standard, ...]:
     able, idle = deciding(request, a, b, part, rng)
     deeds = {one.name for one, _ in able} - {one.name for one in shown()}
@@ -154,7 +156,7 @@ def _standards(
 
 
 def deciding(
-    request: Request, a: Answer, b: Answer, part: Part, rng: Random
+    request: LessonPrompt, a: Answer, b: Answer, part: Part, rng: Random
 ) -> tuple[list[tuple[Checkable, float]], list[tuple[Checkable, float]]]:
     """(principle, P(a has more of it)): those that tell the two answers apart, and those to which they are alike."""
     principles = [*(one for one in shown() if one.part == part), *_deeds(request, part, rng)]
@@ -163,9 +165,9 @@ def deciding(
     return [row for row in truths if row[1] != 0.5], [row for row in truths if row[1] == 0.5]
 
 
-def _deeds(request: Request, part: Part, rng: Random) -> list[Checkable]:
+def _deeds(request: LessonPrompt, part: Part, rng: Random) -> list[Checkable]:
     of_this_part = [one for one in requests() if one.part == part]
-    others: Sequence[Request] = rng.sample([one for one in of_this_part if one.area != request.area], 2)
+    others: Sequence[LessonPrompt] = rng.sample([one for one in of_this_part if one.area != request.area], 2)
     mine = [request] if request.area else []
     return [
         *(one for one in DEEDS if one.part == part),

@@ -1,9 +1,15 @@
-"""Any engine behind the call cache: what was answered once is not asked again, and a killed run loses one batch."""
+"""Any engine behind the call cache: what was answered once is not asked again, and a killed run loses one batch.
 
+A process alone asks all that is missing at once. Where others use the cache, each asks a part at a time and looks
+between parts what the others were answered: together they ask little twice.
+"""
+
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from cai.core.durable import unique
 from cai.core.progress import progress
 from cai.core.store import digest_of
 from cai.models.calls import CallCache
@@ -12,6 +18,7 @@ from cai.models.engines import Engine, Question, Reading, Reply, Request, Sampli
 # Raise it when the same question would now be read otherwise: rows of older versions are then never found again.
 # 2: the options of a question exclude one another (see `Reading`).
 READING = 2
+PART = 128  # calls that are asked before another look, where other processes ask as well
 
 
 class CachedEngine:
@@ -31,6 +38,7 @@ class CachedEngine:
     ) -> None:
         self._open, self.identity, self.prompt_ids, self._cache = open_engine, identity, prompt_ids, cache
         self._tokens = tokens
+        self._chance = random.Random(unique())  # of this process: it decides nothing but the order
         self.asked = self.found = self.read = self.written = 0
 
     def generate(self, requests: Sequence[Request], sampling: Sampling, title: str) -> list[Reply | None]:
@@ -63,14 +71,32 @@ class CachedEngine:
         known = self._cache.get(keys)
         first = {key: index for index, key in reversed(list(enumerate(keys)))}  # equal calls are asked once
         missing = [index for key, index in first.items() if key not in known]
-        self.found += len(keys) - len(missing)
-        self.asked += len(missing)
-        self.read += sum(len(prompts[index]) for index in missing)
+        self.found += len(keys)
         with progress(title, len(missing)) as step:
-            for batch in answer(missing) if missing else ():
-                done = [(keys[missing[i]], None if result is None else asdict(result)) for i, result in batch]
-                self._cache.put(done)
-                self.written += sum(self._tokens(result.text) for _, result in batch if isinstance(result, Reply))
-                known.update(done)
-                step(len(batch))
+            while missing:
+                part = self._part(missing, prompts) if self._cache.shared() else missing
+                for batch in answer(part):
+                    done = [(keys[part[i]], None if result is None else asdict(result)) for i, result in batch]
+                    self._cache.put(done)
+                    self.asked += len(batch)
+                    self.found -= len(batch)
+                    self.read += sum(len(prompts[part[i]]) for i, _ in batch)
+                    self.written += sum(self._tokens(result.text) for _, result in batch if isinstance(result, Reply))
+                    known.update(done)
+                    step(len(batch))
+                    if part is missing and self._cache.shared():  # another process has begun: the rest in parts
+                        break
+                missing, before = [index for index in missing if keys[index] not in known], len(missing)
+                assert len(missing) < before, "the engine left calls out"
+                others = self._cache.get([keys[index] for index in missing])
+                known |= others
+                step(len(others))
+                missing = [index for index in missing if keys[index] not in others]
         return [known[key] for key in keys]
+
+    def _part(self, missing: list[int], prompts: list[list[int]]) -> list[int]:
+        """Calls to ask before looking again what other processes were answered: of like length, and anywhere among what
+        is missing, so that processes which need the same seldom ask the same at the same time."""
+        size = min(PART, max(1, len(missing) // 4))
+        start = self._chance.randrange(len(missing) - size + 1)
+        return sorted(missing, key=lambda index: len(prompts[index]))[start : start + size]

@@ -20,6 +20,7 @@ from cai.config.sections import Policy
 from cai.core.draws import identity, pick, seed_of
 from cai.core.errors import UserError
 from cai.core.records import Abstained, Pair, Prompt, read_jsonl
+from cai.judge.asked import AskedJudge
 from cai.judge.asking import judge_pairs
 from cai.judge.combine import combine, weights_of
 from cai.judge.methods import principles_for, templates_for
@@ -89,16 +90,15 @@ def by_judge(
 ) -> Any:
     """Gold by the evaluation's judge. Raises UserError at the first look where it can read no answer at all."""
     judge, judging = yardstick["judge"], yardstick["judging"]
-    engine = work.engine(yardstick["model"], dtype=dtype, system=judge.system)
+    asked = AskedJudge(judge, yardstick["model"], judging, yardstick["templates"], dtype, yardstick["seed"])
+    engine = asked.engine(work)
 
     def gold(texts: list[str], first: list[str]) -> list[float | None]:
         pairs = [
             Pair(identity("gold", prompt.id, a, b), prompt, a or NO_WORDS, b or NO_WORDS)
             for prompt, a, b in zip(prompts, texts, first, strict=True)
         ]
-        verdicts = judge_pairs(
-            engine, pairs, judging, judge, yardstick["templates"], seed=yardstick["seed"], title="gold"
-        )
+        verdicts = judge_pairs(engine, pairs, asked, title="gold")
         unread = [verdict.reason for verdict in verdicts if isinstance(verdict, Abstained)]
         if len(unread) == len(verdicts):
             remedy = "ask it by another method, or name another model"

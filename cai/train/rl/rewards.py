@@ -8,18 +8,17 @@ Both rewards are normalised to mean 0 and variance 1 on the answers that the SFT
 2024), so that one `rl.kl_coef` means the same for a timid reward as for a bold one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean, pstdev
 from typing import Any
 
 from cai.config.rl import Rl
-from cai.config.sections import Judge, Policy
-from cai.constitution import Judging
+from cai.config.sections import Policy
 from cai.core.draws import uniform
 from cai.core.errors import UserError
 from cai.core.records import Message, Prompt, Revision, read_jsonl
 from cai.core.store import Artifact
-from cai.core.templates import Template
+from cai.judge.asked import AskedJudge
 from cai.judge.asking import judge_answers
 from cai.models.chat import answered, chat_ids, with_system
 from cai.models.loading import load_tokenizer
@@ -102,10 +101,7 @@ def judged_reward(
     engine: Any,
     prompts: Sequence[Prompt],
     known: Sequence[Revision],
-    judge: Judge,
-    judging: Sequence[Judging],
-    templates: Mapping[str, Template],
-    seed: int,
+    judge: AskedJudge,
 ) -> tuple[Any, dict[str, float]]:
     """A reward function as TRL calls it, for rows with a column "prompt_id", and how the judge fares on known answers.
 
@@ -113,7 +109,7 @@ def judged_reward(
     """
 
     def rate(answers: Sequence[tuple[Prompt, str]], title: str) -> list[float | None]:
-        return judge_answers(engine, answers, judging, judge, templates, seed=seed, title=title)
+        return judge_answers(engine, answers, judge, title=title)
 
     values = rate([(revision.prompt, revision.final) for revision in known], "judge the SFT answers")
     fault = UserError("the judge can read no answer of the SFT policy", "judge.min_mass", "lower it, or reword")

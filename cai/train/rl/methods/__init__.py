@@ -15,11 +15,11 @@ from cai.core.store import Artifact
 from cai.train.rl.given import Given
 
 
-class Method(Protocol):
+class RlMethodFile(Protocol):
     def policy(self, stage: Callable[..., Artifact], given: Given) -> Artifact:
         """stage: runs a stage or looks it up, as `Store.stage`."""
         ...
 
 
-def method_of(name: RlMethod) -> Method:
-    return cast(Method, import_module(f"{__name__}.{name}"))
+def method_of(name: RlMethod) -> RlMethodFile:
+    return cast(RlMethodFile, import_module(f"{__name__}.{name}"))

@@ -1,17 +1,13 @@
 """PPO on the judge's rating of each answer, without labels and without a reward model (d-RLAIF, Lee et al. 2023)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cai.config.sections import Judge
-from cai.constitution import Judging
 from cai.core.records import Prompt, Revision, read_jsonl
 from cai.core.store import Artifact, version
-from cai.core.templates import Template
-from cai.judge.methods import principles_for, templates_for
-from cai.models.references import ModelRef, model_of
+from cai.judge.asked import AskedJudge
 from cai.models.workbench import Workbench
 from cai.train.rl.given import Given, OnlineRun
 from cai.train.rl.online import Ready, begin, by_ppo, load_policy, optimise
@@ -20,17 +16,15 @@ from cai.train.rl.rewards import judged_reward
 
 @dataclass(frozen=True, slots=True)
 class RatedBy:
-    """The judge whose ratings are the rewards. seed: draws the principles."""
+    """The judge whose ratings are the rewards, beside a policy that has a seed of its own."""
 
-    judge: Judge
-    model: ModelRef
-    principles: tuple[Judging, ...]
-    templates: Mapping[str, Template]
-    seed: int
+    judge: AskedJudge
 
     def keyed(self) -> dict[str, Any]:
-        asked = {"judge": self.judge, "judge_model": self.model, "judging": self.principles}
-        return {**asked, "templates": self.templates, "judge_seed": self.seed}
+        """As `keyed` in cai/core/store.py asks for it; the policy's dtype is the judge's."""
+        parts = dict(self.judge.keyed())
+        del parts["dtype"]
+        return {"judge_model": parts.pop("model"), "judge_seed": parts.pop("seed"), **parts}
 
 
 @version(1)
@@ -40,10 +34,9 @@ def train_direct(out: Path, work: Workbench, *, run: OnlineRun, rater: RatedBy) 
     The judge is asked through the call cache and stays in memory beside the policy.
     """
     tokenizer, prompts, counts = begin(work, run)
-    engine = work.engine(rater.model, dtype=run.start.dtype, system=rater.judge.system)
     known = read_jsonl(run.revisions / "revisions.jsonl", Revision)
     asked = [*prompts, *read_jsonl(run.data / "prompts.jsonl", Prompt)]  # `rl.gold` looks at others than it trains on
-    reward, scale = judged_reward(engine, asked, known, rater.judge, rater.principles, rater.templates, rater.seed)
+    reward, scale = judged_reward(rater.judge.engine(work), asked, known, rater.judge)
     counts |= {f"judge: {name}": round(value, 4) for name, value in scale.items()}
     ready = Ready(load_policy(work, run), tokenizer, prompts, reward, counts)
     optimise(out, work, run, ready, by_ppo)
@@ -51,8 +44,5 @@ def train_direct(out: Path, work: Workbench, *, run: OnlineRun, rater: RatedBy) 
 
 def policy(stage: Callable[..., Artifact], given: Given) -> Artifact:
     arm = given.arm
-    rater = RatedBy(
-        judge=arm.judge, model=model_of(arm.judge), principles=principles_for(given.constitution, arm.judge),
-        templates=templates_for(arm.judge), seed=arm.seed,
-    )  # fmt: skip
-    return stage(train_direct, run=OnlineRun.of(given), rater=rater)
+    judge = AskedJudge.of(arm.judge, given.constitution, given.start.dtype, arm.seed)
+    return stage(train_direct, run=OnlineRun.of(given), rater=RatedBy(judge))

@@ -1,54 +1,13 @@
-"""Where everything came from: who labelled the pairs, what each round was made of, and every row that was left out."""
+"""Every row that was left out, and every label that was withheld, by stage and arm."""
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from cai.compare.cells import Cell, Measured
-from cai.compare.measures import game_rows, reward_rows
-from cai.core.records import Abstained, Label, Pair, SetAside, read_jsonl
+from cai.compare.cells import ROUND, Cell, Measured
+from cai.compare.section import Section
+from cai.core.records import Abstained, Label, SetAside, read_jsonl
 from cai.core.store import Artifact
-from cai.stats.intervals import mean
-
-ROUND = ("pairs", "labels", "reward", "policy")
-
-
-def sources(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """Who labelled each arm's pairs, as the config says it and as it came out (all rounds, training pairs alone)."""
-    lines = []
-    for arm, cell in {cell.arm: cell for cell in reversed(cells)}.items():
-        labelled: Counter[str] = Counter()
-        for one in cell.lineage:
-            train = {pair.id for pair in read_jsonl(one.pairs / "pairs.jsonl", Pair) if pair.prompt.split == "train"}
-            rows = read_jsonl(one.labels / "labels.jsonl", Label) if one.labels else []
-            labelled.update(row.source for row in rows if row.pair_id in train)
-        lines.append({"arm": arm, "said": str(cell.settings.labels), "labelled": dict(labelled)})
-    return lines[::-1]
-
-
-def rounds(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
-    """Each round of each cell: what it was made of, and how its policy does; nothing where all have one round.
-
-    reward: by the cell's last reward model, in standard deviations of the SFT policy's rewards, so that rounds compare.
-    """
-    if all(len(cell.lineage) == 1 for cell in cells):
-        return []
-    lines = []
-    for cell in cells:
-        for number, (name, one) in enumerate(cell.policies.items(), 1):
-            wins, rewards = game_rows(measured, name, "sft"), reward_rows(measured, cell.name, name)
-            lines.append(
-                {
-                    "arm": cell.arm, "seed": cell.seed, "round": number,
-                    "keys": {stage: getattr(one, stage).key for stage in ROUND if getattr(one, stage)},
-                    "pairs": len(read_jsonl(one.pairs / "pairs.jsonl", Pair)),
-                    "labels": len(read_jsonl(one.labels / "labels.jsonl", Label)) if one.labels else 0,
-                    "win_rate_vs_sft": mean(list(wins.values()), list(wins)),
-                    "reward": mean(list(rewards.values()), list(rewards)),
-                }
-            )  # fmt: skip
-    return lines
 
 
 def counts(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
@@ -99,3 +58,6 @@ def set_aside(artifact: Artifact, most: int = 3) -> dict[str, str]:
         + f"; in {file}"
         for reason, found in places.items()
     }
+
+
+SECTION = Section("counts", "Counts", list[dict], lambda run: counts(run.cells, run.measured), empty=())

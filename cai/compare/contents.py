@@ -1,0 +1,46 @@
+"""The sections of the report in the order of results.json, and within each chapter of the page."""
+
+from typing import Any
+
+from cai.compare.section import Section
+from cai.compare.sections import (
+    audit,
+    benchmarks,
+    budgets,
+    counts,
+    cross,
+    curves,
+    harmfulness,
+    judges,
+    labels,
+    opinions,
+    plane,
+    reading,
+    rewards,
+    rounds,
+    snapshots,
+    sources,
+    watched,
+)
+
+SECTIONS: tuple[Section[Any], ...] = (
+    labels.SECTION,
+    snapshots.SECTION,
+    budgets.SECTION,
+    sources.SECTION,
+    rounds.SECTION,
+    reading.SECTION,
+    judges.SECTION,
+    opinions.AGREEMENT,
+    opinions.BY_CATEGORY,
+    opinions.REWARD_RELIABILITY,
+    cross.SECTION,
+    rewards.SECTION,
+    plane.SECTION,
+    harmfulness.SECTION,
+    benchmarks.SECTION,
+    audit.SECTION,
+    counts.SECTION,
+    curves.SECTION,
+    watched.SECTION,
+)

@@ -1,0 +1,39 @@
+"""Every source of labels beside people on the held-out pairs, from two people to the rule that knows nothing."""
+
+from collections.abc import Sequence
+
+from cai.compare.cells import Cell, Measured
+from cai.compare.measures import HeldOutPairs, rater_lines
+from cai.compare.schema import LabelLine
+from cai.compare.section import Section
+from cai.compare.sections.judges import method_of
+
+
+def label_lines(cells: Sequence[Cell], measured: Measured, held_out: HeldOutPairs) -> list[LabelLine]:
+    """Every opinion on the held-out pairs beside people's, from two people to the rule that knows nothing."""
+    if not held_out.human:
+        return []
+    lines = [held_out.ceiling(), *rater_lines(cells[0].data)]
+    train = HeldOutPairs(cells, measured, "train")
+    for cell in {cell.arm: cell for cell in cells if cell.arm in held_out.labels}.values():
+        for who, said in cell.said.items():
+            if who == "human" and not cell.settings.labels.file:
+                continue  # they are what the others are held against
+            people = f"people of {cell.settings.labels.file}"
+            name = {"ai": f"AI judge ({method_of(cell)})", "human": people, "simulated": "simulated people"}[who]
+            lines.append(held_out.line(name, "judge", held_out.of(said), "test", cell.arm))
+            lines.append(train.line(name, "judge", train.of(said), "train", cell.arm))
+    for cell in cells:
+        if cell.reward:
+            lines.append(
+                held_out.line(
+                    f"reward model {cell.name}", "reward", held_out.margins[cell.name], "test", cell.arm, cell.seed
+                )
+            )
+    lines += [held_out.line(name, "baseline", rows, "test") for name, rows in held_out.baselines().items()]
+    return lines
+
+
+SECTION = Section(
+    "labels", "Labels", list[LabelLine], lambda run: label_lines(run.cells, run.measured, run.held_out), empty=()
+)  # fmt: skip

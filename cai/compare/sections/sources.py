@@ -1,0 +1,25 @@
+"""Who labelled each arm's pairs."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from cai.compare.cells import Cell
+from cai.compare.section import Section
+from cai.core.records import Label, Pair, read_jsonl
+
+
+def sources(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Who labelled each arm's pairs, as the config says it and as it came out (all rounds, training pairs alone)."""
+    lines = []
+    for arm, cell in {cell.arm: cell for cell in reversed(cells)}.items():
+        labelled: Counter[str] = Counter()
+        for one in cell.lineage:
+            train = {pair.id for pair in read_jsonl(one.pairs / "pairs.jsonl", Pair) if pair.prompt.split == "train"}
+            rows = read_jsonl(one.labels / "labels.jsonl", Label) if one.labels else []
+            labelled.update(row.source for row in rows if row.pair_id in train)
+        lines.append({"arm": arm, "said": str(cell.settings.labels), "labelled": dict(labelled)})
+    return lines[::-1]
+
+
+SECTION = Section("sources", "Who labelled", list[dict], lambda run: sources(run.cells), empty=())
