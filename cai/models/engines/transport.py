@@ -87,7 +87,7 @@ class CallGroup:
 
 
 @dataclass
-class Replica:
+class Endpoint:
     url: str
     client: Any
     busy: int = 0
@@ -107,7 +107,7 @@ class Pool:
     spending: Spending
     patience: Patience = field(default_factory=Patience)
     answers_as: str | None = None
-    replicas: list[Replica] = field(default_factory=list)
+    replicas: list[Endpoint] = field(default_factory=list)
     alive: float = 0.0
     retried: int = 0
 
@@ -119,7 +119,7 @@ class Pool:
             client = openai.AsyncOpenAI(
                 base_url=url, api_key=key_of(self.server) or "none", max_retries=0, timeout=timeout
             )
-            self.replicas.append(Replica(url, client))
+            self.replicas.append(Endpoint(url, client))
         self.alive = time.monotonic()
         return self
 
@@ -176,12 +176,12 @@ class Pool:
     def _backoff(self, tries: int) -> float:
         return min(self.patience.longest, self.patience.first * 2 ** (tries - 1)) * random.uniform(0.5, 1.0)
 
-    def _another(self, replica: Replica) -> bool:
+    def _another(self, replica: Endpoint) -> bool:
         """Whether this replica rests and another one can take over at once."""
         now = time.monotonic()
         return replica.rests_until > now and any(one.rests_until <= now for one in self.replicas)
 
-    async def _least_busy(self) -> Replica:
+    async def _least_busy(self) -> Endpoint:
         """A replica that does not rest; where all do, the wait for the first to be done with it."""
         while True:
             now = time.monotonic()
@@ -190,7 +190,7 @@ class Pool:
                 return min(awake, key=lambda replica: replica.busy)
             await asyncio.sleep(min(replica.rests_until for replica in self.replicas) - now + random.uniform(0, 0.01))
 
-    async def _post(self, replica: Replica, call: Call) -> Any:
+    async def _post(self, replica: Endpoint, call: Call) -> Any:
         """One attempt. Raises _Passing and Refused."""
         import openai
 
@@ -224,7 +224,7 @@ class Pool:
             self.spending.took(self.name, call.reads if read is None else read, written or 0)
         return found
 
-    async def _send(self, replica: Replica, call: Call) -> dict[str, Any]:
+    async def _send(self, replica: Endpoint, call: Call) -> dict[str, Any]:
         import httpx2
 
         path = call.path
