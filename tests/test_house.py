@@ -4,13 +4,13 @@ import pytest
 from house import FILE, PARAMETERS, additions, classes_twice, floors, long_files, long_functions, main, readmes, upward
 
 LONG_FUNCTIONS = "compare.measures:measure"
-TWICE = "Dot Line Row Section"
+TWICE = "Dot Line Made Row Section"
 
 
 def test_imports_point_up_the_list_and_never_go_round():
     assert upward() == []
     depth, round_about = floors()
-    assert round_about == set() and depth <= 21
+    assert round_about == set() and depth <= 22
 
 
 def test_files_and_functions_do_not_grow():

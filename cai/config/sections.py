@@ -23,17 +23,17 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-def _template(held: Any) -> Any:
+def _template(value: Any) -> Any:
     """A name, a file or arguments, as far as it can be checked without the model."""
     remedy = "write plain, the name of one that the model brings, a .jinja file, or {enable_thinking: false}"
-    if held is None or (isinstance(held, str) and held.strip()):
-        return held
-    if not isinstance(held, dict) or not held:
-        raise Fault(f"a chat template is named, or told its arguments; this is {show(held)}", remedy)
-    for name, value in held.items():
-        if not name.isidentifier() or isinstance(value, dict | list):
-            raise Fault(f"a chat template cannot be told {name}: {show(value)}", "give names with plain values", name)
-    return held
+    if value is None or (isinstance(value, str) and value.strip()):
+        return value
+    if not isinstance(value, dict) or not value:
+        raise Fault(f"a chat template is named, or told its arguments; this is {show(value)}", remedy)
+    for name, each in value.items():
+        if not name.isidentifier() or isinstance(each, dict | list):
+            raise Fault(f"a chat template cannot be told {name}: {show(each)}", "give names with plain values", name)
+    return value
 
 
 # Which chat template a model's conversations are rendered by; null: its own. One of
@@ -206,15 +206,15 @@ class Reads(Section):
     gain: Annotated[float, Field(ge=-1, le=1)] = 0.0
 
 
-def _switch(held: Any) -> Any:
+def _switch(value: Any) -> Any:
     """`off`, which YAML reads as false, and `on`."""
-    if held is None or held is False or held == "off":
+    if value is None or value is False or value == "off":
         return None
-    if held is True or held == "on":
+    if value is True or value == "on":
         return {}
-    if not isinstance(held, dict | Reads):
-        raise Fault(f"judge.preflight.reads is off, or a section of thresholds, not {held!r}", "write reads: off")
-    return held
+    if not isinstance(value, dict | Reads):
+        raise Fault(f"judge.preflight.reads is off, or a section of thresholds, not {value!r}", "write reads: off")
+    return value
 
 
 class Preflight(Section):

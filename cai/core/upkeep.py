@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cai.core.durable import unique
-from cai.core.errors import UserError, suggest
+from cai.core.errors import UserError, some, suggest
 from cai.core.lease import drop_dead
 from cai.core.owned import Taken, leftover, nobodys
 from cai.core.progress import progress
@@ -27,7 +27,7 @@ DAY = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class StageOnDisk:
     """A stage's manifest. inputs: digests of the contents that it was made from, by the name of the parameter."""
 
     artifact: Artifact
@@ -81,7 +81,7 @@ def check(root: Path) -> list[tuple[Path, str]]:
 # 2. What nobody needs -------------------------------------------------------------------------------------------------
 
 
-def manifests(root: Path) -> dict[str, Made]:
+def manifests(root: Path) -> dict[str, StageOnDisk]:
     """What is known of each stage whose manifest can be read, by the folder's name."""
     known = {}
     for folder in stages(root):
@@ -90,11 +90,11 @@ def manifests(root: Path) -> dict[str, Made]:
             read = json.loads((folder / MANIFEST).read_bytes())
             if artifact:
                 inputs = {name: tuple(_digests(value)) for name, value in (read.get("inputs") or {}).items()}
-                known[folder.name] = Made(artifact, read.get("made") or 0.0, inputs, size_of(folder))
+                known[folder.name] = StageOnDisk(artifact, read.get("made") or 0.0, inputs, size_of(folder))
     return known
 
 
-def referred(root: Path, known: Mapping[str, Made]) -> set[str]:
+def referred(root: Path, known: Mapping[str, StageOnDisk]) -> set[str]:
     """The stages that a run's links.json or results.json names, and all that those were made from.
 
     Raises UserError for a links.json that cannot be read: what its run needs is not known.
@@ -209,7 +209,7 @@ def _digests(value: Any) -> Iterator[str]:
             yield from _digests(inner)
 
 
-def _sources(known: Mapping[str, Made]) -> dict[str, list[str]]:
+def _sources(known: Mapping[str, StageOnDisk]) -> dict[str, list[str]]:
     """The stages that have these contents, the oldest first."""
     by_digest: dict[str, list[str]] = {}
     for name in sorted(known, key=lambda name: known[name].made):
@@ -224,19 +224,18 @@ def _ago(days: float) -> str:
 # 3. Where a stage came from -------------------------------------------------------------------------------------------
 
 
-def find(known: Mapping[str, Made], text: str) -> str:
+def find(known: Mapping[str, StageOnDisk], text: str) -> str:
     """A stage's name from its beginning, its key's beginning, or its folder. Raises UserError for none, or several."""
     text = Path(text).name
     hits = [name for name in known if name.startswith(text) or name.rpartition("-")[2].startswith(text)]
     if text in known or len(hits) == 1:
         return text if text in known else hits[0]
     if hits:
-        more = f" and {len(hits) - 5} more" if len(hits) > 5 else ""
-        raise UserError(f"{len(hits)} stages begin so", text, f"name one: {', '.join(hits[:5])}{more}")
+        raise UserError(f"{len(hits)} stages begin so", text, f"name one: {some(hits, 5)}")
     raise UserError("there is no such stage", text, suggest(text, sorted(known)))
 
 
-def origin(known: Mapping[str, Made], name: str) -> list[str]:
+def origin(known: Mapping[str, StageOnDisk], name: str) -> list[str]:
     """Lines: the stage, and below it what it was made from, back to the beginning; each stage in full once."""
     sources, shown, lines = _sources(known), set(), []
 
@@ -260,7 +259,7 @@ def origin(known: Mapping[str, Made], name: str) -> list[str]:
     return lines
 
 
-def _facts(made: Made) -> str:
+def _facts(made: StageOnDisk) -> str:
     at = time.strftime("%Y-%m-%d %H:%M", time.localtime(made.made)) if made.made else "at an unknown time"
     calls = ", ".join(f"{number:,} {kind}" for kind, number in made.artifact.calls.items() if number)
     parts: Sequence[str] = (

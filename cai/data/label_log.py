@@ -20,7 +20,7 @@ from cai.data.rows.values import HALF_WRITTEN, LAST, parse_row
 
 Choice = Literal["a", "b", "tie", "skip", "undo"]
 Key = tuple[str, str, str | None]  # rater, pair, principle
-P_A: dict[str, float | None] = {"a": 1.0, "b": 0.0, "tie": 0.5, "skip": None, "undo": None}
+P_A: dict[str, float] = {"a": 1.0, "b": 0.0, "tie": 0.5}  # of those that decide; skip and undo do not
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def make_row(
     """A row that says this now."""
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
     return LabelRow(
-        pair_id=pair.id, rater=rater, choice=choice, p_a=P_A[choice], left=left, principle=principle, note=note,
+        pair_id=pair.id, rater=rater, choice=choice, p_a=P_A.get(choice), left=left, principle=principle, note=note,
         seconds=round(seconds, 3), at=at, a_sha=sha(pair.a),
     )  # fmt: skip
 
@@ -145,7 +145,7 @@ class LabelLog(RowLog):
 
 
 def _fault(row: LabelRow) -> str:
-    if row.p_a != P_A[row.choice]:
+    if row.p_a != P_A.get(row.choice):
         return "p_a is not what the choice says"
     if not row.rater.strip() or not row.pair_id:
         return "a row without rater or pair"

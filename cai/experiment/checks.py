@@ -139,8 +139,10 @@ def files_of(arm: Arm, plan: bool) -> list[Callable[[], object]]:
 def rewards_alone(arm: Arm) -> None:
     """Can the judge's method reward a single answer, where RL asks it to? Raises UserError."""
     methods = arm.judge.method if isinstance(arm.judge.method, dict) else [arm.judge.method]
-    if arm.rl.method == "direct" and not set(methods) <= set(ALONE):
-        problem = f"rl.method: direct rewards single answers, and judge.method: {', '.join(methods)} compares two"
+    comparing = [method for method in methods if method not in ALONE]
+    if arm.rl.method == "direct" and comparing:
+        does = "may come to compare" if comparing == ["auto"] else "compares"
+        problem = f"rl.method: direct rewards single answers, and judge.method: {' and '.join(comparing)} {does} two"
         raise UserError(problem, "judge.method", f"name {' or '.join(ALONE)}")
 
 

@@ -104,7 +104,7 @@ class Simulation:
     def keyed(self) -> Mapping[str, Any]:
         """As a stage's key has it (cai/core/store.py): dtype and seed once for all."""
         parts = [judge.keyed() for judge in self.pool]
-        pool = [{name: part for name, part in one.items() if name not in ("dtype", "seed")} for one in parts]
+        pool = [{name: part for name, part in judge.items() if name not in ("dtype", "seed")} for judge in parts]
         return {"pool": pool, "flip": self.flip, "dtype": self.pool[0].dtype, "seed": self.seed}
 
 
