@@ -26,7 +26,10 @@ def fault(tmp_path, text, overrides=()):
     return str(error.value).replace(str(tmp_path) + "/", "")
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda path: path.stem)
+EXPERIMENTS = sorted([*(ROOT / "experiments").glob("*.yaml"), *(ROOT / "experiments/studies").glob("*.yaml")])
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_shipped_experiment_reads(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     experiment = read_experiment(path)

@@ -28,7 +28,7 @@ from cai.train.trainable import Labelled, Trainable
 
 ROOT = Path(__file__).parents[2]
 BASE = "constitution: constitutions/short.txt\ndata: {source: rated-answers}\n"
-SHIPPED = sorted([*(ROOT / "experiments").glob("*.yaml"), *(ROOT / "experiments/sweeps").glob("*.yaml")])
+SHIPPED = sorted([*(ROOT / "experiments").glob("*.yaml"), *(ROOT / "experiments").glob("s*/*.yaml")])
 
 
 def grid(tmp_path, text, overrides=()):

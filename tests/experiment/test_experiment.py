@@ -526,6 +526,33 @@ def test_every_source_of_labels_trains_a_reward_model_by_the_same_path(place, la
         assert json.loads(aside)["where"] == "labels.jsonl:33"
 
 
+def test_a_coin_and_length_are_arms_and_the_report_says_what_share_the_judge_gives(place):
+    edit(
+        "mine.yaml",
+        "  human: {labels: human}\n",
+        "  human: {labels: human}\n  length: {labels: shorter}\n  coin: {labels: shuffled}\n",
+    )
+    assert main(["mine.yaml"]) == 0
+    found = json.loads(Path("runs/mine/results.json").read_text())
+    shares = found["share"]
+    assert (shares["null"], shares["reference"], shares["seeds"]) == ("coin", "human", 1)
+    lines = {(line["key"], line["arm"]): line for line in shares["lines"]}
+    keys = ("reward_accuracy", "reward_human", "win_rate_vs_sft", "harmlessness")
+    assert set(lines) == {(key, arm) for key in keys for arm in ("ai", "length")}
+    table = {line["key"]: line["arms"] for line in found["measures"]}
+    for (key, arm), line in lines.items():  # the gains are those of the table, where every model could read every row
+        assert line["gain"]["value"] == pytest.approx(table[key][arm]["value"] - table[key]["coin"]["value"])
+        assert (line["share"] is not None) == (line["form"] == "interval" and line["whole"]["value"] > 0)
+    assert shares["sentence"] == lines["reward_accuracy", "ai"]["sentence"]
+    named = {(line["name"], line["kind"], line["arm"]) for line in found["labels"] if line["split"] == "test"}
+    assert {
+        ("a coin", "baseline", "coin"),
+        ("the rule that the shorter answer is better", "baseline", "length"),
+    } < named
+    page = Path("runs/mine/report.html").read_text()
+    assert "What share of human labels are the labels worth?" in page and "is labelled by a coin" in page
+
+
 def test_rounds_go_on_from_the_last_policy_and_learn_from_all_labels(place, capsys):
     edit("mine.yaml", "  human: {labels: human}\n", "")
     fresh = ["rounds=2", "pairs.source=policy", "pairs.prompts=4", "pairs.max_new_tokens=6"]
