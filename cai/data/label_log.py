@@ -11,12 +11,11 @@ import hashlib
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from cai.core.errors import UserError
-from cai.core.records import Pair, decode
+from cai.core.records import Pair
 from cai.data.append import RowLog
-from cai.data.rows.values import HALF_WRITTEN, LAST, parse_row
 
 Choice = Literal["a", "b", "tie", "skip", "undo"]
 Key = tuple[str, str, str | None]  # rater, pair, principle
@@ -90,33 +89,27 @@ class LabelLog(RowLog):
     rows:   how many can, undo rows among them.
     """
 
+    strange = "a row that is no label"
+
     def _clear(self) -> None:
         self.rows = 0
         self._stacks: dict[Key, list[tuple[int, LabelRow]]] = {}
 
-    def _take(self, number: int, line: bytes, last: bool) -> None:
-        where = f"{self.path}:{number}"
-        try:
-            row = decode(parse_row(line.decode("utf-8"), last), LabelRow, where)
-        except UnicodeDecodeError:
-            self.faults.append((where, "a half-written line" if last else "a line that is not UTF-8"))
-            return
-        except UserError as error:
-            torn = error.problem.startswith(("not valid JSON", HALF_WRITTEN, LAST))
-            self.faults.append((where, "a half-written line" if torn else "a row that is no label"))
-            return
-        fault = _fault(row)
-        stack = self._stacks.setdefault(row.key, [])
-        if row.choice == "undo" and not stack:
-            fault = fault or "an undo with nothing to undo"
-        if fault:
-            self.faults.append((where, fault))
-            return
-        self.rows += 1
-        if row.choice == "undo":
+    def _kind(self, row: Any) -> type:
+        return LabelRow
+
+    def _take(self, number: int, record: LabelRow) -> str:
+        stack = self._stacks.setdefault(record.key, [])
+        if fault := _fault(record):
+            return fault
+        if record.choice == "undo":
+            if not stack:
+                return "an undo with nothing to undo"
             stack.pop()
         else:
-            stack.append((number, row))
+            stack.append((number, record))
+        self.rows += 1
+        return ""
 
     def in_force(self) -> list[LabelRow]:
         """Each rater's last row, skips among them, for each pair and principle, as written."""

@@ -102,19 +102,35 @@ def finished(tmp_path_factory, tiny):
     """A folder in which the experiment has run once."""
     folder = tmp_path_factory.mktemp("experiment")
     lay_out(folder)
+    run_in(folder)
+    return folder
+
+
+def run_in(folder: Path) -> None:
+    """The folder's experiment, or sweep, from the command line."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert main(["mine.yaml"]) == 0
-    return folder
 
 
-@pytest.fixture
-def place(finished, monkeypatch, tmp_path):
-    """A copy of it that a test may edit, as the current folder."""
-    folder = tmp_path / "copy"
-    shutil.copytree(finished, folder)
-    monkeypatch.chdir(folder)
-    return folder
+class Enough(Exception):
+    pass
+
+
+def begun(experiment, until: str) -> tuple[Store, Workbench, list[str]]:
+    """Run it, up to the stage that it stops before; the stages that ran, that one among them."""
+    ran: list[str] = []
+
+    def notify(stage, key):
+        ran.append(stage)
+        if stage == until:
+            raise Enough
+
+    work = Workbench.open(experiment.runtime)
+    store = Store(work.root, notify=notify)
+    with pytest.raises(Enough):
+        run(experiment, store, work)
+    return store, work, ran
 
 
 def planned(overrides=()) -> dict[str, int]:
@@ -255,18 +271,9 @@ def test_revisions_without_a_critique_and_with_fewer_principles(place):
     assert stages["revise"] == 2 and stages["train_sft"] == 1 and stages["rate_revisions"] == 1
     assert "label_by_judge" not in stages and "train_reward" not in stages
 
-    class Enough(Exception):
-        pass
-
-    def notify(stage, key):
-        if stage == "train_sft":
-            raise Enough
-
     experiment = read_experiment(Path("mine.yaml"), [*direct, "revise.principles=1"])
     check(experiment)
-    store = Store(Path("runs"), notify=notify)
-    with pytest.raises(Enough):
-        run(experiment, store, Workbench.open(experiment.runtime))
+    store, _, _ = begun(experiment, until="train_sft")
     made = next(artifact for artifact in store.ledger if artifact.stage == "revise")
     rounds = [json.loads(line)["rounds"][0] for line in (made / "revisions.jsonl").read_text().splitlines()]
     assert rounds and {one["critique"] for one in rounds} == {""} and len({one["principle"] for one in rounds}) == 1
@@ -429,20 +436,7 @@ def test_runtime_is_in_no_key(place):
 
 def test_after_a_change_of_one_principle_only_its_calls_are_asked_again(place, capsys):
     edit("law.txt", "Choose the response that is kind.", "Choose the response that is kinder.")
-    experiment = read_experiment(Path("mine.yaml"))
-    work = Workbench.open(experiment.runtime)
-    ran: list[str] = []
-
-    class Enough(Exception):
-        pass
-
-    def notify(stage, key):
-        ran.append(stage)
-        if stage == "train_reward":
-            raise Enough
-
-    with pytest.raises(Enough):
-        run(experiment, Store(work.root, notify=notify), work)
+    _, work, ran = begun(read_experiment(Path("mine.yaml")), until="train_reward")
     assert ran == ["preflight", "label_by_judge", "train_reward"]
     # 16 pairs x 2 answers x 2 principles, of which the preflight asks the calibration pairs and the label stage the
     # others; what concerns the principle "safe" was answered in the first run. The preflight's 5 pairs are also asked
@@ -478,26 +472,13 @@ def test_every_way_of_asking_labels_pairs_in_the_pipeline(place, changes):
     edit("mine.yaml", "  human: {labels: human}\n", "")
     experiment = read_experiment(Path("mine.yaml"), changes)
     check(experiment)
-    labelled: list[Path] = []
-
-    class Enough(Exception):
-        pass
-
-    def notify(stage, key):
-        if stage == "train_reward":
-            raise Enough
-
-    work = Workbench.open(experiment.runtime)
-    store = Store(work.root, notify=notify)
     try:
-        run(experiment, store, work)
-    except Enough:
-        made = {artifact.stage: artifact.path for artifact in store.ledger}
-        labelled = [made["label_by_judge"], made.get("sample_pairs", made["load_data"])]
+        store, _, _ = begun(experiment, until="train_reward")
     except UserError as error:  # a tiny random judge may turn out to be worse than a coin, and is then stopped
         assert "auto" in changes[0] and ("preflight" in error.problem or "no better than a coin" in error.problem)
         return
-    labels, source = labelled
+    made = {artifact.stage: artifact.path for artifact in store.ledger}
+    labels, source = made["label_by_judge"], made.get("sample_pairs", made["load_data"])
     rows = [json.loads(line) for line in (labels / "labels.jsonl").read_text().splitlines()]
     abstained = (labels / "abstained.jsonl").read_text().splitlines()
     pairs = [json.loads(line) for line in (source / "pairs.jsonl").read_text().splitlines()]
@@ -532,18 +513,7 @@ def test_every_source_of_labels_trains_a_reward_model_by_the_same_path(place, la
     edit("mine.yaml", "{labels: ai}", f"{{labels: {labels}, simulated: {{pool: [{{}}, {{method: score}}]}}}}")
     experiment = read_experiment(Path("mine.yaml"))
     check(experiment)
-
-    class Enough(Exception):
-        pass
-
-    def notify(stage, key):
-        if stage == "train_ppo":
-            raise Enough
-
-    work = Workbench.open(experiment.runtime)
-    store = Store(work.root, notify=notify)
-    with pytest.raises(Enough):
-        run(experiment, store, work)
+    store, _, _ = begun(experiment, until="train_ppo")
     made = {artifact.stage: artifact for artifact in store.ledger}
     manifest = json.loads((made["train_reward"] / "manifest.json").read_text())
     (used,) = manifest["inputs"]["labels"]
