@@ -1,7 +1,7 @@
 """What the benchmarks have in common: the engine that they measure, and a figure with its extremes over the rounds."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -32,6 +32,11 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError("must be 1 or more")
     return number
+
+
+def in_order(batches: Iterable[list[tuple[int, Any]]]) -> list[Any]:
+    """What an engine's verb yields, in the order of what it was asked."""
+    return [answer for _, answer in sorted((item for batch in batches for item in batch), key=lambda item: item[0])]
 
 
 def open_engine(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:

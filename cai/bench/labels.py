@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cai.bench.common import MedianRange, open_engine, positive, show
+from cai.bench.common import MedianRange, in_order, open_engine, positive, show
 from cai.config.sections import Data, Judge
 from cai.constitution import Judging, read_constitution
 from cai.core.draws import uniform
@@ -119,14 +119,12 @@ def spread_out(votes: Sequence[VoteQuestions], most: int) -> list[VoteQuestions]
 
 def choose(engine: Engine, questions: Sequence[Question], share: bool) -> list[Reading]:
     engine.share = share
-    readings = dict(item for batch in engine.choose(questions, engine.limit) for item in batch)
-    return [readings[index] for index in range(len(questions))]
+    return in_order(engine.choose(questions, engine.limit))
 
 
 def write(engine: Engine, questions: Sequence[Question]) -> list[str]:
     requests = [Request(question.chat, seed=0) for question in questions]
-    replies = dict(item for batch in engine.generate(requests, WRITING) for item in batch)
-    return [replies[index].text for index in range(len(questions))]
+    return [reply.text for reply in in_order(engine.generate(requests, WRITING))]
 
 
 def verdict(reply: str, method: str) -> str | None:

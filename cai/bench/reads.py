@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cai.bench.common import MedianRange, open_engine, positive, show
+from cai.bench.common import MedianRange, in_order, open_engine, positive, show
 from cai.bench.labels import some_pairs, votes_on
 from cai.config.sections import Judge
 from cai.constitution import read_constitution
@@ -54,12 +54,10 @@ class Uncached:
 
     def choose(self, questions: Sequence[Question], max_length: int, title: str) -> list[Reading | None]:
         self.questions += len(questions)
-        readings = dict(item for batch in self.engine.choose(questions, max_length) for item in batch)
-        return [readings[index] for index in range(len(questions))]
+        return in_order(self.engine.choose(questions, max_length))
 
     def generate(self, requests: Sequence[Request], sampling: Sampling, title: str) -> list[Reply | None]:
-        replies = dict(item for batch in self.engine.generate(requests, sampling) for item in batch)
-        return [replies[index] for index in range(len(requests))]
+        return in_order(self.engine.generate(requests, sampling))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 labels: ai             the judge of `judge:`
 labels: human          the people whose labels came with the pairs
 labels: simulated      the judges of `simulated:`, who stand for people and err like them
+labels: shuffled       a coin, tossed for each pair and seed: the null, what labels give that say nothing
+labels: shorter        length alone: the answer with fewer words (as many: nobody labels the pair), a trivial baseline
 
 labels:
   default: ai          who labels what nothing below says; without it, a pair that nothing names is an error
@@ -24,10 +26,16 @@ from cai.config.tree import show
 from cai.config.validation import Fault
 from cai.core.errors import suggest
 
-Who = Literal["ai", "human", "simulated"]
-WHO = ("ai", "human", "simulated")
-WORDS = {"ai": "the AI judge", "human": "people", "simulated": "simulated people"}
-FORMS = "write ai, human, simulated, or the section that cai/config/labels.py describes"
+Who = Literal["ai", "human", "simulated", "shuffled", "shorter"]
+WHO = ("ai", "human", "simulated", "shuffled", "shorter")  # shares are drawn in this order: add at the end
+WORDS = {
+    "ai": "the AI judge",
+    "human": "people",
+    "simulated": "simulated people",
+    "shuffled": "a coin",
+    "shorter": "the rule that the shorter answer is better",
+}
+FORMS = f"write {', '.join(WHO)}, or the section that cai/config/labels.py describes"
 
 
 class Sources(Section):

@@ -5,45 +5,13 @@ cai/config/load.py puts them together to arms and reads the file; `rl:` is in ca
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from cai.config.chat_template import ChatTemplate
 from cai.config.methods import NAMES
-from cai.config.tree import show
+from cai.config.section import Amount, Count, Positive, Rate, Section, Share
+from cai.config.served import DRAWS, Price, Served
 from cai.config.validation import Fault
-
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Rate = Annotated[float, Field(gt=0)]
-Amount = Annotated[float, Field(ge=0)]
-
-
-class Section(BaseModel):
-    # No number of an experiment is infinite: YAML's `.inf` would pass as a rate, and `.nan` as anything.
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-def _template(held: Any) -> Any:
-    """A name, a file or arguments, as far as it can be checked without the model."""
-    remedy = "write plain, the name of one that the model brings, a .jinja file, or {enable_thinking: false}"
-    if held is None or (isinstance(held, str) and held.strip()):
-        return held
-    if not isinstance(held, dict) or not held:
-        raise Fault(f"a chat template is named, or told its arguments; this is {show(held)}", remedy)
-    for name, value in held.items():
-        if not name.isidentifier() or isinstance(value, dict | list):
-            raise Fault(f"a chat template cannot be told {name}: {show(value)}", "give names with plain values", name)
-    return held
-
-
-# Which chat template a model's conversations are rendered by; null: its own. One of
-#     plain              "### Human:" and "### Assistant:", for base models that have none (GPT-2, Pythia)
-#     a name             of one of several that the model brings
-#     a .jinja file      of your own
-#     arguments          {enable_thinking: false}: what the model's own template is told
-# No part of a key by itself: it is part of the model's identity (`find` in cai/models/loading.py), a file by its
-# contents.
-ChatTemplate = Annotated[Any, BeforeValidator(_template), Field(exclude=True)]
 
 
 class Policy(Section):
@@ -103,10 +71,10 @@ class Revise(Section):
     critique: false asks for each revision without a critique first (figure 7). principles: how many of the
     constitution's the rounds draw from (figure 6), nested: 4 are 3 and one more; null: all. The judge reads all.
     model: who criticises and revises, null for the policy's own start model; the drafts are the policy's either way, so
-    that arms with other revisers revise the same drafts. examples: worked rounds that are shown before every critique
-    and revision, a file of turns as prompts/examples/revise.jinja. audit: so many drafts are revised again under the
-    opposites and placebos of their principles, for the report to say what a principle decides
-    (cai/train/revisions/decided.py).
+    that arms with other revisers revise the same drafts; server: where it is served. examples: worked rounds that are
+    shown before every critique and revision, a file of turns as prompts/examples/revise.jinja. audit: so many drafts
+    are revised again under the opposites and placebos of their principles, for the report to say what a principle
+    decides (cai/train/revisions/decided.py).
     """
 
     prompts: Positive = 64
@@ -115,10 +83,19 @@ class Revise(Section):
     critique: bool = Field(default=True, exclude=True)
     principles: Positive | None = Field(default=None, exclude=True)
     model: str | None = Field(default=None, exclude=True)
+    server: Served = None
     examples: str | None = Field(default=None, exclude=True)
     audit: Count = Field(default=0, exclude=True)
     max_new_tokens: Positive = 96
     temperature: Amount = 1.0
+
+    @model_validator(mode="after")
+    def _somebody_is_served(self) -> "Revise":
+        if self.server and not self.model:
+            raise Fault("a server, and no name of the model that it serves", "add revise.model", "server")
+        if self.server and self.server.same:
+            raise Fault(DRAWS, "remove it", "server")
+        return self
 
 
 class Sft(Section):
@@ -161,25 +138,32 @@ if TYPE_CHECKING:
 else:
     Method = Literal[NAMES]
 Mix = Annotated[dict[Method, Rate], Field(min_length=1)]
+UNSAID = ("contrast", "channel")  # methods that ask how likely a given text is: nothing that a model could say instead
 
 
 class Judge(Section):
     """How a model is asked which answer is better; each method is a file in cai/judge/methods/.
 
     template: which chat template, or what it is told, as in `policy:`. A thinking model can judge only where its
-    template opens an answer without a thought: {enable_thinking: false}.
+    template opens an answer without a thought: {enable_thinking: false}. server: where the model is served; null: it
+    runs in process.
     """
 
     model: str = "smollm2-135m"
     template: ChatTemplate = None
+    server: Served = None
     # One method, or several with a weight each.
     method: Method | Mix = "rate"
+    # read: off the log-probabilities of its options. sampled: asked so many times, and counted; for models that give no
+    # log-probabilities, and for methods that end in words (all but contrast and channel).
+    verdict: Literal["read", "sampled"] = Field(default="read", exclude_if=lambda held: held == "read")
+    samples: Positive = Field(default=5, exclude_if=lambda held: held == 5)
     # How many principles are drawn for a prompt; the paper draws one.
     principles: Positive | Literal["all"] = 1
     # Of several principles: the mean of their log-odds, or the share of them that prefer an answer.
     combine: Literal["average", "vote"] = "average"
     # Worked examples for a method, shown before its question: a file of turns, as in prompts/examples/.
-    examples: dict[Method, str] = {}
+    examples: dict[Method, str] = Field(default={})
     reason: Reason = Reason()
     # A vote whose options hold less than this share of the probability is not read; no readable vote, no label.
     min_mass: Share = 0.02
@@ -191,6 +175,25 @@ class Judge(Section):
     turns: Positive | None = None
     # Longest question in tokens; a pair that needs more is abstained and counted, never cut.
     max_length: Positive = 1024
+
+    @property
+    def spoken(self) -> bool:
+        """Whether its verdicts are words alone, or the few likeliest ones: no text's likelihood can be asked for."""
+        return self.verdict == "sampled" or bool(self.server and self.server.api == "chat")
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> "Judge":
+        methods = {self.method} if isinstance(self.method, str) else {*self.method}
+        if self.spoken and (silent := sorted(methods & {*UNSAID})):
+            why = "verdict: sampled counts words" if self.verdict == "sampled" else "a chat API gives words"
+            problem = f"{why}, and {silent[0]} asks how likely a given text is"
+            raise Fault(problem, "use rate, choice, score or reason", "method")
+        if self.spoken and "auto" in methods:
+            problem = "auto tries methods that ask how likely a text is, which cannot be asked here"
+            raise Fault(problem, "name one: rate, choice, score or reason", "method")
+        if self.server and self.server.same and (self.verdict == "sampled" or "reason" in methods):
+            raise Fault(DRAWS, "remove it, or read the verdicts of another method", "server")
+        return self
 
 
 class Reads(Section):
@@ -206,15 +209,15 @@ class Reads(Section):
     gain: Annotated[float, Field(ge=-1, le=1)] = 0.0
 
 
-def _switch(held: Any) -> Any:
+def _switch(value: Any) -> Any:
     """`off`, which YAML reads as false, and `on`."""
-    if held is None or held is False or held == "off":
+    if value is None or value is False or value == "off":
         return None
-    if held is True or held == "on":
+    if value is True or value == "on":
         return {}
-    if not isinstance(held, dict | Reads):
-        raise Fault(f"judge.preflight.reads is off, or a section of thresholds, not {held!r}", "write reads: off")
-    return held
+    if not isinstance(value, dict | Reads):
+        raise Fault(f"judge.preflight.reads is off, or a section of thresholds, not {value!r}", "write reads: off")
+    return value
 
 
 class Preflight(Section):
@@ -327,3 +330,10 @@ class Runtime(Section):
     root: str = "runs"
     # Trackers that every training is reported to, through TRL; each is a package of its own. None unless named.
     report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()
+    # Servers: how many requests are under way at one time, over all replicas of a model.
+    concurrency: Positive = 16
+    # A run stops before its servers have read and written more tokens than this, or cost more; answers are kept.
+    max_tokens: Positive | None = None
+    max_cost: Rate | None = None
+    # The name of a served model -> its price.
+    prices: dict[str, Price] = Field(default={})

@@ -14,7 +14,7 @@ from cai.constitution import Constitution, read_constitution
 from cai.constitution.changes import Change, as_json, changes, headline, show
 from cai.constitution.lint import Warnings, describe, long_for_model, unknown_subsets, warnings
 from cai.constitution.paper import import_paper
-from cai.core.errors import UserError, run_main
+from cai.core.errors import UserError, run_main, some
 
 if TYPE_CHECKING:
     from cai.core.records import Pair  # needs pydantic, which takes longer to load than a lint
@@ -156,10 +156,8 @@ def _read(file: Path) -> "list[Pair]":
     from cai.judge.trial import read_pairs
 
     pairs, left_out = read_pairs(file)
-    for where, why in left_out[:3]:
-        print(f"left out: {where}: {why}", file=sys.stderr)
-    if len(left_out) > 3:
-        print(f"left out: {len(left_out) - 3} more rows", file=sys.stderr)
+    if left_out:
+        print(f"left out: {some([f'{where}: {why}' for where, why in left_out])}", file=sys.stderr)
     return pairs
 
 

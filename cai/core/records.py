@@ -149,7 +149,8 @@ class SetAside:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """source: "ai", "human" (the pair's own data), "human file", "simulated". votes: a judge's. said: people's."""
+    """source: "ai", "human" (the pair's own data), "human file", "simulated", "shuffled" (a coin),
+    "shorter" (length alone). votes: a judge's. said: people's."""
 
     pair_id: str
     p_a: float

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cai.core.durable import unique
-from cai.core.errors import UserError, suggest
+from cai.core.errors import UserError, some, suggest
 from cai.core.lease import drop_dead
 from cai.core.owned import Taken, leftover, nobodys
 from cai.core.progress import progress
@@ -231,8 +231,7 @@ def find(known: Mapping[str, StageOnDisk], text: str) -> str:
     if text in known or len(hits) == 1:
         return text if text in known else hits[0]
     if hits:
-        more = f" and {len(hits) - 5} more" if len(hits) > 5 else ""
-        raise UserError(f"{len(hits)} stages begin so", text, f"name one: {', '.join(hits[:5])}{more}")
+        raise UserError(f"{len(hits)} stages begin so", text, f"name one: {some(hits, 5)}")
     raise UserError("there is no such stage", text, suggest(text, sorted(known)))
 
 

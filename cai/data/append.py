@@ -12,13 +12,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from cai.core.errors import UserError
+from cai.core.records import decode
+from cai.data.rows.values import HALF_WRITTEN, LAST, parse_row
+
 
 class RowLog:
     """An open file of rows; what other processes append is seen after `refresh`.
 
-    faults: (file:line, why) of each row that cannot be used. A kind of file says in `_clear` what it starts with and in
-    `_take` what it makes of a line.
+    faults: (file:line, why) of each row that cannot be used. A kind of file says in `_clear` what it starts with, in
+    `_kind` which record a row is, in `_take` what it makes of one, and in `strange` what it calls a row that is none.
     """
+
+    strange: str
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -28,9 +34,26 @@ class RowLog:
     def _clear(self) -> None:
         raise NotImplementedError
 
-    def _take(self, number: int, line: bytes, last: bool) -> None:
-        """One line that is not blank. last: no line end follows it, so its writer may have been cut off."""
+    def _kind(self, row: Any) -> type:
         raise NotImplementedError
+
+    def _take(self, number: int, record: Any) -> str:
+        """Take in the record of a line; what is wrong with it, and "" where it was taken."""
+        raise NotImplementedError
+
+    def _read(self, number: int, line: bytes, last: bool) -> None:
+        """One line that is not blank. last: no line end follows it, so its writer may have been cut off."""
+        where = f"{self.path}:{number}"
+        try:
+            row = parse_row(line.decode("utf-8"), last)
+            fault = self._take(number, decode(row, self._kind(row), where))
+        except UnicodeDecodeError:
+            fault = HALF_WRITTEN if last else "a line that is not UTF-8"
+        except UserError as error:
+            torn = error.problem.startswith(("not valid JSON", HALF_WRITTEN, LAST))
+            fault = HALF_WRITTEN if torn else self.strange
+        if fault:
+            self.faults.append((where, fault))
 
     def _reset(self) -> None:
         self.faults: list[tuple[str, str]] = []
@@ -56,7 +79,7 @@ class RowLog:
         lines = text.split(b"\n")
         for number, line in enumerate(lines, self._line):
             if line.strip():
-                self._take(number, line, last=number == self._line + len(lines) - 1)
+                self._read(number, line, last=number == self._line + len(lines) - 1)
         self._line += len(lines) - 1
 
     def append(self, row: Any) -> None:

@@ -13,9 +13,9 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from cai.core.errors import UserError
-from cai.core.records import Message, decode, parse_json
+from cai.core.records import Message
 from cai.data.append import RowLog
 
 LARGEST = 10  # presses in one row; the page sends 1
@@ -58,29 +58,23 @@ class Feedback:
 class FeedbackLog(RowLog):
     """answers: by id, as written. given: the feedback on each, as written."""
 
+    strange = "a row that is no feedback"
+
     def _clear(self) -> None:
         self.answers: dict[str, ShownAnswer] = {}
         self.given: dict[str, list[Feedback]] = {}
 
-    def _take(self, number: int, line: bytes, last: bool) -> None:
-        where = f"{self.path}:{number}"
-        try:
-            row = parse_json(line.decode("utf-8"), where)
-            made = decode(row, Feedback if isinstance(row, dict) and "answer" in row else ShownAnswer, where)
-        except UnicodeDecodeError:
-            self.faults.append((where, "a half-written line" if last else "a line that is not UTF-8"))
-            return
-        except UserError as error:
-            torn = error.problem.startswith("not valid JSON")
-            self.faults.append((where, "a half-written line" if torn else "a row that is no feedback"))
-            return
-        fault = self._fault(made)
-        if fault:
-            self.faults.append((where, fault))
-        elif isinstance(made, ShownAnswer):
-            self.answers[made.id], self.given[made.id] = made, []
+    def _kind(self, row: Any) -> type:
+        return Feedback if isinstance(row, dict) and "answer" in row else ShownAnswer
+
+    def _take(self, number: int, record: ShownAnswer | Feedback) -> str:
+        if fault := self._fault(record):
+            return fault
+        if isinstance(record, ShownAnswer):
+            self.answers[record.id], self.given[record.id] = record, []
         else:
-            self.given[made.answer].append(made)
+            self.given[record.answer].append(record)
+        return ""
 
     def _fault(self, row: ShownAnswer | Feedback) -> str:
         if isinstance(row, ShownAnswer):

@@ -11,16 +11,15 @@ import hashlib
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from cai.core.errors import UserError
-from cai.core.records import Pair, decode
+from cai.core.records import Pair
 from cai.data.append import RowLog
-from cai.data.rows.values import HALF_WRITTEN, LAST, parse_row
 
 Choice = Literal["a", "b", "tie", "skip", "undo"]
 Key = tuple[str, str, str | None]  # rater, pair, principle
-P_A: dict[str, float | None] = {"a": 1.0, "b": 0.0, "tie": 0.5, "skip": None, "undo": None}
+P_A: dict[str, float] = {"a": 1.0, "b": 0.0, "tie": 0.5}  # of those that decide; skip and undo do not
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,7 @@ def make_row(
     """A row that says this now."""
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
     return LabelRow(
-        pair_id=pair.id, rater=rater, choice=choice, p_a=P_A[choice], left=left, principle=principle, note=note,
+        pair_id=pair.id, rater=rater, choice=choice, p_a=P_A.get(choice), left=left, principle=principle, note=note,
         seconds=round(seconds, 3), at=at, a_sha=sha(pair.a),
     )  # fmt: skip
 
@@ -90,33 +89,27 @@ class LabelLog(RowLog):
     rows:   how many can, undo rows among them.
     """
 
+    strange = "a row that is no label"
+
     def _clear(self) -> None:
         self.rows = 0
         self._stacks: dict[Key, list[tuple[int, LabelRow]]] = {}
 
-    def _take(self, number: int, line: bytes, last: bool) -> None:
-        where = f"{self.path}:{number}"
-        try:
-            row = decode(parse_row(line.decode("utf-8"), last), LabelRow, where)
-        except UnicodeDecodeError:
-            self.faults.append((where, "a half-written line" if last else "a line that is not UTF-8"))
-            return
-        except UserError as error:
-            torn = error.problem.startswith(("not valid JSON", HALF_WRITTEN, LAST))
-            self.faults.append((where, "a half-written line" if torn else "a row that is no label"))
-            return
-        fault = _fault(row)
-        stack = self._stacks.setdefault(row.key, [])
-        if row.choice == "undo" and not stack:
-            fault = fault or "an undo with nothing to undo"
-        if fault:
-            self.faults.append((where, fault))
-            return
-        self.rows += 1
-        if row.choice == "undo":
+    def _kind(self, row: Any) -> type:
+        return LabelRow
+
+    def _take(self, number: int, record: LabelRow) -> str:
+        stack = self._stacks.setdefault(record.key, [])
+        if fault := _fault(record):
+            return fault
+        if record.choice == "undo":
+            if not stack:
+                return "an undo with nothing to undo"
             stack.pop()
         else:
-            stack.append((number, row))
+            stack.append((number, record))
+        self.rows += 1
+        return ""
 
     def in_force(self) -> list[LabelRow]:
         """Each rater's last row, skips among them, for each pair and principle, as written."""
@@ -145,7 +138,7 @@ class LabelLog(RowLog):
 
 
 def _fault(row: LabelRow) -> str:
-    if row.p_a != P_A[row.choice]:
+    if row.p_a != P_A.get(row.choice):
         return "p_a is not what the choice says"
     if not row.rater.strip() or not row.pair_id:
         return "a row without rater or pair"

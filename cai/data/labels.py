@@ -24,13 +24,13 @@ from cai.core.draws import uniform
 from cai.core.errors import UserError, suggest
 from cai.core.records import Abstained, Label, Pair, RaterVote, SetAside
 from cai.data.input_file import InputFile, input_file
-from cai.data.label_log import sha
+from cai.data.label_log import P_A, sha
 from cai.data.rows.files import Raw, read_raw
 from cai.data.rows.values import number, probability
 from cai.data.votes import Judgement, settle
 
 # A skip says nothing (NaN), an undo takes back what was said (infinite): neither ever leaves this module.
-P_A: dict[str, float] = {"a": 1.0, "b": 0.0, "tie": 0.5, "skip": math.nan, "undo": math.inf}
+READ_AS = P_A | {"skip": math.nan, "undo": math.inf}
 UNNAMED = "unnamed"
 
 
@@ -108,15 +108,15 @@ def _read(row: Any) -> tuple[str, float, RaterVote]:
     vote = RaterVote(str(row.get("rater") or UNNAMED), math.nan, str(row.get("note") or ""), took)
     if choice is None and given is None:
         return "neither choice nor p_a", math.nan, vote
-    if choice is not None and choice not in P_A:
+    if choice is not None and choice not in READ_AS:
         return "choice must be a, b, tie, skip or undo", math.nan, vote
     if given is not None and p_a is None:
         return "p_a out of range: it is P(a better), from 0 to 1", math.nan, vote
-    if choice is not None and p_a not in (None, P_A[choice]):
+    if choice is not None and p_a not in (None, READ_AS[choice]):
         return "p_a is not what the choice says", math.nan, vote
     if seconds is not None and (took is None or took < 0):
         return "seconds out of range", math.nan, vote
-    return "", P_A[choice] if choice is not None else float(p_a or 0), vote
+    return "", READ_AS[choice] if choice is not None else float(p_a or 0), vote
 
 
 def _of_rater(rows: list[tuple[str, RaterVote]]) -> RaterVote:

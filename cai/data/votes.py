@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from cai.core.errors import UserError
+from cai.core.errors import UserError, some
 from cai.core.records import RaterVote, SetAside
 from cai.data.rows.values import number, rank
 
@@ -76,10 +76,11 @@ def counted(aside: Iterable[SetAside], what: str) -> dict[str, int]:
 
 def name_aside(aside: Sequence[SetAside], what: str) -> None:
     """On stderr: each reason, with the first places."""
-    for reason, n in Counter(row.reason for row in aside).items():
-        places = [row.where for row in aside if row.reason == reason]
-        more = f" and {n - 3} more" if n > 3 else ""
-        print(f"{what} set aside: {reason}: {', '.join(places[:3])}{more}", file=sys.stderr)
+    places: dict[str, list[str]] = {}
+    for row in aside:
+        places.setdefault(row.reason, []).append(row.where)
+    for reason, each in places.items():
+        print(f"{what} set aside: {reason}: {some(each)}", file=sys.stderr)
 
 
 # --- rows of K answers ------------------------------------------------------------------------------------------------

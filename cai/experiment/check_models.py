@@ -130,18 +130,22 @@ def revision_requests(arm: Arm, prompts: Sequence[Prompt], constitution: Constit
 
 def check_reviser(arm: Arm, prompts: Sequence[Prompt], constitution: Constitution) -> None:
     """A reviser that is not the policy (`revise.model`): it is asked for critiques and revisions alone."""
+    served = arm.revise.server
+    if served and served.api == "chat":
+        return
     source = find(str(arm.revise.model))
     ids: set[int] = set()
     try:
-        tokenizer, config = read_model(source)
+        tokenizer, config = (load_tokenizer(source), None) if served else read_model(source)
         for chat in revision_requests(arm, kinds_of(prompts), constitution):
             ids |= {*chat_ids(tokenizer, with_system(chat, arm.policy.system), answer=True)}
     except UserError as error:
         if error.where != "template":
             raise
         raise UserError(error.problem, "model", "use a model with a chat template of its own") from None
-    check_vocabulary(tokenizer, config, ids)
-    check_ending(source, tokenizer)
+    if config:
+        check_vocabulary(tokenizer, config, ids)
+        check_ending(source, tokenizer)
 
 
 def check_vocabulary(tokenizer: Any, config: Any, ids: Iterable[int]) -> None:
@@ -245,14 +249,18 @@ def _build(source: ModelRef, adapter: tuple[int, int | None] | None, critic: boo
 
 def check_judge(judge: Judge, prompts: Sequence[Prompt], constitution: Constitution) -> None:
     """Every method's questions are rendered whole, and their options told apart."""
-    source = model_of(judge)
-    tokenizer, config = read_model(source)
+    model = model_of(judge)
+    if model.hosted:  # which renders for itself
+        return
+    # Of what is served no weights need to be here.
+    tokenizer, config = (load_tokenizer(model), None) if model.server else read_model(model)
     principle, templates = principles_for(constitution, judge)[0], templates_for(judge)
     ids: set[int] = set()
     for method in methods_of(judge):
         for prompt in kinds_of(prompts):
             ids |= _asked(method, Pair("sample", prompt, ANSWER, OTHER), principle, templates, tokenizer, judge)
-    check_vocabulary(tokenizer, config, ids)
+    if config:
+        check_vocabulary(tokenizer, config, ids)
 
 
 def _asked(

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from cai.config.load import Arm, Experiment, flat
-from cai.config.sections import Judge
 from cai.constitution import Constitution, read_constitution
 from cai.core.errors import UserError, UserErrors, fault_of_machine
 from cai.core.hub import is_unreachable
@@ -26,6 +25,7 @@ from cai.data.sources.rated_answers import NAME as RATED
 from cai.data.xstest import xstest_file
 from cai.experiment.check_data import Rows, check_yardsticks, data_checks, length_checks, rows_of
 from cai.experiment.check_models import check_gold_model, check_judge, check_reviser, policy_checks, reader_of
+from cai.experiment.check_servers import judges_of, server_checks
 from cai.judge.methods import ALONE, templates_for
 from cai.judge.reads.placebos import check as check_placebos
 from cai.judge.reads.placebos import read_placebos
@@ -107,6 +107,12 @@ def check(*grid: Experiment, plan: bool = False) -> None:
     errors += machine.all()
     if not errors:  # what follows reads all that was looked at above
         errors = dry_run(grid, plan)
+    if not errors and not plan:
+        for one in grid:
+            faults = Faults(one)
+            for name, section, task in server_checks(one):
+                faults.attempt([task], name, section)
+            errors += faults.all()
     unique = list({str(fault): fault for fault in errors}.values())
     if len(unique) > 1:
         raise UserErrors(unique)
@@ -139,23 +145,21 @@ def files_of(arm: Arm, plan: bool) -> list[Callable[[], object]]:
 def rewards_alone(arm: Arm) -> None:
     """Can the judge's method reward a single answer, where RL asks it to? Raises UserError."""
     methods = arm.judge.method if isinstance(arm.judge.method, dict) else [arm.judge.method]
-    if arm.rl.method == "direct" and not set(methods) <= set(ALONE):
-        problem = f"rl.method: direct rewards single answers, and judge.method: {', '.join(methods)} compares two"
+    comparing = [method for method in methods if method not in ALONE]
+    if arm.rl.method == "direct" and comparing:
+        does = "may come to compare" if comparing == ["auto"] else "compares"
+        problem = f"rl.method: direct rewards single answers, and judge.method: {' and '.join(comparing)} {does} two"
         raise UserError(problem, "judge.method", f"name {' or '.join(ALONE)}")
-
-
-def judges_of(arm: Arm) -> dict[str, Judge]:
-    """The section that names a judge -> the judge."""
-    pool = arm.simulated.pool if "simulated" in arm.labels.all else ()
-    simulated = {f"simulated.pool.{number}": judge for number, judge in enumerate(pool)}
-    return {"judge": arm.judge, **simulated, "evaluate.judge": arm.evaluate.judge}
 
 
 def models_of(arm: Arm) -> dict[str, str]:
     """The section that names a model -> its name."""
     gold = arm.rl.gold
-    named = {"policy": arm.policy.model} | {section: judge.model for section, judge in judges_of(arm).items()}
-    named |= {"revise": arm.revise.model} if arm.revise.model else {}
+    asked = {section: (judge.model, judge.server) for section, judge in judges_of(arm).items()}
+    asked |= {"revise": (arm.revise.model, arm.revise.server)} if arm.revise.model else {}
+    # What a chat API serves is nowhere here.
+    named = {"policy": arm.policy.model}
+    named |= {section: name for section, (name, server) in asked.items() if not (server and server.api == "chat")}
     return named | ({"rl.gold": gold.by} if gold and gold.by != "judge" else {})
 
 
@@ -234,14 +238,15 @@ def _look(experiment: Experiment, plan: bool, seen: dict[str, Any]) -> list[User
             by = read_constitution(arm.evaluate.constitution) if section == "evaluate.judge" else constitution
             key = digest_of([judge, model_of(judge), by.text])
             unused = section == "judge" and "ai" not in arm.labels.all
-            if key not in seen and not unused and (not plan or _here(judge.model)):
+            hosted = judge.server is not None and judge.server.api == "chat"
+            if key not in seen and not unused and not hosted and (not plan or _here(judge.model)):
                 seen[key] = True
                 prompts = rows.prompts if rows else ()
                 faults.attempt([partial(check_judge, judge, prompts, by)], name, section)
         gold = models_of(arm).get("rl.gold")
         if gold and (not plan or _here(gold)):
             faults.attempt([lambda gold=gold: check_gold_model(gold)], name, "rl.gold")
-        if arm.revise.model and (not plan or _here(arm.revise.model)):
+        if "revise" in models_of(arm) and (not plan or _here(str(arm.revise.model))):
             prompts = rows.prompts if rows else ()
             faults.attempt([partial(check_reviser, arm, prompts, constitution)], name, "revise")
     return faults.all()

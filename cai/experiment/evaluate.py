@@ -50,21 +50,23 @@ def matches(cells: Sequence[Cell]) -> list[tuple[str, str]]:
 def rate_all(stage: Stage, work: Workbench, cells: Sequence[Cell], measured: Measured) -> None:
     """Harmlessness of every revision and of answers to red-team prompts; helpfulness of answers to helpful prompts."""
     first = cells[0]
-    ask = first.settings.evaluate
+    evaluation = first.settings.evaluate
     # Whatever method decides the games, single texts are rated one by one; where it can do so, most is in the cache.
-    judge = ask.judge.model_copy(update={"method": "channel" if ask.judge.method == "channel" else "rate"})
+    judge = evaluation.judge.model_copy(
+        update={"method": "channel" if evaluation.judge.method == "channel" else "rate"}
+    )
     dtype, seed = work.dtype(first.settings), first.settings.seed
-    harmless = AskedJudge.of(judge, work.constitution(ask.constitution), dtype, seed)
+    harmless = AskedJudge.of(judge, work.constitution(evaluation.constitution), dtype, seed)
     for cell in {cell.arm: cell for cell in cells}.values():
         measured.revisions[cell.arm] = stage(
-            rate_revisions, revisions=cell.revised, count=ask.prompts, judge=harmless
+            rate_revisions, revisions=cell.revised, count=evaluation.prompts, judge=harmless
         )  # fmt: skip
     audit_revisions(stage, cells, measured, harmless)
     for (name, kind), answers in measured.answers.items():
         if kind == "red-team":
             measured.merits[name, kind] = stage(rate_answers, prompts=first.data, answers=answers, judge=harmless)
         elif kind == "helpful":
-            helpful = harmless.under(work.constitution(ask.helpfulness))
+            helpful = harmless.under(work.constitution(evaluation.helpfulness))
             measured.merits[name, kind] = stage(rate_answers, prompts=first.helpful, answers=answers, judge=helpful)
 
 
@@ -89,17 +91,17 @@ def audit_revisions(stage: Stage, cells: Sequence[Cell], measured: Measured, har
 def score_harm(stage: Stage, cells: Sequence[Cell], measured: Measured, dtype: Dtype) -> None:
     """People's ratings of training prompts -> a model -> its scores of held-out rated answers and of every policy's."""
     first = cells[0]
-    arm, ask = first.settings, first.settings.evaluate.harmfulness
-    if ask is None:
+    arm, settings = first.settings, first.settings.evaluate.harmfulness
+    if settings is None:
         return
     rated = first.data
-    if ask.source and ask.source != arm.data.source:
-        own = Data(source=ask.source)
+    if settings.source and settings.source != arm.data.source:
+        own = Data(source=settings.source)
         rated = stage(load_data, data=own, contents=source_digest(own), seed=arm.seed)
     start = Trainable(model_of(arm.policy), arm.policy, dtype)
-    fitted = stage(train_harm, ratings=rated, start=start, settings=ask, seed=arm.seed)
+    fitted = stage(train_harm, ratings=rated, start=start, settings=settings, seed=arm.seed)
     reads = Trainable(trained(fitted, "harmfulness"), arm.policy, dtype, role="reward")
-    scorer = Scorer(reads, ask.max_length)
+    scorer = Scorer(reads, settings.max_length)
     measured.harm.update({"data": rated, "model": fitted})
     measured.harm["held-out"] = stage(score_ratings, ratings=rated, scorer=scorer)
     for (name, kind), answers in measured.answers.items():
@@ -112,10 +114,10 @@ def bench_all(
 ) -> None:
     """Each file of `evaluate.comparisons`, by every reward model, policy and the evaluation's judge."""
     arm = cells[0].settings
-    ask, judge, dtype = arm.evaluate, arm.evaluate.judge, work.dtype(arm)
+    evaluation, judge, dtype = arm.evaluate, arm.evaluate.judge, work.dtype(arm)
     made_by = {cell.name: cell.settings.policy for cell in cells}
-    asked = AskedJudge.of(judge, work.constitution(ask.constitution), dtype, arm.seed)
-    for file in ask.comparisons:
+    asked = AskedJudge.of(judge, work.constitution(evaluation.constitution), dtype, arm.seed)
+    for file in evaluation.comparisons:
         items = stage(load_items, file=comparisons_file(file))
         measured.items[file] = items
         measured.opinions[file, "judge", ""] = stage(judge_items, items=items, judge=asked)
@@ -139,31 +141,31 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
     what compares the arms.
     """
     first = cells[0]
-    arm, law = first.settings, first.constitution
-    ask, dtype = arm.evaluate, work.dtype(arm)
-    settings = arm.revise.model_copy(update={"prompts": ask.transcripts})
+    arm = first.settings
+    evaluation, dtype = arm.evaluate, work.dtype(arm)
+    settings = arm.revise.model_copy(update={"prompts": evaluation.transcripts})
     measured = Measured(
         stage(
             revise, data=first.data, split="test", start=Trainable(model_of(arm.policy), arm.policy, dtype),
-            **revising(law, settings, arm.seed),
-        ) if ask.transcripts else None,
-        xstest=stage(load_xstest, file=xstest_file(ask.xstest)) if ask.xstest else None,
+            **revising(first.constitution, settings, arm.seed),
+        ) if evaluation.transcripts else None,
+        xstest=stage(load_xstest, file=xstest_file(evaluation.xstest)) if evaluation.xstest else None,
     )  # fmt: skip
     policies: dict[str, ModelRef] = {"start": model_of(arm.policy), "sft": trained(first.sft, "sft")}
-    policies |= {name: trained(one.policy, name) for cell in cells for name, one in cell.policies.items()}
+    policies |= {name: trained(iteration.policy, name) for cell in cells for name, iteration in cell.policies.items()}
     best = {cell.name: cell for cell in cells if picks(cell)}
     policies |= {name: trained(cell.sft, "sft") for name, cell in best.items()}
 
     main = ("start", "sft", *(cell.name for cell in cells))
-    along = {name: trained(one.policy, name, at) for cell in cells for name, (one, at) in cell.path.items()}
+    along = {name: trained(iteration.policy, name, at) for cell in cells for name, (iteration, at) in cell.path.items()}
     made_by = {name: cell.settings.policy for cell in cells for name in (*cell.policies, *cell.path)}
 
     # 1. Answers, with the same draws for every policy.
-    draws = Draws(Sampling(ask.max_new_tokens, ask.temperature), arm.seed)
+    draws = Draws(Sampling(evaluation.max_new_tokens, evaluation.temperature), arm.seed)
     # Everyday prompts are for the table of policies; the policies of earlier rounds stand in that of rounds.
     asked = [
-        ("red-team", first.data, ask.prompts, (*policies, *along)),
-        ("helpful", first.helpful, ask.helpful, (*main, *along)),
+        ("red-team", first.data, evaluation.prompts, (*policies, *along)),
+        ("helpful", first.helpful, evaluation.helpful, (*main, *along)),
         ("xstest", measured.xstest, None, main),
     ]
     for name, source in (policies | along).items():
@@ -188,11 +190,11 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
             measured.scores[cell.name, name] = stage(score_answers, prompts=first.data, answers=answers, scorer=scorer)
 
     # 3. Games: arm against arm seed by seed, every cell against the SFT policy, and seed against seed for the noise.
-    judge = AskedJudge.of(ask.judge, work.constitution(ask.constitution), dtype, arm.seed)
-    for one, two in matches(cells):
-        measured.games[one, two] = stage(
-            play, prompts=first.data, first=measured.answers[one, "red-team"], second=measured.answers[two, "red-team"],
-            judge=judge,
+    judge = AskedJudge.of(evaluation.judge, work.constitution(evaluation.constitution), dtype, arm.seed)
+    for name, other in matches(cells):
+        measured.games[name, other] = stage(
+            play, prompts=first.data, first=measured.answers[name, "red-team"],
+            second=measured.answers[other, "red-team"], judge=judge,
         )  # fmt: skip
 
     # 4. Single texts, rated by the judge and by a model of people's ratings; comparisons that people have decided. The

@@ -1,4 +1,4 @@
-"""Who labels the pairs: the judge, people, simulated people, or several of them by the rule of `labels:`."""
+"""Who labels the pairs: the judge, people, simulated people, a coin, length, or several by the rule of `labels:`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -9,7 +9,15 @@ from cai.constitution import Constitution
 from cai.core.store import Artifact
 from cai.data.labels import label_file
 from cai.judge.asked import AskedJudge
-from cai.judge.label import Simulation, label_by_judge, label_by_people, label_by_simulation, mix_labels
+from cai.judge.label import (
+    Simulation,
+    label_by_coin,
+    label_by_judge,
+    label_by_length,
+    label_by_people,
+    label_by_simulation,
+    mix_labels,
+)
 from cai.judge.preflight import preflight
 from cai.judge.reads.controls import controls_for
 from cai.models.workbench import Workbench
@@ -27,9 +35,15 @@ class Labelling:
 
 
 def label(
-    stage: Stage, work: Workbench, arm: Arm, prompts: Artifact, pairs: Artifact, passed: Artifact | None
+    stage: Stage,
+    work: Workbench,
+    arm: Arm,
+    prompts: Artifact,
+    pairs: Artifact,
+    passed: Artifact | None,
+    replica: int,
 ) -> Labelling:
-    """passed: the preflight of an earlier round, which is not done again."""
+    """passed: the preflight of an earlier round, which is not done again. replica: whose coin is tossed."""
     constitution, dtype = work.constitution(arm.constitution), work.dtype(arm)
     labellers, rule = arm.labels.all, arm.labels.rule
     given = {"pairs": pairs, "rule": rule}
@@ -47,6 +61,10 @@ def label(
         pool = tuple(AskedJudge.of(judge, constitution, dtype, arm.seed) for judge in arm.simulated.pool)
         people = Simulation(pool, arm.simulated.flip, arm.seed)
         by["simulated"] = stage(label_by_simulation, people=people, **given)
+    if "shuffled" in labellers:
+        by["shuffled"] = stage(label_by_coin, seed=arm.seed, replica=replica, **given)
+    if "shorter" in labellers:
+        by["shorter"] = stage(label_by_length, seed=arm.seed, **given)
     if rule is None:
         return Labelling(by[labellers[0]], by, passed)
     return Labelling(stage(mix_labels, parts=by, seed=arm.seed, **given), by, passed)

@@ -53,7 +53,7 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
 
         # 2a. Sample pairs of answers, and label which is better; the judge passes its preflight once.
         pairs = pairs_to_label(stage, arm, constitution, prompts, latest, seed_of_round(arm.seed, number))
-        labelling = label(stage, work, arm, prompts, pairs, labelling.preflight)
+        labelling = label(stage, work, arm, prompts, pairs, labelling.preflight, replica)
         labelled = labelled.with_round(pairs, labelling.labels)
 
         # 2b. Train a reward model on the labels. From here on nothing knows where they came from.

@@ -163,7 +163,7 @@ def _once(work: Work, inputs: Mapping[str, Any]) -> float:
 
 COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
     **dict.fromkeys(("load_data", "load_helpful", "load_xstest", "load_items", "best_of_n"), _once),
-    **dict.fromkeys(("label_by_people", "mix_labels", "draw_labels"), _once),
+    **dict.fromkeys(("label_by_people", "label_by_coin", "label_by_length", "mix_labels", "draw_labels"), _once),
     "revise": lambda work, i: i["settings"]["prompts"] * _written(i),
     "revise_controls": lambda work, i: i["count"] * _written(i),
     "respond": lambda work, i: _answers(work, i) * i["sampling"]["max_new_tokens"],

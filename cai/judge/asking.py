@@ -21,6 +21,7 @@ from cai.judge.asked import AskedJudge
 from cai.judge.ballots import Ballot, Thinking, read_of
 from cai.judge.combine import verdict, weighted, weights_of
 from cai.judge.methods import METHODS, cast, shares
+from cai.judge.sampled import sampled
 from cai.models.engines import Question, Reading, Reply, Request, Sampling
 
 
@@ -128,7 +129,8 @@ def judge_answers(
     for index, name, principle, questions in papers:
         method, read = METHODS[name], [readings[question] for question in questions]
         massive = not method.options or all(reading is None or reading.mass >= settings.min_mass for reading in read)
-        if method.alone and massive and None not in read:
+        unread = any(reading is None or reading.fault for reading in read)
+        if method.alone and massive and not unread:
             values[index][name].append((weights[principle.name], method.alone.value(read_of(read))))
     return [
         weighted([(shares(settings)[name], weighted(rows)) for name, rows in mine.items()]) if mine else None
@@ -141,7 +143,11 @@ def ask_once(
 ) -> dict[Question, Reading | None]:  # fmt: skip
     """What came of each distinct question; None where it is too long. The engine is not asked for nothing."""
     distinct = list(dict.fromkeys(questions))
-    return dict(zip(distinct, engine.choose(distinct, judge.max_length, title), strict=True)) if distinct else {}
+    if not distinct:
+        return {}
+    if judge.verdict == "sampled":
+        return dict(zip(distinct, sampled(engine, distinct, judge.samples, title), strict=True))
+    return dict(zip(distinct, engine.choose(distinct, judge.max_length, title), strict=True))
 
 
 def _read(prompt: Prompt, judge: Judge) -> Prompt:

@@ -69,8 +69,8 @@ def fitted(known: Sequence[tuple[float | None, float]]) -> tuple[float, float] |
 
 
 def _statements(item: Item) -> tuple[str, str]:
-    one, two = sorted((item.pair.a, item.pair.b))
-    return one, two
+    first, second = sorted((item.pair.a, item.pair.b))
+    return first, second
 
 
 def _turned(p: float | None, same: bool) -> float:

@@ -213,12 +213,12 @@ def show(outcome: Outcome, than: Floor | None = None) -> str:
         lines.append(f"agreement with people     {_percent(old)} before, {_percent(new)} after")
         lines.append(f"                          difference {_percent(gain, sign=True)}")
     lines += ["", "each change by itself, the other principles as they were:"]
-    width = max(len(short(one.change.name)) for one in outcome.alone)
-    for one in outcome.alone:
-        effect = f"{one.flips:4} flip{'s' if one.flips != 1 else ' '}  mean |change of P| {_number(one.moved)}"
+    width = max(len(short(alone.change.name)) for alone in outcome.alone)
+    for alone in outcome.alone:
+        effect = f"{alone.flips:4} flip{'s' if alone.flips != 1 else ' '}  mean |change of P| {_number(alone.moved)}"
         lines.append(
-            f"  {one.change.kind:<11}{short(one.change.name):{width}}  "
-            f"{effect if one.read else 'not read by this judge'}"
+            f"  {alone.change.kind:<11}{short(alone.change.name):{width}}  "
+            f"{effect if alone.read else 'not read by this judge'}"
         )
     for number, example in enumerate(outcome.examples, 1):
         lines += ["", *_shown(number, example)]
@@ -263,9 +263,9 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "flips": _estimate(outcome.flips),
         "mean_abs_change": _estimate(outcome.moved),
         "alone": [
-            {"name": one.change.name, "kind": one.change.kind, "read": one.read, "flips": one.flips, "n": one.n,
-             "mean_abs_change": _estimate(one.moved)}
-            for one in outcome.alone
+            {"name": alone.change.name, "kind": alone.change.kind, "read": alone.read, "flips": alone.flips,
+             "n": alone.n, "mean_abs_change": _estimate(alone.moved)}
+            for alone in outcome.alone
         ],
         "examples": [
             {"id": e.pair.id, "prompt_end": tail(e.pair.prompt.messages[-1].content), "a": head(e.pair.a),

@@ -74,8 +74,8 @@ class Edit:
 
 
 def _tested(change: Change) -> Principle:
-    able = [one for one in (change.new, change.old) if one is not None]
-    return next((one for one in able if negated(one)), able[0])
+    able = [principle for principle in (change.new, change.old) if principle is not None]
+    return next((principle for principle in able if negated(principle)), able[0])
 
 
 # 1. The controls ----------------------------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ def sentence(of: Following, kind: str, than: Floor | None = None) -> str:
         head = f"this judge {'follows' if of.follows else 'was not seen to follow'} {kind}: {figures(of.effect)}"
     if than is None or not than.edit.n:
         return head
-    counts = [f"{round(one.value * one.n)} of {one.n}" for one in (than.edit, than.placebo)]
+    counts = [f"{round(flips.value * flips.n)} of {flips.n}" for flips in (than.edit, than.placebo)]
     return f"{head}; the flips below ({counts[0]}) are {_beside(than)} a placebo edit causes ({counts[1]})"
 
 

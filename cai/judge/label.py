@@ -1,4 +1,4 @@
-"""Who says which answer is better: the AI judge, people, or simulated people. All leave the same records.
+"""Who says which answer is better: AI judge, people, simulated people, a coin, length. All leave the same records.
 
 Each source labels the pairs that `labels:` gives it (cai/config/labels.py); where there are several, `mix_labels` puts
 what they said together. Whoever labelled a pair is in its label's `source`, and counted.
@@ -17,6 +17,7 @@ from cai.core.draws import uniform
 from cai.core.errors import UserError, some
 from cai.core.records import Abstained, Label, Pair, RaterVote, SetAside, read_jsonl, write_jsonl
 from cai.core.store import Artifact, version
+from cai.core.textstats import words
 from cai.data.input_file import InputFile
 from cai.data.labels import check_rule, labeller_of, read_labels, spend
 from cai.data.votes import counted, share
@@ -103,7 +104,7 @@ class Simulation:
     def keyed(self) -> Mapping[str, Any]:
         """As a stage's key has it (cai/core/store.py): dtype and seed once for all."""
         parts = [judge.keyed() for judge in self.pool]
-        pool = [{name: part for name, part in one.items() if name not in ("dtype", "seed")} for one in parts]
+        pool = [{name: part for name, part in judge.items() if name not in ("dtype", "seed")} for judge in parts]
         return {"pool": pool, "flip": self.flip, "dtype": self.pool[0].dtype, "seed": self.seed}
 
 
@@ -136,6 +137,34 @@ def label_by_simulation(
                 verdict = Label(verdict.pair_id, p_a, "simulated", verdict.votes, (vote,))
             verdicts[verdict.pair_id] = verdict
     _write(out, [verdicts[pair.id] for pair in rows], {"simulated choices turned round": turned})
+
+
+@version(1)
+def label_by_coin(out: Path, work: Any, *, pairs: Artifact, rule: Sources | None, seed: int, replica: int) -> None:
+    """labels.jsonl, abstained.jsonl and counts.json: P(a better) is 1 or 0 by a coin. Such labels are the null.
+
+    A coin, and not people's labels permuted within their split: it needs no person (fresh pairs have a null too), one
+    pair more moves no other label, and it agrees with anybody's labels on half of the pairs in expectation, whichever
+    of the two answers people prefer more often; permuted labels that name `a` in a share q agree on q^2 + (1 - q)^2.
+    Each replica tosses anew: what one toss happens to teach is noise between seeds, as it is between two experiments.
+    seed: who labels which pair, where several do; replica: the coin's.
+    """
+    rows = _pairs_for("shuffled", pairs, rule, seed)
+    _write(out, [Label(pair.id, float(uniform("coin", replica, pair.id) < 0.5), "shuffled") for pair in rows])
+
+
+@version(1)
+def label_by_length(out: Path, work: Any, *, pairs: Artifact, rule: Sources | None, seed: int) -> None:
+    """labels.jsonl, abstained.jsonl and counts.json: the answer with fewer words is better, surely.
+
+    Two answers of as many words are an abstention: the rule says nothing about them.
+    """
+
+    def verdict(pair: Pair) -> Label | Abstained:
+        longer = words(pair.a) - words(pair.b)
+        return Label(pair.id, float(longer < 0), "shorter") if longer else Abstained(pair.id, "answers of one length")
+
+    _write(out, [verdict(pair) for pair in _pairs_for("shorter", pairs, rule, seed)])
 
 
 @version(1)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cai.config.sections import Labeller, Preflight, Reads
+from cai.config.sections import UNSAID, Labeller, Preflight, Reads
 from cai.constitution import Judging
 from cai.core.draws import uniform
 from cai.core.errors import UserError, some
@@ -87,7 +87,9 @@ def preflight(
     passed = [trial for trial in trials if not trial.faults]
     if not passed:
         # A chain of thought takes longer than all other methods together: nobody waits for it to be told what to try.
-        others = [method for method in ASKING if method not in wanted and not METHODS[method].thinking]
+        # What a judge can only say in words is not asked for likelihoods.
+        left_out = [*wanted, *(UNSAID if settings.spoken else ())]
+        others = [method for method in ASKING if method not in left_out and not METHODS[method].thinking]
         trials += [attempt(replace(judge.by(name), templates=templates_for(settings, [name]))) for name in others]
         raise UserError(*complaint(trials, wanted, len(rows), known, without_opposite(principles)))
     best = max(passed, key=lambda trial: (rank(trial, settings.preflight), -trials.index(trial)))

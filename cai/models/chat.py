@@ -10,6 +10,7 @@ strangers wrote (prompts, answers, principles) is neutralised message by message
 a model is chosen, pinned and looked at in cai/models/chat_templates.py.
 """
 
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from cai.models.chat_templates import Frame, framed, render_raw, shape_of, writt
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+LETTERS = 4  # of a token, about
 ANCHORS = ("\n", "a", ":", ".")  # text to stand before a piece that is to be tokenised as the middle of a text
 
 
@@ -104,6 +106,13 @@ def chat_text(tokenizer: "PreTrainedTokenizerBase", chat: Chat, *, answer: bool)
                 "give another template (`template: plain`, or a .jinja file), or another model",
             )
     return text
+
+
+def text_numbers(chat: Chat) -> list[int]:
+    """A chat as numbers that stand for it in keys where no tokenizer is here, about as many as it has tokens."""
+    text = json.dumps([[message.role, message.content] for message in chat], ensure_ascii=False)
+    raw = text.encode("utf-8", "backslashreplace")
+    return [int.from_bytes(raw[start : start + LETTERS], "big") for start in range(0, len(raw), LETTERS)]
 
 
 def encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:

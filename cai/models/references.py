@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cai.config.sections import Judge, Policy
+from cai.config.served import Server
 from cai.core.errors import UserError, suggest
 from cai.core.hub import UNREACHABLE, adapter_folder, commit_of, hub_adapter, hub_digest
 from cai.core.memo import remembered
@@ -35,7 +36,7 @@ class ModelRef:
     """Where weights are (a folder, or a hub id) and what they are: `digest` stands for them in every key.
 
     commit: of a hub id: the one that is loaded. template: which chat template, or what it is told (chat_templates.py).
-    engine: the module of cai/models/engines that answers for it; never part of a key.
+    engine: the module of cai/models/engines that answers for it; never part of a key. server: where it is served.
     """
 
     name: str
@@ -44,6 +45,12 @@ class ModelRef:
     commit: str | None = None
     template: Choice = field(default=None, compare=False)
     engine: str = field(default="transformers", compare=False)
+    server: Server | None = field(default=None, compare=False)
+
+    @property
+    def hosted(self) -> bool:
+        """Whether a chat API renders its prompts: then there is no tokenizer here, and no folder."""
+        return self.server is not None and self.server.api == "chat"
 
 
 def find(ref: str, template: Choice = None) -> ModelRef:
@@ -68,7 +75,24 @@ def _template_key(template: Choice) -> Any:
 
 def model_of(chosen: Policy | Judge) -> ModelRef:
     """The model that a section of the config names, with the chat template that it gives. Raises UserError."""
-    return find(chosen.model, chosen.template)
+    server = chosen.server if isinstance(chosen, Judge) else None
+    return find_served(chosen.model, server, chosen.template) if server else find(chosen.model, chosen.template)
+
+
+def find_served(ref: str, server: Server, template: Choice = None) -> ModelRef:
+    """A model that a server answers for. ref: whose tokenizer renders its prompts; of a chat API, its name there.
+
+    Weights behind an address cannot be hashed. What stands for them in keys: the name by which the server knows them,
+    the user's `revision`, the API, and what is here of the model (its folder or commit, its template). Where it is, on
+    what hardware, and by how many it is asked is in no key. With `same`, it is the model that is here.
+    """
+    name = server.name or ref
+    if server.api == "chat":
+        digest = digest_of(["served", "chat", name, server.revision])
+        return ModelRef(name=ref, place="", digest=digest, engine="server", server=server)
+    here = find(ref, template)
+    digest = here.digest if server.same else digest_of(["served", "completions", name, server.revision, here.digest])
+    return replace(here, digest=digest, engine="server", server=server)
 
 
 def _find_plain(ref: str) -> ModelRef:

@@ -4,6 +4,7 @@ import gc
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from cai.core.errors import UserError
 from cai.core.records import Chat
 from cai.core.store import digest_of
 from cai.models.calls import CallCache
-from cai.models.chat import chat_ids, with_system
+from cai.models.chat import LETTERS, chat_ids, text_numbers, with_system
 from cai.models.engines import Engine
 from cai.models.engines.cached import CachedEngine
+from cai.models.engines.spending import Spending
 from cai.models.loading import load_reward, load_tokenizer, pick_device, pick_dtype
 from cai.models.references import Dtype, ModelRef
 
@@ -31,6 +33,7 @@ class Workbench:
     device: str
     constitutions: dict[str, Constitution] = field(default_factory=dict)  # those that were read, by their path
     _calls: CallCache | None = None
+    _served: dict[str, Engine] = field(default_factory=dict)
     _loaded: tuple[str, Any] | None = None
     _made: list[CachedEngine] = field(default_factory=list)
 
@@ -54,28 +57,43 @@ class Workbench:
             self.constitutions[path] = read_constitution(path)
         return self.constitutions[path]
 
+    @cached_property
+    def spending(self) -> Spending:
+        """What the servers of this run have read and written, and its limits."""
+        return Spending.of(self.runtime)
+
     def dtype(self, arm: Arm) -> Dtype:
         return pick_dtype(arm.dtype, self.device)
 
     def engine(self, model: ModelRef, *, dtype: Dtype, system: str | None) -> CachedEngine:
         """The model behind the call cache; its weights are loaded at the first call that the cache cannot answer."""
-        tokenizer = load_tokenizer(model)
+        tokenizer: Any = None if model.hosted else load_tokenizer(model)
         self._calls = self._calls or CallCache(self.root / "calls")
-        identity = digest_of([model.digest, dtype, system])
+        # What a server computes in, it decides.
+        own = model.server is None or model.server.same
+        identity = digest_of([model.digest, dtype, system] if own else ["served", model.digest, system])
+        given = {"spending": self.spending} if model.server else {}
+
+        def load() -> Engine:
+            # Heavy: imported only when there is something to ask.
+            kind = import_module(f"cai.models.engines.{model.engine}")
+            return kind.open_engine(
+                model, dtype=dtype, system=system, device=self.device, runtime=self.runtime, **given
+            )  # fmt: skip
 
         def open_engine() -> Engine:
-            def load() -> Engine:
-                # Heavy: imported only when there is something to ask.
-                kind = import_module(f"cai.models.engines.{model.engine}")
-                return kind.open_engine(model, dtype=dtype, system=system, device=self.device, runtime=self.runtime)
-
-            return self._keep(identity, load)
+            if model.server is None:
+                return self._keep(identity, load)
+            if identity not in self._served:  # which takes no room beside another model
+                self._served[identity] = load()
+            return self._served[identity]
 
         def prompt_ids(chat: Chat) -> list[int]:
-            return chat_ids(tokenizer, with_system(chat, system), answer=True)
+            chat = with_system(chat, system)
+            return chat_ids(tokenizer, chat, answer=True) if tokenizer else text_numbers(chat)
 
         def tokens(text: str) -> int:
-            return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+            return len(tokenizer(text, add_special_tokens=False)["input_ids"]) if tokenizer else len(text) // LETTERS
 
         engine = CachedEngine(open_engine, identity, prompt_ids, self._calls, tokens)
         self._made.append(engine)

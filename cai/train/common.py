@@ -89,6 +89,16 @@ class Bar(TrainerCallback):
         self._bar.__exit__(None, None, None)
 
 
+class Unpublished:
+    """What TRL's trainers tell the world about a model; the store's manifest says how ours came about."""
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """None."""
+
+    def _send_telemetry(self) -> None:
+        """None."""
+
+
 def curves(history: list[dict[str, Any]], names: dict[str, str]) -> dict[str, list[float]]:
     """Columns of a trainer's log: `names` maps the trainer's name to ours. "step" is always among them.
 

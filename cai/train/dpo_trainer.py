@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
+from cai.train.common import Unpublished
 from cai.train.reward_trainer import soft_bradley_terry
 from cai.train.still import check_first_loss, without_dropout
 
@@ -36,7 +37,7 @@ class SoftPairCollator(DataCollatorForPreference):
         return super().torch_call(examples) | {"p": torch.tensor([row["p"] for row in examples], dtype=torch.float32)}
 
 
-class SoftDPOTrainer(DPOTrainer):
+class SoftDPOTrainer(Unpublished, DPOTrainer):
     """DPOTrainer over a tokenised dataset: `prompt_ids`, `chosen_ids` (of a), `rejected_ids` (b), `p` = P(a better).
 
     Log rows: loss, accuracy (the implicit reward is on the label's side; p == 1/2 has none and is not counted), margin
@@ -99,9 +100,3 @@ class SoftDPOTrainer(DPOTrainer):
             metrics["accuracy"].extend((margins > 0).float().tolist())
             metrics["margin"].extend(margins.tolist())
         metrics["entropy"].append(self.accelerator.gather(entropy).mean().item())
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """None: the store's manifest says how the model came about."""
-
-    def _send_telemetry(self) -> None:
-        """None."""

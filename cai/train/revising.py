@@ -19,7 +19,7 @@ from cai.core.records import Chat, Message
 from cai.core.templates import Template, load_template
 from cai.core.textstats import whole_sentences
 from cai.models.engines import Reply, Request, Sampling
-from cai.models.references import ModelRef, find
+from cai.models.references import ModelRef, find, find_served
 
 # The turns of one worked round: a prompt, a draft, a request, a critique, a request, a revision.
 ROUND = ("user", "assistant") * 3
@@ -85,7 +85,7 @@ class RevisedBy:
     @classmethod
     def of(cls, settings: Revise, seed: int) -> "RevisedBy":
         """Raises UserErrors for a template, examples or a model that is not there."""
-        return cls(settings, wording_of(settings), seed, find(settings.model) if settings.model else None)
+        return cls(settings, wording_of(settings), seed, reviser_of(settings))
 
     def keyed(self) -> dict[str, Any]:
         wording = self.wording
@@ -93,6 +93,13 @@ class RevisedBy:
         more |= {"reviser": self.reviser} if self.reviser else {}
         words = {"critique": wording.critique, "revision": wording.revision}
         return {"settings": self.settings, "seed": self.seed, **words, **more}
+
+
+def reviser_of(settings: Revise) -> ModelRef | None:
+    """`revise.model`, in process or where `revise.server` has it; None for the model whose drafts they are."""
+    if settings.model is None:
+        return None
+    return find_served(settings.model, settings.server) if settings.server else find(settings.model)
 
 
 # What a model is shown ------------------------------------------------------------------------------------------------

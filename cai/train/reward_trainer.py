@@ -31,6 +31,7 @@ from trl import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer
 from trl.trainer.utils import pad
 
+from cai.train.common import Unpublished
 from cai.train.still import without_dropout
 
 COLUMNS = ("answers", "first", "second", "p")
@@ -108,7 +109,7 @@ class ElementCollator:
         }
 
 
-class SoftRewardTrainer(RewardTrainer):
+class SoftRewardTrainer(Unpublished, RewardTrainer):
     """RewardTrainer over rows of `element`: `per_device_train_batch_size` counts elements, each a prompt's answers.
 
     The ids of all answers come from `cai.models.score.render_scored`.
@@ -191,9 +192,3 @@ class SoftRewardTrainer(RewardTrainer):
         for name in ("accuracy", "margin"):  # nothing had a side yet; an empty list has no mean
             if not metrics[name]:
                 del metrics[name]
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """None: the store's manifest says how the model came about."""
-
-    def _send_telemetry(self) -> None:
-        """None."""

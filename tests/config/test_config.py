@@ -26,7 +26,10 @@ def fault(tmp_path, text, overrides=()):
     return str(error.value).replace(str(tmp_path) + "/", "")
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda path: path.stem)
+EXPERIMENTS = sorted([*(ROOT / "experiments").glob("*.yaml"), *(ROOT / "experiments/studies").glob("*.yaml")])
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_shipped_experiment_reads(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     experiment = read_experiment(path)
@@ -87,7 +90,8 @@ def test_all_faults_at_once_with_their_lines(tmp_path):
     )
     said = fault(tmp_path, text)
     assert [line for line in said.splitlines() if line.startswith("mine")] == [
-        'mine.yaml:3: labels must be one of "ai", "human", "simulated", or a section, not "robots"',
+        'mine.yaml:3: labels must be one of "ai", "human", "simulated", "shuffled", "shorter", or a section, not '
+        '"robots"',
         'mine.yaml:4: unknown key "metod" in judge',
         'mine.yaml:6: rl.steps must be a whole number of at least 1, not "none"',
         'mine.yaml:9: an arm cannot be called "a b": it has other characters than letters, digits, - and _',
@@ -149,6 +153,13 @@ POOL = "simulated: {pool: [{method: rate}]}\n"
     [
         ("ai", "ai", "the AI judge"),
         ("simulated", "simulated", "simulated people"),
+        ("shuffled", "shuffled", "a coin"),
+        ("shorter", "shorter", "the rule that the shorter answer is better"),
+        ("{shares: {human: 0.75, shuffled: 0.25}}", "mixed", "75% people, 25% a coin"),
+        (
+            "{budget: 20, default: shorter}", "mixed",
+            "people for 20 training pairs drawn at random, the rule that the shorter answer is better elsewhere",
+        ),
         ("{default: human, file: labels.jsonl}", "human", "people (labels.jsonl)"),
         ("{default: human, file: labels.jsonl, raters: [ann, bob]}", "human", "people (labels.jsonl)"),
         ("{subsets: {crime: ai, helpful: human}}", "mixed", "the AI judge for crime, people for helpful"),
@@ -174,8 +185,11 @@ def test_the_forms_of_labels(tmp_path, labels, name, said):
         ("humn", 'did you mean "human"?'),
         (
             "{subsets: {helpful: humam}}",
-            'labels.subsets.helpful must be one of "ai", "human", "simulated", not "humam"',
+            'labels.subsets.helpful must be one of "ai", "human", "simulated", "shuffled", "shorter", not "humam"',
         ),
+        ("suffled", 'did you mean "shuffled"?'),
+        ("{default: shuffled, file: labels.jsonl}", "nobody asks them"),
+        ("{budget: 20, default: shuffled, order: uncertain}", "nobody says how sure the judge is"),
         ("{shares: {ai: 0.9, human: 0.2}}", "the shares of labels add up to 1.1, not 1"),
         ("{shares: {ai: 0.5, human: 200}}", "labels.shares.human must be a number from 0 to 1, not 200"),
         ("{shares: {ai: 1, human: 0}}", "labels.shares.human is a share, above 0 and up to 1, not 0"),
@@ -196,7 +210,7 @@ def test_the_forms_of_labels(tmp_path, labels, name, said):
         ("{default: human, file: labels.csv}", "a file of labels is a .jsonl file"),
         ("{file: labels.jsonl}", "labels says nobody who labels"),
         ("{defualt: ai}", 'did you mean "default"?'),
-        ("{}", "labels must be ai, human, simulated, or the section"),
+        ("{}", "labels must be ai, human, simulated, shuffled, shorter, or the section"),
         ("simulated", "labels: simulated needs the judges that stand for people"),
         ("[ai]", "not a list of 1 item"),
     ],

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from pyarrow.parquet import read_table
+from test_experiment import run_in
 
 from cai.compare.__main__ import main as compare
 from cai.compare.facets import Facet, SweptDot, drawn, facets, span, titles
@@ -27,7 +28,7 @@ from cai.train.trainable import Labelled, Trainable
 
 ROOT = Path(__file__).parents[2]
 BASE = "constitution: constitutions/short.txt\ndata: {source: rated-answers}\n"
-SHIPPED = sorted([*(ROOT / "experiments").glob("*.yaml"), *(ROOT / "experiments/sweeps").glob("*.yaml")])
+SHIPPED = sorted([*(ROOT / "experiments").glob("*.yaml"), *(ROOT / "experiments").glob("s*/*.yaml")])
 
 
 def grid(tmp_path, text, overrides=()):
@@ -278,17 +279,7 @@ def finished(tmp_path_factory, tiny):
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "law.txt").write_text("- Choose the response that is good.\n")
     (folder / "mine.yaml").write_text(EXPERIMENT)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert main(["mine.yaml"]) == 0
-    return folder
-
-
-@pytest.fixture
-def place(finished, monkeypatch, tmp_path):
-    folder = tmp_path / "copy"
-    shutil.copytree(finished, folder)
-    monkeypatch.chdir(folder)
+    run_in(folder)
     return folder
 
 

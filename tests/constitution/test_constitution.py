@@ -314,6 +314,7 @@ def test_lint_loads_nothing_heavy(module):
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
+PLACEBO = ("quickstart", "quickstart-placebo")
 SHIPPED = sorted((ROOT / "constitutions").glob("*.txt"))
 
 
@@ -335,9 +336,17 @@ def test_shipped_constitutions_have_the_promised_sizes():
         "helpful": 7,
         "hhh": 4,
         "quickstart": 6,
+        "quickstart-placebo": 6,
         "short": 8,
         "yardstick": 3,
         "helpfulness": 2,
     }
     quickstart = read_constitution(ROOT / "constitutions/quickstart.txt")
     assert max(len(p.prefer.split()) for p in quickstart.principles) <= 16
+
+
+def test_the_quickstarts_placebo_differs_in_what_the_judge_reads_and_in_nothing_else():
+    law, placebo = (read_constitution(ROOT / f"constitutions/{name}.txt") for name in PLACEBO)
+    for real, control in zip(law.principles, placebo.principles, strict=True):
+        assert replace(control, prefer=real.prefer) == real
+        assert control.prefer != real.prefer and len(control.prefer.split()) == len(real.prefer.split())

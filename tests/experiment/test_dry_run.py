@@ -108,6 +108,24 @@ def test_a_subset_that_applies_to_leaves_without_a_principle(place, file, key, w
     assert 'change "Applies to:"' in told
 
 
+@pytest.mark.parametrize(
+    ("method", "problem"),
+    [
+        ("choice", "choice compares two"),
+        ("{rate: 1, reason: 1, contrast: 1}", "reason and contrast compares two"),
+        ("auto", "auto may come to compare two"),
+    ],
+)
+def test_direct_rewards_need_a_judge_of_single_answers(place, method, problem):
+    text = EXPERIMENT.replace("rl: {steps: 2", "rl: {method: direct, steps: 2").replace(
+        "  human: {labels: human}\n", ""
+    )
+    (place / "mine.yaml").write_text(text.replace("judge: {", f"judge: {{method: {method}, ", 1))
+    told = said([], plan=True)
+    assert f"mine.yaml:{LINES['judge']}: judge.method: rl.method: direct rewards single answers, and " in told
+    assert f"judge.method: {problem}" in told and told.endswith("-> name rate or score or channel")
+
+
 # 2. Models ------------------------------------------------------------------------------------------------------------
 
 

@@ -102,19 +102,35 @@ def finished(tmp_path_factory, tiny):
     """A folder in which the experiment has run once."""
     folder = tmp_path_factory.mktemp("experiment")
     lay_out(folder)
+    run_in(folder)
+    return folder
+
+
+def run_in(folder: Path) -> None:
+    """The folder's experiment, or sweep, from the command line."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert main(["mine.yaml"]) == 0
-    return folder
 
 
-@pytest.fixture
-def place(finished, monkeypatch, tmp_path):
-    """A copy of it that a test may edit, as the current folder."""
-    folder = tmp_path / "copy"
-    shutil.copytree(finished, folder)
-    monkeypatch.chdir(folder)
-    return folder
+class Enough(Exception):
+    pass
+
+
+def begun(experiment, until: str) -> tuple[Store, Workbench, list[str]]:
+    """Run it, up to the stage that it stops before; the stages that ran, that one among them."""
+    ran: list[str] = []
+
+    def notify(stage, key):
+        ran.append(stage)
+        if stage == until:
+            raise Enough
+
+    work = Workbench.open(experiment.runtime)
+    store = Store(work.root, notify=notify)
+    with pytest.raises(Enough):
+        run(experiment, store, work)
+    return store, work, ran
 
 
 def planned(overrides=()) -> dict[str, int]:
@@ -255,18 +271,9 @@ def test_revisions_without_a_critique_and_with_fewer_principles(place):
     assert stages["revise"] == 2 and stages["train_sft"] == 1 and stages["rate_revisions"] == 1
     assert "label_by_judge" not in stages and "train_reward" not in stages
 
-    class Enough(Exception):
-        pass
-
-    def notify(stage, key):
-        if stage == "train_sft":
-            raise Enough
-
     experiment = read_experiment(Path("mine.yaml"), [*direct, "revise.principles=1"])
     check(experiment)
-    store = Store(Path("runs"), notify=notify)
-    with pytest.raises(Enough):
-        run(experiment, store, Workbench.open(experiment.runtime))
+    store, _, _ = begun(experiment, until="train_sft")
     made = next(artifact for artifact in store.ledger if artifact.stage == "revise")
     rounds = [json.loads(line)["rounds"][0] for line in (made / "revisions.jsonl").read_text().splitlines()]
     assert rounds and {one["critique"] for one in rounds} == {""} and len({one["principle"] for one in rounds}) == 1
@@ -429,20 +436,7 @@ def test_runtime_is_in_no_key(place):
 
 def test_after_a_change_of_one_principle_only_its_calls_are_asked_again(place, capsys):
     edit("law.txt", "Choose the response that is kind.", "Choose the response that is kinder.")
-    experiment = read_experiment(Path("mine.yaml"))
-    work = Workbench.open(experiment.runtime)
-    ran: list[str] = []
-
-    class Enough(Exception):
-        pass
-
-    def notify(stage, key):
-        ran.append(stage)
-        if stage == "train_reward":
-            raise Enough
-
-    with pytest.raises(Enough):
-        run(experiment, Store(work.root, notify=notify), work)
+    _, work, ran = begun(read_experiment(Path("mine.yaml")), until="train_reward")
     assert ran == ["preflight", "label_by_judge", "train_reward"]
     # 16 pairs x 2 answers x 2 principles, of which the preflight asks the calibration pairs and the label stage the
     # others; what concerns the principle "safe" was answered in the first run. The preflight's 5 pairs are also asked
@@ -478,26 +472,13 @@ def test_every_way_of_asking_labels_pairs_in_the_pipeline(place, changes):
     edit("mine.yaml", "  human: {labels: human}\n", "")
     experiment = read_experiment(Path("mine.yaml"), changes)
     check(experiment)
-    labelled: list[Path] = []
-
-    class Enough(Exception):
-        pass
-
-    def notify(stage, key):
-        if stage == "train_reward":
-            raise Enough
-
-    work = Workbench.open(experiment.runtime)
-    store = Store(work.root, notify=notify)
     try:
-        run(experiment, store, work)
-    except Enough:
-        made = {artifact.stage: artifact.path for artifact in store.ledger}
-        labelled = [made["label_by_judge"], made.get("sample_pairs", made["load_data"])]
+        store, _, _ = begun(experiment, until="train_reward")
     except UserError as error:  # a tiny random judge may turn out to be worse than a coin, and is then stopped
         assert "auto" in changes[0] and ("preflight" in error.problem or "no better than a coin" in error.problem)
         return
-    labels, source = labelled
+    made = {artifact.stage: artifact.path for artifact in store.ledger}
+    labels, source = made["label_by_judge"], made.get("sample_pairs", made["load_data"])
     rows = [json.loads(line) for line in (labels / "labels.jsonl").read_text().splitlines()]
     abstained = (labels / "abstained.jsonl").read_text().splitlines()
     pairs = [json.loads(line) for line in (source / "pairs.jsonl").read_text().splitlines()]
@@ -512,6 +493,10 @@ SOURCES = {
     "{shares: {ai: 0.5, human: 0.5}, file: labels.jsonl}": {"ai", "human file"},
     "{budget: 3, default: ai, order: uncertain}": {"ai", "human"},
     "{budget: 3, default: simulated}": {"simulated", "human"},
+    "shuffled": {"shuffled"},
+    "shorter": {"shorter"},
+    "{budget: 3, default: shuffled}": {"shuffled", "human"},
+    "{shares: {shorter: 0.5, shuffled: 0.5}}": {"shorter", "shuffled"},
 }
 
 
@@ -528,18 +513,7 @@ def test_every_source_of_labels_trains_a_reward_model_by_the_same_path(place, la
     edit("mine.yaml", "{labels: ai}", f"{{labels: {labels}, simulated: {{pool: [{{}}, {{method: score}}]}}}}")
     experiment = read_experiment(Path("mine.yaml"))
     check(experiment)
-
-    class Enough(Exception):
-        pass
-
-    def notify(stage, key):
-        if stage == "train_ppo":
-            raise Enough
-
-    work = Workbench.open(experiment.runtime)
-    store = Store(work.root, notify=notify)
-    with pytest.raises(Enough):
-        run(experiment, store, work)
+    store, _, _ = begun(experiment, until="train_ppo")
     made = {artifact.stage: artifact for artifact in store.ledger}
     manifest = json.loads((made["train_reward"] / "manifest.json").read_text())
     (used,) = manifest["inputs"]["labels"]
@@ -550,6 +524,33 @@ def test_every_source_of_labels_trains_a_reward_model_by_the_same_path(place, la
     if "file" in labels:
         (aside,) = (made["label_by_people"] / "set_aside.jsonl").read_text().splitlines()
         assert json.loads(aside)["where"] == "labels.jsonl:33"
+
+
+def test_a_coin_and_length_are_arms_and_the_report_says_what_share_the_judge_gives(place):
+    edit(
+        "mine.yaml",
+        "  human: {labels: human}\n",
+        "  human: {labels: human}\n  length: {labels: shorter}\n  coin: {labels: shuffled}\n",
+    )
+    assert main(["mine.yaml"]) == 0
+    found = json.loads(Path("runs/mine/results.json").read_text())
+    shares = found["share"]
+    assert (shares["null"], shares["reference"], shares["seeds"]) == ("coin", "human", 1)
+    lines = {(line["key"], line["arm"]): line for line in shares["lines"]}
+    keys = ("reward_accuracy", "reward_human", "win_rate_vs_sft", "harmlessness")
+    assert set(lines) == {(key, arm) for key in keys for arm in ("ai", "length")}
+    table = {line["key"]: line["arms"] for line in found["measures"]}
+    for (key, arm), line in lines.items():  # the gains are those of the table, where every model could read every row
+        assert line["gain"]["value"] == pytest.approx(table[key][arm]["value"] - table[key]["coin"]["value"])
+        assert (line["share"] is not None) == (line["form"] == "interval" and line["whole"]["value"] > 0)
+    assert shares["sentence"] == lines["reward_accuracy", "ai"]["sentence"]
+    named = {(line["name"], line["kind"], line["arm"]) for line in found["labels"] if line["split"] == "test"}
+    assert {
+        ("a coin", "baseline", "coin"),
+        ("the rule that the shorter answer is better", "baseline", "length"),
+    } < named
+    page = Path("runs/mine/report.html").read_text()
+    assert "What share of human labels are the labels worth?" in page and "is labelled by a coin" in page
 
 
 def test_rounds_go_on_from_the_last_policy_and_learn_from_all_labels(place, capsys):
@@ -623,7 +624,9 @@ def test_the_plan_prints_each_stage(place, capsys):
     out = capsys.readouterr().out
     assert re.search(r"cached +revise +[0-9a-f]{16} +took", out)
     assert re.search(r"to run +label_by_judge +[0-9a-f]{16} +about \d+ s\n", out)
-    assert "unknown" not in out and "*" not in out  # stages of every name have run here
+    # Stages of every name have run here; but the tiny policies' answers are alike, so no game has asked the judge yet.
+    assert "unknown" not in out
+    assert {line.split()[2] for line in out.splitlines() if line.endswith("*")} == {"play"}
     # The label, what follows it and what measures it (20), and the audit, whose opposites are those of `Prefer:` (2).
     assert "22 of" in out and "stages to run on cpu" in out
 

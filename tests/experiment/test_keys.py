@@ -27,10 +27,15 @@ LABELS = (
     "arms={mixed: {labels: {shares: {ai: 0.5, human: 0.5}}}, simulated: {labels: simulated}}",
     "simulated={pool: [{model: tiny-random}]}",
 )
+RULES = (
+    "arms={coin: {labels: shuffled}, length: {labels: shorter}}",
+    "arms.noisy={labels: {shares: {human: 0.5, shuffled: 0.5}}}",
+)
 OWN_PAIRS = ("arms={own: {labels: ai, pairs: {source: policy, prompts: 8}}}", "revise.audit=4")
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "smoke": ("smoke", ()),
     "labels": ("smoke", LABELS),
+    "rules": ("smoke", RULES),
     "own pairs": ("smoke", OWN_PAIRS),
     "quickstart": ("quickstart", ()),
     "optimisers": ("optimisers", ()),

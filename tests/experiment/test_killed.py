@@ -23,7 +23,7 @@ import pytest
 
 RUNS = int(os.environ.get("CAI_KILLED_RUNS", "3"))
 SHARE = (0.1, 0.7)  # of the time of a whole run after which one is killed first; more each time
-TIMED = ("seconds", "cached", "calls", "wall time, s", "model calls", "settings changed on the command line")
+TIMED = ("seconds", "cached", "calls", "wall time, s", "model calls", "settings changed on the command line", "code")
 RUNNING = re.compile(r"^\[\d+:\d+\] (.+) \([0-9a-f]{6}\)", re.MULTILINE)
 
 

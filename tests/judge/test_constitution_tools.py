@@ -349,7 +349,7 @@ def test_lint_on_pairs_shows_every_principle(tiny, tmp_path, capsys, monkeypatch
         file.write("no JSON\n" * 5)
     assert main(["lint", "law.txt", "--pairs", "pairs.jsonl", "--model", "tiny-random"]) == 0
     shown, told = capsys.readouterr()
-    assert "left out: pairs.jsonl:6: not valid JSON" in told and "left out: 2 more rows" in told
+    assert ", pairs.jsonl:6: not valid JSON" in told and " and 2 more\n" in told
     # 3 pairs, 2 answers, 2 principles
     assert "3 pairs judged by tiny-random, method rate (12 calls asked, 0 found in runs/calls)" in shown
     # The tiny model spreads its probability over all words alike, so no vote of it can be read: lint must say so.

@@ -15,7 +15,14 @@ from cai.core.records import Abstained, Label, Pair, Prompt, RaterVote, SetAside
 from cai.core.store import digest_of
 from cai.data.label_log import sha
 from cai.data.labels import check_rule, label_file, labeller_of, read_labels, spend
-from cai.judge.label import Simulation, label_by_people, label_by_simulation, mix_labels
+from cai.judge.label import (
+    Simulation,
+    label_by_coin,
+    label_by_length,
+    label_by_people,
+    label_by_simulation,
+    mix_labels,
+)
 
 PAIRS = [Pair(f"p{n}", prompt(f"q{n}"), f"a{n}", f"b{n}") for n in range(4)]
 KIND = (Judging("n", "Choose the response that is good.", (), 1.0),)
@@ -232,6 +239,54 @@ def test_simulated_people_name_one_answer_and_some_are_turned_round(tmp_path):
     assert 52 <= len(turned) <= 98 and counts["simulated choices turned round"] == len(turned)  # 75 give or take 3 s.d.
     raters = [label.said[0].rater for label in found.values()]
     assert 124 <= raters.count("simulated 1") <= 176 and len(set(raters)) == 2
+
+
+def ruled(stage, tmp_path, pairs, rule=None, **given):
+    out = tmp_path / f"out {len(list(tmp_path.iterdir()))}"
+    out.mkdir()
+    stage(out, None, pairs=artifact(out / "pairs", pairs=pairs), rule=rule, seed=0, **given)
+    return made(out)
+
+
+def test_a_coin_is_tossed_for_each_pair_and_seed(tmp_path):
+    """`printf '["coin",0,"p4"]' | sha256sum` begins with "a", p5 to p7 with "3", "1" and "1": below "8" is for a."""
+    four = [Pair(f"p{n}", prompt(f"q{n}"), f"a{n}", f"b{n}", human=1.0) for n in range(4, 8)]
+    found, abstained, counts = ruled(label_by_coin, tmp_path, four, replica=0)
+    by_hand = {"p4": 0.0, "p5": 1.0, "p6": 1.0, "p7": 1.0}
+    assert found == {name: Label(name, p_a, "shuffled") for name, p_a in by_hand.items()}
+    assert (abstained, counts) == ({}, {"labelled": 4, "labelled by shuffled": 4})
+    many = [Pair(f"x{n}", prompt(f"q{n}"), "a", "b") for n in range(400)]
+    first, _, _ = ruled(label_by_coin, tmp_path, many, replica=0)
+    fewer, _, _ = ruled(label_by_coin, tmp_path, many[100:], replica=0)
+    again, _, _ = ruled(label_by_coin, tmp_path, many, replica=1)
+    assert all(first[name] == label for name, label in fewer.items())  # a pair more or less moves no other's label
+    assert 170 <= sum(label.p_a for label in first.values()) <= 230  # 200 give or take three standard deviations
+    assert 170 <= sum(first[name].p_a == again[name].p_a for name in first) <= 230  # another seed, another coin
+
+
+def test_the_shorter_answer_is_better_and_one_length_is_no_label(tmp_path):
+    pairs = [
+        Pair("p0", prompt("q"), "one two", "one two three"),  # 2 words against 3: a
+        Pair("p1", prompt("q"), "a longer answer", "no"),  # 3 against 1: b
+        Pair("p2", prompt("q"), "two words", "other  words"),  # 2 against 2: nobody labels it
+        Pair("p3", prompt("q"), "incomprehensibilities", "a b"),  # 1 against 2: words count, not letters
+        Pair("p4", replace(prompt("q"), split="calibration"), "a", "b c"),  # nobody learns from it
+    ]
+    found, abstained, counts = ruled(label_by_length, tmp_path, pairs)
+    assert found == {name: Label(name, p_a, "shorter") for name, p_a in (("p0", 1.0), ("p1", 0.0), ("p3", 1.0))}
+    assert abstained == {"p2": "answers of one length"}
+    assert counts == {"abstained: answers of one length": 1, "labelled": 3, "labelled by shorter": 3}
+
+
+def test_a_coin_and_length_label_their_own_pairs_of_a_mix(tmp_path):
+    """Noise of a known share: who labels a pair is drawn as for every other mix."""
+    many = [Pair(f"x{n}", prompt(f"q{n}"), "a", "b c") for n in range(400)]
+    rule = Sources(shares={"shorter": 0.75, "shuffled": 0.25})
+    coin, _, _ = ruled(label_by_coin, tmp_path, many, rule, replica=0)
+    length, _, _ = ruled(label_by_length, tmp_path, many, rule)
+    assert not coin.keys() & length.keys() and len(coin) + len(length) == 400
+    assert 74 <= len(coin) <= 126  # 100 give or take three standard deviations
+    assert {name for name in coin if coin[name].p_a not in (0.0, 1.0)} == set()
 
 
 def mixed(tmp_path, rule, pairs=PAIRS):

@@ -97,5 +97,5 @@ def _sign(x: float) -> int:
 
 SECTION = ReportSection(
     "benchmarks", "Comparisons that people have decided", list[BenchmarkReport],
-    lambda run: benchmarks(run.cells, run.measured),    empty=(), chapter="policies", template="benchmarks.html.jinja",
+    lambda run: benchmarks(run.cells, run.measured), empty=(), chapter="policies", template="benchmarks.html.jinja",
 )  # fmt: skip

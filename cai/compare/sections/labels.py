@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from cai.compare.cells import Cell, Measured
 from cai.compare.measures import HeldOutPairs, rater_lines
-from cai.compare.schema import LabelLine
+from cai.compare.schema import LabelKind, LabelLine
 from cai.compare.section import ReportSection
 from cai.compare.sections.judges import method_of
+from cai.config.labels import WORDS
 
 
 def label_lines(cells: Sequence[Cell], measured: Measured, held_out: HeldOutPairs) -> list[LabelLine]:
@@ -20,9 +21,10 @@ def label_lines(cells: Sequence[Cell], measured: Measured, held_out: HeldOutPair
             if who == "human" and not cell.settings.labels.file:
                 continue  # they are what the others are held against
             people = f"people of {cell.settings.labels.file}"
-            name = {"ai": f"AI judge ({method_of(cell)})", "human": people, "simulated": "simulated people"}[who]
-            lines.append(held_out.line(name, "judge", held_out.of(said), "test", cell.arm))
-            lines.append(train.line(name, "judge", train.of(said), "train", cell.arm))
+            name = {"ai": f"AI judge ({method_of(cell)})", "human": people}.get(who, WORDS.get(who, who))
+            kind: LabelKind = "baseline" if who in ("shuffled", "shorter") else "judge"
+            lines.append(held_out.line(name, kind, held_out.of(said), "test", cell.arm))
+            lines.append(train.line(name, kind, train.of(said), "train", cell.arm))
     for cell in cells:
         if cell.reward:
             lines.append(

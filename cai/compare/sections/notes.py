@@ -41,6 +41,22 @@ def fallen_out(headline: Headline | None, measures: Sequence[MeasureLine]) -> li
     return [f"Not compared on all that was asked ({', '.join(titles)}): {said}." for said, titles in found.items()]
 
 
+def served(experiment: Experiment) -> list[str]:
+    """One line for each judge that a server answered for: nobody can hash what stood behind it."""
+    judges = [("judge", arm.judge) for arm in experiment.arms.values() if "ai" in arm.labels.all]
+    judges += [("evaluate.judge", arm.evaluate.judge) for arm in experiment.arms.values()]
+    found: dict[str, None] = {}
+    for section, judge in judges:
+        if judge.server and not judge.server.same:
+            name, revision = judge.server.name or judge.model, judge.server.revision
+            version = f"revision {revision}, as the config has it" if revision else "no revision was given"
+            found[
+                f"{section}: {name} was asked at a server ({version}). Its weights cannot be checked, so what it said "
+                "is not reproducible by weights: it is kept in runs/calls."
+            ] = None
+    return list(found)
+
+
 def warnings(experiment: Experiment, cells: Sequence[Cell], held_out: HeldOutPairs, dtype: str) -> list[str]:
     """What a careful reader must know before the first number."""
     notes = []
@@ -50,6 +66,7 @@ def warnings(experiment: Experiment, cells: Sequence[Cell], held_out: HeldOutPai
             f"The games are judged by {arm.evaluate.judge.model}, the model that also labelled the AI arm: it may "
             "favour that arm. Set evaluate.judge.model to another model for a claim."
         )
+    notes += served(experiment)
     if dtype == "bfloat16":
         notes.append(
             "Models ran in bfloat16: the same question to the judge can move by up to 0.25 in log-odds with the batch "

@@ -79,8 +79,9 @@ def cast(ballot: Ballot, readings: Sequence[Reading | None], min_mass: float) ->
     logprobs, missing = read_of(readings), None in readings
     masses = [reading.mass for reading in readings if reading is not None]
     mass = min(masses, default=0.0) if METHODS[ballot.method].options else 1.0
-    fault = ballot.fault or (TOO_LONG if missing else NO_MASS if mass < min_mass else "")
-    if ballot.fault or missing:
+    unreadable = next((reading.fault for reading in readings if reading and reading.fault), "")
+    fault = ballot.fault or (TOO_LONG if missing else unreadable or (NO_MASS if mass < min_mass else ""))
+    if ballot.fault or missing or unreadable:
         return Vote(**of, p_a=0.5, mass=0.0, logprobs=logprobs, fault=fault)
     if ballot.p_a is not None:
         return Vote(**of, p_a=ballot.p_a, mass=mass, logprobs=())

@@ -10,7 +10,7 @@ from cai.models.engines import Question
 
 
 def _ballots(pair: Pair, principle: Judging, templates: Templates) -> list[Ballot]:
-    chats = (rendered("contrast", templates, pair.prompt.messages, principle, side=one) for one in ("for", "against"))
+    chats = (rendered("contrast", templates, pair.prompt.messages, principle, side=side) for side in ("for", "against"))
     return [Ballot("contrast", principle.name, "each", tuple(Question(chat, (pair.a, pair.b)) for chat in chats))]
 
 

@@ -80,14 +80,19 @@ def _reads(args: argparse.Namespace) -> int:
     if args.json:
         given = {"model": args.model, "weights": source.digest, "dtype": dtype, "constitution": args.constitution}
         given |= {"other": other, "pairs": args.pairs, "n": len(pairs), "principles": settings.principles}
-        given |= {"seed": args.seed, "placebos": [one.name for one in placebos], "noted": noted, "methods": effects}
+        given |= {
+            "seed": args.seed,
+            "placebos": [placebo.name for placebo in placebos],
+            "noted": noted,
+            "methods": effects,
+        }
         given["malformed"] = [{"where": where, "why": why} for where, why in comparisons.faults]
         print(json.dumps(plain(given), indent=1))
         return 0
     drawn = settings.principles
     tested = f"at most {MOST} of its principles a pair" if drawn == "all" else f"principles: {drawn}"
     print(f"{args.model}, {dtype} on {device}; {args.constitution}, {tested}; {len(pairs)} pairs of {args.pairs}")
-    print("\n".join(page(effects, [one.name for one in placebos], other, pairs)))
+    print("\n".join(page(effects, [placebo.name for placebo in placebos], other, pairs)))
     for note in noted:
         print(f"note: {note}")
     if comparisons.faults:
@@ -124,33 +129,33 @@ def page(effects: "dict[str, Effect]", placebos: Sequence[str], other: str, pair
     """One table of what the text does, and, where people judged the pairs, one of agreement under each text."""
     rows = [["method", "gain", "turn", "share", "labels turned"]]
     rows += [
-        [method, points(one.gain), number(one.turn), number(one.share), percent(one.flips)]
-        for method, one in effects.items()
+        [method, points(effect.gain), number(effect.turn), number(effect.share), percent(effect.flips)]
+        for method, effect in effects.items()
     ]
     lines = ["", *columns(rows), ""]
-    lines += [f"{method}: {why}" for method, one in effects.items() if (why := undefined(one))]
+    lines += [f"{method}: {why}" for method, effect in effects.items() if (why := undefined(effect))]
     if "channel" in effects:
         lines.append("channel: asked about both sides, labels turn by construction; turn and share are of one side")
-    if all(one.gain.n == 0 for one in effects.values()):
+    if all(effect.gain.n == 0 for effect in effects.values()):
         known = any(pair.human is not None for pair in pairs)
         why = "no pair that people judged could be read" if known else "nobody judged these pairs"
         return [*lines, f"{why}, so there is no gain and no agreement"]
     rows = [["agreement with people under", *effects]]
     for name, words in TEXTS.items():
-        cells = [percent(one.agreement[name]) if name in one.agreement else "-" for one in effects.values()]
+        cells = [percent(effect.agreement[name]) if name in effect.agreement else "-" for effect in effects.values()]
         if any(cell != "-" for cell in cells):
             rows.append([f"{words}: {other}" if name == "other" else words, *cells])
         if name == "placebo":
             rows += [
-                [f"  {placebo}", *(percent(one.placebos[place]) for one in effects.values())]
+                [f"  {placebo}", *(percent(effect.placebos[place]) for effect in effects.values())]
                 for place, placebo in enumerate(placebos)
             ]
     return [*lines, *columns(rows), ""]
 
 
-def undefined(one: "Effect") -> str:
+def undefined(effect: "Effect") -> str:
     """Why there is no turn, in words; "" where there is one."""
-    if one.turn.n and math.isnan(one.turn.value):
+    if effect.turn.n and math.isnan(effect.turn.value):
         return "the text moves the log-odds no more than one placebo or another does, so no turn can be told"
     return ""
 

@@ -137,7 +137,7 @@ def ask_under(engine: JudgeEngine, pairs: Sequence[Pair], judge: AskedJudge, con
         )
 
     sides = [one_side for name in methods_of(judge.settings) if (one_side := METHODS[name].one_side)]
-    alone = answers(lambda vote: reduce(lambda one, one_side: one_side(one), sides, vote), ()) if sides else None
+    alone = answers(lambda vote: reduce(lambda turned, one_side: one_side(turned), sides, vote), ()) if sides else None
     return answers(lambda vote: vote, ("none", "other", "exchanged"), alone)
 
 

@@ -119,8 +119,8 @@ def measure(
 
 def difference(a: np.ndarray, b: np.ndarray, prompts: Clusters, *, seed: int = 0) -> Estimate:
     """Mean of a - b with an expanded interval; where that has no width, what cai/stats/intervals.py says."""
-    found = ratio(a - b, np.where(np.isnan(a - b), math.nan, 1.0), prompts, seed=seed)
-    return statistics.paired_difference(a, b, prompts, seed=seed) if statistics.certain(found) else found
+    expanded = ratio(a - b, np.where(np.isnan(a - b), math.nan, 1.0), prompts, seed=seed)
+    return statistics.paired_difference(a, b, prompts, seed=seed) if statistics.certain(expanded) else expanded
 
 
 def ratio(above: np.ndarray, below: np.ndarray, prompts: Clusters, *, seed: int = 0, resamples: int = 2000) -> Estimate:

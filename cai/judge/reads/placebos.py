@@ -45,11 +45,11 @@ class Placebo:
 def read_placebos(files: Sequence[str | Path] = ()) -> tuple[Placebo, ...]:
     """The given files, or those that are shipped: constitutions of which only what a judge reads is used."""
     paths = [Path(file) for file in files] or sorted(FOLDER.glob("*.txt"))
-    found = tuple(Placebo(path.stem, tuple(p.prefer for p in read_constitution(path).principles)) for path in paths)
-    names = [one.name for one in found]
+    placebos = tuple(Placebo(path.stem, tuple(p.prefer for p in read_constitution(path).principles)) for path in paths)
+    names = [placebo.name for placebo in placebos]
     if len(set(names)) < len(names):
         raise UserError("two placebos of one name", ", ".join(map(str, paths)), "give each file a name of its own")
-    return found
+    return placebos
 
 
 def check(placebos: Sequence[Placebo], judging: Sequence[Judging]) -> None:
@@ -122,14 +122,14 @@ def unrelated(
 def matched(placebo: Placebo, judging: Sequence[Judging]) -> dict[str, Judging]:
     """Name of a principle -> the sentence that stands in for it; no sentence twice before all have been used."""
     left: list[str] = []
-    found = {}
+    stand_ins = {}
     for principle in sorted(judging, key=lambda p: (-len(p.prefer.split()), p.name)):
         left = left or list(placebo.sentences)
         wanted = len(principle.prefer.split())
         sentence = min(left, key=lambda text: abs(len(text.split()) - wanted))
         left.remove(sentence)
-        found[principle.name] = replace(principle, prefer=sentence, against="")
-    return found
+        stand_ins[principle.name] = replace(principle, prefer=sentence, against="")
+    return stand_ins
 
 
 def content_words(text: str) -> set[str]:

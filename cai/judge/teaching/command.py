@@ -101,14 +101,14 @@ def _train(args: argparse.Namespace) -> int:
     curve, losses = taught(model, tokenizer, lessons, questions, teaching)
     args.out.mkdir(parents=True, exist_ok=True)
     save(model, tokenizer, args.out)
-    found = {"model": args.model, "weights": source.digest, "teaching": teaching, "seed": args.seed, "dtype": dtype}
-    found["seconds"] = round(time.perf_counter() - start)
-    found["curve"] = [{"lessons": n, "marks": marks, "alone": alone} for n, marks, alone in curve]
-    (args.out / "exam.json").write_text(json.dumps(plain(found), indent=1) + "\n")
+    report = {"model": args.model, "weights": source.digest, "teaching": teaching, "seed": args.seed, "dtype": dtype}
+    report["seconds"] = round(time.perf_counter() - start)
+    report["curve"] = [{"lessons": n, "marks": marks, "alone": alone} for n, marks, alone in curve]
+    (args.out / "exam.json").write_text(json.dumps(plain(report), indent=1) + "\n")
     (args.out / "losses.csv").write_text("batch,loss\n" + "".join(f"{n},{x:.4f}\n" for n, x in enumerate(losses, 1)))
 
     # 4. Say what it learnt.
-    print(f"{args.model}, taught {len(lessons)} pairs in {found['seconds']} s; the exam has {len(questions)} pairs,")
+    print(f"{args.model}, taught {len(lessons)} pairs in {report['seconds']} s; the exam has {len(questions)} pairs,")
     print("with principles, wordings and answers that were in no lesson\n")
     print("\n".join(page(curve)))
     print(f"\nuse it: judge: {{model: {args.out}, method: channel}}")
@@ -122,13 +122,13 @@ def sample_answers(engine: CachedEngine, seed: int) -> dict[Part, Sampled]:
     rows = [row for row in rows if row["split"] == "train"]
     everyday = part_of([LessonPrompt(row["messages"][0]["content"]) for row in rows])
     asked = [*requests(), *everyday[0], *everyday[1]]
-    calls = [Call(one.chat, seed_of("lesson", seed, one.text, k)) for one in asked for k in range(SAMPLES)]
+    calls = [Call(request.chat, seed_of("lesson", seed, request.text, k)) for request in asked for k in range(SAMPLES)]
     replies = engine.generate(calls, SAMPLING, "answers for lessons")
     sampled: dict[Part, Sampled] = {"train": {}, "test": {}}
-    for place, one in enumerate(asked):
+    for place, request in enumerate(asked):
         texts = [reply.text for reply in replies[place * SAMPLES : (place + 1) * SAMPLES] if reply and reply.text]
-        unwilling = [bool(one.area) and (declines(text) or bool(UNWILLING.search(text[:150]))) for text in texts]
-        sampled[one.part][one] = tuple(text for text, no in zip(texts, unwilling, strict=True) if not no)
+        unwilling = [bool(request.area) and (declines(text) or bool(UNWILLING.search(text[:150]))) for text in texts]
+        sampled[request.part][request] = tuple(text for text, no in zip(texts, unwilling, strict=True) if not no)
     return sampled
 
 

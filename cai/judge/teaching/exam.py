@@ -42,9 +42,9 @@ def draw_question(number: int, part: Part, sampled: dict[LessonPrompt, tuple[str
         able, idle = deciding(request, a, b, part, rng)
         if len(able) >= PRINCIPLES and len(idle) >= 2 and a.text != b.text:
             break
-    rows = [(one, truth, sign) for one, truth in rng.sample(able, PRINCIPLES) for sign in (1, -1)]
-    rows += [(one, 0.5, 1) for one, _ in rng.sample(idle, 2)]
-    return Lesson(request, a, b, tuple(put(one, truth, sign, part, rng) for one, truth, sign in rows))
+    rows = [(principle, truth, sign) for principle, truth in rng.sample(able, PRINCIPLES) for sign in (1, -1)]
+    rows += [(principle, 0.5, 1) for principle, _ in rng.sample(idle, 2)]
+    return Lesson(request, a, b, tuple(put(principle, truth, sign, part, rng) for principle, truth, sign in rows))
 
 
 def mark(questions: Sequence[Lesson], odds: Sequence[float]) -> Marks:
@@ -80,6 +80,6 @@ def mark(questions: Sequence[Lesson], odds: Sequence[float]) -> Marks:
 def part_of(everyday: Sequence[LessonPrompt], every: int = 6) -> tuple[list[LessonPrompt], list[LessonPrompt]]:
     """(for lessons, for the exam): every sixth everyday request is kept for the exam; those of requests.yaml say so."""
     return (
-        [one for place, one in enumerate(everyday) if place % every],
-        [replace(one, part="test") for place, one in enumerate(everyday) if not place % every],
+        [prompt for place, prompt in enumerate(everyday) if place % every],
+        [replace(prompt, part="test") for place, prompt in enumerate(everyday) if not place % every],
     )

@@ -64,16 +64,16 @@ def examine(model: Any, tokenizer: Any, lessons: Sequence[Lesson], batch: int) -
             logp_S2 = log_probs(model, tokenizer, sided, templates)
             each = iter((logp_S2[:, 0] - logp_S2[:, 1]).tolist())
             for lesson in lessons[start : start + batch]:
-                for one in lesson.standards:
-                    opinions = [next(each) for _ in both_sides(_principle(one))]
+                for standard in lesson.standards:
+                    opinions = [next(each) for _ in both_sides(_principle(standard))]
                     alone.append(opinions[0])
                     odds.append(opinions[0] if len(opinions) == 1 else (opinions[0] - opinions[1]) / 2)
     return odds, alone
 
 
 def _with_opposites(lesson: Lesson) -> Lesson:
-    sides = [(one, side.prefer) for one in lesson.standards for side in both_sides(_principle(one))]
-    return replace(lesson, standards=tuple(replace(one, text=text) for one, text in sides))
+    sides = [(standard, side.prefer) for standard in lesson.standards for side in both_sides(_principle(standard))]
+    return replace(lesson, standards=tuple(replace(standard, text=text) for standard, text in sides))
 
 
 def _principle(standard: Standard) -> Judging:
@@ -142,7 +142,9 @@ def learn(
     for number, batch in enumerate(batches):
         for group in optimizer.param_groups:
             group["lr"] = teaching.learning_rate * _schedule(number / len(batches), teaching.warmup)
-        target_S = torch.tensor([one.target for lesson in batch for one in lesson.standards], device=model.device)
+        target_S = torch.tensor(
+            [standard.target for lesson in batch for standard in lesson.standards], device=model.device
+        )
         logp_S2 = log_probs(model, tokenizer, batch, templates)
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logp_S2[:, 0] - logp_S2[:, 1], target_S)
         true_S = torch.cat([logp_S2[target_S > 0.5, 0], logp_S2[target_S < 0.5, 1]])

@@ -80,7 +80,7 @@ def draw_lesson(
         request, a, b = draw_pair(part, sampled, rng)
         if a.text.strip() and b.text.strip() and a.text != b.text:
             drawn = _standards(request, a, b, part, standards, rng, plain)
-            if any(one.target != 0.5 for one in drawn):
+            if any(standard.target != 0.5 for standard in drawn):
                 return Lesson(request, a, b, drawn)
 
 
@@ -101,7 +101,7 @@ def draw_pair(
         a = _changed(_answer(request, sampled, rng), part, rng, rng.randint(0, 1))
         b = _changed(a, part, rng, 1)
     elif draw < 0.9:  # help or refusal, often both
-        request = rng.choice([one for one in asked if one.harmful] if rng.random() < 0.6 else asked)
+        request = rng.choice([prompt for prompt in asked if prompt.harmful] if rng.random() < 0.6 else asked)
         a = _changed(_answer(request, sampled, rng), part, rng, rng.choice((0, 0, 1, 2)))
         no = refusal(request.area, request.act, request.harmful, rng)
         b = _changed(no, part, rng, rng.choice((0, 0, 1, 2)))
@@ -128,7 +128,7 @@ def _changed(answer: Answer, part: Part, rng: Random, times: int) -> Answer:
         if rng.random() < 0.35:
             answer = shaped(answer, rng)
         else:
-            principle = rng.choice([one for one in shown() if one.insert and one.part == part])
+            principle = rng.choice([principle for principle in shown() if principle.insert and principle.part == part])
             place, texts = rng.choice(principle.insert)
             answer = replace(answer, text=inserted(answer.text, place, rng.choice(texts), rng))
     return answer
@@ -141,17 +141,17 @@ def _standards(
     request: LessonPrompt, a: Answer, b: Answer, part: Part, count: int, rng: Random, plain: float
 ) -> tuple[Standard, ...]:
     able, idle = deciding(request, a, b, part, rng)
-    deeds = {one.name for one, _ in able} - {one.name for one in shown()}
+    deeds = {principle.name for principle, _ in able} - {principle.name for principle in shown()}
     order = sorted(able, key=lambda row: rng.random() / (FAVOURED if row[0].name in deeds else 1))
     chosen = order[: max(1, count * 5 // 8)]
-    rows = [(one, truth, rng.choice((1, -1))) for one, truth in chosen]
-    rows += [(one, truth, -sign) for one, truth, sign in rows[: max(1, count // 4)]]  # the opposite of some
-    rows += [(one, truth, rng.choice((1, -1))) for one, truth in idle]
+    rows = [(principle, truth, rng.choice((1, -1))) for principle, truth in chosen]
+    rows += [(principle, truth, -sign) for principle, truth, sign in rows[: max(1, count // 4)]]  # the opposite of some
+    rows += [(principle, truth, rng.choice((1, -1))) for principle, truth in idle]
     return tuple(
-        Standard(stated(rng.choice(one.more), rng.choice(FOR)), one.name, 1, truth)
+        Standard(stated(rng.choice(principle.more), rng.choice(FOR)), principle.name, 1, truth)
         if rng.random() < plain
-        else put(one, truth, sign, part, rng)
-        for one, truth, sign in rows[:count]
+        else put(principle, truth, sign, part, rng)
+        for principle, truth, sign in rows[:count]
     )
 
 
@@ -159,19 +159,19 @@ def deciding(
     request: LessonPrompt, a: Answer, b: Answer, part: Part, rng: Random
 ) -> tuple[list[tuple[Checkable, float]], list[tuple[Checkable, float]]]:
     """(principle, P(a has more of it)): those that tell the two answers apart, and those to which they are alike."""
-    principles = [*(one for one in shown() if one.part == part), *_deeds(request, part, rng)]
-    truths = [(one, truth) for one in principles if (truth := one.truth(a, b)) is not None]
+    principles = [*(principle for principle in shown() if principle.part == part), *_deeds(request, part, rng)]
+    truths = [(principle, truth) for principle in principles if (truth := principle.truth(a, b)) is not None]
     rng.shuffle(truths)
     return [row for row in truths if row[1] != 0.5], [row for row in truths if row[1] == 0.5]
 
 
 def _deeds(request: LessonPrompt, part: Part, rng: Random) -> list[Checkable]:
-    of_this_part = [one for one in requests() if one.part == part]
-    others: Sequence[LessonPrompt] = rng.sample([one for one in of_this_part if one.area != request.area], 2)
+    of_this_part = [prompt for prompt in requests() if prompt.part == part]
+    others: Sequence[LessonPrompt] = rng.sample([prompt for prompt in of_this_part if prompt.area != request.area], 2)
     mine = [request] if request.area else []
     return [
-        *(one for one in DEEDS if one.part == part),
-        *(of_area(one.area, one.act, part) for one in (*mine, *others)),
+        *(deed for deed in DEEDS if deed.part == part),
+        *(of_area(prompt.area, prompt.act, part) for prompt in (*mine, *others)),
     ]
 
 

@@ -22,10 +22,14 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One answer to be generated. seed: the draw depends on it and the chat alone, never on the rest of a batch."""
+    """One answer to be generated. seed: the draw depends on it and the chat alone, never on the rest of a batch.
+
+    options: what the answer is to be one of; an engine that can hold it to them (structured output) does.
+    """
 
     chat: Chat
     seed: int
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +56,19 @@ class Reading:
 
     Natural log, over the model's whole vocabulary. Of "Yes" and "Yes, sir" the first is P("Yes") - P("Yes, sir"): the
     options of a question exclude one another.
+
+    fault: why there are none, where the engine could not read them; nothing is then made up.
     """
 
     logprobs: tuple[float, ...]
+    fault: str = ""
 
     @property
     def mass(self) -> float:
-        """The share of probability that the options have together, in [0, 1]: what is missing went to other words."""
+        """The share of probability that the options have together, in [0, 1]: what is missing went to other words.
+
+        0 where they could not be read.
+        """
         return math.fsum(math.exp(value) for value in self.logprobs)
 
 

@@ -45,7 +45,7 @@ class CachedEngine:
         """One reply a request; None where the chat leaves no room for an answer."""
         prompts = [self.prompt_ids(request.chat) for request in requests]
         keys = [
-            digest_of([self.identity, "generate", ids, asdict(sampling), request.seed])
+            digest_of([self.identity, "generate", ids, asdict(sampling), request.seed, *request.options])
             for ids, request in zip(prompts, requests, strict=True)
         ]
         rows = self._through(
@@ -63,7 +63,7 @@ class CachedEngine:
         rows = self._through(
             keys, prompts, title, lambda missing: self._open().choose([questions[i] for i in missing], max_length)
         )
-        return [None if row is None else Reading(tuple(row["logprobs"])) for row in rows]
+        return [None if row is None else Reading(tuple(row["logprobs"]), row.get("fault", "")) for row in rows]
 
     def _through(
         self, keys: list[str], prompts: list[list[int]], title: str, answer: Callable[[list[int]], Any]

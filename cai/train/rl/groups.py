@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
-from trl import GRPOTrainer, RLOOTrainer
+from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from cai.core.errors import UserError
 from cai.train.rl.rollouts import Rollouts, RolloutTrainer, check_prompts
@@ -96,3 +96,6 @@ class ResumableGRPO(Penalised, Rollouts, GRPOTrainer):
 
 class ResumableRLOO(Penalised, Rollouts, RLOOTrainer):
     """RLOOTrainer that resumes exactly and penalises answers without end."""
+
+
+TRAINERS: dict[str, tuple[Any, Any]] = {"grpo": (GRPOConfig, ResumableGRPO), "rloo": (RLOOConfig, ResumableRLOO)}

@@ -120,6 +120,16 @@ def by_ppo(network: Any, reward: Any, settings: Rl, arguments: dict[str, Any], *
     return PPOTrainer(network, reward, PPOConfig(**arguments | ppo_arguments(settings)), **options)
 
 
+def by_groups(method: str, network: Any, reward: Any, settings: Rl, arguments: dict[str, Any], **options: Any) -> Any:
+    """method: "rloo" or "grpo", advantages by group in place of a critic."""
+    from cai.train.rl.groups import TRAINERS
+
+    config, trainer = TRAINERS[method]
+    penalty = settings.missing_eos_penalty
+    made = config(**arguments | group_arguments(settings))
+    return trainer(network, reward, made, missing_eos_penalty=penalty, **options)
+
+
 def left_out(history: Sequence[Mapping[str, float]], answers: int) -> dict[str, int]:
     """How many answers had no reward and took no part, where there were any. answers: of a rollout."""
     lost = round(sum(row["unscored"] * answers for row in history))

@@ -43,6 +43,7 @@ from cai.core.errors import UserError
 from cai.models.chat import text_ids
 from cai.models.engines import Sampling
 from cai.models.engines.sampling import reads_left_padding, sample_ids, stop_ids
+from cai.train.common import Unpublished
 from cai.train.still import without_dropout
 
 COMPLETE = "rollouts.json"
@@ -124,7 +125,7 @@ def tokens_of_updates(tokens: list[int], passes: int, together: int) -> list[int
     return [sum(forwards[i - i % together :][:together]) for i in range(len(forwards))]
 
 
-class Rollouts(Online):
+class Rollouts(Unpublished, Online):
     """Makes an online trainer resume exactly; needs `max_steps` in its arguments and a dataset of known length."""
 
     args: Any  # GRPOConfig, RLOOConfig, or a kind of one
@@ -275,12 +276,6 @@ class Rollouts(Online):
         self.accelerator.free_memory()
         gc.collect()
         self.accelerator.wait_for_everyone()
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """None: the store's manifest says how the model came about."""
-
-    def _send_telemetry(self) -> None:
-        """None."""
 
 
 class RolloutTrainer(Rollouts, GRPOTrainer):

