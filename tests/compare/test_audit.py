@@ -84,7 +84,7 @@ def test_two_ways_of_revising_meet_on_the_prompts_that_both_have():
     assert (first.step, second.step) == (0, 1)
     assert first.difference.value == 0 and second.difference.value == pytest.approx(-0.75)
     assert second.difference.n == 2
-    assert gained(other, 2)["gain"].value == 4  # the second revision is held against the draft, not against the first
+    assert gained(other, 2)[0].value == 4  # the second revision is held against the draft, not against the first
 
 
 # --- stages -----------------------------------------------------------------------------------------------------------

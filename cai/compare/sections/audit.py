@@ -175,17 +175,22 @@ def step_of(traces: Sequence[Revision], step: int, merits: Merits) -> RevisionSt
         return row
     before = [text_at(trace, step - 1) for trace in traces]
     critiques = [trace.rounds[step - 1].critique for trace in traces]
-    repeats = {
-        name: share(similarity(x, y) >= ECHO for x, y in zip(critiques, others, strict=True))
-        for name, others in (("hollow", before), ("echo", texts))
-        if any(critiques)
-    }
+    gain, better = gained(merits, step)
+
+    def repeated(others: Sequence[str]) -> Estimate | None:
+        """How many critiques say what these texts say; None where there are no critiques."""
+        return (
+            share(similarity(x, y) >= ECHO for x, y in zip(critiques, others, strict=True)) if any(critiques) else None
+        )
+
     return replace(
         row,
         unchanged=share(old == new for old, new in zip(before, texts, strict=True)),
         similarity=share(similarity(trace.draft, text) for trace, text in zip(traces, texts, strict=True)),
-        **repeats,
-        **gained(merits, step),
+        hollow=repeated(before),
+        echo=repeated(texts),
+        gain=gain,
+        better=better,
     )
 
 
@@ -193,15 +198,12 @@ def text_at(trace: Revision, step: int) -> str:
     return trace.rounds[step - 1].revision if step else trace.draft
 
 
-def gained(merits: Merits, step: int) -> dict[str, Estimate]:
-    """A revision's log-odds against those of its own draft, on the prompts of which both could be read."""
+def gained(merits: Merits, step: int) -> tuple[Estimate, Estimate]:
+    """A revision's log-odds less its own draft's, and how often they are more; on the prompts of which both are read."""
     names = [name for name, at in merits if at == step and (name, 0) in merits]
     now, then = [merits[name, step] for name in names], [merits[name, 0] for name in names]
     wins = [0.5 + 0.5 * ((x > y) - (x < y)) for x, y in zip(now, then, strict=True)]
-    return {
-        "gain": statistics.paired_difference(now, then, names),
-        "better": statistics.win_rate(wins, names),
-    }
+    return statistics.paired_difference(now, then, names), statistics.win_rate(wins, names)
 
 
 def against(these: Merits, first: Merits) -> list[StepDifference]:
