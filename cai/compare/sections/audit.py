@@ -199,7 +199,7 @@ def text_at(trace: Revision, step: int) -> str:
 
 
 def gained(merits: Merits, step: int) -> tuple[Estimate, Estimate]:
-    """A revision's log-odds less its own draft's, and how often they are more; on the prompts of which both are read."""
+    """A revision's log-odds less its own draft's, and how often it is more; on prompts where both are read."""
     names = [name for name, at in merits if at == step and (name, 0) in merits]
     now, then = [merits[name, step] for name in names], [merits[name, 0] for name in names]
     wins = [0.5 + 0.5 * ((x > y) - (x < y)) for x, y in zip(now, then, strict=True)]
