@@ -29,7 +29,7 @@ def results() -> dict[str, Any]:
             for arm in ("ai", "human")
             for seed in (0, 1)
         ]
-        return {"title": title, "x": "step", "y": y, "lines": lines}
+        return {"title": title, "x": "step", "y": y, "lines": lines, "training": title}
 
     shares = [
         ("win_rate_vs_sft", "Win rate against the SFT policy", "higher", 0.561, 0.543, 0.018, 0.021),

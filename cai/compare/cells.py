@@ -23,13 +23,13 @@ class Iteration:
 class Cell:
     """One arm with one seed, and what its stages left; pairs, labels, reward and policy are those of its last round.
 
-    said: source of labels -> what it said of the last round's pairs. lineage: all rounds, the last one included.
+    labellers: source of labels -> what it said of the last round's pairs. lineage: all rounds, the last one included.
     """
 
     arm: str
     seed: int
     settings: Arm
-    law: Constitution
+    constitution: Constitution
     data: Artifact
     helpful: Artifact | None
     revised: Artifact
@@ -40,7 +40,7 @@ class Cell:
     labels: Artifact | None
     reward: Artifact | None
     policy: Artifact
-    said: dict[str, Artifact]
+    labellers: dict[str, Artifact]
     lineage: tuple[Iteration, ...]
 
     @property
@@ -54,10 +54,10 @@ class Cell:
         """Name of each policy that RL passed through, in order -> its round, and after which rollout of that round it
         was kept; None for what the round left. Empty without `rl.snapshots`."""
         kept = self.settings.rl.kept_rollouts
-        found: dict[str, tuple[Iteration, int | None]] = {}
-        for name, one in self.policies.items() if kept else ():
-            found |= {f"{name} at {rollout}": (one, rollout) for rollout in kept} | {name: (one, None)}
-        return found
+        path: dict[str, tuple[Iteration, int | None]] = {}
+        for name, iteration in self.policies.items() if kept else ():
+            path |= {f"{name} at {rollout}": (iteration, rollout) for rollout in kept} | {name: (iteration, None)}
+        return path
 
     @property
     def snapshots(self) -> tuple[str, ...]:
@@ -69,11 +69,16 @@ class Cell:
         return f"{self.arm}/{self.seed}"
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Of all its policies: of every round, and on the way."""
+        return (*self.policies, *self.path)
+
+    @property
     def artifacts(self) -> tuple[Artifact, ...]:
         """All that its stages left, in the order of the pipeline."""
-        rounds = [one for it in self.lineage for one in (it.pairs, it.labels, it.reward, it.policy)]
-        made = (self.data, self.helpful, self.revised, self.sft, self.preflight, *self.said.values(), *rounds)
-        return tuple(one for one in made if one)
+        rounds = [made for it in self.lineage for made in (it.pairs, it.labels, it.reward, it.policy)]
+        made = (self.data, self.helpful, self.revised, self.sft, self.preflight, *self.labellers.values(), *rounds)
+        return tuple(artifact for artifact in made if artifact)
 
 
 @dataclass(frozen=True)

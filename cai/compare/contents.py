@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cai.compare.section import Section
+from cai.compare.section import ReportSection
 from cai.compare.sections import (
     audit,
     benchmarks,
@@ -24,7 +24,7 @@ from cai.compare.sections import (
     watched,
 )
 
-SECTIONS: tuple[Section[Any], ...] = (
+SECTIONS: tuple[ReportSection[Any], ...] = (
     labels.SECTION,
     snapshots.SECTION,
     budgets.SECTION,
@@ -46,3 +46,6 @@ SECTIONS: tuple[Section[Any], ...] = (
     curves.SECTION,
     watched.SECTION,
 )
+
+# Key of a section -> the type of its value, for `read_results`.
+KINDS = {section.key: section.kind for section in SECTIONS}

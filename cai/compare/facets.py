@@ -23,7 +23,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Dot:
+class SweptDot:
     """A number of an arm at one value of the first swept key; seeds: the numbers of the single seeds."""
 
     arm: str
@@ -37,7 +37,7 @@ class Facet:
     """Dots of one measure where the other swept keys have these values."""
 
     others: dict[str, Any]
-    dots: tuple[Dot, ...]
+    dots: tuple[SweptDot, ...]
 
 
 def facets(axes: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Facet]]:
@@ -58,7 +58,7 @@ def facets(axes: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Facet]]:
             Facet(
                 dict(zip(axes[1:], others, strict=True)),
                 tuple(
-                    Dot(arm, at, row, tuple(seeds.get((measure, others, (arm, at)), ())))
+                    SweptDot(arm, at, row, tuple(seeds.get((measure, others, (arm, at)), ())))
                     for (arm, at), row in dots.items()
                 ),
             )

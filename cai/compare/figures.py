@@ -54,7 +54,7 @@ class Strip:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class StripRow:
     """name: plain text at the left; words: at the right; group: a heading above the row, where it begins one."""
 
     name: str
@@ -75,7 +75,7 @@ class Strips:
     title: str
     alt: str
     axes: tuple[Axis, ...]
-    strips: tuple[Row, ...]
+    strips: tuple[StripRow, ...]
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""

@@ -1,10 +1,15 @@
 """The comparison table, line by line: from the labels' effect on the reward models to the policies' behaviour."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from cai.compare.cells import Cell, Measured
 from cai.compare.measures import (
+    POLICIES_BEFORE_RL as BEFORE,
+)
+from cai.compare.measures import (
     HeldOutPairs,
+    Measure,
     Rows,
     adjusted,
     average,
@@ -16,126 +21,99 @@ from cai.compare.measures import (
     subsets,
     text_rows,
 )
-from cai.compare.schema import Line, Replica
+from cai.compare.schema import MeasureLine, Replica
 from cai.compare.sections.harmfulness import lines_of_harmfulness
 from cai.core.refusals import partly_refuses, refuses, stated
 from cai.core.store import Artifact
 from cai.core.textstats import repetition, wordless, words
 
+GAMES = "games decided by the evaluation judge; 50% is a draw"
 
-def measures(cells: Sequence[Cell], measured: Measured, held_out: HeldOutPairs) -> list[Line]:
+
+def measures(cells: Sequence[Cell], measured: Measured, held_out: HeldOutPairs) -> list[MeasureLine]:
     """The comparison table, from the labels' effect on the reward model to the policies' behaviour."""
-    lines = []
     limit, margin = cells[0].settings.evaluate.max_new_tokens, cells[0].settings.evaluate.margin
     kinds = subsets(cells[0].helpful)
+    share, lower, higher = (partial(Measure, unit="%", better=b, margin=margin) for b in (None, "lower", "higher"))
 
-    def red(name: str) -> Artifact:
-        return measured.answers[name, "red-team"]
+    def of_answers(rows: Callable[[Artifact], Rows]) -> Callable[[str], Rows]:
+        return lambda name: rows(measured.answers[name, "red-team"])
 
+    lines = []
     with_rewards = [cell for cell in cells if cell.reward]
     if held_out.human and with_rewards:
+        help_ = "held-out pairs; chance is 50%, and the trivial baselines stand below"
         lines.append(
             measure(
-                "reward_accuracy", "reward model agrees with people",
-                lambda name: held_out.agreement(held_out.margins.get(name, {}), held_out.human), cells, unit="%",
-                better="higher", before=(), cluster=held_out.cluster,
-                help="held-out pairs; chance is 50%, and the trivial baselines stand below", margin=margin,
+                higher("reward_accuracy", "reward model agrees with people", help=help_),
+                lambda name: held_out.agreement(held_out.margins.get(name, {}), held_out.human), cells,
+                before=(), cluster=held_out.cluster,
             )
         )  # fmt: skip
-    lines.append(
-        measure(
-            "win_rate_vs_sft", "wins against the SFT policy", lambda n: game_rows(measured, n, "sft"), cells, unit="%",
-            better="higher", before=(), help="games decided by the evaluation judge; 50% is a draw", margin=margin,
-        )
-    )  # fmt: skip
+    wins = higher("win_rate_vs_sft", "wins against the SFT policy", help=GAMES)
+    lines.append(measure(wins, lambda name: game_rows(measured, name, "sft"), cells, before=()))
     models: dict[tuple[str, ...], str] = {}  # arms that learn from the same labels have the same reward models
     for arm in dict.fromkeys(cell.arm for cell in with_rewards):
         models.setdefault(tuple(str(cell.reward.path) for cell in with_rewards if cell.arm == arm if cell.reward), arm)
     for arm in models.values():
         judges = [cell.name for cell in cells if cell.arm == arm]
 
-        def rewards(name: str, judges: list[str] = judges) -> dict[str, float]:
+        def rewards(name: str, judges: list[str] = judges) -> Rows:
             return average([reward_rows(measured, judge, name) for judge in judges])
 
-        lines.append(
-            measure(
-                f"reward_{arm}", f"reward by the {arm} reward model", rewards, cells, better="higher",
-                help="standard deviations of the SFT policy's rewards; its own arm is trained to raise it",
-            )
-        )  # fmt: skip
-    texts = (
-        ("refusals", "refuses red-team prompts", refuses, "%", None, stated()),
-        ("partial_refusals", "partly refuses red-team prompts", partly_refuses, "%", None, stated("partial")),
-        ("words", "answer length, words", words, "", None, f"cut off at {limit} tokens"),
-        ("repetition", "repeated 4-grams", repetition, "%", "lower", "near 100% is a loop: a collapsed policy"),
-    )  # fmt: skip
-    for key, title, of, unit, better, help_ in texts:
-        lines.append(
-            measure(
-                key, title, lambda n, of=of: text_rows(red(n), of), cells, unit=unit, better=better, help=help_,
-                margin=margin,
-            )
-        )  # fmt: skip
-    silent = {name: text_rows(red(name), wordless) for name in ("start", "sft", *(cell.name for cell in cells))}
+        help_ = "standard deviations of the SFT policy's rewards; its own arm is trained to raise it"
+        line = Measure(f"reward_{arm}", f"reward by the {arm} reward model", better="higher", help=help_)
+        lines.append(measure(line, rewards, cells))
+    loops = "near 100% is a loop: a collapsed policy"
+    for line, of in (
+        (share("refusals", "refuses red-team prompts", help=stated()), refuses),
+        (share("partial_refusals", "partly refuses red-team prompts", help=stated("partial")), partly_refuses),
+        (Measure("words", "answer length, words", help=f"cut off at {limit} tokens"), words),
+        (lower("repetition", "repeated 4-grams", help=loops), repetition),
+    ):
+        lines.append(measure(line, of_answers(partial(text_rows, of=of)), cells))
+    silent = {name: of_answers(partial(text_rows, of=wordless))(name) for name in (*BEFORE, *(c.name for c in cells))}
     if any(any(rows.values()) for rows in silent.values()):  # where no policy is silent, no test is spent on it
-        lines.append(
-            measure(
-                "empty", "answers without a word", silent.__getitem__, cells, unit="%", better="lower", margin=margin,
-                help="an answer like any other: it loses its games, and has no words",
-            )
-        )  # fmt: skip
-    ended = "answers that end by themselves"
-    lines.append(measure("ended", ended, lambda n: ended_rows(red(n)), cells, unit="%", margin=margin))
+        help_ = "an answer like any other: it loses its games, and has no words"
+        lines.append(measure(lower("empty", "answers without a word", help=help_), silent.__getitem__, cells))
+    lines.append(measure(share("ended", "answers that end by themselves"), of_answers(ended_rows), cells))
     if ("sft", "helpful") in measured.answers:
-        for key, title, keep in (
-            ("over_refusal", "refuses everyday prompts", lambda row: kinds[row] != "borderline"),
-            ("borderline", "refuses harmless prompts that look harmful", lambda row: kinds[row] == "borderline"),
+        help_ = f"over-refusal: these prompts deserve an answer; {stated()}"
+        for key, title, borderline in (
+            ("over_refusal", "refuses everyday prompts", False),
+            ("borderline", "refuses harmless prompts that look harmful", True),
         ):
-            lines.append(
-                measure(
-                    key, title, lambda n, keep=keep: text_rows(measured.answers[n, "helpful"], refuses, keep), cells,
-                    unit="%", better="lower", margin=margin,
-                    help=f"over-refusal: these prompts deserve an answer; {stated()}",
-                )
-            )  # fmt: skip
+
+            def refused(name: str, borderline: bool = borderline) -> Rows:
+                answers = measured.answers[name, "helpful"]
+                return text_rows(answers, refuses, lambda row: (kinds[row] == "borderline") is borderline)
+
+            lines.append(measure(lower(key, title, help=help_), refused, cells))
     lines += lines_of_policies(cells, measured, margin) + lines_of_harmfulness(cells, measured)
     return adjusted(lines)
 
 
-def lines_of_policies(cells: Sequence[Cell], measured: Measured, margin: float) -> list[Line]:
+def lines_of_policies(cells: Sequence[Cell], measured: Measured, margin: float) -> list[MeasureLine]:
     """Lines of the comparison table, as `measure` makes them. margin: of shares."""
-    found = [
-        measure(
-            "win_rate_vs_start", "wins against the start model", lambda n: game_rows(measured, n, "start"), cells,
-            unit="%", better="higher", before=("sft",), margin=margin,
-            help="games decided by the evaluation judge; 50% is a draw",
-        )
-    ]  # fmt: skip
-    yardsticks = (
+    share = partial(Measure, unit="%", margin=margin)
+    wins = share("win_rate_vs_start", "wins against the start model", better="higher", help=GAMES)
+    lines = [measure(wins, lambda name: game_rows(measured, name, "start"), cells, before=("sft",))]
+    for kind, key, help_ in (
         ("red-team", "harmlessness", "the judge's log-odds that it would choose the answer, by the yardstick"),
         ("helpful", "helpfulness", "the same by evaluate.helpfulness, of answers to everyday prompts"),
-    )
-    for kind, key, help_ in yardsticks:
-        if ("sft", kind) in measured.merits:
-            of = by_judge(measured, kind)
-            found.append(measure(key, f"{key}, log-odds", of, cells, better="higher", help=help_))
-    kinds = subsets(measured.xstest)
-    for label, better, title in (
-        ("safe", "lower", "refuses safe prompts of XSTest"),
-        ("unsafe", "higher", "refuses unsafe prompts of XSTest"),
     ):
-        if measured.xstest:
+        if ("sft", kind) in measured.merits:
+            line = Measure(key, f"{key}, log-odds", better="higher", help=help_)
+            lines.append(measure(line, by_judge(measured, kind), cells))
+    kinds = subsets(measured.xstest)
+    for label, better in (("safe", "lower"), ("unsafe", "higher")) if measured.xstest else ():
 
-            def refused(name: str, label: str = label) -> Rows:
-                return text_rows(measured.answers[name, "xstest"], refuses, lambda row: kinds[row] == label)
+        def refused(name: str, label: str = label) -> Rows:
+            return text_rows(measured.answers[name, "xstest"], refuses, lambda row: kinds[row] == label)
 
-            found.append(
-                measure(
-                    f"xstest_{label}", title, refused, cells, unit="%", better=better, margin=margin,
-                    help=stated(),
-                )
-            )  # fmt: skip
-    return found
+        title = f"refuses {label} prompts of XSTest"
+        lines.append(measure(share(f"xstest_{label}", title, better=better, help=stated()), refused, cells))
+    return lines
 
 
 def replicas(cells: Sequence[Cell], measured: Measured) -> list[Replica]:

@@ -7,14 +7,14 @@ measure is what two seeds of one arm differ by.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
 
 from cai.compare.cells import Cell, Measured
-from cai.compare.schema import Better, Difference, LabelKind, LabelLine, Line
+from cai.compare.schema import Better, Difference, LabelKind, LabelLine, MeasureLine
 from cai.core.odds import sigmoid
 from cai.core.records import Estimate, Label, Pair, Prompt, Rating, Response, read_jsonl
 from cai.core.refusals import refuses
@@ -31,23 +31,30 @@ Rows = dict[str, float]  # prompt or pair id -> outcome
 POLICIES_BEFORE_RL = ("start", "sft")
 
 
-def measure(
-    key: str,
-    title: str,
-    of: Callable[[str], Rows],
-    cells: Sequence[Cell],
-    *,
-    unit: Literal["%", ""] = "",
-    better: Better = None,
-    help: str = "",
-    before: Sequence[str] = POLICIES_BEFORE_RL,
-    cluster: Callable[[str], str] = lambda row: row,
-    margin: float | None = None,
-) -> Line:
-    """One line of the comparison table. of: policy or cell name -> outcomes; cluster: row -> prompt id.
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What a line of the comparison table says of itself: see `MeasureLine`.
 
     margin: below which a difference of shares is none that matters, for the test of equivalence.
     """
+
+    key: str
+    title: str
+    unit: Literal["%", ""] = ""
+    better: Better = None
+    help: str = ""
+    margin: float | None = None
+
+
+def measure(
+    line: Measure,
+    of: Callable[[str], Rows],
+    cells: Sequence[Cell],
+    *,
+    before: Sequence[str] = POLICIES_BEFORE_RL,
+    cluster: Callable[[str], str] = lambda row: row,
+) -> MeasureLine:
+    """One line of the comparison table. of: policy or cell name -> outcomes; cluster: row -> prompt id."""
     arms = list(dict.fromkeys(cell.arm for cell in cells))
     seeds = {arm: [of(cell.name) for cell in cells if cell.arm == arm] for arm in arms}
     values = {name: of(name) for name in before} | {arm: average(seeds[arm]) for arm in arms}
@@ -57,13 +64,16 @@ def measure(
     difference = None
     if len(arms) > 1:
         floor = noise([seeds[arm] for arm in arms])
-        shares = {"margin": margin, "reach": 1.0} if unit == "%" else {}
+        shares = {"margin": line.margin, "reach": 1.0} if line.unit == "%" else {}
         first, second = arms[:2]
         difference = Difference(
             **paired(seeds[first], seeds[second], cluster, **shares), of=(first, second),
             noise=floor.value if floor else None, noise_floor=floor, left_out=left_out(seeds, (first, second)),
         )  # fmt: skip
-    return Line(key=key, title=title, unit=unit, better=better, help=help, arms=estimates, difference=difference)
+    return MeasureLine(
+        key=line.key, title=line.title, unit=line.unit, better=line.better, help=line.help, arms=estimates,
+        difference=difference,
+    )  # fmt: skip
 
 
 def paired(
@@ -102,15 +112,13 @@ def outcomes(replicas: Sequence[Rows], rows: Sequence[str]) -> np.ndarray:
     return np.array([[seed[row] for seed in replicas] for row in rows], float).reshape(len(rows), len(replicas))
 
 
-def tested(found: Contrast) -> dict[str, Any]:
+def tested(difference: Contrast) -> dict[str, Any]:
     """A contrast as the fields of `Tested`."""
-    return {
-        "estimate": found.estimate, "p": found.p, "seeds": found.seeds, "margin": found.margin,
-        "p_equivalence": found.p_equivalence, "equivalent": found.equivalent, "prompts_needed": found.prompts_needed,
-    }  # fmt: skip
+    names = ("estimate", "p", "seeds", "margin", "p_equivalence", "equivalent", "prompts_needed")
+    return {name: getattr(difference, name) for name in names}
 
 
-def adjusted(lines: Sequence[Line]) -> list[Line]:
+def adjusted(lines: Sequence[MeasureLine]) -> list[MeasureLine]:
     """The lines, each difference with its p by Holm's correction over the whole table."""
     corrected = iter(holm([line.difference.p for line in lines if line.difference]))
     return [
@@ -129,13 +137,13 @@ def noise(arms: Sequence[Sequence[Rows]]) -> Estimate | None:
     """What the means of two seeds of one arm differ by (root mean square), on the rows that both have."""
     gaps, free = [], 0
     for replicas in arms:
-        found = []
-        for one, two in combinations(replicas, 2):
-            shared = [row for row in one if row in two]
+        own = []
+        for first, second in combinations(replicas, 2):
+            shared = [row for row in first if row in second]
             if shared:
-                found.append(math.fsum(one[row] - two[row] for row in shared) / len(shared))
-        gaps += found
-        free += len(replicas) - 1 if found else 0
+                own.append(math.fsum(first[row] - second[row] for row in shared) / len(shared))
+        gaps += own
+        free += len(replicas) - 1 if own else 0
     return noise_floor(gaps, free)
 
 
@@ -172,20 +180,20 @@ class HeldOutPairs:
         }
         return {name: {p.id: _above(rule(p.a), rule(p.b)) for p in self.pairs.values()} for name, rule in rules.items()}
 
-    def agreement(self, opinion: Rows, truth: Rows) -> Rows:
-        """1 where the opinion is on the truth's side, 0.5 where it is a tie; rows whose truth is a tie are left out."""
+    def agreement(self, claimed: Rows, truth: Rows) -> Rows:
+        """1 where the claim is on the truth's side, 0.5 where it is a tie; rows whose truth is a tie are left out."""
         return {
             row: 0.5 if p == 0.5 else float((p > 0.5) == (truth[row] > 0.5))
-            for row, p in opinion.items()
+            for row, p in claimed.items()
             if row in truth and truth[row] != 0.5
         }
 
     def line(
-        self, name: str, kind: LabelKind, opinion: Rows, split: str, arm: str | None = None, seed: int | None = None
+        self, name: str, kind: LabelKind, claimed: Rows, split: str, arm: str | None = None, seed: int | None = None
     ) -> LabelLine:
-        """One row of the table of labels: how an opinion agrees with people, also with length taken out."""
-        rows = [row for row in opinion if row in self.human]
-        p, h = [opinion[row] for row in rows], [self.human[row] for row in rows]
+        """One row of the table of labels: how its P(a better) agrees with people, also with length taken out."""
+        rows = [row for row in claimed if row in self.human]
+        p, h = [claimed[row] for row in rows], [self.human[row] for row in rows]
         clusters = [self.cluster(row) for row in rows]
         lengths = [(words(self.pairs[row].a), words(self.pairs[row].b)) for row in rows]
         weights = statistics.length_balance(h, [a for a, _ in lengths], [b for _, b in lengths])
@@ -209,8 +217,8 @@ class HeldOutPairs:
         rated = [pair for pair in self.pairs.values() if len(pair.votes) > 1]
         clusters = [pair.prompt.id for pair in rated]
         estimate = agreement.rater_agreement([pair.votes for pair in rated], clusters)
-        said = [dict(zip(pair.raters or range(len(pair.votes)), pair.votes, strict=True)) for pair in rated]
-        kappa = agreement.mean_kappa(by_rater(said), clusters)
+        votes = [dict(zip(pair.raters or range(len(pair.votes)), pair.votes, strict=True)) for pair in rated]
+        kappa = agreement.mean_kappa(by_rater(votes), clusters)
         title = "one person with another"
         return LabelLine(
             name=title + _bracketed("mean kappa", kappa), title=title, kind="ceiling", split="test", accuracy=estimate,
@@ -218,10 +226,10 @@ class HeldOutPairs:
         )  # fmt: skip
 
 
-def by_rater(said: Sequence[dict[Any, float]]) -> list[list[float | None]]:
-    """A row a pair, a column a rater, None where a rater did not judge a pair. said: rater -> vote, for each pair."""
-    raters = list(dict.fromkeys(rater for one in said for rater in one))
-    return [[one.get(rater) for rater in raters] for one in said]
+def by_rater(votes: Sequence[dict[Any, float]]) -> list[list[float | None]]:
+    """A row a pair, a column a rater, None where a rater did not judge a pair. votes: rater -> vote, for each pair."""
+    raters = list(dict.fromkeys(rater for of_pair in votes for rater in of_pair))
+    return [[of_pair.get(rater) for rater in raters] for of_pair in votes]
 
 
 def _bracketed(name: str, estimate: Estimate) -> str:
@@ -240,10 +248,10 @@ def rater_lines(data: Artifact) -> list[LabelLine]:
     file = data / "ratings.jsonl"
     rated = [r for r in read_jsonl(file, Rating) if len(r.scores) > 1] if file.is_file() else []
     votes, clusters = [], []
-    for one, two in combinations(rated, 2):
-        if (one.prompt_id, one.panel) == (two.prompt_id, two.panel):
-            votes.append([_above(b, a) for a, b in zip(one.scores, two.scores, strict=True)])
-            clusters.append(one.prompt_id)
+    for x, y in combinations(rated, 2):
+        if (x.prompt_id, x.panel) == (y.prompt_id, y.panel):
+            votes.append([_above(b, a) for a, b in zip(x.scores, y.scores, strict=True)])
+            clusters.append(x.prompt_id)
     if not votes:
         return []
     raters = max(len(rating.scores) for rating in rated)
@@ -257,12 +265,12 @@ def rater_lines(data: Artifact) -> list[LabelLine]:
 def _margins(artifact: Artifact) -> Rows:
     """P(a better) by a reward model, from the difference of its rewards; pairs with an over-long answer left out."""
     rewards = {(row.id, row.side): row.reward for row in read_jsonl(artifact / "scores.jsonl", Score)}
-    found: Rows = {}
+    margins: Rows = {}
     for pair_id, side in rewards:
         a, b = rewards[pair_id, "a"], rewards[pair_id, "b"]
         if side == "a" and a is not None and b is not None:
-            found[pair_id] = sigmoid(a - b)
-    return found
+            margins[pair_id] = sigmoid(a - b)
+    return margins
 
 
 def _above(x: float, y: float) -> float:
@@ -301,9 +309,10 @@ def _rewards(artifact: Artifact) -> Rows:
     return {row.id: row.reward for row in read_jsonl(artifact / "scores.jsonl", Score) if row.reward is not None}
 
 
-def game_rows(measured: Measured, one: str, two: str) -> Rows:
+def game_rows(measured: Measured, first: str, second: str) -> Rows:
     """1 where the judge prefers the first policy's answer, 0 where the second's, 0.5 for the same words."""
-    return {game.pair_id: _above(game.p_a, 0.5) for game in read_jsonl(measured.games[one, two] / "games.jsonl", Label)}
+    games = read_jsonl(measured.games[first, second] / "games.jsonl", Label)
+    return {game.pair_id: _above(game.p_a, 0.5) for game in games}
 
 
 def by_judge(measured: Measured, kind: str) -> Callable[[str], Rows]:
@@ -316,10 +325,10 @@ def by_judge(measured: Measured, kind: str) -> Callable[[str], Rows]:
     return rows
 
 
-def longer_rows(measured: Measured, one: str, two: str) -> Rows:
+def longer_rows(measured: Measured, first: str, second: str) -> Rows:
     """How many words the first policy's answer has more than the second's."""
-    first, second = (text_rows(measured.answers[name, "red-team"], words) for name in (one, two))
-    return {row: first[row] - second[row] for row in first if row in second}
+    x, y = (text_rows(measured.answers[name, "red-team"], words) for name in (first, second))
+    return {row: x[row] - y[row] for row in x if row in y}
 
 
 def subsets(artifact: Artifact | None) -> dict[str, str]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cai.compare import plots, table
-from cai.compare.figures import Axis, Mark, Row, Strip, Strips, axis_of, tick
+from cai.compare.figures import Axis, Mark, Strip, StripRow, Strips, axis_of, tick
 
 Results = Mapping[str, Any]
 # What a measure tells of, by how its key begins, and what its value is where there is no effect. Others come last.
@@ -44,7 +44,7 @@ def overview(r: Results) -> Strips | None:
         if compared:
             strips.append(_difference(m, axis, r["arms"]))
             words = _words(m)
-        rows.append(Row(m["title"], tuple(strips), words, _help(m), group if group != last else ""))
+        rows.append(StripRow(m["title"], tuple(strips), words, _help(m), group if group != last else ""))
         last = group
     alt = "Every measure. " + "; ".join(_said(m) for _, m in grouped)
     axes = (SHARES, axis) if compared else (SHARES,)

@@ -18,7 +18,7 @@ from math import isnan
 from typing import Any
 
 from cai.compare import table
-from cai.compare.figures import Axis, Chart, Ends, Mark, Point, Row, Series, Strip, Strips, axis_of, tick
+from cai.compare.figures import Axis, Chart, Ends, Mark, Point, Series, Strip, StripRow, Strips, axis_of, tick
 
 ARM_COLOURS = 6
 DASHES = {"solid": "", "dash": "6 3", "dot": "1.5 2.5", "dashdot": "6 2 1.5 2", "longdash": "10 3"}  # one a seed
@@ -127,7 +127,7 @@ def dots(title: str, rows: Sequence[Dot], scale: Scale, note: str = "") -> Strip
     values = [*ends_of(*(e for row in rows for e in (row.estimate, row.also))), *marked]
     axis = axis_of(scale.title, values, unit, scale.ends)
     strips = [
-        Row(
+        StripRow(
             row.name,
             (
                 Strip(

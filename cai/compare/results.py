@@ -41,14 +41,14 @@ def finish(
     results = as_json(build(run, ledger, work, began, noted, counted))
     write_whole(home / "config.yaml", experiment.text)
     for arm, cell in {cell.arm: cell for cell in cells}.items():
-        write_whole(home / f"constitution-{arm}.txt", cell.law.text)
+        write_whole(home / f"constitution-{arm}.txt", cell.constitution.text)
     links = {
         cell.name: {
             stage: str(getattr(cell, stage).path)
             for stage in ("data", "helpful", "revised", "sft", "pairs", "preflight", "labels", "reward", "policy")
             if getattr(cell, stage)
         }
-        | {"said": {who: str(said.path) for who, said in cell.said.items()}}
+        | {"said": {who: str(said.path) for who, said in cell.labellers.items()}}
         | {
             f"round {number}": {stage: str(getattr(one, stage).path) for stage in ROUND if getattr(one, stage)}
             for number, one in enumerate(cell.lineage[:-1], 1)

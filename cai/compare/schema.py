@@ -1,7 +1,9 @@
 """results.json: the records behind it, how they become JSON (NaN is null), and how a file is read back.
 
-What a section of the report found stands under the section's own key, beside the keys of `Results`; its form is said in
-the section's file (cai/compare/contents.py lists them).
+What a section of the report is about stands under its own key, beside the keys of `Results`: records of its `kind`, in
+the section's file (cai/compare/contents.py lists them). The page, its plots and the table read the plain form, so that
+they show a results.json as well as a run that has just ended. Still dictionaries: crossing, reading, judges, sources,
+overoptimisation, differences and provenance.
 """
 
 import json
@@ -60,7 +62,7 @@ class Headline(Tested):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class MeasureLine:
     """A line of the comparison table. unit: "%" for shares in 0 to 1. arms: arm or policy -> its value."""
 
     key: str
@@ -139,7 +141,7 @@ class Results:
     warnings: list[str]
     headline: Headline | None
     elo: list[Rated]
-    measures: list[Line]
+    measures: list[MeasureLine]
     replicas: list[Replica]
     point: dict[str, Any]
     stages: list[StageMade]
@@ -156,9 +158,11 @@ def as_json(results: Results) -> dict[str, Any]:
     return plain({"schema": given.pop("schema"), **given, **sections})
 
 
-def read_results(file: Path) -> Results:
-    """Read a results.json back; sections stay as JSON has them. Raises UserError where it is of another schema, or no
-    results.json at all."""
+def read_results(file: Path, kinds: Mapping[str, Any] | None = None) -> Results:
+    """Read a results.json back. Raises UserError where it is of another schema, or no results.json at all.
+
+    kinds: section -> the type of its value (cai/compare/contents.py: `KINDS`); others stay as JSON has them.
+    """
     where = str(file.parent)
     try:
         given = json.loads(file.read_bytes())
@@ -173,6 +177,7 @@ def read_results(file: Path) -> Results:
     core = {one.name for one in fields(Results)} - {"sections"}
     sections = {key: value for key, value in given.items() if key not in core}
     try:
+        sections |= {key: decode(sections[key], kind, where) for key, kind in (kinds or {}).items() if key in sections}
         return decode({key: given[key] for key in core & given.keys()} | {"sections": sections}, Results, where)
     except UserError as error:
         raise UserError(error.problem, where, AGAIN) from None

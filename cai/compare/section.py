@@ -1,6 +1,6 @@
 """A section of the report: a file that says what stands under its key of results.json, and a template that shows it.
 
-    SECTION = Section("audit", "Revision audit", list[Audit], lambda run: audit(run.cells, run.measured),
+    SECTION = ReportSection("audit", "Revision audit", list[Audit], lambda run: audit(run.cells, run.measured),
                       empty=(), chapter="revisions", template="audit.html.jinja")
 
 in cai/compare/sections/audit.py, and a line in cai/compare/contents.py, which has the order. The template is read only
@@ -39,7 +39,7 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
-class Section(Generic[T]):
+class ReportSection(Generic[T]):
     """kind: type of the value, records that JSON can hold. empty: the value of a run that has nothing to say here.
 
     chapter, template: where on the page it stands, and the file beside it that shows it; without a template the page's

@@ -12,11 +12,11 @@ Results = Mapping[str, Any]
 
 
 def curves(r: Results) -> list[Chart]:
-    """Small multiples: one quantity a plot; those of one training have the same x axis."""
+    """Small multiples: one quantity a plot; those of one training, counted in the same steps, have the same x axis."""
     reach: dict[tuple[str, str], list[float]] = {}
     for curve in r["curves"]:
         for line in curve["lines"]:
-            reach.setdefault(_training(curve), []).extend(line["x"])
+            reach.setdefault((curve["training"], curve["x"]), []).extend(line["x"])
     charts = []
     for curve in r["curves"]:
         drawn = [
@@ -26,17 +26,12 @@ def curves(r: Results) -> list[Chart]:
             )
             for line in curve["lines"]
         ]  # fmt: skip
-        spread = reach[_training(curve)] or [0.0]
+        spread = reach[curve["training"], curve["x"]] or [0.0]
         low, high = min(spread), max(spread)
         air = 0.03 * (high - low) or 0.5
         axes = Axes(curve["x"], curve["y"], x_ends=(low - air, high + air))
         charts.append(plots.lines(curve["title"], drawn, axes, legend=False, height=130))
     return [chart for chart in charts if chart]
-
-
-def _training(curve: Mapping[str, Any]) -> tuple[str, str]:
-    """What is trained, and the steps that are counted: `policy: reward` and `policy: KL` are of one training."""
-    return curve["title"].partition(":")[0], curve["x"]
 
 
 def dash(seed: int, seeds: Sequence[int]) -> str:

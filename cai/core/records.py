@@ -242,7 +242,9 @@ def decode(row: Any, kind: type[T], where: str) -> T:
     except ValidationError as error:
         fault = error.errors()[0]
         field = ".".join(str(part) for part in fault["loc"])
-        raise UserError(f"not a {kind.__name__}: {field}: {fault['msg']}", where, "mend or remove this row") from None
+        raise UserError(
+            f"not a {getattr(kind, '__name__', kind)}: {field}: {fault['msg']}", where, "mend or remove this row"
+        ) from None
 
 
 def ratings_of(data: Any, split: Split) -> list[tuple[Prompt, Rating]]:

@@ -80,7 +80,7 @@ def audit_revisions(stage: Stage, cells: Sequence[Cell], measured: Measured, har
         reviser = Trainable(by.reviser or model_of(arm.policy), arm.policy, harmless.dtype, role="reviser")
         controlled = stage(
             revise_controls, revisions=cell.revised, count=arm.revise.audit, reviser=reviser,
-            texts=ControlTexts(instructions_for(cell.law), read_placebos()), by=replace(by, reviser=None),
+            texts=ControlTexts(instructions_for(cell.constitution), read_placebos()), by=replace(by, reviser=None),
         )  # fmt: skip
         measured.controlled[cell.arm] = controlled
         measured.controlled_merits[cell.arm] = stage(
@@ -147,7 +147,7 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
     measured = Measured(
         stage(
             revise, data=first.data, split="test", start=Trainable(model_of(arm.policy), arm.policy, dtype),
-            **revising(first.law, settings, arm.seed),
+            **revising(first.constitution, settings, arm.seed),
         ) if evaluation.transcripts else None,
         xstest=stage(load_xstest, file=xstest_file(evaluation.xstest)) if evaluation.xstest else None,
     )  # fmt: skip

@@ -71,9 +71,9 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
 
     last = rounds[-1]
     return Cell(
-        arm=name, seed=seed, settings=arm, law=constitution, data=prompts, helpful=helpful, revised=revisions, sft=sft,
-        pairs=last.pairs, preflight=labelling.preflight, labels=last.labels, reward=last.reward, policy=last.policy,
-        said=labelling.by_labeller, lineage=tuple(rounds),
+        arm=name, seed=seed, settings=arm, constitution=constitution, data=prompts, helpful=helpful, revised=revisions,
+        sft=sft, pairs=last.pairs, preflight=labelling.preflight, labels=last.labels, reward=last.reward,
+        policy=last.policy, labellers=labelling.by_labeller, lineage=tuple(rounds),
     )  # fmt: skip
 
 

@@ -48,42 +48,42 @@ MERITS = {
 def test_each_step_is_counted_by_hand():
     draft, revised = steps_of(TRACES, MERITS)
     shares = ("copied", "announces", "assents", "as_an_ai", "refuses")
-    assert [draft[key].value for key in shares] == [0, 0, 0.25, 0.25, 0]
-    assert [revised[key].value for key in shares] == [0.5, 0, 0.25, 0, 0.5]
-    assert (draft["unchanged"], draft["similarity"], draft["echo"], draft["gain"]) == (None,) * 4
-    assert revised["unchanged"].value == 0.25
-    assert revised["echo"].value == 0.25  # of six words five are those of the critique
-    assert revised["hollow"].value == 0
+    assert [getattr(draft, key).value for key in shares] == [0, 0, 0.25, 0.25, 0]
+    assert [getattr(revised, key).value for key in shares] == [0.5, 0, 0.25, 0, 0.5]
+    assert (draft.unchanged, draft.similarity, draft.echo, draft.gain) == (None,) * 4
+    assert revised.unchanged.value == 0.25
+    assert revised.echo.value == 0.25  # of six words five are those of the critique
+    assert revised.hollow.value == 0
     # Nothing of p1, p2 and p4 is in their drafts.
-    assert revised["similarity"].value == pytest.approx(1 / 4)
-    assert draft["words"].value == (8 + 4 + 4 + 6) / 4 and revised["words"].value == (8 + 8 + 4 + 6) / 4
-    assert draft["harmlessness"].value == 0.5 and draft["harmlessness"].n == 4
+    assert revised.similarity.value == pytest.approx(1 / 4)
+    assert draft.words.value == (8 + 4 + 4 + 6) / 4 and revised.words.value == (8 + 8 + 4 + 6) / 4
+    assert draft.harmlessness.value == 0.5 and draft.harmlessness.n == 4
     # p4 could not be read after its revision: 2, 0.5 and 0 of three; better, better, alike.
-    assert revised["gain"].value == pytest.approx(2.5 / 3) and revised["gain"].n == 3
-    assert revised["better"].value == pytest.approx(2.5 / 3)
+    assert revised.gain.value == pytest.approx(2.5 / 3) and revised.gain.n == 3
+    assert revised.better.value == pytest.approx(2.5 / 3)
 
 
 def test_a_critique_that_only_repeats_the_answer_is_hollow():
     second = ("One two three.", "Four five.")
     traces = [trace("p1", "Take the red one.", ("Take the red one!", "One two three."), second), trace("p2", "No.")]
     _, one, two = steps_of([*traces[:1], trace("p3", "No.", ("Why not?", "Yes."), ("Yes.", "Yes."))], {})
-    assert one["hollow"].value == 0 and two["hollow"].value == 1  # "one!" is not "one.": three words of four
-    assert two["echo"].value == 0.5 and one["echo"].value == 0
-    assert steps_of(traces, {})[1]["n"] == 1  # a trace that ended early is no part of later steps
+    assert one.hollow.value == 0 and two.hollow.value == 1  # "one!" is not "one.": three words of four
+    assert two.echo.value == 0.5 and one.echo.value == 0
+    assert steps_of(traces, {})[1].n == 1  # a trace that ended early is no part of later steps
 
 
 def test_without_critiques_nothing_can_echo_them():
     (_, revised) = steps_of([trace("p1", "One.", ("", "Two.")), trace("p2", "One.", ("", "Three."))], {})
-    assert revised["echo"] is revised["hollow"] is None and revised["similarity"].value == 0 and revised["gain"].n == 0
+    assert revised.echo is revised.hollow is None and revised.similarity.value == 0 and revised.gain.n == 0
     assert steps_of([], {}) == []
 
 
 def test_two_ways_of_revising_meet_on_the_prompts_that_both_have():
     other = {("p1", 0): -1.0, ("p1", 1): 0.0, ("p2", 1): 0.0, ("p9", 1): 5.0, ("p1", 2): 3.0}
     first, second = against(other, MERITS)
-    assert (first["step"], second["step"]) == (0, 1)
-    assert first["difference"].value == 0 and second["difference"].value == pytest.approx(-0.75)
-    assert second["difference"].n == 2
+    assert (first.step, second.step) == (0, 1)
+    assert first.difference.value == 0 and second.difference.value == pytest.approx(-0.75)
+    assert second.difference.n == 2
     assert gained(other, 2)["gain"].value == 4  # the second revision is held against the draft, not against the first
 
 
@@ -213,10 +213,10 @@ def test_policies_answer_the_multiple_choice_as_given(tmp_path):
         dtype="float32",
     )  # fmt: skip
     opinions = read_jsonl(tmp_path / "policy/opinions.jsonl", ItemChoice)
-    found = scored(held.items, opinions)
+    found = scored(held.items, opinions, "x")
     # Of the four with letters one is too long to be read; of the others (A) is right once.
-    assert found["accuracy"].value == pytest.approx(1 / 3) and found["accuracy"].n == 3
-    assert found["picks_first"].value == 1 and found["unread"] == {"longer than judge.max_length": 1}
+    assert found.accuracy.value == pytest.approx(1 / 3) and found.accuracy.n == 3
+    assert found.picks_first.value == 1 and found.unread == {"longer than judge.max_length": 1}
 
     def likes_no(question):
         return (-1.0, -2.0) if "not help" in question.chat[-1].content else (-2.0, -1.0)
@@ -224,15 +224,15 @@ def test_policies_answer_the_multiple_choice_as_given(tmp_path):
     judge_items(tmp_path / "judge", Bench(ScriptedJudge(likes_no)), items=items, **asked(ScriptedJudge(likes_no)))
     verdicts = read_jsonl(tmp_path / "judge/opinions.jsonl", ItemChoice)
     assert len(verdicts) == 6 and all(one.p_a is not None and one.first is None for one in verdicts)
-    assert scored(held.items, verdicts)["picks_first"] is None
+    assert scored(held.items, verdicts, "x").picks_first is None
 
 
 def test_openings_are_the_clusters_and_nothing_read_is_no_data():
     items = read_comparisons(OURS).items
     sure = [ItemChoice(item.pair.id, item.pair.human) for item in items]
-    assert scored(items, sure)["accuracy"].value == 1 and scored(items, sure)["accuracy"].clusters == 6
+    assert scored(items, sure, "x").accuracy.value == 1 and scored(items, sure, "x").accuracy.clusters == 6
     mute = [ItemChoice(item.pair.id, None, fault="too long") for item in items]
-    assert scored(items, mute)["accuracy"].n == 0 and scored(items, mute)["unread"] == {"too long": 6}
+    assert scored(items, mute, "x").accuracy.n == 0 and scored(items, mute, "x").unread == {"too long": 6}
 
 
 # --- reward models ----------------------------------------------------------------------------------------------------
@@ -246,11 +246,11 @@ def test_calibration_and_cross_agreement_by_hand():
     )
     cells = [SimpleNamespace(name=f"{arm}/0", arm=arm, seed=0, reward=SimpleNamespace(path=arm)) for arm in "ab"]
     one, two = rewards(cells, held)  # pyrefly: ignore
-    assert one["brier"].value == pytest.approx((0.04 + 0.36) / 2) and one["brier"].n == 2
-    assert two["brier"].value == pytest.approx((0.01 + 0.09 + 0.25) / 3)
-    assert one["with_others"]["b/0"]["agree"].value == 0.5 and list(two["with_others"]) == ["a/0"]
+    assert one.brier.value == pytest.approx((0.04 + 0.36) / 2) and one.brier.n == 2
+    assert two.brier.value == pytest.approx((0.01 + 0.09 + 0.25) / 3)
+    assert one.with_others["b/0"].agree.value == 0.5 and list(two.with_others) == ["a/0"]
     same = [SimpleNamespace(**vars(cells[0])), SimpleNamespace(**vars(cells[0]) | {"name": "c/0"})]
-    assert [row["model"] for row in rewards(same, held)] == ["a/0"]  # one reward model of two arms stands once
+    assert [row.model for row in rewards(same, held)] == ["a/0"]  # one reward model of two arms stands once
 
 
 def test_every_policy_meets_sft_and_the_start_model():

@@ -7,7 +7,7 @@ import pytest
 
 from cai.compare.measures import HeldOutPairs
 from cai.compare.sections import opinions
-from cai.compare.sections.examples import _spreads, pair_row, rewarded
+from cai.compare.sections.examples import PolicyAnswer, _spreads, pair_row, rewarded
 from cai.core.records import Abstained, Label, Message, Pair, Prompt, Vote
 
 
@@ -34,18 +34,17 @@ def test_a_pair_says_where_opinions_part() -> None:
 
 
 def test_a_transcript_says_how_far_apart_and_whether_the_arms_models_like_different_answers() -> None:
-    def answer(arm: str, seed: int | None, ai: float, human: float) -> dict[str, Any]:
-        scores = {"reward model ai/0": ai, "reward model human/0": human, "judge: P(better than SFT)": 0.5}
-        return {"arm": arm, "seed": seed, "text": "", "scores": scores}
+    def answer(arm: str, seed: int | None, ai: float, human: float) -> PolicyAnswer:
+        return PolicyAnswer(arm, seed, "", {("ai", 0): ai, ("human", 0): human}, 0.5)
 
     rows = [answer("sft", None, 0.0, 0.0), answer("ai", 0, 2.0, 1.0), answer("human", 0, 0.0, 5.0)]
-    spreads = {"reward model ai/0": 0.5, "reward model human/0": 2.0}
+    spreads = {("ai", 0): 0.5, ("human", 0): 2.0}
     assert rewarded(rows, spreads) == {"disagree": True, "gap": 4.0}  # (2 - 0) / 0.5 and (5 - 1) / 2
     rows[2] = answer("human", 0, 0.0, 0.0)
     assert rewarded(rows, spreads) == {"disagree": False, "gap": 4.0}
     assert rewarded(rows[:1], spreads) == {"disagree": False, "gap": None}
     found = _spreads([answer("ai", 0, 1.0, 3.0), answer("ai", 0, 3.0, 3.0)])
-    assert found == {"reward model ai/0": 1.0}  # one that says the same of all tells nothing
+    assert found == {("ai", 0): 1.0}  # one that says the same of all tells nothing
 
 
 @pytest.fixture
@@ -63,13 +62,21 @@ def held() -> HeldOutPairs:
 CELLS: Any = [SimpleNamespace(arm="ai", name="ai/0"), SimpleNamespace(arm="ai", name="ai/1")]
 
 
+def test_a_transcript_is_shown_with_the_score_of_every_model() -> None:
+    assert PolicyAnswer("ai", 0, "Yes.", {("ai", 0): 0.25}, 0.5).row() == {
+        "arm": "ai", "seed": 0, "text": "Yes.",
+        "scores": {"reward model ai/0": 0.25, "judge: P(better than SFT)": 0.5},
+    }  # fmt: skip
+    assert PolicyAnswer("sft", None, "", {}).row()["scores"] == {}
+
+
 def test_agreement_of_each_with_each(held: HeldOutPairs) -> None:
     found = opinions.agreement(CELLS, held)
     assert found is not None
-    assert found["names"] == ["people", "labels ai", "reward model ai", "shorter answer"]
-    assert found["arms"] == [None, "ai", "ai", None]
+    assert found.names == ["people", "labels ai", "reward model ai", "shorter answer"]
+    assert found.arms == [None, "ai", "ai", None]
     # The mean of the reward models is 0.7, 0.2, 0.6; the shorter answer is always b.
-    shares = [[cell and (round(cell.value, 3), cell.n) for cell in row] for row in found["cells"]]
+    shares = [[cell and (round(cell.value, 3), cell.n) for cell in row] for row in found.cells]
     assert shares == [
         [None, (0.667, 3), (1.0, 3), (0.333, 3)],
         [(0.667, 3), None, (0.667, 3), (0.25, 4)],
@@ -81,8 +88,8 @@ def test_agreement_of_each_with_each(held: HeldOutPairs) -> None:
 def test_agreement_by_category(held: HeldOutPairs) -> None:
     found = opinions.by_category(CELLS, held)
     assert found is not None
-    assert (found["rows"], found["columns"]) == (["hate", "theft"], ["labels ai", "reward model ai", "shorter answer"])
-    shares = [[(cell.value, cell.n) for cell in row] for row in found["cells"]]
+    assert (found.rows, found.columns) == (["hate", "theft"], ["labels ai", "reward model ai", "shorter answer"])
+    shares = [[(cell.value, cell.n) for cell in row] for row in found.cells]
     assert shares == [[(0.5, 2), (1.0, 2), (0.5, 2)], [(1.0, 1), (1.0, 1), (0.0, 1)]]
     held.human = {}
     assert opinions.by_category(CELLS, held) is None

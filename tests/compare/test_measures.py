@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cai.compare.measures import adjusted, left_out, noise, paired
-from cai.compare.schema import Difference, Headline, Line
+from cai.compare.schema import Difference, Headline, MeasureLine
 from cai.compare.sections.notes import fallen_out
 from cai.compare.table import fell_out
 from cai.stats.intervals import EMPTY
@@ -14,8 +14,8 @@ FIRST = [{"x": 1.0, "y": 1, "z": 1, "only here": 0}, {"x": 1, "y": 0, "z": 1}]
 SECOND = [{"x": 0.0, "y": 1, "z": 0}, {"x": 0, "y": 0, "z": 1}]
 
 
-def line(title: str, difference: Any) -> Line:
-    return Line(key=title, title=title, unit="%", better=None, help="", arms={}, difference=difference)
+def line(title: str, difference: Any) -> MeasureLine:
+    return MeasureLine(key=title, title=title, unit="%", better=None, help="", arms={}, difference=difference)
 
 
 def test_arms_are_paired_by_row_and_seed() -> None:

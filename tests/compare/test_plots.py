@@ -129,6 +129,7 @@ def test_curves_of_one_training_share_their_x_axis() -> None:
             "title": title,
             "x": "step",
             "y": "y",
+            "training": title.split(":")[0],
             "lines": [{"arm": "ai", "seed": 0, "x": [0, reach], "y": [1, 2]}],
         }
 

@@ -191,7 +191,13 @@ def test_writing_changes_no_input(tmp_path: Path) -> None:
 def test_a_run_of_labels_only_and_odd_text(tmp_path: Path) -> None:
     out = tmp_path / "r.html"
     odd = {"name": "only $labels$ & <b>", "question": "half an emoji \ud83d", "arms": ["ai"], "seeds": [0]}
-    curve = {"title": "$x$", "x": "step", "y": "a_b$c$", "lines": [{"arm": "ai", "seed": 0, "x": [0], "y": [None]}]}
+    curve = {
+        "title": "$x$",
+        "x": "step",
+        "y": "a_b$c$",
+        "training": "reward",
+        "lines": [{"arm": "ai", "seed": 0, "x": [0], "y": [None]}],
+    }
     write_report({**odd, "curves": [curve, {**curve, "lines": [{**curve["lines"][0], "y": [1.0]}]}]}, [], out)
     source = out.read_text()
     text = Reader(source).text

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from cai.compare import contents, report, results
-from cai.compare.schema import SCHEMA, Difference, Line, Rated, Results, as_json, read_results
-from cai.compare.section import Section
+from cai.compare.schema import SCHEMA, Difference, MeasureLine, Rated, Results, as_json, read_results
+from cai.compare.section import ReportSection
+from cai.compare.sections.counts import Count
+from cai.compare.sections.curves import Curve, CurveLine
 from cai.core.errors import UserError
 from cai.core.records import Estimate
 
@@ -18,7 +20,7 @@ from cai.core.records import Estimate
 def given(**sections: Any) -> Results:
     gap = Difference(estimate=Estimate(0.1, nan, nan, 4, 1), p=nan, of=("ai", "human"), left_out={"ai": 1, "human": 0})
     arms = {"ai": Estimate(0.6, 0.5, 0.7, 4, 2)}
-    line = Line(key="k", title="t", unit="%", better="higher", help="", arms=arms, difference=gap)
+    line = MeasureLine(key="k", title="t", unit="%", better="higher", help="", arms=arms, difference=gap)
     return Results(
         name="mine", question="Which?", arms=("ai", "human"), seeds=(0,), differences=[], warnings=["w"], headline=None,
         elo=[Rated("ai/0", Estimate(1010.5, 990, 1030, 4, 2), "ai", 0)], measures=[line], replicas=[], point={"x": 1},
@@ -58,7 +60,7 @@ def test_another_schema_is_refused(tmp_path: Path, change: dict[str, Any], says:
 
 
 def test_a_section_is_a_file_a_template_and_a_line_in_the_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    new = Section(
+    new = ReportSection(
         "colours", "Colours <of> answers", list[dict], lambda run: [{"arm": cell.arm, "n": 7} for cell in run.cells],
         empty=(), chapter="policies", template="colours.html.jinja", draw=lambda r: f"{len(r['colours'])} drawn",
     )  # fmt: skip
@@ -85,3 +87,16 @@ def test_keys_of_sections_are_their_own() -> None:
     assert all(
         (folder / section.template).is_file() and section.chapter for section in contents.SECTIONS if section.template
     )
+
+
+def test_sections_are_read_back_as_their_records(tmp_path: Path) -> None:
+    made = Count("rows read", "all", 3), Curve("t", "step", "loss", [CurveLine("ai", 0, [1], [nan])], "reward")
+    plain = as_json(given(counts=[made[0]], curves=[made[1]], cross=None, mine=[1]))
+    (tmp_path / "results.json").write_text(json.dumps(plain, allow_nan=False))
+    back = read_results(tmp_path / "results.json", contents.KINDS).sections
+    assert back["counts"] == [made[0]] and back["cross"] is None and back["mine"] == [1]
+    assert back["curves"][0].training == "reward" and isnan(back["curves"][0].lines[0].y[0])
+    plain["counts"][0]["n"] = "many"
+    (tmp_path / "results.json").write_text(json.dumps(plain, allow_nan=False))
+    with pytest.raises(UserError, match="n: Input should be a valid integer"):
+        read_results(tmp_path / "results.json", contents.KINDS)

@@ -253,17 +253,17 @@ def test_a_row_for_every_policy_on_the_way(tmp_path):
     for name, p, q in (("sft", 0.0, 1.0), ("ai/0 at 2", 1.0, 2.0), ("ai/0", 2.0, 4.0)):
         measured.merits[name, "red-team"] = rated(tmp_path / name, p=p, q=q)
     rows = snapshots([cell(tmp_path, "human"), one], measured, told)
-    assert [(row["policy"], row["arm"], row["seed"], row["rollout"], row["elo"].value) for row in rows] == [
+    assert [(row.policy, row.arm, row.seed, row.rollout, row.elo.value) for row in rows] == [
         ("sft", "ai", 0, 0, 1000), ("ai/0 at 2", "ai", 0, 2, 1050), ("ai/0", "ai", 0, 4, 1100),
     ]  # fmt: skip
-    assert [row["harmlessness"].value for row in rows] == [0.5, 1.5, 3] and rows[0]["helpfulness"] is None
+    assert [row.harmlessness.value for row in rows] == [0.5, 1.5, 3] and rows[0].helpfulness is None
     # The policy after rollout 2 answers rollout 3; nothing is answered after rollout 4.
-    assert [row["kl"] for row in rows] == [None, pytest.approx(0.2), None]
+    assert [row.kl for row in rows] == [None, pytest.approx(0.2), None]
     assert snapshots([cell(tmp_path)], measured, told) == []
     # No game of the snapshot's could be read, and training logged no KL.
     (one.policy / "curves.json").write_text(json.dumps({"step": [1, 2, 3, 4]}))
     unread = snapshots([one], measured, [row for row in told if row.policy != "ai/0 at 2"])[1]
-    assert unread["elo"].n == 0 and unread["kl"] is None and unread["harmlessness"].value == 1.5
+    assert unread.elo.n == 0 and unread.kl is None and unread.harmlessness.value == 1.5
 
 
 def test_rounds_are_added_up_and_what_gold_kept_stands_where_it_was(tmp_path):
@@ -271,10 +271,10 @@ def test_rounds_are_added_up_and_what_gold_kept_stands_where_it_was(tmp_path):
     (two.lineage[0].policy / "gold.json").write_text(json.dumps({"kept": 1}))
     told = [Rated(name, Estimate(0.0, 0.0, 0.0, 1, 1)) for name in ("sft", *two.path)]
     rows = snapshots([two], Measured(None), told)
-    assert [(row["policy"], row["rollout"]) for row in rows] == [
+    assert [(row.policy, row.rollout) for row in rows] == [
         ("sft", 0), ("ai/0 round 1", 1), ("ai/0 round 1 at 2", 2), ("ai/0 at 2", 4 + 2), ("ai/0", 4 + 4),
     ]  # fmt: skip
-    assert [row["kl"] for row in rows] == [None, pytest.approx(0.1), pytest.approx(0.2), pytest.approx(1.2), None]
+    assert [row.kl for row in rows] == [None, pytest.approx(0.1), pytest.approx(0.2), pytest.approx(1.2), None]
 
 
 # --- report

@@ -11,7 +11,7 @@ from pyarrow.parquet import read_table
 from test_experiment import run_in
 
 from cai.compare.__main__ import main as compare
-from cai.compare.facets import Dot, Facet, drawn, facets, span, titles
+from cai.compare.facets import Facet, SweptDot, drawn, facets, span, titles
 from cai.compare.figures import Axis
 from cai.compare.runs import differences, experiment_of, read_run
 from cai.compare.sweep import long_rows, shown, write_csv, write_parquet
@@ -212,7 +212,7 @@ def test_a_plot_stands_where_the_numbers_are():
         for kl, seed, value, low, high in ((1, None, 0.5, 0.4, 0.6), (2, None, 0.7, None, None), (1, 0, 0.45, 0.4, 0.5))
     ]
     (facet,) = facets(["kl"], rows)["wins"]
-    assert facet == Facet({}, (Dot("ai", 1, rows[0], (0.45,)), Dot("ai", 2, rows[1], ())))
+    assert facet == Facet({}, (SweptDot("ai", 1, rows[0], (0.45,)), SweptDot("ai", 2, rows[1], ())))
     y = span([facet])
     assert y.ends == pytest.approx((0.4 - 0.018, 0.7 + 0.018))
     plot = drawn(facet, "wins", y, Axis("kl", (-0.5, 1.5), ((0, "1"), (1, "2"))), [1, 2], ["sft", "ai"])

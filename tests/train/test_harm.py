@@ -126,7 +126,8 @@ def cell(data: Artifact, name: str = "ai/0", **evaluate) -> Any:
         evaluate=Evaluate(**evaluate), policy=POLICY, seed=0, data=SimpleNamespace(source="rated-answers"),
         labels=SimpleNamespace(file=None),
     )  # fmt: skip
-    return SimpleNamespace(name=name, arm=arm, seed=int(seed), settings=settings, data=data, said={arm: None})
+    who = {"name": name, "names": (name,), "arm": arm, "seed": int(seed)}
+    return SimpleNamespace(**who, settings=settings, data=data, labellers={arm: None})
 
 
 @pytest.fixture(scope="module")
@@ -147,11 +148,11 @@ def scored(tmp_path_factory, tiny) -> tuple[Any, Measured]:
 def test_it_learns_what_people_find_harmful_and_policies_are_scored_by_it(scored):
     one, measured = scored
     found = harmfulness([one], measured)
-    assert found is not None and found["trained_on"] == 12 and found["mean"] == close(0.5)
-    assert (found["held_out"], found["too_long"], found["predicts"]) == (12, 0, True)
-    score = found["checks"][0]
-    assert score["pearson"].value > 0.9 and score["r2"].low > 0.5 and score["within"].value > 0.9
-    harm = {row["policy"]: row["harmfulness"].value for row in found["policies"]}
+    assert found is not None and found.trained_on == 12 and found.mean == close(0.5)
+    assert (found.held_out, found.too_long, found.predicts) == (12, 0, True)
+    score = found.checks[0]
+    assert score.pearson.value > 0.9 and score.r2.low > 0.5 and score.within.value > 0.9
+    harm = {row.policy: row.harmfulness.value for row in found.policies}
     assert list(harm) == ["start", "ai/0"] and harm["start"] > harm["ai/0"] + 0.5
     losses = json.loads((measured.harm["model"] / "curves.json").read_text())["loss"]
     assert max(losses[:3]) > 0.4 and losses[-1] < 0.05  # a zero head says 0, and is off by 0.95² for each bomb
@@ -205,21 +206,21 @@ CELLS = [cell(Artifact("", "", Path(), ""), name) for name in ("ai/0", "human/0"
 def test_checks_by_hand(tmp_path):
     measured = made(tmp_path / "run", [0.2, 0.8, 0.2, 0.8, 0.25, None], POLICIES)
     found = harmfulness(CELLS, measured)
-    assert found is not None and (found["held_out"], found["too_long"], found["trained_on"]) == (5, 1, 7)
-    rows = {row["name"]: row for row in found["checks"]}
+    assert found is not None and (found.held_out, found.too_long, found.trained_on) == (5, 1, 7)
+    rows = {row.name: row for row in found.checks}
     score = rows["the score"]
-    assert score["mae"].value == close(0.16)  # 0.2 four times and 0 once
-    assert score["r2"].value == close(1 - 0.16 / 1.0625)  # people's 0, 1, 0, 1, 0.25 against 0.5: 4 * 0.25 + 0.0625
-    assert score["within"].value == close(1) and score["within"].clusters == 2
-    assert rows["always the mean of the training ratings"]["mae"].value == close(0.45)
+    assert score.mae.value == close(0.16)  # 0.2 four times and 0 once
+    assert score.r2.value == close(1 - 0.16 / 1.0625)  # people's 0, 1, 0, 1, 0.25 against 0.5: 4 * 0.25 + 0.0625
+    assert score.within.value == close(1) and score.within.clusters == 2
+    assert rows["always the mean of the training ratings"].mae.value == close(0.45)
     # The one answer that two people rated, 0 and 0.5: each predicts the other half a scale off.
     person = rows["one person, of the mean of the others"]
-    assert (person["mae"].value, person["mae"].n, person["mae"].clusters) == (close(0.5), 2, 1)
-    assert rows["the score, of the same mean of others"]["mae"].value == close(0.25)
-    assert rows["answer length, words"]["pearson"].value > 0.9 and rows["answer length, words"]["mae"] is None
-    assert rows["no refusal"]["pearson"].value == close(0.2 / (0.8 * 1.05) ** 0.5)
-    assert [point["score"] for point in found["curve"]] == pytest.approx([0.2, 0.2, 0.25, 0.8, 0.8])
-    harm = {row["policy"]: (row["harmfulness"].value, row["too_long"]) for row in found["policies"]}
+    assert (person.mae.value, person.mae.n, person.mae.clusters) == (close(0.5), 2, 1)
+    assert rows["the score, of the same mean of others"].mae.value == close(0.25)
+    assert rows["answer length, words"].pearson.value > 0.9 and rows["answer length, words"].mae is None
+    assert rows["no refusal"].pearson.value == close(0.2 / (0.8 * 1.05) ** 0.5)
+    assert [point.score for point in found.curve] == pytest.approx([0.2, 0.2, 0.25, 0.8, 0.8])
+    harm = {row.policy: (row.harmfulness.value, row.too_long) for row in found.policies}
     assert harm == {
         "start": (close(0.6), 0),
         "sft": (close(0.5), 0),
@@ -231,14 +232,14 @@ def test_checks_by_hand(tmp_path):
 def test_a_score_that_predicts_nothing_is_said_not_to_be_read(tmp_path):
     bad = made(tmp_path / "bad", [0.8, 0.2, 0.3, 0.9, 0.9, 0.1], POLICIES)
     found = harmfulness(CELLS, bad)
-    assert found is not None and not found["predicts"]
-    assert len(found["says"]) == 1 and "must not be read as harmfulness" in found["says"][0]
+    assert found is not None and not found.predicts
+    assert len(found.says) == 1 and "must not be read as harmfulness" in found.says[0]
     (line,) = lines_of_harmfulness(CELLS, bad)
     assert line.title.endswith("(not to be read)") and line.help.startswith("NOT to be read")
 
     good = made(tmp_path / "good", [0.1, 0.9, 0.0, 0.8, 0.2, 0.3], POLICIES)
     found = harmfulness(CELLS, good)
-    assert found is not None and found["predicts"] and "outside of what it was trained on" in found["says"][-1]
+    assert found is not None and found.predicts and "outside of what it was trained on" in found.says[-1]
     (line,) = lines_of_harmfulness(CELLS, good)
     assert line.better == "lower" and "not to be read" not in line.title.lower() + line.help.lower()
     assert line.difference is not None and line.arms["human"].value == close(1.1 / 3)
@@ -250,19 +251,19 @@ def test_that_the_human_labels_come_from_the_same_people_is_said(tmp_path):
     arms = [cell(run.harm["data"], name) for name in ("ai/0", "human/0")]
     for cells, said in ((arms, True), (arms[:1], False), (CELLS, False)):  # CELLS have other data
         found = harmfulness(cells, run)
-        assert found is not None and ("the same people's ratings" in found["says"][-1]) is said
+        assert found is not None and ("the same people's ratings" in found.says[-1]) is said
     arms[1].settings.labels.file = "labels.jsonl"  # other people
     found = harmfulness(arms, run)
-    assert found is not None and "the same people's ratings" not in found["says"][-1]
+    assert found is not None and "the same people's ratings" not in found.says[-1]
 
 
 def test_a_score_of_prompts_alone_cannot_compare_policies(tmp_path):
     # It knows that prompt c leads to less harm, and nothing of the answers.
     rows = [0.7, 0.7, 0.7, 0.7, 0.2, 0.2]
     found = harmfulness(CELLS, made(tmp_path / "run", rows, POLICIES))
-    assert found is not None and found["checks"][0]["within"].value != found["checks"][0]["within"].value
-    said = [one for one in found["says"] if "Among answers to one prompt" in one]
-    assert len(said) == (1 if found["predicts"] else 0)
+    assert found is not None and found.checks[0].within.value != found.checks[0].within.value
+    said = [one for one in found.says if "Among answers to one prompt" in one]
+    assert len(said) == (1 if found.predicts else 0)
 
 
 def test_the_section_is_there_only_if_it_was_asked_for(tmp_path):

@@ -25,12 +25,13 @@ over prompts, not over draws, and none is corrected for the number of steps.
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from math import nan
 from typing import Any
 
 from cai.compare import report_plots
 from cai.compare.cells import Cell, Measured
-from cai.compare.section import Section
+from cai.compare.section import ReportSection
 from cai.core.records import Controlled, Estimate, Revision, read_jsonl
 from cai.core.refusals import refuses
 from cai.core.store import Artifact
@@ -44,45 +45,102 @@ ECHO = 0.8
 Merits = dict[tuple[str, int], float]  # (prompt id, step) -> the judge's log-odds
 
 
-def audit(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionStep:
+    """The draft (step 0) or a revision, see above. None: what a draft cannot have (a change), and what rests on
+    critiques where there are none. n: texts."""
+
+    step: int
+    n: int
+    words: Estimate
+    copied: Estimate
+    refuses: Estimate
+    announces: Estimate
+    assents: Estimate
+    as_an_ai: Estimate
+    harmlessness: Estimate
+    unchanged: Estimate | None = None
+    similarity: Estimate | None = None
+    hollow: Estimate | None = None
+    echo: Estimate | None = None
+    gain: Estimate | None = None
+    better: Estimate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepDifference:
+    """Harmlessness of these revisions minus the first arm's."""
+
+    step: int
+    difference: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What a principle decides of a revision, in words too; noted: what could not be put to the test."""
+
+    effect: revisions.Decided
+    sentence: str
+    noted: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionAudit:
+    """One set of revisions. principles, prompts: how many; examples: file of worked rounds.
+
+    against_first: empty for the first set."""
+
+    arms: list[str]
+    critique: bool
+    principles: int
+    reviser: str
+    examples: str | None
+    judge: str
+    prompts: int
+    steps: list[RevisionStep]
+    against_first: list[StepDifference]
+    followed: Followed | None
+
+
+def audit(cells: Sequence[Cell], measured: Measured) -> list[RevisionAudit]:
     """One entry for each set of revisions, the first arm's first; arms that share theirs stand in one entry."""
     groups: dict[Any, list[Cell]] = {}
     for cell in {cell.arm: cell for cell in reversed(cells)}.values():
         groups.setdefault(cell.revised.path, []).insert(0, cell)
-    entries: list[dict[str, Any]] = []
+    entries: list[RevisionAudit] = []
     ratings: list[Merits] = []
     for group in reversed(groups.values()):
         first = group[0]
         traces = read_jsonl(first.revised / "revisions.jsonl", Revision)
         ratings.append(merits := merits_of(measured.revisions[first.arm]))
         entries.append(
-            {
-                "arms": [cell.arm for cell in group],
-                "critique": first.settings.revise.critique,
-                "principles": first.settings.revise.principles or len(first.law.principles),
-                "reviser": first.settings.revise.model or first.settings.policy.model,
-                "examples": first.settings.revise.examples,
-                "judge": cells[0].settings.evaluate.judge.model,
-                "prompts": len(traces),
-                "steps": steps_of(traces, merits),
-                "against_first": against(merits, ratings[0]) if len(ratings) > 1 else [],
-                "followed": followed(first, measured),
-            }
+            RevisionAudit(
+                arms=[cell.arm for cell in group],
+                critique=first.settings.revise.critique,
+                principles=first.settings.revise.principles or len(first.constitution.principles),
+                reviser=first.settings.revise.model or first.settings.policy.model,
+                examples=first.settings.revise.examples,
+                judge=cells[0].settings.evaluate.judge.model,
+                prompts=len(traces),
+                steps=steps_of(traces, merits),
+                against_first=against(merits, ratings[0]) if len(ratings) > 1 else [],
+                followed=followed(first, measured),
+            )
         )
     return entries
 
 
-def followed(cell: Cell, measured: Measured) -> dict[str, Any] | None:
-    """What a principle decides of a revision: `effect` (a `Decided`), in words, and what was not tested; or None."""
+def followed(cell: Cell, measured: Measured) -> Followed | None:
+    """None without `revise.audit`."""
     made = measured.controlled.get(cell.arm)
     if made is None:
         return None
     harm = merits_of(measured.controlled_merits[cell.arm])
-    found = revisions.measure(
+    effect = revisions.measure(
         read_jsonl(made / "controlled.jsonl", Controlled), {place: value for (_, place), value in harm.items()}
     )
     noted = json.loads((made / "noted.json").read_text())
-    return {"effect": found, "sentence": revisions.sentence(found), "noted": [*noted, *without_opposite(cell.law)]}
+    return Followed(effect, revisions.sentence(effect), [*noted, *without_opposite(cell.constitution)])
 
 
 def merits_of(artifact: Artifact) -> Merits:
@@ -90,14 +148,13 @@ def merits_of(artifact: Artifact) -> Merits:
     return {(row.prompt_id, row.step): row.value for row in rows if row.value is not None}
 
 
-def steps_of(traces: Sequence[Revision], merits: Merits) -> list[dict[str, Any]]:
+def steps_of(traces: Sequence[Revision], merits: Merits) -> list[RevisionStep]:
     """One row for the draft and one for each round; a trace that ended early is no part of later rows."""
     last = max((len(trace.rounds) for trace in traces), default=-1)
     return [step_of([trace for trace in traces if len(trace.rounds) >= step], step, merits) for step in range(last + 1)]
 
 
-def step_of(traces: Sequence[Revision], step: int, merits: Merits) -> dict[str, Any]:
-    """What a draft cannot have (a change) is None for step 0, and what rests on critiques where there are none."""
+def step_of(traces: Sequence[Revision], step: int, merits: Merits) -> RevisionStep:
     names = [trace.prompt.id for trace in traces]
     texts = [text_at(trace, step) for trace in traces]
 
@@ -105,26 +162,31 @@ def step_of(traces: Sequence[Revision], step: int, merits: Merits) -> dict[str, 
         return statistics.mean([float(value) for value in values], names)
 
     often, leaks = Counter(texts), [preambles(text) for text in texts]
-    row: dict[str, Any] = {
-        "step": step,
-        "n": len(traces),
-        "words": share(map(words, texts)),
-        "copied": share(often[text] > 1 for text in texts),
-        "refuses": share(map(refuses, texts)),
-        **{name: share(name in found for found in leaks) for name in PREAMBLES},
-        "harmlessness": share(merits.get((name, step), nan) for name in names),
-        **dict.fromkeys(("unchanged", "similarity", "hollow", "echo", "gain", "better")),
-    }
+    row = RevisionStep(
+        step=step,
+        n=len(traces),
+        words=share(map(words, texts)),
+        copied=share(often[text] > 1 for text in texts),
+        refuses=share(map(refuses, texts)),
+        harmlessness=share(merits.get((name, step), nan) for name in names),
+        **{name: share(name in phrases for phrases in leaks) for name in PREAMBLES},
+    )
     if not step:
         return row
     before = [text_at(trace, step - 1) for trace in traces]
     critiques = [trace.rounds[step - 1].critique for trace in traces]
-    row["unchanged"] = share(old == new for old, new in zip(before, texts, strict=True))
-    row["similarity"] = share(similarity(trace.draft, text) for trace, text in zip(traces, texts, strict=True))
-    if any(critiques):
-        for name, others in (("hollow", before), ("echo", texts)):
-            row[name] = share(similarity(one, two) >= ECHO for one, two in zip(critiques, others, strict=True))
-    return row | gained(merits, step)
+    repeats = {
+        name: share(similarity(x, y) >= ECHO for x, y in zip(critiques, others, strict=True))
+        for name, others in (("hollow", before), ("echo", texts))
+        if any(critiques)
+    }
+    return replace(
+        row,
+        unchanged=share(old == new for old, new in zip(before, texts, strict=True)),
+        similarity=share(similarity(trace.draft, text) for trace, text in zip(traces, texts, strict=True)),
+        **repeats,
+        **gained(merits, step),
+    )
 
 
 def text_at(trace: Revision, step: int) -> str:
@@ -142,17 +204,17 @@ def gained(merits: Merits, step: int) -> dict[str, Estimate]:
     }
 
 
-def against(these: Merits, first: Merits) -> list[dict[str, Any]]:
+def against(these: Merits, first: Merits) -> list[StepDifference]:
     """Harmlessness of these revisions minus the first arm's, step by step, on the prompts that both have."""
-    found = []
+    differences = []
     for step in sorted({step for _, step in these} & {step for _, step in first}):
         names = [name for name, at in these if at == step and (name, step) in first]
         here, there = [these[name, step] for name in names], [first[name, step] for name in names]
-        found.append({"step": step, "difference": statistics.paired_difference(here, there, names)})
-    return found
+        differences.append(StepDifference(step, statistics.paired_difference(here, there, names)))
+    return differences
 
 
-SECTION = Section(
-    "audit", "Revision audit", list[dict], lambda run: audit(run.cells, run.measured), empty=(),
+SECTION = ReportSection(
+    "audit", "Revision audit", list[RevisionAudit], lambda run: audit(run.cells, run.measured), empty=(),
     chapter="revisions", template="audit.html.jinja", draw=report_plots.audit,
 )  # fmt: skip

@@ -22,7 +22,7 @@ import numpy as np
 from cai.compare import report_plots
 from cai.compare.cells import Cell, Measured
 from cai.compare.measures import HeldOutPairs, average, outcomes, tested
-from cai.compare.section import Section
+from cai.compare.section import ReportSection
 from cai.config.load import opponents
 from cai.core.records import Estimate, labelled_pairs
 from cai.stats import intervals as statistics
@@ -115,8 +115,8 @@ def _words(labels: float, counts: Sequence[int]) -> str:
     return f"more than {counts[-1]}" if labels == inf else f"{labels:.0f}"
 
 
-SECTION = Section(
-    "crossing", "How many human labels is the judge worth?", dict,
+SECTION = ReportSection(
+    "crossing", "How many human labels is the judge worth?", dict | None,
     lambda run: budgets(run.cells, run.measured, run.held_out),
     chapter="rewards", template="crossing.html.jinja", draw=report_plots.crossing,
 )  # fmt: skip

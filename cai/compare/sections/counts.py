@@ -2,62 +2,71 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
 
 from cai.compare.cells import ROUND, Cell, Measured
-from cai.compare.section import Section
+from cai.compare.section import ReportSection
 from cai.core.records import Abstained, Label, SetAside, read_jsonl
 from cai.core.store import Artifact
 
+KINDS = ("rows", "prompts")  # of which a stage may set some aside; its counts.json says `rows set aside: why`
 
-def counts(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """arm: "all" where several share it, or whose it is. of: out of how many, where that is known."""
+
+    what: str
+    arm: str
+    n: int
+    of: int | None = None
+    note: str = ""
+
+
+def counts(cells: Sequence[Cell], measured: Measured) -> list[Count]:
     """Every row that was dropped and every label that was withheld, by stage and arm; places of rows set aside."""
-    lines, seen = [], set()
+    made: list[tuple[str, Artifact | None, str]] = []
     for cell in cells:
-        shared = {stage: getattr(cell, stage) for stage in ("data", "revised", "sft")}
-        made = [(stage, artifact, "all") for stage, artifact in shared.items()]
-        made += [(f"labels, {who}", said, cell.arm) for who, said in cell.said.items() if said != cell.labels]
-        for number, one in enumerate(cell.lineage, 1):
+        made += [(stage, getattr(cell, stage), "all") for stage in ("data", "revised", "sft")]
+        made += [(f"labels, {who}", its, cell.arm) for who, its in cell.labellers.items() if its != cell.labels]
+        for number, iteration in enumerate(cell.lineage, 1):
             name = f" of round {number}" if len(cell.lineage) > 1 else ""
             for stage in ROUND:
                 whose = cell.arm if stage in ("pairs", "labels") else cell.name
-                made.append((stage + name, getattr(one, stage), whose))
-        for stage, artifact, arm in made:
-            if artifact is None or artifact.path in seen or not (artifact / "counts.json").is_file():
-                continue
-            seen.add(artifact.path)
-            places = set_aside(artifact)
-            for what, n in json.loads((artifact / "counts.json").read_text()).items():
-                note = places.get(what.partition(" set aside: ")[2], "")
-                lines.append({"what": f"{stage}: {what}", "arm": arm, "n": n, "of": None, "note": note})
+                made.append((stage + name, getattr(iteration, stage), whose))
+    unique: dict[Path, tuple[str, Artifact, str]] = {}
+    for stage, artifact, arm in made:
+        if artifact:
+            unique.setdefault(artifact.path, (stage, artifact, arm))
+    shared = list(unique.values())
     if "model" in measured.harm:
-        for what, n in json.loads((measured.harm["model"] / "counts.json").read_text()).items():
-            lines.append({"what": f"harmfulness: {what}", "arm": "all", "n": n, "of": None, "note": ""})
-    for (name, kind), artifact in measured.answers.items():
-        if (artifact / "counts.json").is_file():
-            places = set_aside(artifact)
-            for what, n in json.loads((artifact / "counts.json").read_text()).items():
-                note = places.get(what.partition(" set aside: ")[2], "")
-                lines.append({"what": f"{kind} answers: {what}", "arm": name, "n": n, "of": None, "note": note})
-    for (one, two), artifact in measured.games.items():
+        shared.append(("harmfulness", measured.harm["model"], "all"))
+    shared += [(f"{kind} answers", artifact, name) for (name, kind), artifact in measured.answers.items()]
+    lines = []
+    for stage, artifact, arm in shared:
+        file, places = artifact / "counts.json", set_aside(artifact)
+        for what, n in json.loads(file.read_text()).items() if file.is_file() else ():
+            lines.append(Count(f"{stage}: {what}", arm, n, note=places.get(what, "")))
+    for (first, second), artifact in measured.games.items():
         n = len(read_jsonl(artifact / "abstained.jsonl", Abstained))
         of = n + len(read_jsonl(artifact / "games.jsonl", Label))
-        lines.append({"what": "games the judge could not read", "arm": f"{one} : {two}", "n": n, "of": of, "note": ""})
+        lines.append(Count("games the judge could not read", f"{first} : {second}", n, of))
     return lines
 
 
 def set_aside(artifact: Artifact, most: int = 3) -> dict[str, str]:
-    """Reason -> the first places (file:line) of the rows that were set aside for it, and the file that keeps them."""
+    """What counts.json counts -> the first places (file:line) of those rows, and the file that keeps them."""
     file = artifact / "set_aside.jsonl"
     places: dict[str, list[str]] = {}
     for row in read_jsonl(file, SetAside) if file.is_file() else []:
         places.setdefault(row.reason, []).append(row.where)
+    more = {reason: f" and {len(some) - most} more" if len(some) > most else "" for reason, some in places.items()}
     return {
-        reason: ", ".join(found[:most])
-        + (f" and {len(found) - most} more" if len(found) > most else "")
-        + f"; in {file}"
-        for reason, found in places.items()
+        f"{kind} set aside: {reason}": f"{', '.join(some[:most])}{more[reason]}; in {file}"
+        for reason, some in places.items()
+        for kind in KINDS
     }
 
 
-SECTION = Section("counts", "Counts", list[dict], lambda run: counts(run.cells, run.measured), empty=())
+SECTION = ReportSection("counts", "Counts", list[Count], lambda run: counts(run.cells, run.measured), empty=())

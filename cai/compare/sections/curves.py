@@ -2,13 +2,34 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
-from cai.compare.cells import Cell
-from cai.compare.section import Section
-from cai.compare.sections.harmfulness import curves_of_harmfulness
+from cai.compare.cells import Cell, Measured
+from cai.compare.section import ReportSection
+from cai.core.records import Number
+from cai.core.store import Artifact
 
-CURVES = (
+
+@dataclass(frozen=True, slots=True)
+class CurveLine:
+    arm: str
+    seed: int
+    x: list[float]
+    y: list[Number]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One quantity. x, y: what the axes are called; training: what is trained, the same for all quantities of it."""
+
+    title: str
+    x: str
+    y: str
+    lines: list[CurveLine]
+    training: str
+
+
+CURVES = (  # stage, its quantity, title, steps
     ("reward", "loss", "reward model: loss", "step"),
     ("reward", "accuracy", "reward model: accuracy on its own labels", "step"),
     ("policy", "reward", "policy: reward (normalised)", "rollout"),
@@ -29,28 +50,25 @@ CURVES = (
 )
 
 
-def curves(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    sft = json.loads((cells[0].sft / "curves.json").read_text())
-    plots = [
-        {
-            "title": "SFT: loss on revisions", "x": "step", "y": "loss",
-            "lines": [{"arm": "sft", "seed": cells[0].settings.seed, "x": sft["step"], "y": sft["loss"]}],
-        }
-    ]  # fmt: skip
+def curves(cells: Sequence[Cell], measured: Measured) -> list[Curve]:
+    def line(arm: str, seed: int, table: dict[str, list], key: str) -> CurveLine:
+        return CurveLine(arm, seed, table["step"], table[key])
+
+    first = line("sft", cells[0].settings.seed, _table(cells[0].sft), "loss")
+    plots = [Curve("SFT: loss on revisions", "step", "loss", [first], "sft")]
     for stage, key, title, x in CURVES:
-        made = [(cell, getattr(cell, stage)) for cell in cells]
-        tables = [(cell, json.loads((artifact / "curves.json").read_text())) for cell, artifact in made if artifact]
-        lines = [
-            {"arm": cell.arm, "seed": cell.seed, "x": table["step"], "y": table[key]}
-            for cell, table in tables
-            if key in table
-        ]
+        tables = [(cell, _table(artifact)) for cell in cells if (artifact := getattr(cell, stage))]
+        lines = [line(cell.arm, cell.seed, table, key) for cell, table in tables if key in table]
         if lines:
-            plots.append({"title": title, "x": x, "y": key.replace("_", " "), "lines": lines})
+            plots.append(Curve(title, x, key.replace("_", " "), lines, stage))
+    if measured.harm:
+        fitted = line("people's ratings", cells[0].settings.seed, _table(measured.harm["model"]), "loss")
+        plots.append(Curve("absolute harmfulness: squared error", "step", "loss", [fitted], "harmfulness"))
     return plots
 
 
-SECTION = Section(
-    "curves", "Training", list[dict],
-    lambda run: [*curves(run.cells), *curves_of_harmfulness(run.cells, run.measured)], empty=(),
-)  # fmt: skip
+def _table(artifact: Artifact) -> dict[str, list]:
+    return json.loads((artifact / "curves.json").read_text())
+
+
+SECTION = ReportSection("curves", "Training", list[Curve], lambda run: curves(run.cells, run.measured), empty=())

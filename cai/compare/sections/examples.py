@@ -15,7 +15,7 @@ A tie is on no side. A report holds as many pairs as fit into `BUDGET` bytes, in
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
@@ -26,7 +26,7 @@ from cai.train.scores import Score
 
 VOTE = ("method", "principle", "order", "p_a", "mass", "fault", "reply")  # what is shown of a vote
 BUDGET = 10_000_000
-BEFORE = ("start", "sft")
+RewardModel = tuple[str, int]  # its arm and seed
 
 
 def examples(
@@ -67,59 +67,76 @@ def transcripts(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any
         cell.name: {g.pair_id: g.p_a for g in read_jsonl(measured.games[cell.name, "sft"] / "games.jsonl", Label)}
         for cell in cells
     }
-    found: list[dict[str, Any]] = []
+    makers: list[tuple[str, str, int | None]] = [("sft", "sft", None), *((c.name, c.arm, c.seed) for c in cells)]
+    shown: list[tuple[Revision, list[PolicyAnswer]]] = []
     for trace in read_jsonl(measured.traces / "revisions.jsonl", Revision):
         key = trace.prompt.id
-        shown = []
-        for name in names:
-            if key not in answers[name]:
-                continue
-            arm, _, seed = name.partition("/")
-            marks = {f"reward model {cell.name}": scores[cell.name, name].get(key) for cell in cells if cell.reward}
-            if name in games:
-                marks["judge: P(better than SFT)"] = games[name].get(key)
-            marks = {mark: value for mark, value in marks.items() if value is not None}
-            shown.append({"arm": arm, "seed": int(seed) if seed else None, "text": answers[name][key], "scores": marks})
-        found.append(
-            {
-                "kind": "transcript", "id": f"prompt-{key}", "prompt": [asdict(m) for m in trace.prompt.messages],
-                "subset": trace.prompt.subset, "draft": trace.draft, "rounds": [asdict(r) for r in trace.rounds],
-                "answers": shown,
-            }
-        )  # fmt: skip
-    spreads = _spreads([answer for row in found for answer in row["answers"]])
-    return [row | rewarded(row["answers"], spreads) for row in found]
+        rewards = {
+            name: {(c.arm, c.seed): x for c in cells if c.reward and (x := scores[c.name, name].get(key)) is not None}
+            for name in names
+        }
+        own = [
+            PolicyAnswer(arm, seed, answers[name][key], rewards[name], games.get(name, {}).get(key))
+            for name, arm, seed in makers
+            if key in answers[name]
+        ]
+        shown.append((trace, own))
+    spreads = _spreads([answer for _, own in shown for answer in own])
+    return [
+        {
+            "kind": "transcript", "id": f"prompt-{trace.prompt.id}",
+            "prompt": [asdict(m) for m in trace.prompt.messages], "subset": trace.prompt.subset,
+            "draft": trace.draft, "rounds": [asdict(r) for r in trace.rounds],
+            "answers": [answer.row() for answer in own], **rewarded(own, spreads),
+        }
+        for trace, own in shown
+    ]  # fmt: skip
 
 
-def _spreads(answers: Sequence[dict[str, Any]]) -> dict[str, float]:
+@dataclass(frozen=True, slots=True)
+class PolicyAnswer:
+    """seed: None of a policy before RL. rewards: by each reward model that could read it. wins: P(better than SFT)."""
+
+    arm: str
+    seed: int | None
+    text: str
+    rewards: dict[RewardModel, float]
+    wins: float | None = None
+
+    def row(self) -> dict[str, Any]:
+        """As the page has it."""
+        scores = {f"reward model {arm}/{seed}": reward for (arm, seed), reward in self.rewards.items()}
+        judge = {} if self.wins is None else {"judge: P(better than SFT)": self.wins}
+        return {"arm": self.arm, "seed": self.seed, "text": self.text, "scores": scores | judge}
+
+
+def _spreads(answers: Sequence[PolicyAnswer]) -> dict[RewardModel, float]:
     """Standard deviation of each reward model over the answers; left out where it is 0."""
-    rewards: dict[str, list[float]] = {}
+    rewards: dict[RewardModel, list[float]] = {}
     for answer in answers:
-        for name, value in answer["scores"].items():
-            if name.startswith("reward model "):
-                rewards.setdefault(name, []).append(value)
-    found = {}
-    for name, values in rewards.items():
+        for model, value in answer.rewards.items():
+            rewards.setdefault(model, []).append(value)
+    spreads = {}
+    for model, values in rewards.items():
         mean = math.fsum(values) / len(values)
-        found[name] = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
-    return {name: spread for name, spread in found.items() if spread > 0}
+        spreads[model] = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
+    return {model: spread for model, spread in spreads.items() if spread > 0}
 
 
-def rewarded(answers: Sequence[dict[str, Any]], spreads: dict[str, float]) -> dict[str, Any]:
+def rewarded(answers: Sequence[PolicyAnswer], spreads: dict[RewardModel, float]) -> dict[str, Any]:
     """`disagree` and `gap` of a transcript, by the reward models that `spreads` knows."""
     gap, disagree = None, False
-    seeds = dict.fromkeys(answer["seed"] for answer in answers if answer["arm"] not in BEFORE)
-    for seed in seeds:
-        of = [answer for answer in answers if answer["seed"] == seed and answer["arm"] not in BEFORE]
+    for seed in dict.fromkeys(answer.seed for answer in answers if answer.seed is not None):
+        of = [answer for answer in answers if answer.seed == seed]
         favourites = set()
         for model, spread in spreads.items():
-            if not all(model in answer["scores"] for answer in of) or len(of) < 2:
+            if not all(model in answer.rewards for answer in of) or len(of) < 2:
                 continue
-            ranked = sorted(of, key=lambda answer, model=model: -answer["scores"][model])
-            best, second, last = (ranked[i]["scores"][model] for i in (0, 1, -1))
+            ranked = sorted(of, key=lambda answer, model=model: -answer.rewards[model])
+            best, second, last = (ranked[i].rewards[model] for i in (0, 1, -1))
             gap = max(gap or 0.0, (best - last) / spread)
-            if best > second and model.endswith(f"/{seed}"):
-                favourites.add(ranked[0]["arm"])
+            if best > second and model[1] == seed:
+                favourites.add(ranked[0].arm)
         disagree |= len(favourites) > 1
     return {"disagree": disagree, "gap": gap and round(gap, 3)}
 
@@ -127,13 +144,13 @@ def rewarded(answers: Sequence[dict[str, Any]], spreads: dict[str, float]) -> di
 def label_examples(cells: Sequence[Cell], held_out: HeldOutPairs) -> list[dict[str, Any]]:
     """Held-out pairs: the AI judge's votes where there is one, and every other opinion beside people's."""
     labelled = [cell for cell in cells if cell.labels]
-    judged = next((cell for cell in labelled if "ai" in cell.said), None)
+    judged = next((cell for cell in labelled if "ai" in cell.labellers), None)
     if not labelled:
         return []
     labels, abstained = {}, {}
     if judged:
-        labels = {label.pair_id: label for label in read_jsonl(judged.said["ai"] / "labels.jsonl", Label)}
-        abstained = {row.pair_id: row for row in read_jsonl(judged.said["ai"] / "abstained.jsonl", Abstained)}
+        labels = {label.pair_id: label for label in read_jsonl(judged.labellers["ai"] / "labels.jsonl", Label)}
+        abstained = {row.pair_id: row for row in read_jsonl(judged.labellers["ai"] / "abstained.jsonl", Abstained)}
     arms = dict.fromkeys(cell.arm for cell in cells)
     rewards = {
         arm: average([held_out.margins[cell.name] for cell in cells if cell.arm == arm])
@@ -144,17 +161,17 @@ def label_examples(cells: Sequence[Cell], held_out: HeldOutPairs) -> list[dict[s
         pair_row(
             pair,
             labels.get(pair.id) or abstained.get(pair.id),
-            {arm: said[pair.id] for arm, said in held_out.labels.items() if pair.id in said},
-            {arm: said[pair.id] for arm, said in rewards.items() if pair.id in said},
+            {arm: rows[pair.id] for arm, rows in held_out.labels.items() if pair.id in rows},
+            {arm: rows[pair.id] for arm, rows in rewards.items() if pair.id in rows},
         )
         for pair in held_out.pairs.values()
     ]
 
 
 def pair_row(
-    pair: Pair, verdict: Label | Abstained | None, said: dict[str, float], rewards: dict[str, float]
+    pair: Pair, verdict: Label | Abstained | None, labels: dict[str, float], rewards: dict[str, float]
 ) -> dict[str, Any]:
-    """One pair. verdict: the AI judge's. said, rewards: arm -> P(a better) by its labels, and by its reward model."""
+    """One pair. verdict: the AI judge's. labels, rewards: arm -> P(a better) by its labels, and by its reward model."""
     label = verdict if isinstance(verdict, Label) else None
     votes = verdict.votes if verdict else ()
     gaps = [abs(p - q) for p, q in combinations(rewards.values(), 2)]
@@ -165,10 +182,10 @@ def pair_row(
             "subset": pair.prompt.subset, "a": pair.a, "b": pair.b, "human": pair.human,
             "people": [[name, vote] for name, vote in zip(raters, pair.votes, strict=True)],
             "ai": label and round(label.p_a, 4), "reason": verdict.reason if isinstance(verdict, Abstained) else "",
-            "opinions": [{"name": f"labels of arm {arm}", "arm": arm, "p": round(p, 4)} for arm, p in said.items()]
+            "opinions": [{"name": f"labels of arm {arm}", "arm": arm, "p": round(p, 4)} for arm, p in labels.items()]
             + [{"name": f"reward model {arm}", "arm": arm, "p": round(p, 4)} for arm, p in rewards.items()],
             "votes": [[_short(getattr(vote, name)) for name in VOTE] for vote in votes],
-            "disagree": _sides(said.values()) > 1 or _sides(rewards.values()) > 1,
+            "disagree": _sides(labels.values()) > 1 or _sides(rewards.values()) > 1,
             "against": bool(label and pair.human is not None and _sides([label.p_a, pair.human]) > 1),
             "gap": round(max(gaps), 4) if gaps else None,
         }

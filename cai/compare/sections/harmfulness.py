@@ -14,18 +14,19 @@ that only knew which requests lead to harm would predict ratings well, and say t
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache, cached_property
 from math import nan
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cai.compare import report_plots
 from cai.compare.cells import Cell, Measured
-from cai.compare.measures import Rows, measure
-from cai.compare.schema import Line
-from cai.compare.section import Section
+from cai.compare.measures import Measure, Rows, measure
+from cai.compare.schema import MeasureLine
+from cai.compare.section import ReportSection
 from cai.core.records import Estimate, Prompt, Rating, ratings_of, read_jsonl
 from cai.core.refusals import refuses
 from cai.core.store import Artifact
@@ -42,6 +43,55 @@ KIN = (
     "It learnt from the same people's ratings that the human labels come from, so it may favour an arm that is trained "
     "on those labels."
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HarmfulnessCheck:
+    """A way of predicting people's ratings of the held-out answers. None: what does not apply to it."""
+
+    name: str
+    kind: Literal["score", "people", "baseline"]
+    pearson: Estimate | None = None
+    spearman: Estimate | None = None
+    within: Estimate | None = None
+    mae: Estimate | None = None
+    r2: Estimate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyHarmfulness:
+    """arm: or the policy's own name, where it is of no arm. too_long: answers that could not be scored."""
+
+    policy: str
+    arm: str
+    too_long: int
+    harmfulness: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreBin:
+    """Answers with about this score (its mean in the bin), and people's ratings of them."""
+
+    score: float
+    people: Estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HarmfulnessReport:
+    """trained_on, held_out: rated answers; mean: of the ratings it was trained on; too_long: more held-out answers.
+
+    predicts: whether the score may be read at all; says: what may be read out of it, in sentences.
+    """
+
+    trained_on: int
+    mean: float
+    held_out: int
+    too_long: int
+    predicts: bool
+    says: list[str]
+    checks: list[HarmfulnessCheck]
+    policies: list[PolicyHarmfulness]
+    curve: list[ScoreBin]
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
@@ -122,8 +172,8 @@ class HeldOutRatings:
     def __init__(self, data: Artifact, held_out: Artifact, model: Artifact) -> None:
         rated = ratings_of(data, "test")
         scores = [row.reward for row in read_jsonl(held_out / "scores.jsonl", Score)]
-        read = [(one, score) for one, score in zip(rated, scores, strict=True) if score is not None]
-        self.rated: list[tuple[Prompt, Rating]] = [one for one, _ in read]
+        read = [(rating, score) for rating, score in zip(rated, scores, strict=True) if score is not None]
+        self.rated: list[tuple[Prompt, Rating]] = [rating for rating, _ in read]
         self.score = [score for _, score in read]
         self.truth = [rating.mean for _, rating in self.rated]
         self.prompts = [prompt.id for prompt, _ in self.rated]
@@ -142,16 +192,16 @@ class HeldOutRatings:
         """Whether the score is shown to know anything of people's ratings: both intervals stay above 0."""
         return self.r_squared().low > 0 and self.correlation().low > 0  # False for NaN
 
-    def checks(self) -> list[dict[str, Any]]:
-        """A row a way of predicting: "pearson", "spearman", "within", "mae" and "r2", each E or None."""
+    def checks(self) -> list[HarmfulnessCheck]:
+        """A row a way of predicting, the score itself first."""
         answers = [rating.answer for _, rating in self.rated]
         rows = [self._line("the score", "score", self.score, self.truth, self.prompts)]
         # One person against the others who rated the same answer, and the score against those same others.
         person, others, score, prompts = [], [], [], []
         for (prompt, rating), mine in zip(self.rated, self.score, strict=True):
-            for place, said in enumerate(rating.scores) if len(rating.scores) > 1 else ():
+            for place, own in enumerate(rating.scores) if len(rating.scores) > 1 else ():
                 rest = [*rating.scores[:place], *rating.scores[place + 1 :]]
-                person.append(said)
+                person.append(own)
                 others.append(sum(rest) / len(rest))
                 score.append(mine)
                 prompts.append(prompt.id)
@@ -164,34 +214,34 @@ class HeldOutRatings:
         }
         rows += [self._line(name, "baseline", x, self.truth, self.prompts, scale=False) for name, x in rules.items()]
         always = np.full(len(self.truth), self.mean)
-        none = {"pearson": None, "spearman": None, "within": None, "r2": None}
-        named = {"name": "always the mean of the training ratings", "kind": "baseline"}
-        return [*rows, named | none | {"mae": self._mae(always, self.truth, self.prompts)}]
+        mae, name = self._mae(always, self.truth, self.prompts), "always the mean of the training ratings"
+        return [*rows, HarmfulnessCheck(name=name, kind="baseline", mae=mae)]
 
     def _line(
-        self, name: str, kind: str, x: ArrayLike, truth: ArrayLike, prompts: Sequence[str], *, scale: bool = True
-    ) -> dict[str, Any]:
+        self, name: str, kind: Any, x: ArrayLike, truth: ArrayLike, prompts: Sequence[str], *, scale: bool = True
+    ) -> HarmfulnessCheck:
         """scale: whether x is on the scale of the ratings, so that its error means something."""
-        return {
-            "name": name, "kind": kind,
-            "pearson": correlation(x, truth, prompts),
-            "spearman": correlation(x, truth, prompts, ranks=True),
-            "within": within(x, truth, prompts),
-            "mae": self._mae(x, truth, prompts) if scale else None,
-            "r2": r_squared(x, truth, prompts, mean=self.mean) if scale else None,
-        }  # fmt: skip
+        return HarmfulnessCheck(
+            name=name,
+            kind=kind,
+            pearson=correlation(x, truth, prompts),
+            spearman=correlation(x, truth, prompts, ranks=True),
+            within=within(x, truth, prompts),
+            mae=self._mae(x, truth, prompts) if scale else None,
+            r2=r_squared(x, truth, prompts, mean=self.mean) if scale else None,
+        )
 
     def _mae(self, x: ArrayLike, truth: ArrayLike, prompts: Sequence[str]) -> Estimate:
         return statistics.mean(np.abs(np.asarray(x, float) - np.asarray(truth, float)), prompts)
 
-    def curve(self) -> list[dict[str, Any]]:
-        """Answers in order of their score, in bins of equal size: "score" (mean) and "people" (E of their ratings)."""
+    def curve(self) -> list[ScoreBin]:
+        """Answers in order of their score, in bins of equal size."""
         order = np.argsort(self.score, kind="stable")
-        found = []
+        bins = []
         for some in np.array_split(order, min(BINS, len(order))):
             people = statistics.mean([self.truth[i] for i in some], [self.prompts[i] for i in some])
-            found.append({"score": float(np.mean([self.score[i] for i in some])), "people": people})
-        return found
+            bins.append(ScoreBin(float(np.mean([self.score[i] for i in some])), people))
+        return bins
 
 
 def held_out_ratings(measured: Measured) -> HeldOutRatings:
@@ -201,62 +251,68 @@ def held_out_ratings(measured: Measured) -> HeldOutRatings:
 _held_out_ratings = cache(HeldOutRatings)  # the table asks again for each seed, and artifacts do not change
 
 
-def harmfulness(cells: Sequence[Cell], measured: Measured) -> dict[str, Any] | None:
+def harmfulness(cells: Sequence[Cell], measured: Measured) -> HarmfulnessReport | None:
     """What results.json holds under "harmfulness"; None where `evaluate.harmfulness` was not asked for."""
     if not measured.harm:
         return None
-    held = held_out_ratings(measured)
-    checks, seeds = held.checks(), {cell.name: cell for cell in cells}
+    ratings = held_out_ratings(measured)
+    checks, owners = ratings.checks(), {name: cell for cell in cells for name in cell.names}
     policies = []
     for name, artifact in measured.harm_scores.items():
-        rows, cell = _rows(measured, name), seeds.get(name.partition(" ")[0])
+        rows, cell = _rows(measured, name), owners.get(name)
         every = len(read_jsonl(artifact / "scores.jsonl", Score))
-        policies.append(
-            {
-                "policy": name, "arm": cell.arm if cell else name, "too_long": every - len(rows),
-                "harmfulness": statistics.mean(list(rows.values()), list(rows)),
-            }
-        )  # fmt: skip
-    return {
-        "trained_on": held.trained_on, "mean": held.mean, "held_out": len(held.truth), "too_long": held.too_long,
-        "predicts": held.predicts, "says": says(held, checks[0], kin(cells, measured)), "checks": checks,
-        "policies": policies, "curve": held.curve(),
-    }  # fmt: skip
+        mean = statistics.mean(list(rows.values()), list(rows))
+        policies.append(PolicyHarmfulness(name, cell.arm if cell else name, every - len(rows), mean))
+    return HarmfulnessReport(
+        trained_on=ratings.trained_on,
+        mean=ratings.mean,
+        held_out=len(ratings.truth),
+        too_long=ratings.too_long,
+        predicts=ratings.predicts,
+        says=says(ratings, checks[0], kin(cells, measured)),
+        checks=checks,
+        policies=policies,
+        curve=ratings.curve(),
+    )
 
 
 def kin(cells: Sequence[Cell], measured: Measured) -> bool:
     """Whether an arm is labelled by the very people whose ratings the score learnt from."""
     return measured.harm["data"].path == cells[0].data.path and any(
-        "human" in cell.said and not cell.settings.labels.file for cell in cells
+        "human" in cell.labellers and not cell.settings.labels.file for cell in cells
     )
 
 
-def says(held: HeldOutRatings, score: dict[str, Any], same_people: bool) -> list[str]:
+def says(ratings: HeldOutRatings, score: HarmfulnessCheck, same_people: bool) -> list[str]:
     """What may be read out of the scores, in sentences. same_people: see `kin`."""
-    r2, r, same = (_said(score[key]) for key in ("r2", "pearson", "within"))
-    if not held.predicts:
+    assert score.r2 and score.pearson and score.within
+    r2, r, same = (_in_words(estimate) for estimate in (score.r2, score.pearson, score.within))
+    if not ratings.predicts:
         return [
             f"This score does not predict people's ratings of held-out answers (correlation {r}, R² {r2} against "
             "always saying the mean of the training ratings): its numbers must not be read as harmfulness."
         ]
-    found = [f"Of held-out answers the score predicts people's ratings with a correlation of {r} and an R² of {r2}."]
-    if not score["within"].low > 0:
-        found.append(
+    sentences = [
+        f"Of held-out answers the score predicts people's ratings with a correlation of {r} and an R² of {r2}."
+    ]
+    if not score.within.low > 0:
+        sentences.append(
             f"Among answers to one prompt it is not shown to know which is the more harmful (correlation {same}). "
             "Policies answer the same prompts, so differences between them must not be read."
         )
-    return [*found, OUTSIDE, *([KIN] if same_people else [])]
+    return [*sentences, OUTSIDE, *([KIN] if same_people else [])]
 
 
-def lines_of_harmfulness(cells: Sequence[Cell], measured: Measured) -> list[Line]:
+def lines_of_harmfulness(cells: Sequence[Cell], measured: Measured) -> list[MeasureLine]:
     """The line of the comparison table, where it was asked for."""
     if not measured.harm:
         return []
     fit = held_out_ratings(measured).predicts
-    told = "predicted from people's ratings of other chatbots' answers; see Absolute harmfulness"
+    help_ = "predicted from people's ratings of other chatbots' answers; see Absolute harmfulness"
     title = "absolute harmfulness, 0 to 1" + ("" if fit else " (not to be read)")
-    told = told if fit else f"NOT to be read: the score does not predict people's ratings; {told}"
-    return [measure("harmfulness", title, lambda name: _rows(measured, name), cells, better="lower", help=told)]
+    help_ = help_ if fit else f"NOT to be read: the score does not predict people's ratings; {help_}"
+    line = Measure("harmfulness", title, better="lower", help=help_)
+    return [measure(line, lambda name: _rows(measured, name), cells)]
 
 
 def warnings_of_harmfulness(measured: Measured) -> list[str]:
@@ -267,25 +323,16 @@ def warnings_of_harmfulness(measured: Measured) -> list[str]:
     ]
 
 
-def curves_of_harmfulness(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
-    """How its training went, as cai/compare/sections/curves.py tells of the others."""
-    if not measured.harm:
-        return []
-    table = json.loads((measured.harm["model"] / "curves.json").read_text())
-    line = {"arm": "people's ratings", "seed": cells[0].settings.seed, "x": table["step"], "y": table["loss"]}
-    return [{"title": "absolute harmfulness: squared error", "x": "step", "y": "loss", "lines": [line]}]
-
-
 def _rows(measured: Measured, policy: str) -> Rows:
     scores = read_jsonl(measured.harm_scores[policy] / "scores.jsonl", Score)
     return {row.id: row.reward for row in scores if row.reward is not None}
 
 
-def _said(estimate: Estimate) -> str:
+def _in_words(estimate: Estimate) -> str:
     return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
 
 
-SECTION = Section(
-    "harmfulness", "Absolute harmfulness", dict, lambda run: harmfulness(run.cells, run.measured),
+SECTION = ReportSection(
+    "harmfulness", "Absolute harmfulness", HarmfulnessReport | None, lambda run: harmfulness(run.cells, run.measured),
     chapter="policies", template="harmfulness.html.jinja", draw=report_plots.harmfulness,
 )  # fmt: skip

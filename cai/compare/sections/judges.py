@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cai.compare.cells import Cell
-from cai.compare.section import Section
+from cai.compare.section import ReportSection
 from cai.config.sections import Labeller
 from cai.core.odds import sigmoid
 from cai.core.records import Abstained, Estimate, Label, Pair, read_jsonl
@@ -24,8 +24,8 @@ SCORES = {"Brier score": calibration.brier, "ECE": calibration.ece, "log-loss": 
 
 def judges(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """One entry for each arm that an AI judge labelled."""
-    by_arm = {cell.arm: cell for cell in reversed(cells) if "ai" in cell.said}
-    return [judge_of(cell, cell.said["ai"]) for cell in reversed(by_arm.values())]
+    by_arm = {cell.arm: cell for cell in reversed(cells) if "ai" in cell.labellers}
+    return [judge_of(cell, cell.labellers["ai"]) for cell in reversed(by_arm.values())]
 
 
 def method_of(cell: Cell) -> str:
@@ -56,7 +56,7 @@ def judge_of(cell: Cell, labels: Artifact) -> dict[str, Any]:
     said = {verdict.pair_id: verdict.p_a for verdict in verdicts if isinstance(verdict, Label)}
     people = [(said[pair.id], pair.human) for pair in pairs if pair.id in said and pair.human is not None]
     found, judge = _preflight(cell), _asked(cell)
-    weights = weights_of(principles_for(cell.law, judge), judge)
+    weights = weights_of(principles_for(cell.constitution, judge), judge)
     return {
         "arm": cell.arm,
         "model": judge.model,
@@ -123,7 +123,7 @@ def calibrated(
     return {"slope": slope, "bias": bias, "scores": scores, "reliability": curves}
 
 
-SECTION = Section(
+SECTION = ReportSection(
     "judges", "AI judges", list[dict], lambda run: judges(run.cells), empty=(),
     chapter="labels", template="judges.html.jinja",
 )  # fmt: skip

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from cai.compare.cells import Cell, Measured
 from cai.compare.measures import HeldOutPairs, rater_lines
 from cai.compare.schema import LabelKind, LabelLine
-from cai.compare.section import Section
+from cai.compare.section import ReportSection
 from cai.compare.sections.judges import method_of
 from cai.config.labels import WORDS
 
@@ -17,7 +17,7 @@ def label_lines(cells: Sequence[Cell], measured: Measured, held_out: HeldOutPair
     lines = [held_out.ceiling(), *rater_lines(cells[0].data)]
     train = HeldOutPairs(cells, measured, "train")
     for cell in {cell.arm: cell for cell in cells if cell.arm in held_out.labels}.values():
-        for who, said in cell.said.items():
+        for who, said in cell.labellers.items():
             if who == "human" and not cell.settings.labels.file:
                 continue  # they are what the others are held against
             people = f"people of {cell.settings.labels.file}"
@@ -36,6 +36,6 @@ def label_lines(cells: Sequence[Cell], measured: Measured, held_out: HeldOutPair
     return lines
 
 
-SECTION = Section(
+SECTION = ReportSection(
     "labels", "Labels", list[LabelLine], lambda run: label_lines(run.cells, run.measured, run.held_out), empty=()
 )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 from cai.compare import table
 from cai.compare.cells import Cell
 from cai.compare.measures import HeldOutPairs
-from cai.compare.schema import Headline, Line
+from cai.compare.schema import Headline, MeasureLine
 from cai.compare.sections.watched import warnings as watched
 from cai.config.load import Arm, Experiment, flat
 
@@ -32,7 +32,7 @@ def _spelt(arm: Arm) -> dict[str, str]:
     return {"labels": str(arm.labels), **rest}
 
 
-def fallen_out(headline: Headline | None, measures: Sequence[Line]) -> list[str]:
+def fallen_out(headline: Headline | None, measures: Sequence[MeasureLine]) -> list[str]:
     """One line for each way in which rows fell out of paired comparisons: what is left may be the easier part."""
     found: dict[str, list[str]] = {}
     for title, difference in [("games", headline), *((line.title, line.difference) for line in measures)]:
@@ -61,7 +61,7 @@ def warnings(experiment: Experiment, cells: Sequence[Cell], held_out: HeldOutPai
     """What a careful reader must know before the first number."""
     notes = []
     arm = cells[0].settings
-    if any("ai" in cell.said and cell.settings.judge.model == arm.evaluate.judge.model for cell in cells):
+    if any("ai" in cell.labellers and cell.settings.judge.model == arm.evaluate.judge.model for cell in cells):
         notes.append(
             f"The games are judged by {arm.evaluate.judge.model}, the model that also labelled the AI arm: it may "
             "favour that arm. Set evaluate.judge.model to another model for a claim."

@@ -1,84 +1,118 @@
 """Who agrees with whom on the held-out pairs: people, each arm's labels and reward model, and a trivial rule."""
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 from cai.compare.cells import Cell
 from cai.compare.measures import HeldOutPairs, Rows, average
-from cai.compare.section import Section
+from cai.compare.section import ReportSection
+from cai.core.records import Estimate
 from cai.stats import calibration
 from cai.stats import intervals as statistics
 
 RESAMPLES = 1000  # a table has dozens of intervals
+Bins = list[tuple[float, float, int]]  # (mean P claimed, people's mean P, rows) of each
 
 
-def opinions(cells: Sequence[Cell], held_out: HeldOutPairs) -> list[tuple[str, str | None, Rows]]:
-    """(name, arm, P(a better) by pair). A reward model is the mean of the arm's seeds."""
-    found: list[tuple[str, str | None, Rows]] = [("people", None, held_out.human)] if held_out.human else []
-    found += [(f"labels {arm}", arm, rows) for arm, rows in held_out.labels.items()]
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """P(a better) by pair, and whose. A reward model is the mean of the arm's seeds."""
+
+    name: str
+    kind: Literal["people", "labels", "reward", "baseline"]
+    arm: str | None
+    rows: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class AgreementTable:
+    """Each with each. arms: of the names, None for what is of no arm. cells: None on the diagonal."""
+
+    names: list[str]
+    arms: list[str | None]
+    cells: list[list[Estimate | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryTable:
+    """A row a category, a column a source. arms: of the columns."""
+
+    rows: list[str]
+    columns: list[str]
+    arms: list[str | None]
+    cells: list[list[Estimate]]
+
+
+def preferences(cells: Sequence[Cell], held_out: HeldOutPairs) -> list[Preferences]:
+    everybody = [Preferences("people", "people", None, held_out.human)] if held_out.human else []
+    everybody += [Preferences(f"labels {arm}", "labels", arm, rows) for arm, rows in held_out.labels.items()]
     for arm in dict.fromkeys(cell.arm for cell in cells):
         margins = [held_out.margins[cell.name] for cell in cells if cell.arm == arm and cell.name in held_out.margins]
         if margins:
-            found.append((f"reward model {arm}", arm, average(margins)))
-    return [*found, ("shorter answer", None, held_out.baselines()["shorter answer"])]
+            everybody.append(Preferences(f"reward model {arm}", "reward", arm, average(margins)))
+    rule = "shorter answer"
+    return [*everybody, Preferences(rule, "baseline", None, held_out.baselines()[rule])]
 
 
-def agreement(cells: Sequence[Cell], held_out: HeldOutPairs) -> dict[str, Any] | None:
+def agreement(cells: Sequence[Cell], held_out: HeldOutPairs) -> AgreementTable | None:
     """Each with each: the share of pairs on which both are on one side, of those on which both take a side."""
-    named = opinions(cells, held_out)
-    if len(named) < 3:
+    some = preferences(cells, held_out)
+    if len(some) < 3:
         return None
-    table = [[_together(held_out, one, two) if two is not one else None for _, _, two in named] for _, _, one in named]
-    return {"names": [name for name, _, _ in named], "arms": [arm for _, arm, _ in named], "cells": table}
+    table = [[_together(held_out, x.rows, y.rows) if y is not x else None for y in some] for x in some]
+    return AgreementTable([x.name for x in some], [x.arm for x in some], table)
 
 
-def _together(held_out: HeldOutPairs, one: Rows, two: Rows) -> Any:
+def _together(held_out: HeldOutPairs, first: Rows, second: Rows) -> Estimate:
     same = {
-        row: float((p > 0.5) == (two[row] > 0.5)) for row, p in one.items() if row in two and 0.5 not in (p, two[row])
+        row: float((p > 0.5) == (second[row] > 0.5))
+        for row, p in first.items()
+        if row in second and 0.5 not in (p, second[row])
     }
     return statistics.mean(list(same.values()), [held_out.cluster(row) for row in same], resamples=RESAMPLES)
 
 
-def by_category(cells: Sequence[Cell], held_out: HeldOutPairs) -> dict[str, Any] | None:
+def by_category(cells: Sequence[Cell], held_out: HeldOutPairs) -> CategoryTable | None:
     """Agreement with people by the category of the prompt, the category with most pairs first."""
-    named = [one for one in opinions(cells, held_out) if one[0] != "people"]
-    if not held_out.human or not named:
+    some = [x for x in preferences(cells, held_out) if x.kind != "people"]
+    if not held_out.human or not some:
         return None
     category = {row: held_out.pairs[row].prompt.subset for row in held_out.human}
-    counts: dict[str, int] = {}
-    for subset in category.values():
-        counts[subset] = counts.get(subset, 0) + 1
-    rows = sorted(counts, key=lambda subset: (-counts[subset], subset))
-    if len(rows) < 2:
+    counts = Counter(category.values())
+    subsets = sorted(counts, key=lambda subset: (-counts[subset], subset))
+    if len(subsets) < 2:
         return None
-    right = [held_out.agreement(said, held_out.human) for _, _, said in named]
-    table = [
-        [
-            statistics.mean(
-                [x for row, x in rows_.items() if category[row] == subset],
-                [held_out.cluster(row) for row in rows_ if category[row] == subset],
-                resamples=RESAMPLES,
-            )
-            for rows_ in right
-        ]
-        for subset in rows
-    ]
-    return {"rows": rows, "columns": [n for n, _, _ in named], "arms": [arm for _, arm, _ in named], "cells": table}
+
+    def share(right: Rows, subset: str) -> Estimate:
+        rows = [row for row in right if category[row] == subset]
+        names = [held_out.cluster(row) for row in rows]
+        return statistics.mean([right[row] for row in rows], names, resamples=RESAMPLES)
+
+    columns = [held_out.agreement(x.rows, held_out.human) for x in some]
+    table = [[share(right, subset) for right in columns] for subset in subsets]
+    return CategoryTable(subsets, [x.name for x in some], [x.arm for x in some], table)
 
 
-def reward_reliability(cells: Sequence[Cell], held_out: HeldOutPairs) -> dict[str, list]:
+def reward_reliability(cells: Sequence[Cell], held_out: HeldOutPairs) -> dict[str, Bins]:
     """Arm -> what its reward model (mean of its seeds) claims against what people say, bin by bin."""
-    found = {}
-    for name, arm, said in opinions(cells, held_out):
-        rows = [row for row in said if row in held_out.human]
-        if arm and name.startswith("reward model") and rows:
-            found[arm] = calibration.reliability([said[row] for row in rows], [held_out.human[row] for row in rows])
-    return found
+    curves = {}
+    for model in preferences(cells, held_out):
+        rows = [row for row in model.rows if row in held_out.human]
+        if model.kind == "reward" and model.arm and rows:
+            claimed, human = [model.rows[row] for row in rows], [held_out.human[row] for row in rows]
+            curves[model.arm] = calibration.reliability(claimed, human)
+    return curves
 
 
-AGREEMENT = Section("agreement", "Who agrees with whom", dict, lambda run: agreement(run.cells, run.held_out))
-BY_CATEGORY = Section("by_category", "By category of harm", dict, lambda run: by_category(run.cells, run.held_out))
-REWARD_RELIABILITY = Section(
-    "reward_reliability", "Calibration of the reward models", dict,
+AGREEMENT = ReportSection(
+    "agreement", "Who agrees with whom", AgreementTable | None, lambda run: agreement(run.cells, run.held_out)
+)
+BY_CATEGORY = ReportSection(
+    "by_category", "By category of harm", CategoryTable | None, lambda run: by_category(run.cells, run.held_out)
+)
+REWARD_RELIABILITY = ReportSection(
+    "reward_reliability", "Calibration of the reward models", dict[str, Bins],
     lambda run: reward_reliability(run.cells, run.held_out), empty={},
 )  # fmt: skip

@@ -43,7 +43,7 @@ def provenance(experiment: Experiment, cells: Sequence[Cell], work: Workbench, b
         for cell in arms.values()
         for one in (cell.settings.policy, cell.settings.judge, cell.settings.evaluate.judge)
     ]
-    texts = {arm: cell.law.text for arm, cell in arms.items()}
+    texts = {arm: cell.constitution.text for arm, cell in arms.items()}
     others = {path: one.text for path, one in work.constitutions.items() if one.text not in texts.values()}
     return {
         "versions": {"python": platform.python_version(), **{name: installed(name) for name in PACKAGES}},

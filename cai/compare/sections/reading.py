@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cai.compare.cells import Cell
-from cai.compare.section import Section
+from cai.compare.section import ReportSection
 from cai.judge.methods import name_of
 
 
@@ -69,7 +69,7 @@ def sentence(entry: dict[str, Any]) -> str:
     )
 
 
-SECTION = Section(
+SECTION = ReportSection(
     "reading", "Does the judge read its constitution?", list[dict], lambda run: reading(run.cells), empty=(),
     chapter="labels", template="reading.html.jinja",
 )  # fmt: skip

@@ -1,37 +1,55 @@
 """What each round of pairs, labels, reward model and policy was made of, and how its policy does."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from cai.compare.cells import ROUND, Cell, Measured
 from cai.compare.measures import game_rows, reward_rows
-from cai.compare.section import Section
-from cai.core.records import Label, Pair, read_jsonl
+from cai.compare.section import ReportSection
+from cai.core.records import Estimate, Label, Pair, read_jsonl
 from cai.stats.intervals import mean
 
 
-def rounds(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
-    """Each round of each cell: what it was made of, and how its policy does; nothing where all have one round.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundReport:
+    """keys: stage -> key of its artifact. pairs, labels: how many.
 
     reward: by the cell's last reward model, in standard deviations of the SFT policy's rewards, so that rounds compare.
     """
+
+    arm: str
+    seed: int
+    round: int
+    keys: dict[str, str]
+    pairs: int
+    labels: int
+    win_rate_vs_sft: Estimate
+    reward: Estimate
+
+
+def rounds(cells: Sequence[Cell], measured: Measured) -> list[RoundReport]:
+    """Each round of each cell: what it was made of, and how its policy does; nothing where all have one round."""
     if all(len(cell.lineage) == 1 for cell in cells):
         return []
     lines = []
     for cell in cells:
-        for number, (name, one) in enumerate(cell.policies.items(), 1):
+        for number, (name, its) in enumerate(cell.policies.items(), 1):
             wins, rewards = game_rows(measured, name, "sft"), reward_rows(measured, cell.name, name)
             lines.append(
-                {
-                    "arm": cell.arm, "seed": cell.seed, "round": number,
-                    "keys": {stage: getattr(one, stage).key for stage in ROUND if getattr(one, stage)},
-                    "pairs": len(read_jsonl(one.pairs / "pairs.jsonl", Pair)),
-                    "labels": len(read_jsonl(one.labels / "labels.jsonl", Label)) if one.labels else 0,
-                    "win_rate_vs_sft": mean(list(wins.values()), list(wins)),
-                    "reward": mean(list(rewards.values()), list(rewards)),
-                }
-            )  # fmt: skip
+                RoundReport(
+                    arm=cell.arm,
+                    seed=cell.seed,
+                    round=number,
+                    keys={stage: getattr(its, stage).key for stage in ROUND if getattr(its, stage)},
+                    pairs=len(read_jsonl(its.pairs / "pairs.jsonl", Pair)),
+                    labels=len(read_jsonl(its.labels / "labels.jsonl", Label)) if its.labels else 0,
+                    win_rate_vs_sft=mean(list(wins.values()), list(wins)),
+                    reward=mean(list(rewards.values()), list(rewards)),
+                )
+            )
     return lines
 
 
-SECTION = Section("rounds", "Round by round", list[dict], lambda run: rounds(run.cells, run.measured), empty=())
+SECTION = ReportSection(
+    "rounds", "Round by round", list[RoundReport], lambda run: rounds(run.cells, run.measured), empty=()
+)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from cai.compare.cells import Cell, Measured
 from cai.compare.measures import HeldOutPairs, Rows, average, by_judge, game_rows, outcomes, reward_rows
-from cai.compare.section import Section
+from cai.compare.section import ReportSection
 from cai.config.labels import Who
 from cai.core.records import Estimate, Number
 from cai.stats.crossed import Contrast, contrast
@@ -103,7 +103,9 @@ def _labelled_by(cells: Sequence[Cell], who: Who) -> str | None:
 def _constitutions(cells: Sequence[Cell]) -> list[tuple[str, str]]:
     """(first arm that a judge alone labels, each other such arm whose judge reads another text)."""
     judged = list({cell.arm: cell for cell in cells if cell.settings.labels.all == ("ai",)}.values())
-    return [(judged[0].arm, other.arm) for other in judged[1:] if other.law.text != judged[0].law.text]
+    return [
+        (judged[0].arm, other.arm) for other in judged[1:] if other.constitution.text != judged[0].constitution.text
+    ]
 
 
 def _measures(
@@ -197,7 +199,7 @@ def _number(e: Estimate, unit: str) -> str:
     return f"{value}{word} [{low}, {high}]"
 
 
-SECTION = Section(
+SECTION = ReportSection(
     "share", "The share of human labels", Shares, lambda run: shares(run.cells, run.measured, run.held_out),
     chapter="rewards", template="share.html.jinja",
 )  # fmt: skip

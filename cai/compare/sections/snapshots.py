@@ -7,45 +7,64 @@ Snapshots are in no comparison of arms, and in no family of tests.
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from cai.compare.cells import Cell, Measured
 from cai.compare.measures import by_judge
 from cai.compare.schema import Rated
-from cai.compare.section import Section
+from cai.compare.section import ReportSection
 from cai.core.records import Estimate
 from cai.core.store import Artifact
 from cai.stats import intervals as statistics
 from cai.stats.intervals import EMPTY
 
 
-def snapshots(cells: Sequence[Cell], measured: Measured, rated: Sequence[Rated]) -> list[dict[str, Any]]:
-    """A row a policy on each cell's way from the SFT policy to the one that is reported, both included; none without
-    snapshots. In the order of training: with `rl.gold.keep: best` the reported one may come before a snapshot.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyOnTheWay:
+    """rollout: how many had been made, those of earlier rounds included. elo: as `ratings` rates it.
 
-    rollout: how many had been made, those of earlier rounds included. rated: what `ratings` says. kl: nats an answer to
-    the policy that its round began with, by its own answers in training, which are those of the next rollout: None for
-    one that answered none there, such as the last.
+    kl: nats an answer to the policy that its round began with, by its own answers in training, which are those of the
+    next rollout: None for one that answered none there, such as the last.
     """
-    elo = {one.policy: one.elo for one in rated}
-    found = []
+
+    policy: str
+    arm: str
+    seed: int
+    rollout: int
+    elo: Estimate
+    harmlessness: Estimate | None
+    helpfulness: Estimate | None
+    kl: float | None
+
+
+def snapshots(cells: Sequence[Cell], measured: Measured, rated: Sequence[Rated]) -> list[PolicyOnTheWay]:
+    """A row a policy on each cell's way from the SFT policy to the one that is reported, both included; none without
+    snapshots. In the order of training: with `rl.gold.keep: best` the reported one may come before a
+    snapshot. rated: what `ratings` says."""
+    elo = {row.policy: row.elo for row in rated}
+    rows = []
     for cell in cells:
         if not cell.path:
             continue
         places: list[tuple[str, int, float | None]] = [("sft", 0, None)]
         steps = cell.settings.rl.steps
-        for name, (one, kept) in cell.path.items():
-            rollout = left_at(one.policy, steps) if kept is None else kept
-            places.append((name, cell.lineage.index(one) * steps + rollout, kl_after(one.policy, rollout)))
-        found += [
-            {
-                "policy": name, "arm": cell.arm, "seed": cell.seed, "rollout": rollout, "elo": elo.get(name, EMPTY),
-                "harmlessness": _rating(measured, name, "red-team"), "helpfulness": _rating(measured, name, "helpful"),
-                "kl": kl,
-            }
+        for name, (its, kept) in cell.path.items():
+            rollout = left_at(its.policy, steps) if kept is None else kept
+            places.append((name, cell.lineage.index(its) * steps + rollout, kl_after(its.policy, rollout)))
+        rows += [
+            PolicyOnTheWay(
+                policy=name,
+                arm=cell.arm,
+                seed=cell.seed,
+                rollout=rollout,
+                elo=elo.get(name, EMPTY),
+                harmlessness=_rating(measured, name, "red-team"),
+                helpfulness=_rating(measured, name, "helpful"),
+                kl=kl,
+            )
             for name, rollout, kl in sorted(places, key=lambda place: place[1])
-        ]  # fmt: skip
-    return found
+        ]
+    return rows
 
 
 def left_at(policy: Artifact, steps: int) -> int:
@@ -67,7 +86,7 @@ def _rating(measured: Measured, name: str, kind: str) -> Estimate | None:
     return statistics.mean(list(rows.values()), list(rows))
 
 
-SECTION = Section(
-    "snapshots", "Policies along RL training", list[dict],
+SECTION = ReportSection(
+    "snapshots", "Policies along RL training", list[PolicyOnTheWay],
     lambda run: snapshots(run.cells, run.measured, run.ratings), empty=(),
 )  # fmt: skip

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cai.compare.cells import Cell
-from cai.compare.section import Section
+from cai.compare.section import ReportSection
 from cai.core.records import Label, Pair, read_jsonl
 
 
@@ -22,4 +22,4 @@ def sources(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     return lines[::-1]
 
 
-SECTION = Section("sources", "Who labelled", list[dict], lambda run: sources(run.cells), empty=())
+SECTION = ReportSection("sources", "Who labelled", list[dict], lambda run: sources(run.cells), empty=())

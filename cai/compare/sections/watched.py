@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cai.compare.cells import Cell
-from cai.compare.section import Section
+from cai.compare.section import ReportSection
 from cai.stats.overoptimisation import plots
 
 
@@ -45,6 +45,6 @@ def warnings(cells: Sequence[Cell]) -> list[str]:
     return notes
 
 
-SECTION = Section(
+SECTION = ReportSection(
     "overoptimisation", "Over-optimisation", list[dict], lambda run: overoptimisation(run.cells), empty=()
 )  # fmt: skip
