@@ -348,5 +348,5 @@ def test_shipped_constitutions_have_the_promised_sizes():
 def test_the_quickstarts_placebo_differs_in_what_the_judge_reads_and_in_nothing_else():
     law, placebo = (read_constitution(ROOT / f"constitutions/{name}.txt") for name in PLACEBO)
     for real, control in zip(law.principles, placebo.principles, strict=True):
-        assert replace(control, prefer=real.prefer) == real
+        assert replace(control, prefer=real.prefer, line=real.line) == real
         assert control.prefer != real.prefer and len(control.prefer.split()) == len(real.prefer.split())
