@@ -240,9 +240,10 @@ def test_replicas_share_the_work_and_one_that_dies_is_left_out(tokenizer, tmp_pa
         engine = engine_of(one, tokenizer, tmp_path, urls=urls)
         two.armed = True
         asked, rows = requests(300), []
-        for number, batch in enumerate(engine.generate(asked, Sampling(4))):
+        shared: tuple[int, ...] = ()
+        for batch in engine.generate(asked, Sampling(4)):
             rows.append(batch)
-            if number == 3:
+            if not shared and len(one.served) + len(two.served) >= 100:  # fewer say nothing on a busy machine
                 shared = (len(one.served), len(two.served))
                 two.stop()
         assert [r.text for r in collected(rows, 300)] == expected_texts(engine, asked)
