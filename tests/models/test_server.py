@@ -120,13 +120,13 @@ def test_a_fault_that_passes_loses_and_doubles_nothing(fault, tokenizer, tmp_pat
         assert set(server.served.values()) == {1}
 
 
-def test_ten_thousand_in_order_of_their_numbers(tokenizer, tmp_path):
+def test_answers_come_in_the_order_of_their_numbers(tokenizer, tmp_path):
     with FaultyServer(lambda number: "500" if number % 5 == 0 else None) as server:
         engine = engine_of(server, tokenizer, tmp_path)
         asked = requests(60)
         assert [one.text for one in collected(engine.generate(asked, Sampling(4)), 60)] == expected_texts(engine, asked)
         assert len(server.served) == 60 and set(server.served.values()) == {1}
-        assert 2 <= server.widest <= 8
+        assert server.widest <= 8  # as many at once as `concurrency` says, and no more
 
 
 @pytest.mark.slow
