@@ -328,6 +328,11 @@ class Runtime(Section):
     threads: Positive | None = None
     batch_tokens: Positive = 4096
     root: str = "runs"
+    # Training: processes that share it, one a device; rows at most that one of them has in a forward and backward pass
+    # (null: all of its batch), the rest being accumulated; activations computed again instead of kept.
+    processes: Positive = 1
+    micro_batch: Positive | None = None
+    checkpointing: bool = False
     # Trackers that every training is reported to, through TRL; each is a package of its own. None unless named.
     report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()
     # Servers: how many requests are under way at one time, over all replicas of a model.

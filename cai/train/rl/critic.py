@@ -25,7 +25,7 @@ class ValueHead(nn.Module):
 
     def forward(self, hidden_BTD: Tensor) -> Tensor:
         with torch.autocast(hidden_BTD.device.type, enabled=False):
-            return self.linear(hidden_BTD.float()).squeeze(-1)
+            return self.linear(hidden_BTD.float()).squeeze(-1).clone()  # FSDP2 warns of views
 
 
 class ValueModel(nn.Module):

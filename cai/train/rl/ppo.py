@@ -65,7 +65,7 @@ class PPOTrainer(RolloutTrainer):
     `critic_learning_rate` than a fresh head does.
     Log rows (`trainer.state.log_history`, one a rollout): reward (mean score, before penalties), kl (nats an answer),
     kl_coef, entropy, clip_fraction, approx_kl, ratio_variance, policy_loss, value_loss, explained_variance,
-    completion_length, eos_rate, unscored (share of answers), early_stop (share of the rollout's minibatches left out by
+    completion_length, eos_rate, unscored (share of answers), early_stop (share of the rollout's updates left out by
     `kl_stop`), and Trainer's own loss, grad_norm, learning_rate.
     `save_model` writes the critic beside the weights, as value_head.safetensors.
     """
@@ -94,6 +94,7 @@ class PPOTrainer(RolloutTrainer):
         super().__init__(model, known, args, train_dataset, **kwargs)
         self.config, self.kl_coef = args, args.kl_coef
         self._stopped = False
+        self._sums: list[Tensor] = []  # of the update that is under way
         self.policy: Any = self.accelerator.unwrap_model(self.model)
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled  # then the base does not stay where it is
         functions: Any = as_functions(
@@ -126,17 +127,18 @@ class PPOTrainer(RolloutTrainer):
             for name in ("old_logprobs", "old_values", "ref_logprobs")
         }
         # Like lengths together: less padding. What is true of an answer does not depend on its company.
-        for rows in length.argsort(stable=True).split(self.config.per_device_train_batch_size):
-            part = trimmed({name: tensor[rows] for name, tensor in rollout.items()})
-            width = part["completion_ids"].size(1)
-            for name in ("old_logprobs", "ref_logprobs"):
-                of_policy = name == "old_logprobs"
-                with nullcontext() if of_policy else self.reference():
+        batches = length.argsort(stable=True).split(self.config.per_device_train_batch_size)
+        for name in ("old_logprobs", "ref_logprobs"):
+            of_policy = name == "old_logprobs"
+            with nullcontext() if of_policy else self.reference():
+                for rows in batches:
+                    part = trimmed({name: tensor[rows] for name, tensor in rollout.items()})
+                    width = part["completion_ids"].size(1)
                     output = self._forward(self.policy, part, **{"with_values": True} if of_policy else {})
-                logprobs_BT, _ = logprobs_and_entropy(output["logits"], part["completion_ids"], self.temperature)
-                known[name][rows, :width] = logprobs_BT
-                if of_policy:
-                    known["old_values"][rows, :width] = output["values"]
+                    logprobs_BT, _ = logprobs_and_entropy(output["logits"], part["completion_ids"], self.temperature)
+                    known[name][rows, :width] = logprobs_BT
+                    if of_policy:
+                        known["old_values"][rows, :width] = output["values"]
         return known
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -237,9 +239,13 @@ class PPOTrainer(RolloutTrainer):
         return (pg_loss + args.vf_coef * vf_loss) * share
 
     def _log_minibatch(self, mask_BT: Tensor, **means: Tensor) -> None:
-        """Log means over this process's tokens as means over the minibatch of all processes."""
+        """Log means over this process's tokens, once an update's last are here, as means over all tokens of it."""
         tokens = mask_BT.sum().reshape(1)
-        sums = self.accelerator.reduce(torch.cat([torch.stack(list(means.values())) * tokens, tokens]), "sum")
+        self._sums.append(torch.cat([torch.stack(list(means.values())) * tokens, tokens]))
+        if not self.accelerator.sync_gradients:
+            return
+        sums = self.accelerator.reduce(torch.stack(self._sums).sum(dim=0), "sum")
+        self._sums.clear()
         known = dict(zip(means, sums[:-1] / sums[-1].clamp(min=1), strict=True))
         known["ratio_variance"] = (known["ratio_variance"] - known.pop("ratio_mean") ** 2).clamp(min=0)
         self._log_rollout(**known)
@@ -253,21 +259,24 @@ class PPOTrainer(RolloutTrainer):
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward of a minibatch, unless the policy has moved by `kl_stop` from the one that sampled.
 
-        The update whose minibatch shows it is dropped as a whole, and so is every later one on this rollout: where no
-        parameter has a gradient, the optimizer leaves weights and its own state alone.
+        The update that shows it is dropped as a whole, and so is every later one on this rollout: where no parameter
+        has a gradient, the optimizer leaves weights and its own state alone. It is looked at when all its minibatches
+        are through: so it is the same however many these are, and FSDP2 holds back no gradient of a part of it.
         """
         if self._step % self.minibatches == 0:
             self._stopped = False
+            self._sums.clear()
         if self._stopped:
             self._step += 1
             loss = torch.zeros((), device=self.accelerator.device)
         else:
             loss = super().training_step(model, inputs, num_items_in_batch)
+        if self.accelerator.sync_gradients:
             limit = self.config.kl_stop
-            self._stopped = limit is not None and self._metrics["train"]["approx_kl"][-1] > limit
-            if self._stopped:
+            if not self._stopped and limit is not None and self._metrics["train"]["approx_kl"][-1] > limit:
+                self._stopped = True
                 model.zero_grad()
-        self._metrics["train"]["early_stop"].append(float(self._stopped))
+            self._metrics["train"]["early_stop"].append(float(self._stopped))
         return loss
 
     def own_state(self) -> dict[str, Any]:

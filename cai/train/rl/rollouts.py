@@ -43,6 +43,7 @@ from cai.core.errors import UserError
 from cai.models.chat import text_ids
 from cai.models.engines import Sampling
 from cai.models.engines.sampling import reads_left_padding, sample_ids, stop_ids
+from cai.models.sharded import is_sharded, own_part, reshard
 from cai.train.common import Unpublished
 from cai.train.still import without_dropout
 
@@ -125,6 +126,19 @@ def tokens_of_updates(tokens: list[int], passes: int, together: int) -> list[int
     return [sum(forwards[i - i % together :][:together]) for i in range(len(forwards))]
 
 
+@contextmanager
+def _swapped(others: list[tuple[Any, Tensor]]) -> Iterator[None]:
+    """Within: the parameters have other data."""
+    own = [parameter.data for parameter, _ in others]
+    try:
+        for parameter, data in others:
+            parameter.data = data
+        yield
+    finally:
+        for (parameter, _), data in zip(others, own, strict=True):
+            parameter.data = data
+
+
 class Rollouts(Unpublished, Online):
     """Makes an online trainer resume exactly; needs `max_steps` in its arguments and a dataset of known length."""
 
@@ -146,21 +160,43 @@ class Rollouts(Unpublished, Online):
         return self.state.global_step * self.args.gradient_accumulation_steps // self.minibatches
 
     def remember(self) -> None:
-        """Keep the policy as it is now for `reference`: what training changes, so that no second model is held."""
+        """Keep the policy as it is now for `reference`: what training changes, so that no second model is held.
+
+        Under FSDP2 this process's part of it, once there are parts: after this has been called for the first time.
+        """
+        self._reference: list[tuple[Any, Tensor]] = []
+        if self.is_fsdp_enabled and not is_sharded(self.model):
+            return
+        reshard(self.model)
+        self._reference = [(p, own_part(p.detach()).clone()) for p in self._trained()]
+
+    def _trained(self) -> list[Any]:
         network = cast(Any, self.accelerator.unwrap_model(self.model))
-        self._reference = [(p, p.detach().clone()) for p in network.parameters() if p.requires_grad]
+        return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
     @contextmanager
     def reference(self) -> Iterator[None]:
-        """Within: the policy is the one that was remembered."""
-        trained = [parameter.data for parameter, _ in self._reference]
+        """Within: the policy is the one that was remembered. All processes must enter."""
+        if not self._reference:  # sharded since; what is resumed was remembered before its weights were read
+            assert self.state.global_step == 0, "the policy has learnt already"
+            self.remember()
+        if not is_sharded(self.model):
+            with _swapped(self._reference):
+                yield
+            return
+        # Each forward gathers what it needs from the parts, whose memory FSDP2 knows: their contents are exchanged.
+        trained = [(parameter, own_part(parameter.detach()).clone()) for parameter, _ in self._reference]
         try:
-            for parameter, first in self._reference:
-                parameter.data = first
+            self._put(self._reference)
             yield
         finally:
-            for (parameter, _), data in zip(self._reference, trained, strict=True):
-                parameter.data = data
+            self._put(trained)
+
+    def _put(self, parts: list[tuple[Any, Tensor]]) -> None:
+        reshard(self.model)  # or a later forward would go on with what it gathered before
+        with torch.no_grad():
+            for parameter, part in parts:
+                own_part(parameter.detach()).copy_(part)
 
     def stand_still(self) -> None:
         """Before anything is learnt: no dropout, the ends of turns as engines know them, and how rows are padded."""
@@ -257,6 +293,8 @@ class Rollouts(Unpublished, Online):
         state = state_of(Path(resume_from_checkpoint))
         if state is None:
             raise UserError("this checkpoint is not complete", resume_from_checkpoint, "resume from the one before it")
+        if self.is_fsdp_enabled and not self._reference:  # sharded by now, and still the policy of the beginning
+            self.remember()
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.load_own_state(state)
 
