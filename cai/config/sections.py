@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from cai.config.chat_template import ChatTemplate
 from cai.config.methods import NAMES
+from cai.config.processes import Processes
 from cai.config.section import Amount, Count, Positive, Rate, Section, Share
 from cai.config.served import DRAWS, Price, Served
 from cai.config.validation import Fault
@@ -318,7 +319,7 @@ class Evaluate(Section):
     margin: Annotated[float, Field(gt=0, le=1)] = 0.05
 
 
-class Runtime(Section):
+class Runtime(Processes):
     """Where and how fast; never part of a key, never changes a result by more than rounding.
 
     dtype is the exception that is made plain: it is stored with each call and each set of weights.
@@ -328,11 +329,6 @@ class Runtime(Section):
     threads: Positive | None = None
     batch_tokens: Positive = 4096
     root: str = "runs"
-    # Training: processes that share it, one a device; rows at most that one of them has in a forward and backward pass
-    # (null: all of its batch), the rest being accumulated; activations computed again instead of kept.
-    processes: Positive = 1
-    micro_batch: Positive | None = None
-    checkpointing: bool = False
     # Trackers that every training is reported to, through TRL; each is a package of its own. None unless named.
     report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()
     # Servers: how many requests are under way at one time, over all replicas of a model.

@@ -31,6 +31,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from trl.trainer.utils import pad
 
 from cai.core.errors import UserError
+from cai.models.sharded import put_whole, whole_weights
 from cai.train.rl.critic import add_critic
 from cai.train.rl.forwards import answer_states
 from cai.train.rl.ppo_config import PPOConfig
@@ -92,14 +93,13 @@ class PPOTrainer(RolloutTrainer):
         # before; it would load a path itself.
         known: Any = [not_yet if isinstance(reward, (str, nn.Module)) else reward for reward in rewards]
         super().__init__(model, known, args, train_dataset, **kwargs)
+        self.check_processes()
         self.config, self.kl_coef = args, args.kl_coef
         self._stopped = False
         self._sums: list[Tensor] = []  # of the update that is under way
         self.policy: Any = self.accelerator.unwrap_model(self.model)
-        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled  # then the base does not stay where it is
-        functions: Any = as_functions(
-            rewards, reward_processing_classes, str(args.device), None if sharded else self.policy
-        )
+        shared = None if self.is_fsdp_enabled else self.policy  # whose base does not stay where it is
+        functions: Any = as_functions(rewards, reward_processing_classes, str(args.device), shared)
         self.reward_funcs = functions
         self.reward_func_names = [getattr(function, "__name__", type(function).__name__) for function in functions]
         network: Any = getattr(self.policy, "get_base_model", lambda: self.policy)()
@@ -107,6 +107,12 @@ class PPOTrainer(RolloutTrainer):
         # TRL's fused head on `forward` scores the prompt's tokens as well where there is no Triton; ours does not.
         vars(self.network).pop("forward", None)
         self.stand_still()
+        if self.is_fsdp_enabled and not self.pads_left:
+            raise UserError(
+                "this model reads padding as text, so that processes answer in different numbers of passes",
+                "fsdp_version",
+                "train it without FSDP",
+            )
         self.remember()
         if isinstance(value_model, str):
             value_model = AutoModelForSequenceClassification.from_pretrained(
@@ -298,11 +304,11 @@ class PPOTrainer(RolloutTrainer):
         optimizer.add_param_group(head | {"lr": self.config.critic_learning_rate})
         return optimizer
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        folder = Path(output_dir or str(self.args.output_dir))
-        super()._save(str(folder), state_dict)
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        super().save_model(output_dir, _internal_call)
+        critic = whole_weights(self.value_head, self.policy)
         if self.args.should_save:  # one process writes
-            save_file(self.value_head.state_dict(), folder / VALUE_HEAD)
+            save_file(critic, Path(output_dir or str(self.args.output_dir)) / VALUE_HEAD)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -312,4 +318,4 @@ class PPOTrainer(RolloutTrainer):
         """Take over the critic that `save_model` wrote. Raises UserError where there is none."""
         if not (folder / VALUE_HEAD).exists():
             raise UserError("there is no critic here", str(folder / VALUE_HEAD), "resume from a checkpoint of PPO")
-        self.value_head.load_state_dict(load_file(folder / VALUE_HEAD))
+        put_whole(self.value_head, self.policy, load_file(folder / VALUE_HEAD))

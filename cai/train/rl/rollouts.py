@@ -43,7 +43,7 @@ from cai.core.errors import UserError
 from cai.models.chat import text_ids
 from cai.models.engines import Sampling
 from cai.models.engines.sampling import reads_left_padding, sample_ids, stop_ids
-from cai.models.sharded import is_sharded, own_part, reshard
+from cai.models.sharded import is_sharded, own_part, reshard, whole_state
 from cai.train.common import Unpublished
 from cai.train.still import without_dropout
 
@@ -198,6 +198,18 @@ class Rollouts(Unpublished, Online):
             for parameter, part in parts:
                 own_part(parameter.detach()).copy_(part)
 
+    def check_processes(self) -> None:
+        """Is this a way of several processes to hold weights that rollouts are right under? Raises UserError."""
+        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
+        how = "use DDP or FSDP2 (experiments/accelerate/)"
+        if self.is_deepspeed_enabled:
+            raise UserError("rollouts were not tried under DeepSpeed", "runtime.accelerate", how)
+        if plugin is not None and plugin.fsdp_version != 2:
+            raise UserError("rollouts know FSDP in its version 2", "fsdp_version", "set fsdp_version: 2")
+        if plugin is not None and plugin.cpu_ram_efficient_loading:
+            problem = "only the first process would load weights, and each has its own reward model"
+            raise UserError(problem, "fsdp_cpu_ram_efficient_loading", "set it to false")
+
     def stand_still(self) -> None:
         """Before anything is learnt: no dropout, the ends of turns as engines know them, and how rows are padded."""
         network = cast(Any, self.accelerator.unwrap_model(self.model))
@@ -273,6 +285,22 @@ class Rollouts(Unpublished, Online):
         self.control.should_save = self._save_is_due and between_rollouts
         self._save_is_due &= not between_rollouts
         super()._maybe_log_save_evaluate(*args, **kwargs)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        optimizer: Any = super().create_optimizer(model)
+        if self.is_fsdp_enabled:  # whose checkpoints give a group without parameters back without its settings
+            optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
+        return optimizer
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As Trainer's, and of a model in parts, whole weights: it writes none, or parts, as its checkpoints hold."""
+        folder = str(output_dir or self.args.output_dir)
+        if not is_sharded(self.model):
+            super().save_model(output_dir, _internal_call)
+        elif not _internal_call:
+            self._save(folder, whole_state(self.model))
+        elif self.args.should_save:  # the parts follow
+            Path(folder).mkdir(parents=True, exist_ok=True)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
