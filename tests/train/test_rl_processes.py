@@ -1,13 +1,16 @@
 """PPO, RLOO and GRPO in two processes (gloo, CPU), plain and in parts (FSDP2): they do what one process does, are of
 one mind, and resume bit for bit. And in one process: micro-batches and checkpointing change nothing."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import rl_ranks
+import rl_stage
 import torch
 from rl_ranks import RUNS, made, seen
 from safetensors.torch import load_file
@@ -72,21 +75,23 @@ def test_two_processes_do_what_one_does_and_resume(two, one, name):
 
 @pytest.mark.parametrize("name", ["ppo-lora", "ppo-full"])
 def test_what_two_processes_save_is_whole(two, name):
-    end = torch.load(two / name / "end.pt")["weights"]
+    """A policy without its critic, the critic beside it, and a policy on the way; written by one process."""
+    end = {
+        weight.replace(".default", ""): tensor
+        for weight, tensor in torch.load(two / name / "end.pt")["weights"].items()
+    }
     file = "adapter_model.safetensors" if name == "ppo-lora" else "model.safetensors"
-    for folder in ("saved", "left-0/model"):
-        saved = load_file(two / name / folder / file)
-        assert saved and not [weight for weight in saved if "value_head" in weight]
-        for weight, tensor in saved.items():
-            assert torch.equal(
-                tensor,
-                end[weight.replace(".weight", ".default.weight") if "lora" in file or name == "ppo-lora" else weight],
-            )
-    critic = load_file(two / name / "saved" / "value_head.safetensors")
-    for weight, tensor in critic.items():
-        assert torch.equal(tensor, next(w for n, w in end.items() if n.endswith(f"value_head.{weight}")))
-    assert not (two / name / "left-1" / "model").exists(), "one process writes"
-    assert (two / name / "left-0" / "snapshots" / "1").is_dir()
+    saved = load_file(two / name / "saved" / file)
+    assert saved and not [weight for weight in saved if "value_head" in weight]
+    assert all(torch.equal(tensor, end[weight]) for weight, tensor in saved.items())
+    for weight, tensor in load_file(two / name / "saved" / "value_head.safetensors").items():
+        assert torch.equal(
+            tensor, next(other for known, other in end.items() if known.endswith(f"value_head.{weight}"))
+        )
+    on_the_way = load_file(two / name / "left-0" / "snapshots" / "1" / file)
+    assert on_the_way.keys() == saved.keys()
+    assert any(not torch.equal(tensor, saved[weight]) for weight, tensor in on_the_way.items())
+    assert sorted(path.name for path in (two / name / "left-1").iterdir()) == ["gold.json", "warnings.json"]
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -96,3 +101,61 @@ def test_micro_batches_and_checkpointing_change_nothing(tmp_path, one, name, how
     trainer.train()
     alike(seen(trainer, watch, name.partition("-")[0]), one[name])
     assert trainer.args.gradient_accumulation_steps == (2 if name == "ppo-full" else 1) * how.get("parts", 1)
+
+
+# --- The stages
+
+
+def close(ours: Any, theirs: Any, where: str = "") -> None:
+    """The same but for rounding of numbers."""
+    if isinstance(theirs, dict):
+        assert ours.keys() == theirs.keys(), where
+        for name in theirs:
+            close(ours[name], theirs[name], f"{where}/{name}")
+    elif isinstance(theirs, list):
+        assert len(ours) == len(theirs), where
+        for number, pair in enumerate(zip(ours, theirs, strict=True)):
+            close(*pair, f"{where}[{number}]")
+    else:
+        assert ours == (pytest.approx(theirs, rel=1e-4, abs=5e-5) if isinstance(theirs, float) else theirs), where
+
+
+def alike_folders(ours: Path, theirs: Path) -> None:
+    files = {path.relative_to(theirs) for path in theirs.rglob("*") if path.is_file()}
+    assert files == {path.relative_to(ours) for path in ours.rglob("*") if path.is_file()}
+    assert {Path("gold.json"), Path("curves.json"), Path("counts.json")} <= files
+    for file in files:
+        if file.suffix == ".safetensors":
+            weights, others = load_file(ours / file), load_file(theirs / file)
+            assert weights.keys() == others.keys()
+            assert max((weights[name] - others[name]).abs().max().item() for name in others) < 3e-5, file
+        elif file.suffix == ".json":
+            close(json.loads((ours / file).read_text()), json.loads((theirs / file).read_text()), str(file))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> Path:
+    """The folder in which one process has made the stages."""
+    folder = tmp_path_factory.mktemp("stages")
+    rl_stage.prepare(folder)
+    for method in rl_stage.STAGES:
+        rl_stage.run(folder, folder / "one" / f"{method}.partial", method)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_a_stage_in_two_processes_leaves_what_it_leaves_in_one(alone, tmp_path, kind):
+    for name in ("base", "start", "reward", "gold", "data"):
+        (tmp_path / name).symlink_to(alone / name)
+    for method in rl_stage.STAGES:
+        ran(tmp_path, rl_stage.__file__, str(tmp_path), kind, method)
+        alike_folders(tmp_path / "two-0" / f"{method}.partial", alone / "one" / f"{method}.partial")
+        assert not list(tmp_path.glob("two-1/*.unfinished")), "one folder of checkpoints"
+
+
+@pytest.mark.parametrize("method", rl_stage.STAGES)
+def test_a_stage_in_micro_batches_leaves_the_same(alone, method):
+    """Of 8 answers 3 at most, which is 2."""
+    out = alone / "micro" / f"{method}.partial"
+    rl_stage.run(alone, out, method, micro_batch=3, checkpointing=True)
+    alike_folders(out, alone / "one" / f"{method}.partial")
