@@ -11,6 +11,7 @@ from cai.core.errors import UserError
 from cai.models.references import ModelRef
 from cai.models.sharded import everyones, own_rows, shared_out
 from cai.train.rl.online import rollout_arguments
+from cai.train.rl.ppo import keep_from_vllm
 from cai.train.rl.rollouts import Rollouts
 from cai.train.trainable import Trainable
 
@@ -73,3 +74,12 @@ def test_parts_by_hand(monkeypatch):
     assert [part[0] for part in parts] == [[0, 1], [2, 3], [4, 5, 6]]
     assert [part[1] for part in parts] == [[0, 3, 6], [1, 4], [2, 5]]
     assert [part[2] for part in parts] == [[8], [9], [8]]
+
+
+def test_vllm_is_given_no_critic():
+    weights = {"model.norm.weight": 1, "value_head.linear.weight": 2, "model.value_head_of_its_own": 3}
+    generation = SimpleNamespace(_iter_named_params=lambda: iter(weights.items()))
+    keep_from_vllm(generation)
+    assert [dict(generation._iter_named_params()) for _ in range(2)] == [
+        {"model.norm.weight": 1, "model.value_head_of_its_own": 3}
+    ] * 2

@@ -52,6 +52,12 @@ from cai.train.still import check_first_kl
 VALUE_HEAD = "value_head.safetensors"
 
 
+def keep_from_vllm(generation: Any) -> None:
+    """Let TRL give vLLM the policy's weights without the critic's, which vLLM's loader refuses."""
+    every = generation._iter_named_params
+    generation._iter_named_params = lambda: (pair for pair in every() if not pair[0].startswith("value_head."))
+
+
 class PPOTrainer(RolloutTrainer):
     """PPO with a critic. Arguments are GRPOTrainer's, and `value_model`.
 
@@ -119,6 +125,8 @@ class PPOTrainer(RolloutTrainer):
                 value_model, num_labels=1, dtype=self.network.dtype
             )
         self.value_head = add_critic(self.network, value_model)
+        if self.use_vllm:
+            keep_from_vllm(self.vllm_generation)
 
     def _forward(self, model: Any, rollout: dict[str, Any], **kwargs: Any) -> Any:
         with self.accelerator.autocast():

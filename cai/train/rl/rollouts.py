@@ -25,7 +25,6 @@ of them draws from a generator of its own, and shuffles and averages what is its
 import gc
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -43,8 +42,9 @@ from cai.core.errors import UserError
 from cai.models.chat import text_ids
 from cai.models.engines import Sampling
 from cai.models.engines.sampling import reads_left_padding, sample_ids, stop_ids
-from cai.models.sharded import is_sharded, own_part, reshard, whole_state
+from cai.models.sharded import is_sharded, whole_state
 from cai.train.common import Unpublished
+from cai.train.rl.reference import Remembers
 from cai.train.still import without_dropout
 
 COMPLETE = "rollouts.json"
@@ -126,20 +126,7 @@ def tokens_of_updates(tokens: list[int], passes: int, together: int) -> list[int
     return [sum(forwards[i - i % together :][:together]) for i in range(len(forwards))]
 
 
-@contextmanager
-def _swapped(others: list[tuple[Any, Tensor]]) -> Iterator[None]:
-    """Within: the parameters have other data."""
-    own = [parameter.data for parameter, _ in others]
-    try:
-        for parameter, data in others:
-            parameter.data = data
-        yield
-    finally:
-        for (parameter, _), data in zip(others, own, strict=True):
-            parameter.data = data
-
-
-class Rollouts(Unpublished, Online):
+class Rollouts(Remembers, Unpublished, Online):
     """Makes an online trainer resume exactly; needs `max_steps` in its arguments and a dataset of known length."""
 
     args: Any  # GRPOConfig, RLOOConfig, or a kind of one
@@ -158,45 +145,6 @@ class Rollouts(Unpublished, Online):
     def rollout(self) -> int:
         """How many rollouts are done with."""
         return self.state.global_step * self.args.gradient_accumulation_steps // self.minibatches
-
-    def remember(self) -> None:
-        """Keep the policy as it is now for `reference`: what training changes, so that no second model is held.
-
-        Under FSDP2 this process's part of it, once there are parts: after this has been called for the first time.
-        """
-        self._reference: list[tuple[Any, Tensor]] = []
-        if self.is_fsdp_enabled and not is_sharded(self.model):
-            return
-        reshard(self.model)
-        self._reference = [(p, own_part(p.detach()).clone()) for p in self._trained()]
-
-    def _trained(self) -> list[Any]:
-        network = cast(Any, self.accelerator.unwrap_model(self.model))
-        return [parameter for parameter in network.parameters() if parameter.requires_grad]
-
-    @contextmanager
-    def reference(self) -> Iterator[None]:
-        """Within: the policy is the one that was remembered. All processes must enter."""
-        if not self._reference:  # sharded since; what is resumed was remembered before its weights were read
-            assert self.state.global_step == 0, "the policy has learnt already"
-            self.remember()
-        if not is_sharded(self.model):
-            with _swapped(self._reference):
-                yield
-            return
-        # Each forward gathers what it needs from the parts, whose memory FSDP2 knows: their contents are exchanged.
-        trained = [(parameter, own_part(parameter.detach()).clone()) for parameter, _ in self._reference]
-        try:
-            self._put(self._reference)
-            yield
-        finally:
-            self._put(trained)
-
-    def _put(self, parts: list[tuple[Any, Tensor]]) -> None:
-        reshard(self.model)  # or a later forward would go on with what it gathered before
-        with torch.no_grad():
-            for parameter, part in parts:
-                own_part(parameter.detach()).copy_(part)
 
     def check_processes(self) -> None:
         """Is this a way of several processes to hold weights that rollouts are right under? Raises UserError."""
@@ -321,7 +269,7 @@ class Rollouts(Unpublished, Online):
         state = state_of(Path(resume_from_checkpoint))
         if state is None:
             raise UserError("this checkpoint is not complete", resume_from_checkpoint, "resume from the one before it")
-        if self.is_fsdp_enabled and not self._reference:  # sharded by now, and still the policy of the beginning
+        if not self._reference:  # in parts by now (FSDP2), and still the policy of the beginning
             self.remember()
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.load_own_state(state)
