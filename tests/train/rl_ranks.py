@@ -27,7 +27,7 @@ from cai.train.rl.watch import Watch
 
 # Answers a rollout, rows in a forward of one process that is alone; two have half as many. What else is set.
 PPO: dict[str, dict[str, Any]] = {
-    "lora": {"batch": 8, "learning_rate": 1e-2, "kl_stop": 3e-4, "kl_target": 0.3, "kl_horizon": 8},
+    "lora": {"batch": 8, "learning_rate": 1e-2, "kl_stop": 1e-4, "kl_target": 0.3, "kl_horizon": 8},
     "full": {
         "batch": 16, "rows": 4, "gradient_accumulation_steps": 2, "learning_rate": 3e-3, "whiten_rewards": True,
         "kl_stop": 1e-2,
