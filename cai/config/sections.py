@@ -322,7 +322,8 @@ class Evaluate(Section):
 class Runtime(Section):
     """Where and how fast; never part of a key, never changes a result by more than rounding.
 
-    dtype is the exception that is made plain: it is stored with each call and each set of weights.
+    Two exceptions are made plain: dtype is stored with each call and each set of weights, and with `serve` a judge is
+    the model that its server answers for (as with `server:`), not the one in process.
     """
 
     device: str = "auto"

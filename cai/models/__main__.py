@@ -60,6 +60,7 @@ def serve_llama(args: argparse.Namespace) -> int:
     name = args.model if args.model in EMBEDDED else path.stem
     settings = llama.CommonParams()
     settings.model.path, settings.model_alias, settings.warmup = str(path), {name}, False
+    settings.verbosity = 2  # warnings: else there are five lines a request
     settings.hostnames, settings.port = [args.host], args.port
     settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = args.threads
     settings.n_parallel, settings.n_ctx = args.slots, args.slots * args.context  # llama.cpp shares one among the slots

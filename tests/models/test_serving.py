@@ -12,6 +12,8 @@ import pytest
 
 pytest.importorskip("openai")
 
+from conftest import free_port
+
 from cai.config.load import Arm, read_experiment
 from cai.config.sections import Runtime
 from cai.config.serve import OwnServer, Serve, served_by_run
@@ -206,6 +208,20 @@ def test_a_server_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(UserError, match="the server of it does not answer") as caught:
         start(family, "it", "http://127.0.0.1:9", tmp_path / "log")
     assert caught.value.where == str(tmp_path / "log")
+
+
+def test_vllm_is_started_by_hand_as_well(tiny, vllm: Path, tmp_path: Path) -> None:
+    """Its line for the experiment, its own arguments behind --, and its end at Ctrl-C."""
+    port, folder = free_port(), local(tiny)
+    given = ["--engine", "vllm", "--with", str(vllm), "--port", str(port), "--dtype", "float32", "--", "--more", "x"]
+    command = [sys.executable, "-m", "cai.models", "serve", folder, *given]
+    serving = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    lines = [serving.stdout.readline() for _ in range(3)]
+    assert f'judge: {{model: {folder}, server: {{url: "http://127.0.0.1:{port}/v1", name: {folder}}}}}' in lines[2]
+    ((pid, *arguments),) = started(tmp_path)
+    assert arguments[-4:] == ["--dtype", "float32", "--more", "x"] and alive(int(pid))
+    serving.send_signal(signal.SIGINT)
+    assert serving.wait(20) == 0 and not alive(int(pid))
 
 
 # 3. Who is served, and what is in keys --------------------------------------------------------------------------------
