@@ -165,10 +165,19 @@ def _answers(url: str) -> bool:
         return False
 
 
+def reached_directly() -> None:
+    """Clients of this process ask this machine without a proxy, whatever proxy is set for the world."""
+    for name in ("NO_PROXY", "no_proxy"):
+        others = [host for host in os.environ.get(name, "").split(",") if host]
+        if HERE not in others:
+            os.environ[name] = ",".join([*others, HERE])
+
+
 def start_own(model: ModelRef, dtype: str, runtime: Runtime) -> Running:
     """The server of a model that the run serves itself. Raises UserError where it does not come up."""
     server = model.server
     assert isinstance(server, OwnServer) and server.name
+    reached_directly()
     port, engine = free_port(), server.serve.engine
     command = command_of(model, server.name, (HERE, port), dtype, server.serve)
     log = Path(runtime.root) / "servers" / f"{server.name.replace('/', '--')}-{os.getpid()}.log"

@@ -140,7 +140,13 @@ def bench(tmp_path: Path, serve: Serve) -> Workbench:
     return Workbench.open(Runtime(root=str(tmp_path / "runs"), device="cpu", concurrency=2, serve=serve))
 
 
-def test_a_server_is_up_when_it_is_needed_and_down_when_the_room_is(tiny, vllm: Path, tmp_path: Path) -> None:
+def test_a_server_is_up_when_it_is_needed_and_down_when_the_room_is(
+    tiny, vllm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy"):  # which is for the world, not for this machine
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "example.org")
     folder, serve = local(tiny), Serve(engine="vllm", command=str(vllm), args=("--more", "x"))
     work = bench(tmp_path, serve)
     model = find_served(folder, OwnServer(serve=serve))
