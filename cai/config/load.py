@@ -31,6 +31,7 @@ from cai.config.sections import (
     Sft,
     Simulated,
 )
+from cai.config.serve import served_by_run
 from cai.config.sweep import points
 from cai.config.tree import Tree, load_tree
 from cai.config.validation import Fault, raise_all, validate
@@ -238,6 +239,8 @@ def _experiment(tree: Tree, path: Path, overrides: tuple[str, ...]) -> Experimen
     if not arms:
         trees = {file.labels.name: with_pool(shared)}
         arms = {name: validate(own, Arm) for name, own in trees.items()}
+    if file.runtime.serve:
+        arms = served_by_run(arms, file.runtime.serve)
     return Experiment(
         name=name,
         question=file.question,
