@@ -37,7 +37,7 @@ class OnRay:
     def __init__(self, runtime: Runtime, device: str) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is told to anybody
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of tasks without a GPU
-        import ray
+        import ray  # pyrefly: ignore
 
         self._ray, self._running = ray, set[Future]()
         self.address = runtime.ray or os.environ.get("RAY_ADDRESS") or LOCAL

@@ -12,9 +12,8 @@ told. A worker that died is replaced, and its stage begun again, up to TRIES tim
 
 import os
 import shutil
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -51,14 +50,14 @@ class Ran:
     ledger: Sequence[Artifact]
 
 
-def one_by_one(grid: Sequence[Experiment], work: Workbench, board: Board) -> Iterator[Ran]:
+def one_by_one(grid: Sequence[Experiment], work: Workbench, board: Board) -> Generator[Ran]:
     """Every stage made in this process."""
     for experiment in grid:
         store = Store(work.root, notify=board.began, noted=board.noted)
         yield Ran(experiment, *run(experiment, store, work), store.ledger)
 
 
-def side_by_side(grid: Sequence[Experiment], work: Workbench, board: Board, began: Began) -> Iterator[Ran]:
+def side_by_side(grid: Sequence[Experiment], work: Workbench, board: Board, began: Began) -> Generator[Ran]:
     """The experiments in their order, each as soon as all of it is there. Raises UserError."""
     with notes_of(work.root) as notes:
         executor = start(work, notes, began)
@@ -222,9 +221,8 @@ class Crew:
             self.made[name] = outcome.made
         else:
             problem = f"{outcome.host} made {name}, and it is not to be seen here"
-            self.fail(
-                UserError(problem, str(self.work.root / "store"), "runtime.root must be on a disk that all share")
-            )
+            remedy = "runtime.root must be on a disk that all machines share"
+            self.fail(UserError(problem, str(self.work.root / "store"), remedy))
 
     def fail(self, error: UserError, task: Task | None = None) -> None:
         """Begin nothing any more."""
@@ -280,7 +278,7 @@ def see(folder: Path) -> bool:
     """Whether a stage that a worker has made is here: a network disk may show it a while later."""
     until = time.monotonic() + SEEN
     while True:
-        os.listdir(folder.parent)  # asks the disk's server anew
+        next(folder.parent.iterdir(), None)  # asks the disk's server anew
         if (folder / MANIFEST).is_file():
             return True
         if time.monotonic() > until:
