@@ -9,6 +9,7 @@ https://docs.ray.io/en/latest/ray-core/scheduling/resources.html, .../ray-core/f
 
 import logging
 import os
+import socket
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from typing import Any
@@ -19,6 +20,7 @@ from cai.experiment.executors import GRACE, Died, cores, lanes_of
 from cai.experiment.worker import Orders, Outcome, Task, make, uses_device
 
 LOCAL = "local"
+PATIENCE = 10.0  # seconds in which a cluster must answer
 FORWARDED = (
     "CAI_",
     "HF_HOME",
@@ -67,6 +69,7 @@ class OnRay:
         if self.address == LOCAL:  # so many tasks as were asked for, whatever this machine has
             own["num_cpus"] = max(cores(), runtime.workers or 1)
         try:
+            knock(self.address)
             self._ray.init(
                 self.address, runtime_env={"env_vars": environment}, log_to_driver=False, configure_logging=True,
                 logging_level=logging.ERROR, **(own if self.address == LOCAL else {}),
@@ -99,6 +102,13 @@ class OnRay:
                 self._ray.cancel(future.object_ref)  # pyrefly: ignore
         wait(running, GRACE)
         self._ray.shutdown()
+
+
+def knock(address: str) -> None:
+    """Raises OSError where nobody listens: Ray itself takes minutes to say so."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
 
 
 def _told(theirs: Future, deaths: tuple[type[Exception], ...]) -> Future[Outcome]:

@@ -79,7 +79,7 @@ def make(task: Task, orders: Orders) -> Outcome:
             work = workbench(orders)
             if key_of(task.function, task.inputs) != task.wanted.key:
                 raise other_code()
-            return Outcome(NODE, Store(work.root).stage(task.function, runtime=work, **task.inputs))
+            return Outcome(NODE, Store(work.root).provide(task.function, task.wanted, work, dict(task.inputs)))
     except UserError as error:
         return Outcome(NODE, faults=faults_of(error))
     except Exception as error:

@@ -38,9 +38,9 @@ def board(*expected):
 
 def done(of, time, stage, seconds, cached=False):
     if not cached:
-        of.began(stage, str(seconds))
+        of.began(stage, f"abcdef{seconds}")
         time.now += seconds
-    of.noted(Made(stage, Path(f"{stage}-{seconds}"), seconds, cached))
+    of.noted(Made(stage, Path(f"{stage}-abcdef{seconds}"), seconds, cached))
 
 
 def test_before_anything_ran_the_expectation_stands():
