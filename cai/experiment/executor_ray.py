@@ -10,6 +10,7 @@ https://docs.ray.io/en/latest/ray-core/scheduling/resources.html, .../ray-core/f
 import logging
 import os
 import socket
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from typing import Any
@@ -58,10 +59,9 @@ class OnRay:
                 f"{largest.get('CPU', 0):g} and {largest.get('GPU', 0):g}",
                 "runtime.task", "ask for less: runtime.task: {cpus: 4, gpus: 1}",
             )  # fmt: skip
-        self.deaths = (
-            ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError,
-            ray.exceptions.LocalRayletDiedError,
-        )  # fmt: skip
+        faults = ray.exceptions
+        deaths = (faults.WorkerCrashedError, faults.NodeDiedError, faults.OutOfMemoryError, faults.LocalRayletDiedError)
+        self._faults = {**dict.fromkeys(deaths, died), faults.RayTaskError: unread}
 
     def _connect(self, runtime: Runtime) -> None:
         environment = {name: text for name, text in os.environ.items() if name.startswith(FORWARDED)}
@@ -93,7 +93,7 @@ class OnRay:
         future = remote.remote(task, self._orders).future()
         self._running.add(future)
         future.add_done_callback(self._running.discard)
-        return _told(future, self.deaths)
+        return told(future, self._faults)
 
     def end(self) -> None:
         running = {*self._running}
@@ -111,17 +111,27 @@ def knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
 
 
-def _told(theirs: Future, deaths: tuple[type[Exception], ...]) -> Future[Outcome]:
-    """The same future, with Died for the ways in which Ray says so."""
+def told(theirs: Future, faults: Mapping[type[Exception], Callable[[Exception], Exception]]) -> Future[Outcome]:
+    """The same future, with what Ray says of its faults in words of ours."""
     ours: Future[Outcome] = Future()
 
     def done(_: Future) -> None:
         try:
             ours.set_result(theirs.result())
-        except deaths as error:
-            ours.set_exception(Died((str(error).strip() or type(error).__name__).splitlines()[0]))
         except BaseException as error:
-            ours.set_exception(error)
+            known = next((say for kind, say in faults.items() if isinstance(error, kind)), None)
+            ours.set_exception(known(error) if known and isinstance(error, Exception) else error)
 
     theirs.add_done_callback(done)
     return ours
+
+
+def died(error: Exception) -> Died:
+    return Died((str(error).strip() or type(error).__name__).splitlines()[0])
+
+
+def unread(error: Exception) -> UserError:
+    """`make` raises nothing itself: it was not reached."""
+    why = str(error).strip().splitlines()[-1].strip()
+    remedy = "install the same version of cai, and of what it needs, on all machines of the cluster"
+    return UserError(f"a worker of Ray could not begin: {why}", "runtime.executor", remedy)

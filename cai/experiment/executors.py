@@ -17,11 +17,11 @@ from itertools import count
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any, Protocol
+from typing import Protocol
 
 from cai.config.sections import Runtime
 from cai.core.errors import UserError
-from cai.experiment.worker import Orders, Outcome, Task, make
+from cai.experiment.worker import Orders, Outcome, Task, interrupt, make
 
 GRACE = 10.0  # seconds that interrupted workers have to clear up
 INTERRUPT = {signal.SIGINT}
@@ -133,7 +133,7 @@ class Processes:
 
 def serve(line: Connection, card: str | None) -> None:
     """A worker process: it makes what it is handed until the leader hangs up, is gone, or interrupts it (Ctrl-C)."""
-    signal.signal(signal.SIGINT, _interrupted)
+    signal.signal(signal.SIGINT, interrupt)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPT)
     if card is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = card
@@ -144,11 +144,6 @@ def serve(line: Connection, card: str | None) -> None:
             line.send(make(task, orders))
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         sys.exit()
-
-
-def _interrupted(*_: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough: what clears up is not interrupted
-    raise KeyboardInterrupt
 
 
 def _end_with_leader() -> None:

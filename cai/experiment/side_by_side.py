@@ -205,6 +205,10 @@ class Crew:
             remedy = "if there was too little memory: fewer runtime.workers, or a smaller runtime.batch_tokens"
             self.fail(UserError(problem, str(self.log(task)), remedy), task)
             return
+        except UserError as error:
+            self.board.lost(stage, key)
+            self.fail(error, task)
+            return
         if outcome.made is None:
             self.board.lost(stage, key)
             if outcome.trace:

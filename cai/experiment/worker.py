@@ -5,6 +5,7 @@ under its lease, as by any process. What it writes on stdout and stderr goes to 
 """
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -75,7 +76,7 @@ def make(task: Task, orders: Orders) -> Outcome:
     """The stage in the store; or why not, as data: exceptions do not travel well."""
     try:
         os.chdir(orders.folder)
-        with written_to(orders.log(task)):
+        with interrupted_once(), written_to(orders.log(task)):
             work = workbench(orders)
             if key_of(task.function, task.inputs) != task.wanted.key:
                 raise other_code()
@@ -122,6 +123,21 @@ def lost_folder(error: Exception, orders: Orders) -> UserError | None:
         return None
     problem = f"this folder is not there on {NODE}, which is to make a stage"
     return UserError(problem, error.filename, "run in a folder that all machines share, under one path")
+
+
+@contextmanager
+def interrupted_once() -> Iterator[None]:
+    """Ctrl-C, from the terminal and from the leader: the second one does not break off the clearing up."""
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def interrupt(*_: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 @contextmanager

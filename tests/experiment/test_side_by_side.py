@@ -1,4 +1,4 @@
-"""Stages side by side: on toy stages what comes out, what fails and what dies; on the tiny model that it is the same."""
+"""Stages side by side: on toy stages what comes out, what fails and what dies; the smoke experiment is the same."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -40,7 +40,6 @@ class Toy:
     """What stands for an experiment: `walk(stage)` is its pipeline."""
 
     walk: object
-    runtime: Runtime = field(default_factory=lambda: Runtime(executor="processes", workers=2))
 
 
 @pytest.fixture
@@ -48,9 +47,9 @@ def lead(tmp_path, monkeypatch):
     """Runs toys side by side (or one after another), and gives their cells and ledgers."""
     monkeypatch.setattr(side_by_side, "run", lambda toy, store, work: (toy.walk(store.stage_with(work)), None))
 
-    def go(*walks, one_by_one=False, root=tmp_path / "runs", **runtime):
+    def go(*walks, one_by_one=False, root=tmp_path / "runs", executor="processes", **runtime):
         grid = [Toy(walk) for walk in walks]
-        work = Workbench.open(Runtime(executor="processes", workers=2, root=str(root), device="cpu", **runtime))
+        work = Workbench.open(Runtime(executor=executor, workers=2, root=str(root), device="cpu", **runtime))
         with Board([]) as board:
             how = side_by_side.one_by_one(grid, work, board) if one_by_one else side_by_side.side_by_side(
                 grid, work, board, begin()
@@ -213,7 +212,7 @@ from cai.models.workbench import Workbench
 def main(_):
     place = sys.argv[1]
     side_by_side.run = lambda toy, store, work: (toy.walk(store.stage_with(work)), None)
-    work = Workbench.open(Runtime(executor="processes", workers=2, root=place + "/runs", device="cpu"))
+    work = Workbench.open(Runtime(executor=sys.argv[5], workers=2, root=place + "/runs", device="cpu"))
     walk = lambda stage: stage(toys.slow, place=place, seconds=float(sys.argv[4]))
     list(side_by_side.side_by_side([Toy(walk)], work, Board([]), begin()))
     return 0
@@ -223,11 +222,11 @@ if __name__ == "__main__":
 """
 
 
-def leader(tmp_path: Path, seconds: float) -> subprocess.Popen:
+def leader(tmp_path: Path, seconds: float, executor: str = "processes") -> subprocess.Popen:
     file = tmp_path / "leader.py"
     file.write_text(LEADER)
     here = Path(__file__).parent
-    command = [sys.executable, str(file), str(tmp_path), str(here), str(here.parent), str(seconds)]
+    command = [sys.executable, str(file), str(tmp_path), str(here), str(here.parent), str(seconds), executor]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True)
 
 
@@ -264,6 +263,76 @@ def test_workers_end_with_a_leader_that_is_killed_and_the_next_run_clears_up(tmp
     again = leader(tmp_path, 0.0)
     assert again.communicate(timeout=60)[1].count("Traceback") == 0 and again.returncode == 0
     assert left(tmp_path / "runs") == [] and list((tmp_path / "runs" / "workers").iterdir()) == []
+
+
+# Ray ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def on_ray(lead, monkeypatch):
+    pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
+    here = Path(__file__).parent
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(here), str(here.parent), str(ROOT)]))
+    return lambda *walks, **runtime: lead(*walks, executor="ray", **runtime)
+
+
+@pytest.mark.slow
+def test_on_ray_stages_meet_a_killed_one_is_begun_again_and_what_they_write_is_shown(on_ray, tmp_path, capsys):
+    place = str(tmp_path)
+
+    def walk(stage):
+        stage(toys.killed, place=place, times=1)
+        stage(toys.meet, me="a", other="b", place=place)
+        stage(toys.meet, me="b", other="a", place=place)
+        stage(toys.speaks, n=1)
+        return diamond(tmp_path)(stage)
+
+    (((result), ledger),) = on_ray(walk)
+    assert result == 4 and len(ledger) == 8 and not any(each.cached for each in ledger)
+    assert len((tmp_path / "made").read_text().splitlines()) == 2
+    assert left(tmp_path / "runs") == [] and list((tmp_path / "runs" / "workers").iterdir()) == []
+    told = capsys.readouterr().err
+    assert told.count("it is begun again") == 1 and "    speaks: mine is 1\n" in told
+
+
+@pytest.mark.slow
+def test_workers_of_ray_without_the_code_are_told_of(on_ray, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with pytest.raises(UserError, match="a worker of Ray could not begin: ModuleNotFoundError: No module named 'toys'"):
+        on_ray(lambda stage: stage(toys.number, n=1))
+
+
+@pytest.mark.slow
+def test_on_ray_a_fault_is_told_as_such(on_ray):
+    with pytest.raises(UserError) as error:
+        on_ray(lambda stage: stage(toys.fails, how="user"))
+    assert str(error.value) == "toys.yaml:3: key: it cannot be\n  -> let it be"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("runtime", "said"),
+    [
+        ({"ray": "127.0.0.1:9"}, "runtime.ray: Ray is not reached at 127.0.0.1:9: [Errno 111] Connection refused"),
+        ({"task": {"gpus": 99}}, "runtime.task: no machine has 1 CPUs and 99 GPUs for a stage"),
+    ],
+)
+def test_a_cluster_that_is_not_there_or_too_small_is_told_at_once(on_ray, runtime, said):
+    with pytest.raises(UserError) as error:
+        on_ray(lambda stage: stage(toys.number, n=1), **runtime)
+    assert str(error.value).startswith(said)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_workers_of_ray(on_ray, tmp_path):
+    running = leader(tmp_path, 600, "ray")
+    until(lambda: (tmp_path / "slow").exists() and (tmp_path / "slow").read_text())
+    worker = int((tmp_path / "slow").read_text())
+    os.killpg(running.pid, signal.SIGINT)
+    told = running.communicate(timeout=60)[1]
+    assert running.returncode == 130 and "Traceback" not in told, told
+    until(lambda: gone(worker))
+    assert list((tmp_path / "runs" / "store").iterdir()) == []
 
 
 # Parts ----------------------------------------------------------------------------------------------------------------
@@ -346,18 +415,20 @@ def smoke(root: Path, log: Path, *more: str) -> subprocess.Popen:
         )
 
 
-def workers_of(leader: int) -> list[int]:
-    """The processes that it has started, and those that they have, which make stages."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/cmdline"):
+def makers(leader: int) -> list[int]:
+    """The worker processes below it that make a stage just now, as far as their names tell."""
+    parents, lines = {}, {}
+    for place in Path("/proc").glob("[0-9]*"):
         try:
-            line = status.read_bytes().replace(b"\0", b" ").decode()
-            parents = Path(status.parent, "stat").read_text().rpartition(")")[2].split()
+            parents[int(place.name)] = int(Path(place, "stat").read_text().rpartition(")")[2].split()[1])
+            lines[int(place.name)] = Path(place, "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except OSError:
             continue
-        if ("spawn_main" in line and int(parents[1]) == leader) or line.startswith("ray::"):
-            found.append(int(status.parent.name))
-    return found
+
+    def below(process: int) -> bool:
+        return process == leader or (process in parents and below(parents[process]))
+
+    return [one for one, line in lines.items() if ("spawn_main" in line or line.startswith("ray::t")) and below(one)]
 
 
 @pytest.mark.slow
@@ -371,7 +442,7 @@ def test_the_smoke_experiment_side_by_side_is_the_one_made_alone_also_when_a_wor
     log = tmp_path / "beside.log"
     running = smoke(tmp_path / "beside", log, f"runtime.executor={executor}", "runtime.workers=2")
     until(lambda: log.read_text().count("train ppo") >= 2 or running.poll() is not None, 600)
-    workers = workers_of(running.pid)
+    workers = makers(running.pid)
     assert workers, log.read_text()[-3000:]
     os.kill(workers[-1], signal.SIGKILL)
     assert running.wait(900) == 0, log.read_text()[-3000:]
@@ -380,6 +451,6 @@ def test_the_smoke_experiment_side_by_side_is_the_one_made_alone_also_when_a_wor
     assert stages == digests, "the same stages, each once, with the same contents"
     assert again == results
     assert [path.name for path in (tmp_path / "beside" / "store").iterdir() if "." in path.name] == []
-    assert "it is begun again" in log.read_text() or executor == "ray"  # Ray's may have been an idle one
+    assert "it is begun again" in log.read_text()
     made = json.loads((tmp_path / "beside" / "smoke" / "results.json").read_text())["stages"]
     assert len(made) == len({(each["stage"], each["key"]) for each in made}) == len(digests)
