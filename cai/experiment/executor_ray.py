@@ -10,8 +10,9 @@ https://docs.ray.io/en/latest/ray-core/scheduling/resources.html, .../ray-core/f
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
@@ -42,7 +43,7 @@ class OnRay:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of tasks without a GPU
         import ray  # pyrefly: ignore
 
-        self._ray, self._running = ray, set[Future]()
+        self._ray, self._running = ray, dict[Future, Task]()
         self.address = runtime.ray or os.environ.get("RAY_ADDRESS") or LOCAL
         self._connect(runtime)
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -91,16 +92,19 @@ class OnRay:
         # Who counts the tries is side_by_side.py, for all executors alike.
         remote = self._ray.remote(make).options(**asks, max_retries=0, name=task.name)
         future = remote.remote(task, self._orders).future()
-        self._running.add(future)
-        future.add_done_callback(self._running.discard)
+        self._running[future] = task
+        future.add_done_callback(lambda done: self._running.pop(done))
         return told(future, self._faults)
 
     def end(self) -> None:
-        running = {*self._running}
-        for future in running:
+        leases = [task.wanted.path.with_name(f"{task.name}.lease") for task in self._running.values()]
+        for future in [*self._running]:
             with suppress(Exception):
                 self._ray.cancel(future.object_ref)  # pyrefly: ignore
-        wait(running, GRACE)
+        # Ray says at once that a task is cancelled: its worker clears up for a while longer.
+        until = time.monotonic() + GRACE
+        while any(lease.exists() for lease in leases) and time.monotonic() < until:
+            time.sleep(0.1)
         self._ray.shutdown()
 
 
