@@ -26,6 +26,7 @@ from cai.data.xstest import xstest_file
 from cai.experiment.check_data import Rows, check_yardsticks, data_checks, length_checks, rows_of
 from cai.experiment.check_models import check_gold_model, check_judge, check_reviser, policy_checks, reader_of
 from cai.experiment.check_servers import judges_of, server_checks
+from cai.experiment.executors import check_executor
 from cai.judge.methods import ALONE, templates_for
 from cai.judge.reads.placebos import check as check_placebos
 from cai.judge.reads.placebos import read_placebos
@@ -92,6 +93,8 @@ def check(*grid: Experiment, plan: bool = False) -> None:
         machine.attempt([lambda: check_run(Path(runtime.root), homes, FILES)])
     machine.attempt([lambda: device_of(runtime.device, plan)])
     machine.attempt([lambda name=name: installed(name) for name in runtime.report_to])
+    if not plan:
+        machine.attempt([lambda: check_executor(runtime)])
     refs: dict[str, None] = {}
     for experiment in grid:
         faults = Faults(experiment)
