@@ -81,7 +81,7 @@ def powered(human: ArrayLike, judge: ArrayLike, clusters: Clusters, *, reach: Re
     y, f = (np.atleast_2d(np.asarray(side, float).T).T for side in (human, judge))
     names = np.asarray(clusters)
     assert y.shape == f.shape and names.shape == y.shape[:1], (y.shape, f.shape, names.shape)
-    labelled = ~np.isnan(y).any(axis=1)
+    labelled = np.asarray(~np.isnan(y).any(axis=1))
     if not labelled.any():
         return Powered(EMPTY, EMPTY, nan, nan, y.shape[1])
     known = f[~np.isnan(f)]
@@ -209,7 +209,7 @@ def _worth(alone: Spread, wanted: float, labels: int) -> float | None:
     def wider(times: float) -> float:
         """By how much the interval of so many times as many labelled prompts is wider."""
         more = replace(
-            alone, prompt=alone.prompt / times, cell=alone.cell / times, prompts=max(2.0, alone.prompts * times)
+            alone, prompt=alone.prompt / times, cell=alone.cell / times, prompts=round(alone.prompts * times)
         )
         return half_width(more) - wanted
 
