@@ -88,7 +88,7 @@ def test_a_planted_principle_is_seen_and_a_decoy_is_not() -> None:
 
 
 def test_reward_models_over_prompts_and_seeds() -> None:
-    """Without the decoy, reward models are the arm's own but for the noise of seeds; without the planted one, a coin."""
+    """Without the decoy reward models are the arm's own but for the noise of seeds; without the planted one a coin."""
     rng, seen, covered = np.random.default_rng(1), 0, 0
     for _ in range(40):
         human, labels = made_judge(rng)
