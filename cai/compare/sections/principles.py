@@ -179,6 +179,8 @@ def _sentence(measures: Sequence[MeasureOfPrinciples], seeds: int) -> str:
         least, most = min(e.estimate.low for e in known), max(e.estimate.high for e in known)
         if shown:
             said.append(f"By {measure.title}, {'; '.join(shown)}; of no other principle is an effect shown.")
+        elif least == most == 0:
+            said.append(f"By {measure.title}, nothing differs.")
         elif least == least and most == most:
             said.append(
                 f"By {measure.title}, no principle is shown to do anything; what any of them adds lies within "
