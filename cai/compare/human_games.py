@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cai.compare.cells import Cell, Measured
+from cai.compare.cells import Cell, Measured, with_policy
 from cai.core.draws import identity, uniform
 from cai.core.durable import write_whole
 from cai.core.errors import UserError
@@ -40,6 +40,7 @@ def games_of(cells: Sequence[Cell], measured: Measured) -> list[Game]:
 
     In the order of the labelling page, so that they come in it whichever order is asked for there.
     """
+    cells = with_policy(cells)
     arms = list(dict.fromkeys(cell.arm for cell in cells))
     prompts = {row.id: row for row in read_jsonl(cells[0].data / "prompts.jsonl", Prompt)} if len(arms) > 1 else {}
     met = [

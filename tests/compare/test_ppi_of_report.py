@@ -25,7 +25,7 @@ NOTHING = Measured(None)
 
 def cell(arm: str, seed: int = 0, file: str | None = None, **more: Any) -> Any:
     settings = SimpleNamespace(labels=SimpleNamespace(file=file))
-    given: dict[str, Any] = {"labellers": {}, "reward": None} | more
+    given: dict[str, Any] = {"labellers": {}, "reward": None, "policy": "policy"} | more
     return SimpleNamespace(arm=arm, seed=seed, name=f"{arm}/{seed}", settings=settings, **given)
 
 

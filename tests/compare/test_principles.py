@@ -36,7 +36,7 @@ def arms(
         cells += [
             SimpleNamespace(
                 arm=arm, seed=seed, name=f"{arm}/{seed}", settings=settings, constitution=kept,
-                reward=margins and "model",
+                reward=margins and "model", policy=None,
             )
             for seed in range(seeds)
         ]  # fmt: skip
@@ -106,11 +106,6 @@ def test_reward_models_over_prompts_and_seeds() -> None:
         seen += of["planted"].estimate.low > 0
         covered += of["decoy"].estimate.low <= 0 <= of["decoy"].estimate.high
     assert seen >= 38 and covered >= 37
-
-
-@pytest.fixture(autouse=True)
-def _no_rewards_of_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(section, "reward_rows", lambda measured, judge, policy: {})
 
 
 def test_by_hand_and_in_the_report(tmp_path) -> None:

@@ -21,7 +21,7 @@ from typing import Literal
 
 import numpy as np
 
-from cai.compare.cells import Cell, Measured
+from cai.compare.cells import Cell, Measured, with_policy
 from cai.compare.human_games import games_of, not_drawn, people_on
 from cai.compare.measures import HeldOutPairs, Rows, average
 from cai.compare.section import ReportSection
@@ -154,7 +154,7 @@ def _games(cells: Sequence[Cell], measured: Measured, lines: list[PoweredLine], 
         p = verdicts[game.first, game.second].get(game.pair.prompt.id)
         return nan if p is None else 0.5 + 0.5 * side(p, 0.5)
 
-    arm, other = list(dict.fromkeys(cell.arm for cell in cells))[:2]
+    arm, other = list(dict.fromkeys(cell.arm for cell in with_policy(cells)))[:2]
     asked = _Asked(
         f"{arm} wins against {other}, where their answers differ", arm, "the evaluation's judge",
         {row: (0.5 + 0.5 * side(p, 0.5),) for row, p in people.items()}, {row: (by_judge(row),) for row in games},

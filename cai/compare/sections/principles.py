@@ -11,7 +11,7 @@ a prompt, or one of many, a principle can move only the labels of prompts that d
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cai.compare.cells import Cell, Measured
+from cai.compare.cells import Cell, Measured, with_policy
 from cai.compare.measures import HeldOutPairs, Rows, average, by_judge, noise, outcomes, reward_rows, tested
 from cai.compare.schema import Tested
 from cai.compare.section import ReportSection
@@ -136,6 +136,8 @@ def _measures(
         made.append(
             _Measure("reward_accuracy", "reward model agrees with people", "%", agreement, held_out.cluster)
         )  # fmt: skip
+    if len(with_policy(cells)) < len(cells):
+        return made
     judges = [cell.name for cell in cells if cell.arm == arm and cell.reward]
     if judges:
 
