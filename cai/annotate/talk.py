@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cai.compare.cells import Cell
 from cai.config.load import Arm, read_experiment
-from cai.constitution import expanded
+from cai.constitution.each import expanded
 from cai.core.errors import UserError, suggest
 from cai.core.records import Prompt, read_jsonl
 from cai.core.store import Artifact, Store

@@ -11,7 +11,8 @@ from cai.compare.schema import AGAIN, Results, read_results
 from cai.config.load import Arm, Experiment, flat, read_experiment
 from cai.config.tree import show
 from cai.config.validation import raise_all
-from cai.constitution import expanded, read_constitution
+from cai.constitution import read_constitution
+from cai.constitution.each import expanded
 from cai.core.errors import UserError, UserErrors
 from cai.core.places import LONGEST
 from cai.core.store import Artifact, digest_of, linked, root_of

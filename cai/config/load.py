@@ -43,7 +43,7 @@ class Arm(Section):
 
     constitution: str
     # A principle of it that this arm does without; `each`: this arm as it is, and one more without each of its
-    # principles (cai/constitution/without.py).
+    # principles (cai/constitution/each.py).
     without: str | None = None
     labels: Labels = Sources(default="ai")
     seed: Count = 0

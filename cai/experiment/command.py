@@ -10,7 +10,7 @@ from pathlib import Path
 from cai.compare.sections.provenance import Began, begin
 from cai.config.load import Experiment, read_sweep
 from cai.config.sweep import size
-from cai.constitution import expanded
+from cai.constitution.each import expanded
 from cai.core.progress import Board
 from cai.core.store import Artifact, Store
 from cai.experiment.checks import check

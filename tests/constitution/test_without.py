@@ -6,8 +6,8 @@ import pytest
 from test_constitution import ROOT
 
 from cai.config.load import read_experiment
-from cai.constitution import draw, expanded, less, read_constitution
-from cai.constitution.without import same_but_for_principle, slugs
+from cai.constitution import draw, less, read_constitution
+from cai.constitution.each import expanded, same_but_for_principle, slugs
 from cai.core.errors import UserError, UserErrors
 
 FULL = """# Two rules and a third

@@ -5,7 +5,7 @@ import contextlib
 from test_keys import ROOT
 
 from cai.config.load import read_experiment
-from cai.constitution import expanded
+from cai.constitution.each import expanded
 from cai.experiment.command import plan
 from cai.models.workbench import Workbench
 

@@ -1,4 +1,4 @@
-"""What does each principle buy? An arm less the same arm without one principle (cai/constitution/without.py).
+"""What does each principle buy? An arm less the same arm without one principle (cai/constitution/each.py).
 
 Every effect is with less without, row by row: of the judge's labels of the held-out pairs on their agreement with
 people (labels have no seeds: a contrast over prompts), of the reward models on theirs, and of the policies on their
@@ -15,7 +15,7 @@ from cai.compare.cells import Cell, Measured, with_policy
 from cai.compare.measures import HeldOutPairs, Rows, average, by_judge, noise, outcomes, reward_rows, tested
 from cai.compare.schema import Tested
 from cai.compare.section import ReportSection
-from cai.constitution.without import same_but_for_principle
+from cai.constitution.each import same_but_for_principle
 from cai.core.records import Estimate, Number
 from cai.stats import intervals as statistics
 from cai.stats.crossed import LEVEL, contrast
@@ -23,7 +23,7 @@ from cai.stats.paired import holm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Effect(Tested):
+class PrincipleEffect(Tested):
     """With the principle less without it. arm: the one without. p_holm: over the principles. shown: it is below 0.05,
     and the value larger than what two seeds differ by, where that is known."""
 
@@ -40,7 +40,7 @@ class MeasureOfPrinciples:
     key: str
     title: str
     unit: str
-    effects: list[Effect]
+    effects: list[PrincipleEffect]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ class Principles:
 
 
 @dataclass(frozen=True, slots=True)
-class _Measure:
+class _PrincipleMeasure:
     """of: cell -> outcomes, more of which is better. seeds: whether it has any; labels do not."""
 
     key: str
@@ -120,21 +120,21 @@ def turned_labels(own: Mapping[str, float], other: Mapping[str, float], cluster:
 
 def _measures(
     cells: Sequence[Cell], measured: Measured, held_out: HeldOutPairs, arm: str
-) -> list[_Measure]:  # fmt: skip
+) -> list[_PrincipleMeasure]:  # fmt: skip
     made = []
     if held_out.human and all(cell.arm in held_out.labels for cell in cells):
 
         def labels(cell: Cell) -> Rows:
             return held_out.agreement(held_out.labels[cell.arm], held_out.human)
 
-        made.append(_Measure("labels", "labels agree with people", "%", labels, held_out.cluster, seeds=False))
+        made.append(_PrincipleMeasure("labels", "labels agree with people", "%", labels, held_out.cluster, seeds=False))
     if held_out.human and all(cell.reward for cell in cells):
 
         def agreement(cell: Cell) -> Rows:
             return held_out.agreement(held_out.margins.get(cell.name, {}), held_out.human)
 
         made.append(
-            _Measure("reward_accuracy", "reward model agrees with people", "%", agreement, held_out.cluster)
+            _PrincipleMeasure("reward_accuracy", "reward model agrees with people", "%", agreement, held_out.cluster)
         )  # fmt: skip
     if len(with_policy(cells)) < len(cells):
         return made
@@ -144,14 +144,16 @@ def _measures(
         def rewards(cell: Cell) -> Rows:
             return average([reward_rows(measured, judge, cell.name) for judge in judges])
 
-        made.append(_Measure("reward", f"reward by the {arm} reward models, sd", "", rewards))
+        made.append(_PrincipleMeasure("reward", f"reward by the {arm} reward models, sd", "", rewards))
     if ("sft", "red-team") in measured.merits:
         rated = by_judge(measured, "red-team")
-        made.append(_Measure("harmlessness", "harmlessness, log-odds", "", lambda cell: rated(cell.name)))
+        made.append(_PrincipleMeasure("harmlessness", "harmlessness, log-odds", "", lambda cell: rated(cell.name)))
     return made
 
 
-def _effect(measure: _Measure, own: Sequence[Cell], without: Sequence[Cell], principle: str) -> Effect:
+def _effect(
+    measure: _PrincipleMeasure, own: Sequence[Cell], without: Sequence[Cell], principle: str
+) -> PrincipleEffect:
     sides = [[measure.of(cell) for cell in (group if measure.seeds else group[:1])] for group in (own, without)]
     rows = list(average([one for side in sides for one in side]))
     with_it, without_it = (outcomes(side, rows) for side in sides)
@@ -159,7 +161,7 @@ def _effect(measure: _Measure, own: Sequence[Cell], without: Sequence[Cell], pri
         with_it - without_it, [measure.cluster(row) for row in rows], reach=1.0 if measure.unit == "%" else None
     )
     floor = noise(sides) if measure.seeds else None
-    return Effect(
+    return PrincipleEffect(
         **tested(found), principle=principle, arm=without[0].arm, noise=floor.value if floor else None,
         noise_floor=floor,
     )  # fmt: skip
