@@ -14,7 +14,7 @@ from typing import Any
 from cai.config.load import Arm
 from cai.config.sections import Runtime
 from cai.config.serve import OwnServer
-from cai.constitution import Constitution, read_constitution
+from cai.constitution import Constitution, less, read_constitution
 from cai.core.errors import UserError
 from cai.core.records import Chat
 from cai.core.store import digest_of
@@ -57,14 +57,14 @@ class Workbench:
             os.environ["OMP_NUM_THREADS"] = str(runtime.threads)
         return cls(Path(runtime.root), runtime, pick_device(runtime.device))
 
-    def constitution(self, path: str) -> Constitution:
+    def constitution(self, path: str, without: str | None = None) -> Constitution:
         """As it was when it was first asked for: an edit during a run moves none of it, and none of what it records.
 
-        Raises UserErrors with all its faults.
+        without: a principle that is left out. Raises UserErrors with all its faults.
         """
         if path not in self.constitutions:
             self.constitutions[path] = read_constitution(path)
-        return self.constitutions[path]
+        return less(self.constitutions[path], without)
 
     @cached_property
     def spending(self) -> Spending:
