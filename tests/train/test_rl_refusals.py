@@ -11,7 +11,7 @@ from cai.core.errors import UserError
 from cai.models.references import ModelRef
 from cai.models.sharded import everyones, own_rows, shared_out
 from cai.train.rl.online import rollout_arguments
-from cai.train.rl.ppo import keep_from_vllm
+from cai.train.rl.ppo import check_parts, keep_from_vllm
 from cai.train.rl.rollouts import Rollouts
 from cai.train.trainable import Trainable
 
@@ -60,6 +60,13 @@ def test_ways_to_hold_weights_that_are_refused(deepspeed, plugin, problem):
         return
     with pytest.raises(UserError, match=problem):
         Rollouts.check_processes(trainer)
+
+
+def test_policies_in_parts_that_ppo_refuses():
+    check_parts(True, None)
+    for pads_left, value_model, problem in ((False, None, "reads padding"), (True, "path", "separate critic")):
+        with pytest.raises(UserError, match=problem):
+            check_parts(pads_left, value_model)
 
 
 def test_parts_by_hand(monkeypatch):

@@ -52,6 +52,16 @@ from cai.train.still import check_first_kl
 VALUE_HEAD = "value_head.safetensors"
 
 
+def check_parts(pads_left: bool, value_model: Any) -> None:
+    """Can PPO train this policy in parts (FSDP2)? Raises UserError."""
+    if not pads_left:
+        problem = "this model reads padding as text, so that processes answer in different numbers of passes"
+        raise UserError(problem, "fsdp_version", "train it without FSDP")
+    if value_model is not None:
+        problem = "a separate critic was not tried under FSDP"
+        raise UserError(problem, "value_model", "leave it out: the critic is then a head on the policy")
+
+
 def keep_from_vllm(generation: Any) -> None:
     """Let TRL give vLLM the policy's weights without the critic's, which vLLM's loader refuses."""
     every = generation._iter_named_params
@@ -113,12 +123,8 @@ class PPOTrainer(RolloutTrainer):
         # TRL's fused head on `forward` scores the prompt's tokens as well where there is no Triton; ours does not.
         vars(self.network).pop("forward", None)
         self.stand_still()
-        if self.is_fsdp_enabled and not self.pads_left:
-            raise UserError(
-                "this model reads padding as text, so that processes answer in different numbers of passes",
-                "fsdp_version",
-                "train it without FSDP",
-            )
+        if self.is_fsdp_enabled:
+            check_parts(self.pads_left, value_model)
         self.remember()
         if isinstance(value_model, str):
             value_model = AutoModelForSequenceClassification.from_pretrained(
