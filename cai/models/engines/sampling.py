@@ -13,6 +13,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from cai.core.records import Message
+from cai.models.architectures import probed
 from cai.models.chat import frame_of
 from cai.models.engines import Reply, Sampling
 
@@ -112,9 +113,9 @@ def reads_left_padding(model: Any, pad: int) -> bool:
 
     RWKV has no mask, and reads the padding as text.
     """
-    holder: Any = getattr(model, "get_base_model", lambda: model)()
-    if not hasattr(holder, "_reads_left_padding"):
-        vocabulary = holder.config.get_text_config().vocab_size
+    known = probed(model)
+    if "left padding" not in known:
+        vocabulary = model.config.get_text_config().vocab_size
         short = [(7 * k + 1) % vocabulary for k in range(1, 6)]
         long = [(5 * k + 3) % vocabulary for k in range(1, 13)]
         once = GenerationConfig(
@@ -127,8 +128,8 @@ def reads_left_padding(model: Any, pad: int) -> bool:
             return output.logits[0][0].float().log_softmax(-1)
 
         within = 0.01 if model.dtype == torch.float32 else 0.5
-        holder._reads_left_padding = bool((ahead([short]) - ahead([short, long])).abs().max() <= within)
-    return holder._reads_left_padding
+        known["left padding"] = bool((ahead([short]) - ahead([short, long])).abs().max() <= within)
+    return known["left padding"]
 
 
 def reply_of(tokenizer: Any, ids: list[int], stops: set[int]) -> Reply:

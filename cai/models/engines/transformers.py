@@ -17,13 +17,14 @@ from cai.config.sections import Runtime
 from cai.core.batching import by_length
 from cai.core.records import Chat
 from cai.core.store import digest_of
-from cai.models.architectures import UNLIMITED, length_limit
+from cai.models.architectures import UNLIMITED, length_limit, probed
 from cai.models.chat import chat_ids, option_ids, with_system
 from cai.models.engines import Question, Reading, Reply, Request, Sampling, reading
 from cai.models.engines.sampling import reply_of, sample_ids, stop_ids
 from cai.models.engines.tree import Span, TreeRow, block_attention, pack, tree_mask
-from cai.models.loading import load_causal, load_tokenizer
+from cai.models.loading import shared_tokenizer
 from cai.models.references import ModelRef
+from cai.models.resident import Resident
 
 PADDING = 0.1  # the share of a batch of questions that may be padding
 ROW_TOKENS = 2048  # how wide a row of several sequences may be
@@ -39,24 +40,38 @@ PROBE = (
 
 
 def open_engine(
-    model: ModelRef, *, dtype: str, system: str | None, device: str, runtime: Runtime
+    model: ModelRef,
+    *,
+    dtype: str,
+    system: str | None,
+    device: str,
+    runtime: Runtime,
+    resident: Resident | None = None,
 ) -> "TransformersEngine":
     """What `Workbench.engine` calls for a model whose reference names this module."""
-    return TransformersEngine(model, dtype=dtype, device=device, system=system, batch_tokens=runtime.batch_tokens)
+    return TransformersEngine(
+        model, dtype=dtype, device=device, system=system, batch_tokens=runtime.batch_tokens, resident=resident
+    )
 
 
 class TransformersEngine:
-    """share: read what questions have in common once. False is for comparison: one sequence a row."""
+    """share: read what questions have in common once. False is for comparison: one sequence a row.
+
+    resident: what keeps its weights among those of others; it then answers until the next model is asked for. Without,
+    its weights are its own.
+    """
 
     def __init__(
-        self, model: ModelRef, *, dtype: str, device: str, system: str | None, batch_tokens: int, share: bool = True
-    ) -> None:
-        self.tokenizer: Any = load_tokenizer(model)
-        self.model: Any = load_causal(model, dtype, device).eval()  # pyrefly: ignore
+        self, model: ModelRef, *, dtype: str, device: str, system: str | None, batch_tokens: int, share: bool = True,
+        resident: Resident | None = None,
+    ) -> None:  # fmt: skip
+        self.tokenizer: Any = shared_tokenizer(model)
+        self.model: Any = (resident or Resident(device)).causal(model, dtype)  # pyrefly: ignore
         self.device, self.system, self.batch_tokens, self.share = device, system, batch_tokens, share
         self.identity = digest_of([model.digest, dtype, system])
         self.limit = length_limit(self.model.config)
-        self.trees_read: dict[int, bool] = {}  # width of a probe (0: a small one) -> whether it was read rightly
+        # Width of a probe (0: a small one) -> whether it was read rightly.
+        self.trees_read: dict[int, bool] = probed(self.model).setdefault("trees", {})
         self.stop_ids = stop_ids(self.model, self.tokenizer)
 
     def prompt_ids(self, chat: Chat) -> list[int]:
