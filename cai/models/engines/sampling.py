@@ -67,7 +67,7 @@ def _sampled(
     width = max(map(len, rows))
     processors = LogitsProcessorList()
     if sampling.temperature > 0:
-        processors.append(SeededSampler(seeds, width, sampling))
+        processors.append(SeededSampler(seeds, width, sampling, model.device))
     settings = GenerationConfig(
         max_new_tokens=sampling.max_new_tokens,
         do_sample=False,  # SeededSampler has drawn already: it leaves one token possible
@@ -142,12 +142,12 @@ def reply_of(tokenizer: Any, ids: list[int], stops: set[int]) -> Reply:
 class SeededSampler(LogitsProcessor):
     """Draws each row's token from its own uniform numbers and leaves only that token possible."""
 
-    def __init__(self, seeds: Sequence[int], width: int, sampling: Sampling) -> None:
+    def __init__(self, seeds: Sequence[int], width: int, sampling: Sampling, device: Any = "cpu") -> None:
         assert sampling.temperature > 0 and 0 < sampling.top_p <= 1, sampling
         self.width, self.sampling = width, sampling
         self.uniform_BK = torch.stack(
             [torch.rand(sampling.max_new_tokens, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-        )
+        ).to(device)
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         probs_BV = (scores.float() / self.sampling.temperature).softmax(-1)
@@ -155,7 +155,7 @@ class SeededSampler(LogitsProcessor):
             probs_BV = nucleus(probs_BV, self.sampling.top_p)
         cumulative_BV = probs_BV.cumsum(-1)
         step = input_ids.shape[1] - self.width
-        target_B1 = self.uniform_BK[:, step : step + 1].to(scores.device) * cumulative_BV[:, -1:]
+        target_B1 = self.uniform_BK[:, step : step + 1] * cumulative_BV[:, -1:]
         drawn_B1 = torch.searchsorted(cumulative_BV, target_B1, right=True).clamp(max=scores.shape[-1] - 1)
         return torch.full_like(scores, -torch.inf).scatter(1, drawn_B1, 0.0)  # pyrefly: ignore
 
