@@ -70,6 +70,10 @@ class Resident:
         self._plain.clear()
         self._adapted.clear()
         gc.collect()
+        if self.device.startswith("cuda"):
+            import torch
+
+            torch.cuda.empty_cache()  # so that another process may have the room: a server of this run
 
     def _network(self, ref: ModelRef, dtype: Dtype, task: Task) -> Any:
         place = Path(local(ref))
