@@ -1,6 +1,8 @@
 """What a run is made of: one cell for each arm and seed, and what was measured on the cells."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from cai.config.load import Arm
 from cai.constitution import Constitution
@@ -16,7 +18,7 @@ class Iteration:
     pairs: Artifact
     labels: Artifact | None
     reward: Artifact | None
-    policy: Artifact
+    policy: Artifact | None
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Cell:
     # None where the arm's method does not need them: `direct` reads no labels, and `dpo` no rewards either.
     labels: Artifact | None
     reward: Artifact | None
-    policy: Artifact
+    policy: Artifact | None  # nor a policy, where `rl.method: none` ends with the reward model
     labellers: dict[str, Artifact]
     lineage: tuple[Iteration, ...]
 
@@ -47,7 +49,8 @@ class Cell:
     def policies(self) -> dict[str, Iteration]:
         """Name of the policy -> its round; the last one's is the cell's own."""
         names = [f"{self.name} round {number}" for number in range(1, len(self.lineage))]
-        return dict(zip([*names, self.name], self.lineage, strict=True))
+        rounds = zip([*names, self.name], self.lineage, strict=True)
+        return {name: iteration for name, iteration in rounds if iteration.policy}
 
     @property
     def path(self) -> dict[str, tuple[Iteration, int | None]]:
@@ -81,6 +84,11 @@ class Cell:
         return tuple(artifact for artifact in made if artifact)
 
 
+def with_policy(cells: Sequence[Cell]) -> list[Cell]:
+    """Those whose policy answers, plays and is rated: all but those that end with their reward model."""
+    return [cell for cell in cells if cell.policy]
+
+
 @dataclass(frozen=True)
 class Measured:
     """What the evaluation left; all of it on held-out prompts. traces: critiques and revisions to be read.
@@ -112,3 +120,5 @@ class Measured:
     harm_scores: dict[str, Artifact] = field(default_factory=dict)
     # label_budget: number of human labels -> the reward models trained on so many, one a seed; named as in pair_scores.
     budgets: dict[int, dict[str, Artifact]] = field(default_factory=dict)
+    # Where people judged games of the first arm against the second (cai/compare/human_games.py).
+    human_games: Path | None = None

@@ -31,6 +31,7 @@ from cai.config.sections import (
     Sft,
     Simulated,
 )
+from cai.config.serve import served_by_run
 from cai.config.sweep import points
 from cai.config.tree import Tree, load_tree
 from cai.config.validation import Fault, raise_all, validate
@@ -42,6 +43,9 @@ class Arm(Section):
     """One arm of an experiment: everything that decides its result."""
 
     constitution: str
+    # A principle of it that this arm does without; `each`: this arm as it is, and one more without each of its
+    # principles (cai/constitution/each.py).
+    without: str | None = None
     labels: Labels = Sources(default="ai")
     seed: Count = 0
     # auto: bfloat16 where the device computes in it natively, else float32.
@@ -233,11 +237,13 @@ def _experiment(tree: Tree, path: Path, overrides: tuple[str, ...]) -> Experimen
     if file and file.label_budget and all(arms.values()):
         faults += _budget_faults(tree, file, arms)
     if all(arms.values()):
-        faults += _uneven_faults(tree, arms)
+        faults += _uneven_faults(tree, arms) + _policy_faults(tree, arms)
     raise_all(faults)
     if not arms:
         trees = {file.labels.name: with_pool(shared)}
         arms = {name: validate(own, Arm) for name, own in trees.items()}
+    if file.runtime.serve:
+        arms = served_by_run(arms, file.runtime.serve)
     return Experiment(
         name=name,
         question=file.question,
@@ -284,6 +290,19 @@ def _uneven_faults(tree: Tree, arms: Mapping[str, Arm]) -> list[UserError]:
             remedy += " (data.train_pairs alone may differ)"
         faults.append(UserError(problem, tree.where(at), remedy))
     return faults
+
+
+def _policy_faults(tree: Tree, arms: Mapping[str, Arm]) -> list[UserError]:
+    """The first two arms are compared: where any arm has a policy, these have."""
+    without = [name for name, arm in arms.items() if arm.rl.method == "none"]
+    if len(without) == len(arms):
+        return []
+    problem = "has no policy (rl.method: none), and the first two arms are those whose policies are compared"
+    return [
+        UserError(f"arm {name} {problem}", tree.where(("arms", name)), "name it after two that have one")
+        for name in list(arms)[:2]
+        if name in without
+    ]
 
 
 def _budget_faults(tree: Tree, file: File, arms: Mapping[str, Arm]) -> list[UserError]:

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from cai.config.chat_template import ChatTemplate
 from cai.config.methods import NAMES
 from cai.config.section import Amount, Count, Positive, Rate, Section, Share
+from cai.config.serve import Serving
 from cai.config.served import DRAWS, Price, Served
 from cai.config.validation import Fault
 
@@ -329,7 +330,8 @@ class TaskNeeds(Section):
 class Runtime(Section):
     """Where and how fast; never part of a key, never changes a result by more than rounding.
 
-    dtype is the exception that is made plain: it is stored with each call and each set of weights.
+    Two exceptions are made plain: dtype is stored with each call and each set of weights, and with `serve` a judge is
+    the model that its server answers for (as with `server:`), not the one in process.
     """
 
     device: str = "auto"
@@ -338,6 +340,8 @@ class Runtime(Section):
     root: str = "runs"
     # Trackers that every training is reported to, through TRL; each is a package of its own. None unless named.
     report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()
+    # Servers that the run starts for the models that it only asks, and stops: llama.cpp, or vllm (cai/config/serve.py).
+    serve: Serving = None
     # Servers: how many requests are under way at one time, over all replicas of a model.
     concurrency: Positive = 16
     # A run stops before its servers have read and written more tokens than this, or cost more; answers are kept.

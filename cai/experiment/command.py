@@ -11,6 +11,7 @@ from pathlib import Path
 from cai.compare.sections.provenance import Began, begin
 from cai.config.load import Experiment, read_sweep
 from cai.config.sweep import size
+from cai.constitution.each import expanded
 from cai.core.progress import Board
 from cai.core.store import Artifact, Store
 from cai.experiment.checks import check
@@ -32,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
     )
     options = parser.parse_args(argv)
     began = begin()
-    grid = read_sweep(options.config, options.set)
+    grid = [expanded(experiment) for experiment in read_sweep(options.config, options.set)]
     check(*grid, plan=options.plan)
     work = Workbench.open(grid[0].runtime)
     if grid[0].point:

@@ -31,7 +31,7 @@ Stage = Callable[..., Artifact]
 
 def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell:
     """Constitutional AI (Bai et al. 2022): a constitution and prompts -> a policy. seed: makes replicas of an arm."""
-    constitution = work.constitution(arm.constitution)
+    constitution = work.constitution(arm.constitution, arm.without)
     start = Trainable(model_of(arm.policy), arm.policy, work.dtype(arm))
     prompts, helpful = load_prompts(stage, arm)  # and the pairs that people have judged; split by prompt
 
@@ -66,7 +66,7 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
             revisions=revisions, labelled=labelled, reward=reward, gold=yardstick(arm, work), seed=replica,
         )  # fmt: skip
         made = method_of(arm.rl.method).policy(stage, given)
-        policy = trained(made, f"round {number + 1}")
+        policy = trained(made, f"round {number + 1}") if made else policy
         rounds.append(Iteration(pairs, labelling.labels, reward, made))
 
     last = rounds[-1]
