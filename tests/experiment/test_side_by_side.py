@@ -18,6 +18,7 @@ from test_killed import outcome
 
 from cai.compare.sections.provenance import begin
 from cai.config.sections import Runtime
+from cai.config.serve import OwnServer, Serve
 from cai.constitution import read_constitution
 from cai.core.errors import UserError
 from cai.core.progress import Board
@@ -362,9 +363,10 @@ def test_a_stage_uses_a_device_where_a_model_is_among_its_inputs():
     model = ModelRef("tiny-random", "", "digest")
     served = ModelRef("a", "", "b", server=SimpleNamespace(same=False))
     both = ModelRef("a", "", "b", server=SimpleNamespace(same=True))
+    own = ModelRef("a", "", "b", server=OwnServer(serve=Serve(engine="vllm")))
     artifact = Artifact("load_data", "k", Path("x"), "d")
-    assert [uses_device({"data": artifact, "judges": [value]}) for value in (3, model, served, both)] == [
-        False, True, False, True,
+    assert [uses_device({"data": artifact, "judges": [value]}) for value in (3, model, served, both, own)] == [
+        False, True, False, True, True,
     ]  # fmt: skip
 
 
