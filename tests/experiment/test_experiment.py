@@ -14,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from test_killed import untimed
 
 from cai.config.load import read_experiment
 from cai.config.sections import Runtime
@@ -296,6 +297,25 @@ def test_another_reviser_and_worked_rounds_rerun_revisions_and_their_audit(place
     assert "gone.jinja" in said and "gone/away" in said
     pottery = Path(__file__).parents[2] / "constitutions/placebo/pottery.txt"
     assert 'the placebo "pottery" is the constitution' in faulty("mine.yaml", "--set", f"constitution={pottery}")
+
+
+def test_stages_side_by_side_come_out_as_one_after_another(finished, tmp_path, monkeypatch, capsys):
+    """To the digit, each made once; what provenance says of calls is what the workers asked and found."""
+    lay_out(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert main(["mine.yaml", "--set", "runtime.executor=processes", "--set", "runtime.workers=2"]) == 0
+    alone, beside = (json.loads((place / "runs/mine/results.json").read_text()) for place in (finished, tmp_path))
+    assert untimed(beside) == untimed(alone)
+    assert [(one["stage"], one["key"], one["digest"]) for one in beside["stages"]] == [
+        (one["stage"], one["key"], one["digest"]) for one in alone["stages"]
+    ]
+    folders = {path.name for path in Path("runs/store").iterdir()}
+    assert len(folders) == len(beside["stages"]) and not any("." in name for name in folders)
+    assert not any(one["cached"] for one in beside["stages"]) and list(Path("runs/workers").iterdir()) == []
+    calls = [one["calls"] for one in beside["stages"]]
+    for kind, count in beside["provenance"]["model calls"].items():
+        assert count == sum(one.get(kind, 0) for one in calls)
+    assert "model calls" in alone["provenance"] and "Traceback" not in capsys.readouterr().err
 
 
 def test_the_report_is_one_file_that_needs_nothing_else(finished):
