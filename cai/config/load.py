@@ -43,6 +43,9 @@ class Arm(Section):
     """One arm of an experiment: everything that decides its result."""
 
     constitution: str
+    # A principle of it that this arm does without; `each`: this arm as it is, and one more without each of its
+    # principles (cai/constitution/each.py).
+    without: str | None = None
     labels: Labels = Sources(default="ai")
     seed: Count = 0
     # auto: bfloat16 where the device computes in it natively, else float32.

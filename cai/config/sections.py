@@ -319,6 +319,14 @@ class Evaluate(Section):
     margin: Annotated[float, Field(gt=0, le=1)] = 0.05
 
 
+class TaskNeeds(Section):
+    """gpus: null for one where `device` is a GPU; a share (0.5) puts several stages on one. cpus: null for `threads`,
+    or what the cores come to among as many stages as run side by side."""
+
+    cpus: Positive | None = None
+    gpus: Amount | None = None
+
+
 class Runtime(Section):
     """Where and how fast; never part of a key, never changes a result by more than rounding.
 
@@ -341,3 +349,19 @@ class Runtime(Section):
     max_cost: Rate | None = None
     # The name of a served model -> its price.
     prices: dict[str, Price] = Field(default={})
+    # null: one stage after another, in this process. processes: independent stages side by side, each in a process of
+    # its own on this machine. ray: as tasks of Ray (pip install 'cai[ray]'), on this machine or on a cluster.
+    executor: Literal["processes", "ray"] | None = None
+    # Stages side by side, at most. null: one for each card; where there is none, one for four cores, and at least two.
+    workers: Positive | None = None
+    # What Ray sets aside for a stage that computes with a model.
+    task: TaskNeeds = TaskNeeds()
+    # A cluster of Ray that runs: its address, or auto. null: RAY_ADDRESS, else one is started on this machine.
+    ray: str | None = None
+
+    @model_validator(mode="after")
+    def _somebody_runs_the_workers(self) -> "Runtime":
+        if self.workers and not self.executor:
+            problem = "workers run stages side by side, and no executor starts any"
+            raise Fault(problem, "add runtime.executor: processes (or ray)", "workers")
+        return self

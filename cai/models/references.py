@@ -4,6 +4,7 @@ Nothing here reads weights: that is cai/models/loading.py. Embedded models are m
 """
 
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -52,6 +53,12 @@ class ModelRef:
     def hosted(self) -> bool:
         """Whether a chat API renders its prompts: then there is no tokenizer here, and no folder."""
         return self.server is not None and self.server.api == "chat"
+
+
+def met(others: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The folders that this process has met. others: those of another process, which are then met here as well."""
+    _met.update(others or {})
+    return dict(_met)
 
 
 def find(ref: str, template: Choice = None) -> ModelRef:

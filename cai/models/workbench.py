@@ -2,6 +2,7 @@
 
 import gc
 import os
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Any
 from cai.config.load import Arm
 from cai.config.sections import Runtime
 from cai.config.serve import OwnServer
-from cai.constitution import Constitution, read_constitution
+from cai.constitution import Constitution, less, read_constitution
 from cai.core.errors import UserError
 from cai.core.records import Chat
 from cai.core.store import digest_of
@@ -40,6 +41,10 @@ class Workbench:
     _loaded: tuple[str, Any] | None = None
     _room: ExitStack = field(default_factory=ExitStack)  # how what is loaded is let go of, beside forgetting it
     _made: list[CachedEngine] = field(default_factory=list)
+    # One of several of a run: the batches of models in process are then those of a run in one process, to the digit.
+    # Calls of a server are money, and are shared all the same.
+    side_by_side: bool = False
+    elsewhere: Counter[str] = field(default_factory=Counter)  # calls of stages that other processes made for this run
 
     @classmethod
     def open(cls, runtime: Runtime) -> "Workbench":
@@ -52,14 +57,14 @@ class Workbench:
             os.environ["OMP_NUM_THREADS"] = str(runtime.threads)
         return cls(Path(runtime.root), runtime, pick_device(runtime.device))
 
-    def constitution(self, path: str) -> Constitution:
+    def constitution(self, path: str, without: str | None = None) -> Constitution:
         """As it was when it was first asked for: an edit during a run moves none of it, and none of what it records.
 
-        Raises UserErrors with all its faults.
+        without: a principle that is left out. Raises UserErrors with all its faults.
         """
         if path not in self.constitutions:
             self.constitutions[path] = read_constitution(path)
-        return self.constitutions[path]
+        return less(self.constitutions[path], without)
 
     @cached_property
     def spending(self) -> Spending:
@@ -104,7 +109,8 @@ class Workbench:
         def tokens(text: str) -> int:
             return len(tokenizer(text, add_special_tokens=False)["input_ids"]) if tokenizer else len(text) // LETTERS
 
-        engine = CachedEngine(open_engine, identity, prompt_ids, self._calls, tokens)
+        together = model.server is not None or not self.side_by_side
+        engine = CachedEngine(open_engine, identity, prompt_ids, self._calls, tokens, together)
         self._made.append(engine)
         return engine
 
@@ -135,7 +141,8 @@ class Workbench:
     def counts(self) -> dict[str, int]:
         """Model calls so far: made by a model, or found in the cache; and the tokens of those that were made."""
         kinds = {"asked": "asked", "found": "found", "tokens read": "read", "tokens written": "written"}
-        return {name: sum(getattr(engine, kind) for engine in self._made) for name, kind in kinds.items()}
+        own = {name: sum(getattr(engine, kind) for engine in self._made) for name, kind in kinds.items()}
+        return {name: count + self.elsewhere[name] for name, count in own.items()}
 
 
 def check_device(device: str, where: str = "runtime.device") -> None:
