@@ -330,8 +330,7 @@ class TaskNeeds(Section):
 class Runtime(Section):
     """Where and how fast; never part of a key, never changes a result by more than rounding.
 
-    Two exceptions are made plain: dtype is stored with each call and each set of weights, and with `serve` a judge is
-    the model that its server answers for (as with `server:`), not the one in process.
+    Two exceptions: dtype is stored with each call and all weights; with `serve` a judge is what its server answers for.
     """
 
     device: str = "auto"
