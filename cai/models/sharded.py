@@ -49,6 +49,11 @@ def whole_state(model: Any) -> dict[str, Tensor] | None:
         full_state_dict=True, cpu_offload=True, ignore_frozen_params=hasattr(model, "peft_config")
     )
     state: Any = get_model_state_dict(model, options=options)
+    # Weights that are tied were gathered once for each of their names: they are one again, and saved as one.
+    first: dict[int, str] = {}
+    for name, weight in model.named_parameters(remove_duplicate=False):
+        if name in state:
+            state[name] = state[first.setdefault(id(weight), name)]
     return state
 
 
