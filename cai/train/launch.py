@@ -32,10 +32,11 @@ from cai.config.sections import Runtime
 from cai.core.durable import make_folders
 from cai.core.errors import UserError
 from cai.core.progress import progress
-from cai.core.shipped import locate
+from cai.core.shipped import HOME, locate
 from cai.models.workbench import Workbench
 from cai.train.shares import split
 
+PLAIN = "experiments/accelerate/ddp.yaml"
 POLL = 0.1  # seconds between two looks at the ranks
 GRACE = 10.0  # seconds that they have to end when they are told to
 ENDED = re.compile(r"rank\s+: (\d+) .*\n\s+exitcode\s+: (-?\d+)")  # in the report of torch's launcher, the cause last
@@ -143,11 +144,9 @@ def in_ranks(stage: Callable[..., None], out: Path, work: Workbench, inputs: Map
 
 def _command(folder: Path, runtime: Runtime) -> list[str]:
     """accelerate's launcher, which dies with this process; on a free port, as several runs may train at one time."""
-    how = ["--config_file", str(locate(runtime.accelerate))] if runtime.accelerate else ["--multi_gpu"]
-    more = [] if runtime.accelerate else ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_machines", "1"]
-    number = ["--num_processes", str(runtime.ranks), "--main_process_port", "0"]
-    rank = ["-m", "cai.train.rank", str(folder)]
-    return [sys.executable, "-c", START, str(os.getpid()), *how, *more, *number, *rank]
+    file = locate(runtime.accelerate) if runtime.accelerate else HOME / PLAIN  # never the user's own default
+    how = ["--config_file", str(file), "--num_processes", str(runtime.ranks), "--main_process_port", "0"]
+    return [sys.executable, "-c", START, str(os.getpid()), *how, "-m", "cai.train.rank", str(folder)]
 
 
 @contextmanager
