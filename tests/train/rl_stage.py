@@ -1,6 +1,6 @@
 """A stage of RL, whole: prompts, a reward model, looks by another one, snapshots. Also run by each of two processes:
 
-torchrun --nproc-per-node 2 rl_stage.py FOLDER ddp|fsdp
+torchrun --nproc-per-node 2 rl_stage.py FOLDER ddp|fsdp OUT METHOD
 """
 
 import os
@@ -74,5 +74,5 @@ def run(folder: Path, out: Path, method: str, **runtime: int | bool) -> None:
 
 if __name__ == "__main__":
     # Each process has its folder, as cai/train/rank.py gives it one; the first one's is kept.
-    for method in STAGES if sys.argv[3:] == [] else sys.argv[3:]:
-        run(Path(sys.argv[1]), Path(sys.argv[1], f"two-{os.environ['RANK']}", f"{method}.partial"), method)
+    inputs, _, out, method = sys.argv[1:]
+    run(Path(inputs), Path(out, f"two-{os.environ['RANK']}", f"{method}.partial"), method)
