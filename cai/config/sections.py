@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from cai.config.chat_template import ChatTemplate
 from cai.config.methods import NAMES
+from cai.config.processes import Processes
 from cai.config.section import Amount, Count, Positive, Rate, Section, Share
 from cai.config.serve import Serving
 from cai.config.served import DRAWS, Price, Served
@@ -327,7 +328,7 @@ class TaskNeeds(Section):
     gpus: Amount | None = None
 
 
-class Runtime(Section):
+class Runtime(Processes):
     """Where and how fast; never part of a key, never changes a result by more than rounding.
 
     Two exceptions: dtype is stored with each call and all weights; with `serve` a judge is what its server answers for.

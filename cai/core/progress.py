@@ -227,6 +227,8 @@ class Board:
 
 
 _board: Board | None = None  # the one on the screen; stages know nothing of it
+# In a process that trains for another one (cai/train/rank.py): tells that one of a bar, and gives what moves it.
+relay: Callable[[str, int], Callable[[int], None]] | None = None
 
 
 @contextmanager
@@ -234,6 +236,8 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """`with progress("label", 300) as step: ... step(8)`. Everything goes to stderr, results to stdout."""
     if not total:
         yield lambda done: None
+    elif relay:
+        yield relay(title, total)
     elif _board:
         bar = _board.bar = ProgressBar(title, total, _board.time())
         yield _shown(bar) if _board.live else _lines(bar, _board.time)

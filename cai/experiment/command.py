@@ -20,6 +20,7 @@ from cai.experiment.plan import print_grid, print_plan
 from cai.experiment.side_by_side import one_by_one, side_by_side
 from cai.experiment.timings import Expected, estimates
 from cai.models.workbench import Workbench
+from cai.train.launch import refuse_bare_ranks
 
 
 def main(argv: Sequence[str]) -> int:
@@ -32,6 +33,7 @@ def main(argv: Sequence[str]) -> int:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the file, or fix a swept one"
     )
     options = parser.parse_args(argv)
+    refuse_bare_ranks()
     began = begin()
     grid = [expanded(experiment) for experiment in read_sweep(options.config, options.set)]
     check(*grid, plan=options.plan)

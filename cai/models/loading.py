@@ -229,9 +229,15 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
     """Weights as safetensors and the tokenizer beside them. Of a model with an adapter, the adapter alone.
 
     An adapter names its base as `find` knows it (see `_load`), and of a hub its commit, of a folder its digest.
+    Of several processes all call, which a model in parts needs (sharded.py), and the first writes.
     """
+    from cai.models.sharded import whole_state, writes
+
+    state = whole_state(model)
+    if not writes():
+        return
     adapter = {"selected_adapters": ["default"]} if hasattr(model, "peft_config") else {}
-    model.save_pretrained(folder, **adapter)
+    model.save_pretrained(folder, state_dict=state, **adapter)
     _save_tokenizer(tokenizer, folder)
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
     config = folder / SETTINGS

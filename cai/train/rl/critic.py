@@ -1,6 +1,8 @@
 """The critic of PPO: a head on the policy's own hidden states, or a model of its own."""
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -25,7 +27,7 @@ class ValueHead(nn.Module):
 
     def forward(self, hidden_BTD: Tensor) -> Tensor:
         with torch.autocast(hidden_BTD.device.type, enabled=False):
-            return self.linear(hidden_BTD.float()).squeeze(-1)
+            return self.linear(hidden_BTD.float()).squeeze(-1).clone()  # FSDP2 warns of views
 
 
 class ValueModel(nn.Module):
@@ -54,6 +56,22 @@ class ValueModel(nn.Module):
         return network.score(hidden_BTD[:, positions_T]).squeeze(-1).float()
 
 
+@contextmanager
+def last_states(model: PreTrainedModel) -> Iterator[list[Tensor]]:
+    """Within: each forward adds its last hidden states, (B, T, D), to the list. Those of the other layers are not
+    kept, as they are with `output_hidden_states`."""
+    states: list[Tensor] = []
+
+    def keep(module: nn.Module, args: Any, output: Any) -> None:
+        states.append(output[0] if isinstance(output, tuple) else output.last_hidden_state)
+
+    hook = model.get_decoder().register_forward_hook(keep)
+    try:
+        yield states
+    finally:
+        hook.remove()
+
+
 def add_critic(model: PreTrainedModel, value_model: Any = None) -> ValueHead | ValueModel:
     """Make `model(..., logits_to_keep=positions_T, with_values=True)` return logits (B, T, V) and values (B, T).
 
@@ -74,11 +92,13 @@ def add_critic(model: PreTrainedModel, value_model: Any = None) -> ValueHead | V
         if not with_values:
             return lm_forward(*args, **kwargs)
         positions_T, separate = kwargs["logits_to_keep"], isinstance(critic, ValueModel)
-        output = lm_forward(*args, **kwargs | {"output_hidden_states": not separate})  # PEFT itself passes None
+        with last_states(model) as states:
+            output = lm_forward(*args, **kwargs)
         if separate:
             values_BT = critic(positions_T, **{name: kwargs[name] for name in INPUTS})
         else:
-            values_BT = critic(output.hidden_states[-1][:, positions_T])
+            (hidden_BTD,) = states
+            values_BT = critic(hidden_BTD[:, positions_T])
         return {"logits": output.logits, "values": values_BT}
 
     model.forward = forward

@@ -89,6 +89,8 @@ def by_judge(
     work: Workbench, prompts: list[Prompt], policy: Policy, tokenizer: Any, dtype: Dtype, yardstick: Mapping[str, Any]
 ) -> Any:
     """Gold by the evaluation's judge. Raises UserError at the first look where it can read no answer at all."""
+    from cai.models.sharded import shared_out
+
     judge, judging = yardstick["judge"], yardstick["judging"]
     asked = AskedJudge(judge, yardstick["model"], judging, yardstick["templates"], dtype, yardstick["seed"])
     engine = asked.engine(work)
@@ -98,7 +100,7 @@ def by_judge(
             Pair(identity("gold", prompt.id, a, b), prompt, a or NO_WORDS, b or NO_WORDS)
             for prompt, a, b in zip(prompts, texts, first, strict=True)
         ]
-        verdicts = judge_pairs(engine, pairs, asked, title="gold")
+        verdicts = shared_out(pairs, lambda some: judge_pairs(engine, some, asked, title="gold"))
         unread = [verdict.reason for verdict in verdicts if isinstance(verdict, Abstained)]
         if len(unread) == len(verdicts):
             remedy = "ask it by another method, or name another model"
@@ -118,6 +120,7 @@ def by_reward_model(
     work: Workbench, prompts: list[Prompt], policy: Policy, tokenizer: Any, dtype: Dtype, yardstick: Mapping[str, Any]
 ) -> Any:
     """Gold by a reward model, read by its own tokenizer. Raises UserError for a model without a trained head."""
+    from cai.models.sharded import shared_out
     from cai.train.rl.reward_models import reward_function
 
     source = yardstick["model"]
@@ -125,7 +128,8 @@ def by_reward_model(
     chats = [plain(tokenizer, with_system(prompt.messages, policy.system)) for prompt in prompts]
 
     def scores(texts: list[str]) -> list[float | None]:
-        return score(chats, [[{"role": "assistant", "content": text}] for text in texts])
+        rows = [(chat, [{"role": "assistant", "content": text}]) for chat, text in zip(chats, texts, strict=True)]
+        return shared_out(rows, lambda some: score([chat for chat, _ in some], [answer for _, answer in some]))
 
     def gold(texts: list[str], first: list[str]) -> list[float | None]:
         now, then = scores(texts), scores(first)

@@ -32,11 +32,14 @@ class Penalised(Online):
     is that of the policy as it has become.
     """
 
+    means_of_tokens: tuple[str, ...]  # what TRL logs of each minibatch as a mean over its tokens
+
     def __init__(self, *args: Any, missing_eos_penalty: float = 0.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         check_prompts(self.train_dataset, self.args)
         assert len(self.reward_funcs) == 1, "one reward, from which the penalty is taken"
         self.missing_eos_penalty = missing_eos_penalty
+        self.check_processes()
         self.stand_still()
         if not self.pads_left:
             raise UserError(
@@ -48,6 +51,7 @@ class Penalised(Online):
         if self.ref_model is not None:  # of a policy that is trained whole; of an adapter it is the same network
             give_positions(self.ref_model)
         self._first: dict[tuple[int, ...], Tensor] = {}
+        self._parts: dict[str, list[tuple[float, float]]] = {name: [] for name in self.means_of_tokens}
         self.remember()
 
     def _get_per_token_logps_and_entropies(
@@ -79,6 +83,19 @@ class Penalised(Online):
         metrics["unscored"].append(rewards_B1.isnan().float().mean().item())
         return rewards_B1 - self.missing_eos_penalty * ~ended_B.unsqueeze(1)
 
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        """TRL's. Where several minibatches make an update, what is logged are means over all its tokens."""
+        loss = super()._compute_loss(model, inputs)
+        if self._training and self.current_gradient_accumulation_steps > 1:
+            tokens = self.accelerator.reduce(inputs["completion_mask"].sum().float(), "sum").item()
+            for name, parts in self._parts.items():
+                values = self._metrics["train"][name]
+                parts.append((values.pop(), tokens))
+                if self.accelerator.sync_gradients:
+                    values.append(sum(value * count for value, count in parts) / sum(count for _, count in parts))
+                    parts.clear()
+        return loss
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         metrics = self._metrics["train" if self.model.training else "eval"]  # pyrefly: ignore
         if "score" in metrics:
@@ -93,9 +110,13 @@ class Penalised(Online):
 class ResumableGRPO(Penalised, Rollouts, GRPOTrainer):
     """GRPOTrainer that resumes exactly and penalises answers without end."""
 
+    means_of_tokens = ("kl", "entropy", "clip_ratio/region_mean")
+
 
 class ResumableRLOO(Penalised, Rollouts, RLOOTrainer):
     """RLOOTrainer that resumes exactly and penalises answers without end."""
+
+    means_of_tokens = ("entropy",)
 
 
 TRAINERS: dict[str, tuple[Any, Any]] = {"grpo": (GRPOConfig, ResumableGRPO), "rloo": (RLOOConfig, ResumableRLOO)}

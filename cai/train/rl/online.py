@@ -7,12 +7,14 @@ timid reward model as for a bold one, and arms differ by what they prefer and no
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cai.config.rl import Rl
+from cai.core.errors import UserError
 from cai.core.owned import unfinished
 from cai.core.records import Prompt, Revision, read_jsonl
 from cai.models.chat import plain, with_system
@@ -21,6 +23,7 @@ from cai.models.workbench import Workbench
 from cai.train.rl.given import OnlineRun, RewardFunction, RewardModel
 from cai.train.rl.gold import held_out
 from cai.train.rl.rewards import normalised_reward, training_prompts
+from cai.train.shares import split, together
 
 CURVES = (
     "reward", "kl", "kl_coef", "entropy", "clip_fraction", "approx_kl", "ratio_variance", "policy_loss", "value_loss",
@@ -45,8 +48,15 @@ class Ready:
 
 
 def begin(work: Workbench, run: OnlineRun) -> tuple[Any, list[Prompt], dict[str, Any]]:
-    """(the policy's tokenizer, the prompts to train on, counts). Other models leave the memory."""
+    """(the policy's tokenizer, the prompts to train on, counts). Other models leave the memory.
+
+    Where several processes train, they know one another from here on.
+    """
     work.release()
+    if together() > 1:
+        from accelerate import PartialState  # heavy
+
+        assert PartialState(cpu=work.device == "cpu").num_processes == together(), "each would do all the work"
     tokenizer = load_tokenizer(run.start.ref)
     prompts, counts = training_prompts(run.data, run.helpful, tokenizer, run.start.policy, run.settings, run.seed)
     return tokenizer, prompts, counts
@@ -93,14 +103,18 @@ def optimise(out: Path, work: Workbench, run: OnlineRun, ready: Ready, make: Mak
     rows = Dataset.from_list(
         [{"prompt": plain(tokenizer, c), "prompt_id": p.id} for c, p in zip(chats, ready.prompts, strict=True)]
     )
-    with unfinished(out) as checkpoints:
+    with checkpoints_of(out) as checkpoints:
         arguments = rollout_arguments(work, out, run) | {"output_dir": str(checkpoints)}
         trainer: Any = make(
             ready.network, watch.reading(reward), settings, arguments, train_dataset=rows,
             processing_class=tokenizer, callbacks=[watch],
         )  # fmt: skip
         watch.reference = trainer.reference
-        if hasattr(reward, "reference"):  # it reads the states of the policy as it was: `Shaping`
+        if hasattr(reward, "reference"):
+            if trainer.is_fsdp_enabled:
+                problem = "live feedback reads the policy in batches of its own, which a model in parts cannot give"
+                raise UserError(problem, "rl.feedback", "train without FSDP, or without live feedback")
+            # It reads the states of the policy as it was: `Shaping`
             setattr(reward, "reference", trainer.reference)  # noqa: B010
         quiet(trainer, settings.method.upper())
         trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints) is not None)
@@ -111,6 +125,15 @@ def optimise(out: Path, work: Workbench, run: OnlineRun, ready: Ready, make: Mak
     counts = {**ready.counts, **watched, **left_out(history, settings.batch_size)}
     (out / "counts.json").write_text(json.dumps(counts, indent=1))
     trainer.end()
+
+
+@contextmanager
+def checkpoints_of(out: Path) -> Iterator[Path]:
+    """As `unfinished`; one folder for all processes that train together, which the first holds."""
+    from cai.models.sharded import everyones, writes
+
+    with unfinished(out) if writes() else nullcontext(out) as folder:
+        yield everyones([folder])[0]
 
 
 def by_ppo(network: Any, reward: Any, settings: Rl, arguments: dict[str, Any], **options: Any) -> Any:
@@ -140,23 +163,28 @@ def left_out(history: Sequence[Mapping[str, float]], answers: int) -> dict[str, 
 
 
 def rollout_arguments(work: Workbench, out: Path, run: OnlineRun) -> dict[str, Any]:
-    """Arguments that PPOConfig, RLOOConfig and GRPOConfig share: prompts, answers and what to save."""
+    """Arguments that PPOConfig, RLOOConfig and GRPOConfig share: prompts, answers and what to save.
+
+    Raises UserError where processes cannot have equal shares of a rollout.
+    """
     from cai.train.common import arguments
 
     settings = run.settings
+    rows, times = split(settings.batch_size, work.runtime, "rl.batch_size", together())
     common = arguments(work, out, run.start, run.seed)
     del common["logging_steps"]  # one row a rollout
     # What a kill may cost: one rollout of LoRA, whose checkpoint is small, or an eighth of a run on whole weights.
     rollouts = 1 if run.start.policy.training == "lora" else max(1, settings.steps // 8)
     return common | {
         "generation_batch_size": settings.batch_size,
-        "per_device_train_batch_size": settings.batch_size,
+        "per_device_train_batch_size": rows,
+        "gradient_accumulation_steps": times,
         "num_generations": settings.num_generations,
         "learning_rate": settings.learning_rate,
         "temperature": settings.temperature,
         "max_completion_length": settings.max_new_tokens,
         "disable_dropout": True,
-        "activation_checkpointing": False,
+        "activation_checkpointing": work.runtime.checkpointing,
         "save_strategy": "steps",
         "save_steps": rollouts * settings.epochs,
         "save_total_limit": 2,  # the last may be half written when the run is killed

@@ -31,6 +31,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from trl.trainer.utils import pad
 
 from cai.core.errors import UserError
+from cai.models.sharded import put_whole, whole_weights
 from cai.train.rl.critic import add_critic
 from cai.train.rl.forwards import answer_states
 from cai.train.rl.ppo_config import PPOConfig
@@ -51,6 +52,22 @@ from cai.train.still import check_first_kl
 VALUE_HEAD = "value_head.safetensors"
 
 
+def check_parts(pads_left: bool, value_model: Any) -> None:
+    """Can PPO train this policy in parts (FSDP2)? Raises UserError."""
+    if not pads_left:
+        problem = "this model reads padding as text, so that processes answer in different numbers of passes"
+        raise UserError(problem, "fsdp_version", "train it without FSDP")
+    if value_model is not None:
+        problem = "a separate critic was not tried under FSDP"
+        raise UserError(problem, "value_model", "leave it out: the critic is then a head on the policy")
+
+
+def keep_from_vllm(generation: Any) -> None:
+    """Let TRL give vLLM the policy's weights without the critic's, which vLLM's loader refuses."""
+    every = generation._iter_named_params
+    generation._iter_named_params = lambda: (pair for pair in every() if not pair[0].startswith("value_head."))
+
+
 class PPOTrainer(RolloutTrainer):
     """PPO with a critic. Arguments are GRPOTrainer's, and `value_model`.
 
@@ -65,7 +82,7 @@ class PPOTrainer(RolloutTrainer):
     `critic_learning_rate` than a fresh head does.
     Log rows (`trainer.state.log_history`, one a rollout): reward (mean score, before penalties), kl (nats an answer),
     kl_coef, entropy, clip_fraction, approx_kl, ratio_variance, policy_loss, value_loss, explained_variance,
-    completion_length, eos_rate, unscored (share of answers), early_stop (share of the rollout's minibatches left out by
+    completion_length, eos_rate, unscored (share of answers), early_stop (share of the rollout's updates left out by
     `kl_stop`), and Trainer's own loss, grad_norm, learning_rate.
     `save_model` writes the critic beside the weights, as value_head.safetensors.
     """
@@ -92,13 +109,13 @@ class PPOTrainer(RolloutTrainer):
         # before; it would load a path itself.
         known: Any = [not_yet if isinstance(reward, (str, nn.Module)) else reward for reward in rewards]
         super().__init__(model, known, args, train_dataset, **kwargs)
+        self.check_processes()
         self.config, self.kl_coef = args, args.kl_coef
         self._stopped = False
+        self._sums: list[Tensor] = []  # of the update that is under way
         self.policy: Any = self.accelerator.unwrap_model(self.model)
-        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled  # then the base does not stay where it is
-        functions: Any = as_functions(
-            rewards, reward_processing_classes, str(args.device), None if sharded else self.policy
-        )
+        shared = None if self.is_fsdp_enabled else self.policy  # whose base does not stay where it is
+        functions: Any = as_functions(rewards, reward_processing_classes, str(args.device), shared)
         self.reward_funcs = functions
         self.reward_func_names = [getattr(function, "__name__", type(function).__name__) for function in functions]
         network: Any = getattr(self.policy, "get_base_model", lambda: self.policy)()
@@ -106,12 +123,16 @@ class PPOTrainer(RolloutTrainer):
         # TRL's fused head on `forward` scores the prompt's tokens as well where there is no Triton; ours does not.
         vars(self.network).pop("forward", None)
         self.stand_still()
+        if self.is_fsdp_enabled:
+            check_parts(self.pads_left, value_model)
         self.remember()
         if isinstance(value_model, str):
             value_model = AutoModelForSequenceClassification.from_pretrained(
                 value_model, num_labels=1, dtype=self.network.dtype
             )
         self.value_head = add_critic(self.network, value_model)
+        if self.use_vllm:
+            keep_from_vllm(self.vllm_generation)
 
     def _forward(self, model: Any, rollout: dict[str, Any], **kwargs: Any) -> Any:
         with self.accelerator.autocast():
@@ -126,17 +147,18 @@ class PPOTrainer(RolloutTrainer):
             for name in ("old_logprobs", "old_values", "ref_logprobs")
         }
         # Like lengths together: less padding. What is true of an answer does not depend on its company.
-        for rows in length.argsort(stable=True).split(self.config.per_device_train_batch_size):
-            part = trimmed({name: tensor[rows] for name, tensor in rollout.items()})
-            width = part["completion_ids"].size(1)
-            for name in ("old_logprobs", "ref_logprobs"):
-                of_policy = name == "old_logprobs"
-                with nullcontext() if of_policy else self.reference():
+        batches = length.argsort(stable=True).split(self.config.per_device_train_batch_size)
+        for name in ("old_logprobs", "ref_logprobs"):
+            of_policy = name == "old_logprobs"
+            with nullcontext() if of_policy else self.reference():
+                for rows in batches:
+                    part = trimmed({name: tensor[rows] for name, tensor in rollout.items()})
+                    width = part["completion_ids"].size(1)
                     output = self._forward(self.policy, part, **{"with_values": True} if of_policy else {})
-                logprobs_BT, _ = logprobs_and_entropy(output["logits"], part["completion_ids"], self.temperature)
-                known[name][rows, :width] = logprobs_BT
-                if of_policy:
-                    known["old_values"][rows, :width] = output["values"]
+                    logprobs_BT, _ = logprobs_and_entropy(output["logits"], part["completion_ids"], self.temperature)
+                    known[name][rows, :width] = logprobs_BT
+                    if of_policy:
+                        known["old_values"][rows, :width] = output["values"]
         return known
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -237,9 +259,13 @@ class PPOTrainer(RolloutTrainer):
         return (pg_loss + args.vf_coef * vf_loss) * share
 
     def _log_minibatch(self, mask_BT: Tensor, **means: Tensor) -> None:
-        """Log means over this process's tokens as means over the minibatch of all processes."""
+        """Log means over this process's tokens, once an update's last are here, as means over all tokens of it."""
         tokens = mask_BT.sum().reshape(1)
-        sums = self.accelerator.reduce(torch.cat([torch.stack(list(means.values())) * tokens, tokens]), "sum")
+        self._sums.append(torch.cat([torch.stack(list(means.values())) * tokens, tokens]))
+        if not self.accelerator.sync_gradients:
+            return
+        sums = self.accelerator.reduce(torch.stack(self._sums).sum(dim=0), "sum")
+        self._sums.clear()
         known = dict(zip(means, sums[:-1] / sums[-1].clamp(min=1), strict=True))
         known["ratio_variance"] = (known["ratio_variance"] - known.pop("ratio_mean") ** 2).clamp(min=0)
         self._log_rollout(**known)
@@ -253,21 +279,24 @@ class PPOTrainer(RolloutTrainer):
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward of a minibatch, unless the policy has moved by `kl_stop` from the one that sampled.
 
-        The update whose minibatch shows it is dropped as a whole, and so is every later one on this rollout: where no
-        parameter has a gradient, the optimizer leaves weights and its own state alone.
+        The update that shows it is dropped as a whole, and so is every later one on this rollout: where no parameter
+        has a gradient, the optimizer leaves weights and its own state alone. It is looked at when all its minibatches
+        are through: so it is the same however many these are, and FSDP2 holds back no gradient of a part of it.
         """
         if self._step % self.minibatches == 0:
             self._stopped = False
+            self._sums.clear()
         if self._stopped:
             self._step += 1
             loss = torch.zeros((), device=self.accelerator.device)
         else:
             loss = super().training_step(model, inputs, num_items_in_batch)
+        if self.accelerator.sync_gradients:
             limit = self.config.kl_stop
-            self._stopped = limit is not None and self._metrics["train"]["approx_kl"][-1] > limit
-            if self._stopped:
+            if not self._stopped and limit is not None and self._metrics["train"]["approx_kl"][-1] > limit:
+                self._stopped = True
                 model.zero_grad()
-        self._metrics["train"]["early_stop"].append(float(self._stopped))
+            self._metrics["train"]["early_stop"].append(float(self._stopped))
         return loss
 
     def own_state(self) -> dict[str, Any]:
@@ -289,11 +318,11 @@ class PPOTrainer(RolloutTrainer):
         optimizer.add_param_group(head | {"lr": self.config.critic_learning_rate})
         return optimizer
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        folder = Path(output_dir or str(self.args.output_dir))
-        super()._save(str(folder), state_dict)
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        super().save_model(output_dir, _internal_call)
+        critic = whole_weights(self.value_head, self.policy)
         if self.args.should_save:  # one process writes
-            save_file(self.value_head.state_dict(), folder / VALUE_HEAD)
+            save_file(critic, Path(output_dir or str(self.args.output_dir)) / VALUE_HEAD)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -303,4 +332,4 @@ class PPOTrainer(RolloutTrainer):
         """Take over the critic that `save_model` wrote. Raises UserError where there is none."""
         if not (folder / VALUE_HEAD).exists():
             raise UserError("there is no critic here", str(folder / VALUE_HEAD), "resume from a checkpoint of PPO")
-        self.value_head.load_state_dict(load_file(folder / VALUE_HEAD))
+        put_whole(self.value_head, self.policy, load_file(folder / VALUE_HEAD))

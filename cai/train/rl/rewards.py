@@ -9,6 +9,7 @@ Both rewards are normalised to mean 0 and variance 1 on the answers that the SFT
 """
 
 from collections.abc import Sequence
+from functools import partial
 from statistics import fmean, pstdev
 from typing import Any
 
@@ -74,14 +75,17 @@ def normalised_reward(
     network: the policy, whose base weights the reward model shares where it can.
     """
     from cai.models.score import score
+    from cai.models.sharded import shared_out, will_shard
     from cai.train.rl.backbone import load_reward_on
 
     tokenizer = load_tokenizer(source)
-    model = load_reward_on(network, source, dtype, work.device).eval()
+    # The base weights of a policy that is to be put into parts do not stay where they are.
+    model = load_reward_on(None if will_shard() else network, source, dtype, work.device).eval()
     batch_tokens = work.runtime.batch_tokens
     known = read_jsonl(revisions / "revisions.jsonl", Revision)
     chats = [answered(revision.prompt.messages, revision.final, policy.system) for revision in known]
-    values = score(model, tokenizer, chats, max_length=max_length, batch_tokens=batch_tokens)
+    read = partial(score, model, tokenizer, max_length=max_length, batch_tokens=batch_tokens)
+    values = shared_out(chats, read)
     fault = UserError("the reward model can score no answer of the SFT policy", "reward.max_length", "raise it")
     mean, spread = scale_of(values, fault)
 
@@ -91,7 +95,7 @@ def normalised_reward(
             tuple(Message(turn["role"], turn["content"]) for turn in [*prompt, *completion])
             for prompt, completion in zip(prompts, completions, strict=True)
         ]
-        raw = score(model, tokenizer, chats, max_length=max_length, batch_tokens=batch_tokens)
+        raw = read(chats)
         return [None if value is None else (value - mean) / spread for value in raw]
 
     return reward, {"mean": mean, "spread": spread}
@@ -107,11 +111,13 @@ def judged_reward(
 
     An answer that the judge cannot read has no reward.
     """
+    from cai.models.sharded import shared_out
 
     def rate(answers: Sequence[tuple[Prompt, str]], title: str) -> list[float | None]:
         return judge_answers(engine, answers, judge, title=title)
 
-    values = rate([(revision.prompt, revision.final) for revision in known], "judge the SFT answers")
+    answers = [(revision.prompt, revision.final) for revision in known]
+    values = shared_out(answers, lambda some: rate(some, "judge the SFT answers"))
     fault = UserError("the judge can read no answer of the SFT policy", "judge.min_mass", "lower it, or reword")
     mean, spread = scale_of(values, fault)
     by_id = {prompt.id: prompt for prompt in prompts}

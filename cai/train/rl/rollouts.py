@@ -25,7 +25,6 @@ of them draws from a generator of its own, and shuffles and averages what is its
 import gc
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -43,7 +42,9 @@ from cai.core.errors import UserError
 from cai.models.chat import text_ids
 from cai.models.engines import Sampling
 from cai.models.engines.sampling import reads_left_padding, sample_ids, stop_ids
+from cai.models.sharded import is_sharded, whole_state
 from cai.train.common import Unpublished
+from cai.train.rl.reference import Remembers
 from cai.train.still import without_dropout
 
 COMPLETE = "rollouts.json"
@@ -125,7 +126,7 @@ def tokens_of_updates(tokens: list[int], passes: int, together: int) -> list[int
     return [sum(forwards[i - i % together :][:together]) for i in range(len(forwards))]
 
 
-class Rollouts(Unpublished, Online):
+class Rollouts(Remembers, Unpublished, Online):
     """Makes an online trainer resume exactly; needs `max_steps` in its arguments and a dataset of known length."""
 
     args: Any  # GRPOConfig, RLOOConfig, or a kind of one
@@ -145,22 +146,17 @@ class Rollouts(Unpublished, Online):
         """How many rollouts are done with."""
         return self.state.global_step * self.args.gradient_accumulation_steps // self.minibatches
 
-    def remember(self) -> None:
-        """Keep the policy as it is now for `reference`: what training changes, so that no second model is held."""
-        network = cast(Any, self.accelerator.unwrap_model(self.model))
-        self._reference = [(p, p.detach().clone()) for p in network.parameters() if p.requires_grad]
-
-    @contextmanager
-    def reference(self) -> Iterator[None]:
-        """Within: the policy is the one that was remembered."""
-        trained = [parameter.data for parameter, _ in self._reference]
-        try:
-            for parameter, first in self._reference:
-                parameter.data = first
-            yield
-        finally:
-            for (parameter, _), data in zip(self._reference, trained, strict=True):
-                parameter.data = data
+    def check_processes(self) -> None:
+        """Is this a way of several processes to hold weights that rollouts are right under? Raises UserError."""
+        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
+        how = "use DDP or FSDP2 (experiments/accelerate/)"
+        if self.is_deepspeed_enabled:
+            raise UserError("rollouts were not tried under DeepSpeed", "runtime.accelerate", how)
+        if plugin is not None and plugin.fsdp_version != 2:
+            raise UserError("rollouts know FSDP in its version 2", "fsdp_version", "set fsdp_version: 2")
+        if plugin is not None and plugin.cpu_ram_efficient_loading:
+            problem = "only the first process would load weights, and each has its own reward model"
+            raise UserError(problem, "fsdp_cpu_ram_efficient_loading", "set it to false")
 
     def stand_still(self) -> None:
         """Before anything is learnt: no dropout, the ends of turns as engines know them, and how rows are padded."""
@@ -238,6 +234,22 @@ class Rollouts(Unpublished, Online):
         self._save_is_due &= not between_rollouts
         super()._maybe_log_save_evaluate(*args, **kwargs)
 
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        optimizer: Any = super().create_optimizer(model)
+        if self.is_fsdp_enabled:  # whose checkpoints give a group without parameters back without its settings
+            optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
+        return optimizer
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As Trainer's, and of a model in parts, whole weights: it writes none, or parts, as its checkpoints hold."""
+        folder = str(output_dir or self.args.output_dir)
+        if not is_sharded(self.model):
+            super().save_model(output_dir, _internal_call)
+        elif not _internal_call:
+            self._save(folder, whole_state(self.model))
+        elif self.args.should_save:  # the parts follow
+            Path(folder).mkdir(parents=True, exist_ok=True)
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
         if self.args.should_save:  # an older one of this number is no longer complete from here on
@@ -257,6 +269,8 @@ class Rollouts(Unpublished, Online):
         state = state_of(Path(resume_from_checkpoint))
         if state is None:
             raise UserError("this checkpoint is not complete", resume_from_checkpoint, "resume from the one before it")
+        if not self._reference:  # in parts by now (FSDP2), and still the policy of the beginning
+            self.remember()
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.load_own_state(state)
 

@@ -21,7 +21,9 @@ A `Watch` goes with any of TRL's online trainers, as a callback and around the r
 
 What is found lives in `trainer.state.log_history` and so in every checkpoint: a run that is killed and goes on has what
 the run that was not killed has; weights lie beside the checkpoints, and are on disk before the checkpoint that follows
-them. Neither a look nor a snapshot reads or moves the random state of the training. For one process.
+them. Neither a look nor a snapshot reads or moves the random state of the training.
+
+Of several processes each looks at its part, and all know the whole; the first writes.
 """
 
 import functools
@@ -48,6 +50,7 @@ from cai.models.chat import chat_ids, plain
 from cai.models.engines import Sampling
 from cai.models.engines.sampling import reply_of, sample_ids, stop_ids
 from cai.models.loading import save
+from cai.models.sharded import everyones, own_rows, place, shared_out, writes
 from cai.stats.overoptimisation import best_look, judge_run, sentence
 from cai.train.rl.collapse import describe, lights_of
 
@@ -96,7 +99,8 @@ class Watch(TrainerCallback):
         @functools.wraps(reward)
         def read(prompts: list[Any], completions: list[Any], completion_ids: list[list[int]], **rest: Any) -> Any:
             texts = [c if isinstance(c, str) else "".join(turn["content"] for turn in c) for c in completions]
-            self._answers = describe(texts, completion_ids, self._stops)
+            everyone = everyones(list(zip(texts, completion_ids, strict=True)))
+            self._answers = describe([text for text, _ in everyone], [ids for _, ids in everyone], self._stops)
             return reward(prompts=prompts, completions=completions, completion_ids=completion_ids, **rest)
 
         return read
@@ -127,7 +131,7 @@ class Watch(TrainerCallback):
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """No earlier checkpoint than this one will be gone on from: other weights than the best are needed no more."""
-        if self._keeps_best and self.looks:
+        if self._keeps_best and self.looks and writes():
             self._tidy()
 
     # 2. A look --------------------------------------------------------------------------------------------------------
@@ -148,16 +152,18 @@ class Watch(TrainerCallback):
         self._warn()
         if self._keeps_best and best_look(self.looks) == len(self.looks) - 1:
             self._write(model, self._place(rollout))
-            if args.save_strategy == "no":  # nothing will be gone on from
+            if args.save_strategy == "no" and writes():  # nothing will be gone on from
                 self._tidy()
 
-    def _write(self, model: Any, place: Path) -> None:
+    def _write(self, model: Any, folder: Path) -> None:
         """To the side, then published: weights that are found are whole, also after a power cut."""
-        aside = place.with_name("partial")
-        shutil.rmtree(aside, ignore_errors=True)
+        aside = folder.with_name("partial")
+        if writes():
+            shutil.rmtree(aside, ignore_errors=True)
         save(model, self.tokenizer, aside)
-        shutil.rmtree(place, ignore_errors=True)
-        publish(aside, place)
+        if writes():
+            shutil.rmtree(folder, ignore_errors=True)
+            publish(aside, folder)
 
     def _place(self, rollout: int) -> Path:
         return self._folder / f"rollout-{rollout}"
@@ -172,7 +178,8 @@ class Watch(TrainerCallback):
         for light in lights_of(self._log):
             if light["what"] not in self._warned:
                 self._warned.add(light["what"])
-                print(f"warning: rollout {light['rollout']}: {light['text']}", file=sys.stderr, flush=True)
+                if writes():
+                    print(f"warning: rollout {light['rollout']}: {light['text']}", file=sys.stderr, flush=True)
 
     # 3. At the end ----------------------------------------------------------------------------------------------------
 
@@ -184,7 +191,7 @@ class Watch(TrainerCallback):
         lights = lights_of(self._log)
         (folder / "warnings.json").write_text(json.dumps(lights, indent=1))
         counts: dict[str, Any] = {"warnings of collapse": len(lights)}
-        for rollout in self.snapshots:
+        for rollout in self.snapshots if writes() else ():
             shutil.copytree(self._copies / str(rollout), folder / "snapshots" / str(rollout))
         if self.held_out is None:
             save(model, self.tokenizer, folder / "model")
@@ -193,7 +200,7 @@ class Watch(TrainerCallback):
         kept = run["best"] if self._keeps_best else run["last"]
         if kept == run["last"]:
             save(model, self.tokenizer, folder / "model")
-        else:
+        elif writes():
             shutil.copytree(self._place(kept), folder / "model")
         summary = {"by": self.held_out.by, "prompts": self.held_out.ids, "kept": kept, "best": run["best"]}
         summary |= {"says": sentence(run), "looks": looks}
@@ -238,34 +245,44 @@ def measure(
     # 1. Answer.
     stops, count = stop_ids(model, tokenizer), len(held_out.ids)
     prompts = [chat_ids(tokenizer, chat, answer=True) for chat in held_out.chats]
-    answers: list[list[int]] = [[] for _ in range(count)]
+    drawn: list[tuple[int, list[int]]] = []
     lengths = [len(ids) + held_out.sampling.max_new_tokens for ids in prompts]
-    for batch in by_length(range(count), lengths, held_out.batch_tokens):
+    _, processes = place()
+    for batch in map(own_rows, by_length(range(count), lengths, held_out.batch_tokens * processes)):
         rows, seeds = [prompts[i] for i in batch], [held_out.seeds[i] for i in batch]
-        for i, ids in zip(
-            batch, sample_ids(model, rows, seeds, held_out.sampling, tokenizer.pad_token_id, stops), strict=True
-        ):
-            answers[i] = ids
+        ids = sample_ids(model, rows, seeds, held_out.sampling, tokenizer.pad_token_id, stops)
+        drawn += zip(batch, ids, strict=True)
+    answers = in_order(drawn, count)
     texts = [reply_of(tokenizer, ids, stops).text for ids in answers]
 
     # 2. Compare with the reference, token by token.
-    kls, entropies = [0.0] * count, [0.0] * count
-    rows_of = max(1, PREDICTIONS // held_out.sampling.max_new_tokens)
-    for start in range(0, count, rows_of):
-        part = slice(start, start + rows_of)
-        kls[part], entropies[part] = divergence(
-            model, reference, prompts[part], answers[part], held_out.sampling.temperature, tokenizer.pad_token_id
-        )
+    nats: list[tuple[int, tuple[float, float]]] = []
+    rows_of = max(1, PREDICTIONS // held_out.sampling.max_new_tokens) * processes
+    for batch in (own_rows(range(count)[start : start + rows_of]) for start in range(0, count, rows_of)):
+        rows, replies = [prompts[i] for i in batch], [answers[i] for i in batch]
+        temperature, padding = held_out.sampling.temperature, tokenizer.pad_token_id
+        both = divergence(model, reference, rows, replies, temperature, padding)
+        nats += zip(batch, zip(*both, strict=True), strict=True)
+    kls, entropies = map(list, zip(*in_order(nats, count), strict=True))
 
     # 3. Rewards.
     chats = [plain(tokenizer, chat) for chat in held_out.chats]
     completions = [[{"role": "assistant", "content": text}] for text in texts]
-    proxies = proxy(prompts=chats, completions=completions, completion_ids=answers, prompt_id=list(held_out.ids))
+    columns = {"prompts": chats, "completions": completions, "completion_ids": answers, "prompt_id": held_out.ids}
+    proxies = shared_out(
+        range(count), lambda some: proxy(**{name: [column[i] for i in some] for name, column in columns.items()})
+    )
     golds = held_out.gold(texts, before[0]["texts"] if before else texts)
     return describe(texts, answers, stops) | {
         "kl": _mean(kls), "entropy": _mean(entropies), "proxy": _mean(proxies), "gold": _mean(golds),
         "proxies": proxies, "golds": golds, "kls": kls, "texts": texts,
     }  # fmt: skip
+
+
+def in_order(numbered: Sequence[tuple[int, Any]], count: int) -> list[Any]:
+    """All processes' items, in the order of their numbers."""
+    known = dict(everyones(numbered))
+    return [known[number] for number in range(count)]
 
 
 def divergence(
