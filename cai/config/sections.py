@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from cai.config.chat_template import ChatTemplate
 from cai.config.methods import NAMES
+from cai.config.processes import Processes
 from cai.config.section import Amount, Count, Positive, Rate, Section, Share
 from cai.config.served import DRAWS, Price, Served
 from cai.config.validation import Fault
@@ -318,7 +319,7 @@ class Evaluate(Section):
     margin: Annotated[float, Field(gt=0, le=1)] = 0.05
 
 
-class Runtime(Section):
+class Runtime(Processes):
     """Where and how fast; never part of a key, never changes a result by more than rounding.
 
     dtype is the exception that is made plain: it is stored with each call and each set of weights.
