@@ -11,19 +11,18 @@ changes, or when a stage becomes quicker.
 
 import json
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import combinations
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Literal
 
 from cai.core.store import MANIFEST, Artifact
-from cai.experiment.work import Work
-from cai.models.embedded import EMBEDDED, TINY
+from cai.experiment.work import Work, model_of
+from cai.models.shapes import shape_named, size_named
 
 REFERENCE = Path(__file__).with_name("timings.json")
 NEAREST = 6  # counts that a line is fitted to
@@ -45,10 +44,20 @@ ALIKE = 1.6  # two sizes of models that are not further apart than this take abo
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """Seconds that a stage will take, None where nothing is known. machine: whose they are, "" for this store's."""
+    """Seconds that a stage will take, None where nothing is known.
+
+    machine: on which they were measured, "" for this store's. modelled: not measured anywhere (cards.py). count: what
+    it has to do (work.py).
+    """
 
     seconds: float | None
     machine: str = ""
+    modelled: bool = False
+    count: float | None = None
+
+    @property
+    def basis(self) -> Literal["here", "elsewhere", "modelled"]:
+        return "modelled" if self.modelled else "elsewhere" if self.machine else "here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +77,6 @@ CALLS = (
     *("revise", "revise_controls", "respond", "sample_pairs", "preflight", "label_by_judge", "label_by_simulation"),
     *("play", "rate_answers", "rate_revisions", "rate_controlled", "judge_items", "choose_items"),
 )
-
-
-def model_of(stage: str, inputs: Mapping[str, Any]) -> str:
-    """The name of the model that does a stage's work, "" where none does."""
-    judged = stage in ("preflight", "play", "label_by_judge") or stage.startswith(("rate_", "judge_"))
-    if pool := inputs.get("pool"):
-        return pool[0]["judge"]["model"]
-    return inputs.get("judge" if judged else "policy", {}).get("model", "")
 
 
 def known(store: Path, work: Work) -> list[Took]:
@@ -227,8 +228,16 @@ def _kin(stage: str) -> frozenset[str]:
     return next((family for family in KIN if stage in family), frozenset({stage}))
 
 
-def estimates(ledger: Iterable[Artifact], store: Path, device: str) -> list[Expected]:
-    """What each stage of a plan will take; 0 seconds where it is there already."""
+def estimates(
+    ledger: Iterable[Artifact],
+    store: Path,
+    device: str,
+    model: Callable[[Artifact, float], float | None] | None = None,
+) -> list[Expected]:
+    """What each stage of a plan will take; 0 seconds where it is there already.
+
+    model: the seconds of a stage with so much to do, for those that no earlier ones tell of.
+    """
     ledger = list(ledger)
     if all(artifact.cached for artifact in ledger):
         return [Expected(0.0) for _ in ledger]
@@ -237,7 +246,9 @@ def estimates(ledger: Iterable[Artifact], store: Path, device: str) -> list[Expe
     for artifact in ledger:
         if not artifact.cached:
             work.add(artifact.digest, artifact.stage, artifact.inputs, artifact.path)
-    machine, measured = reference() if device == "cpu" else ("", [])
+    machine, measured = reference()
+    if device != "cpu":  # what needs no model takes as long anywhere
+        measured = [row for row in measured if not row.model]
     measured = at_speed(measured, own)
 
     @cache
@@ -254,7 +265,9 @@ def estimates(ledger: Iterable[Artifact], store: Path, device: str) -> list[Expe
         if count is None:
             return Expected(None)
         took, elsewhere = seconds(stage, model_of(stage, inputs), inputs.get("dtype", ""), count)
-        return Expected(took, machine if elsewhere and took is not None else "")
+        if took is None and model:
+            return Expected(model(artifact, count), modelled=True, count=count)
+        return Expected(took, machine if elsewhere and took is not None else "", count=count)
 
     return [expected(artifact) for artifact in ledger]
 
@@ -266,19 +279,5 @@ def _alike(first: str, second: str) -> bool:
 
 def parameters(model: str) -> float | None:
     """How large a model is: from its config.json, or from the "8B" in its name; None where neither says it."""
-    if model in EMBEDDED:
-        return 135e6
-    if model == TINY:
-        return 1e5
-    config = Path(model).expanduser() / "config.json"
-    if model and config.is_file():
-        return _from_config(json.loads(config.read_text()))
-    named = re.search(r"(\d+(?:\.\d+)?)\s*([BM])\b", model.rpartition("/")[2], re.IGNORECASE)
-    return float(named[1]) * (1e9 if named[2].upper() == "B" else 1e6) if named else None
-
-
-def _from_config(config: Mapping[str, Any]) -> float:
-    """Attention 4 h^2 and a gated MLP 3 h m a layer, plus the embedding."""
-    hidden = config.get("hidden_size", 1024)
-    layer = 4 * hidden**2 + 3 * hidden * config.get("intermediate_size", 4 * hidden)
-    return float(config.get("num_hidden_layers", 12) * layer + config.get("vocab_size", 50_000) * hidden)
+    shape = shape_named(model)
+    return None if shape is None else size_named(model) if shape.assumed else float(shape.parameters)

@@ -1,7 +1,7 @@
 """The memory of a device that a model takes: weights, what learns, what is kept of a batch. In bytes, from a `Shape`.
 
-Counted block by block as transformers, PEFT and autocast keep tensors for the backward pass (tests/models/test_memory.py
-counts the same on fake tensors, and the two agree within 15%). What is kept of a token:
+Counted block by block as transformers, PEFT and autocast keep tensors for the backward pass. tests/models/test_memory.py
+counts the same on fake tensors; the two agree within 15%. What is kept of a token:
 
 lora   The weights stand still, so no linear layer keeps its input; but PEFT copies the input of each to float32 for its
        own two matrices. A norm keeps its input in float32; attention queries, keys, values and its output; the gate of
@@ -73,7 +73,7 @@ def training(shape: Shape, how: Learning, batch: Batch) -> float:
     """On one device at the fullest moment of a step.
 
     Either all of a batch is kept and no gradient is there yet, or all gradients are and nothing else; unless earlier
-    passes have left theirs.
+    passes have left theirs, or blocks are computed again.
     """
     copied = 0.0  # autocast's matrices in bfloat16; sharded, two blocks at a time are whole
     if how.sharded > 1:
@@ -81,12 +81,9 @@ def training(shape: Shape, how: Learning, batch: Batch) -> float:
     elif not how.lora and how.dtype == "bfloat16":
         copied = 2.0 * shape.layers * shape.block()
     gradients = 4 * how.trained(shape) / how.sharded
-    if how.checkpointing and not how.lora and how.sharded == 1:
-        forward = batch.tokens * _handed_on(shape, how) + copied + batch.head
-        kept = max(forward, activations(shape, how, batch) + copied / shape.layers)
-    else:
-        kept = activations(shape, how, batch) + copied
-    return resident(shape, how) + (kept + gradients if how.accumulates else max(kept, gradients))
+    kept = activations(shape, how, batch) + copied
+    together = how.accumulates or how.checkpointing  # the last block is computed again beside all gradients
+    return resident(shape, how) + (kept + gradients if together else max(kept, gradients))
 
 
 def learnt(shape: Shape, how: Learning) -> float:
@@ -100,7 +97,7 @@ def block_kept(shape: Shape, how: Learning) -> float:
     narrow, ups = BYTES[how.dtype], 2 if shape.gated else 1
     norms = 8 * hidden  # two, in float32
     attention = 4 * queries * narrow + 4 * shape.heads  # q, k, v, output; and the logarithm of each row's sum
-    gate = (ups + 1) * inner * narrow
+    gate = (3 if shape.gated else 4) * inner * narrow
     if how.lora:
         reads = 3 + ups if narrow == 2 else 2  # copies of their input that matrices keep; float32 needs no copy
         inputs = 4 * (reads * hidden + queries + inner)
@@ -118,14 +115,14 @@ def transient(shape: Shape, how: Learning) -> float:
 
 def activations(shape: Shape, how: Learning, batch: Batch) -> float:
     """Of a batch, when its backward pass begins."""
-    block = block_kept(shape, how)
-    if how.checkpointing:
-        kept = _handed_on(shape, how) + block
-    else:
-        blocks = shape.layers if how.layers is None or not how.lora else min(how.layers, shape.layers)
-        kept = blocks * block + (_handed_on(shape, how) if batch.states else 0.0)
-    # The last norm; and a loss's gradients are gone when the blocks' begin.
-    return batch.tokens * (kept + 4 * shape.hidden) + max(batch.head, batch.tokens * transient(shape, how))
+    block, beyond = block_kept(shape, how), batch.tokens * transient(shape, how)
+    norm = 4 * shape.hidden  # the last one
+    if how.checkpointing:  # the loss's gradients are gone when the first block is computed again
+        stream = batch.tokens * (_handed_on(shape, how) + norm)
+        return stream + max(batch.head, batch.tokens * block + beyond)
+    blocks = shape.layers if how.layers is None or not how.lora else min(how.layers, shape.layers)
+    kept = blocks * block + (_handed_on(shape, how) if batch.states else 0.0)
+    return batch.tokens * (kept + norm) + max(batch.head, beyond)
 
 
 def _handed_on(shape: Shape, how: Learning) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cai.core.store import Artifact, digest_of
-from cai.experiment.plan import print_sum
+from cai.experiment.plan import Plan, print_sum
 from cai.experiment.timings import Expected, Took, at_speed, estimates, known, parameters, reference, seconds_of
 from cai.experiment.work import COUNTS, Work
 
@@ -174,7 +174,7 @@ def test_answers_that_were_judged_alone_are_not_judged_again():
 
 def test_the_sum_says_what_it_does_not_know(capsys):
     plan = [to_run("respond", **answers(1, 1)), to_run("play")]
-    print_sum(plan, [Expected(65.0, "2 cores"), Expected(None)], "cpu")
+    print_sum(Plan(plan, [Expected(65.0, "2 cores"), Expected(None)], [None, None], "cpu"))
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "2 of 2 stages to run on cpu, at least 65 s, 1 stage unknown in all"
     assert said[1].startswith("* as measured on 2 cores") and said[2].startswith("unknown: ")
@@ -184,8 +184,8 @@ def test_sizes_of_models(tmp_path):
     (tmp_path / "config.json").write_text(
         '{"hidden_size": 10, "intermediate_size": 20, "num_hidden_layers": 2, "vocab_size": 100}'
     )
-    # Two layers of 4 x 100 + 3 x 200, and an embedding of 1,000.
-    assert [parameters(name) for name in (str(tmp_path), "a/b-1.5B", "a/b-70m-chat", "a/b")] == [3000, 1.5e9, 7e7, None]
+    # Two layers of 4 x 100 + 3 x 200 and two norms of 10, embedding and head of 1,000 each.
+    assert [parameters(name) for name in (str(tmp_path), "a/b-1.5B", "a/b-70m-chat", "a/b")] == [4040, 1.5e9, 7e7, None]
 
 
 def test_every_stage_is_counted_and_the_shipped_table_knows_the_quickstart(request):

@@ -43,12 +43,15 @@ class Counter(TorchDispatchMode):
 
 
 def faked(model: Any) -> Any:
-    """Of a model on the meta device: its weights as fake tensors of a CPU, for which attention is fused as on a card."""
+    """Of a model on the meta device: its weights as fake tensors of a CPU, where attention is fused as on a card."""
+    known: dict[int, torch.nn.Parameter] = {}  # a matrix that is tied stays one
     for module in model.modules():
         for name, weight in module._parameters.items():
             if weight is not None:
                 whole = torch.empty(weight.shape, dtype=weight.dtype)
-                module._parameters[name] = torch.nn.Parameter(whole, requires_grad=weight.requires_grad)
+                module._parameters[name] = known.setdefault(
+                    id(weight), torch.nn.Parameter(whole, requires_grad=weight.requires_grad)
+                )
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
@@ -58,17 +61,20 @@ def faked(model: Any) -> Any:
 def step_bytes(
     config: Any,
     how: Learning,
-    rows: int,
-    width: int,
+    shape: tuple[int, int],
     loss: Callable[[Any, torch.Tensor], torch.Tensor],
-    passes: int = 1,
+    prepare: Callable[[Any], Any] = lambda model: None,
 ) -> int:
-    """The most that a second step (Adam has its averages by then) holds of a batch of `rows` x `width` tokens."""
+    """The most that a second step (Adam has its averages by then) holds of a batch of this shape, rows x tokens.
+
+    Where gradients accumulate, a step is of two passes. prepare: what is done to the model before.
+    """
     dtype = torch.float32 if not how.lora else getattr(torch, how.dtype)
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype)
         if how.lora:
             model = get_peft_model(model, lora(model, how.rank, how.layers))
+        prepare(model)
     with FakeTensorMode(allow_non_fake_inputs=True):
         faked(model).train()
         if how.checkpointing:
@@ -76,14 +82,14 @@ def step_bytes(
             if how.lora:
                 model.enable_input_require_grads()
         optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad])
-        ids = torch.zeros(rows, width, dtype=torch.long)
+        ids = torch.zeros(shape, dtype=torch.long)
         counter = Counter()
         for tensor in (*model.parameters(), *model.buffers()):
             counter.add(tensor)
         with counter:
             for _ in range(2):
                 counter.peak = counter.now
-                for _ in range(passes):
+                for _ in range(2 if how.accumulates else 1):
                     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not how.lora and how.dtype == "bfloat16"):
                         value = loss(model, ids)
                     value.backward()

@@ -10,7 +10,7 @@ from transformers import GPT2Config, LlamaConfig
 
 from cai.models import memory
 from cai.models.memory import Batch, Learning
-from cai.models.shapes import Shape, shape_of
+from cai.models.shapes import shape_of
 from cai.train.rl.critic import add_critic
 from cai.train.rl.ppo_math import logprobs_and_entropy
 
@@ -38,17 +38,18 @@ WAYS = {
 ROWS, WIDTH = 4, 512
 
 
+def network(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def trunk(model: Any, ids: torch.Tensor) -> torch.Tensor:
     """Of the last hidden states: what a reward model's loss, or TRL's chunked head, leaves of the model's memory."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = network(model)
     return getattr(base, base.base_model_prefix)(input_ids=ids, use_cache=False).last_hidden_state.float().mean()
 
 
 def ppo(model: Any, ids: torch.Tensor) -> torch.Tensor:
     """The policy's and the critic's loss on the last half of each row."""
-    network = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if not hasattr(network, "value_head"):
-        add_critic(network)
     chosen = torch.arange(ids.size(1) // 2 - 1, ids.size(1) - 1)
     output = model(input_ids=ids, use_cache=False, logits_to_keep=chosen, with_values=True)
     logprobs, _ = logprobs_and_entropy(output["logits"], ids[:, ids.size(1) // 2 :], 1.0)
@@ -59,7 +60,7 @@ def ppo(model: Any, ids: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("way", WAYS)
 def test_a_step_of_training(config, way):
     how, shape = WAYS[way], shape_of(config.to_dict())
-    counted = step_bytes(config, how, ROWS, WIDTH, trunk, passes=2 if how.accumulates else 1)
+    counted = step_bytes(config, how, (ROWS, WIDTH), trunk)
     assert memory.training(shape, how, Batch(ROWS * WIDTH)) == pytest.approx(counted, rel=0.15)
 
 
@@ -68,7 +69,7 @@ def test_a_step_of_training(config, way):
 def test_a_step_of_ppo(config, way):
     how, shape = WAYS[way], shape_of(config.to_dict())
     logits = memory.choices(shape, how, ROWS * WIDTH / 2)
-    counted = step_bytes(config, how, ROWS, WIDTH, ppo)
+    counted = step_bytes(config, how, (ROWS, WIDTH), ppo, lambda model: add_critic(network(model)))
     assert memory.training(shape, how, Batch(ROWS * WIDTH, states=True, head=logits)) == pytest.approx(
         counted, rel=0.15
     )
