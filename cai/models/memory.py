@@ -1,7 +1,7 @@
 """The memory of a device that a model takes: weights, what learns, what is kept of a batch. In bytes, from a `Shape`.
 
-Counted block by block as transformers, PEFT and autocast keep tensors for the backward pass. tests/models/test_memory.py
-counts the same on fake tensors; the two agree within 15%. What is kept of a token:
+Counted block by block as transformers, PEFT and autocast keep tensors for the backward pass. The same is counted on
+fake tensors in tests/models/test_memory.py; the two agree within 15%. What is kept of a token:
 
 lora   The weights stand still, so no linear layer keeps its input; but PEFT copies the input of each to float32 for its
        own two matrices. A norm keeps its input in float32; attention queries, keys, values and its output; the gate of

@@ -14,16 +14,16 @@ from cai.models.shapes import shape_of
 from cai.train.rl.critic import add_critic
 from cai.train.rl.ppo_math import logprobs_and_entropy
 
-# Five blocks of Llama 7B, of Qwen 2.5 7B (a wide MLP, four heads for keys and values), and of SmolLM2-135M.
-LLAMA = LlamaConfig(hidden_size=4096, intermediate_size=11008, num_hidden_layers=5, num_attention_heads=32)
+# Four blocks of Llama 7B, of Qwen 2.5 7B (a wide MLP, four heads for keys and values), and of SmolLM2-135M.
+LLAMA = LlamaConfig(hidden_size=4096, intermediate_size=11008, num_hidden_layers=4, num_attention_heads=32)
 QWEN = LlamaConfig(
-    hidden_size=3584, intermediate_size=18944, num_hidden_layers=5, num_attention_heads=28, num_key_value_heads=4
+    hidden_size=3584, intermediate_size=18944, num_hidden_layers=4, num_attention_heads=28, num_key_value_heads=4
 )
 SMOL = LlamaConfig(
-    hidden_size=576, intermediate_size=1536, num_hidden_layers=5, num_attention_heads=9, num_key_value_heads=3,
+    hidden_size=576, intermediate_size=1536, num_hidden_layers=4, num_attention_heads=9, num_key_value_heads=3,
     vocab_size=49_152, tie_word_embeddings=True,
 )  # fmt: skip
-GPT2 = GPT2Config(n_embd=768, n_layer=5, n_head=12, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0)
+GPT2 = GPT2Config(n_embd=768, n_layer=4, n_head=12, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0)
 LORA, FULL = Learning("lora", "bfloat16", rank=64), Learning("full", "bfloat16")
 WAYS = {
     "lora": LORA,
@@ -43,9 +43,10 @@ def network(model: Any) -> Any:
 
 
 def trunk(model: Any, ids: torch.Tensor) -> torch.Tensor:
-    """Of the last hidden states: what a reward model's loss, or TRL's chunked head, leaves of the model's memory."""
+    """Of the last hidden states and of the head's weights: what TRL's chunked head leaves of the model's memory."""
     base = network(model)
-    return getattr(base, base.base_model_prefix)(input_ids=ids, use_cache=False).last_hidden_state.float().mean()
+    states = getattr(base, base.base_model_prefix)(input_ids=ids, use_cache=False).last_hidden_state
+    return states.float().mean() + base.get_output_embeddings().weight.mean()
 
 
 def ppo(model: Any, ids: torch.Tensor) -> torch.Tensor:
