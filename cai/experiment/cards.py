@@ -24,7 +24,7 @@ LAUNCH = 0.8e-3  # seconds a block takes at least, in one forward pass
 FILL = 0.5  # of a limit
 LIBRARIES, DISK = 8.0, 2e9  # seconds; bytes a second
 TOGETHER = 0.9  # of what several processes could do if they never waited
-VERDICT = 2  # tokens that a served judge writes where it is not asked to reason
+VERDICT, STRUCTURED = 1, 8  # tokens that a served judge writes: where one is read off, and where an object is sampled
 ORDERS = ("label_by_judge", "preflight", "label_by_simulation", "rate_controlled")  # asked twice for each question
 
 
@@ -89,12 +89,11 @@ def seconds_on(card: Card, need: Need, inputs: Mapping[str, Any], count: float, 
 def tokens_of(need: Need, inputs: Mapping[str, Any], count: float) -> Tokens:
     """What a served judge is asked, reads and writes."""
     judge = inputs.get("judge") or {}
-    samples = judge.get("samples", 5) if judge.get("verdict") == "sampled" else 1
-    reasons = judge.get("method") == "reason"
-    thought = judge.get("reason", {}).get("max_new_tokens", 0) if reasons else VERDICT
-    # A chain of thought's count holds its length already.
-    calls = count * _texts(need, inputs) * samples / (max(1, thought) if reasons else 1)
-    return Tokens(calls, calls * FILL * need.width, calls * thought)
+    sampled, reasons = judge.get("verdict") == "sampled", judge.get("method") == "reason"
+    thought = judge["reason"]["max_new_tokens"] if reasons else 0
+    calls = count * _texts(need, inputs) * (judge.get("samples", 5) if sampled else 1)
+    calls /= max(1, thought)  # a chain of thought's count holds its length already
+    return Tokens(calls, calls * FILL * need.width, calls * (thought + (STRUCTURED if sampled else VERDICT)))
 
 
 def _texts(need: Need, inputs: Mapping[str, Any]) -> int:

@@ -12,9 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cai.core.packages import cache_folder
 from cai.models.adapters import NAME, SETTINGS
-from cai.models.embedded import EMBEDDED, TAUGHT, TINY
+from cai.models.embedded import TAUGHT
 
 UNGATED = ("gpt2", "gpt_neo", "gpt_neox", "gptj", "gpt_bigcode", "opt", "bloom", "falcon", "phi", "xglm", "biogpt")
 # Of models whose name says their size and no more: what most of them are made of.
@@ -79,6 +78,15 @@ class Shape:
         return blocks * rank * wide
 
 
+# Of models that experiments/ names, so that they are planned where the hub is out of reach; from their config.json.
+KNOWN = {
+    "smollm2-135m": Shape(30, 576, 1536, 9, 3, 64, 49_152, tied=True),
+    "tiny-random": Shape(2, 32, 64, 2, 1, 16, 262, tied=True),
+    "Qwen/Qwen2.5-7B-Instruct": Shape(28, 3584, 18_944, 28, 4, 128, 152_064),
+    "allenai/OLMo-2-1124-7B-Instruct": Shape(32, 4096, 11_008, 32, 32, 128, 100_352),
+}
+
+
 def _weights(linear: tuple[tuple[int, int], ...]) -> int:
     return sum(inputs * outputs for inputs, outputs in linear)
 
@@ -114,43 +122,32 @@ def shape_of(config: Mapping[str, Any]) -> Shape:
 @cache
 def shape_named(model: str) -> Shape | None:
     """Of what `model:` names; None where neither a config nor the name says it. Nothing is fetched."""
-    config = config_of(model)
+    name = base_named(model)
+    config = config_of(name)
     if config is not None:
         return shape_of(config)
-    if model in EMBEDDED:  # SmolLM2-135M, before it has been unpacked
-        return Shape(30, 576, 1536, 9, 3, 64, 49_152, tied=True)
-    if model == TINY:
-        return Shape(2, 64, 128, 4, 2, 16, 300, tied=True)
-    size = size_named(model)
-    return _of_size(size) if size else None
+    size = size_named(name)
+    return KNOWN.get(name) or (_of_size(size) if size else None)
+
+
+def base_named(model: str) -> str:
+    """The model that an adapter in a folder was put on; of any other model, its own name."""
+    settings = (TAUGHT.get(model) or Path(model).expanduser()) / SETTINGS
+    return json.loads(settings.read_text(encoding="utf-8"))[NAME] if model and settings.is_file() else model
 
 
 def config_of(model: str) -> Mapping[str, Any] | None:
-    """config.json of an embedded model, of a folder, of an adapter's base, or of the hub's local cache."""
-    from huggingface_hub import try_to_load_from_cache
-
-    built = cache_folder() / "models" / model if model in (*EMBEDDED, TINY) else None
-    folder = built or TAUGHT.get(model) or Path(model).expanduser()
-    if model and (folder / SETTINGS).is_file():
-        base = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))[NAME]
-        return None if base == model else config_of(base) or _named(base)
-    if model and (folder / "config.json").is_file():
-        return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    """config.json of a folder, or of the hub's local cache."""
+    file = Path(model).expanduser() / "config.json"
+    if model and file.is_file():
+        return json.loads(file.read_text(encoding="utf-8"))
     if model.count("/") == 1 and not model.startswith((".", "/", "~")):
+        from huggingface_hub import try_to_load_from_cache
+
         cached = try_to_load_from_cache(model, "config.json")
         if isinstance(cached, str):
             return json.loads(Path(cached).read_text(encoding="utf-8"))
     return None
-
-
-def _named(model: str) -> Mapping[str, Any] | None:
-    """The config of an embedded model that was not unpacked yet: an adapter's base."""
-    if model not in EMBEDDED:
-        return None
-    return {
-        "num_hidden_layers": 30, "hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9,
-        "num_key_value_heads": 3, "vocab_size": 49_152, "tie_word_embeddings": True,
-    }  # fmt: skip
 
 
 def size_named(model: str) -> float | None:

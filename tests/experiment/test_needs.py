@@ -137,9 +137,9 @@ def test_a_served_judge_takes_no_memory_and_is_counted_in_tokens():
     assert one and one.served and one.peak == 0
     # 100 pairs in both orders: 200 calls that read 500 tokens each.
     tokens = tokens_of(one, inputs, 100)
-    assert (tokens.calls, tokens.read, tokens.written) == (200, 100_000, 400)
+    assert (tokens.calls, tokens.read, tokens.written) == (200, 100_000, 200)
     sampled = tokens_of(one, {"judge": {**judge, "verdict": "sampled", "samples": 3}}, 100)
-    assert sampled.calls == 600
+    assert (sampled.calls, sampled.written) == (600, 4800)
 
 
 def test_time_is_the_largest_of_arithmetic_memory_and_launches(model):
