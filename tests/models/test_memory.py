@@ -57,7 +57,15 @@ def ppo(model: Any, ids: torch.Tensor) -> torch.Tensor:
     return logprobs.mean() + output["values"].mean()
 
 
-@pytest.mark.parametrize("config", [LLAMA, QWEN, SMOL, GPT2], ids=["llama", "qwen", "smol", "gpt2"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(LLAMA, id="llama"),
+        pytest.param(SMOL, id="smol", marks=pytest.mark.slow),
+        pytest.param(QWEN, id="qwen", marks=pytest.mark.slow),
+        pytest.param(GPT2, id="gpt2", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_step_of_training(config, way):
     how, shape = WAYS[way], shape_of(config.to_dict())
