@@ -81,6 +81,8 @@ class Shape:
 # Of models that experiments/ names, so that they are planned where the hub is out of reach; from their config.json.
 KNOWN = {
     "smollm2-135m": Shape(30, 576, 1536, 9, 3, 64, 49_152, tied=True),
+    "qwen2.5-coder-0.5b": Shape(24, 896, 4864, 14, 2, 64, 151_936, tied=True),
+    "qwen2.5-coder-1.5b": Shape(28, 1536, 8960, 12, 2, 128, 151_936, tied=True),
     "tiny-random": Shape(2, 32, 64, 2, 1, 16, 262, tied=True),
     "Qwen/Qwen2.5-7B-Instruct": Shape(28, 3584, 18_944, 28, 4, 128, 152_064),
     "allenai/OLMo-2-1124-7B-Instruct": Shape(32, 4096, 11_008, 32, 32, 128, 100_352),

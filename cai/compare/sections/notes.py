@@ -9,6 +9,7 @@ from cai.compare.measures import HeldOutPairs
 from cai.compare.schema import Headline, MeasureLine
 from cai.compare.sections.watched import warnings as watched
 from cai.config.load import Arm, Experiment, flat
+from cai.config.serve import OwnServer
 
 
 def differences(experiment: Experiment) -> list[dict[str, Any]]:
@@ -47,6 +48,8 @@ def served(experiment: Experiment) -> list[str]:
     judges += [("evaluate.judge", arm.evaluate.judge) for arm in experiment.arms.values()]
     found: dict[str, None] = {}
     for section, judge in judges:
+        if isinstance(judge.server, OwnServer):  # of weights that are here, and hashed
+            continue
         if judge.server and not judge.server.same:
             name, revision = judge.server.name or judge.model, judge.server.revision
             version = f"revision {revision}, as the config has it" if revision else "no revision was given"
