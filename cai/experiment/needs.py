@@ -110,7 +110,7 @@ def need(stage: str, inputs: Mapping[str, Any], runtime: Runtime, served: frozen
     if kind is None or (shape is None and model not in served):
         return None
     shape = shape or Shape(1, 1, 1, 1, 1, 1, 1, assumed=True)
-    settings = inputs.get("settings") or {}
+    settings = inputs.get("settings") or inputs  # of DPO they stand among the inputs
     if kind in ("train", "roll"):
         return _learner(Need(stage, kind, model, shape, dtype, 1, 1), inputs, settings, runtime)
     new = (inputs.get("sampling") or settings).get("max_new_tokens", 0) if kind == "write" else 0
@@ -201,7 +201,7 @@ def remedy_for(artifact: Artifact, runtime: Runtime, total: float) -> str:
         smaller = (2**k for k in range(30, 8, -1) if 2**k < runtime.batch_tokens)
         tokens = next((size for size in smaller if fits({"batch_tokens": size})), None)
         return f"write runtime.batch_tokens: {tokens}" if tokens else "take a smaller model, or serve it (`server:`)"
-    batch = (artifact.inputs.get("settings") or {})["batch_size"]
+    batch = (artifact.inputs.get("settings") or artifact.inputs)["batch_size"]
     rows = [2**k for k in range(20, -1, -1) if 2**k < (runtime.micro_batch or batch)]
     for checkpointing in dict.fromkeys((runtime.checkpointing, True)):
         also = ", checkpointing: true" if checkpointing and not runtime.checkpointing else ""
