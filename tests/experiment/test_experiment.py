@@ -675,13 +675,13 @@ def test_a_second_run_asks_no_model(place, capsys):
 
 def test_the_plan_prints_each_stage(place, capsys):
     edit("law.txt", "Choose the response that is kind.", "Choose the response that is kinder.")
-    assert main(["mine.yaml", "--plan"]) == 0
+    assert main(["mine.yaml", "--plan", "--all"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"cached +revise +[0-9a-f]{16} +took", out)
     assert re.search(r"to run +label_by_judge +[0-9a-f]{16} +about \d+ s\n", out)
-    # Stages of every name have run here; but the tiny policies' answers are alike, so no game has asked the judge yet.
-    assert "unknown" not in out
-    assert {line.split()[2] for line in out.splitlines() if line.endswith("*")} == {"play"}
+    # Stages of every name have run here; the tiny policies' answers are alike, so no game has asked the judge yet, but
+    # there are others that ask it.
+    assert "unknown" not in out and not any(line.endswith("*") for line in out.splitlines())
     # The label, what follows it and what measures it (20), and the audit, whose opposites are those of `Prefer:` (2).
     assert "22 of" in out and "stages to run on cpu" in out
 
