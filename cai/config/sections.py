@@ -23,11 +23,29 @@ class Policy(Section):
 
     model: str = "smollm2-135m"
     template: ChatTemplate = None
+    # Where it is served: whatever it only writes is asked for there (drafts, critiques and revisions, everyday answers;
+    # fresh pairs and answers of the evaluation as well, by its LoRA adapters, unless `adapters: false`). It is trained
+    # on its weights here. null: it runs in process.
+    server: Served = None
     system: str | None = "You are a helpful assistant."
     training: Literal["lora", "full"] = "lora"
     lora_rank: Positive = 16
     # LoRA on the last n layers only (null: all): the layers below then need no backward pass.
     lora_layers: Positive | None = None
+
+    @model_validator(mode="after")
+    def _can_be_served(self) -> "Policy":
+        if self.server is None:
+            return self
+        if self.server.api == "chat":
+            problem = "a policy is trained on prompts that are rendered here, and a chat API renders its own"
+            raise Fault(problem, "set api: completions; who revises may be behind a chat API: revise.model", "server")
+        if self.server.same:
+            raise Fault(DRAWS, "remove it", "server")
+        if self.training == "full" and self.server.adapters:
+            problem = "a server can be given adapters, and no weights that were trained whole"
+            raise Fault(problem, "set server.adapters: false, and what is trained answers in process", "server")
+        return self
 
 
 class Data(Section):

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from cai.config.section import Amount, Section
+from cai.config.section import Amount, Count, Section
 from cai.config.validation import Fault
 
 
@@ -41,6 +41,12 @@ class Server(Section):
     key_from: str | None = None
     # The weights behind `model:`, in process, are these very ones: labels of either stand for both. It is checked.
     same: bool = False
+    # An adapter (LoRA) is given to the server, on the base that it serves by `name`, and taken back when it was asked:
+    # vLLM can do that. false: what it serves by `name` is what is meant, adapter and all. Of `policy.server`, false:
+    # policies that are trained answer in process.
+    adapters: bool = True
+    # Tokens that a model may take to think before it answers, beside those of its answer: chat alone.
+    thinking: Count = Field(default=0)
 
     @field_validator("url")
     @classmethod
@@ -67,6 +73,9 @@ class Server(Section):
         if self.same and self.api == "chat":
             problem = "what a chat API serves cannot be held against weights that are here"
             raise Fault(problem, "remove it, or set server.api: completions", "same")
+        if self.thinking and self.api == "completions":
+            problem = "prompts that are rendered here open an answer without a thought"
+            raise Fault(problem, "remove it, or set server.api: chat", "thinking")
         return self
 
 

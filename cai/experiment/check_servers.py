@@ -5,7 +5,7 @@ from functools import partial
 
 from cai.config.load import Arm, Experiment
 from cai.config.sections import Judge
-from cai.models.references import ModelRef, find_served, model_of
+from cai.models.references import ModelRef, drafting, find_served, model_of
 
 
 def judges_of(arm: Arm) -> dict[str, Judge]:
@@ -22,17 +22,20 @@ def servers_of(arm: Arm) -> dict[str, ModelRef]:
         served.pop("judge", None)
     if arm.revise.model and arm.revise.server:
         served["revise"] = find_served(arm.revise.model, arm.revise.server)
+    if arm.policy.server:
+        served["policy"] = drafting(arm.policy)
     return served
 
 
 def server_checks(experiment: Experiment) -> Iterator[tuple[str, str, Callable[[], object]]]:
     """(arm, section, check) for each served model, once: it is asked what it can do (cai/models/engines/probing.py)."""
-    seen: set[tuple[str, ...]] = set()
+    seen: set[tuple[object, ...]] = set()
     for name, arm in experiment.arms.items():
         for section, model in servers_of(arm).items():
             from cai.models.engines.server import look_at  # the client: only where something is served
 
-            key = (model.digest, *(model.server.url if model.server else ()))
+            key = (model.digest, section == "policy", *(model.server.url if model.server else ()))
             if key not in seen:
                 seen.add(key)
-                yield name, section, partial(look_at, model, experiment.runtime)
+                given = section == "policy" and arm.policy.server is not None and arm.policy.server.adapters
+                yield name, section, partial(look_at, model, experiment.runtime, given)

@@ -85,14 +85,46 @@ def find_served(ref: str, server: Server, template: Choice = None) -> ModelRef:
     Weights behind an address cannot be hashed. What stands for them in keys: the name by which the server knows them,
     the user's `revision`, the API, and what is here of the model (its folder or commit, its template). Where it is, on
     what hardware, and by how many it is asked is in no key. With `same`, it is the model that is here.
+
+    An adapter without a name there is looked for under the name of its base, to which the server adds it.
     """
     name = server.name or ref
     if server.api == "chat":
-        digest = digest_of(["served", "chat", name, server.revision])
+        thinking = [server.thinking] if server.thinking else []
+        digest = digest_of(["served", "chat", name, server.revision, *thinking])
         return ModelRef(name=ref, place="", digest=digest, engine="server", server=server)
     here = find(ref, template)
+    there = server if server.name or not server.adapters else server.model_copy(update={"name": _name_there(here)})
+    return _behind(here, server, there, name)
+
+
+def _behind(here: ModelRef, server: Server, there: Server, name: str) -> ModelRef:
     digest = here.digest if server.same else digest_of(["served", "completions", name, server.revision, here.digest])
-    return replace(here, digest=digest, engine="server", server=server)
+    return replace(here, digest=digest, engine="server", server=there)
+
+
+def _name_there(model: ModelRef) -> str:
+    """Of an adapter, the name of its base; of any other model its own."""
+    adapter = model.commit and hub_adapter(model.place, model.commit)
+    folder = adapter_folder(model.place, str(model.commit)) if adapter else Path(model.place)
+    return base_of(folder).name if model.place and is_adapter(folder) else model.name
+
+
+def drafting(policy: Policy) -> ModelRef:
+    """The start model where it only writes: drafts, critiques, revisions and everyday answers, by `policy.server`."""
+    return find_served(policy.model, policy.server, policy.template) if policy.server else model_of(policy)
+
+
+def answering(policy: Policy, ref: ModelRef) -> ModelRef:
+    """A policy of the run where it only answers: for fresh pairs, and for the evaluation, where all policies answer in
+    one way. ref: its weights here, the start model's or an adapter that was trained on them.
+
+    Behind `policy.server`, if that takes adapters; else in process.
+    """
+    server = policy.server
+    if server is None or not server.adapters:
+        return ref
+    return _behind(ref, server, drafting(policy).server or server, server.name or policy.model)
 
 
 def _find_plain(ref: str) -> ModelRef:

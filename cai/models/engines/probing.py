@@ -92,9 +92,10 @@ async def probe_completions(pool: Pool, tokenizer: Any) -> Probed:
     await draws(pool, dialect, ids)
     meta = about.get("meta") or {}
     limit = about.get("max_model_len") or meta.get("n_ctx") or UNKNOWN_LIMIT
+    root = str(about.get("root") or "")
     says = {
         "owner": owner,
-        "root": about.get("root"),
+        "root": root if root and not root.startswith(("/", ".", "~")) else None,  # a path says where, not what
         **{k: meta.get(k) for k in ("n_params", "n_vocab", "ftype", "size")},
     }
     fingerprint = {key: value for key, value in says.items() if value is not None}
@@ -105,7 +106,7 @@ async def same_tokens(pool: Pool, ids: Sequence[int]) -> None:
     """The server reads text as the tokenizer here does, where it tells; in any case it counts the ids it is given."""
     for body in (
         {"content": TEXT, "add_special": False},
-        {"model": pool.name, "prompt": TEXT, "add_special_tokens": False},
+        {"model": pool.called, "prompt": TEXT, "add_special_tokens": False},
     ):
         with suppress(Refused):
             theirs = (await ask(pool, "/tokenize", body)).get("tokens")
@@ -126,7 +127,7 @@ def tokens_differ(pool: Pool, here: int, there: int) -> UserError:
 
 async def likeliest(pool: Pool, ids: Sequence[int]) -> dict[str, Any]:
     """The greedy next token, its log-probability, and the model's name. Raises UserError where there are none."""
-    body = {**sampled(pool.name, ids, Sampling(1, 0.0), 0), "logprobs": 1, "return_tokens_as_token_ids": True}
+    body = {**sampled(pool.called, ids, Sampling(1, 0.0), 0), "logprobs": 1, "return_tokens_as_token_ids": True}
     try:
         answer = await ask(pool, "completions", body, len(ids))
     except Refused as fault:
@@ -154,7 +155,7 @@ async def wrong(pool: Pool, dialect: Dialect, ids: Sequence[int], first: dict[st
         likely, other = (ids[2], ids[0]) if first["token"] is None else (likely, ids[2])
     tails = [(likely,), (other,), (other, ids[4])]
     try:
-        job = dialect.score(pool.name, ids, tails)
+        job = dialect.score(pool.called, ids, tails)
         found = job.join([await pool.ask(call) for call in job.calls])
     except (Refused, GivenUp, Malformed) as fault:
         return hidden(str(fault), pool.server)
@@ -172,7 +173,7 @@ async def draws(pool: Pool, dialect: Dialect, ids: Sequence[int]) -> None:
     """Raises UserError where the temperature seems to be ignored."""
     texts = set()
     for seed in (1, 2, 3):
-        job = dialect.write(pool.name, ids, Sampling(12, 2.0), seed, {})
+        job = dialect.write(pool.called, ids, Sampling(12, 2.0), seed, {})
         texts.add((await pool.ask(job.calls[0])).text)
     if len(texts) == 1:
         raise ignores_temperature(pool)
@@ -192,7 +193,7 @@ def ignores_temperature(pool: Pool) -> UserError:
 async def probe_chat(pool: Pool) -> Probed:
     """Which words a chat API takes for length and schema, and whether it gives log-probabilities."""
     about = await listed(pool)
-    base = {"model": pool.name, "messages": [{"role": "user", "content": "Is water wet? Answer Yes or No."}]}
+    base = {"model": pool.called, "messages": [{"role": "user", "content": "Is water wet? Answer Yes or No."}]}
     word, answer = "max_tokens", None
     try:
         answer = await ask(pool, "chat/completions", {**base, word: 16, "temperature": 1.0}, 16)

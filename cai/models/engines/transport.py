@@ -27,6 +27,7 @@ from cai.models.engines.spending import Spending
 
 AGAIN = frozenset({408, 409, 425, 429})  # and all from 500 on
 MARK = "***"
+LOAD = "load_lora_adapter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,15 @@ class CallGroup:
     join: Callable[[list[Any]], Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a replica answered, as it came."""
+
+    url: str
+    status: int
+    text: str
+
+
 @dataclass
 class Endpoint:
     url: str
@@ -98,8 +108,9 @@ class Endpoint:
 class Pool:
     """The replicas of one model, within one event loop: `async with Pool(...)`.
 
-    name: of the model there. answers_as: the name that its answers must bear; None: any. alive: when anybody was last
-    answered. retried: how many calls were sent again.
+    name: of the model there, and of its price. called: the name that requests bear: of an adapter on that model, its
+    own. adapter: what a replica that has lost it is told (LOAD). answers_as: the name that its answers must bear; None:
+    any. alive: when anybody was last answered. retried: how many calls were sent again.
     """
 
     server: Server
@@ -107,9 +118,14 @@ class Pool:
     spending: Spending
     patience: Patience = field(default_factory=Patience)
     answers_as: str | None = None
+    called: str = ""
+    adapter: dict[str, str] | None = None
     replicas: list[Endpoint] = field(default_factory=list)
     alive: float = 0.0
     retried: int = 0
+
+    def __post_init__(self) -> None:
+        self.called = self.called or self.name
 
     async def __aenter__(self) -> "Pool":
         import openai  # heavy: only where there is something to ask
@@ -164,6 +180,34 @@ class Pool:
                 replica.busy -= 1
             await asyncio.sleep(0 if self._another(replica) else wait)
 
+    async def every(self, path: str, body: dict[str, str]) -> list[Answer]:
+        """Tells every replica something, as often as it takes to reach it. Raises GivenUp."""
+        return [await self._reach(replica, path, body) for replica in self.replicas]
+
+    async def _reach(self, replica: Endpoint, path: str, body: dict[str, str]) -> Answer:
+        began, failures = time.monotonic(), 0
+        while True:
+            try:
+                return await self._tell(replica, path, body)
+            except _Passing as fault:
+                failures += 1
+                if time.monotonic() - began > self.patience.server:
+                    raise GivenUp(str(fault), outage=True) from None
+            await asyncio.sleep(self._backoff(failures))
+
+    async def _tell(self, replica: Endpoint, path: str, body: dict[str, str]) -> Answer:
+        """What it answers, whatever that is. Raises _Passing where nothing comes."""
+        import httpx2
+        import openai
+
+        try:
+            response = await replica.client.post(path, cast_to=httpx2.Response, body=body)
+        except openai.APIStatusError as error:
+            return Answer(replica.url, error.status_code, hidden(_said(error), self.server))
+        except openai.APIConnectionError:
+            raise _Passing("no connection") from None
+        return Answer(replica.url, response.status_code, response.text)
+
     def _patient(self, fault: "_Passing", tries: int, began: float, now: float, wait: float) -> None:
         """Raises GivenUp where waiting on is not reasonable."""
         silent = now - max(self.alive, began)
@@ -209,6 +253,9 @@ class Pool:
             raise _Passing(f"no answer within {self.patience.answer:g} s", sick=True) from None
         except openai.APIStatusError as error:
             text = hidden(_said(error), self.server)
+            if error.status_code == 404 and self.adapter:  # it was started anew, and knows nothing of it
+                await self._tell(replica, LOAD, self.adapter)
+                raise _Passing(f"HTTP 404: {text}") from None
             if error.status_code not in AGAIN and error.status_code < 500:
                 raise Refused(error.status_code, text) from None
             wait = retry_after(error.response.headers.get("retry-after"))
