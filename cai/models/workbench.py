@@ -95,7 +95,8 @@ class Workbench:
         def tokens(text: str) -> int:
             return len(tokenizer(text, add_special_tokens=False)["input_ids"]) if tokenizer else len(text) // LETTERS
 
-        engine = CachedEngine(open_engine, identity, prompt_ids, self._calls, tokens)
+        meter = {"meter": self.spending.meter} if model.server else {}
+        engine = CachedEngine(open_engine, identity, prompt_ids, self._calls, tokens, **meter)
         self._made.append(engine)
         return engine
 

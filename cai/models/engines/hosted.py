@@ -12,7 +12,7 @@ from cai.models.chat import text_numbers, with_system
 from cai.models.engines import Question, Reading, Reply, Request, Sampling
 from cai.models.engines.connection import Connection
 from cai.models.engines.dialects import choice_of, finite, only
-from cai.models.engines.probing import SAMPLED, probe_chat, said, schema
+from cai.models.engines.probing import SAMPLED, probe_chat, schema, spoken
 from cai.models.engines.transport import Call, CallGroup, Malformed
 
 # Marks of turns in the chat formats of today: where a server renders, nobody here knows which are its own.
@@ -21,6 +21,9 @@ MARKS = (
     "</s>", "[INST]", "[/INST]", "<start_of_turn>", "<end_of_turn>", "<|user|>", "<|assistant|>", "<|system|>",
     "<|start|>", "<|end|>",
 )  # fmt: skip
+
+
+DECLINED = "the server's content filter declined"
 
 
 @dataclass
@@ -49,11 +52,13 @@ class ChatEngine:
             body["response_format"] = schema(request.options)
 
         def read(answer: dict[str, Any]) -> Reply:
-            return Reply(said(answer), "length" if choice_of(answer).get("finish_reason") == "length" else "stop")
+            return Reply(spoken(answer), "length" if choice_of(answer).get("finish_reason") == "length" else "stop")
 
-        return CallGroup((self._call(body, request.chat, read, sampling.max_new_tokens),), only)
+        call = self._call(body, request.chat, read, sampling.max_new_tokens)
+        return CallGroup((call,), only, declined=Reply("", "stop"))
 
     def _call(self, body: dict[str, Any], chat: Chat, read: Callable[[dict[str, Any]], Any], writes: int) -> Call:
+        writes += self.connection.server.thinking
         return Call("chat/completions", body, read, len(self.prompt_ids(chat)), writes)
 
     def _body(self, chat: Chat, new_tokens: int, temperature: float) -> dict[str, Any]:
@@ -65,7 +70,7 @@ class ChatEngine:
             "model": self.connection.name,
             "messages": messages,
             "temperature": temperature,
-            self.probed.length_word: new_tokens,
+            self.probed.length_word: new_tokens + self.connection.server.thinking,
         }
 
     def choose(self, questions: Sequence[Question], max_length: int) -> Iterator[list[tuple[int, Reading | None]]]:
@@ -76,7 +81,7 @@ class ChatEngine:
         for question in questions:
             body = self._body(question.chat, 3, 1.0) | {"logprobs": True, "top_logprobs": self.probed.top, "top_p": 1.0}
             read = lambda answer, asked=question: top_reading(asked, answer)  # noqa: E731
-            jobs.append(CallGroup((self._call(body, question.chat, read, 3),), only))
+            jobs.append(CallGroup((self._call(body, question.chat, read, 3),), only, declined=Reading((), DECLINED)))
         yield from self.connection.results(self.probed, jobs, range(len(jobs)))
 
 

@@ -79,6 +79,9 @@ async def _all(
                 spent.append(limit)
                 return
             except Refused as fault:
+                if fault.filtered and jobs[index].declined is not None:
+                    tell(Done(index, jobs[index].declined))
+                    continue
                 if fault.status in (401, 402, 403, 404):  # the same for every job
                     raise refusal(fault, pool) from None
                 tell(Done(index, fault=str(fault)))

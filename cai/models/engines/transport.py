@@ -26,6 +26,14 @@ from cai.core.errors import UserError
 from cai.models.engines.spending import Spending
 
 AGAIN = frozenset({408, 409, 425, 429})  # and all from 500 on
+FILTERED = (
+    "content_filter",
+    "content filter",
+    "content management policy",
+    "content policy",
+    "usage policy",
+    "flagged",
+)
 MARK = "***"
 LOAD = "load_lora_adapter"
 
@@ -56,6 +64,11 @@ class Refused(Exception):
         super().__init__(f"HTTP {status}: {text}")
         self.status, self.text = status, text
 
+    @property
+    def filtered(self) -> bool:
+        """Whether it is the words that a content filter declined, as hosted APIs say it."""
+        return self.status in (400, 403, 422, 451) and any(word in self.text.lower() for word in FILTERED)
+
 
 class GivenUp(Exception):
     """A call that was tried as often as is reasonable. outage: nobody else was answered meanwhile either."""
@@ -81,10 +94,14 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class CallGroup:
-    """What belongs together: all its calls are answered, or it is not. join: of what they read, in their order."""
+    """What belongs together: all its calls are answered, or it is not. join: of what they read, in their order.
+
+    declined: what it comes to where the server's content filter will not have these very words; None: a fault.
+    """
 
     calls: tuple[Call, ...]
     join: Callable[[list[Any]], Any]
+    declined: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +261,7 @@ class Pool:
                 answer = await self._send(replica, call)
             if self.answers_as is not None and answer.get("model", self.answers_as) != self.answers_as:
                 raise other_model(replica.url, self.answers_as, answer["model"])
-            found, usage = call.read(answer), answer.get("usage") or {}
+            found, usage = call.read(answer), answer.get("usage") or answer.get("meta_info") or {}
         except Malformed as error:
             self._lost(call)
             raise _Passing(str(error)) from None
@@ -253,7 +270,7 @@ class Pool:
             raise _Passing(f"no answer within {self.patience.answer:g} s", sick=True) from None
         except openai.APIStatusError as error:
             text = hidden(_said(error), self.server)
-            if error.status_code == 404 and self.adapter:  # it was started anew, and knows nothing of it
+            if error.status_code == 404 and self.adapter and call.path == "completions":  # it was started anew
                 await self._tell(replica, LOAD, self.adapter)
                 raise _Passing(f"HTTP 404: {text}") from None
             if error.status_code not in AGAIN and error.status_code < 500:
