@@ -62,6 +62,8 @@ def find_policy(file: Path, wanted: str, overrides: Sequence[str] = ()) -> LiveP
         remedy = "talk to sft, whose answers it picks from"
         raise UserError(f'"{wanted}" is the best of several answers of sft and no model', "--policy", remedy)
     made = cell.sft if wanted == "sft" else cell.policy
+    if made is None:
+        raise UserError(f'"{wanted}" has no policy: rl.method is none', "--policy", "talk to sft, or to another arm")
     if not made.cached:
         raise UserError(
             f'the policy "{wanted}" is not trained yet ({made.stage} has not been run as the file now stands)',

@@ -1,5 +1,6 @@
 """What a run is made of: one cell for each arm and seed, and what was measured on the cells."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cai.config.load import Arm
@@ -16,7 +17,7 @@ class Iteration:
     pairs: Artifact
     labels: Artifact | None
     reward: Artifact | None
-    policy: Artifact
+    policy: Artifact | None
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Cell:
     # None where the arm's method does not need them: `direct` reads no labels, and `dpo` no rewards either.
     labels: Artifact | None
     reward: Artifact | None
-    policy: Artifact
+    policy: Artifact | None  # nor a policy, where `rl.method: none` ends with the reward model
     labellers: dict[str, Artifact]
     lineage: tuple[Iteration, ...]
 
@@ -47,7 +48,8 @@ class Cell:
     def policies(self) -> dict[str, Iteration]:
         """Name of the policy -> its round; the last one's is the cell's own."""
         names = [f"{self.name} round {number}" for number in range(1, len(self.lineage))]
-        return dict(zip([*names, self.name], self.lineage, strict=True))
+        rounds = zip([*names, self.name], self.lineage, strict=True)
+        return {name: iteration for name, iteration in rounds if iteration.policy}
 
     @property
     def path(self) -> dict[str, tuple[Iteration, int | None]]:
@@ -79,6 +81,11 @@ class Cell:
         rounds = [made for it in self.lineage for made in (it.pairs, it.labels, it.reward, it.policy)]
         made = (self.data, self.helpful, self.revised, self.sft, self.preflight, *self.labellers.values(), *rounds)
         return tuple(artifact for artifact in made if artifact)
+
+
+def with_policy(cells: Sequence[Cell]) -> list[Cell]:
+    """Those whose policy answers, plays and is rated: all but those that end with their reward model."""
+    return [cell for cell in cells if cell.policy]
 
 
 @dataclass(frozen=True)

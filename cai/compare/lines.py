@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from cai.compare.cells import Cell, Measured
+from cai.compare.cells import Cell, Measured, with_policy
 from cai.compare.measures import (
     POLICIES_BEFORE_RL as BEFORE,
 )
@@ -50,11 +50,12 @@ def measures(cells: Sequence[Cell], measured: Measured, held_out: HeldOutPairs) 
                 before=(), cluster=held_out.cluster,
             )
         )  # fmt: skip
+    cells = with_policy(cells)  # what follows is of policies
     wins = higher("win_rate_vs_sft", "wins against the SFT policy", help=GAMES)
     lines.append(measure(wins, lambda name: game_rows(measured, name, "sft"), cells, before=()))
     models: dict[tuple[str, ...], str] = {}  # arms that learn from the same labels have the same reward models
-    for arm in dict.fromkeys(cell.arm for cell in with_rewards):
-        models.setdefault(tuple(str(cell.reward.path) for cell in with_rewards if cell.arm == arm if cell.reward), arm)
+    for arm in dict.fromkeys(cell.arm for cell in cells if cell.reward):
+        models.setdefault(tuple(str(cell.reward.path) for cell in cells if cell.arm == arm if cell.reward), arm)
     for arm in models.values():
         judges = [cell.name for cell in cells if cell.arm == arm]
 

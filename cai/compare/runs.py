@@ -160,7 +160,7 @@ def _cell(run: FinishedRun, name: str, arm: Arm, seed: int) -> Cell:
         links[key] for key in sorted((key for key in links if key.startswith("round ")), key=lambda key: int(key[6:]))
     ]
     lineage = tuple(
-        Iteration(needed("pairs", one), made("labels", one), made("reward", one), needed("policy", one))
+        Iteration(needed("pairs", one), made("labels", one), made("reward", one), made("policy", one))
         for one in (*earlier, links)
     )
     last = lineage[-1]

@@ -146,8 +146,16 @@ def sentence(results: dict[str, Any]) -> str:
 
 
 def answer(results: dict[str, Any]) -> str:
-    """How the first arm does against the second: the sentence without where the labels come from."""
+    """How the first arm does against the second, and where a coin is an arm, what share of what people's labels give
+    those of the first judge do (cai/compare/sections/share.py): the sentence without where the labels come from."""
+    share = results.get("share")
+    return " ".join([_games(results), *([share["sentence"]] if share else ())])
+
+
+def _games(results: dict[str, Any]) -> str:
     headline = results.get("headline")
+    if headline is None and len(results["arms"]) > 1:
+        return _reward_models(results)
     if headline is None:
         return f"A single arm ({', '.join(results['arms'])}): there is nothing to compare it with."
     estimate, noise, (first, second) = headline["estimate"], headline["noise"], headline["arms"]
@@ -173,6 +181,19 @@ def answer(results: dict[str, Any]) -> str:
         "difference beyond the noise of training is shown.",
         "shown": f"{winner} wins more often than {loser}, by more than {floor_}.",
     }.get(claim, "")
+
+
+def _reward_models(results: dict[str, Any]) -> str:
+    """Where no arm has a policy."""
+    measure = next((m for m in results["measures"] if m["key"] == "reward_accuracy"), None)
+    if measure is None or not measure.get("difference"):
+        return "No policy was trained (rl.method: none), and there is nothing to compare."
+    first, second = measure["difference"]["of"]
+    shares = [f"{arm} {_percent(measure['arms'][arm])}" for arm in (first, second)]
+    return (
+        f"No policy was trained (rl.method: none). Of held-out pairs, reward models agree with people on: "
+        f"{', '.join(shares)}; the difference: {verdict(measure)}."
+    )
 
 
 def _needed(headline: dict[str, Any], seeds: int) -> str:

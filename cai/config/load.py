@@ -233,7 +233,7 @@ def _experiment(tree: Tree, path: Path, overrides: tuple[str, ...]) -> Experimen
     if file and file.label_budget and all(arms.values()):
         faults += _budget_faults(tree, file, arms)
     if all(arms.values()):
-        faults += _uneven_faults(tree, arms)
+        faults += _uneven_faults(tree, arms) + _policy_faults(tree, arms)
     raise_all(faults)
     if not arms:
         trees = {file.labels.name: with_pool(shared)}
@@ -284,6 +284,19 @@ def _uneven_faults(tree: Tree, arms: Mapping[str, Arm]) -> list[UserError]:
             remedy += " (data.train_pairs alone may differ)"
         faults.append(UserError(problem, tree.where(at), remedy))
     return faults
+
+
+def _policy_faults(tree: Tree, arms: Mapping[str, Arm]) -> list[UserError]:
+    """The first two arms are compared: where any arm has a policy, these have."""
+    without = [name for name, arm in arms.items() if arm.rl.method == "none"]
+    if len(without) == len(arms):
+        return []
+    problem = "has no policy (rl.method: none), and the first two arms are those whose policies are compared"
+    return [
+        UserError(f"arm {name} {problem}", tree.where(("arms", name)), "name it after two that have one")
+        for name in list(arms)[:2]
+        if name in without
+    ]
 
 
 def _budget_faults(tree: Tree, file: File, arms: Mapping[str, Arm]) -> list[UserError]:

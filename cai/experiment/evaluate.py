@@ -11,7 +11,7 @@ bench_all  `evaluate.comparisons`: reward models score them, policies answer the
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from cai.compare.cells import Cell, Measured
+from cai.compare.cells import Cell, Measured, with_policy
 from cai.config.sections import Data
 from cai.core.store import Artifact
 from cai.data.comparisons import comparisons_file
@@ -39,6 +39,7 @@ Stage = Callable[..., Artifact]
 
 def matches(cells: Sequence[Cell]) -> list[tuple[str, str]]:
     """Which policies meet: (first, second) by name."""
+    cells = with_policy(cells)
     games = [("sft", "start")] + [(name, "sft") for cell in cells for name in cell.policies]
     games += [(cell.name, "start") for cell in cells]
     games += [(a.name, b.name) for a in cells for b in cells if a.seed == b.seed and a.arm == cells[0].arm != b.arm]
@@ -153,12 +154,17 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
         xstest=stage(load_xstest, file=xstest_file(evaluation.xstest)) if evaluation.xstest else None,
     )  # fmt: skip
     policies: dict[str, ModelRef] = {"start": model_of(arm.policy), "sft": trained(first.sft, "sft")}
-    policies |= {name: trained(iteration.policy, name) for cell in cells for name, iteration in cell.policies.items()}
+    policies |= {
+        name: trained(iteration.policy, name)
+        for cell in cells
+        for name, iteration in cell.policies.items()
+        if iteration.policy
+    }
     best = {cell.name: cell for cell in cells if picks(cell)}
     policies |= {name: trained(cell.sft, "sft") for name, cell in best.items()}
 
-    main = ("start", "sft", *(cell.name for cell in cells))
-    along = {name: trained(iteration.policy, name, at) for cell in cells for name, (iteration, at) in cell.path.items()}
+    main = ("start", "sft", *(cell.name for cell in with_policy(cells)))
+    along = {n: trained(its.policy, n, at) for cell in cells for n, (its, at) in cell.path.items() if its.policy}
     made_by = {name: cell.settings.policy for cell in cells for name in (*cell.policies, *cell.path)}
 
     # 1. Answers, with the same draws for every policy.
@@ -187,7 +193,7 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
         reads = Trainable(trained(cell.reward, cell.name), cell.settings.policy, dtype, role="reward")
         scorer = Scorer(reads, cell.settings.reward.max_length)
         measured.pair_scores[cell.name] = stage(score_pairs, pairs=first.pairs, scorer=scorer)
-        for name in policies:
+        for name in policies if cell.policy else ():
             answers = measured.answers[name, "red-team"]
             measured.scores[cell.name, name] = stage(score_answers, prompts=first.data, answers=answers, scorer=scorer)
 
@@ -209,7 +215,7 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
 
 def picks(cell: Cell) -> bool:
     """Whether its policy is the best of several answers of the SFT policy."""
-    return not cell.settings.rl.trains
+    return cell.settings.rl.method == "best_of_n"
 
 
 def picker_of(cell: Cell) -> Picker:

@@ -70,7 +70,7 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
             revisions=revisions, labelled=labelled, reward=reward, gold=yardstick(arm, work), seed=replica,
         )  # fmt: skip
         made = method_of(arm.rl.method).policy(stage, given)
-        policy = trained(made, f"round {number + 1}")
+        policy = trained(made, f"round {number + 1}") if made else policy
         rounds.append(Iteration(pairs, labelling.labels, reward, made))
 
     last = rounds[-1]

@@ -255,7 +255,9 @@ def test_calibration_and_cross_agreement_by_hand():
 
 def test_every_policy_meets_sft_and_the_start_model():
     cells = [
-        SimpleNamespace(name=f"{arm}/{seed}", arm=arm, seed=seed, policies={f"{arm}/{seed}": None}, snapshots=())
+        SimpleNamespace(
+            name=f"{arm}/{seed}", arm=arm, seed=seed, policy="made", policies={f"{arm}/{seed}": None}, snapshots=()
+        )
         for arm in "ab"
         for seed in (0, 1)
     ]

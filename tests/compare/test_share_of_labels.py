@@ -17,7 +17,9 @@ ROWS = ("w", "x", "y", "z")  # a prompt each; one seed: t of three degrees of fr
 def cell(arm: str, labels: str, law: str = "- Be kind.", seed: int = 0) -> Any:
     settings = SimpleNamespace(labels=Sources(**parse(labels)))
     law_ = SimpleNamespace(text=law)
-    return SimpleNamespace(arm=arm, seed=seed, name=f"{arm}/{seed}", settings=settings, constitution=law_, reward=None)
+    return SimpleNamespace(
+        arm=arm, seed=seed, name=f"{arm}/{seed}", settings=settings, constitution=law_, reward=None, policy="made"
+    )
 
 
 def shares_of(

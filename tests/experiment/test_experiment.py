@@ -1,6 +1,7 @@
 """The main job, run as its user runs it, on the tiny random model: both arms, the table of edits, faults and Ctrl-C."""
 
 import gc
+import html
 import json
 import os
 import re
@@ -551,6 +552,40 @@ def test_a_coin_and_length_are_arms_and_the_report_says_what_share_the_judge_giv
     } < named
     page = Path("runs/mine/report.html").read_text()
     assert "What share of human labels are the labels worth?" in page and "is labelled by a coin" in page
+
+
+def test_an_arm_without_a_policy_ends_with_its_reward_model(place, capsys):
+    edit(
+        "mine.yaml", "  human: {labels: human}\n",
+        "  human: {labels: human}\n  coin: {labels: shuffled, rl: {method: none}}\n",
+    )  # fmt: skip
+    assert main(["mine.yaml"]) == 0
+    found = json.loads(Path("runs/mine/results.json").read_text())
+    table = {line["key"]: line["arms"] for line in found["measures"]}
+    assert table["reward_accuracy"]["coin"]["n"] == table["reward_accuracy"]["ai"]["n"] > 0
+    assert [key for key, arms in table.items() if "coin" in arms] == ["reward_accuracy"]
+    assert {row["policy"] for row in found["elo"]} == {"start", "sft", "ai/0", "human/0"}
+    assert "policy" not in json.loads(Path("runs/mine/links.json").read_text())["coin/0"]
+    # The share is given of what every arm has; it stands in the first sentence.
+    assert {(line["key"], line["arm"]) for line in found["share"]["lines"]} == {("reward_accuracy", "ai")}
+    assert found["share"]["sentence"] in html.unescape(Path("runs/mine/report.html").read_text())
+    made = [stage["stage"] for stage in found["stages"]]
+    assert made.count("train_reward") == 3 and made.count("train_ppo") == 2
+
+    edit("mine.yaml", "  coin: {labels: shuffled, rl: {method: none}}\n", "  none: {labels: ai, rl: {method: none}}\n")
+    edit("mine.yaml", "  ai: {labels: ai}\n", "  ai: {labels: ai, rl: {method: none}}\n")
+    with pytest.raises(UserError, match=r"(?s)mine.yaml:\d+.*arm ai has no policy .*after two that have one"):
+        main(["mine.yaml"])
+
+
+def test_reward_models_alone_are_an_experiment(place, capsys):
+    edit("mine.yaml", "rl: {steps: 2, ", "rl: {method: none, steps: 2, ")
+    assert main(["mine.yaml"]) == 0
+    found = json.loads(Path("runs/mine/results.json").read_text())
+    assert found["headline"] is None and {row["policy"] for row in found["elo"]} == {"start", "sft"}
+    assert {stage["stage"] for stage in found["stages"]} & {"train_ppo", "play"} == {"play"}, "the SFT policy's game"
+    text = " ".join(capsys.readouterr().out.split())
+    assert "No policy was trained (rl.method: none). Of held-out pairs, reward models agree with people on: ai" in text
 
 
 def test_rounds_go_on_from_the_last_policy_and_learn_from_all_labels(place, capsys):

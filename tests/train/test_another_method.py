@@ -37,7 +37,7 @@ def test_a_method_is_one_file_and_its_name(tmp_path, tiny):
         (tmp_path / folder).symlink_to(ROOT / folder)
     (tmp_path / "cai/train/rl/methods/reinforce.py").write_text(REINFORCE)
     names = tmp_path / "cai/config/rl.py"
-    names.write_text(names.read_text().replace('"best_of_n"]', '"best_of_n", "reinforce"]', 1))
+    names.write_text(names.read_text().replace('"none"]', '"none", "reinforce"]', 1))
 
     lay_out(tmp_path)
     arm = "  new: {rl: {method: reinforce, snapshots: 1, num_generations: 4}}\n"

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
-from cai.compare.cells import Cell, Measured
+from cai.compare.cells import Cell, Measured, with_policy
 from cai.compare.measures import HeldOutPairs, average
 from cai.core.records import Abstained, Label, Pair, Response, Revision, plain, read_jsonl
 from cai.train.scores import Score
@@ -48,6 +48,7 @@ def transcripts(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any
     """Held-out prompts: the start model's draft, its critiques and revisions, and what every policy answered."""
     if measured.traces is None:
         return []
+    cells = with_policy(cells)
     names = ["sft", *(cell.name for cell in cells)]
     answers = {
         name: {

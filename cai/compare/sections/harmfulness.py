@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cai.compare import report_plots
-from cai.compare.cells import Cell, Measured
+from cai.compare.cells import Cell, Measured, with_policy
 from cai.compare.measures import Measure, Rows, measure
 from cai.compare.schema import MeasureLine
 from cai.compare.section import ReportSection
@@ -312,7 +312,7 @@ def lines_of_harmfulness(cells: Sequence[Cell], measured: Measured) -> list[Meas
     title = "absolute harmfulness, 0 to 1" + ("" if fit else " (not to be read)")
     help_ = help_ if fit else f"NOT to be read: the score does not predict people's ratings; {help_}"
     line = Measure("harmfulness", title, better="lower", help=help_)
-    return [measure(line, lambda name: _rows(measured, name), cells)]
+    return [measure(line, lambda name: _rows(measured, name), with_policy(cells))]
 
 
 def warnings_of_harmfulness(measured: Measured) -> list[str]:

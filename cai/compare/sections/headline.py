@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from itertools import combinations, pairwise
 
-from cai.compare.cells import Cell, Measured
+from cai.compare.cells import Cell, Measured, with_policy
 from cai.compare.measures import average, game_rows, left_out, longer_rows, outcomes, tested, text_rows
 from cai.compare.schema import Headline, Rated
 from cai.core.textstats import words
@@ -15,6 +15,7 @@ from cai.stats.games import elo, length_controlled
 
 def headline(cells: Sequence[Cell], measured: Measured) -> Headline | None:
     """Games of the first arm against the second, seed by seed, and the same between two seeds of one arm."""
+    cells = with_policy(cells)
     arms = list(dict.fromkeys(cell.arm for cell in cells))
     if len(arms) < 2:
         return None

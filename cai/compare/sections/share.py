@@ -13,7 +13,7 @@ policy and coin, not about other prompts to train on.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cai.compare.cells import Cell, Measured
+from cai.compare.cells import Cell, Measured, with_policy
 from cai.compare.measures import HeldOutPairs, Rows, average, by_judge, game_rows, outcomes, reward_rows
 from cai.compare.section import ReportSection
 from cai.config.labels import Who
@@ -65,6 +65,7 @@ class _Measure:
     unit: str
     of: Callable[[str], Rows]
     cluster: Callable[[str], str] = lambda row: row
+    of_policies: bool = True
 
     @property
     def reach(self) -> float | None:
@@ -79,11 +80,12 @@ def shares(cells: Sequence[Cell], measured: Measured, held_out: HeldOutPairs) ->
     if null is None or reference is None or not others:
         return None
     names = {arm: [cell.name for cell in cells if cell.arm == arm] for arm in arms}
-    pairs = [(arm, null) for arm in others] + _constitutions(cells)
+    pairs, acting = [(arm, null) for arm in others] + _constitutions(cells), {cell.arm for cell in with_policy(cells)}
     lines = [
         _line(measure, names, (arm, over), (reference, null))
         for measure in _measures(cells, measured, held_out, reference)
         for arm, over in pairs
+        if not measure.of_policies or acting >= {arm, over, reference, null}
     ]
     lines = [line for line in lines if line.gain.n]
     if not lines:
@@ -117,8 +119,17 @@ def _measures(
         def agreement(name: str) -> Rows:
             return held_out.agreement(held_out.margins.get(name, {}), held_out.human)
 
-        found.append(_Measure("reward_accuracy", "reward model agrees with people", "%", agreement, held_out.cluster))
-    judges = [cell.name for cell in cells if cell.arm == reference and cell.reward]
+        found.append(
+            _Measure(
+                "reward_accuracy",
+                "reward model agrees with people",
+                "%",
+                agreement,
+                held_out.cluster,
+                of_policies=False,
+            )
+        )
+    judges = [cell.name for cell in with_policy(cells) if cell.arm == reference and cell.reward]
     if judges:
 
         def rewards(name: str) -> Rows:

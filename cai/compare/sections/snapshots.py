@@ -49,6 +49,7 @@ def snapshots(cells: Sequence[Cell], measured: Measured, rated: Sequence[Rated])
         places: list[tuple[str, int, float | None]] = [("sft", 0, None)]
         steps = cell.settings.rl.steps
         for name, (its, kept) in cell.path.items():
+            assert its.policy
             rollout = left_at(its.policy, steps) if kept is None else kept
             places.append((name, cell.lineage.index(its) * steps + rollout, kl_after(its.policy, rollout)))
         rows += [

@@ -13,8 +13,8 @@ def overoptimisation(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """One plot an arm, of the runs that a gold reward looked at (`rl.gold`)."""
     runs = []
     for cell in cells:
-        file = cell.policy / "gold.json"
-        if file.is_file():
+        file = cell.policy and cell.policy / "gold.json"
+        if file and file.is_file():
             found = json.loads(file.read_text())
             runs.append({"arm": cell.arm, "seed": cell.seed, **{key: found[key] for key in ("by", "kept", "looks")}})
     return plots(runs)
@@ -24,8 +24,8 @@ def warnings(cells: Sequence[Cell]) -> list[str]:
     """Lights of collapse, over-optimisation, and what the choice of a policy by gold does to the comparison."""
     notes = []
     for cell in cells:
-        file = cell.policy / "warnings.json"
-        for light in json.loads(file.read_text()) if file.is_file() else ():
+        file = cell.policy and cell.policy / "warnings.json"
+        for light in json.loads(file.read_text()) if file and file.is_file() else ():
             notes.append(f"Arm {cell.arm}, seed {cell.seed}, rollout {light['rollout']}: {light['text']}.")
     for plot in overoptimisation(cells):
         for line in plot["lines"]:

@@ -16,8 +16,8 @@ from cai.train.rl.given import Given
 
 
 class RlMethodFile(Protocol):
-    def policy(self, stage: Callable[..., Artifact], given: Given) -> Artifact:
-        """stage: runs a stage or looks it up, as `Store.stage`."""
+    def policy(self, stage: Callable[..., Artifact], given: Given) -> Artifact | None:
+        """stage: runs a stage or looks it up, as `Store.stage`. None where there is no policy."""
         ...
 
 
