@@ -27,6 +27,17 @@ def servers_of(arm: Arm) -> dict[str, ModelRef]:
     return served
 
 
+def asked_servers(experiment: Experiment) -> list[str]:
+    """A line for each server that a run asks, for the plan: nothing is sent to any of them."""
+    lines: dict[str, None] = {}
+    for name, arm in experiment.arms.items():
+        for section, model in servers_of(arm).items():
+            if model.server:
+                where = f"{model.server.name or model.name} at {', '.join(model.server.url)}"
+                lines[f"  {section} of arm {name}: {where}"] = None
+    return ["servers that the run will ask (this plan asks none):", *lines] if lines else []
+
+
 def server_checks(experiment: Experiment) -> Iterator[tuple[str, str, Callable[[], object]]]:
     """(arm, section, check) for each served model, once: it is asked what it can do (cai/models/engines/probing.py)."""
     seen: set[tuple[object, ...]] = set()

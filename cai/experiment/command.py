@@ -12,6 +12,7 @@ from cai.config.load import Experiment, read_sweep
 from cai.config.sweep import size
 from cai.core.progress import Board
 from cai.core.store import Artifact, Store
+from cai.experiment.check_servers import asked_servers
 from cai.experiment.checks import check
 from cai.experiment.pipeline import run
 from cai.experiment.plan import print_grid, print_plan
@@ -43,6 +44,8 @@ def main(argv: Sequence[str]) -> int:
         print_grid(grid, starts, ledger, expected, work.device)
     else:
         print_plan(grid[0], ledger, expected, work.device)
+    if options.plan and (servers := asked_servers(grid[0])):
+        print(*servers, sep="\n")
     return 0
 
 
