@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from cai.config.chat_template import ChatTemplate
 from cai.config.methods import NAMES
 from cai.config.section import Amount, Count, Positive, Rate, Section, Share
-from cai.config.served import DRAWS, Price, Served
+from cai.config.served import DRAWS, Price, Served, check_server_of_policy
 from cai.config.validation import Fault
 
 
@@ -23,9 +23,7 @@ class Policy(Section):
 
     model: str = "smollm2-135m"
     template: ChatTemplate = None
-    # Where it is served: whatever it only writes is asked for there (drafts, critiques and revisions, everyday answers;
-    # fresh pairs and answers of the evaluation as well, by its LoRA adapters, unless `adapters: false`). It is trained
-    # on its weights here. null: it runs in process.
+    # Where it is served, for all that it only writes (cai/models/README.md); it is trained on its weights here.
     server: Served = None
     system: str | None = "You are a helpful assistant."
     training: Literal["lora", "full"] = "lora"
@@ -35,16 +33,7 @@ class Policy(Section):
 
     @model_validator(mode="after")
     def _can_be_served(self) -> "Policy":
-        if self.server is None:
-            return self
-        if self.server.api == "chat":
-            problem = "a policy is trained on prompts that are rendered here, and a chat API renders its own"
-            raise Fault(problem, "set api: completions; who revises may be behind a chat API: revise.model", "server")
-        if self.server.same:
-            raise Fault(DRAWS, "remove it", "server")
-        if self.training == "full" and self.server.adapters:
-            problem = "a server can be given adapters, and no weights that were trained whole"
-            raise Fault(problem, "set server.adapters: false, and what is trained answers in process", "server")
+        check_server_of_policy(self.server, self.training)
         return self
 
 

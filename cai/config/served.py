@@ -81,6 +81,21 @@ class Server(Section):
 
 DRAWS = "a server draws other words than the model in process does: with `same`, nothing may be drawn"
 
+
+def check_server_of_policy(server: Server | None, training: str) -> None:
+    """`policy.server` has the start model, is given adapters of it, and draws. Raises Fault."""
+    if server is None:
+        return
+    if server.api == "chat":
+        problem = "a policy is trained on prompts that are rendered here, and a chat API renders its own"
+        raise Fault(problem, "set api: completions; who revises may be behind a chat API: revise.model", "server")
+    if server.same:
+        raise Fault(DRAWS, "remove it", "server")
+    if training == "full" and server.adapters:
+        problem = "a server can be given adapters, and no weights that were trained whole"
+        raise Fault(problem, "set server.adapters: false, and what is trained answers in process", "server")
+
+
 # No part of a key: it is part of the model's identity.
 Served = Annotated[Server | None, BeforeValidator(_endpoint), Field(exclude=True)]
 

@@ -10,11 +10,12 @@ from typing import Any
 
 from cai.config.served import Server
 from cai.core.errors import UserError
+from cai.models.engines.faults import Refused
 from cai.models.engines.jobs import answered, refusal
 from cai.models.engines.lora import Lora, given
 from cai.models.engines.probing import Probed
 from cai.models.engines.spending import Spending
-from cai.models.engines.transport import CallGroup, Patience, Pool, Refused
+from cai.models.engines.transport import CallGroup, Patience, Pool
 
 
 @dataclass

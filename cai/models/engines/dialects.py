@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cai.models.engines import Reading, Reply, Sampling, reading
-from cai.models.engines.transport import Call, CallGroup, Malformed
+from cai.models.engines.faults import Malformed
+from cai.models.engines.transport import Call, CallGroup
 
 Ids = Sequence[int]
 # Nothing is cut off, nothing is punished: the model's own distribution.

@@ -12,8 +12,9 @@ from cai.models.chat import text_numbers, with_system
 from cai.models.engines import Question, Reading, Reply, Request, Sampling
 from cai.models.engines.connection import Connection
 from cai.models.engines.dialects import choice_of, finite, only
+from cai.models.engines.faults import Malformed
 from cai.models.engines.probing import SAMPLED, probe_chat, schema, spoken
-from cai.models.engines.transport import Call, CallGroup, Malformed
+from cai.models.engines.transport import Call, CallGroup
 
 # Marks of turns in the chat formats of today: where a server renders, nobody here knows which are its own.
 MARKS = (

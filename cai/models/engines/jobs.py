@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cai.core.errors import UserError
+from cai.models.engines.faults import GivenUp, Refused
 from cai.models.engines.spending import Spent
-from cai.models.engines.transport import CallGroup, GivenUp, Pool, Refused
+from cai.models.engines.transport import CallGroup, Pool
 
 
 @dataclass(frozen=True, slots=True)

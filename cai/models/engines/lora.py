@@ -18,7 +18,8 @@ from cai.core.durable import unique
 from cai.core.errors import UserError
 from cai.core.store import digest_of
 from cai.models.adapters import adapter_settings, is_adapter
-from cai.models.engines.transport import LOAD, Answer, GivenUp, Pool
+from cai.models.engines.faults import GivenUp
+from cai.models.engines.transport import LOAD, Pool, ReplicaAnswer
 from cai.models.references import ModelRef, local
 
 PROCESS = digest_of([unique()])[:6]
@@ -77,13 +78,13 @@ def check_adapters(pool: Pool) -> None:
             raise cannot_load(answer, None)
 
 
-def _looked_for(answer: Answer) -> bool:
+def _looked_for(answer: ReplicaAnswer) -> bool:
     """Whether the server looked for the folder, in vain: so it can load those that are there."""
     return answer.status == 404 and NOWHERE in answer.text
 
 
-def _tell(pool: Pool, path: str, body: dict[str, str]) -> list[Answer]:
-    async def every() -> list[Answer]:
+def _tell(pool: Pool, path: str, body: dict[str, str]) -> list[ReplicaAnswer]:
+    async def every() -> list[ReplicaAnswer]:
         async with pool:
             return await pool.every(path, body)
 
@@ -94,7 +95,7 @@ def _tell(pool: Pool, path: str, body: dict[str, str]) -> list[Answer]:
         raise UserError(f"the server does not answer: {fault}", where, "start it, or mend the address") from None
 
 
-def cannot_load(answer: Answer, lora: Lora | None) -> UserError:
+def cannot_load(answer: ReplicaAnswer, lora: Lora | None) -> UserError:
     """Why a server has not taken an adapter, by what it answers, and what would do."""
     text, rank = answer.text, lora.rank if lora else "RANK"
     if lora and answer.status == 404 and str(lora.folder) in text:

@@ -20,7 +20,8 @@ from typing import Any
 from cai.core.errors import UserError, suggest
 from cai.models.engines import Reading, Sampling
 from cai.models.engines.dialects import DIALECTS, Dialect, choice_of, finite, sampled
-from cai.models.engines.transport import Call, GivenUp, Malformed, Pool, Refused, hidden
+from cai.models.engines.faults import GivenUp, Malformed, Refused, hidden
+from cai.models.engines.transport import Call, Pool
 
 TEXT = "One, two, three, four, five, six, seven, eight, nine, ten. Café naïve: 3.14 x 27 = ?"
 CLOSE = 0.05  # nats: the likeliest token in two requests
