@@ -105,9 +105,8 @@ def _behind(here: ModelRef, server: Server, there: Server, name: str) -> ModelRe
 
 def _name_there(model: ModelRef) -> str:
     """Of an adapter, the name of its base; of any other model its own."""
-    adapter = model.commit and hub_adapter(model.place, model.commit)
-    folder = adapter_folder(model.place, str(model.commit)) if adapter else Path(model.place)
-    return base_of(folder).name if model.place and is_adapter(folder) else model.name
+    folder = hub_adapter(model.place, model.commit) if model.commit else Path(model.place)
+    return base_of(folder).name if model.place and folder and is_adapter(folder) else model.name
 
 
 def drafting(policy: Policy) -> ModelRef:

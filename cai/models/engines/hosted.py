@@ -13,7 +13,7 @@ from cai.models.engines import Question, Reading, Reply, Request, Sampling
 from cai.models.engines.connection import Connection
 from cai.models.engines.dialects import choice_of, finite, only
 from cai.models.engines.faults import Malformed
-from cai.models.engines.probing import SAMPLED, probe_chat, schema, spoken
+from cai.models.engines.probing import BRACES, SAMPLED, probe_chat, schema, spoken
 from cai.models.engines.transport import Call, CallGroup
 
 # Marks of turns in the chat formats of today: where a server renders, nobody here knows which are its own.
@@ -47,15 +47,17 @@ class ChatEngine:
         yield from self.connection.results(self.probed, jobs, range(len(jobs)))
 
     def _job(self, request: Request, sampling: Sampling) -> CallGroup:
-        body = self._body(request.chat, sampling.max_new_tokens, sampling.temperature)
+        structured = bool(request.options) and self.probed.structured
+        room = sampling.max_new_tokens + BRACES * structured
+        body = self._body(request.chat, room, sampling.temperature)
         body |= {"seed": request.seed % 2**31, "top_p": sampling.top_p}
-        if request.options and self.probed.structured:
+        if structured:
             body["response_format"] = schema(request.options)
 
         def read(answer: dict[str, Any]) -> Reply:
             return Reply(spoken(answer), "length" if choice_of(answer).get("finish_reason") == "length" else "stop")
 
-        call = self._call(body, request.chat, read, sampling.max_new_tokens)
+        call = self._call(body, request.chat, read, room)
         return CallGroup((call,), only, declined=Reply("", "stop"))
 
     def _call(self, body: dict[str, Any], chat: Chat, read: Callable[[dict[str, Any]], Any], writes: int) -> Call:

@@ -28,6 +28,7 @@ CLOSE = 0.05  # nats: the likeliest token in two requests
 ROUGH = 0.5  # nats: unlikely tokens in requests of two kinds, in bfloat16 and beside other requests
 UNKNOWN_LIMIT = 1 << 20
 CHATS = "chat/completions"
+BRACES = 32  # tokens of a structured answer beside its word: braces, quotes, and as much space as a model likes
 THOUGHT_BEGINS, THOUGHT_ENDS = "<think>", "</think>"  # where a server leaves the thought in the text
 SAMPLED = "`judge.verdict: sampled` asks it several times and counts (rate, choice, score, reason)"
 
@@ -230,7 +231,8 @@ async def probe_chat(pool: Pool) -> Probed:
             steps = (choice_of(tried).get("logprobs") or {}).get("content") or [{}]
             top = len(steps[0].get("top_logprobs") or ())
     with suppress(Refused, Malformed, ValueError):
-        tried = await ask(pool, CHATS, {**body, "response_format": schema(("Yes", "No"))}, tokens)
+        body |= {word: tokens + BRACES, "response_format": schema(("Yes", "No"))}
+        tried = await ask(pool, CHATS, body, tokens + BRACES)
         structured = json.loads(spoken(tried)).get("answer") in ("Yes", "No")
     fingerprint = {"owner": about["owned_by"]} if about.get("owned_by") else {}
     limit = int(about.get("max_model_len") or (about.get("meta") or {}).get("n_ctx") or UNKNOWN_LIMIT)
