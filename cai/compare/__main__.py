@@ -8,17 +8,22 @@ and the report is that of any experiment, in runs/compare-monday-tuesday/.
 
 A fair comparison changes one thing. Everything in which the runs differ is listed, on the terminal and in the report's
 warnings; runs whose held-out prompts differ are refused, since what one holds out the other may have trained on.
+
+People may judge some of the games of the first arm against the second: `--games-to-label FILE` writes them for
+`python -m cai.annotate FILE`, and `--human-games LOG` reads what it left (cai/compare/human_games.py).
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from cai.compare.human_games import games_of, write_games
 from cai.compare.runs import FinishedRun, check, differences, experiment_of, read_run
 from cai.compare.sections.provenance import begin
-from cai.core.errors import run_main
-from cai.core.places import check_run
+from cai.core.errors import UserError, run_main
+from cai.core.places import check_file, check_run
 from cai.core.progress import Board
 from cai.core.store import Store
 from cai.experiment.checks import FILES
@@ -29,23 +34,41 @@ from cai.models.workbench import Workbench
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m cai.compare", description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a folder like runs/quickstart")
+    parser.add_argument(
+        "--games-to-label", type=Path, metavar="FILE", help="write the games of the first two arms for people, and stop"
+    )
+    parser.add_argument("--human-games", type=Path, metavar="LOG", help="what people said of these games")
     options = parser.parse_args(argv)
+    for file, what in ((options.games_to_label, "--games-to-label"), (options.human_games, "--human-games")):
+        if file and file.suffix != ".jsonl":
+            raise UserError(f"{what} is a .jsonl file, not {file}", what, "name one")
+    if options.games_to_label:
+        check_file(options.games_to_label, "name a file that can be written")
+    if options.human_games and not options.human_games.is_file():
+        remedy = "python -m cai.annotate GAMES.jsonl --out LOG.jsonl makes one"
+        raise UserError("there is no such label log", str(options.human_games), remedy)
     runs = [read_run(path) for path in options.runs]
     check(runs)
     noted = differences(runs)
     for line in noted:
         print(f"differs: {line}", file=sys.stderr)
-    return compare(runs, noted)
+    return compare(runs, noted, options.games_to_label, options.human_games)
 
 
-def compare(runs: Sequence[FinishedRun], noted: Sequence[str]) -> int:
+def compare(runs: Sequence[FinishedRun], noted: Sequence[str], to_label: Path | None, human_games: Path | None) -> int:
+    """to_label: where the games for people are to be written, instead of a report. human_games: what people said."""
     experiment, cells = experiment_of(runs)
     check_run(Path(experiment.runtime.root), [experiment.name], FILES)
     work = Workbench.open(experiment.runtime)
     began = begin()
     with Board([]) as board:
         store = Store(work.root, notify=board.began, noted=board.noted)
-        measured = evaluate(store.stage_with(work), work, cells)
+        measured = replace(evaluate(store.stage_with(work), work, cells), human_games=human_games)
+    if to_label:
+        games = games_of(cells, measured)
+        write_games(games, to_label)
+        print(f"{len(games)} games: python -m cai.annotate {to_label} --out LOG.jsonl")
+        return 0
 
     from cai.compare.results import finish, tell  # numpy and matplotlib: only now
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from cai.config.load import Arm
 from cai.constitution import Constitution
@@ -119,3 +120,5 @@ class Measured:
     harm_scores: dict[str, Artifact] = field(default_factory=dict)
     # label_budget: number of human labels -> the reward models trained on so many, one a seed; named as in pair_scores.
     budgets: dict[int, dict[str, Artifact]] = field(default_factory=dict)
+    # Where people judged games of the first arm against the second (cai/compare/human_games.py).
+    human_games: Path | None = None

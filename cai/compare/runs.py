@@ -12,6 +12,7 @@ from cai.config.load import Arm, Experiment, flat, read_experiment
 from cai.config.tree import show
 from cai.config.validation import raise_all
 from cai.constitution import read_constitution
+from cai.constitution.each import expanded
 from cai.core.errors import UserError, UserErrors
 from cai.core.places import LONGEST
 from cai.core.store import Artifact, digest_of, linked, root_of
@@ -56,7 +57,10 @@ def read_run(home: Path) -> FinishedRun:
     results = read_results(files["results.json"])
     try:
         changed, name = results.provenance["settings changed on the command line"], results.name
-        experiment = read_experiment(files["config.yaml"], changed)
+        kept = expanded(
+            read_experiment(files["config.yaml"], changed),
+            lambda arm, _: read_constitution(home / f"constitution-{arm}.txt"),
+        )
         links = json.loads(files["links.json"].read_bytes())
         told = "said" in next(iter(links.values()))
     except (UserError, FileNotFoundError) as error:
@@ -67,7 +71,7 @@ def read_run(home: Path) -> FinishedRun:
         raise UserError(problem, str(home), AGAIN) from None
     if not told:
         raise UserError("an older version made this run", str(home), AGAIN)
-    return FinishedRun(home, root, experiment.model_copy(update={"name": name}), results, links)
+    return FinishedRun(home, root, kept.model_copy(update={"name": name}), results, links)
 
 
 def check(runs: Sequence[FinishedRun]) -> None:

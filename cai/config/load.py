@@ -31,6 +31,7 @@ from cai.config.sections import (
     Sft,
     Simulated,
 )
+from cai.config.serve import served_by_run
 from cai.config.sweep import points
 from cai.config.tree import Tree, load_tree
 from cai.config.validation import Fault, raise_all, validate
@@ -42,6 +43,9 @@ class Arm(Section):
     """One arm of an experiment: everything that decides its result."""
 
     constitution: str
+    # A principle of it that this arm does without; `each`: this arm as it is, and one more without each of its
+    # principles (cai/constitution/each.py).
+    without: str | None = None
     labels: Labels = Sources(default="ai")
     seed: Count = 0
     # auto: bfloat16 where the device computes in it natively, else float32.
@@ -238,6 +242,8 @@ def _experiment(tree: Tree, path: Path, overrides: tuple[str, ...]) -> Experimen
     if not arms:
         trees = {file.labels.name: with_pool(shared)}
         arms = {name: validate(own, Arm) for name, own in trees.items()}
+    if file.runtime.serve:
+        arms = served_by_run(arms, file.runtime.serve)
     return Experiment(
         name=name,
         question=file.question,

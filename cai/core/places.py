@@ -10,7 +10,7 @@ from cai.core.errors import UserError
 
 LONGEST = 100  # bytes of a name: what is made of it is longer, and file systems end at 255
 # In `runs/` beside the folders of the experiments.
-RESERVED = ("store", "trackers", "calls", "calls.sqlite", "calls.sqlite-wal", "calls.sqlite-shm")
+RESERVED = ("store", "trackers", "workers", "calls", "calls.sqlite", "calls.sqlite-wal", "calls.sqlite-shm")
 # What tables call the policies that come before the arms'.
 POLICIES = ("start", "sft")
 

@@ -3,9 +3,10 @@
 A `Board` knows the stages of a whole run and how long each was expected to take (cai/experiment/timings.py), or that
 nobody knows. What has been seen so far corrects what is still to come: stages of a name that ran by how long those
 took, all others by how long stages took on the whole. `progress` is one bar: on the board while there is one, by itself
-otherwise.
+otherwise. Of stages that other processes make (`lanes` side by side), the board shows the lines that they write.
 """
 
+import re
 import sys
 import time
 from collections import defaultdict, deque
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 
 EVERY = 20.0  # seconds between two plain lines of one bar
 COMING = 4  # stages to come that are shown by name
+STEP = re.compile(r" {4}\S.*: \d+/\d+")  # a plain line of a bar
 TRUST = 30.0  # seconds of expected work that count as seen and right: one odd short stage moves little
 
 
@@ -56,17 +58,30 @@ class ProgressBar:
 
 
 @dataclass
+class Running:
+    """A stage that is being made. began: when. seconds: expected. said: how far it is, by its own words."""
+
+    stage: str
+    key: str
+    began: float
+    seconds: float | None
+    said: str = ""
+
+
+@dataclass
 class Board:
     """The stages of a run.
 
     expected: (stage, seconds; 0 where it is there already, None where nobody knows), in the order of the pipeline.
+    lanes: how many run side by side.
 
     began and noted are the store's hooks: before a stage runs, and once for each stage that is there.
     """
 
     expected: Sequence[tuple[str, float | None]]
     time: Callable[[], float] = time.perf_counter
-    running: tuple[str, float, float | None] | None = None  # stage, when it began, seconds expected
+    lanes: int = 1
+    running: list[Running] = field(default_factory=list)
     bar: ProgressBar | None = None
     seen: set[Path] = field(default_factory=set)
     # Seconds, by stage and in all ("").
@@ -79,7 +94,8 @@ class Board:
         self.start, self.todo = self.time(), deque(self.expected)
 
     def began(self, stage: str, key: str) -> None:
-        self.running = (stage, self.time(), next((seconds for name, seconds in self.todo if name == stage), 0.0))
+        seconds = next((seconds for name, seconds in self.todo if name == stage), 0.0)
+        self.running.append(Running(stage, key, self.time(), seconds))
         if not self.live:
             print(f"{self._stamp()} {_words(stage)} ({key[:6]}){self._ahead()}", file=sys.stderr, flush=True)
 
@@ -99,25 +115,52 @@ class Board:
             for name in (made.stage, ""):
                 self.took[name] += made.seconds
                 self.promised[name] += promised
-        self.running = self.bar = None
+        self.running = [one for one in self.running if f"{one.stage}-{one.key}" != made.path.name]
+        self.bar = None
         if self.live:
             self.live.console.print(
                 f"{self._stamp()} {_words(made.stage)}: {clock(made.seconds)}", highlight=False, markup=False
             )
 
+    def lost(self, stage: str, key: str) -> None:
+        """A stage that was being made will not be: it failed, or whoever made it is gone."""
+        self.running = [one for one in self.running if (one.stage, one.key) != (stage, key)]
+
+    def said(self, stage: str, key: str, line: str) -> None:
+        """A line that another process wrote while it made a stage."""
+        if STEP.match(line):
+            for one in self.running:
+                one.said = line.strip() if (one.stage, one.key) == (stage, key) else one.said
+            if self.live:
+                return
+        self.tell(f"    {_words(stage)}: {line.strip()}")
+
+    def tell(self, line: str) -> None:
+        if self.live:
+            self.live.console.print(line, highlight=False, markup=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
     def left(self) -> list[float | None]:
-        """Seconds that are still to go, of each stage to come and the running one; None where nobody knows."""
-        coming = list(self.todo)
+        """Seconds that are still to go, of each stage to come and the running ones; None where nobody knows."""
+        coming, now = self._coming(), self.time()
+        by_rate = self.bar.left(now) if self.bar and self.bar.done >= 0.1 * self.bar.total else None
         rest: list[float | None] = []
-        if self.running:
-            stage, began, seconds = self.running
-            whole, now = self._corrected(stage, seconds), self.time()
-            by_rate = self.bar.left(now) if self.bar and self.bar.done >= 0.1 * self.bar.total else None
-            here = next((at for at, (name, _) in enumerate(coming) if name == stage), None)
-            if here is not None:
-                del coming[here]
-            rest = [None if whole is None else max(0.0, whole - now + began)] if by_rate is None else [by_rate]
+        for one in self.running:
+            whole = self._corrected(one.stage, one.seconds)
+            rest.append(None if whole is None else max(0.0, whole - now + one.began))
+        if self.running and by_rate is not None:  # a bar is that of this process, which makes one stage at a time
+            rest[-1] = by_rate
         return rest + [self._corrected(name, seconds) for name, seconds in coming]
+
+    def _coming(self) -> list[tuple[str, float | None]]:
+        """The stages that neither are there nor run."""
+        coming = list(self.todo)
+        for one in self.running:
+            here = next((each for each in coming if each[0] == one.stage), None)
+            if here:
+                coming.remove(here)
+        return coming
 
     def _corrected(self, stage: str, seconds: float | None) -> float | None:
         if seconds is None:  # as the others of its name, once there are some
@@ -132,11 +175,12 @@ class Board:
         return f"[{minutes:02d}:{seconds:02d}]"
 
     def _ahead(self) -> str:
-        """`; 3 of 27, about 12 min left`: the running stage is the third."""
+        """`; 3 of 27, about 12 min left`: the stage that began last is the third."""
         if not self.expected:
             return ""
-        place = len(self.expected) - len(self.todo) + 1
-        return f"; {min(place, len(self.expected))} of {len(self.expected)}, {total(self.left())} left"
+        place = len(self.expected) - len(self.todo) + max(1, len(self.running))
+        left = [None if seconds is None else seconds / self.lanes for seconds in self.left()]
+        return f"; {min(place, len(self.expected))} of {len(self.expected)}, {total(left)} left"
 
     # --- on a screen --------------------------------------------------------------------------------------------------
 
@@ -161,23 +205,20 @@ class Board:
             self.live = None
 
     def page(self) -> Any:
-        """What the screen shows: the running stage with its bar, the next ones, and the whole."""
+        """What the screen shows: the running stages, each with its bar or words, the next ones, and the whole."""
         from rich.progress_bar import ProgressBar
         from rich.table import Table
 
         table, now = Table.grid(padding=(0, 2)), self.time()
-        coming = list(self.todo)
-        if self.running:
-            stage, began, _ = self.running
-            place = next((n for n, each in enumerate(coming) if each[0] == stage), len(coming))
-            coming, bar = coming[:place] + coming[place + 1 :], self.bar
-            cells = [clock(now - began), "", ""]
-            if bar:
+        coming, bar = self._coming(), self.bar
+        for one in self.running:
+            cells: list[Any] = [clock(now - one.began), one.said, ""]
+            if bar and one is self.running[-1]:
                 rest = bar.left(now)
                 about = "" if rest is None else f"{clock(rest)} left"
                 how = "  ".join(filter(None, (f"{bar.done}/{bar.total}", bar.rate(now), bar.note())))
                 cells = [ProgressBar(bar.total, bar.done, width=24), how, about]
-            table.add_row(f"> {_words(stage)}", *cells, style="bold")
+            table.add_row(f"> {_words(one.stage)}", *cells, style="bold")
         ahead = [(name, self._corrected(name, seconds)) for name, seconds in coming if seconds != 0]
         for name, seconds in ahead[:COMING]:
             table.add_row(f"  {_words(name)}", total([seconds]), style="dim")

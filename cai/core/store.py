@@ -36,6 +36,7 @@ from cai.core.lease import leased
 from cai.core.owned import drop_unfinished, held, own_folder, sweep
 
 MANIFEST = "manifest.json"
+UNKNOWN = "?"  # a digest of what does not exist yet begins so
 JUNK = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini|\._.*|\.nfs.*")  # what desktops and network disks leave
 
 
@@ -73,6 +74,19 @@ def keyed(inputs: Mapping[str, Any]) -> dict[str, Any]:
 def digest_of(value: Any) -> str:
     text = json.dumps(canonical(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def key_of(function: Callable[..., None], inputs: Mapping[str, Any]) -> str:
+    """The key of a stage with these inputs."""
+    parts = {"stage": function.__name__, "version": function.version, "inputs": keyed(inputs)}  # pyrefly: ignore
+    return digest_of(parts)[:16]
+
+
+def is_known(parts: Any) -> bool:
+    """Whether inputs in their canonical form are those of a stage that can be made: nothing in them is yet to come."""
+    if isinstance(parts, Mapping):
+        return not str(parts.get("digest", "")).startswith(UNKNOWN) and all(map(is_known, parts.values()))
+    return all(map(is_known, parts)) if isinstance(parts, list) else True
 
 
 def digest_file(path: Path) -> str:
@@ -146,21 +160,20 @@ class Store:
         stage runs next (`sweep`): what is dear inside a stage is kept by the call cache (model calls) or, where a stage
         has asked for it, in `unfinished` (checkpoints of a training).
         """
-        name = function.__name__
-        parts = {"stage": name, "version": function.version, "inputs": keyed(inputs)}  # pyrefly: ignore
-        key = digest_of(parts)[:16]
+        name, key = function.__name__, key_of(function, inputs)
         folder = self.root / "store" / f"{name}-{key}"
-        made = self._find(name, key, folder, inputs)
+        made = self.look_up(name, key, folder, inputs)
         if made and not self.plan:
             with suppress(OSError):  # a store that is only read
                 os.utime(folder)  # it is in use: see `gc` in cai/core/upkeep.py
-        return self._note(made or self._run(function, Artifact(name, key, folder, "?", cached=False), runtime, inputs))
+        wanted = Artifact(name, key, folder, f"{UNKNOWN}{key}", cached=False)
+        return self._note(made or self.provide(function, wanted, runtime, inputs))
 
     def stage_with(self, runtime: Any) -> Callable[..., Artifact]:
         """`stage` with the runtime already given: what the pipeline calls."""
         return lambda function, **inputs: self.stage(function, runtime=runtime, **inputs)
 
-    def _find(self, name: str, key: str, folder: Path, inputs: Mapping[str, Any]) -> Artifact | None:
+    def look_up(self, name: str, key: str, folder: Path, inputs: Mapping[str, Any]) -> Artifact | None:
         """The stage if it is there and undamaged; in a plan, also what is known of one that is not."""
         try:
             made, was = read_stage(folder, contents=not self.plan), None
@@ -168,11 +181,13 @@ class Store:
             made, was = None, damage.made
             print(f"note: {folder} is damaged: {damage}; it will be made again", file=sys.stderr, flush=True)
         if made is None and self.plan:  # what is made again comes out as it was, as far as anybody knows
-            digest, given = was.digest if was else f"?{key}", canonical(keyed(inputs))
+            digest, given = was.digest if was else f"{UNKNOWN}{key}", canonical(keyed(inputs))
             return Artifact(name, key, folder, digest, cached=False, inputs=given)
         return made
 
-    def _run(self, function: Callable[..., None], wanted: Artifact, runtime: Any, inputs: dict[str, Any]) -> Artifact:
+    def provide(
+        self, function: Callable[..., None], wanted: Artifact, runtime: Any, inputs: dict[str, Any]
+    ) -> Artifact:
         """The stage made here; or by another process, while this one waited for it."""
         folder = wanted.path
         make_folders(folder.parent)

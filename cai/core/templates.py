@@ -14,6 +14,7 @@ import re
 import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -77,11 +78,20 @@ _ENVIRONMENT.filters |= {"transcript": transcript, "indented": indented}
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One part of a template. role: a chat role, or "messages". body: None for "messages"."""
+    """One part of a template. role: a chat role, or "messages". body: None for "messages". source: from which it was
+    compiled; by that it travels to other processes."""
 
     role: str
     line: int
     body: jinja2.Template | None
+    source: str = ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _turn, (self.role, self.line, self.source)
+
+
+def _turn(role: str, line: int, source: str) -> Turn:
+    return Turn(role, line, None if role == SPLICE else _ENVIRONMENT.from_string(source), source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +151,11 @@ def load_template(name_or_path: str | Path) -> Template:
         source = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError:
         raise UserError("not UTF-8 text", str(path), "save the file as plain text in UTF-8") from None
+    return _parse(source, path)
+
+
+@cache
+def _parse(source: str, path: Path) -> Template:
     faults: list[UserError] = []
     turns: list[Turn] = []
     variables: dict[str, int] = {}
@@ -148,8 +163,8 @@ def load_template(name_or_path: str | Path) -> Template:
         if role == SPLICE:
             variables.setdefault(SPLICE, line)
             turns.append(Turn(role, line, None))
-        elif compiled := _compile("\n" * line + body, path, variables, faults):
-            turns.append(Turn(role, line, compiled))
+        elif compiled := _compile(numbered := "\n" * line + body, path, variables, faults):
+            turns.append(Turn(role, line, compiled, numbered))
     if faults:
         raise UserErrors(faults)
     return Template(path, hashlib.sha256(source.encode()).hexdigest(), tuple(turns), variables)

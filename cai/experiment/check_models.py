@@ -28,7 +28,7 @@ from cai.models.engines import Reply
 from cai.models.loading import load_tokenizer
 from cai.models.references import ModelRef, base_of, find, local, model_of
 from cai.train.revise import revising
-from cai.train.revising import RevisionTask, critique_chat, revision_chat
+from cai.train.revising import RevisionTask, critique_chat, reviser_of, revision_chat
 from cai.train.starting import check_adapter
 
 ANSWER, OTHER = "Yes, of course: here it is.", "No, I would rather not."
@@ -130,13 +130,12 @@ def revision_requests(arm: Arm, prompts: Sequence[Prompt], constitution: Constit
 
 def check_reviser(arm: Arm, prompts: Sequence[Prompt], constitution: Constitution) -> None:
     """A reviser that is not the policy (`revise.model`): it is asked for critiques and revisions alone."""
-    served = arm.revise.server
-    if served and served.api == "chat":
+    source = reviser_of(arm.revise)
+    if source is None or source.hosted:
         return
-    source = find(str(arm.revise.model))
     ids: set[int] = set()
     try:
-        tokenizer, config = (load_tokenizer(source), None) if served else read_model(source)
+        tokenizer, config = (load_tokenizer(source), None) if source.server else read_model(source)
         for chat in revision_requests(arm, kinds_of(prompts), constitution):
             ids |= {*chat_ids(tokenizer, with_system(chat, arm.policy.system), answer=True)}
     except UserError as error:

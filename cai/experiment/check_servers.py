@@ -5,7 +5,10 @@ from functools import partial
 
 from cai.config.load import Arm, Experiment
 from cai.config.sections import Judge
-from cai.models.references import ModelRef, drafting, find_served, model_of
+from cai.config.serve import OwnServer
+from cai.models.references import ModelRef, drafting, model_of
+from cai.models.serving import check_program, nothing_to_serve
+from cai.train.revising import reviser_of
 
 
 def judges_of(arm: Arm) -> dict[str, Judge]:
@@ -18,10 +21,11 @@ def judges_of(arm: Arm) -> dict[str, Judge]:
 def servers_of(arm: Arm) -> dict[str, ModelRef]:
     """The section that names a served model -> the model."""
     served = {section: model_of(judge) for section, judge in judges_of(arm).items() if judge.server}
+    served = {section: model for section, model in served.items() if model.server}
     if "ai" not in arm.labels.all:  # nobody asks that one
         served.pop("judge", None)
-    if arm.revise.model and arm.revise.server:
-        served["revise"] = find_served(arm.revise.model, arm.revise.server)
+    if (reviser := reviser_of(arm.revise)) and reviser.server:
+        served["revise"] = reviser
     if arm.policy.server:
         served["policy"] = drafting(arm.policy)
     return served
@@ -32,17 +36,33 @@ def asked_servers(experiment: Experiment) -> list[str]:
     lines: dict[str, None] = {}
     for name, arm in experiment.arms.items():
         for section, model in servers_of(arm).items():
-            if model.server:
+            if isinstance(model.server, OwnServer):
+                lines[f"  {section} of arm {name}: {model.server.name}, which the run serves itself"] = None
+            elif model.server:
                 where = f"{model.server.name or model.name} at {', '.join(model.server.url)}"
                 lines[f"  {section} of arm {name}: {where}"] = None
     return ["servers that the run will ask (this plan asks none):", *lines] if lines else []
 
 
 def server_checks(experiment: Experiment) -> Iterator[tuple[str, str, Callable[[], object]]]:
-    """(arm, section, check) for each served model, once: it is asked what it can do (cai/models/engines/probing.py)."""
+    """(arm, section, check) for each served model, once: it is asked what it can do (cai/models/engines/probing.py).
+
+    Of those that the run starts itself: is the program there, and is there anything for it to serve?
+    """
+    serve = experiment.runtime.serve
+    if serve:
+        yield "", "", lambda: check_program(serve)
+        if not any(
+            isinstance(model.server, OwnServer)
+            for arm in experiment.arms.values()
+            for model in servers_of(arm).values()
+        ):
+            yield "", "", lambda: nothing_to_serve(serve)
     seen: set[tuple[object, ...]] = set()
     for name, arm in experiment.arms.items():
         for section, model in servers_of(arm).items():
+            if isinstance(model.server, OwnServer):
+                continue
             from cai.models.engines.server import look_at  # the client: only where something is served
 
             key = (model.digest, section == "policy", *(model.server.url if model.server else ()))

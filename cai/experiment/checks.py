@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cai.config.load import Arm, Experiment, flat
-from cai.constitution import Constitution, read_constitution
+from cai.constitution import Constitution, less, read_constitution
 from cai.core.errors import UserError, UserErrors, fault_of_machine
 from cai.core.hub import is_unreachable
 from cai.core.memo import remembered
@@ -26,6 +26,7 @@ from cai.data.xstest import xstest_file
 from cai.experiment.check_data import Rows, check_yardsticks, data_checks, length_checks, rows_of
 from cai.experiment.check_models import check_gold_model, check_judge, check_reviser, policy_checks, reader_of
 from cai.experiment.check_servers import judges_of, server_checks
+from cai.experiment.executors import check_executor
 from cai.judge.methods import ALONE, templates_for
 from cai.judge.reads.placebos import check as check_placebos
 from cai.judge.reads.placebos import read_placebos
@@ -92,6 +93,8 @@ def check(*grid: Experiment, plan: bool = False) -> None:
         machine.attempt([lambda: check_run(Path(runtime.root), homes, FILES)])
     machine.attempt([lambda: device_of(runtime.device, plan)])
     machine.attempt([lambda name=name: installed(name) for name in runtime.report_to])
+    if not plan:
+        machine.attempt([lambda: check_executor(runtime)])
     refs: dict[str, None] = {}
     for experiment in grid:
         faults = Faults(experiment)
@@ -124,7 +127,7 @@ def files_of(arm: Arm, plan: bool) -> list[Callable[[], object]]:
     """Are the files (and data sets) that an arm names there, and what they should be?"""
     evaluation = arm.evaluate
     return [
-        lambda: revising(read_constitution(arm.constitution), arm.revise, arm.seed),
+        lambda: revising(constitution_of(arm), arm.revise, arm.seed),
         lambda: arm.revise.audit and placebos_fit(arm),
         lambda: read_constitution(evaluation.constitution),
         lambda: arm.helpful and evaluation.helpful and read_constitution(evaluation.helpfulness),
@@ -140,6 +143,10 @@ def files_of(arm: Arm, plan: bool) -> list[Callable[[], object]]:
         lambda: arm.helpful and everyday(arm, plan),
         *(lambda judge=judge: templates_for(judge) for judge in judges_of(arm).values()),
     ]
+
+
+def constitution_of(arm: Arm) -> Constitution:
+    return less(read_constitution(arm.constitution), arm.without)
 
 
 def rewards_alone(arm: Arm) -> None:
@@ -206,7 +213,7 @@ def versions() -> list[str]:
 
 def _looked_at(arm: Arm) -> list[Any]:
     """Everything that the outcome of a dry run depends on."""
-    evaluation, constitution = arm.evaluate, read_constitution(arm.constitution)
+    evaluation, constitution = arm.evaluate, constitution_of(arm)
     judges = judges_of(arm)
     return [
         flat(arm),
@@ -226,7 +233,7 @@ def _look(experiment: Experiment, plan: bool, seen: dict[str, Any]) -> list[User
     """The faults of one experiment. seen: rows that were read, and judges that were looked at, for other ones."""
     faults = Faults(experiment)
     for name, arm in experiment.arms.items():
-        constitution, rows = read_constitution(arm.constitution), None
+        constitution, rows = constitution_of(arm), None
         if at_hand(arm.data) or not plan:
             rows = _rows(arm, name, faults, seen)
         if rows:
@@ -332,7 +339,7 @@ def had(digest: str, name: str, where: str, plan: bool) -> None:
 
 def placebos_fit(arm: Arm) -> None:
     """A placebo that is the constitution would have the audit of revisions find that a principle does nothing."""
-    check_placebos(read_placebos(), read_constitution(arm.constitution).judging)
+    check_placebos(read_placebos(), constitution_of(arm).judging)
 
 
 def everyday(arm: Arm, plan: bool) -> None:

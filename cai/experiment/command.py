@@ -4,18 +4,21 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 from cai.compare.sections.provenance import Began, begin
 from cai.config.load import Experiment, read_sweep
 from cai.config.sweep import size
+from cai.constitution.each import expanded
 from cai.core.progress import Board
 from cai.core.store import Artifact, Store
 from cai.experiment.check_servers import asked_servers
 from cai.experiment.checks import check
 from cai.experiment.pipeline import run
 from cai.experiment.plan import print_grid, print_plan
+from cai.experiment.side_by_side import one_by_one, side_by_side
 from cai.experiment.timings import Expected, estimates
 from cai.models.workbench import Workbench
 
@@ -31,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
     )
     options = parser.parse_args(argv)
     began = begin()
-    grid = read_sweep(options.config, options.set)
+    grid = [expanded(experiment) for experiment in read_sweep(options.config, options.set)]
     check(*grid, plan=options.plan)
     work = Workbench.open(grid[0].runtime)
     if grid[0].point:
@@ -71,12 +74,14 @@ def run_all(
 
     finished = []
     with Board([(artifact.stage, each.seconds) for artifact, each in zip(ledger, expected, strict=True)]) as board:
-        for experiment in grid:
-            store = Store(work.root, notify=board.began, noted=board.noted)
-            began = replace(began, at=time.time())
-            cells, measured = run(experiment, store, work)
-            print(f"compare -> {work.root / experiment.name}", file=sys.stderr)
-            finished.append(finish(experiment, cells, measured, store.ledger, work, began))
+        runs = side_by_side(grid, work, board, began) if grid[0].runtime.executor else one_by_one(grid, work, board)
+        began = replace(began, at=time.time())
+        with closing(runs):  # workers end with it, whatever happens
+            for ran in runs:
+                print(f"compare -> {work.root / ran.experiment.name}", file=sys.stderr)
+                finished.append(finish(ran.experiment, ran.cells, ran.measured, ran.ledger, work, began))
+                if not grid[0].runtime.executor:
+                    began = replace(began, at=time.time())
     if grid[0].point:
         finish_sweep(grid[0].sweep, finished, work.root)
     else:

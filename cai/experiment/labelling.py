@@ -44,7 +44,7 @@ def label(
     replica: int,
 ) -> Labelling:
     """passed: the preflight of an earlier round, which is not done again. replica: whose coin is tossed."""
-    constitution, dtype = work.constitution(arm.constitution), work.dtype(arm)
+    constitution, dtype = work.constitution(arm.constitution, arm.without), work.dtype(arm)
     labellers, rule = arm.labels.all, arm.labels.rule
     given = {"pairs": pairs, "rule": rule}
     by: dict[str, Artifact] = {}

@@ -31,7 +31,7 @@ Stage = Callable[..., Artifact]
 
 def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell:
     """Constitutional AI (Bai et al. 2022): a constitution and prompts -> a policy. seed: makes replicas of an arm."""
-    constitution = work.constitution(arm.constitution)
+    constitution = work.constitution(arm.constitution, arm.without)
     start = Trainable(model_of(arm.policy), arm.policy, work.dtype(arm))
     drafter = replace(start, ref=drafting(arm.policy))
     prompts, helpful = load_prompts(stage, arm)  # and the pairs that people have judged; split by prompt

@@ -316,7 +316,7 @@ def _alike(first: str, second: str) -> bool:
 def parameters(model: str) -> float | None:
     """How large a model is: from its config.json, or from the "8B" in its name; None where neither says it."""
     if model in EMBEDDED:
-        return 135e6
+        return EMBEDDED[model].parameters
     if model == TINY:
         return 1e5
     config = Path(model).expanduser() / "config.json"

@@ -27,12 +27,21 @@ from cai.data.comparisons import Comparisons, Item, read_comparisons
 from cai.judge.asked import AskedJudge
 from cai.judge.asking import judge_pairs
 from cai.judge.ballots import Ballot
-from cai.judge.common import add_asking, add_common, check_machine, judge_for, malformed, methods_named, open_judge
+from cai.judge.common import (
+    add_asking,
+    add_common,
+    check_machine,
+    computed,
+    judge_for,
+    malformed,
+    methods_named,
+    open_judge,
+)
 from cai.judge.conduct import judge_conduct
 from cai.judge.diagnostics import Diagnosis, diagnose
 from cai.judge.methods import ALONE, ASKING, METHODS, cast, templates_for
 from cai.models.engines.cached import CachedEngine
-from cai.models.references import find
+from cai.models.references import model_of
 
 AS_GIVEN = "as given (multiple choice)"
 CONDUCT = ", of the conduct"
@@ -84,7 +93,7 @@ def _bench(args: argparse.Namespace) -> int:
     constitution = read_constitution(args.constitution)
     templates_for(settings, methods or tuple(METHODS))
     files = {file: read_comparisons(file) for file in args.files}
-    source = find(args.model)
+    source = model_of(settings)
     check_machine(args)
 
     # 2. Judge file by file.
@@ -98,10 +107,10 @@ def _bench(args: argparse.Namespace) -> int:
         if not args.json:
             read = f"; turns read: {args.turns}" if args.turns else ""
             asked = f"{args.constitution}, principles: {args.principles}{read}"
-            heading = f"{args.model}, {dtype} on {device}; {asked}"
+            heading = f"{args.model}, {computed(args, dtype, device)}; {asked}"
             print("\n".join([*page(reports[-1], rows, comparisons, heading), ""]), flush=True)
     if args.json:
-        given = {"model": args.model, "weights": source.digest, "dtype": dtype, "device": device}
+        given = {"model": args.model, "weights": source.digest, "server": args.server, "dtype": dtype, "device": device}
         given |= {"constitution": args.constitution, "principles": settings.principles, "turns": args.turns}
         given |= {"seed": args.seed, "max_length": args.max_length, "files": reports}
         print(json.dumps(plain(given), indent=1))

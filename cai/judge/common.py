@@ -4,7 +4,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from cai.config.sections import Judge, Runtime
+from cai.config.served import Server
 from cai.core.errors import UserError, suggest
 from cai.core.places import check_folder
 from cai.judge.methods import METHODS
@@ -36,6 +39,8 @@ def add_asking(parser: argparse.ArgumentParser, methods: Sequence[str], rows: st
     parser.add_argument("--principles", default="all", help="how many are drawn for each prompt: all, or a number")
     parser.add_argument("--limit", type=int, help=f"judge a sample of this many {rows} (default: all)")
     parser.add_argument("--max-length", type=int, default=1024, help="longest question in tokens; longer is abstained")
+    parser.add_argument("--server", metavar="URL", help="ask it at an OpenAI-compatible endpoint: http://HOST:PORT/v1")
+    parser.add_argument("--served-as", metavar="NAME", help="what it is called there (default: as in --model)")
     parser.add_argument("--json", action="store_true", help="print one JSON object with everything instead of tables")
 
 
@@ -60,7 +65,19 @@ def judge_for(args: argparse.Namespace) -> Judge:
     check_numbers(args)
     principles = "all" if args.principles == "all" else count(args.principles, "--principles")
     turns = getattr(args, "turns", None)
-    return Judge(model=args.model, principles=principles, max_length=args.max_length, turns=turns)
+    server = server_of(args)
+    return Judge(model=args.model, server=server, principles=principles, max_length=args.max_length, turns=turns)
+
+
+def server_of(args: argparse.Namespace) -> Server | None:
+    """Where the judge is served; None for a model in process. Raises UserError for what is no address."""
+    if args.server is None:
+        return None
+    try:
+        return Server(url=(args.server,), name=args.served_as)
+    except ValidationError:
+        problem, remedy = f'"{args.server}" is no address', "write it like http://127.0.0.1:8080/v1, without a key"
+        raise UserError(problem, "--server", remedy) from None
 
 
 def methods_named(text: str) -> tuple[str, ...]:
@@ -89,10 +106,19 @@ def count(given: str | int, option: str) -> int:
 
 
 def open_judge(args: argparse.Namespace, source: ModelRef) -> tuple[CachedEngine, Dtype, str]:
-    """(the model behind the call cache, its dtype, its device)"""
+    """(the model behind the call cache, its dtype, its device). Raises UserError for a server that cannot do it."""
     work = Workbench.open(Runtime(root=args.cache, device=args.device))
     dtype = pick_dtype(args.dtype, work.device)
+    if source.server:
+        from cai.models.engines.server import look_at  # the client: only where something is served
+
+        look_at(source, work.runtime)
     return work.engine(source, dtype=dtype, system=None), dtype, work.device
+
+
+def computed(args: argparse.Namespace, dtype: Dtype, device: str) -> str:
+    """In what and where, for headings: a server decides that by itself."""
+    return f"served at {args.server}" if args.server else f"{dtype} on {device}"
 
 
 def malformed(faults: Sequence[tuple[str, str]]) -> list[str]:

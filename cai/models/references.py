@@ -4,6 +4,7 @@ Nothing here reads weights: that is cai/models/loading.py. Embedded models are m
 """
 
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cai.config.sections import Judge, Policy
+from cai.config.serve import OwnServer, ServingEngine
 from cai.config.served import Server
 from cai.core.errors import UserError, suggest
 from cai.core.hub import UNREACHABLE, adapter_folder, commit_of, hub_adapter, hub_digest
@@ -18,7 +20,7 @@ from cai.core.memo import remembered
 from cai.core.store import Artifact, digest_file, digest_folder, digest_of
 from cai.models.adapters import NAME, SETTINGS, adapter_digest, adapter_settings, is_adapter, noted_base
 from cai.models.chat_templates import PLAIN, PLAIN_NAME, Choice
-from cai.models.embedded import EMBEDDED, TAUGHT, TINY, build
+from cai.models.embedded import EMBEDDED, TAUGHT, TINY, build, tokenizer_folder
 
 Dtype = Literal["float32", "bfloat16"]
 
@@ -53,6 +55,12 @@ class ModelRef:
         return self.server is not None and self.server.api == "chat"
 
 
+def met(others: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The folders that this process has met. others: those of another process, which are then met here as well."""
+    _met.update(others or {})
+    return dict(_met)
+
+
 def find(ref: str, template: Choice = None) -> ModelRef:
     """What `model: ref` means: an embedded model, a local folder, or a hub id; without fetching weights.
 
@@ -84,10 +92,16 @@ def find_served(ref: str, server: Server, template: Choice = None) -> ModelRef:
 
     Weights behind an address cannot be hashed. What stands for them in keys: the name by which the server knows them,
     the user's `revision`, the API, and what is here of the model (its folder or commit, its template). Where it is, on
-    what hardware, and by how many it is asked is in no key. With `same`, it is the model that is here.
+    what hardware, and by how many it is asked is in no key. With `same`, it is the model that is here. A server that
+    the run would start itself is left out where its engine cannot serve the model.
 
     An adapter without a name there is looked for under the name of its base, to which the server adds it.
     """
+    if isinstance(server, OwnServer):
+        if not servable(ref, server.serve.engine):
+            return find(ref, template)
+        # Of a folder its own name: where it lies is in no key.
+        server = server.model_copy(update={"name": Path(ref).name if Path(ref).expanduser().is_dir() else ref})
     name = server.name or ref
     if server.api == "chat":
         thinking = [server.thinking] if server.thinking else []
@@ -126,9 +140,19 @@ def answering(policy: Policy, ref: ModelRef) -> ModelRef:
     return _behind(ref, server, drafting(policy).server or server, server.name or policy.model)
 
 
+def servable(ref: str, engine: ServingEngine) -> bool:
+    """llama.cpp: the models that are here as GGUF. vLLM: these, folders and hub ids; no adapters, no tiny model."""
+    if ref in EMBEDDED:
+        return True
+    folder = Path(ref).expanduser()
+    if engine == "llama.cpp" or ref == TINY or ref in TAUGHT or is_adapter(folder):
+        return False
+    return folder.is_dir() or (_is_hub_id(ref) and not hub_adapter(ref, commit_of(ref)))
+
+
 def _find_plain(ref: str) -> ModelRef:
     if ref in EMBEDDED:
-        return ModelRef(name=ref, place="", digest=digest_of([ref, EMBEDDED[ref][0].sha256, "safetensors-1"]))
+        return ModelRef(name=ref, place="", digest=digest_of([ref, EMBEDDED[ref].carrier.sha256, "safetensors-1"]))
     if ref == TINY:
         return ModelRef(name=ref, place="", digest=digest_of([ref, "1"]))
     folder = TAUGHT.get(ref) or Path(ref).expanduser()
@@ -226,9 +250,12 @@ def _digest_once(stamp: str, folder: Path, adapter: bool) -> str:
 
 
 def local(model: ModelRef) -> str:
-    """The folder (or hub id) to load from; embedded models are fetched and converted once, a hub's adapters fetched."""
+    """The folder (or hub id) to load from; embedded models are fetched and converted once, a hub's adapters fetched.
+
+    Of an embedded model that a server answers for, only the tokenizer is made.
+    """
     if model.name in (*EMBEDDED, TINY):
-        return str(build(model.name))
+        return str(tokenizer_folder(model.name) if model.server else build(model.name))
     if model.commit and hub_adapter(model.place, model.commit):
         return str(adapter_folder(model.place, model.commit))
     return model.place

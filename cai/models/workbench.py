@@ -2,7 +2,9 @@
 
 import gc
 import os
+from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -11,7 +13,8 @@ from typing import Any
 
 from cai.config.load import Arm
 from cai.config.sections import Runtime
-from cai.constitution import Constitution, read_constitution
+from cai.config.serve import OwnServer
+from cai.constitution import Constitution, less, read_constitution
 from cai.core.errors import UserError
 from cai.core.records import Chat
 from cai.core.store import digest_of
@@ -22,6 +25,7 @@ from cai.models.engines.cached import CachedEngine
 from cai.models.engines.spending import Spending
 from cai.models.loading import load_reward, load_tokenizer, pick_device, pick_dtype
 from cai.models.references import Dtype, ModelRef
+from cai.models.serving import OwnServedEngine, addressed, start_own
 
 
 @dataclass
@@ -35,7 +39,12 @@ class Workbench:
     _calls: CallCache | None = None
     _served: dict[str, Engine] = field(default_factory=dict)
     _loaded: tuple[str, Any] | None = None
+    _room: ExitStack = field(default_factory=ExitStack)  # how what is loaded is let go of, beside forgetting it
     _made: list[CachedEngine] = field(default_factory=list)
+    # One of several of a run: the batches of models in process are then those of a run in one process, to the digit.
+    # Calls of a server are money, and are shared all the same.
+    side_by_side: bool = False
+    elsewhere: Counter[str] = field(default_factory=Counter)  # calls of stages that other processes made for this run
 
     @classmethod
     def open(cls, runtime: Runtime) -> "Workbench":
@@ -48,14 +57,14 @@ class Workbench:
             os.environ["OMP_NUM_THREADS"] = str(runtime.threads)
         return cls(Path(runtime.root), runtime, pick_device(runtime.device))
 
-    def constitution(self, path: str) -> Constitution:
+    def constitution(self, path: str, without: str | None = None) -> Constitution:
         """As it was when it was first asked for: an edit during a run moves none of it, and none of what it records.
 
-        Raises UserErrors with all its faults.
+        without: a principle that is left out. Raises UserErrors with all its faults.
         """
         if path not in self.constitutions:
             self.constitutions[path] = read_constitution(path)
-        return self.constitutions[path]
+        return less(self.constitutions[path], without)
 
     @cached_property
     def spending(self) -> Spending:
@@ -74,16 +83,21 @@ class Workbench:
         identity = digest_of([model.digest, dtype, system] if own else ["served", model.digest, system])
         given = {"spending": self.spending} if model.server else {}
 
-        def load() -> Engine:
+        def load(model: ModelRef = model) -> Engine:
             # Heavy: imported only when there is something to ask.
             kind = import_module(f"cai.models.engines.{model.engine}")
             return kind.open_engine(
                 model, dtype=dtype, system=system, device=self.device, runtime=self.runtime, **given
             )  # fmt: skip
 
+        def serve() -> Engine:
+            running = start_own(model, dtype, self.runtime)
+            self._room.callback(running.stop)
+            return OwnServedEngine(load(addressed(model, running)), running)
+
         def open_engine() -> Engine:
-            if model.server is None:
-                return self._keep(identity, load)
+            if model.server is None or isinstance(model.server, OwnServer):
+                return self._keep(identity, serve if model.server else load)
             if identity not in self._served:  # which takes no room beside another model
                 self._served[identity] = load()
             return self._served[identity]
@@ -95,8 +109,9 @@ class Workbench:
         def tokens(text: str) -> int:
             return len(tokenizer(text, add_special_tokens=False)["input_ids"]) if tokenizer else len(text) // LETTERS
 
+        together = model.server is not None or not self.side_by_side
         meter = {"meter": self.spending.meter} if model.server else {}
-        engine = CachedEngine(open_engine, identity, prompt_ids, self._calls, tokens, **meter)
+        engine = CachedEngine(open_engine, identity, prompt_ids, self._calls, tokens, together, **meter)
         self._made.append(engine)
         return engine
 
@@ -107,12 +122,17 @@ class Workbench:
     def _keep(self, identity: str, load: Callable[[], Any]) -> Any:
         if self._loaded is None or self._loaded[0] != identity:
             self.release()
-            self._loaded = (identity, load())
+            try:
+                self._loaded = (identity, load())
+            except BaseException:
+                self._room.close()
+                raise
         return self._loaded[1]
 
     def release(self) -> None:
-        """Let go of the model in memory, before something else needs the room."""
+        """Let go of the model in memory, or end the server that has it, before something else needs the room."""
         self._loaded = None
+        self._room.close()
         gc.collect()
         if not gc.get_freeze_count():
             # The first time there is no model yet, only the libraries: half a million objects that never go. Left in,
@@ -122,7 +142,8 @@ class Workbench:
     def counts(self) -> dict[str, int]:
         """Model calls so far: made by a model, or found in the cache; and the tokens of those that were made."""
         kinds = {"asked": "asked", "found": "found", "tokens read": "read", "tokens written": "written"}
-        return {name: sum(getattr(engine, kind) for engine in self._made) for name, kind in kinds.items()}
+        own = {name: sum(getattr(engine, kind) for engine in self._made) for name, kind in kinds.items()}
+        return {name: count + self.elsewhere[name] for name, count in own.items()}
 
 
 def check_device(device: str, where: str = "runtime.device") -> None:

@@ -38,9 +38,9 @@ def board(*expected):
 
 def done(of, time, stage, seconds, cached=False):
     if not cached:
-        of.began(stage, "abcdef123")
+        of.began(stage, f"abcdef{seconds}")
         time.now += seconds
-    of.noted(Made(stage, Path(f"{stage}-{time.now}"), seconds, cached))
+    of.noted(Made(stage, Path(f"{stage}-abcdef{seconds}"), seconds, cached))
 
 
 def test_before_anything_ran_the_expectation_stands():
@@ -95,7 +95,7 @@ def test_a_stage_of_which_nobody_knows_is_said_to_be_unknown_until_one_like_it_r
     of.bar = ProgressBar("train", 10, time.now - 30, 5)
     assert of.left() == [30, None, 10, None]  # but for its bar
     time.now += 10
-    of.noted(Made("train_dpo", Path("x"), 40.0))
+    of.noted(Made("train_dpo", Path("train_dpo-k"), 40.0))
     assert of.left() == [40, 10, None]
     assert (total([1.0, None]), total([None]), total([]), total([5.0])) == (
         "at least 1 s, 1 stage unknown", "unknown", "about 0 s", "about 5 s",
@@ -167,7 +167,7 @@ def test_on_a_terminal_stages_stay_and_the_bars_go():
         "    board.began('train_sft', 'k')\n"
         "    with progress('train', 4) as step: step(2)\n"
         "    board.live.refresh()\n"
-        "    board.noted(Made(stage='train_sft', path=Path('x'), seconds=3.0, cached=False))\n"
+        "    board.noted(Made(stage='train_sft', path=Path('train_sft-k'), seconds=3.0, cached=False))\n"
         "print('result')\n"
     )
     mine, theirs = pty.openpty()

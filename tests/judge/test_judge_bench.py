@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fakes import ScriptedJudge, asked_judge
+from faulty_server import FaultyServer
 
 from cai.config.sections import Judge
 from cai.constitution import read_constitution
@@ -302,3 +303,23 @@ def test_the_constitution_of_the_bench_is_sound() -> None:
     assert law.form == "short" and 3 <= len(law.principles) <= 5
     for principle in law.principles:
         assert principle.prefer.startswith("Choose the response that ") and len(principle.prefer.split()) <= 16
+
+
+# A judge behind a server ----------------------------------------------------------------------------------------------
+
+
+def test_a_served_judge_is_asked_there(tiny: ModelRef, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("openai")
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps({"prompt": "Well?", "chosen": "Gladly.", "rejected": "No."}) + "\n")
+    law = tmp_path / "law.txt"
+    law.write_text(LAW)
+    with FaultyServer(model="toy") as server:
+        given = ["--constitution", str(law), "--method", "rate", "--model", "tiny-random", "--cache", str(tmp_path)]
+        at = ["--server", server.url, "--served-as", "toy"]
+        assert main(["bench", str(file), *given, *at]) == 0
+        assert f"tiny-random, served at {server.url}" in capsys.readouterr().out
+        with pytest.raises(UserError, match='the server has no model "tiny-random"'):
+            main(["bench", str(file), *given, "--server", server.url])
+        with pytest.raises(UserError, match='"nowhere" is no address'):
+            main(["bench", str(file), *given, "--server", "nowhere"])

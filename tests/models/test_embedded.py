@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from cai.config.served import Server
+from cai.core.packages import cache_folder
 from cai.models.embedded import EMBEDDED, TINY, build
-from cai.models.references import find, local
+from cai.models.loading import load_tokenizer
+from cai.models.references import find, find_served, local
 
 
 def test_a_model_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,3 +35,19 @@ def test_what_cannot_be_saved_is_never_found(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(OSError):
         build(next(iter(EMBEDDED)))
     assert list((tmp_path / "models").iterdir()) == []
+
+
+@pytest.mark.real
+def test_a_served_model_needs_no_weights_here(
+    real, gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tokenizer comes off the GGUF file alone, and is that of the converted model."""
+    whole = load_tokenizer(real)
+    packages = cache_folder() / "packages"
+    monkeypatch.setenv("CAI_CACHE", str(tmp_path))
+    (tmp_path / "packages").symlink_to(packages)
+    served = load_tokenizer(find_served("smollm2-135m", Server(url=("http://127.0.0.1:1/v1",))))
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["smollm2-135m-tokenizer"]
+    assert served.get_vocab() == whole.get_vocab() and served.chat_template == whole.chat_template
+    assert (served.pad_token, served.eos_token) == ("<|endoftext|>", "<|im_end|>")
+    assert served.model_max_length == whole.model_max_length == 8192

@@ -24,6 +24,8 @@ def test_what_is_no_gguf_file_is_refused(tmp_path: Path) -> None:
     assert f'"{tmp_path}" is no GGUF file' in refused(str(tmp_path))
     (tmp_path / "half.gguf").write_bytes(b"GGUF")
     assert "llama.cpp cannot serve" in refused(str(tmp_path / "half.gguf"), "--port", "0")
+    assert "there is no program /no/vllm" in refused("owner/name", "--engine", "vllm", "--with", "/no/vllm")
+    assert '"tiny-random" cannot be served' in refused("tiny-random", "--engine", "vllm", "--with", sys.executable)
 
 
 @pytest.mark.real

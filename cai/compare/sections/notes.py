@@ -10,6 +10,7 @@ from cai.compare.schema import Headline, MeasureLine
 from cai.compare.sections.watched import warnings as watched
 from cai.config.load import Arm, Experiment, flat
 from cai.config.sections import Judge, Policy, Revise
+from cai.config.serve import OwnServer
 
 
 def differences(experiment: Experiment) -> list[dict[str, Any]]:
@@ -50,6 +51,8 @@ def served(experiment: Experiment) -> list[str]:
     asked += [("policy", arm.policy) for arm in arms] + [("revise", arm.revise) for arm in arms]
     found: dict[str, None] = {}
     for section, each in asked:
+        if isinstance(each.server, OwnServer):  # of weights that are here, and hashed
+            continue
         if each.server and not each.server.same:
             name, revision = each.server.name or each.model, each.server.revision
             version = f"revision {revision}, as the config has it" if revision else "no revision was given"

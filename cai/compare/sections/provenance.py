@@ -20,6 +20,7 @@ from cai.models.references import model_of
 from cai.models.workbench import Workbench
 
 PACKAGES = ("cai", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
+DIGEST = "sha256 of the package"
 CODE = Path(__file__).parents[2]  # the whole package: a judge's code decides a result as well as a report's
 
 
@@ -81,9 +82,12 @@ def code_of(package: Path, *more: Path) -> dict[str, Any]:
     The digest is over the .py and .jinja files, and tells two states of the code apart where there is no repository, or
     where the repository around it is that of somebody else's project.
     """
+    return {**_commit(package, *more), DIGEST: digest_of_code(package)}
+
+
+def digest_of_code(package: Path = CODE) -> str:
     files = sorted(file for file in package.rglob("*") if file.suffix in (".py", ".jinja"))
-    digest = digest_of([[file.relative_to(package).as_posix(), digest_file(file)] for file in files])
-    return {**_commit(package, *more), "sha256 of the package": digest}
+    return digest_of([[file.relative_to(package).as_posix(), digest_file(file)] for file in files])
 
 
 def _commit(package: Path, *more: Path) -> dict[str, Any]:

@@ -20,12 +20,21 @@ from cai.core.records import Pair, plain
 from cai.data.comparisons import read_comparisons
 from cai.judge.asked import AskedJudge
 from cai.judge.bench import sample
-from cai.judge.common import add_asking, add_common, check_machine, judge_for, malformed, methods_named, open_judge
+from cai.judge.common import (
+    add_asking,
+    add_common,
+    check_machine,
+    computed,
+    judge_for,
+    malformed,
+    methods_named,
+    open_judge,
+)
 from cai.judge.methods import ASKING
 from cai.judge.reads.controls import MOST, Controls, ask_under, controls_for, effect_of, unheard
 from cai.judge.reads.placebos import read_placebos, unrelated
 from cai.judge.reads.verdict import number, percent, points
-from cai.models.references import find
+from cai.models.references import model_of
 
 if TYPE_CHECKING:
     from cai.judge.reads.effect import Effect
@@ -66,7 +75,7 @@ def _reads(args: argparse.Namespace) -> int:
     check_tested(constitution, pairs, controls)
     noted += [f'"{name}" has no negation: write its `Against:`' for name in controls.missing]
     noted += unheard(constitution.judging, pairs)
-    source = find(args.model)
+    source = model_of(settings)
     check_machine(args)
 
     # 2. Ask by one method after the other.
@@ -78,8 +87,14 @@ def _reads(args: argparse.Namespace) -> int:
         answers = ask_under(engine, pairs, judge.by(method).under(constitution), controls)
         effects[method] = effect_of(answers, pairs)
     if args.json:
-        given = {"model": args.model, "weights": source.digest, "dtype": dtype, "constitution": args.constitution}
-        given |= {"other": other, "pairs": args.pairs, "n": len(pairs), "principles": settings.principles}
+        given = {"model": args.model, "weights": source.digest, "dtype": dtype, "server": args.server}
+        given |= {
+            "constitution": args.constitution,
+            "other": other,
+            "pairs": args.pairs,
+            "n": len(pairs),
+            "principles": settings.principles,
+        }
         given |= {
             "seed": args.seed,
             "placebos": [placebo.name for placebo in placebos],
@@ -91,7 +106,8 @@ def _reads(args: argparse.Namespace) -> int:
         return 0
     drawn = settings.principles
     tested = f"at most {MOST} of its principles a pair" if drawn == "all" else f"principles: {drawn}"
-    print(f"{args.model}, {dtype} on {device}; {args.constitution}, {tested}; {len(pairs)} pairs of {args.pairs}")
+    asked = f"{args.model}, {computed(args, dtype, device)}; {args.constitution}, {tested}"
+    print(f"{asked}; {len(pairs)} pairs of {args.pairs}")
     print("\n".join(page(effects, [placebo.name for placebo in placebos], other, pairs)))
     for note in noted:
         print(f"note: {note}")

@@ -1,7 +1,8 @@
 """Any engine behind the call cache: what was answered once is not asked again, and a killed run loses one batch.
 
 A process alone asks all that is missing at once. Where others use the cache, each asks a part at a time and looks
-between parts what the others were answered: together they ask little twice.
+between parts what the others were answered: together they ask little twice. That puts calls into other batches, which
+moves rounding: where it must not, a process asks all at once in any case (`together=False`).
 """
 
 import random
@@ -36,10 +37,11 @@ class CachedEngine:
         prompt_ids: Callable,
         cache: CallCache,
         tokens: Callable[[str], int],
+        together: bool = True,
         meter: Callable[[], Callable[[], str]] = lambda: str,
     ) -> None:
         self._open, self.identity, self.prompt_ids, self._cache = open_engine, identity, prompt_ids, cache
-        self._tokens, self._meter = tokens, meter
+        self._tokens, self._together, self._meter = tokens, together, meter
         self._chance = random.Random(unique())  # of this process: it decides nothing but the order
         self.asked = self.found = self.read = self.written = 0
 
@@ -76,7 +78,7 @@ class CachedEngine:
         self.found += len(keys)
         with progress(title, len(missing), self._meter()) as step:
             while missing:
-                part = self._part(missing, prompts) if self._cache.shared() else missing
+                part = self._part(missing, prompts) if self._shared() else missing
                 for batch in answer(part):
                     done = [(keys[part[i]], None if result is None else asdict(result)) for i, result in batch]
                     self._cache.put(done)
@@ -86,7 +88,7 @@ class CachedEngine:
                     self.written += sum(self._tokens(result.text) for _, result in batch if isinstance(result, Reply))
                     known.update(done)
                     step(len(batch))
-                    if part is missing and self._cache.shared():  # another process has begun: the rest in parts
+                    if part is missing and self._shared():  # another process has begun: the rest in parts
                         break
                 missing, before = [index for index in missing if keys[index] not in known], len(missing)
                 assert len(missing) < before, "the engine left calls out"
@@ -95,6 +97,9 @@ class CachedEngine:
                 step(len(others))
                 missing = [index for index in missing if keys[index] not in others]
         return [known[key] for key in keys]
+
+    def _shared(self) -> bool:
+        return self._together and self._cache.shared()
 
     def _part(self, missing: list[int], prompts: list[list[int]]) -> list[int]:
         """Calls to ask before looking again what other processes were answered: of like length, and anywhere among what
