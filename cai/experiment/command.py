@@ -14,6 +14,7 @@ from cai.config.sweep import size
 from cai.constitution.each import expanded
 from cai.core.progress import Board
 from cai.core.store import Artifact, Store
+from cai.experiment.check_servers import asked_servers
 from cai.experiment.checks import check
 from cai.experiment.needs import check_memory
 from cai.experiment.pipeline import run
@@ -52,6 +53,8 @@ def main(argv: Sequence[str]) -> int:
         check_memory(grid[0], ledger, planned.capacity)
     if not options.plan:
         run_all(grid, work, ledger, planned.expected, began)
+    elif servers := asked_servers(grid[0]):
+        print(*servers, sep="\n")
     return 0
 
 

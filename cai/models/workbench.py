@@ -119,7 +119,8 @@ class Workbench:
             return len(tokenizer(text, add_special_tokens=False)["input_ids"]) if tokenizer else len(text) // LETTERS
 
         together = model.server is not None or not self.side_by_side
-        engine = CachedEngine(open_engine, identity, prompt_ids, self._calls, tokens, together)
+        meter = {"meter": self.spending.meter} if model.server else {}
+        engine = CachedEngine(open_engine, identity, prompt_ids, self._calls, tokens, together, **meter)
         self._made.append(engine)
         return engine
 
