@@ -9,7 +9,6 @@ Both rewards are normalised to mean 0 and variance 1 on the answers that the SFT
 """
 
 from collections.abc import Sequence
-from functools import partial
 from statistics import fmean, pstdev
 from typing import Any
 
@@ -84,8 +83,8 @@ def normalised_reward(
     batch_tokens = work.runtime.batch_tokens
     known = read_jsonl(revisions / "revisions.jsonl", Revision)
     chats = [answered(revision.prompt.messages, revision.final, policy.system) for revision in known]
-    read = partial(score, model, tokenizer, max_length=max_length, batch_tokens=batch_tokens)
-    values = shared_out(chats, read)
+    limits = {"max_length": max_length, "batch_tokens": batch_tokens}
+    values = shared_out(chats, lambda some: score(model, tokenizer, some, **limits))
     fault = UserError("the reward model can score no answer of the SFT policy", "reward.max_length", "raise it")
     mean, spread = scale_of(values, fault)
 
@@ -95,7 +94,7 @@ def normalised_reward(
             tuple(Message(turn["role"], turn["content"]) for turn in [*prompt, *completion])
             for prompt, completion in zip(prompts, completions, strict=True)
         ]
-        raw = read(chats)
+        raw = score(model, tokenizer, chats, **limits)
         return [None if value is None else (value - mean) / spread for value in raw]
 
     return reward, {"mean": mean, "spread": spread}
