@@ -1,10 +1,10 @@
-"""`python -m cai.bench labels|reads|ppo|report|refusals`: a measurement of one's own machine, one benchmark a file."""
+"""`python -m cai.bench labels|reads|ppo|card|report|refusals`: measurements of one's machine, a benchmark a file."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
-from cai.bench import labels, ppo, reads, refusals, report
+from cai.bench import card, labels, ppo, reads, refusals, report
 from cai.bench.common import positive
 from cai.core.errors import run_main
 
@@ -25,6 +25,9 @@ def main(argv: Sequence[str]) -> int:
         command.add_argument("--threads", type=positive, help="of the CPU (default: as many as it has)")
         command.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
         command.set_defaults(run=benchmark.run)
+    command = commands.add_parser("card", help="what a card reads, writes and trains a second, for random weights")
+    card.add_arguments(command)
+    command.set_defaults(run=card.run)
     command = commands.add_parser("report", help="time and size of a report of many examples, and how fast it scrolls")
     report.add_arguments(command)
     command.set_defaults(run=report.run)

@@ -12,7 +12,7 @@ from cai.config.methods import NAMES
 from cai.config.processes import Processes
 from cai.config.section import Amount, Count, Positive, Rate, Section, Share
 from cai.config.serve import Serving
-from cai.config.served import DRAWS, Price, Served
+from cai.config.served import DRAWS, Price, Served, check_server_of_policy
 from cai.config.validation import Fault
 
 
@@ -25,11 +25,18 @@ class Policy(Section):
 
     model: str = "smollm2-135m"
     template: ChatTemplate = None
+    # Where it is served, for all that it only writes (cai/models/README.md); it is trained on its weights here.
+    server: Served = None
     system: str | None = "You are a helpful assistant."
     training: Literal["lora", "full"] = "lora"
     lora_rank: Positive = 16
     # LoRA on the last n layers only (null: all): the layers below then need no backward pass.
     lora_layers: Positive | None = None
+
+    @model_validator(mode="after")
+    def _can_be_served(self) -> "Policy":
+        check_server_of_policy(self.server, self.training)
+        return self
 
 
 class Data(Section):
@@ -331,8 +338,7 @@ class TaskNeeds(Section):
 class Runtime(Processes):
     """Where and how fast; never part of a key, never changes a result by more than rounding.
 
-    Two exceptions are made plain: dtype is stored with each call and each set of weights, and with `serve` a judge is
-    the model that its server answers for (as with `server:`), not the one in process.
+    Two exceptions: dtype is stored with each call and all weights; with `serve` a judge is what its server answers for.
     """
 
     device: str = "auto"

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from cai.config.section import Amount, Section
+from cai.config.section import Amount, Count, Section
 from cai.config.validation import Fault
 
 
@@ -41,6 +41,12 @@ class Server(Section):
     key_from: str | None = None
     # The weights behind `model:`, in process, are these very ones: labels of either stand for both. It is checked.
     same: bool = False
+    # An adapter (LoRA) is given to the server, on the base that it serves by `name`, and taken back when it was asked:
+    # vLLM can do that. false: what it serves by `name` is what is meant, adapter and all. Of `policy.server`, false:
+    # policies that are trained answer in process.
+    adapters: bool = True
+    # Tokens that a model may take to think before it answers, beside those of its answer: chat alone.
+    thinking: Count = Field(default=0)
 
     @field_validator("url")
     @classmethod
@@ -67,10 +73,28 @@ class Server(Section):
         if self.same and self.api == "chat":
             problem = "what a chat API serves cannot be held against weights that are here"
             raise Fault(problem, "remove it, or set server.api: completions", "same")
+        if self.thinking and self.api == "completions":
+            problem = "prompts that are rendered here open an answer without a thought"
+            raise Fault(problem, "remove it, or set server.api: chat", "thinking")
         return self
 
 
 DRAWS = "a server draws other words than the model in process does: with `same`, nothing may be drawn"
+
+
+def check_server_of_policy(server: Server | None, training: str) -> None:
+    """`policy.server` has the start model, is given adapters of it, and draws. Raises Fault."""
+    if server is None:
+        return
+    if server.api == "chat":
+        problem = "a policy is trained on prompts that are rendered here, and a chat API renders its own"
+        raise Fault(problem, "set api: completions; who revises may be behind a chat API: revise.model", "server")
+    if server.same:
+        raise Fault(DRAWS, "remove it", "server")
+    if training == "full" and server.adapters:
+        problem = "a server can be given adapters, and no weights that were trained whole"
+        raise Fault(problem, "set server.adapters: false, and what is trained answers in process", "server")
+
 
 # No part of a key: it is part of the model's identity.
 Served = Annotated[Server | None, BeforeValidator(_endpoint), Field(exclude=True)]

@@ -37,12 +37,13 @@ class Made(Protocol):
 
 @dataclass
 class ProgressBar:
-    """So many of `total` done since `start`."""
+    """So many of `total` done since `start`. note: what else there is to say of it, asked whenever it is shown."""
 
     title: str
     total: int
     start: float
     done: int = 0
+    note: Callable[[], str] = str
 
     def left(self, now: float) -> float | None:
         """Seconds to go at the rate so far; None before there is one."""
@@ -215,7 +216,8 @@ class Board:
             if bar and one is self.running[-1]:
                 rest = bar.left(now)
                 about = "" if rest is None else f"{clock(rest)} left"
-                cells = [ProgressBar(bar.total, bar.done, width=24), f"{bar.done}/{bar.total}  {bar.rate(now)}", about]
+                how = "  ".join(filter(None, (f"{bar.done}/{bar.total}", bar.rate(now), bar.note())))
+                cells = [ProgressBar(bar.total, bar.done, width=24), how, about]
             table.add_row(f"> {_words(one.stage)}", *cells, style="bold")
         ahead = [(name, self._corrected(name, seconds)) for name, seconds in coming if seconds != 0]
         for name, seconds in ahead[:COMING]:
@@ -227,26 +229,34 @@ class Board:
 
 
 _board: Board | None = None  # the one on the screen; stages know nothing of it
+# In a process that trains for another one (cai/train/rank.py): tells that one of a bar, and gives what moves it.
+relay: Callable[[str, int], Callable[[int], None]] | None = None
 
 
 @contextmanager
-def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """`with progress("label", 300) as step: ... step(8)`. Everything goes to stderr, results to stdout."""
+def progress(title: str, total: int, note: Callable[[], str] = str) -> Iterator[Callable[[int], None]]:
+    """`with progress("label", 300) as step: ... step(8)`. Everything goes to stderr, results to stdout.
+
+    note: what is shown beside the bar, asked anew each time.
+    """
     if not total:
         yield lambda done: None
+    elif relay:
+        yield relay(title, total)
     elif _board:
-        bar = _board.bar = ProgressBar(title, total, _board.time())
+        bar = _board.bar = ProgressBar(title, total, _board.time(), note=note)
         yield _shown(bar) if _board.live else _lines(bar, _board.time)
     elif sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (TextColumn("  {task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        what, more = TextColumn("  {task.description:<28}"), TextColumn("{task.fields[note]}")
+        columns = (what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), more)
         with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-            task = bars.add_task(title, total=total)
-            yield lambda done: bars.advance(task, done)
+            task = bars.add_task(title, total=total, note="")
+            yield lambda done: bars.update(task, advance=done, note=note())
     else:
-        yield _lines(ProgressBar(title, total, time.monotonic()), time.monotonic)
+        yield _lines(ProgressBar(title, total, time.monotonic(), note=note), time.monotonic)
 
 
 def _shown(bar: ProgressBar) -> Callable[[int], None]:
@@ -266,7 +276,8 @@ def _lines(bar: ProgressBar, clock_: Callable[[], float]) -> Callable[[int], Non
         if now - shown >= EVERY and bar.done < bar.total:
             left = bar.left(now)
             about = "" if left is None else f", about {left:.0f} s left"
-            print(f"    {bar.title}: {bar.done}/{bar.total}{about}", file=sys.stderr, flush=True)
+            more = f" ({note})" if (note := bar.note()) else ""
+            print(f"    {bar.title}: {bar.done}/{bar.total}{about}{more}", file=sys.stderr, flush=True)
             shown = now
 
     return step

@@ -6,7 +6,7 @@ from functools import partial
 from cai.config.load import Arm, Experiment
 from cai.config.sections import Judge
 from cai.config.serve import OwnServer
-from cai.models.references import ModelRef, model_of
+from cai.models.references import ModelRef, drafting, model_of
 from cai.models.serving import check_program, nothing_to_serve
 from cai.train.revising import reviser_of
 
@@ -26,7 +26,22 @@ def servers_of(arm: Arm) -> dict[str, ModelRef]:
         served.pop("judge", None)
     if (reviser := reviser_of(arm.revise)) and reviser.server:
         served["revise"] = reviser
+    if arm.policy.server:
+        served["policy"] = drafting(arm.policy)
     return served
+
+
+def asked_servers(experiment: Experiment) -> list[str]:
+    """A line for each server that a run asks, for the plan: nothing is sent to any of them."""
+    lines: dict[str, None] = {}
+    for name, arm in experiment.arms.items():
+        for section, model in servers_of(arm).items():
+            if isinstance(model.server, OwnServer):
+                lines[f"  {section} of arm {name}: {model.server.name}, which the run serves itself"] = None
+            elif model.server:
+                where = f"{model.server.name or model.name} at {', '.join(model.server.url)}"
+                lines[f"  {section} of arm {name}: {where}"] = None
+    return ["servers that the run will ask (this plan asks none):", *lines] if lines else []
 
 
 def server_checks(experiment: Experiment) -> Iterator[tuple[str, str, Callable[[], object]]]:
@@ -43,14 +58,15 @@ def server_checks(experiment: Experiment) -> Iterator[tuple[str, str, Callable[[
             for model in servers_of(arm).values()
         ):
             yield "", "", lambda: nothing_to_serve(serve)
-    seen: set[tuple[str, ...]] = set()
+    seen: set[tuple[object, ...]] = set()
     for name, arm in experiment.arms.items():
         for section, model in servers_of(arm).items():
             if isinstance(model.server, OwnServer):
                 continue
             from cai.models.engines.server import look_at  # the client: only where something is served
 
-            key = (model.digest, *(model.server.url if model.server else ()))
+            key = (model.digest, section == "policy", *(model.server.url if model.server else ()))
             if key not in seen:
                 seen.add(key)
-                yield name, section, partial(look_at, model, experiment.runtime)
+                given = section == "policy" and arm.policy.server is not None and arm.policy.server.adapters
+                yield name, section, partial(look_at, model, experiment.runtime, given)

@@ -33,6 +33,7 @@ from cai.judge.reads.placebos import read_placebos
 from cai.models.embedded import EMBEDDED, TINY
 from cai.models.references import find, model_of
 from cai.models.workbench import check_device
+from cai.train.launch import check_ranks, shares_of
 from cai.train.revise import revising
 
 LOOKED = 2  # raise it when a dry run would find what it did not find before
@@ -92,6 +93,7 @@ def check(*grid: Experiment, plan: bool = False) -> None:
         homes = dict.fromkeys(name for experiment in grid for name in (experiment.sweep, experiment.name) if name)
         machine.attempt([lambda: check_run(Path(runtime.root), homes, FILES)])
     machine.attempt([lambda: device_of(runtime.device, plan)])
+    machine.attempt([lambda: plan or check_ranks(runtime)])
     machine.attempt([lambda name=name: installed(name) for name in runtime.report_to])
     if not plan:
         machine.attempt([lambda: check_executor(runtime)])
@@ -99,7 +101,7 @@ def check(*grid: Experiment, plan: bool = False) -> None:
     for experiment in grid:
         faults = Faults(experiment)
         for name, arm in experiment.arms.items():
-            faults.attempt(files_of(arm, plan), name)
+            faults.attempt([*files_of(arm, plan), *shares_of(arm, runtime)], name)
             for section, ref in models_of(arm).items():
                 if ref not in refs:
                     refs[ref] = None

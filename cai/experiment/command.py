@@ -14,12 +14,15 @@ from cai.config.sweep import size
 from cai.constitution.each import expanded
 from cai.core.progress import Board
 from cai.core.store import Artifact, Store
+from cai.experiment.check_servers import asked_servers
 from cai.experiment.checks import check
+from cai.experiment.needs import check_memory
 from cai.experiment.pipeline import run
-from cai.experiment.plan import print_grid, print_plan
+from cai.experiment.plan import add_options, plan_on, print_grid, print_plan
 from cai.experiment.side_by_side import one_by_one, side_by_side
-from cai.experiment.timings import Expected, estimates
+from cai.experiment.timings import Expected
 from cai.models.workbench import Workbench
+from cai.train.launch import refuse_bare_ranks
 
 
 def main(argv: Sequence[str]) -> int:
@@ -31,7 +34,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the file, or fix a swept one"
     )
+    add_options(parser)
     options = parser.parse_args(argv)
+    refuse_bare_ranks()
     began = begin()
     grid = [expanded(experiment) for experiment in read_sweep(options.config, options.set)]
     check(*grid, plan=options.plan)
@@ -39,13 +44,17 @@ def main(argv: Sequence[str]) -> int:
     if grid[0].point:
         print(f"{grid[0].sweep}: {size([each.point for each in grid])}", file=None if options.plan else sys.stderr)
     ledger, starts = plan(grid, work)
-    expected = estimates(ledger, work.root / "store", work.device)
+    planned = plan_on(grid[0], ledger, work, options)
+    if options.plan and grid[0].point:
+        print_grid(grid, starts, planned)
+    elif options.plan:
+        print_plan(grid[0], planned, options.all)
+    if planned.capacity is not None:
+        check_memory(grid[0], ledger, planned.capacity)
     if not options.plan:
-        run_all(grid, work, ledger, expected, began)
-    elif grid[0].point:
-        print_grid(grid, starts, ledger, expected, work.device)
-    else:
-        print_plan(grid[0], ledger, expected, work.device)
+        run_all(grid, work, ledger, planned.expected, began)
+    elif servers := asked_servers(grid[0]):
+        print(*servers, sep="\n")
     return 0
 
 

@@ -23,7 +23,7 @@ from cai.judge.play import play
 from cai.judge.rate import rate_answers, rate_controlled, rate_revisions
 from cai.judge.reads.placebos import read_placebos
 from cai.models.engines import Sampling
-from cai.models.references import Dtype, ModelRef, model_of, trained
+from cai.models.references import Dtype, ModelRef, answering, drafting, model_of, trained
 from cai.models.workbench import Workbench
 from cai.train.controlled import ControlTexts, revise_controls
 from cai.train.harm import train_harm
@@ -78,7 +78,7 @@ def audit_revisions(stage: Stage, cells: Sequence[Cell], measured: Measured, har
         if not arm.revise.audit:
             continue
         by = RevisedBy.of(arm.revise, arm.seed)
-        reviser = Trainable(by.reviser or model_of(arm.policy), arm.policy, harmless.dtype, role="reviser")
+        reviser = Trainable(by.reviser or drafting(arm.policy), arm.policy, harmless.dtype, role="reviser")
         controlled = stage(
             revise_controls, revisions=cell.revised, count=arm.revise.audit, reviser=reviser,
             texts=ControlTexts(instructions_for(cell.constitution), read_placebos()), by=replace(by, reviser=None),
@@ -129,9 +129,10 @@ def bench_all(
                     score_items, items=items, reward=reward, max_length=longest, policy=made_by[cell.name], dtype=dtype,
                 )  # fmt: skip
         for name, source in policies.items():
+            by = made_by.get(name, arm.policy)
             measured.opinions[file, "policy", name] = stage(
-                choose_items, items=items, model=source, judge=judge, policy=made_by.get(name, arm.policy), dtype=dtype,
-            )  # fmt: skip
+                choose_items, items=items, model=answering(by, source), judge=judge, policy=by, dtype=dtype
+            )
 
 
 def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
@@ -147,7 +148,7 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
     settings = arm.revise.model_copy(update={"prompts": evaluation.transcripts})
     measured = Measured(
         stage(
-            revise, data=first.data, split="test", start=Trainable(model_of(arm.policy), arm.policy, dtype),
+            revise, data=first.data, split="test", start=Trainable(drafting(arm.policy), arm.policy, dtype),
             **revising(first.constitution, settings, arm.seed),
         ) if evaluation.transcripts else None,
         xstest=stage(load_xstest, file=xstest_file(evaluation.xstest)) if evaluation.xstest else None,
@@ -178,7 +179,8 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
         for kind, prompts, count, whom in asked:
             if prompts and count != 0 and name in whom:
                 own = {"picker": picker_of(best[name])} if name in best else {}
-                model = Trainable(source, made_by.get(name, arm.policy), dtype)
+                by = made_by.get(name, arm.policy)
+                model = Trainable(answering(by, source), by, dtype)
                 measured.answers[name, kind] = stage(
                     respond_best if own else respond, prompts=PromptSet(prompts, "test", count), model=model,
                     draws=draws, **own,

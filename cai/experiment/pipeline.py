@@ -16,7 +16,7 @@ from cai.experiment.budgets import draw_budgets, train_budgets
 from cai.experiment.evaluate import evaluate
 from cai.experiment.labelling import Labelling, label
 from cai.experiment.sampling import answer_everyday_prompts, load_prompts, pairs_to_label
-from cai.models.references import model_of, trained
+from cai.models.references import answering, drafting, model_of, trained
 from cai.models.workbench import Workbench
 from cai.train.revise import revise, revising
 from cai.train.reward import train_reward
@@ -33,12 +33,15 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
     """Constitutional AI (Bai et al. 2022): a constitution and prompts -> a policy. seed: makes replicas of an arm."""
     constitution = work.constitution(arm.constitution, arm.without)
     start = Trainable(model_of(arm.policy), arm.policy, work.dtype(arm))
+    drafter = replace(start, ref=drafting(arm.policy))
     prompts, helpful = load_prompts(stage, arm)  # and the pairs that people have judged; split by prompt
 
     # 1. SL-CAI (section 3.1). The start model drafts answers to red-team prompts, criticises and revises them by
     #    principles of the constitution, and is fine-tuned on the last revisions, with answers to everyday prompts.
-    revisions = stage(revise, data=prompts, split="train", start=start, **revising(constitution, arm.revise, arm.seed))
-    everyday = answer_everyday_prompts(stage, arm, helpful, start)
+    revisions = stage(
+        revise, data=prompts, split="train", start=drafter, **revising(constitution, arm.revise, arm.seed)
+    )
+    everyday = answer_everyday_prompts(stage, arm, helpful, drafter)
     sft = stage(train_sft, revisions=revisions, everyday=everyday, start=start, settings=arm.sft, seed=arm.seed)
 
     # 2. RLAIF (section 4.1), or RLHF: only who labels differs. Further rounds sample pairs from the last policy and
@@ -52,7 +55,8 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
         latest = replace(start, ref=policy)
 
         # 2a. Sample pairs of answers, and label which is better; the judge passes its preflight once.
-        pairs = pairs_to_label(stage, arm, constitution, prompts, latest, seed_of_round(arm.seed, number))
+        sampled = replace(start, ref=answering(arm.policy, policy))
+        pairs = pairs_to_label(stage, arm, constitution, prompts, sampled, seed_of_round(arm.seed, number))
         labelling = label(stage, work, arm, prompts, pairs, labelling.preflight, replica)
         labelled = labelled.with_round(pairs, labelling.labels)
 

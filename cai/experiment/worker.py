@@ -16,6 +16,7 @@ from typing import Any
 
 from cai.compare.sections.provenance import digest_of_code
 from cai.config.sections import Runtime
+from cai.config.serve import OwnServer
 from cai.constitution import Constitution
 from cai.core.durable import NODE
 from cai.core.errors import UserError, UserErrors, fault_of_machine
@@ -159,9 +160,9 @@ def written_to(log: Path) -> Iterator[None]:
 
 
 def uses_device(value: Any) -> bool:
-    """Whether a stage with these inputs computes with a model: one that a server answers for is none of ours."""
+    """Whether a stage with these inputs computes with a model here: in process, or by a server that the run starts."""
     if isinstance(value, ModelRef):
-        return value.server is None or value.server.same
+        return value.server is None or value.server.same or isinstance(value.server, OwnServer)
     if isinstance(value, Mapping):
         return any(map(uses_device, value.values()))
     if isinstance(value, list | tuple):

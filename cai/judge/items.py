@@ -20,7 +20,7 @@ from cai.judge.asked import AskedJudge
 from cai.judge.asking import judge_pairs
 from cai.judge.ballots import NO_MASS, TOO_LONG
 from cai.models.chat import answered
-from cai.models.loading import load_tokenizer
+from cai.models.loading import shared_tokenizer
 from cai.models.references import Dtype, ModelRef
 from cai.models.workbench import Workbench
 
@@ -56,7 +56,7 @@ def score_items(
     pairs = [item.pair for item in read_jsonl(items / "items.jsonl", Item)]
     chats = [answered(pair.prompt.messages, text, policy.system) for pair in pairs for text in (pair.a, pair.b)]
     rewards = score(
-        work.reward_model(reward, dtype), load_tokenizer(reward), chats, max_length=max_length,
+        work.reward_model(reward, dtype), shared_tokenizer(reward), chats, max_length=max_length,
         batch_tokens=work.runtime.batch_tokens,
     )  # fmt: skip
     choices = []

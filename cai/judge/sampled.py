@@ -23,6 +23,8 @@ from cai.models.engines import Question, Reading, Reply, Request, Sampling
 NEW_TOKENS = 16
 OUT_OF = re.compile(r"\s*(?:/|out of)\s*10\b")  # "7/10" names 7
 UNREADABLE = "no sample could be read"
+CUT = "no sample came to its first word (a model that thinks first needs tokens for it: server.thinking)"
+WORDLESS = "no sample had a word: the model or its server declined"
 
 
 class Speaker(Protocol):
@@ -49,19 +51,24 @@ def sampled(engine: Speaker, questions: Sequence[Question], samples: int, title:
 
 def counted(question: Question, replies: Sequence[Reply | None]) -> Reading | None:
     """The options' shares among the replies that name one of them, as log-probabilities."""
-    said = [reply for reply in replies if reply is not None]
-    if len(said) < len(replies):
+    given = [reply for reply in replies if reply is not None]
+    if len(given) < len(replies):
         return None
-    named = Counter(named_in(reply.text, question.options) for reply in said)
-    unread = named.pop(None, 0)
-    readable = len(said) - unread
+    named = Counter(named_in(reply.text, question.options) for reply in given)
+    readable = len(given) - named.pop(None, 0)
     if not readable:
-        return Reading((), UNREADABLE)
+        return Reading((), why_unread(given))
     options = question.options
-    mass = readable / len(said)
+    mass = readable / len(given)
     return Reading(
         tuple(math.log(mass * (named[option] + 1 / len(options)) / (readable + 1)) for option in options)
     )  # fmt: skip
+
+
+def why_unread(replies: Sequence[Reply]) -> str:
+    if any(reply.text for reply in replies):
+        return UNREADABLE
+    return CUT if any(reply.finish == "length" for reply in replies) else WORDLESS
 
 
 def named_in(text: str, options: Sequence[str]) -> str | None:
@@ -71,10 +78,10 @@ def named_in(text: str, options: Sequence[str]) -> str | None:
     not ("Yes, because no harm ..."), for what is asked is answered first.
     """
     with suppress(ValueError):
-        held = json.loads(text)
-        if isinstance(held, dict):
-            held = held.get("answer")
-        return str(held) if str(held) in options else None
+        value = json.loads(text)
+        if isinstance(value, dict):
+            value = value.get("answer")
+        return str(value) if str(value) in options else None
     by_length = sorted(options, key=len, reverse=True)
     word = re.compile(rf"(?<![\w.])(?:{'|'.join(re.escape(option) for option in by_length)})(?!\w|\.\d)")
     opening = re.split(r"(?<=[,;:.!])\s+(?=\w+\s+\w+\s+\w+)|\n", text.strip(), maxsplit=1)[0]

@@ -16,7 +16,7 @@ from cai.config.serve import Serve
 from cai.core.errors import UserError, run_main
 from cai.models.embedded import EMBEDDED
 from cai.models.references import find, servable
-from cai.models.serving import Running, command_of, program, start
+from cai.models.serving import ServerProcess, command_of, program, start
 
 
 def main(argv: Sequence[str]) -> int:
@@ -92,7 +92,7 @@ def serve_vllm(args: argparse.Namespace, more: Sequence[str]) -> int:
     return until_interrupted(running)
 
 
-def until_interrupted(running: Running) -> int:
+def until_interrupted(running: ServerProcess) -> int:
     """Raises UserError where the server ends before."""
     try:
         running.process.wait()

@@ -51,6 +51,14 @@ def _switch(text: Any, rope: Mapping[str, Any]) -> int | None:
     return rope.get("original_max_position_embeddings") or getattr(text, "original_max_position_embeddings", None)
 
 
+def probed(model: Any) -> dict[str, Any]:
+    """What was tried on this model, under the weights that it has now: whoever gives it others gives it another."""
+    network: Any = getattr(model, "get_base_model", lambda: model)()
+    if not hasattr(network, "probed"):
+        network.probed = {}
+    return network.probed
+
+
 # 2. LoRA -------------------------------------------------------------------------------------------------------------
 
 

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cai.core.durable import make_folders, publish
-from cai.core.packages import SMOLLM2, Package, cache_folder, fetch
-from cai.core.parcels import QWEN_0_5B, QWEN_1_5B, Parcels, joined
+from cai.core.packages import QWEN_0_5B, QWEN_1_5B, SMOLLM2, Package, Parcels, cache_folder, fetch, joined
 from cai.core.progress import quiet
 
 

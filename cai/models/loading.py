@@ -6,16 +6,20 @@ embedded.py, how a chat becomes token ids is in chat.py, and what architectures 
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cai.core.errors import UserError
 from cai.core.progress import quiet
-from cai.models.adapters import SETTINGS, adapter_settings, is_adapter, note_base
+from cai.core.store import digest_file, digest_of
+from cai.models.adapters import BASE, SETTINGS, adapter_settings, is_adapter, note_base
 from cai.models.architectures import HEAD, ensure_reward_head, read_at_the_last_token
 from cai.models.chat_templates import settle, written_by
-from cai.models.references import Dtype, ModelRef, _find_plain, base_of, local, nested
+from cai.models.references import Dtype, ModelRef, _find_plain, _template_key, base_of, local, nested
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -75,6 +79,39 @@ def load_tokenizer(ref: ModelRef) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
+_TOKENIZERS: dict[str, Any] = {}  # digest of what they were made from -> the last few
+NO_TOKENS = (".safetensors", ".bin", ".pt", ".gguf", ".md")  # files that no tokenizer reads
+
+
+def shared_tokenizer(ref: ModelRef) -> "PreTrainedTokenizerBase":
+    """`load_tokenizer`, and one for all whose files and template are alike: what is trained carries its base's, and to
+    read SmolLM2's takes longer (0.18 s) than to read its weights. To read with alone: whoever changes or saves a
+    tokenizer loads one of his own."""
+    place = Path(local(ref))
+    if not place.is_dir():
+        made_of: Any = [ref.place, ref.commit]
+    elif is_adapter(place) and not list(place.glob("*token*")):
+        return shared_tokenizer(replace(base_of(place), template=ref.template))
+    else:
+        files = (path for folder in (place, place / "additional_chat_templates") for path in sorted(folder.glob("*")))
+        made_of = [
+            [path.name, _digest_at(path, path.stat().st_mtime_ns, path.stat().st_size)]
+            for path in files
+            if path.is_file() and path.suffix not in NO_TOKENS and path.name not in (SETTINGS, BASE)
+        ]
+    key = digest_of([made_of, None if ref.template is None else _template_key(ref.template)])
+    if key not in _TOKENIZERS:
+        while len(_TOKENIZERS) > 4:
+            _TOKENIZERS.pop(next(iter(_TOKENIZERS)))
+        _TOKENIZERS[key] = load_tokenizer(ref)
+    return _TOKENIZERS[key]
+
+
+@lru_cache(maxsize=1024)
+def _digest_at(path: Path, time: int, size: int) -> str:
+    return digest_file(path)
+
+
 def _spare_token(tokenizer: Any) -> str:
     """A token to pad with that ends no turn: padding with one that does would hide where an answer ends.
 
@@ -110,11 +147,9 @@ def load_reward(ref: ModelRef, dtype: Dtype, device: str) -> "PreTrainedModel":
     base = base_of(place) if adapter else ref
     if adapter and adapter_settings(place)["task_type"] != "SEQ_CLS":
         raise UserError("this adapter is of a language model: it has no head for rewards", str(place), "give another")
-    try:
+    with loading_from(place):
         config = AutoConfig.from_pretrained(local(base), revision=base.commit)
         ensure_reward_head(config)
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot load the model: {_first_line(error)}", str(place), "check the model folder") from None
     fresh = not adapter and "SequenceClassification" not in str(config.architectures)
     model = _load(AutoModelForSequenceClassification, ref, dtype, device, num_labels=1)
     if fresh:
@@ -124,13 +159,12 @@ def load_reward(ref: ModelRef, dtype: Dtype, device: str) -> "PreTrainedModel":
 
 def _load(kind: Any, ref: ModelRef, dtype: Dtype, device: str, train: bool = False, **options: Any) -> Any:
     import torch
-    from safetensors import SafetensorError
 
     quiet()
     place = Path(local(ref))
     adapter = is_adapter(place)
     base = base_of(place) if adapter else ref
-    try:
+    with loading_from(place):
         model = kind.from_pretrained(local(base), dtype=getattr(torch, dtype), revision=base.commit, **options)
         # PEFT writes this into an adapter: a name means the same on another machine, a place does not.
         model.name_or_path = base.name
@@ -142,10 +176,24 @@ def _load(kind: Any, ref: ModelRef, dtype: Dtype, device: str, train: bool = Fal
         # What `save` writes beside that name; transformers keeps no record of the commit.
         model.base_commit, model.base_digest = base.commit, _find_plain(base.name).digest if in_folder else ""
         model = with_adapter(model, place, dtype, train) if adapter else _ready(model)
-        model.config.get_text_config().pad_token_id = load_tokenizer(ref).pad_token_id
+        pad_as(model, ref)
+    return model.to(device)
+
+
+@contextmanager
+def loading_from(place: Path) -> Iterator[None]:
+    """Within: what libraries raise about the files in this folder becomes a UserError."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"cannot load the model: {_first_line(error)}", str(place), "check the model folder") from None
-    return model.to(device)
+
+
+def pad_as(model: Any, ref: ModelRef) -> None:
+    """Let the model pad with the token with which its tokenizer does."""
+    model.config.get_text_config().pad_token_id = shared_tokenizer(ref).pad_token_id
 
 
 def with_adapter(base: Any, place: Path, dtype: str, train: bool = False) -> Any:

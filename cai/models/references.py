@@ -94,6 +94,8 @@ def find_served(ref: str, server: Server, template: Choice = None) -> ModelRef:
     the user's `revision`, the API, and what is here of the model (its folder or commit, its template). Where it is, on
     what hardware, and by how many it is asked is in no key. With `same`, it is the model that is here. A server that
     the run would start itself is left out where its engine cannot serve the model.
+
+    An adapter without a name there is looked for under the name of its base, to which the server adds it.
     """
     if isinstance(server, OwnServer):
         if not servable(ref, server.serve.engine):
@@ -102,11 +104,40 @@ def find_served(ref: str, server: Server, template: Choice = None) -> ModelRef:
         server = server.model_copy(update={"name": Path(ref).name if Path(ref).expanduser().is_dir() else ref})
     name = server.name or ref
     if server.api == "chat":
-        digest = digest_of(["served", "chat", name, server.revision])
+        thinking = [server.thinking] if server.thinking else []
+        digest = digest_of(["served", "chat", name, server.revision, *thinking])
         return ModelRef(name=ref, place="", digest=digest, engine="server", server=server)
     here = find(ref, template)
+    there = server if server.name or not server.adapters else server.model_copy(update={"name": _name_there(here)})
+    return _behind(here, server, there, name)
+
+
+def _behind(here: ModelRef, server: Server, there: Server, name: str) -> ModelRef:
     digest = here.digest if server.same else digest_of(["served", "completions", name, server.revision, here.digest])
-    return replace(here, digest=digest, engine="server", server=server)
+    return replace(here, digest=digest, engine="server", server=there)
+
+
+def _name_there(model: ModelRef) -> str:
+    """Of an adapter, the name of its base; of any other model its own."""
+    folder = hub_adapter(model.place, model.commit) if model.commit else Path(model.place)
+    return base_of(folder).name if model.place and folder and is_adapter(folder) else model.name
+
+
+def drafting(policy: Policy) -> ModelRef:
+    """The start model where it only writes: drafts, critiques, revisions and everyday answers, by `policy.server`."""
+    return find_served(policy.model, policy.server, policy.template) if policy.server else model_of(policy)
+
+
+def answering(policy: Policy, ref: ModelRef) -> ModelRef:
+    """A policy of the run where it only answers: for fresh pairs, and for the evaluation, where all policies answer in
+    one way. ref: its weights here, the start model's or an adapter that was trained on them.
+
+    Behind `policy.server`, if that takes adapters; else in process.
+    """
+    server = policy.server
+    if server is None or not server.adapters:
+        return ref
+    return _behind(ref, server, drafting(policy).server or server, server.name or policy.model)
 
 
 def servable(ref: str, engine: ServingEngine) -> bool:

@@ -1,6 +1,6 @@
 """Servers that are started here: by which command, until they answer, and their end.
 
-A server is a process behind a guard (guard.py): it ends when `Running.stop` is called, and when the process that
+A server is a process behind a guard (guard.py): it ends when `ServerProcess.stop` is called, and when the process that
 started it ends in whatever way. It listens on this machine alone, at a free port, and writes to a log.
 """
 
@@ -37,7 +37,7 @@ SILENT = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_DISABLE_TELEM
 
 
 @dataclass(frozen=True)
-class Running:
+class ServerProcess:
     """A server that was started. log: None where its output goes to this process's."""
 
     name: str
@@ -119,7 +119,7 @@ def free_port() -> int:
 # 2. Until it answers --------------------------------------------------------------------------------------------------
 
 
-def start(command: Sequence[str], name: str, url: str, log: Path | None) -> Running:
+def start(command: Sequence[str], name: str, url: str, log: Path | None) -> ServerProcess:
     """Starts a server and waits until it answers; url: without the /v1. Raises UserError where it ends before that."""
     guard = [sys.executable, "-I", str(Path(__file__).with_name("guard.py")), *command]
     began = time.monotonic()
@@ -128,7 +128,7 @@ def start(command: Sequence[str], name: str, url: str, log: Path | None) -> Runn
             guard, stdin=subprocess.PIPE, stdout=file or sys.stderr, stderr=subprocess.STDOUT if file else None,
             env=os.environ | SILENT, start_new_session=True,  # Ctrl-C is for this process, which then ends the other
         )  # fmt: skip
-    running = Running(name, f"{url}/v1", process, log)
+    running = ServerProcess(name, f"{url}/v1", process, log)
     atexit.register(running.stop)
     try:
         _wait(running, f"{url}/health", began)
@@ -138,7 +138,7 @@ def start(command: Sequence[str], name: str, url: str, log: Path | None) -> Runn
     return running
 
 
-def _wait(running: Running, health: str, began: float) -> None:
+def _wait(running: ServerProcess, health: str, began: float) -> None:
     said = began
     while not _answers(health):
         if fault := running.ended():
@@ -173,7 +173,7 @@ def reached_directly() -> None:
             os.environ[name] = ",".join([*others, HERE])
 
 
-def start_own(model: ModelRef, dtype: str, runtime: Runtime) -> Running:
+def start_own(model: ModelRef, dtype: str, runtime: Runtime) -> ServerProcess:
     """The server of a model that the run serves itself. Raises UserError where it does not come up."""
     server = model.server
     assert isinstance(server, OwnServer) and server.name
@@ -192,7 +192,7 @@ def start_own(model: ModelRef, dtype: str, runtime: Runtime) -> Running:
 # 3. The engine --------------------------------------------------------------------------------------------------------
 
 
-def addressed(model: ModelRef, running: Running) -> ModelRef:
+def addressed(model: ModelRef, running: ServerProcess) -> ModelRef:
     """The model at the server that was started for it."""
     own = model.server
     assert isinstance(own, OwnServer)
@@ -204,7 +204,7 @@ class OwnServedEngine:
     """A served model whose server was started here: where that ends, its last words are the fault."""
 
     engine: Engine
-    running: Running
+    running: ServerProcess
 
     def __post_init__(self) -> None:
         self.identity, self.prompt_ids = self.engine.identity, self.engine.prompt_ids

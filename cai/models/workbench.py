@@ -23,14 +23,16 @@ from cai.models.chat import LETTERS, chat_ids, text_numbers, with_system
 from cai.models.engines import Engine
 from cai.models.engines.cached import CachedEngine
 from cai.models.engines.spending import Spending
-from cai.models.loading import load_reward, load_tokenizer, pick_device, pick_dtype
+from cai.models.loading import pick_device, pick_dtype, shared_tokenizer
 from cai.models.references import Dtype, ModelRef
+from cai.models.resident import Resident
 from cai.models.serving import OwnServedEngine, addressed, start_own
 
 
 @dataclass
 class Workbench:
-    """Keeps one model in memory at a time: a laptop has room for no more beside the one that is being trained."""
+    """Keeps one base in memory at a time, with the adapter that is read (resident.py): a laptop has room for no more
+    beside the model that is being trained."""
 
     root: Path
     runtime: Runtime
@@ -71,17 +73,23 @@ class Workbench:
         """What the servers of this run have read and written, and its limits."""
         return Spending.of(self.runtime)
 
+    @cached_property
+    def resident(self) -> Resident:
+        return Resident(self.device)
+
     def dtype(self, arm: Arm) -> Dtype:
         return pick_dtype(arm.dtype, self.device)
 
     def engine(self, model: ModelRef, *, dtype: Dtype, system: str | None) -> CachedEngine:
         """The model behind the call cache; its weights are loaded at the first call that the cache cannot answer."""
-        tokenizer: Any = None if model.hosted else load_tokenizer(model)
+        tokenizer: Any = None if model.hosted else shared_tokenizer(model)
         self._calls = self._calls or CallCache(self.root / "calls")
         # What a server computes in, it decides.
         own = model.server is None or model.server.same
         identity = digest_of([model.digest, dtype, system] if own else ["served", model.digest, system])
-        given = {"spending": self.spending} if model.server else {}
+        given: dict[str, Any] = {"spending": self.spending} if model.server else {}
+        if model.engine == "transformers":
+            given = {"resident": self.resident}
 
         def load(model: ModelRef = model) -> Engine:
             # Heavy: imported only when there is something to ask.
@@ -91,6 +99,7 @@ class Workbench:
             )  # fmt: skip
 
         def serve() -> Engine:
+            self.resident.release()
             running = start_own(model, dtype, self.runtime)
             self._room.callback(running.stop)
             return OwnServedEngine(load(addressed(model, running)), running)
@@ -110,17 +119,21 @@ class Workbench:
             return len(tokenizer(text, add_special_tokens=False)["input_ids"]) if tokenizer else len(text) // LETTERS
 
         together = model.server is not None or not self.side_by_side
-        engine = CachedEngine(open_engine, identity, prompt_ids, self._calls, tokens, together)
+        meter = {"meter": self.spending.meter} if model.server else {}
+        engine = CachedEngine(open_engine, identity, prompt_ids, self._calls, tokens, together, **meter)
         self._made.append(engine)
         return engine
 
     def reward_model(self, model: ModelRef, dtype: Dtype) -> Any:
-        """A reward model for scoring, kept until something else is loaded."""
-        return self._keep(f"reward {model.digest} {dtype}", lambda: load_reward(model, dtype, self.device).eval())
+        """A reward model for scoring, valid until something else is asked for."""
+        return self._keep(f"reward {model.digest} {dtype}", lambda: self.resident.reward(model, dtype))
 
     def _keep(self, identity: str, load: Callable[[], Any]) -> Any:
         if self._loaded is None or self._loaded[0] != identity:
-            self.release()
+            if self._loaded is None:  # what was trained before is gone, but not collected
+                self.release()
+            self._loaded = None  # the base stays, for the next one that is an adapter on it
+            self._room.close()
             try:
                 self._loaded = (identity, load())
             except BaseException:
@@ -132,7 +145,7 @@ class Workbench:
         """Let go of the model in memory, or end the server that has it, before something else needs the room."""
         self._loaded = None
         self._room.close()
-        gc.collect()
+        self.resident.release()
         if not gc.get_freeze_count():
             # The first time there is no model yet, only the libraries: half a million objects that never go. Left in,
             # every later collection looks through them for 0.2 s, and a smoke run spends half of its time on that.

@@ -1,6 +1,7 @@
 """Training: revisions and SFT, reward models, DPO, harmfulness, and rl/. Imports the rooms above: core to judge.
 
-sft.py, reward.py, harm.py  stages; reward_trainer.py, rating_trainer.py, dpo_trainer.py their trainers, on TRL's
+sft.py, reward.py, harm.py  stages; sft_trainer.py, reward_trainer.py, rating_trainer.py, dpo_trainer.py their trainers
+launch.py, rank.py   a stage that trains in several processes; shares.py: what each has of a batch
 trainable.py         records of what travels together through the stages
 rl/methods/          the ways to make a policy, one file each. live/: live feedback, apart
 reward_trainer.py    `SoftRewardTrainer`: Bradley-Terry cross-entropy with soft labels, on pairs or rankings

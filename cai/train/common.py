@@ -10,6 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from cai.core.progress import progress
 from cai.models.loading import save
 from cai.models.workbench import Workbench
+from cai.train.shares import split, together
 from cai.train.trainable import Trainable
 
 PROJECT = "cai"
@@ -34,6 +35,7 @@ def arguments(work: Workbench, out: Path, start: Trainable, seed: int) -> dict[s
         "lr_scheduler_type": "constant_with_warmup",
         "warmup_steps": 3,
         "dataloader_pin_memory": work.device == "cuda",
+        "activation_checkpointing": work.runtime.checkpointing,
     }
 
 
@@ -48,12 +50,19 @@ class Passes(Protocol):
     def learning_rate(self) -> float: ...
 
 
-def pass_arguments(work: Workbench, out: Path, start: Trainable, settings: Passes, seed: int) -> dict[str, Any]:
-    """As `arguments`, of a training that passes over rows. The trainer's own folder is not kept."""
+def pass_arguments(
+    work: Workbench, out: Path, start: Trainable, settings: Passes, seed: int, *, section: str
+) -> dict[str, Any]:
+    """As `arguments`, of a training that passes over rows. The trainer's own folder is not kept.
+
+    section: of `settings` in the config. Raises UserError where its batches cannot be shared out.
+    """
+    rows, times = split(settings.batch_size, work.runtime, f"{section}.batch_size", together())
     return arguments(work, out, start, seed) | {
         "output_dir": str(out / "trainer"),
         "num_train_epochs": settings.epochs,
-        "per_device_train_batch_size": settings.batch_size,
+        "per_device_train_batch_size": rows,
+        "gradient_accumulation_steps": times,
         "learning_rate": settings.learning_rate,
     }
 

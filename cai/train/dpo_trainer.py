@@ -17,13 +17,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from cai.train.common import Unpublished
-from cai.train.reward_trainer import soft_bradley_terry
+from cai.train.reward_trainer import cross_entropies
+from cai.train.shares import Shares
 from cai.train.still import check_first_loss, without_dropout
 
 COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids", "p")
@@ -37,7 +39,7 @@ class SoftPairCollator(DataCollatorForPreference):
         return super().torch_call(examples) | {"p": torch.tensor([row["p"] for row in examples], dtype=torch.float32)}
 
 
-class SoftDPOTrainer(Unpublished, DPOTrainer):
+class SoftDPOTrainer(Unpublished, Shares, DPOTrainer):
     """DPOTrainer over a tokenised dataset: `prompt_ids`, `chosen_ids` (of a), `rejected_ids` (b), `p` = P(a better).
 
     Log rows: loss, accuracy (the implicit reward is on the label's side; p == 1/2 has none and is not counted), margin
@@ -45,6 +47,7 @@ class SoftDPOTrainer(Unpublished, DPOTrainer):
     """
 
     _checked = False
+    _entropy: Any = 0.0  # nats and tokens of the step so far
 
     def __init__(
         self, model: Any, args: DPOConfig, *, processing_class: PreTrainedTokenizerBase, **kwargs: Any
@@ -69,7 +72,7 @@ class SoftDPOTrainer(Unpublished, DPOTrainer):
             self._signature_columns = list(COLUMNS)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False) -> Any:
-        p_B = inputs.pop("p")
+        p_B, real = inputs.pop("p"), inputs.pop("real", None)
         # 1. log pi(y|x) of both answers, a's rows before b's, and the same under the reference.
         mask_BT = inputs["completion_mask"]
         labels_BT = inputs["input_ids"].masked_fill(mask_BT == 0, -100)
@@ -84,19 +87,32 @@ class SoftDPOTrainer(Unpublished, DPOTrainer):
         # 2. The implicit rewards' difference, and the cross-entropy with the labels.
         margin_B = self.beta * ((a_B - ref_a_B) - (b_B - ref_b_B))
         if self.is_in_train and self.state.global_step == 0 and not self._checked:
-            check_first_loss(margin_B.detach(), int(mask_BT.sum(dim=1).max()), model.dtype)
+            network: Any = self.accelerator.unwrap_model(model)
+            check_first_loss(margin_B.detach(), int(mask_BT.sum(dim=1).max()), network.dtype)
             self._checked = True
-        loss = soft_bradley_terry(margin_B, p_B, torch.arange(len(p_B), device=p_B.device))
-        entropy = (outputs.entropy[:, -width:] * mask_BT[:, 1:]).sum() / mask_BT[:, 1:].sum()
-        self._log_batch(margin_B.detach(), p_B, entropy.detach())
+        loss_B = cross_entropies(margin_B, p_B, torch.arange(len(p_B), device=p_B.device))
+        self._note_margins((torch.sign(p_B - 0.5) * margin_B.detach())[:real][p_B[:real] != 0.5])
+        entropy_BT, counted_BT = (outputs.entropy[:, -width:].detach() * mask_BT[:, 1:], mask_BT[:, 1:])
+        a_and_b = torch.arange(len(mask_BT), device=mask_BT.device) % len(p_B) < len(loss_B[:real])
+        self._note_entropy(entropy_BT[a_and_b].sum(), counted_BT[a_and_b].sum())
+        loss = self.mean_of(loss_B, real)
         return (loss, outputs) if return_outputs else loss
 
-    def _log_batch(self, margin_B: Tensor, p_B: Tensor, entropy: Tensor) -> None:
-        """One value a row, so that the mean in the log is exact."""
-        metrics = self._metrics["train" if self.model.training else "eval"]  # pyrefly: ignore
-        side_B, margin_B = self.accelerator.gather_for_metrics((torch.sign(p_B - 0.5), margin_B))
-        margins = (side_B * margin_B)[side_B != 0]
-        if len(margins):  # an empty list has no mean
-            metrics["accuracy"].extend((margins > 0).float().tolist())
-            metrics["margin"].extend(margins.tolist())
-        metrics["entropy"].append(self.accelerator.gather(entropy).mean().item())
+    def _note_margins(self, margin_B: Tensor) -> None:
+        """One value a row that has a side, so that means are exact over processes and parts of a step."""
+        margins = gather_object(margin_B.tolist())
+        if margins:  # an empty list has no mean
+            self._noted["accuracy"] += [float(margin > 0) for margin in margins]
+            self._noted["margin"] += margins
+
+    def _note_entropy(self, entropy: Tensor, tokens: Tensor) -> None:
+        """One value a step: the sum over its tokens by their number."""
+        self._entropy = self._entropy + torch.stack([entropy.float(), tokens.float()])
+        if self.accelerator.sync_gradients or not self.is_in_train:
+            entropy, tokens = self.accelerator.reduce(self._entropy, "sum")
+            self._noted["entropy"].append((entropy / tokens).item())
+            self._entropy = torch.zeros_like(self._entropy)
+
+    @property
+    def _noted(self) -> Any:
+        return self._metrics["train" if self.model.training else "eval"]  # pyrefly: ignore

@@ -20,10 +20,12 @@ from cai.core.store import Artifact, version
 from cai.models.chat import answered
 from cai.models.loading import load_tokenizer
 from cai.models.workbench import Workbench
+from cai.train.launch import launched
 from cai.train.starting import load_to_train
 from cai.train.trainable import Trainable
 
 
+@launched
 @version(2)
 def train_harm(
     out: Path, work: Workbench, *, ratings: Artifact, start: Trainable, settings: Harmfulness, seed: int
@@ -47,7 +49,8 @@ def train_harm(
         remove_unused_columns=False,
         # Down to 0: each step moves the level of all scores, which is nothing to comparisons and all to ratings. After
         # an epoch at a constant 3e-4, scores of the calibration split correlated 0.50 with ratings, 0.27 too low.
-        **pass_arguments(work, out, start, settings, seed) | {"lr_scheduler_type": "linear"},
+        **pass_arguments(work, out, start, settings, seed, section="evaluate.harmfulness")
+        | {"lr_scheduler_type": "linear"},
     )
     trainer = RatingTrainer(network, config, rows, tokenizer, adapter)
     fit(trainer, "fit people's ratings of harm", out, tokenizer, {"loss": "loss"}, counts)

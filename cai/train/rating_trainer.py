@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 
 from cai.core.batching import by_length
 from cai.train.reward_trainer import right_padded
+from cai.train.shares import Shares
 
 PADDING = 0.15  # the share of a forward pass that may be padding
 
@@ -36,12 +37,13 @@ class RatingCollator:
             "parts": [
                 right_padded((rows[i]["ids"] for i in part), self.pad_token_id)
                 | {"ratings": torch.tensor([rows[i]["rating"] for i in part], dtype=torch.float32)}
+                | {"place": torch.tensor(part)}
                 for part in by_length(range(len(rows)), lengths, sum(lengths) * 2, padding=PADDING)
             ]
         }
 
 
-class RatingTrainer(Trainer):
+class RatingTrainer(Shares, Trainer):
     """Trainer over rows of "ids" (of `cai.models.score.render_scored`) and "rating"; loss: the mean squared error."""
 
     def __init__(
@@ -65,12 +67,14 @@ class RatingTrainer(Trainer):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         assert not return_outputs
-        errors = []
+        errors, places = [], []
         for part in inputs["parts"]:
             outputs = model(input_ids=part["input_ids"], attention_mask=part["attention_mask"], use_cache=False)
             score_B = outputs.logits.squeeze(-1).float()
             errors.append((score_B - part["ratings"]) ** 2)
-        return torch.cat(errors).mean()
+            places.append(part["place"])
+        real = inputs.get("real", sum(map(len, places)))
+        return self.mean_of(torch.cat(errors)[torch.cat(places) < real], inputs.get("real"))
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted: a batch is no single tensor."""

@@ -21,7 +21,7 @@ from cai.core.templates import Template
 from cai.core.textstats import wordless
 from cai.models.chat import answered
 from cai.models.engines import Reply, Request
-from cai.models.loading import load_tokenizer
+from cai.models.loading import shared_tokenizer
 from cai.models.references import ModelRef
 from cai.models.workbench import Workbench
 from cai.train.trainable import Draws, PromptSet, Trainable
@@ -103,7 +103,7 @@ def respond_best(
     ]
     rewards = iter(
         score(
-            work.reward_model(picker.reward, model.dtype), load_tokenizer(picker.reward), chats,
+            work.reward_model(picker.reward, model.dtype), shared_tokenizer(picker.reward), chats,
             max_length=picker.max_length, batch_tokens=work.runtime.batch_tokens,
         )
     )  # fmt: skip

@@ -13,10 +13,12 @@ from cai.core.store import version
 from cai.models.chat import answered
 from cai.models.loading import load_tokenizer
 from cai.models.workbench import Workbench
+from cai.train.launch import launched
 from cai.train.starting import load_to_train
 from cai.train.trainable import Labelled, Trainable
 
 
+@launched
 @version(1)
 def train_reward(
     out: Path, work: Workbench, *, labelled: Labelled, start: Trainable, settings: Reward, seed: int
@@ -53,8 +55,7 @@ def train_reward(
     network, adapter = load_to_train(start, work.device, reward=True)
     config = RewardConfig(
         max_length=settings.max_length,
-        gradient_checkpointing=False,
-        **pass_arguments(work, out, start, settings, seed),
+        **pass_arguments(work, out, start, settings, seed, section="reward"),
     )
     data = Dataset.from_list(rows)
     trainer = SoftRewardTrainer(

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from peft import PeftConfig
 from torch import Tensor
@@ -32,6 +33,7 @@ from trl.trainer.reward_trainer import RewardTrainer
 from trl.trainer.utils import pad
 
 from cai.train.common import Unpublished
+from cai.train.shares import Shares
 from cai.train.still import without_dropout
 
 COLUMNS = ("answers", "first", "second", "p")
@@ -43,11 +45,15 @@ def soft_bradley_terry(margin_C: Tensor, p_C: Tensor, element_C: Tensor) -> Tens
     element_C: which batch element each of the C comparisons belongs to, from 0, none left out. The mean is over the
     comparisons of an element first, so that a prompt with many answers weighs no more than one with two.
     """
+    return cross_entropies(margin_C, p_C, element_C).mean()
+
+
+def cross_entropies(margin_C: Tensor, p_C: Tensor, element_C: Tensor) -> Tensor:
+    """As `soft_bradley_terry`, of each of the B elements."""
     margin_C, p_C = margin_C.float(), p_C.float()
     loss_C = -(p_C * logsigmoid(margin_C) + (1 - p_C) * logsigmoid(-margin_C))
     size_B = torch.bincount(element_C)
-    loss_B = torch.zeros(len(size_B), device=loss_C.device).index_add(0, element_C, loss_C) / size_B
-    return loss_B.mean()
+    return torch.zeros(len(size_B), device=loss_C.device).index_add(0, element_C, loss_C) / size_B
 
 
 def element(comparisons: Iterable[tuple[list[int], list[int], float]]) -> dict[str, list]:
@@ -109,7 +115,7 @@ class ElementCollator:
         }
 
 
-class SoftRewardTrainer(Unpublished, RewardTrainer):
+class SoftRewardTrainer(Unpublished, Shares, RewardTrainer):
     """RewardTrainer over rows of `element`: `per_device_train_batch_size` counts elements, each a prompt's answers.
 
     The ids of all answers come from `cai.models.score.render_scored`.
@@ -162,21 +168,21 @@ class SoftRewardTrainer(Unpublished, RewardTrainer):
     ) -> Any:
         assert "p" in inputs, "the batch lacks p: hard labels would be trained on"
         first_C, second_C, p_C, element_C = (inputs.pop(name) for name in ("first", "second", "p", "element"))
+        real = inputs.pop("real", None)
         outputs = model(**inputs, use_cache=False)
         reward_A = outputs.logits.squeeze(-1).float()
         margin_C = reward_A[first_C] - reward_A[second_C]
-        loss = soft_bradley_terry(margin_C, p_C, element_C)
-        self._note(model.training, reward_A.detach(), margin_C.detach(), p_C, element_C, inputs["attention_mask"])
+        loss_B = cross_entropies(margin_C, p_C, element_C)
+        loss = self.mean_of(loss_B, real)
+        mode = "train" if model.training else "eval"
+        self._note(mode, reward_A.detach(), inputs["attention_mask"])
+        sided_C = (p_C != 0.5) & (element_C < len(loss_B[:real]))
+        self._note_margins(mode, (torch.sign(p_C - 0.5) * margin_C.detach())[sided_C])
         return (loss, outputs) if return_outputs else loss
 
-    def _note(
-        self, training: bool, reward_A: Tensor, margin_C: Tensor, p_C: Tensor, element_C: Tensor, mask_AT: Tensor
-    ) -> None:
-        """TRL's metrics of this batch; `accuracy` and `margin` get one value a comparison, so that means are exact."""
-        mode = "train" if training else "eval"
+    def _note(self, mode: str, reward_A: Tensor, mask_AT: Tensor) -> None:
+        """TRL's metrics of this batch. Processes hold different numbers of answers: gathered as sums and extremes."""
         metrics = self._metrics[mode]
-        # Processes hold different numbers of answers and comparisons, so the former are gathered as sums and extremes,
-        # the latter as lists, one an element: elements that only fill up the last batch are left out again.
         sums = torch.stack([reward_A.sum(), reward_A.new_tensor(len(reward_A)), mask_AT.sum()])
         reward, answers, tokens = self.accelerator.reduce(sums.double(), "sum").tolist()
         low, high = self.accelerator.gather(torch.stack([reward_A.min(), reward_A.max()])[None]).unbind(-1)
@@ -184,11 +190,11 @@ class SoftRewardTrainer(Unpublished, RewardTrainer):
         metrics["num_tokens"] = [self._total_train_tokens]
         for name, value in (("min_reward", low.min()), ("mean_reward", reward / answers), ("max_reward", high.max())):
             metrics[name].append(float(value))
-        signed = torch.sign(p_C - 0.5) * margin_C
-        mine = [signed[(element_C == i) & (p_C != 0.5)].tolist() for i in range(int(element_C.max()) + 1)]
-        for margins in self.accelerator.gather_for_metrics(mine, use_gather_object=True):
+
+    def _note_margins(self, mode: str, margin_C: Tensor) -> None:
+        """One value a comparison that has a side, so that means are exact over processes and parts of a step."""
+        metrics = self._metrics[mode]
+        margins = gather_object(margin_C.tolist())
+        if margins:  # an empty list has no mean
             metrics["accuracy"] += [float(margin > 0) for margin in margins]
             metrics["margin"] += margins
-        for name in ("accuracy", "margin"):  # nothing had a side yet; an empty list has no mean
-            if not metrics[name]:
-                del metrics[name]

@@ -7,7 +7,7 @@ from cai.core.progress import progress
 from cai.core.records import Pair, Prompt, Response, ratings_of, read_jsonl, write_jsonl
 from cai.core.store import Artifact, version
 from cai.models.chat import answered
-from cai.models.loading import load_tokenizer
+from cai.models.loading import shared_tokenizer
 from cai.models.workbench import Workbench
 from cai.train.trainable import Scorer
 
@@ -56,7 +56,7 @@ def _score(out: Path, work: Workbench, names: list, chats: list, scorer: Scorer)
     with progress("score", len(chats)) as step:
         values = score(
             model,
-            load_tokenizer(scorer.reward.ref),
+            shared_tokenizer(scorer.reward.ref),
             chats,
             max_length=scorer.max_length,
             batch_tokens=work.runtime.batch_tokens,

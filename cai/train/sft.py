@@ -18,6 +18,7 @@ from cai.core.textstats import whole_sentences, wordless
 from cai.models.chat import answer_ids, with_system
 from cai.models.loading import load_tokenizer
 from cai.models.workbench import Workbench
+from cai.train.launch import launched
 from cai.train.starting import load_to_train
 from cai.train.trainable import Trainable
 
@@ -33,15 +34,17 @@ class Everyday:
         return {"helpful": self.prompts, "helpful_answers": self.answers}
 
 
+@launched
 @version(1)
 def train_sft(
     out: Path, work: Workbench, *, revisions: Artifact, everyday: Everyday, start: Trainable, settings: Sft, seed: int
 ) -> None:
     """model/ (an adapter, or whole weights), curves.json and counts.json."""
     from datasets import Dataset  # heavy: only when there is something to train
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig
 
     from cai.train.common import fit, pass_arguments
+    from cai.train.sft_trainer import AnswerTrainer
 
     work.release()
     tokenizer = load_tokenizer(start.ref)
@@ -61,11 +64,10 @@ def train_sft(
     config = SFTConfig(
         max_length=settings.max_length,
         completion_only_loss=True,
-        gradient_checkpointing=False,
-        **pass_arguments(work, out, start, settings, seed),
+        **pass_arguments(work, out, start, settings, seed, section="sft"),
     )
     data = Dataset.from_list(kept)
-    trainer = SFTTrainer(
+    trainer = AnswerTrainer(
         model=network, args=config, train_dataset=data, processing_class=tokenizer, peft_config=adapter
     )
     columns = {"loss": "loss", "mean_token_accuracy": "token accuracy", "entropy": "entropy"}

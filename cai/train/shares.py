@@ -9,12 +9,13 @@ number of rows of the whole step, and a row that only fills up has no part in it
 import os
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from cai.config.processes import Processes
 from cai.core.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def together() -> int:
@@ -71,7 +72,7 @@ class Shares:
         batch["real"] = real
         return batch
 
-    def mean_of(self: Any, loss_B: Tensor, real: int | None) -> Tensor:
+    def mean_of(self: Any, loss_B: "Tensor", real: int | None) -> "Tensor":
         """This part's share of the mean over a step's rows; over the rows alone outside of training (real: None).
 
         The processes' gradients are averaged afterwards, which is what their number is for.

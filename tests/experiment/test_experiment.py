@@ -14,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from test_killed import untimed
 
 from cai.config.load import read_experiment
 from cai.config.sections import Runtime
@@ -296,6 +297,25 @@ def test_another_reviser_and_worked_rounds_rerun_revisions_and_their_audit(place
     assert "gone.jinja" in said and "gone/away" in said
     pottery = Path(__file__).parents[2] / "constitutions/placebo/pottery.txt"
     assert 'the placebo "pottery" is the constitution' in faulty("mine.yaml", "--set", f"constitution={pottery}")
+
+
+def test_stages_side_by_side_come_out_as_one_after_another(finished, tmp_path, monkeypatch, capsys):
+    """To the digit, each made once; what provenance says of calls is what the workers asked and found."""
+    lay_out(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert main(["mine.yaml", "--set", "runtime.executor=processes", "--set", "runtime.workers=2"]) == 0
+    alone, beside = (json.loads((place / "runs/mine/results.json").read_text()) for place in (finished, tmp_path))
+    assert untimed(beside) == untimed(alone)
+    assert [(one["stage"], one["key"], one["digest"]) for one in beside["stages"]] == [
+        (one["stage"], one["key"], one["digest"]) for one in alone["stages"]
+    ]
+    folders = {path.name for path in Path("runs/store").iterdir()}
+    assert len(folders) == len(beside["stages"]) and not any("." in name for name in folders)
+    assert not any(one["cached"] for one in beside["stages"]) and list(Path("runs/workers").iterdir()) == []
+    calls = [one["calls"] for one in beside["stages"]]
+    for kind, count in beside["provenance"]["model calls"].items():
+        assert count == sum(one.get(kind, 0) for one in calls)
+    assert "model calls" in alone["provenance"] and "Traceback" not in capsys.readouterr().err
 
 
 def test_the_report_is_one_file_that_needs_nothing_else(finished):
@@ -655,13 +675,13 @@ def test_a_second_run_asks_no_model(place, capsys):
 
 def test_the_plan_prints_each_stage(place, capsys):
     edit("law.txt", "Choose the response that is kind.", "Choose the response that is kinder.")
-    assert main(["mine.yaml", "--plan"]) == 0
+    assert main(["mine.yaml", "--plan", "--all"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"cached +revise +[0-9a-f]{16} +took", out)
     assert re.search(r"to run +label_by_judge +[0-9a-f]{16} +about \d+ s\n", out)
-    # Stages of every name have run here; but the tiny policies' answers are alike, so no game has asked the judge yet.
-    assert "unknown" not in out
-    assert {line.split()[2] for line in out.splitlines() if line.endswith("*")} == {"play"}
+    # Stages of every name have run here; the tiny policies' answers are alike, so no game has asked the judge yet, but
+    # there are others that ask it.
+    assert "unknown" not in out and not any(line.endswith("*") for line in out.splitlines())
     # The label, what follows it and what measures it (20), and the audit, whose opposites are those of `Prefer:` (2).
     assert "22 of" in out and "stages to run on cpu" in out
 

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 Fault = str | None
 
@@ -33,6 +34,8 @@ class FaultyServer:
         self.hit: Counter[str] = Counter()
         self.number, self.armed, self.busy, self.widest = 0, False, 0, 0
         self.lock, self.port, self.keys = threading.Lock(), 0, set()
+        self.adapters: dict[str, str] = {}  # name -> folder
+        self.told: list[tuple[str, str]] = []  # ("load" or "unload", name)
 
     def __enter__(self) -> "FaultyServer":
         self.start()
@@ -49,7 +52,11 @@ class FaultyServer:
 
             def do_GET(self) -> None:
                 server.keys.add(self.headers.get("authorization"))
-                row = {"id": server.model, "owned_by": "vllm", "max_model_len": server.more.get("limit", 4096)}
+                row = {
+                    "id": server.model,
+                    "owned_by": server.more.get("owner", "vllm"),
+                    "max_model_len": server.more.get("limit", 4096),
+                }
                 self.reply({"data": [row]} if self.path.endswith("/models") else {})
 
             def do_POST(self) -> None:
@@ -57,7 +64,7 @@ class FaultyServer:
                 server.keys.add(self.headers.get("authorization"))
                 server.handle(self, self.path, body)
 
-            def reply(self, answer: dict, status: int = 200, **headers: str) -> None:
+            def reply(self, answer: dict | str, status: int = 200, **headers: str) -> None:
                 raw = json.dumps(answer).encode()
                 self.send_response(status)
                 for name, value in headers.items():
@@ -112,11 +119,13 @@ class FaultyServer:
                 self.busy -= 1
 
     def answer(self, request, path: str, body: dict, fault: Fault) -> None:
+        if path.endswith("lora_adapter") and "lora" in self.more:
+            return self.told_of_adapters(request, path, body)
         if not path.endswith(("/completions", "/tokenize")):
             return request.reply({"error": {"message": "no such path"}}, 404)
         if path.endswith("/tokenize"):
             return request.reply({"error": "not here"}, 404)
-        if body["model"] != self.model:
+        if body["model"] != self.model and body["model"] not in self.adapters:
             return request.reply({"error": {"message": f"the model {body['model']} does not exist"}}, 404)
         if fault == "500":
             return request.reply({"error": {"message": "out of luck"}}, 500)
@@ -135,6 +144,8 @@ class FaultyServer:
             request.wfile.write(b'{"choices": [{"te')
             request.close_connection = True
             return None
+        if "messages" in body and isinstance(said := self.more["says"](body), tuple):  # (status, text)
+            return request.reply({"error": {"message": said[1]}}, said[0])
         answer = self.chat(body) if "messages" in body else self.complete(body)
         if fault == "other model":
             answer["model"] = "another"
@@ -158,32 +169,51 @@ class FaultyServer:
                 self.served[json.dumps(body, sort_keys=True)] += 1
         return None
 
+    def told_of_adapters(self, request, path: str, body: dict) -> None:
+        """As vLLM: a text where it went well. lora: the largest rank; "ignored": what is loaded changes nothing."""
+        name, load = body["lora_name"], path.endswith("/load_lora_adapter")
+        if load and not Path(body["lora_path"]).is_dir():
+            text = f"No adapter found for {name} at {body['lora_path']}"
+            return request.reply({"error": {"message": text}}, 404)
+        if load:
+            rank = json.loads((Path(body["lora_path"]) / "adapter_config.json").read_text())["r"]
+            if isinstance(self.more["lora"], int) and rank > self.more["lora"]:
+                text = f"LoRA rank {rank} is greater than max_lora_rank {self.more['lora']}."
+                return request.reply({"error": {"message": text}}, 500)
+            self.adapters[name] = body["lora_path"]
+        elif self.adapters.pop(name, None) is None:
+            return request.reply({"error": {"message": f"The lora adapter '{name}' cannot be found."}}, 404)
+        self.told.append(("load" if load else "unload", name))
+        return request.reply("Success")
+
     def complete(self, body: dict) -> dict:
         ids = body["prompt"]
-        top = {f"token_id:{token}": logp_of(ids, token) for token in body.get("logprob_token_ids", ())}
+        moved = [*ids, -1] if body["model"] in self.adapters and self.more.get("lora") != "ignored" else ids
+        top = {f"token_id:{token}": logp_of(moved, token) for token in body.get("logprob_token_ids", ())}
         if body["temperature"] == 0:  # the likeliest of the first few tokens
-            token = max(range(64), key=lambda one: (logp_of(ids, one), -one))
+            token = max(range(64), key=lambda one: (logp_of(moved, one), -one))
             top, name = {}, f"token_id:{token}"
-            logprobs = {"tokens": [name], "token_logprobs": [logp_of(ids, token)], "top_logprobs": [top]}
+            logprobs = {"tokens": [name], "token_logprobs": [logp_of(moved, token)], "top_logprobs": [top]}
         else:
             logprobs = {"tokens": ["x"], "token_logprobs": [-1.0], "top_logprobs": [top]}
         if self.more.get("silent"):
             logprobs = None
-        if self.more.get("counts_otherwise"):
-            ids = [*ids, 0]
+        counted = len(ids) + bool(self.more.get("counts_otherwise"))
         text = f"{sum(ids) % 1000} {0 if self.more.get('ignores_seeds') else body.get('seed', 0) % 1000}"
-        usage = {"prompt_tokens": len(ids), "completion_tokens": min(body["max_tokens"], 2)}
+        usage = {"prompt_tokens": counted, "completion_tokens": min(body["max_tokens"], 2)}
         choice = {"text": text, "finish_reason": "stop", "logprobs": logprobs if "logprobs" in body else None}
         if "prompt_logprobs" in body:
-            before = body["prompt"]
-            rows = [{str(token): {"logprob": logp_of(before[:k], token)}} for k, token in enumerate(before)]
+            before, end = body["prompt"], [-1] * (len(moved) - len(ids))
+            rows = [{str(token): {"logprob": logp_of([*before[:k], *end], token)}} for k, token in enumerate(before)]
             choice["prompt_logprobs"] = [None, *rows[1:]]
-        return {"model": self.model, "choices": [choice], "usage": usage}
+        return {"model": body["model"], "choices": [choice], "usage": usage}
 
     def chat(self, body: dict) -> dict:
         said = self.more["says"](body)
+        said = said if isinstance(said, dict) else {"content": said}
         usage = {"prompt_tokens": 10, "completion_tokens": 1}
-        choice = {"message": {"role": "assistant", "content": said}, "finish_reason": "stop", "logprobs": None}
+        finish = said.pop("finish", "stop")
+        choice = {"message": {"role": "assistant", **said}, "finish_reason": finish, "logprobs": None}
         if body.get("logprobs") and "tops" in self.more:
             rows = [{"token": token, "logprob": logp} for token, logp in self.more["tops"].items()]
             choice["logprobs"] = {"content": [{**rows[0], "top_logprobs": rows}]}

@@ -18,9 +18,12 @@ from cai.core.errors import UserError
 from cai.core.records import Message
 from cai.models.chat import option_ids
 from cai.models.engines import Question, Request, Sampling
-from cai.models.engines.server import Connection, ServerEngine, check_identity
+from cai.models.engines.connection import Connection
+from cai.models.engines.faults import retry_after
+from cai.models.engines.identity import check_identity
+from cai.models.engines.server import ServerEngine
 from cai.models.engines.spending import Spending
-from cai.models.engines.transport import Patience, retry_after
+from cai.models.engines.transport import Patience
 from cai.models.loading import load_tokenizer
 from cai.models.references import find_served, model_of
 from cai.models.workbench import Workbench

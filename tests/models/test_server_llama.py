@@ -8,13 +8,17 @@ pytest.importorskip("openai")
 
 from conftest import free_port
 
-from cai.config.sections import Judge, Runtime
+from cai.config.sections import Judge, Policy, Runtime
+from cai.config.served import Server
 from cai.constitution import read_constitution
 from cai.core.errors import UserError
 from cai.core.records import Label, Message, Pair, Prompt
 from cai.judge.asked import AskedJudge
 from cai.judge.asking import judge_pairs
-from cai.models.references import find
+from cai.judge.sampled import named_in
+from cai.models.engines import Question, Request, Sampling
+from cai.models.engines.server import look_at
+from cai.models.references import drafting, find, find_served
 from cai.models.workbench import Workbench
 
 pytestmark = pytest.mark.real
@@ -47,8 +51,12 @@ def served(gguf, real):
     sys.stdout.flush()
 
 
+def workbench(root):
+    return Workbench.open(Runtime(root=str(root), device="cpu", concurrency=2))
+
+
 def labels(settings, root):
-    work = Workbench.open(Runtime(root=str(root), device="cpu", concurrency=2))
+    work = workbench(root)
     judge = AskedJudge.of(settings, read_constitution("constitutions/short.txt"), "float32", 0)
     engine = work.engine(judge.model, dtype="float32", system=None)
     return judge_pairs(engine, PAIRS, judge, title="judge")
@@ -73,6 +81,34 @@ def test_verdicts_are_counted_over_its_chat_api(served, tmp_path):
     # Two samples an order, one voter added: log(2.5/0.5) or 0; log(1.5/0.5) where only one of them can be read.
     sizes = {round(abs(vote.logprobs[0] - vote.logprobs[1]), 4) for one in found for vote in one.votes}
     assert sizes <= {1.6094, 0.0, 1.0986}
+
+
+def test_verdicts_are_read_off_its_likeliest_tokens(served, tmp_path):
+    """Of a chat API: (A) and (B) of the first word; where one is not among the likeliest, the vote says so."""
+    server = Server(url=(served,), api="chat", name="smollm2-135m")
+    engine = workbench(tmp_path).engine(find_served("smollm2-135m", server), dtype="float32", system=None)
+    asked = [Question(pair.prompt.messages, ("Yes", "No")) for pair in PAIRS]
+    asked += [Question((Message("user", "Answer with one word, Yes or No: is water wet?"),), ("Yes", "No"))]
+    for reading in engine.choose(asked, 999, "read"):
+        assert 0 < reading.mass <= 1 + 1e-6 or reading.fault.startswith("not among the likeliest words")
+    assert engine.choose(asked[-1:], 999, "read")[0].mass > 0.01
+
+
+def test_it_is_held_to_the_options(served, tmp_path):
+    """Structured output: what it writes is one of them, whatever it would say."""
+    server = Server(url=(served,), api="chat", name="smollm2-135m")
+    engine = workbench(tmp_path).engine(find_served("smollm2-135m", server), dtype="float32", system=None)
+    asked = [Request((Message("user", "Tell me a story."),), seed, ("Yes", "No")) for seed in range(3)]
+    texts = [reply.text for reply in engine.generate(asked, Sampling(16), "answers")]
+    assert {named_in(text, ("Yes", "No")) for text in texts} <= {"Yes", "No"}
+
+
+def test_it_takes_no_adapters_and_says_what_would_do(served, tmp_path):
+    model = drafting(Policy(server=Server(url=(served,))))
+    look_at(model, workbench(tmp_path).runtime)
+    with pytest.raises(UserError, match="this server cannot be given adapters") as fault:
+        look_at(model, workbench(tmp_path).runtime, adapters=True)
+    assert "adapters: false" in fault.value.remedy
 
 
 def test_another_tokenizer_is_refused(served, tiny, tmp_path):

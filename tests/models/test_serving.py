@@ -23,7 +23,7 @@ from cai.experiment.check_servers import server_checks
 from cai.models import guard, serving
 from cai.models.engines import Question
 from cai.models.references import find, find_served, local, model_of
-from cai.models.serving import Running, start
+from cai.models.serving import ServerProcess, start
 from cai.models.workbench import Workbench
 from cai.train.revising import reviser_of
 
@@ -307,7 +307,7 @@ def test_a_real_judge_is_served_by_turns(gguf: Path, real, tmp_path: Path) -> No
     judge = served_by_run({"ai": arm}, serve)["ai"].judge
     engine = work.engine(model_of(judge), dtype="float32", system=None)
     (reading,) = engine.choose([Question(CHAT, ("Yes", "No"))], 512, "asked")
-    running: Running = work._loaded[1].running
+    running: ServerProcess = work._loaded[1].running
     assert reading.logprobs[0] != reading.logprobs[1] and running.process.poll() is None
     (here,) = work.engine(find("smollm2-135m"), dtype="float32", system=None).choose(
         [Question(CHAT, ("Yes", "No"))], 512, "asked"

@@ -9,6 +9,7 @@ from cai.compare.measures import HeldOutPairs
 from cai.compare.schema import Headline, MeasureLine
 from cai.compare.sections.watched import warnings as watched
 from cai.config.load import Arm, Experiment, flat
+from cai.config.sections import Judge, Policy, Revise
 from cai.config.serve import OwnServer
 
 
@@ -43,15 +44,17 @@ def fallen_out(headline: Headline | None, measures: Sequence[MeasureLine]) -> li
 
 
 def served(experiment: Experiment) -> list[str]:
-    """One line for each judge that a server answered for: nobody can hash what stood behind it."""
-    judges = [("judge", arm.judge) for arm in experiment.arms.values() if "ai" in arm.labels.all]
-    judges += [("evaluate.judge", arm.evaluate.judge) for arm in experiment.arms.values()]
+    """One line for each model that a server answered for: nobody can hash what stood behind it."""
+    arms = experiment.arms.values()
+    asked: list[tuple[str, Judge | Policy | Revise]] = [("judge", arm.judge) for arm in arms if "ai" in arm.labels.all]
+    asked += [("evaluate.judge", arm.evaluate.judge) for arm in arms]
+    asked += [("policy", arm.policy) for arm in arms] + [("revise", arm.revise) for arm in arms]
     found: dict[str, None] = {}
-    for section, judge in judges:
-        if isinstance(judge.server, OwnServer):  # of weights that are here, and hashed
+    for section, each in asked:
+        if isinstance(each.server, OwnServer):  # of weights that are here, and hashed
             continue
-        if judge.server and not judge.server.same:
-            name, revision = judge.server.name or judge.model, judge.server.revision
+        if each.server and not each.server.same:
+            name, revision = each.server.name or each.model, each.server.revision
             version = f"revision {revision}, as the config has it" if revision else "no revision was given"
             found[
                 f"{section}: {name} was asked at a server ({version}). Its weights cannot be checked, so what it said "

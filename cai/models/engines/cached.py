@@ -27,6 +27,7 @@ class CachedEngine:
 
     For the report: asked, found: how many calls went to the model and how many were in the cache; read, written: tokens
     of the prompts that went to the model, and of the answers that it wrote (their text read back into tokens).
+    meter: begins to count what is shown beside a bar.
     """
 
     def __init__(
@@ -37,9 +38,10 @@ class CachedEngine:
         cache: CallCache,
         tokens: Callable[[str], int],
         together: bool = True,
+        meter: Callable[[], Callable[[], str]] = lambda: str,
     ) -> None:
         self._open, self.identity, self.prompt_ids, self._cache = open_engine, identity, prompt_ids, cache
-        self._tokens, self._together = tokens, together
+        self._tokens, self._together, self._meter = tokens, together, meter
         self._chance = random.Random(unique())  # of this process: it decides nothing but the order
         self.asked = self.found = self.read = self.written = 0
 
@@ -74,7 +76,7 @@ class CachedEngine:
         first = {key: index for index, key in reversed(list(enumerate(keys)))}  # equal calls are asked once
         missing = [index for key, index in first.items() if key not in known]
         self.found += len(keys)
-        with progress(title, len(missing)) as step:
+        with progress(title, len(missing), self._meter()) as step:
             while missing:
                 part = self._part(missing, prompts) if self._shared() else missing
                 for batch in answer(part):

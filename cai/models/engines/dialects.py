@@ -2,7 +2,8 @@
 
     llama.cpp   a grammar that leaves one token possible at each step; logprobs are those before it
     vllm        logprob_token_ids of each place where options part; of long options, prompt_logprobs
-    sglang      /generate with logprob_start_len (as its documentation has it: not tried)
+    sglang      /generate: token_ids_logprob, and of long options logprob_start_len (after its documentation and
+                source: not run against SGLang)
     plain       completions with `echo` and `logprobs`, as OpenAI's first models had them
 
 Every field that shapes the sampling is sent: what is left open is filled by the server's own defaults (llama.cpp:
@@ -16,7 +17,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cai.models.engines import Reading, Reply, Sampling, reading
-from cai.models.engines.transport import Call, CallGroup, Malformed
+from cai.models.engines.faults import Malformed
+from cai.models.engines.transport import Call, CallGroup
 
 Ids = Sequence[int]
 # Nothing is cut off, nothing is punished: the model's own distribution.
@@ -92,6 +94,16 @@ def by_tail(tails: Sequence[Ids], calls: Sequence[Call]) -> CallGroup:
     return CallGroup(tuple(calls), lambda logps: reading(tails, logps))
 
 
+def by_place(tails: Sequence[Ids], calls: Sequence[Call]) -> CallGroup:
+    """A call for each place where the tails part, in the order of `parting`: it reads token -> log-probability."""
+
+    def join(at_places: list[dict[int, float]]) -> Reading:
+        at = dict(zip(parting(tails), at_places, strict=True))
+        return reading(tails, [math.fsum(at[tuple(tail[:k])][tail[k]] for k in range(len(tail))) for tail in tails])
+
+    return CallGroup(tuple(calls), join)
+
+
 # The kinds ------------------------------------------------------------------------------------------------------------
 
 
@@ -136,14 +148,7 @@ class Vllm:
         places = parting(tails)
         if len(places) > len(tails):
             return by_tail(tails, [self._read_whole(model, start, tail) for tail in tails])
-        calls = [self._read_next(model, [*start, *place], tokens) for place, tokens in places.items()]
-
-        def join(found: list[dict[int, float]]) -> Reading:
-            at = dict(zip(places, found, strict=True))
-            logps = [math.fsum(at[tuple(tail[:k])][tail[k]] for k in range(len(tail))) for tail in tails]
-            return reading(tails, logps)
-
-        return CallGroup(tuple(calls), join)
+        return by_place(tails, [self._read_next(model, [*start, *place], tokens) for place, tokens in places.items()])
 
     def _read_next(self, model: str, before: Ids, tokens: Sequence[int]) -> Call:
         body = {
@@ -185,20 +190,33 @@ class Vllm:
 
 @dataclass(frozen=True, slots=True)
 class Sglang:
-    """Its own /generate, which takes token ids and gives the log-probabilities of what it reads."""
+    """Its own /generate, which takes token ids, and gives log-probabilities of given tokens and of what it reads.
+
+    A row of log-probabilities is [value, token, text or null]; the first token that is read has the value null.
+    """
 
     name: str = "sglang"
 
     def score(self, model: str, start: Ids, tails: Sequence[Ids]) -> CallGroup:
-        return by_tail(tails, [self._read(start, tail) for tail in tails])
+        places = parting(tails)
+        if len(places) > len(tails):
+            return by_tail(tails, [self._read_whole(start, tail) for tail in tails])
+        return by_place(tails, [self._read_next([*start, *place], tokens) for place, tokens in places.items()])
 
-    def _read(self, start: Ids, tail: Ids) -> Call:
-        body = {
-            "input_ids": [*start, *tail],
-            "sampling_params": {"max_new_tokens": 1, "temperature": 1.0, "top_p": 1.0, "top_k": -1, "min_p": 0.0},
-            "return_logprob": True,
-            "logprob_start_len": len(start) - 1,
-        }
+    def _read_next(self, before: Ids, tokens: Sequence[int]) -> Call:
+        body = self._body(before, {"logprob_start_len": -1, "token_ids_logprob": list(tokens)})
+
+        def read(answer: dict[str, Any]) -> dict[int, float]:
+            steps = (answer.get("meta_info") or {}).get("output_token_ids_logprobs") or [[]]
+            known = {row[1]: row[0] for row in steps[0]}
+            if not {*tokens} <= known.keys():
+                raise Malformed("log-probabilities came without those that were asked for")
+            return {token: finite(known[token]) for token in tokens}
+
+        return Call("/generate", body, read, len(before), 1)
+
+    def _read_whole(self, start: Ids, tail: Ids) -> Call:
+        body = self._body([*start, *tail], {"logprob_start_len": len(start) - 1})
 
         def read(answer: dict[str, Any]) -> float:
             rows = ((answer.get("meta_info") or {}).get("input_token_logprobs") or [])[-len(tail) :]
@@ -207,6 +225,10 @@ class Sglang:
             return math.fsum(finite(row[0]) for row in rows)
 
         return Call("/generate", body, read, len(start) + len(tail), 1)
+
+    def _body(self, ids: Ids, more: dict[str, Any]) -> dict[str, Any]:
+        neutral = {"max_new_tokens": 1, "temperature": 1.0, **NEUTRAL, **OPEN[self.name]}
+        return {"input_ids": list(ids), "sampling_params": neutral, "return_logprob": True, **more}
 
     def write(self, model: str, ids: Ids, sampling: Sampling, seed: int, stops: dict[int, str]) -> CallGroup:
         body = {**sampled(model, ids, sampling, seed), **OPEN[self.name], "stop_token_ids": list(stops)}

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cai.core.errors import UserError
+from cai.models.engines.faults import GivenUp, Refused
 from cai.models.engines.spending import Spent
-from cai.models.engines.transport import CallGroup, GivenUp, Pool, Refused
+from cai.models.engines.transport import CallGroup, Pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,9 @@ async def _all(
                 spent.append(limit)
                 return
             except Refused as fault:
+                if fault.filtered and jobs[index].declined is not None:
+                    tell(Done(index, jobs[index].declined))
+                    continue
                 if fault.status in (401, 402, 403, 404):  # the same for every job
                     raise refusal(fault, pool) from None
                 tell(Done(index, fault=str(fault)))

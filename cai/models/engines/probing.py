@@ -3,26 +3,33 @@
     1. which model     it lists the model by this name
     2. which tokens    it reads text as the tokenizer here does, and takes the ids that it is given
     3. log-probability of the token that it holds likeliest: given, and the same when that token is asked for by name;
-                       of an unlikely one: lower; of all options together: at most 1
+                       of an unlikely one: lower; of two tokens: the same, read beside other options and alone; of all
+                       options together: at most 1
     4. sampling        at a high temperature, three seeds do not all draw one text
 
 What fails is a UserError that says which other way of asking would do (FACTS: one server answers 200 with
 `logprobs: null`; others ignore fields that they do not know, a wrong model's name among them).
 """
 
+import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from cai.core.errors import UserError, suggest
-from cai.models.engines import Sampling
+from cai.models.engines import Reading, Sampling
 from cai.models.engines.dialects import DIALECTS, Dialect, choice_of, finite, sampled
-from cai.models.engines.transport import Call, GivenUp, Malformed, Pool, Refused, hidden
+from cai.models.engines.faults import GivenUp, Malformed, Refused, hidden
+from cai.models.engines.transport import Call, Pool
 
 TEXT = "One, two, three, four, five, six, seven, eight, nine, ten. Café naïve: 3.14 x 27 = ?"
-CLOSE = 0.05  # nats: the same token in two requests
+CLOSE = 0.05  # nats: the likeliest token in two requests
+ROUGH = 0.5  # nats: unlikely tokens in requests of two kinds, in bfloat16 and beside other requests
 UNKNOWN_LIMIT = 1 << 20
+CHATS = "chat/completions"
+BRACES = 32  # tokens of a structured answer beside its word: braces, quotes, and as much space as a model likes
+THOUGHT_BEGINS, THOUGHT_ENDS = "<think>", "</think>"  # where a server leaves the thought in the text
 SAMPLED = "`judge.verdict: sampled` asks it several times and counts (rate, choice, score, reason)"
 
 
@@ -92,9 +99,10 @@ async def probe_completions(pool: Pool, tokenizer: Any) -> Probed:
     await draws(pool, dialect, ids)
     meta = about.get("meta") or {}
     limit = about.get("max_model_len") or meta.get("n_ctx") or UNKNOWN_LIMIT
+    root = str(about.get("root") or "")
     says = {
         "owner": owner,
-        "root": about.get("root"),
+        "root": root if root and not root.startswith(("/", ".", "~")) else None,  # a path says where, not what
         **{k: meta.get(k) for k in ("n_params", "n_vocab", "ftype", "size")},
     }
     fingerprint = {key: value for key, value in says.items() if value is not None}
@@ -105,7 +113,7 @@ async def same_tokens(pool: Pool, ids: Sequence[int]) -> None:
     """The server reads text as the tokenizer here does, where it tells; in any case it counts the ids it is given."""
     for body in (
         {"content": TEXT, "add_special": False},
-        {"model": pool.name, "prompt": TEXT, "add_special_tokens": False},
+        {"model": pool.called, "prompt": TEXT, "add_special_tokens": False},
     ):
         with suppress(Refused):
             theirs = (await ask(pool, "/tokenize", body)).get("tokens")
@@ -126,7 +134,7 @@ def tokens_differ(pool: Pool, here: int, there: int) -> UserError:
 
 async def likeliest(pool: Pool, ids: Sequence[int]) -> dict[str, Any]:
     """The greedy next token, its log-probability, and the model's name. Raises UserError where there are none."""
-    body = {**sampled(pool.name, ids, Sampling(1, 0.0), 0), "logprobs": 1, "return_tokens_as_token_ids": True}
+    body = {**sampled(pool.called, ids, Sampling(1, 0.0), 0), "logprobs": 1, "return_tokens_as_token_ids": True}
     try:
         answer = await ask(pool, "completions", body, len(ids))
     except Refused as fault:
@@ -154,25 +162,31 @@ async def wrong(pool: Pool, dialect: Dialect, ids: Sequence[int], first: dict[st
         likely, other = (ids[2], ids[0]) if first["token"] is None else (likely, ids[2])
     tails = [(likely,), (other,), (other, ids[4])]
     try:
-        job = dialect.score(pool.name, ids, tails)
-        found = job.join([await pool.ask(call) for call in job.calls])
+        found, whole = [await scored(pool, dialect, ids, some) for some in (tails, tails[2:])]
     except (Refused, GivenUp, Malformed) as fault:
         return hidden(str(fault), pool.server)
-    logp, low, _ = found.logprobs
+    logp, low, two = found.logprobs
     if first["token"] is not None and abs(logp - first["logp"]) > CLOSE:
         return f"of one token it is {first['logp']:.3f} as the likeliest, and {logp:.3f} when it is asked for"
     if low > logp + CLOSE and first["token"] is not None:
         return "another token than the likeliest has more"
+    if abs(two - whole.logprobs[0]) > ROUGH:
+        return f"of two tokens it is {two:.3f} beside other options, and {whole.logprobs[0]:.3f} alone"
     if found.mass > 1 + 1e-3:
         return f"those of three options add up to {found.mass:.3f}"
     return ""
+
+
+async def scored(pool: Pool, dialect: Dialect, ids: Sequence[int], tails: Sequence[Sequence[int]]) -> Reading:
+    job = dialect.score(pool.called, ids, tails)
+    return job.join([await pool.ask(call) for call in job.calls])
 
 
 async def draws(pool: Pool, dialect: Dialect, ids: Sequence[int]) -> None:
     """Raises UserError where the temperature seems to be ignored."""
     texts = set()
     for seed in (1, 2, 3):
-        job = dialect.write(pool.name, ids, Sampling(12, 2.0), seed, {})
+        job = dialect.write(pool.called, ids, Sampling(12, 2.0), seed, {})
         texts.add((await pool.ask(job.calls[0])).text)
     if len(texts) == 1:
         raise ignores_temperature(pool)
@@ -192,29 +206,34 @@ def ignores_temperature(pool: Pool) -> UserError:
 async def probe_chat(pool: Pool) -> Probed:
     """Which words a chat API takes for length and schema, and whether it gives log-probabilities."""
     about = await listed(pool)
-    base = {"model": pool.name, "messages": [{"role": "user", "content": "Is water wet? Answer Yes or No."}]}
+    base = {"model": pool.called, "messages": [{"role": "user", "content": "Is water wet? Answer Yes or No."}]}
+    tokens = 16 + pool.server.thinking
     word, answer = "max_tokens", None
     try:
-        answer = await ask(pool, "chat/completions", {**base, word: 16, "temperature": 1.0}, 16)
+        answer = await ask(pool, CHATS, {**base, word: tokens, "temperature": 1.0}, tokens)
     except Refused as fault:
         if fault.status in (401, 403, 404):
             raise
         word = "max_completion_tokens"
     if answer is None:
         try:
-            answer = await ask(pool, "chat/completions", {**base, word: 16, "temperature": 1.0}, 16)
+            answer = await ask(pool, CHATS, {**base, word: tokens, "temperature": 1.0}, tokens)
         except Refused as fault:
             raise UserError(
                 f"the server does not answer a plain chat: {fault}", pool.server.url[0], "see what it says"
             ) from None
-    body, top, structured = {**base, word: 16, "temperature": 1.0}, 0, False
-    with suppress(Refused, Malformed):
-        told = await ask(pool, "chat/completions", {**body, "logprobs": True, "top_logprobs": 20}, 16)
-        steps = (choice_of(told).get("logprobs") or {}).get("content") or [{}]
-        top = len(steps[0].get("top_logprobs") or ())
-    with suppress(Refused, Malformed):
-        told = await ask(pool, "chat/completions", {**body, "response_format": schema(("Yes", "No"))}, 16)
-        structured = said(told).startswith("{")
+    if cut_in_thought(answer):
+        raise thinks(pool)
+    body, top, structured = {**base, word: tokens, "temperature": 1.0}, 0, False
+    if not pool.server.thinking:  # else the first tokens are those of a thought
+        with suppress(Refused, Malformed):
+            tried = await ask(pool, CHATS, {**body, "logprobs": True, "top_logprobs": 20}, tokens)
+            steps = (choice_of(tried).get("logprobs") or {}).get("content") or [{}]
+            top = len(steps[0].get("top_logprobs") or ())
+    with suppress(Refused, Malformed, ValueError):
+        body |= {word: tokens + BRACES, "response_format": schema(("Yes", "No"))}
+        tried = await ask(pool, CHATS, body, tokens + BRACES)
+        structured = json.loads(spoken(tried)).get("answer") in ("Yes", "No")
     fingerprint = {"owner": about["owned_by"]} if about.get("owned_by") else {}
     limit = int(about.get("max_model_len") or (about.get("meta") or {}).get("n_ctx") or UNKNOWN_LIMIT)
     return Probed(pool.name, answer.get("model"), limit, fingerprint, None, top if top > 1 else 0, word, structured)
@@ -227,9 +246,29 @@ def schema(options: Sequence[str]) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": shape}}
 
 
-def said(answer: dict[str, Any]) -> str:
-    """The text of a chat's answer. Raises Malformed; empty where the model refused."""
+def spoken(answer: dict[str, Any]) -> str:
+    """The words of a chat's answer, without a thought before them; empty where there are none (a call of a tool, a
+    content filter, a thought alone). Raises Malformed."""
     message = choice_of(answer).get("message")
     if not isinstance(message, dict):
         raise Malformed("an answer came without a message")
-    return str(message.get("content") or message.get("refusal") or "").strip()
+    content = message.get("content") or message.get("refusal") or ""
+    if isinstance(content, list):  # of parts
+        content = "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
+    thought, end, rest = str(content).partition(THOUGHT_ENDS)
+    return rest.strip() if end else "" if thought.lstrip().startswith(THOUGHT_BEGINS) else thought.strip()
+
+
+def cut_in_thought(answer: dict[str, Any]) -> bool:
+    """Whether it ended without a word of the answer, for want of tokens."""
+    return choice_of(answer).get("finish_reason") == "length" and not spoken(answer)
+
+
+def thinks(pool: Pool) -> UserError:
+    room = pool.server.thinking
+    given = f"{room} tokens are not enough for that" if room else "has no tokens for that"
+    return UserError(
+        f'"{pool.name}" thinks before it answers, and {given}',
+        pool.server.url[0],
+        f"give it some: server: {{thinking: {2 * room or 1024}}}, judge.verdict: sampled; or switch its thought off",
+    )

@@ -13,6 +13,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from cai.core.records import Message
+from cai.models.architectures import probed
 from cai.models.chat import frame_of
 from cai.models.engines import Reply, Sampling
 
@@ -66,7 +67,7 @@ def _sampled(
     width = max(map(len, rows))
     processors = LogitsProcessorList()
     if sampling.temperature > 0:
-        processors.append(SeededSampler(seeds, width, sampling))
+        processors.append(SeededSampler(seeds, width, sampling, model.device))
     settings = GenerationConfig(
         max_new_tokens=sampling.max_new_tokens,
         do_sample=False,  # SeededSampler has drawn already: it leaves one token possible
@@ -112,9 +113,9 @@ def reads_left_padding(model: Any, pad: int) -> bool:
 
     RWKV has no mask, and reads the padding as text.
     """
-    holder: Any = getattr(model, "get_base_model", lambda: model)()
-    if not hasattr(holder, "_reads_left_padding"):
-        vocabulary = holder.config.get_text_config().vocab_size
+    known = probed(model)
+    if "left padding" not in known:
+        vocabulary = model.config.get_text_config().vocab_size
         short = [(7 * k + 1) % vocabulary for k in range(1, 6)]
         long = [(5 * k + 3) % vocabulary for k in range(1, 13)]
         once = GenerationConfig(
@@ -127,8 +128,8 @@ def reads_left_padding(model: Any, pad: int) -> bool:
             return output.logits[0][0].float().log_softmax(-1)
 
         within = 0.01 if model.dtype == torch.float32 else 0.5
-        holder._reads_left_padding = bool((ahead([short]) - ahead([short, long])).abs().max() <= within)
-    return holder._reads_left_padding
+        known["left padding"] = bool((ahead([short]) - ahead([short, long])).abs().max() <= within)
+    return known["left padding"]
 
 
 def reply_of(tokenizer: Any, ids: list[int], stops: set[int]) -> Reply:
@@ -141,12 +142,12 @@ def reply_of(tokenizer: Any, ids: list[int], stops: set[int]) -> Reply:
 class SeededSampler(LogitsProcessor):
     """Draws each row's token from its own uniform numbers and leaves only that token possible."""
 
-    def __init__(self, seeds: Sequence[int], width: int, sampling: Sampling) -> None:
+    def __init__(self, seeds: Sequence[int], width: int, sampling: Sampling, device: Any = "cpu") -> None:
         assert sampling.temperature > 0 and 0 < sampling.top_p <= 1, sampling
         self.width, self.sampling = width, sampling
         self.uniform_BK = torch.stack(
             [torch.rand(sampling.max_new_tokens, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-        )
+        ).to(device)
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         probs_BV = (scores.float() / self.sampling.temperature).softmax(-1)
@@ -154,7 +155,7 @@ class SeededSampler(LogitsProcessor):
             probs_BV = nucleus(probs_BV, self.sampling.top_p)
         cumulative_BV = probs_BV.cumsum(-1)
         step = input_ids.shape[1] - self.width
-        target_B1 = self.uniform_BK[:, step : step + 1].to(scores.device) * cumulative_BV[:, -1:]
+        target_B1 = self.uniform_BK[:, step : step + 1] * cumulative_BV[:, -1:]
         drawn_B1 = torch.searchsorted(cumulative_BV, target_B1, right=True).clamp(max=scores.shape[-1] - 1)
         return torch.full_like(scores, -torch.inf).scatter(1, drawn_B1, 0.0)  # pyrefly: ignore
 

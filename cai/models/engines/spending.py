@@ -5,6 +5,8 @@ When its answer is there, what it took stands instead. A request whose answer ne
 whole: whoever serves it may have done the work.
 """
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cai.config.sections import Runtime
@@ -79,6 +81,18 @@ class Spending:
         self.read += read
         self.written += written
         self.cost += self.price(model, read, written)
+
+    def meter(self, time: Callable[[], float] = time.monotonic) -> Callable[[], str]:
+        """Tells what was read and written a second from now on, and what it has cost since: beside a progress bar."""
+        began, read, written, cost = time(), self.read, self.written, self.cost
+
+        def tell() -> str:
+            seconds = max(time() - began, 1e-3)
+            reads, writes = (self.read - read) / seconds, (self.written - written) / seconds
+            rates = f"{reads:,.0f} tokens/s read, {writes:,.0f} written"
+            return f"{rates}, cost {self.cost - cost:.4g}" if self.prices else rates
+
+        return tell
 
     def line(self) -> str:
         """`12,345 tokens read, 678 written, cost 0.02`."""

@@ -17,18 +17,20 @@ from cai.config.sections import Runtime
 from cai.core.batching import by_length
 from cai.core.records import Chat
 from cai.core.store import digest_of
-from cai.models.architectures import UNLIMITED, length_limit
+from cai.models.architectures import UNLIMITED, length_limit, probed
 from cai.models.chat import chat_ids, option_ids, with_system
 from cai.models.engines import Question, Reading, Reply, Request, Sampling, reading
 from cai.models.engines.sampling import reply_of, sample_ids, stop_ids
 from cai.models.engines.tree import Span, TreeRow, block_attention, pack, tree_mask
-from cai.models.loading import load_causal, load_tokenizer
+from cai.models.loading import shared_tokenizer
 from cai.models.references import ModelRef
+from cai.models.resident import Resident
 
 PADDING = 0.1  # the share of a batch of questions that may be padding
 ROW_TOKENS = 2048  # how wide a row of several sequences may be
-PREDICTIONS = 2048  # of one forward pass: each takes a whole vocabulary of memory
+PREDICTIONS = 2048  # of one forward pass on a CPU: each takes a whole vocabulary of memory
 CHUNK = 256  # of those, in float32 at one time
+LOGITS = 0.1  # the share of a card's memory that may hold the logits of one forward pass
 PROBE = (
     "Here are three lists of words:",
     " Red",
@@ -39,25 +41,41 @@ PROBE = (
 
 
 def open_engine(
-    model: ModelRef, *, dtype: str, system: str | None, device: str, runtime: Runtime
+    model: ModelRef,
+    *,
+    dtype: str,
+    system: str | None,
+    device: str,
+    runtime: Runtime,
+    resident: Resident | None = None,
 ) -> "TransformersEngine":
     """What `Workbench.engine` calls for a model whose reference names this module."""
-    return TransformersEngine(model, dtype=dtype, device=device, system=system, batch_tokens=runtime.batch_tokens)
+    return TransformersEngine(
+        model, dtype=dtype, device=device, system=system, batch_tokens=runtime.batch_tokens, resident=resident
+    )
 
 
 class TransformersEngine:
-    """share: read what questions have in common once. False is for comparison: one sequence a row."""
+    """share: read what questions have in common once. False is for comparison: one sequence a row.
+
+    resident: what keeps its weights among those of others; it then answers until the next model is asked for. Without,
+    its weights are its own.
+    """
 
     def __init__(
-        self, model: ModelRef, *, dtype: str, device: str, system: str | None, batch_tokens: int, share: bool = True
-    ) -> None:
-        self.tokenizer: Any = load_tokenizer(model)
-        self.model: Any = load_causal(model, dtype, device).eval()  # pyrefly: ignore
+        self, model: ModelRef, *, dtype: str, device: str, system: str | None, batch_tokens: int, share: bool = True,
+        resident: Resident | None = None,
+    ) -> None:  # fmt: skip
+        self.tokenizer: Any = shared_tokenizer(model)
+        self.model: Any = (resident or Resident(device)).causal(model, dtype)  # pyrefly: ignore
         self.device, self.system, self.batch_tokens, self.share = device, system, batch_tokens, share
         self.identity = digest_of([model.digest, dtype, system])
         self.limit = length_limit(self.model.config)
-        self.trees_read: dict[int, bool] = {}  # width of a probe (0: a small one) -> whether it was read rightly
+        # Width of a probe (0: a small one) -> whether it was read rightly.
+        self.trees_read: dict[int, bool] = probed(self.model).setdefault("trees", {})
         self.stop_ids = stop_ids(self.model, self.tokenizer)
+        # Other batches round otherwise, so this is a figure of the device and not of what is free on it just now.
+        self.predictions = predictions(device_memory(device), self.model)
 
     def prompt_ids(self, chat: Chat) -> list[int]:
         return chat_ids(self.tokenizer, with_system(chat, self.system), answer=True)
@@ -127,7 +145,7 @@ class TransformersEngine:
             predictions = 0
             for place in batch:
                 wanted = len(rows[place].predictors)
-                if part and predictions + wanted > PREDICTIONS:
+                if part and predictions + wanted > self.predictions:
                     yield part
                     part, predictions = [], 0
                 part.append(place)
@@ -194,7 +212,7 @@ class TransformersEngine:
         if all(row.plain for row in rows):
             inputs["attention_mask"] = fill([[1] * len(row.tokens) for row in rows], 0)
         else:
-            inputs["attention_mask"] = tree_mask(rows, self.model.dtype).to(self.device)
+            inputs["attention_mask"] = tree_mask(rows, self.model.dtype, self.device)
             inputs["position_ids"] = fill([row.depths for row in rows], 0)
         # 2. The nodes that predict something, each once, and which token is wanted of which.
         place = {spot: n for n, spot in enumerate((r, node) for r, row in enumerate(rows) for node in row.predictors)}
@@ -228,6 +246,25 @@ class TransformersEngine:
             if hook:
                 hook.remove()
         return logits[0] if picked else logits[row_N, node_N]
+
+
+def device_memory(device: str) -> int | None:
+    """Bytes on the card; None for what computes in the machine's own memory."""
+    if not device.startswith("cuda"):
+        return None
+    return torch.cuda.get_device_properties(device).total_memory
+
+
+def predictions(memory: int | None, model: Any) -> int:
+    """How many tokens one forward pass may be asked about, on a card of so many bytes.
+
+    `contrast` asks about every token of an answer: 2,048 are half a batch there, and a card idles on small batches. Of
+    a vocabulary of 128,256 in bfloat16, a tenth of 80 GB are 31,000.
+    """
+    if memory is None:
+        return PREDICTIONS
+    vocabulary = model.config.get_text_config().vocab_size
+    return max(PREDICTIONS, int(LOGITS * memory / (vocabulary * model.dtype.itemsize)))
 
 
 def attention_window(config: Any) -> int:

@@ -12,21 +12,29 @@ done; a server that answers nobody for PATIENCE ends the run. What was answered 
 
 import asyncio
 import json
-import os
 import random
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from cai.config.served import Server
-from cai.core.errors import UserError
+from cai.models.engines.faults import (
+    AGAIN,
+    GivenUp,
+    Malformed,
+    Passing,
+    Refused,
+    hidden,
+    key_of,
+    never_sent,
+    other_model,
+    retry_after,
+    spoken_by,
+)  # fmt: skip
 from cai.models.engines.spending import Spending
 
-AGAIN = frozenset({408, 409, 425, 429})  # and all from 500 on
-MARK = "***"
+LOAD = "load_lora_adapter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,26 +50,6 @@ class Patience:
     tries: int = 10
     first: float = 0.5
     longest: float = 30.0
-
-
-class Malformed(Exception):
-    """An answer that cannot be read: it may have been cut, and is asked for again."""
-
-
-class Refused(Exception):
-    """The server's own no: asking again would not help."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(f"HTTP {status}: {text}")
-        self.status, self.text = status, text
-
-
-class GivenUp(Exception):
-    """A call that was tried as often as is reasonable. outage: nobody else was answered meanwhile either."""
-
-    def __init__(self, why: str, outage: bool) -> None:
-        super().__init__(why)
-        self.outage = outage
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +68,23 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class CallGroup:
-    """What belongs together: all its calls are answered, or it is not. join: of what they read, in their order."""
+    """What belongs together: all its calls are answered, or it is not. join: of what they read, in their order.
+
+    declined: what it comes to where the server's content filter will not have these very words; None: a fault.
+    """
 
     calls: tuple[Call, ...]
     join: Callable[[list[Any]], Any]
+    declined: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaAnswer:
+    """What a replica answered, as it came."""
+
+    url: str
+    status: int
+    text: str
 
 
 @dataclass
@@ -98,8 +99,9 @@ class Endpoint:
 class Pool:
     """The replicas of one model, within one event loop: `async with Pool(...)`.
 
-    name: of the model there. answers_as: the name that its answers must bear; None: any. alive: when anybody was last
-    answered. retried: how many calls were sent again.
+    name: of the model there, and of its price. called: the name that requests bear: of an adapter on that model, its
+    own. adapter: what a replica that has lost it is told (LOAD). answers_as: the name that its answers must bear; None:
+    any. alive: when anybody was last answered. retried: how many calls were sent again.
     """
 
     server: Server
@@ -107,9 +109,14 @@ class Pool:
     spending: Spending
     patience: Patience = field(default_factory=Patience)
     answers_as: str | None = None
+    called: str = ""
+    adapter: dict[str, str] | None = None
     replicas: list[Endpoint] = field(default_factory=list)
     alive: float = 0.0
     retried: int = 0
+
+    def __post_init__(self) -> None:
+        self.called = self.called or self.name
 
     async def __aenter__(self) -> "Pool":
         import openai  # heavy: only where there is something to ask
@@ -147,7 +154,7 @@ class Pool:
             replica.busy += 1
             try:
                 answer = await self._post(replica, call)
-            except _Passing as fault:
+            except Passing as fault:
                 now = time.monotonic()
                 failures += 1
                 tries += self.alive > last
@@ -164,7 +171,35 @@ class Pool:
                 replica.busy -= 1
             await asyncio.sleep(0 if self._another(replica) else wait)
 
-    def _patient(self, fault: "_Passing", tries: int, began: float, now: float, wait: float) -> None:
+    async def every(self, path: str, body: dict[str, str]) -> list[ReplicaAnswer]:
+        """Tells every replica something, as often as it takes to reach it. Raises GivenUp."""
+        return [await self._reach(replica, path, body) for replica in self.replicas]
+
+    async def _reach(self, replica: Endpoint, path: str, body: dict[str, str]) -> ReplicaAnswer:
+        began, failures = time.monotonic(), 0
+        while True:
+            try:
+                return await self._tell(replica, path, body)
+            except Passing as fault:
+                failures += 1
+                if time.monotonic() - began > self.patience.server:
+                    raise GivenUp(str(fault), outage=True) from None
+            await asyncio.sleep(self._backoff(failures))
+
+    async def _tell(self, replica: Endpoint, path: str, body: dict[str, str]) -> ReplicaAnswer:
+        """What it answers, whatever that is. Raises Passing where nothing comes."""
+        import httpx2
+        import openai
+
+        try:
+            response = await replica.client.post(path, cast_to=httpx2.Response, body=body)
+        except openai.APIStatusError as error:
+            return ReplicaAnswer(replica.url, error.status_code, hidden(spoken_by(error), self.server))
+        except openai.APIConnectionError:
+            raise Passing("no connection") from None
+        return ReplicaAnswer(replica.url, response.status_code, response.text)
+
+    def _patient(self, fault: "Passing", tries: int, began: float, now: float, wait: float) -> None:
         """Raises GivenUp where waiting on is not reasonable."""
         silent = now - max(self.alive, began)
         if silent + (wait if fault.wait else 0.0) > self.patience.server:
@@ -191,7 +226,7 @@ class Pool:
             await asyncio.sleep(min(replica.rests_until for replica in self.replicas) - now + random.uniform(0, 0.01))
 
     async def _post(self, replica: Endpoint, call: Call) -> Any:
-        """One attempt. Raises _Passing and Refused."""
+        """One attempt. Raises Passing and Refused."""
         import openai
 
         sent = True
@@ -200,25 +235,28 @@ class Pool:
                 answer = await self._send(replica, call)
             if self.answers_as is not None and answer.get("model", self.answers_as) != self.answers_as:
                 raise other_model(replica.url, self.answers_as, answer["model"])
-            found, usage = call.read(answer), answer.get("usage") or {}
+            found, usage = call.read(answer), answer.get("usage") or answer.get("meta_info") or {}
         except Malformed as error:
             self._lost(call)
-            raise _Passing(str(error)) from None
+            raise Passing(str(error)) from None
         except (TimeoutError, openai.APITimeoutError):
             self._lost(call)
-            raise _Passing(f"no answer within {self.patience.answer:g} s", sick=True) from None
+            raise Passing(f"no answer within {self.patience.answer:g} s", sick=True) from None
         except openai.APIStatusError as error:
-            text = hidden(_said(error), self.server)
+            text = hidden(spoken_by(error), self.server)
+            if error.status_code == 404 and self.adapter and call.path == "completions":  # it was started anew
+                await self._tell(replica, LOAD, self.adapter)
+                raise Passing(f"HTTP 404: {text}") from None
             if error.status_code not in AGAIN and error.status_code < 500:
                 raise Refused(error.status_code, text) from None
             wait = retry_after(error.response.headers.get("retry-after"))
             problem = f"HTTP {error.status_code}: {text}" if text else f"HTTP {error.status_code}"
-            raise _Passing(problem, wait, sick=wait > 0) from None
+            raise Passing(problem, wait, sick=wait > 0) from None
         except openai.APIConnectionError as error:
-            sent = not _never_sent(error)
+            sent = not never_sent(error)
             if sent:
                 self._lost(call)
-            raise _Passing("the connection was cut" if sent else "no connection", sick=not sent) from None
+            raise Passing("the connection was cut" if sent else "no connection", sick=not sent) from None
         read, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
         if call.reads:
             self.spending.took(self.name, call.reads if read is None else read, written or 0)
@@ -244,66 +282,3 @@ class Pool:
 
     def _lost(self, call: Call) -> None:
         self.spending.took(self.name, call.reads, call.writes)
-
-
-class _Passing(Exception):
-    """A fault that may pass. wait: what the server asks for. sick: the replica, not this call alone."""
-
-    def __init__(self, why: str, wait: float = 0.0, sick: bool = False) -> None:
-        super().__init__(why)
-        self.wait, self.sick = wait, sick
-
-
-def other_model(url: str, before: str, now: str) -> UserError:
-    return UserError(
-        f'the server answers as "{now}", and answered as "{before}" before: it is another model now',
-        url,
-        "let it serve the first one again; or, for the other one, give a new `revision:` (server: {revision: ...})",
-    )
-
-
-def key_of(server: Server) -> str:
-    """From the environment alone. Raises UserError where the variable is not set."""
-    if server.key_from is None:
-        return ""
-    key = os.environ.get(server.key_from, "").strip()
-    if not key:
-        raise UserError(f"the environment variable {server.key_from} is not set", "server.key_from", "export it first")
-    return key
-
-
-def hidden(text: str, server: Server) -> str:
-    """What a server wrote, without the key if it repeats it."""
-    key = os.environ.get(server.key_from or "", "").strip()
-    return text.replace(key, MARK) if key else text
-
-
-def retry_after(held: str | None) -> float:
-    """Seconds, of the header's two forms (RFC 9110, 10.2.3); 0 where there is none that can be read."""
-    if held is None:
-        return 0.0
-    with suppress(ValueError):
-        return max(float(held), 0.0)
-    with suppress(ValueError, TypeError):
-        return max(parsedate_to_datetime(held).timestamp() - time.time(), 0.0)
-    return 0.0
-
-
-def _said(error: Any) -> str:
-    """The server's own words, in one line."""
-    body = error.body
-    for name in ("error", "message", "detail"):
-        if isinstance(body, dict) and body.get(name):
-            body = body[name]
-    text = body if isinstance(body, str) else "" if body is None else json.dumps(body)
-    return " ".join(text.split())[:300]
-
-
-def _never_sent(error: BaseException) -> bool:
-    """Whether no connection came about: then the server has done no work."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if type(seen).__name__ in ("ConnectError", "ConnectTimeout", "ConnectionRefusedError"):
-            return True
-        seen = seen.__cause__
-    return False

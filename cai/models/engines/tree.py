@@ -96,17 +96,19 @@ def _common(first: Sequence[int], second: Sequence[int]) -> int:
     return min(len(first), len(second))
 
 
-def tree_mask(rows: Sequence[TreeRow], dtype: torch.dtype) -> torch.Tensor:
+def tree_mask(rows: Sequence[TreeRow], dtype: torch.dtype, device: Any = "cpu") -> torch.Tensor:
     """What is added to the attention scores, (B, 1, T, T): 0 where a token sees another, the lowest number elsewhere.
 
-    Rows are padded on the right; padding sees itself, because a softmax over nothing is not a number.
+    Made on the device: what goes there is a number a node. Rows are padded on the right; padding sees itself, because a
+    softmax over nothing is not a number.
     """
     width = max(len(row.tokens) for row in rows)
-    ends_BT = torch.tensor([row.ends + list(range(len(row.ends) + 1, width + 1)) for row in rows])
-    node_T = torch.arange(width)
+    ends_BT = torch.tensor([row.ends + list(range(len(row.ends) + 1, width + 1)) for row in rows], device=device)
+    node_T = torch.arange(width, device=device)
     # query i, key j: j <= i < ends[j]
     sees_BTT = (node_T[None, None, :] <= node_T[None, :, None]) & (node_T[None, :, None] < ends_BT[:, None, :])
-    mask_BTT = torch.full(sees_BTT.shape, torch.finfo(dtype).min, dtype=dtype).masked_fill_(sees_BTT, 0.0)
+    mask_BTT = torch.full(sees_BTT.shape, torch.finfo(dtype).min, dtype=dtype, device=device)
+    mask_BTT.masked_fill_(sees_BTT, 0.0)
     return mask_BTT[:, None]
 
 

@@ -15,6 +15,7 @@ from cai.core.store import Artifact, version
 from cai.models.chat import answer_ids, with_system
 from cai.models.loading import load_causal, load_tokenizer
 from cai.models.workbench import Workbench
+from cai.train.launch import launched
 from cai.train.rl.given import Given
 from cai.train.trainable import Labelled, Trainable
 
@@ -35,6 +36,7 @@ class DpoSettings:
         return {**{name: getattr(self, name) for name in names}, "kl": self.beta}
 
 
+@launched
 @version(1)
 def train_dpo(
     out: Path, work: Workbench, *, labelled: Labelled, start: Trainable, settings: DpoSettings, seed: int
@@ -66,8 +68,7 @@ def train_dpo(
     config = DPOConfig(
         beta=settings.beta,
         max_length=None,
-        activation_checkpointing=False,
-        **pass_arguments(work, out, start, settings, seed),
+        **pass_arguments(work, out, start, settings, seed, section="rl"),
     )
     network = load_causal(start.ref, start.learning_dtype, work.device, train=True)
     data = Dataset.from_list(kept)

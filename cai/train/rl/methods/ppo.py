@@ -5,10 +5,12 @@ from pathlib import Path
 
 from cai.core.store import Artifact, version
 from cai.models.workbench import Workbench
+from cai.train.launch import launched
 from cai.train.rl.given import Given, OnlineRun, RewardModel, against_rewards
 from cai.train.rl.online import by_ppo, learn_from_rewards
 
 
+@launched
 @version(2)
 def train_ppo(out: Path, work: Workbench, *, run: OnlineRun, reward: RewardModel) -> None:
     """Leaves what `learn_from_rewards` leaves."""

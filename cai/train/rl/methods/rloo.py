@@ -7,10 +7,12 @@ from pathlib import Path
 
 from cai.core.store import Artifact, version
 from cai.models.workbench import Workbench
+from cai.train.launch import launched
 from cai.train.rl.given import Given, OnlineRun, RewardModel, against_rewards
 from cai.train.rl.online import by_groups, learn_from_rewards
 
 
+@launched
 @version(2)
 def train_rloo(out: Path, work: Workbench, *, run: OnlineRun, reward: RewardModel) -> None:
     """Leaves what `learn_from_rewards` leaves."""
