@@ -22,9 +22,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from cai.bench.card_parts import SIZES, Session, bandwidth, multiplied, one_size
+from cai.bench.card_parts import SIZES, CardRun, bandwidth, multiplied, one_size
 from cai.bench.common import positive
-from cai.config.sections import Runtime
+from cai.config.runtime import Runtime
 from cai.core.errors import UserError
 from cai.models.loading import pick_dtype
 from cai.models.workbench import Workbench, check_device
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
         "limits": {},
         "sizes": {},
     }
-    session = Session(device, pick_dtype(args.dtype, device), began + args.budget, args.json, found)
+    session = CardRun(device, pick_dtype(args.dtype, device), began + args.budget, args.json, found)
     limits = found["limits"]
     session.part(limits, "bandwidth", "", lambda: bandwidth(session), 0)
     for dtype in ("bfloat16", "float32"):

@@ -15,7 +15,7 @@ from typing import Any
 
 from cai.bench.common import in_order
 from cai.bench.ppo_run import Meter, common_arguments, forget_peak, peak_memory, rollout_clock
-from cai.config.sections import Runtime
+from cai.config.runtime import Runtime
 from cai.core.records import Message
 from cai.models.engines import Question, Request, Sampling
 from cai.models.references import find
@@ -24,7 +24,7 @@ Engine = Any  # cai.models.engines.transformers.TransformersEngine, which is hea
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class Size:
     """A Llama's. rows: of a batch that is written or learnt from. recomputes: activations, as that size needs them."""
 
     hidden: int
@@ -39,10 +39,10 @@ class Shape:
 
 
 SIZES = {
-    "tiny": Shape(32, 64, 2, 2, 1, 262, True, 2),
-    "135m": Shape(576, 1536, 30, 9, 3, 49_152, True, 32),  # SmolLM2-135M
-    "1.5b": Shape(1536, 8960, 28, 12, 2, 151_936, True, 32, True),  # Qwen2.5-1.5B
-    "7b": Shape(3584, 18_944, 28, 28, 4, 152_064, False, 16, True),  # Qwen2.5-7B
+    "tiny": Size(32, 64, 2, 2, 1, 262, True, 2),
+    "135m": Size(576, 1536, 30, 9, 3, 49_152, True, 32),  # SmolLM2-135M
+    "1.5b": Size(1536, 8960, 28, 12, 2, 151_936, True, 32, True),  # Qwen2.5-1.5B
+    "7b": Size(3584, 18_944, 28, 28, 4, 152_064, False, 16, True),  # Qwen2.5-7B
 }
 LONG = {"tiny": (48, 8), "135m": (384, 128), "1.5b": (384, 64), "7b": (384, 32)}  # tokens of a text, of an answer
 SECONDS = {"tiny": 1.0, "135m": 10.0, "1.5b": 20.0, "7b": 40.0}  # that a part may take on a card: what a budget is for
@@ -51,7 +51,7 @@ LORA = 16
 
 
 @dataclass
-class Session:
+class CardRun:
     """One run: where it is, what it has found, and until when it may go on."""
 
     device: str
@@ -122,7 +122,7 @@ class Session:
 # 1. What bounds the rest ----------------------------------------------------------------------------------------------
 
 
-def bandwidth(session: Session) -> dict[str, Any]:
+def bandwidth(session: CardRun) -> dict[str, Any]:
     """Bytes a second that a copy reads and writes."""
     import torch
 
@@ -137,7 +137,7 @@ def bandwidth(session: Session) -> dict[str, Any]:
     return session.timed(copy, 5)
 
 
-def multiplied(session: Session, dtype: str, *, tf32: bool = False) -> dict[str, Any]:
+def multiplied(session: CardRun, dtype: str, *, tf32: bool = False) -> dict[str, Any]:
     """Floating-point operations a second of one large product."""
     import torch
 
@@ -159,7 +159,7 @@ def multiplied(session: Session, dtype: str, *, tf32: bool = False) -> dict[str,
 # 2. One size ----------------------------------------------------------------------------------------------------------
 
 
-def random_network(shape: Shape, dtype: str, device: str) -> Any:
+def random_network(shape: Size, dtype: str, device: str) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -172,17 +172,17 @@ def random_network(shape: Shape, dtype: str, device: str) -> Any:
         return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).eval()
 
 
-def engine_over(network: Any, session: Session) -> Engine:
+def engine_over(network: Any, session: CardRun) -> Engine:
     """The engine that answers in runs, over this network. Texts are bytes: the tokenizer is the tiny model's."""
     from cai.models.engines.transformers import TransformersEngine
 
-    class Given:
+    class OneNetwork:
         def causal(self, *_: Any) -> Any:
             return network
 
     engine: Any = TransformersEngine(
         find("tiny-random"), dtype=session.dtype, device=session.device, system=None,
-        batch_tokens=Runtime().batch_tokens, resident=Given(),  # pyrefly: ignore
+        batch_tokens=Runtime().batch_tokens, resident=OneNetwork(),  # pyrefly: ignore
     )  # fmt: skip
     engine.stop_ids = {-1}  # which no token is
     return engine
@@ -193,7 +193,7 @@ def text(number: int, tokens: int) -> str:
     return f"{number:06} {'the quick brown fox '}" * (tokens // 27 + 1)
 
 
-def read(session: Session, engine: Engine, shape: Shape, tokens: int) -> dict[str, Any]:
+def read(session: CardRun, engine: Engine, shape: Size, tokens: int) -> dict[str, Any]:
     chats = [(Message("user", text(k, tokens)[:tokens]),) for k in range(shape.rows)]
     questions = [Question(chat, (" Yes", " No")) for chat in chats]
     through = 0
@@ -217,7 +217,7 @@ def read(session: Session, engine: Engine, shape: Shape, tokens: int) -> dict[st
     return rate | {"labels_per_second": 3 * len(questions) / rate["seconds"], "text_tokens": tokens}
 
 
-def written(session: Session, engine: Engine, shape: Shape, tokens: int, new: int) -> dict[str, Any]:
+def written(session: CardRun, engine: Engine, shape: Size, tokens: int, new: int) -> dict[str, Any]:
     requests = [Request((Message("user", text(k, tokens // 2)[: tokens // 2]),), k) for k in range(shape.rows)]
 
     def generate() -> float:
@@ -227,7 +227,7 @@ def written(session: Session, engine: Engine, shape: Shape, tokens: int, new: in
     return session.timed(generate) | {"rows": shape.rows, "new_tokens": new}
 
 
-def static(session: Session, network: Any, shape: Shape, tokens: int, new: int) -> dict[str, Any]:
+def static(session: CardRun, network: Any, shape: Size, tokens: int, new: int) -> dict[str, Any]:
     """Greedy, by transformers alone: what the sampler could gain by a static cache and a compiled step."""
     import torch
     from transformers import GenerationConfig
@@ -245,7 +245,7 @@ def static(session: Session, network: Any, shape: Shape, tokens: int, new: int) 
     return session.timed(generate) | {"rows": shape.rows, "new_tokens": new}
 
 
-def trained(session: Session, network: Any, shape: Shape, tokens: int, *, tf32: bool = False) -> dict[str, Any]:
+def trained(session: CardRun, network: Any, shape: Size, tokens: int, *, tf32: bool = False) -> dict[str, Any]:
     """network: with an adapter that learns, whose products are in float32 (PEFT's way)."""
     import torch
 
@@ -267,7 +267,7 @@ def trained(session: Session, network: Any, shape: Shape, tokens: int, *, tf32: 
         torch.set_float32_matmul_precision(precision)
 
 
-def ppo(session: Session, network: Any, shape: Shape, tokens: int, new: int) -> dict[str, Any]:
+def ppo(session: CardRun, network: Any, shape: Size, tokens: int, new: int) -> dict[str, Any]:
     """Rollouts of our trainer: the first is a warm-up, the second is timed."""
     from datasets import Dataset
     from transformers import PrinterCallback
@@ -305,7 +305,7 @@ def ppo(session: Session, network: Any, shape: Shape, tokens: int, new: int) -> 
     }  # fmt: skip
 
 
-def one_size(session: Session, size: str) -> None:
+def one_size(session: CardRun, size: str) -> None:
     """All parts of one size, over one network; `ppo` comes last, because it puts an adapter of its own on it."""
     from peft import get_peft_model
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from cai.config.sections import Runtime
+from cai.config.runtime import Runtime
 from cai.models.loading import pick_dtype
 from cai.models.references import find
 from cai.models.workbench import Workbench

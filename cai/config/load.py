@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from cai.config.labels import Labels, Sources
 from cai.config.layers import OWN_KEYS, arm_of, faults_of_names, with_pool
 from cai.config.rl import Rl
+from cai.config.runtime import Runtime
 from cai.config.sections import (
     Count,
     Data,
@@ -26,7 +27,6 @@ from cai.config.sections import (
     Positive,
     Revise,
     Reward,
-    Runtime,
     Section,
     Sft,
     Simulated,

@@ -316,7 +316,6 @@ def _listing(folder: Path) -> dict[str, list[int]]:
 
 
 def _digest(folder: Path, files: Iterable[str]) -> str:
-    """As `digest_folder`."""
     try:
         return digest_of([[file, digest_file(folder / file)] for file in files])
     except FileNotFoundError as error:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cai.config.sections import Runtime
+from cai.config.runtime import Runtime
 from cai.experiment.needs import PROMPT, Need, spread
 from cai.models import memory
 from cai.models.memory import GIB

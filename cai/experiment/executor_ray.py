@@ -16,10 +16,10 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
-from cai.config.sections import Runtime
+from cai.config.runtime import Runtime
 from cai.core.errors import UserError
 from cai.experiment.executors import GRACE, Died, cores, lanes_of
-from cai.experiment.worker import Orders, Outcome, Task, make, uses_device
+from cai.experiment.worker import Orders, StageOutcome, StageTask, make, uses_device
 
 LOCAL = "local"
 PATIENCE = 10.0  # seconds in which a cluster must answer
@@ -43,7 +43,7 @@ class OnRay:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of tasks without a GPU
         import ray  # pyrefly: ignore
 
-        self._ray, self._running = ray, dict[Future, Task]()
+        self._ray, self._running = ray, dict[Future, StageTask]()
         self.address = runtime.ray or os.environ.get("RAY_ADDRESS") or LOCAL
         self._connect(runtime)
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -85,7 +85,7 @@ class OnRay:
         self._orders = self._ray.put(orders)
         return self
 
-    def submit(self, task: Task) -> Future[Outcome]:
+    def submit(self, task: StageTask) -> Future[StageOutcome]:
         asks: dict[str, Any] = {"num_cpus": 1}
         if uses_device(task.inputs):
             asks = {"num_cpus": self.cpus, "num_gpus": self.gpus}
@@ -115,9 +115,9 @@ def knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
 
 
-def told(theirs: Future, faults: Mapping[type[Exception], Callable[[Exception], Exception]]) -> Future[Outcome]:
+def told(theirs: Future, faults: Mapping[type[Exception], Callable[[Exception], Exception]]) -> Future[StageOutcome]:
     """The same future, with what Ray says of its faults in words of ours."""
-    ours: Future[Outcome] = Future()
+    ours: Future[StageOutcome] = Future()
 
     def done(_: Future) -> None:
         try:

@@ -1,6 +1,6 @@
 """Where the stages of a run that leads others are made: `runtime.executor`.
 
-Processes   worker processes on this machine, each of which keeps its model between stages
+ProcessPool   worker processes on this machine, each of which keeps its model between stages
 (Ray is in executor_ray.py: tasks on this machine or a cluster.)
 """
 
@@ -19,9 +19,9 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Protocol
 
-from cai.config.sections import Runtime
+from cai.config.runtime import Runtime
 from cai.core.errors import UserError
-from cai.experiment.worker import Orders, Outcome, Task, interrupt, make
+from cai.experiment.worker import Orders, StageOutcome, StageTask, interrupt, make
 
 GRACE = 10.0  # seconds that interrupted workers have to clear up
 INTERRUPT = {signal.SIGINT}
@@ -37,7 +37,7 @@ class Executor(Protocol):
 
     lanes: int
 
-    def submit(self, task: Task) -> Future[Outcome]:
+    def submit(self, task: StageTask) -> Future[StageOutcome]:
         """The future raises Died where the worker is gone."""
         ...
 
@@ -77,7 +77,7 @@ def for_worker(runtime: Runtime, device: str, lanes: int, threads: int | None) -
 # Processes ------------------------------------------------------------------------------------------------------------
 
 
-class Processes:
+class ProcessPool:
     """A thread here for each worker there: it hands over a task and waits for what becomes of it.
 
     cards: the names of graphics cards, which are dealt to the workers in turn; empty where there is one or none.
@@ -89,10 +89,10 @@ class Processes:
         self._own, self._numbers, self._ended = threading.local(), count(), False
         self._all: list[BaseProcess] = []
 
-    def submit(self, task: Task) -> Future[Outcome]:
+    def submit(self, task: StageTask) -> Future[StageOutcome]:
         return self._threads.submit(self._hand_over, task)
 
-    def _hand_over(self, task: Task) -> Outcome:
+    def _hand_over(self, task: StageTask) -> StageOutcome:
         process, line = self._worker()
         try:
             line.send((task, self._orders))

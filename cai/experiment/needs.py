@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from cai.config.load import Experiment
 from cai.config.processes import read_accelerate
-from cai.config.sections import Runtime
+from cai.config.runtime import Runtime
 from cai.core.errors import UserError, UserErrors
 from cai.core.store import Artifact
 from cai.experiment.check_servers import judges_of

@@ -29,9 +29,9 @@ from cai.core.errors import UserError, UserErrors
 from cai.core.owned import Taken, held, leftover
 from cai.core.progress import Board
 from cai.core.store import MANIFEST, Artifact, Store, canonical, is_known, keyed
-from cai.experiment.executors import Died, Executor, Processes, cores, for_worker, lanes_of, threads_of
+from cai.experiment.executors import Died, Executor, ProcessPool, cores, for_worker, lanes_of, threads_of
 from cai.experiment.pipeline import run
-from cai.experiment.worker import Orders, Outcome, Task
+from cai.experiment.worker import Orders, StageOutcome, StageTask
 from cai.models.references import met
 from cai.models.workbench import Workbench
 
@@ -100,7 +100,7 @@ def start(work: Workbench, notes: Path, began: Began) -> Executor:
     cards = cards_of(work.device)
     lanes = lanes_of(runtime, here, len(cards))
     theirs = for_worker(runtime, work.device, lanes, threads_of(runtime, here, lanes))
-    return Processes(orders(runtime=theirs, **known), lanes, cards if len(cards) > 1 else ())
+    return ProcessPool(orders(runtime=theirs, **known), lanes, cards if len(cards) > 1 else ())
 
 
 def cards_of(device: str) -> list[str]:
@@ -125,7 +125,7 @@ class Crew:
     notes: Path
     made: dict[str, Artifact] = field(default_factory=dict)
     absent: set[str] = field(default_factory=set)  # those that were looked for, and are the crew's to make
-    running: dict[Future[Outcome], Task] = field(default_factory=dict)
+    running: dict[Future[StageOutcome], StageTask] = field(default_factory=dict)
     tries: dict[str, int] = field(default_factory=dict)
     faults: list[UserError] = field(default_factory=list)
     traces: list[str] = field(default_factory=list)
@@ -162,7 +162,7 @@ class Crew:
         if made.path.name in self.made:
             self.board.noted(made)
 
-    def offer(self, task: Task) -> None:
+    def offer(self, task: StageTask) -> None:
         """Hand a stage out, if a worker is idle and it is not being made."""
         if self.idle > 0 and task.name not in self.names:
             self.running[self.executor.submit(task)] = task
@@ -190,7 +190,7 @@ class Crew:
         faults = list({str(fault): fault for fault in self.faults}.values())
         raise faults[0] if len(faults) == 1 else UserErrors(faults)
 
-    def settle(self, task: Task, future: Future[Outcome]) -> None:
+    def settle(self, task: StageTask, future: Future[StageOutcome]) -> None:
         """See what became of a stage."""
         name, (stage, key) = task.name, (task.wanted.stage, task.wanted.key)
         try:
@@ -228,7 +228,7 @@ class Crew:
             remedy = "runtime.root must be on a disk that all machines share"
             self.fail(UserError(problem, str(self.work.root / "store"), remedy))
 
-    def fail(self, error: UserError, task: Task | None = None) -> None:
+    def fail(self, error: UserError, task: StageTask | None = None) -> None:
         """Begin nothing any more."""
         self.faults.append(error)
         if self.running:
@@ -236,10 +236,10 @@ class Crew:
             rest = ", ".join(sorted(self.names))
             self.board.tell(f"note: {what}; what is being made is made to the end first ({rest})")
 
-    def log(self, task: Task) -> Path:
+    def log(self, task: StageTask) -> Path:
         return self.notes / f"{task.name}.log"
 
-    def show(self, task: Task) -> None:
+    def show(self, task: StageTask) -> None:
         """What a worker has written since, by whole lines. What several workers say alike is shown once."""
         with suppress(FileNotFoundError), self.log(task).open("rb") as file:
             file.seek(self.read.get(task.name, 0))
@@ -274,7 +274,7 @@ class Walk(Store):
         assert self.crew
         self.missing += 1
         if is_known(canonical(keyed(inputs))):
-            self.crew.offer(Task(function, wanted, inputs))
+            self.crew.offer(StageTask(function, wanted, inputs))
         return wanted
 
 

@@ -140,7 +140,7 @@ def seconds_of(
     the same kind tell little beside earlier ones of the stage's own name: they are for counts that those did not have.
     """
     tiers = [(1.0, stage, earlier), (0.3, stage, shipped), (0.1, "", earlier), (0.05, "", shipped)]
-    points: list[Point] = []
+    points: list[Timing] = []
     for weight, name, rows in tiers:
         names = {name} if name else _kin(stage) - {stage}
         alike = _same([row for row in rows if row.stage in names and row.count > 0], model, dtype)
@@ -153,13 +153,13 @@ def seconds_of(
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class Timing:
     count: float
     seconds: float
     weight: float
 
 
-def fitted(points: Sequence[Point], count: float) -> tuple[float, float]:
+def fitted(points: Sequence[Timing], count: float) -> tuple[float, float]:
     """(fixed seconds, seconds a unit) for about this count: of the lines through one or two points, the one with the
     least sum of |log(expected / took)|, each weighed by how near its count is.
     """
@@ -185,19 +185,19 @@ def at(line: tuple[float, float], count: float) -> float:
     return line[0] + line[1] * count
 
 
-def _lines_through(point: Point) -> list[tuple[float, float]]:
+def _lines_through(point: Timing) -> list[tuple[float, float]]:
     """One point does not say which part of it is fixed: at most half, and not more than a small model takes to load."""
     fixed = min(LOADING, point.seconds / 2)
     return [(fixed, (point.seconds - fixed) / point.count)]
 
 
-def _points(rows: Sequence[Took], weight: float) -> list[Point]:
+def _points(rows: Sequence[Took], weight: float) -> list[Timing]:
     """Of each count the median, which weighs more the more there are, up to threefold."""
     by_count: dict[float, list[float]] = {}
     for row in rows:
         by_count.setdefault(round(row.count, 1) or row.count, []).append(max(row.seconds, LEAST))
     return [
-        Point(count, median(seconds), weight * min(3.0, 1 + math.log(len(seconds))))
+        Timing(count, median(seconds), weight * min(3.0, 1 + math.log(len(seconds))))
         for count, seconds in by_count.items()
     ]
 

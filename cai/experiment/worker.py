@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cai.compare.sections.provenance import digest_of_code
-from cai.config.sections import Runtime
+from cai.config.runtime import Runtime
 from cai.config.serve import OwnServer
 from cai.constitution import Constitution
 from cai.core.durable import NODE
@@ -27,7 +27,7 @@ from cai.models.workbench import Workbench
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class StageTask:
     """A stage that is to be made: `function` of `inputs`. wanted: with the key under which the leader asks for it."""
 
     function: Callable[..., None]
@@ -55,12 +55,12 @@ class Orders:
     constitutions: Mapping[str, Constitution] = field(default_factory=dict)
     met: Mapping[str, str] = field(default_factory=dict)
 
-    def log(self, task: Task) -> Path:
+    def log(self, task: StageTask) -> Path:
         return self.notes / f"{task.name}.log"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StageOutcome:
     """What became of a stage. faults: (problem, where, remedy) of each fault of the user's or the machine's. trace: of
     an error of ours. host: who made it."""
 
@@ -73,7 +73,7 @@ class Outcome:
 _bench: tuple[Path, Workbench] | None = None  # of the run that this process works for
 
 
-def make(task: Task, orders: Orders) -> Outcome:
+def make(task: StageTask, orders: Orders) -> StageOutcome:
     """The stage in the store; or why not, as data: exceptions do not travel well."""
     try:
         os.chdir(orders.folder)
@@ -81,14 +81,14 @@ def make(task: Task, orders: Orders) -> Outcome:
             work = workbench(orders)
             if key_of(task.function, task.inputs) != task.wanted.key:
                 raise other_code()
-            return Outcome(NODE, Store(work.root).provide(task.function, task.wanted, work, dict(task.inputs)))
+            return StageOutcome(NODE, Store(work.root).provide(task.function, task.wanted, work, dict(task.inputs)))
     except UserError as error:
-        return Outcome(NODE, faults=faults_of(error))
+        return StageOutcome(NODE, faults=faults_of(error))
     except Exception as error:
         fault = fault_of_machine(error) or lost_folder(error, orders)
         if fault:
-            return Outcome(NODE, faults=faults_of(fault))
-        return Outcome(NODE, trace=traceback.format_exc())
+            return StageOutcome(NODE, faults=faults_of(fault))
+        return StageOutcome(NODE, trace=traceback.format_exc())
 
 
 def workbench(orders: Orders) -> Workbench:

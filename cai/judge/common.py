@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from cai.config.sections import Judge, Runtime
+from cai.config.runtime import Runtime
+from cai.config.sections import Judge
 from cai.config.served import Server
 from cai.core.errors import UserError, suggest
 from cai.core.places import check_folder

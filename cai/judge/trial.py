@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cai.config.sections import Judge, Runtime
+from cai.config.runtime import Runtime
+from cai.config.sections import Judge
 from cai.constitution import Constitution
 from cai.constitution.lint import Warnings, short
 from cai.core.errors import UserError

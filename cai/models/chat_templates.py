@@ -114,7 +114,7 @@ def _literal(value: Any, key: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class TurnForm:
     """folds_system: it refuses a system turn or leaves it out. marks: plain words that mark its turns ("[INST]")."""
 
     folds_system: bool
@@ -136,13 +136,13 @@ def render_raw(tokenizer: Any, messages: list[dict[str, str]], *, answer: bool) 
     return tokenizer.apply_chat_template(messages, add_generation_prompt=answer, tokenize=False)
 
 
-def shape_of(tokenizer: Any) -> Shape:
+def shape_of(tokenizer: Any) -> TurnForm:
     """What the tokenizer's template makes of a few words in each role, tried once for each template."""
     return _shape(tokenizer, str(tokenizer.chat_template))
 
 
 @lru_cache(maxsize=64)
-def _shape(tokenizer: Any, template: str) -> Shape:
+def _shape(tokenizer: Any, template: str) -> TurnForm:
     system, user, reply, again = (f"{WORD}{place}x" for place in range(4))
     turns = [{"role": "user", "content": user}, {"role": "assistant", "content": reply}]
     longer = [*turns, {"role": "user", "content": again}]
@@ -157,7 +157,7 @@ def _shape(tokenizer: Any, template: str) -> Shape:
             pieces[0] = (pieces[0].strip().splitlines() or [""])[-1]
         for piece in pieces:
             marks |= _marks_in(piece, special)
-    return Shape(folds, tuple(sorted(marks)))
+    return TurnForm(folds, tuple(sorted(marks)))
 
 
 @lru_cache(maxsize=256)

@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from socket import create_server
 
-from cai.config.sections import Runtime
+from cai.config.runtime import Runtime
 from cai.config.serve import OwnServer, Serve
 from cai.config.served import Server
 from cai.core.durable import make_folders

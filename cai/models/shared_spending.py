@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cai.config.sections import Runtime
+from cai.config.runtime import Runtime
 from cai.models.engines.spending import Spending
 
 COUNTS = ("read", "written", "cost", "tokens_aside", "cost_aside")

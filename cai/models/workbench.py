@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cai.config.load import Arm
-from cai.config.sections import Runtime
+from cai.config.runtime import Runtime
 from cai.config.serve import OwnServer
 from cai.constitution import Constitution, less, read_constitution
 from cai.core.errors import UserError

@@ -25,7 +25,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from cai.train.common import Unpublished
 from cai.train.reward_trainer import cross_entropies
-from cai.train.shares import Shares
+from cai.train.shares import StepShares
 from cai.train.still import check_first_loss, without_dropout
 
 COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids", "p")
@@ -39,7 +39,7 @@ class SoftPairCollator(DataCollatorForPreference):
         return super().torch_call(examples) | {"p": torch.tensor([row["p"] for row in examples], dtype=torch.float32)}
 
 
-class SoftDPOTrainer(Unpublished, Shares, DPOTrainer):
+class SoftDPOTrainer(Unpublished, StepShares, DPOTrainer):
     """DPOTrainer over a tokenised dataset: `prompt_ids`, `chosen_ids` (of a), `rejected_ids` (b), `p` = P(a better).
 
     Log rows: loss, accuracy (the implicit reward is on the label's side; p == 1/2 has none and is not counted), margin

@@ -28,7 +28,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from cai.config.load import Arm
-from cai.config.sections import Runtime
+from cai.config.runtime import Runtime
 from cai.core.durable import make_folders
 from cai.core.errors import UserError
 from cai.core.progress import progress
@@ -45,7 +45,7 @@ START = "import sys; from cai.train.rank import tie; tie(int(sys.argv.pop(1))); 
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class RankJob:
     """What each rank is told. module, stage: the function's. work: as in `Workbench`; runtime: without processes."""
 
     module: str
@@ -122,7 +122,7 @@ def in_ranks(stage: Callable[..., None], out: Path, work: Workbench, inputs: Map
     folder = (work.root / "ranks" / name).resolve()
     shutil.rmtree(folder, ignore_errors=True)
     make_folders(folder)
-    job = Job(
+    job = RankJob(
         module=stage.__module__, stage=stage.__name__, out=out, inputs=dict(inputs), root=work.root,
         runtime=runtime.model_copy(update={"processes": None, "accelerate": None}),
         device=work.device, constitutions=dict(work.constitutions),

@@ -15,7 +15,7 @@ from typing import Any
 from cai.core import progress
 from cai.core.errors import UserError, fault_of_machine
 from cai.models.workbench import Workbench
-from cai.train.launch import Job
+from cai.train.launch import RankJob
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -36,7 +36,7 @@ def main(folder: Path) -> int:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # every rank warns of what DDP need not have looked for
-    job: Job = pickle.loads((folder / "job").read_bytes())
+    job: RankJob = pickle.loads((folder / "job").read_bytes())
     out = job.out
     if rank:  # what it writes is what rank 0 writes, too
         out = folder / f"rank-{rank}" / out.name
@@ -61,7 +61,7 @@ def main(folder: Path) -> int:
     return 0
 
 
-def _workbench(job: Job) -> Workbench:
+def _workbench(job: RankJob) -> Workbench:
     """On this rank's own device, before anything is loaded: "cuda" would be the first card for all."""
     if job.device.startswith("cuda"):
         import torch

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 
 from cai.core.batching import by_length
 from cai.train.reward_trainer import right_padded
-from cai.train.shares import Shares
+from cai.train.shares import StepShares
 
 PADDING = 0.15  # the share of a forward pass that may be padding
 
@@ -43,7 +43,7 @@ class RatingCollator:
         }
 
 
-class RatingTrainer(Shares, Trainer):
+class RatingTrainer(StepShares, Trainer):
     """Trainer over rows of "ids" (of `cai.models.score.render_scored`) and "rating"; loss: the mean squared error."""
 
     def __init__(

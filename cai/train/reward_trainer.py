@@ -33,7 +33,7 @@ from trl.trainer.reward_trainer import RewardTrainer
 from trl.trainer.utils import pad
 
 from cai.train.common import Unpublished
-from cai.train.shares import Shares
+from cai.train.shares import StepShares
 from cai.train.still import without_dropout
 
 COLUMNS = ("answers", "first", "second", "p")
@@ -115,7 +115,7 @@ class ElementCollator:
         }
 
 
-class SoftRewardTrainer(Unpublished, Shares, RewardTrainer):
+class SoftRewardTrainer(Unpublished, StepShares, RewardTrainer):
     """RewardTrainer over rows of `element`: `per_device_train_batch_size` counts elements, each a prompt's answers.
 
     The ids of all answers come from `cai.models.score.render_scored`.

@@ -4,10 +4,10 @@ from typing import Any
 
 from trl import SFTTrainer
 
-from cai.train.shares import Shares
+from cai.train.shares import StepShares
 
 
-class AnswerTrainer(Shares, SFTTrainer):
+class AnswerTrainer(StepShares, SFTTrainer):
     """The mean over the answers' tokens of a whole step: TRL's own, which counts them in all processes and parts."""
 
     loss_is_scaled_for_ga: bool | None = None  # TRL says

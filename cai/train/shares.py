@@ -40,7 +40,7 @@ def split(batch_size: int, runtime: Processes, setting: str, processes: int) -> 
     return rows, share // rows
 
 
-class Shares:
+class StepShares:
     """For trainers on transformers' Trainer: its batches are this process's parts of a step (see above).
 
     Each batch that comes to `compute_loss` has "real": how many of its first rows count (all but those that fill up).

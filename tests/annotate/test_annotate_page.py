@@ -15,7 +15,8 @@ import pytest
 from test_annotate import read_log
 
 from cai.annotate.desk import left_of
-from cai.config.sections import Data, Policy, Reward, Runtime
+from cai.config.runtime import Runtime
+from cai.config.sections import Data, Policy, Reward
 from cai.core.records import Label, read_jsonl
 from cai.core.store import Store
 from cai.data.sources import load_data, source_digest

@@ -10,7 +10,7 @@ import pytest
 
 from cai.bench.__main__ import main
 from cai.bench.card import page, seconds
-from cai.bench.card_parts import SECONDS, SIZES, Session, random_network
+from cai.bench.card_parts import SECONDS, SIZES, CardRun, random_network
 from cai.core.errors import run_main
 from cai.models.engines.transformers import PREDICTIONS, predictions
 
@@ -43,7 +43,7 @@ def test_what_fails_or_has_no_time_left_is_named_and_takes_nothing_with_it(tmp_p
         raise RuntimeError("CUDA out of memory. Tried to allocate 9 GiB\nand more")
 
     found: dict[str, Any] = {"sizes": {"7b": {}}}
-    session = Session("cpu", "float32", time.monotonic() + 50, tmp_path / "card.json", found)
+    session = CardRun("cpu", "float32", time.monotonic() + 50, tmp_path / "card.json", found)
     place = found["sizes"]["7b"]
     session.part(place, "read", "7b", fails)
     session.part(place, "written", "7b", lambda: {"per_second": 2.0})

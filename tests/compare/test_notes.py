@@ -9,7 +9,7 @@ from cai.compare.sections.notes import differences
 from cai.compare.sections.provenance import CODE, begin, code_of
 from cai.compare.sections.watched import warnings
 from cai.config.load import Arm, read_experiment
-from cai.config.sections import Runtime
+from cai.config.runtime import Runtime
 from cai.models.workbench import Workbench
 
 CONFIG = """

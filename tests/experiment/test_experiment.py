@@ -17,7 +17,7 @@ import pytest
 from test_killed import untimed
 
 from cai.config.load import read_experiment
-from cai.config.sections import Runtime
+from cai.config.runtime import Runtime
 from cai.core.errors import UserError
 from cai.core.store import Store, keyed
 from cai.experiment.checks import check

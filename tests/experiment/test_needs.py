@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cai.config.sections import Runtime
+from cai.config.runtime import Runtime
 from cai.core.errors import UserError
 from cai.core.store import Artifact
 from cai.experiment.cards import CARDS, card_called, seconds_on, tokens_of

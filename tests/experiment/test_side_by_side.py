@@ -17,7 +17,7 @@ import toys
 from test_killed import outcome
 
 from cai.compare.sections.provenance import begin
-from cai.config.sections import Runtime
+from cai.config.runtime import Runtime
 from cai.config.serve import OwnServer, Serve
 from cai.constitution import read_constitution
 from cai.core.errors import UserError
@@ -204,7 +204,7 @@ sys.path[:0] = [sys.argv[2], sys.argv[3]]
 import toys
 from test_side_by_side import Toy
 from cai.compare.sections.provenance import begin
-from cai.config.sections import Runtime
+from cai.config.runtime import Runtime
 from cai.core.errors import run_main
 from cai.core.progress import Board
 from cai.experiment import side_by_side

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import cai.models.engines
-from cai.config.sections import Runtime
+from cai.config.runtime import Runtime
 from cai.core.records import Message
 from cai.models.engines import Question, Reading, Reply, Request, Sampling
 from cai.models.workbench import Workbench

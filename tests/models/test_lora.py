@@ -9,7 +9,8 @@ pytest.importorskip("openai")
 from faulty_server import FaultyServer
 from test_server import QUICK, collected, questions, requests
 
-from cai.config.sections import Judge, Policy, Runtime
+from cai.config.runtime import Runtime
+from cai.config.sections import Judge, Policy
 from cai.config.served import Server
 from cai.core.errors import UserError
 from cai.core.store import Artifact

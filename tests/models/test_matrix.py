@@ -16,7 +16,8 @@ import zoo
 from fakes import ask
 
 from cai.config.rl import Rl
-from cai.config.sections import Policy, Reward, Runtime, Sft
+from cai.config.runtime import Runtime
+from cai.config.sections import Policy, Reward, Sft
 from cai.core.errors import UserError
 from cai.core.records import Label, Message, Pair, Prompt, Revision, write_jsonl
 from cai.core.store import Artifact

@@ -9,7 +9,7 @@ import torch
 from fakes import ask
 from peft import get_peft_model
 
-from cai.config.sections import Runtime
+from cai.config.runtime import Runtime
 from cai.core.errors import UserError
 from cai.core.records import Chat, Message
 from cai.models.architectures import lora, probed

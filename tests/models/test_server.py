@@ -11,7 +11,8 @@ pytest.importorskip("openai")
 
 from faulty_server import FaultyServer, logp_of
 
-from cai.config.sections import Judge, Runtime
+from cai.config.runtime import Runtime
+from cai.config.sections import Judge
 from cai.config.served import Price, Server
 from cai.core.draws import uniform
 from cai.core.errors import UserError

@@ -18,7 +18,8 @@ pytest.importorskip("openai")
 
 from conftest import free_port
 
-from cai.config.sections import Data, Judge, Policy, Runtime
+from cai.config.runtime import Runtime
+from cai.config.sections import Data, Judge, Policy
 from cai.config.served import Server
 from cai.constitution import read_constitution
 from cai.core.errors import UserError

@@ -15,7 +15,7 @@ pytest.importorskip("openai")
 from conftest import free_port
 
 from cai.config.load import Arm, read_experiment
-from cai.config.sections import Runtime
+from cai.config.runtime import Runtime
 from cai.config.serve import OwnServer, Serve, served_by_run
 from cai.core.errors import UserError
 from cai.core.records import Message

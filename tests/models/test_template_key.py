@@ -9,7 +9,8 @@ from test_config import BASE, fault
 from test_experiment import asked_in_a_plan, lay_out
 
 from cai.config.load import read_experiment
-from cai.config.sections import Judge, Policy, Runtime
+from cai.config.runtime import Runtime
+from cai.config.sections import Judge, Policy
 from cai.core.records import Message
 from cai.core.store import canonical
 from cai.experiment.command import main

@@ -19,7 +19,8 @@ from test_score import tiny_policy, tiny_tokenizer
 from transformers import AutoModelForSequenceClassification, LlamaForCausalLM
 
 from cai.config.rl import Gold, Rl
-from cai.config.sections import Policy, Runtime
+from cai.config.runtime import Runtime
+from cai.config.sections import Policy
 from cai.core.records import Message, Prompt, Revision, write_jsonl
 from cai.core.store import Artifact
 from cai.models.architectures import lora

@@ -10,7 +10,8 @@ from test_stages import artifact, prompt
 
 from cai.config.load import read_experiment
 from cai.config.rl import Gold, Rl
-from cai.config.sections import Judge, Policy, Runtime
+from cai.config.runtime import Runtime
+from cai.config.sections import Judge, Policy
 from cai.constitution import Judging
 from cai.core.errors import UserError
 from cai.core.store import canonical

@@ -14,7 +14,8 @@ from cai.compare.cells import Measured
 from cai.compare.report import write_report
 from cai.compare.sections.harmfulness import correlation, harmfulness, lines_of_harmfulness, r_squared, within
 from cai.config.load import read_experiment
-from cai.config.sections import Evaluate, Harmfulness, Policy, Runtime
+from cai.config.runtime import Runtime
+from cai.config.sections import Evaluate, Harmfulness, Policy
 from cai.core.errors import UserError
 from cai.core.records import Rating, Response, ratings_of, read_jsonl
 from cai.core.store import Artifact, Store

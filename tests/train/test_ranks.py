@@ -25,7 +25,8 @@ from torch.utils.data import BatchSampler
 from transformers import Trainer
 
 from cai.config.load import read_experiment
-from cai.config.sections import Harmfulness, Policy, Reward, Runtime, Sft
+from cai.config.runtime import Runtime
+from cai.config.sections import Harmfulness, Policy, Reward, Sft
 from cai.core.errors import UserError, UserErrors
 from cai.core.records import Label, Pair, Revision
 from cai.core.store import Artifact, Store
@@ -38,7 +39,7 @@ from cai.train.launch import check_ranks, refuse_bare_ranks
 from cai.train.reward import train_reward
 from cai.train.rl.methods.dpo import DpoSettings, train_dpo
 from cai.train.sft import Everyday, train_sft
-from cai.train.shares import Shares, split
+from cai.train.shares import StepShares, split
 from cai.train.trainable import Labelled, Trainable
 
 FOLDER = Path(__file__).parent
@@ -136,7 +137,7 @@ def test_two_processes_and_their_parts_have_the_rows_of_one_batch():
     """11 rows in steps of 4, by accelerate's own sampler: what each process gets, and how much of it counts."""
     order = [7, 2, 9, 0, 4, 10, 1, 8, 3, 6, 5]
 
-    class Part(Shares):
+    class Part(StepShares):
         def __init__(self, rank: int) -> None:
             self._train_batch_size, self.train_dataset = 1, order
             self.accelerator = SimpleNamespace(num_processes=2, process_index=rank)

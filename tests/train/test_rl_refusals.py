@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from cai.config.rl import Rl
-from cai.config.sections import Policy, Runtime
+from cai.config.runtime import Runtime
+from cai.config.sections import Policy
 from cai.core.errors import UserError
 from cai.models.references import ModelRef
 from cai.models.sharded import everyones, own_rows, shared_out

@@ -16,7 +16,8 @@ from test_harm import ratings
 from test_stages import artifact, prompt
 
 from cai.config.rl import Rl
-from cai.config.sections import Harmfulness, Judge, Policy, Reward, Runtime, Sft
+from cai.config.runtime import Runtime
+from cai.config.sections import Harmfulness, Judge, Policy, Reward, Sft
 from cai.constitution import Judging
 from cai.core.records import Label, Pair, Response, Revision
 from cai.core.store import Artifact, Store

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cai.config.sections import Runtime
+from cai.config.runtime import Runtime
 from cai.core.draws import seed_of
 from cai.core.errors import UserError
 from cai.core.progress import progress

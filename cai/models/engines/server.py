@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cai.config.sections import Runtime
+from cai.config.runtime import Runtime
 from cai.core.records import Chat, Message
 from cai.core.store import digest_of
 from cai.models.chat import chat_ids, frame_of, option_ids, with_system

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cai.config.sections import Runtime
+from cai.config.runtime import Runtime
 from cai.config.served import Price
 from cai.core.errors import UserError
 

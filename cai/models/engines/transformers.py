@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from cai.config.sections import Runtime
+from cai.config.runtime import Runtime
 from cai.core.batching import by_length
 from cai.core.records import Chat
 from cai.core.store import digest_of

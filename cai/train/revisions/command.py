@@ -12,7 +12,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cai.config.sections import Data, Policy, Revise, Runtime
+from cai.config.runtime import Runtime
+from cai.config.sections import Data, Policy, Revise
 from cai.constitution import Constitution, read_constitution
 from cai.core.draws import pick
 from cai.core.records import Controlled, Estimate, Prompt, Revision, plain
