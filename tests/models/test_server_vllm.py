@@ -50,6 +50,17 @@ CHATS = [
 @pytest.fixture(scope="module")
 def served(real, tmp_path_factory) -> Iterator[str]:
     """The server's address."""
+    yield from serving(real, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def serves_adapters(real, tmp_path_factory) -> Iterator[str]:
+    """Of a server that takes adapters. In vLLM 0.32 on a CPU such a one dies of `prompt_logprobs` of several requests
+    at a time (their logits are taken for those of as many tokens), so it is asked one after another here."""
+    yield from serving(real, tmp_path_factory, "--enable-lora", "--max-lora-rank", "8")
+
+
+def serving(real, tmp_path_factory, *more: str) -> Iterator[str]:
     if VLLM.startswith("http"):
         yield VLLM
         return
@@ -57,7 +68,7 @@ def served(real, tmp_path_factory) -> Iterator[str]:
     command = [
         VLLM, "serve", local(real), "--served-model-name", "smollm2-135m", "--host", "127.0.0.1", "--port", str(port),
         "--dtype", "float32", "--max-model-len", "2048", "--max-num-seqs", "16", "--enforce-eager",
-        "--enable-lora", "--max-lora-rank", "8",
+        *more,
     ]  # fmt: skip
     with log.open("w") as out:
         server = subprocess.Popen(command, stdout=out, stderr=out, env=os.environ | ENVIRONMENT)
@@ -113,7 +124,7 @@ def labels(settings: Judge, pairs: list[Pair], root: Path):
 
 
 def readings(model, root: Path) -> list[float]:
-    engine = workbench(root).engine(model, dtype="float32", system=None)
+    engine = workbench(root, concurrency=1).engine(model, dtype="float32", system=None)
     options = (" Red, green and blue.", " No.", "Yes", "It warns ships")
     asked = [Question(chat, options) for chat in CHATS]
     return [logp for reading in engine.choose(asked, 999, "read") for logp in reading.logprobs]
@@ -170,9 +181,18 @@ def test_the_same_seed_draws_the_same_words(served, tmp_path):
     assert drawn[0] == drawn[1] and len(set(drawn[0])) == len(requests)
 
 
-def test_an_adapter_of_the_run_is_given_to_it(served, adapter, real, tmp_path):
+def test_verdicts_over_its_chat_api(served, pairs, tmp_path):
+    """Counted, and off the likeliest tokens."""
+    server = Server(url=(served,), api="chat", name="smollm2-135m")
+    for more in ({"verdict": "sampled", "samples": 3}, {}):
+        made, engine = labels(Judge(method="choice", server=server, **more), pairs[:3], tmp_path)
+        assert len(made) == 3 and engine.asked
+        print(more, made)
+
+
+def test_an_adapter_of_the_run_is_given_to_it(serves_adapters, adapter, real, tmp_path):
     """Its log-probabilities are those in process, it is gone afterwards, and the base answers as before."""
-    policy = Policy(server=Server(url=(served,)))
+    policy = Policy(server=Server(url=(serves_adapters,)))
     trained = find(str(adapter))
     look_at(drafting(policy), Runtime(root=str(tmp_path), device="cpu"), adapters=True)
     here, there = readings(trained, tmp_path), readings(answering(policy, trained), tmp_path)
@@ -181,17 +201,17 @@ def test_an_adapter_of_the_run_is_given_to_it(served, adapter, real, tmp_path):
     moved = max(abs(a - b) for a, b in zip(here, base, strict=True))
     print(f"adapter: {apart:.6f} nats apart at most; it moves them by {moved:.2f}")
     assert apart < 0.0005 < 0.5 < moved
-    with urllib.request.urlopen(f"{served}/models", timeout=20) as answer:
+    with urllib.request.urlopen(f"{serves_adapters}/models", timeout=20) as answer:
         assert b"cai-" not in answer.read()
 
 
-def test_a_judge_that_is_an_adapter_is_given_to_it(served, adapter, tmp_path):
-    model = find_served(str(adapter), Server(url=(served,), name="smollm2-135m", same=True))
+def test_a_judge_that_is_an_adapter_is_given_to_it(serves_adapters, adapter, tmp_path):
+    model = find_served(str(adapter), Server(url=(serves_adapters,), name="smollm2-135m", same=True))
     here, there = readings(find(str(adapter)), tmp_path / "1"), readings(model, tmp_path / "2")
     assert max(abs(a - b) for a, b in zip(here, there, strict=True)) < 0.0005
 
 
-def test_an_adapter_of_a_higher_rank_is_refused(served, real, tmp_path):
+def test_an_adapter_of_a_higher_rank_is_refused(serves_adapters, real, tmp_path):
     from peft import LoraConfig, get_peft_model
 
     from cai.models.loading import load_causal, load_tokenizer, save
@@ -199,14 +219,5 @@ def test_an_adapter_of_a_higher_rank_is_refused(served, real, tmp_path):
     model = get_peft_model(load_causal(real, "float32", "cpu"), LoraConfig(r=64, target_modules=["q_proj"]))
     save(model, load_tokenizer(real), tmp_path / "wide")
     with pytest.raises(UserError, match="rank") as fault:
-        readings(answering(Policy(server=Server(url=(served,))), find(str(tmp_path / "wide"))), tmp_path)
+        readings(answering(Policy(server=Server(url=(serves_adapters,))), find(str(tmp_path / "wide"))), tmp_path)
     assert "--max-lora-rank 64" in fault.value.remedy
-
-
-def test_verdicts_over_its_chat_api(served, pairs, tmp_path):
-    """Counted, and off the likeliest tokens."""
-    server = Server(url=(served,), api="chat", name="smollm2-135m")
-    for more in ({"verdict": "sampled", "samples": 3}, {}):
-        made, engine = labels(Judge(method="choice", server=server, **more), pairs[:3], tmp_path)
-        assert len(made) == 3 and engine.asked
-        print(more, made)
