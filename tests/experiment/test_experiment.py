@@ -748,12 +748,9 @@ def test_ctrl_c_keeps_what_is_done(tmp_path, tiny, monkeypatch):
     """Interrupted in the middle: exit code 130, no traceback, and the next run goes on from there."""
     lay_out(tmp_path)
     command = [sys.executable, "-m", "cai.experiment", "mine.yaml"]
-    # A shell's background job ignores SIGINT, and so would what it starts: the tests may be run from one.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
     )
-    signal.signal(signal.SIGINT, before)
     seen = ""
     for line in process.stderr:
         seen += line

@@ -36,7 +36,7 @@ def test_an_embedded_name_needs_no_weights() -> None:
         (
             "./no/such/folder",
             'there is no model "./no/such/folder"',
-            "known: smollm2-135m, smollm2-135m-judge",
+            "known: smollm2-135m, qwen2.5-coder-0.5b, ",
         ),
         ("~/no-such-folder", 'there is no model "~/no-such-folder"', "a folder that exists"),
     ],
