@@ -52,7 +52,8 @@ def measures(cells: Sequence[Cell], measured: Measured, held_out: HeldOutPairs) 
         )  # fmt: skip
     cells = with_policy(cells)  # what follows is of policies
     wins = higher("win_rate_vs_sft", "wins against the SFT policy", help=GAMES)
-    lines.append(measure(wins, lambda name: game_rows(measured, name, "sft"), cells, before=()))
+    if cells:
+        lines.append(measure(wins, lambda name: game_rows(measured, name, "sft"), cells, before=()))
     models: dict[tuple[str, ...], str] = {}  # arms that learn from the same labels have the same reward models
     for arm in dict.fromkeys(cell.arm for cell in cells if cell.reward):
         models.setdefault(tuple(str(cell.reward.path) for cell in cells if cell.arm == arm if cell.reward), arm)
