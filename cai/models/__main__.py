@@ -16,7 +16,7 @@ from cai.config.serve import Serve
 from cai.core.errors import UserError, run_main
 from cai.models.embedded import EMBEDDED
 from cai.models.references import find, servable
-from cai.models.serving import ServerProcess, command_of, program, start
+from cai.models.serving import command_of, program, start
 
 
 def main(argv: Sequence[str]) -> int:
@@ -69,8 +69,8 @@ def serve_llama(args: argparse.Namespace) -> int:
     except (RuntimeError, ValueError) as error:
         remedy = "name another --port, or look at what llama.cpp printed above"
         raise UserError(f"llama.cpp cannot serve {path}: {error}", "MODEL", remedy) from None
-    tell(str(path), args.model if args.model in EMBEDDED else "", f"{server.listening_address}/v1", name)
     try:
+        tell(str(path), args.model if args.model in EMBEDDED else "", f"{server.listening_address}/v1", name)
         while True:
             time.sleep(3600)
     except KeyboardInterrupt:
@@ -78,7 +78,8 @@ def serve_llama(args: argparse.Namespace) -> int:
 
 
 def serve_vllm(args: argparse.Namespace, more: Sequence[str]) -> int:
-    """As a process of its own, whose output is shown here. Raises UserError where vLLM or the model is not there."""
+    """As a process of its own, whose output is shown here. Raises UserError where vLLM or the model is not there, and
+    where the server ends before it is interrupted."""
     program(args.program)
     if not servable(args.model, "vllm"):
         raise UserError(
@@ -88,13 +89,8 @@ def serve_vllm(args: argparse.Namespace, more: Sequence[str]) -> int:
     serve = Serve(engine="vllm", command=args.program, args=tuple(more))
     command = command_of(model, args.model, (args.host, args.port), args.dtype, serve)
     running = start(command, args.model, url, None)
-    tell(args.model, args.model, running.url, args.model)
-    return until_interrupted(running)
-
-
-def until_interrupted(running: ServerProcess) -> int:
-    """Raises UserError where the server ends before."""
     try:
+        tell(args.model, args.model, running.url, args.model)
         running.process.wait()
     except KeyboardInterrupt:
         running.stop()

@@ -67,7 +67,16 @@ def test_the_smoke_experiment_is_planned_from_an_empty_folder(run, installed: Pa
     assert str(ROOT) not in text
     # The same as in a clone: what is installed is no part of a key.
     here = subprocess.run(
-        [sys.executable, "-m", "cai.experiment", "experiments/smoke.yaml", "--plan", "--set", "runtime.root=/nowhere"],
+        [
+            sys.executable,
+            "-m",
+            "cai.experiment",
+            "experiments/smoke.yaml",
+            "--plan",
+            "--all",
+            "--set",
+            "runtime.root=/nowhere",
+        ],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
