@@ -11,14 +11,12 @@ from cai.config.validation import Fault
 
 
 def _endpoint(held: Any) -> Any:
-    """An address, several, or a section."""
-    if isinstance(held, str):
-        return {"url": (held,)}
-    if isinstance(held, list):
-        return {"url": held}
-    if isinstance(held, dict) and isinstance(held.get("url"), str):
-        return {**held, "url": (held["url"],)}
-    return held
+    """An address, several, or a section. What has been looked at here counts as Python, whose lists are no tuples."""
+    section = held if isinstance(held, dict) else {"url": held}
+    url = section.get("url")
+    if isinstance(url, str):
+        return {**section, "url": (url,)}
+    return {**section, "url": tuple(url)} if isinstance(url, list) else held
 
 
 class Server(Section):

@@ -239,6 +239,18 @@ def experiment(tmp_path: Path, text: str, runtime: str):
     return read_experiment(file)
 
 
+@pytest.mark.parametrize("server", ["[http://one/v1, http://two/v1]", "{url: [http://one/v1, http://two/v1]}"])
+def test_replicas_are_a_list_in_a_file(tmp_path: Path, server: str) -> None:
+    (arm,) = experiment(tmp_path, f"judge: {{server: {server}}}", "").arms.values()
+    assert arm.judge.server and arm.judge.server.url == ("http://one/v1", "http://two/v1")
+
+
+@pytest.mark.parametrize("server", ["[http://one/v1, 7]", "{url: []}", "7", "{name: x}"])
+def test_what_is_no_address_is_refused(tmp_path: Path, server: str) -> None:
+    with pytest.raises(UserError, match=r"mine\.yaml:3: "):
+        experiment(tmp_path, f"judge: {{server: {server}}}", "")
+
+
 JUDGES = """judge: {model: qwen2.5-coder-0.5b}
 evaluate: {judge: {model: smollm2-135m-judge, method: channel}}
 revise: {model: smollm2-135m}"""

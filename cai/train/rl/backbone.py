@@ -27,9 +27,7 @@ from transformers.utils.hub import cached_file
 from cai.models.architectures import ensure_reward_head
 from cai.models.loading import load_reward, load_tokenizer, with_adapter
 from cai.models.references import Dtype, ModelRef, base_of, local
-
-# LoRA that starts in one of these ways leaves the base as it was; others (PiSSA, OLoRA) take a part out of it.
-INNOCENT = (True, False, "gaussian")
+from cai.models.resident import INNOCENT
 
 
 def load_reward_on(policy: PreTrainedModel | PeftModel | None, source: ModelRef, dtype: Dtype, device: str) -> Any:
