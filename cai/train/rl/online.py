@@ -63,7 +63,9 @@ def begin(work: Workbench, run: OnlineRun) -> tuple[Any, list[Prompt], dict[str,
 
 
 def load_policy(work: Workbench, run: OnlineRun) -> Any:
-    return load_causal(run.start.ref, run.start.learning_dtype, work.device, train=True)
+    network = load_causal(run.start.ref, run.start.learning_dtype, work.device, train=True)
+    work.read_once(network, run.start.ref)
+    return network
 
 
 def learn_from_rewards(out: Path, work: Workbench, run: OnlineRun, reward: RewardModel, make: MakeTrainer) -> None:
