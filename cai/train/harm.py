@@ -54,7 +54,15 @@ def train_harm(
     )
     trainer = RatingTrainer(network, config, rows, tokenizer, adapter)
     work.read_once(trainer.model, start.ref)
-    fit(trainer, "fit people's ratings of harm", out, tokenizer, {"loss": "loss"}, counts)
+    fit(
+        trainer,
+        "fit people's ratings of harm",
+        out,
+        tokenizer,
+        {"loss": "loss"},
+        counts,
+        section="evaluate.harmfulness",
+    )
     mean = math.fsum(row["rating"] for row in rows) / len(rows)
     (out / "fit.json").write_text(json.dumps({"answers": len(rows), "mean": mean}))
 

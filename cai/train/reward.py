@@ -63,7 +63,7 @@ def train_reward(
     )
     work.read_once(trainer.model, start.ref)
     columns = {"loss": "loss", "accuracy": "accuracy", "margin": "margin"}
-    fit(trainer, "train the reward model", out, tokenizer, columns, counts)
+    fit(trainer, "train the reward model", out, tokenizer, columns, counts, section="reward")
 
 
 def elements(comparisons: list[Comparison], tokenizer: Any, policy: Policy, settings: Reward) -> list[dict[str, list]]:

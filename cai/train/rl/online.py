@@ -118,7 +118,7 @@ def optimise(out: Path, work: Workbench, run: OnlineRun, ready: Ready, make: Mak
                 raise UserError(problem, "rl.feedback", "train without FSDP, or without live feedback")
             # It reads the states of the policy as it was: `Shaping`
             setattr(reward, "reference", trainer.reference)  # noqa: B010
-        quiet(trainer, settings.method.upper())
+        quiet(trainer, settings.method.upper(), "rl")
         trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints) is not None)
         watched = watch.leave(trainer.model, out)
     rollouts = [row for row in trainer.state.log_history if "reward" in row]
