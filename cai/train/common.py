@@ -128,7 +128,7 @@ class Finite(TrainerCallback):
         raise UserError(
             f"{self.title} diverged: {what} at step {state.global_step} of {state.max_steps}",
             f"{self.section}.learning_rate",
-            f"lower it (it is {args.learning_rate:g}): what diverged is kept as no result, and what came before it stays",
+            f"lower it (it is {args.learning_rate:g}): what diverged is kept as no result, and all before it is",
         )
 
 
