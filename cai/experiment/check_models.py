@@ -27,6 +27,7 @@ from cai.models.chat import answer_ids, chat_ids, option_ids, with_system
 from cai.models.engines import Reply
 from cai.models.loading import load_tokenizer
 from cai.models.references import ModelRef, base_of, find, local, model_of
+from cai.models.slim.state import check_trainable
 from cai.train.revise import revising
 from cai.train.revising import RevisionTask, critique_chat, reviser_of, revision_chat
 from cai.train.starting import check_adapter
@@ -50,6 +51,7 @@ def policy_checks(arm: Arm, prompts: Sequence[Prompt], constitution: Constitutio
     """The checks of the start model, once its tokenizer and config can be read. Raises UserError where they cannot."""
     source = model_of(arm.policy)
     tokenizer, config = read_model(source)
+    check_trainable(source)
     if is_adapter(Path(local(source))):
         check_adapter(source, arm.policy)
     return [

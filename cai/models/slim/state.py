@@ -1,0 +1,31 @@
+"""Whether a model that is named is a slimmed one, and what may then be done with it."""
+
+from pathlib import Path
+from typing import Any
+
+from cai.core.errors import UserError
+from cai.models.adapters import is_adapter
+from cai.models.references import ModelRef, base_of, local
+from cai.models.slim.folder import note_of
+from cai.models.slim.quantised import BY_LIBRARY
+
+READ_ONLY = (*BY_LIBRARY, "low-rank")
+
+
+def slimmed(model: ModelRef) -> dict[str, Any] | None:
+    """What was done to a model that is here, or to the base of an adapter; None where nothing was."""
+    if not model.place or model.hosted:  # the embedded ones are as they come
+        return None
+    place = Path(local(model))
+    return slimmed(base_of(place)) if is_adapter(place) else note_of(place)
+
+
+def check_trainable(model: ModelRef) -> None:
+    """Raises UserError for a model that can only be read."""
+    note = slimmed(model)
+    if note and note["how"]["how"] in READ_ONLY:
+        raise UserError(
+            f'"{model.name}" is slimmed ({note["how"]["how"]}): it can be asked, and not trained',
+            "policy.model",
+            "train the model that it was made of, and slim what comes out",
+        )
