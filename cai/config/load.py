@@ -124,6 +124,9 @@ class Arm(Section):
         if self.labels.all != ("ai",):
             problem = "rl.method: direct asks the judge about each answer and reads no label"
             raise Fault(problem, "set labels: ai, or name another rl.method", "labels")
+        if self.judge.slim:
+            problem = "rl.method: direct asks the judge about single answers, and slim: is measured on its labels"
+            raise Fault(problem, "slim it by hand (python -m cai.models slim) and name its folder", "judge.slim")
         if self.judge.combine != "average":
             problem = "rl.method: direct averages the principles' opinions of an answer; there is nothing to vote on"
             raise Fault(problem, "set judge.combine: average", "judge.combine")

@@ -11,6 +11,7 @@ from cai.config.chat_template import ChatTemplate
 from cai.config.methods import NAMES
 from cai.config.section import Amount, Count, Positive, Rate, Section, Share
 from cai.config.served import DRAWS, Served, check_server_of_policy
+from cai.config.slim import Slimming
 from cai.config.validation import Fault
 
 
@@ -251,6 +252,15 @@ class Labeller(Judge):
     calibrate: bool = False
     # null: label without looking first.
     preflight: Preflight | None = Preflight()
+    # A smaller model is made of the judge's and asked in its place. No part of a key: the model that is asked is.
+    slim: Slimming = Field(default=None, exclude=True)
+
+    @model_validator(mode="after")
+    def _is_here_to_be_slimmed(self) -> "Labeller":
+        if self.slim and self.server:
+            problem = "slim makes another model of the judge's weights, and a server has them"
+            raise Fault(problem, "remove server: or slim: (serve a quantised model under its own name)", "slim")
+        return self
 
 
 class Simulated(Section):

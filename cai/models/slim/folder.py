@@ -15,7 +15,9 @@ SLIM = "slim.json"
 
 
 def write_note(folder: Path, note: dict[str, Any]) -> None:
-    """note: `how` (the settings), `of` (digest of the model it was made of), `ranks` (layer -> rank) and counts."""
+    """note: `how` (the settings), `of` (digest of the model it was made of), `ranks` (layer -> rank), counts of linear
+    layers that were changed and that were left, of their weights and of those that are 0 now, and `reloaded`: by how
+    much what was saved differs from what was in memory, in nats."""
     (folder / SLIM).write_text(json.dumps(note, indent=1, sort_keys=True))
 
 

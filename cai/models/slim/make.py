@@ -31,8 +31,8 @@ from cai.models.slim.blocks import LayerInputs, block_by_block, blocks_of
 from cai.models.slim.folder import write_note
 from cai.models.slim.low_rank import directions, factorised, rank_for, replace_layer, saves
 from cai.models.slim.masks import magnitude, wanda
-from cai.models.slim.quantised import BY_LIBRARY, check_quantising, quantise
-from cai.models.slim.state import slimmed
+from cai.models.slim.quantised import BY_LIBRARY, quantise
+from cai.models.slim.state import check_slimming
 
 # The same operations on the same numbers: they differ by nothing, or by how a library orders sums.
 TOLERANCE = 1e-3  # nats, of any token's log-probability
@@ -50,19 +50,6 @@ class Changed:
     zeros: int = 0
     ranks: dict[str, int] | None = None
     left: int = 0
-
-
-def check_slimming(model: ModelRef, how: Slim, device: str) -> None:
-    """Can this model be made smaller in this way, here? Raises UserError."""
-    if model.server is not None:
-        what = "is behind a chat API" if model.hosted else "is answered for by a server"
-        remedy = "remove server: (slim: works on the weights here), or serve a quantised model under its own name"
-        raise UserError(f'"{model.name}" {what}: its weights cannot be changed from here', "slim", remedy)
-    if note := slimmed(model):
-        problem = f'"{model.name}" is slimmed already ({note["how"]["how"]})'
-        raise UserError(problem, "slim", "name the model that it was made of")
-    if how.how in BY_LIBRARY:
-        check_quantising(how.how, device)
 
 
 def slim(model: ModelRef, how: Slim, texts: Sequence[Chat], device: str, out: Path) -> float:
@@ -93,11 +80,14 @@ def slim(model: ModelRef, how: Slim, texts: Sequence[Chat], device: str, out: Pa
         compared_in = "float32"
     save(network, tokenizer, out)
     note = {"how": canonical(how), "of": model.digest, "ranks": changed.ranks or {}, "layers": changed.layers}
-    write_note(out, note | {"left": changed.left, "weights": changed.weights, "zeros": changed.zeros})
+    note |= {"left": changed.left, "weights": changed.weights, "zeros": changed.zeros}
+    write_note(out, note)
     if compared_in == "float32":
         network = in_dtype(network, torch.float32)
     own = chat_ids(tokenizer, (TEXT,), answer=False)
-    return check_saved(network, out, compared_in, device, [own, *rows[: COMPARED - 1]])
+    apart = check_saved(network, out, compared_in, device, [own, *rows[: COMPARED - 1]])
+    write_note(out, note | {"reloaded": round(apart, 6)})
+    return apart
 
 
 def whole(model: ModelRef, device: str) -> Any:
