@@ -1,11 +1,12 @@
 """`judge.slim`: a smaller model is made of the judge's, and asked in its place (cai/models/slim/)."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from cai.config.section import Positive, Section
 from cai.config.validation import Fault
+from cai.core.errors import suggest
 
 How = Literal["int8", "int8-dynamic", "int4", "magnitude", "wanda", "low-rank"]
 # Setting -> the methods that read it.
@@ -64,7 +65,11 @@ class Slim(Section):
 
 def _short(value: Any) -> Any:
     """`slim: int8`."""
-    return {"how": value} if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    if value not in get_args(How):
+        raise Fault(f'there is no way to slim called "{value}"', suggest(value, get_args(How)))
+    return {"how": value}
 
 
 Slimming = Annotated[Slim | None, BeforeValidator(_short)]
