@@ -34,7 +34,7 @@ class Slim(Section):
     sparsity: Annotated[float, Field(gt=0, lt=1)] | Literal["2:4"] = 0.5
     # low-rank: the share of a layer's squared output that must be left, or the rank of every layer (null: by energy). A
     # layer whose two matrices would be no smaller than it stays as it is.
-    energy: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    energy: Annotated[float, Field(gt=0, lt=1)] = 0.999
     rank: Positive | None = None
     # Calibration: so many conversations of training pairs, and of each at most so many tokens.
     texts: Positive = 64
