@@ -8,14 +8,14 @@ from cai.config.section import Positive, Section
 from cai.config.validation import Fault
 from cai.core.errors import suggest
 
-How = Literal["int8", "int8-dynamic", "int4", "magnitude", "wanda", "low-rank"]
+How = Literal["int8", "int8-dynamic", "int4", "magnitude", "wanda", "sparsegpt", "low-rank"]
 # Setting -> the methods that read it.
 READ_BY: dict[str, tuple[How, ...]] = {
-    "sparsity": ("magnitude", "wanda"),
+    "sparsity": ("magnitude", "wanda", "sparsegpt"),
     "energy": ("low-rank",),
     "rank": ("low-rank",),
-    "texts": ("wanda", "low-rank"),
-    "max_length": ("wanda", "low-rank"),
+    "texts": ("wanda", "sparsegpt", "low-rank"),
+    "max_length": ("wanda", "sparsegpt", "low-rank"),
 }
 
 
@@ -25,7 +25,8 @@ class Slim(Section):
     int8: weights rounded to 256 steps a row, multiplied as they were (torchao; `pip install -e '.[slim]'`).
     int8-dynamic: what is multiplied by them is rounded as well. int4: 16 steps a group of weights, on a GPU alone.
     magnitude: the smallest weights of each matrix become 0. wanda: of each row, those with the smallest product of
-    weight and what it is multiplied by (Sun et al. 2024). low-rank: each matrix becomes the product of two thin ones,
+    weight and what it is multiplied by (Sun et al. 2024). sparsegpt: as wanda, and the weights that stay are changed to
+    make up for those that go (Frantar & Alistarh 2023). low-rank: each matrix becomes the product of two thin ones,
     which lose the least of what it gives for the calibration texts.
     """
 

@@ -22,6 +22,7 @@ from cai.models.slim.folder import SLIM, note_of
 from cai.models.slim.low_rank import directions, factorised, rank_for, saves
 from cai.models.slim.make import slim
 from cai.models.slim.masks import magnitude, two_of_four, wanda
+from cai.models.slim.sparse_gpt import sparse_gpt
 from cai.models.slim.state import check_trainable
 
 TEXTS: list[Chat] = [
@@ -60,6 +61,31 @@ def test_a_quarter_of_four_is_one_and_equal_ones_go_in_order():
 def test_rows_that_are_no_fours_are_refused():
     with pytest.raises(ValueError, match="6 inputs cannot be divided into groups of 4"):
         two_of_four(torch.ones(2, 6))
+
+
+def test_what_stays_makes_up_for_what_goes():
+    """Weights (1, 2), inputs of unit norm that go together by a half. The inverse of H is 4/3 (1, -1/2; -1/2, 1), so U
+    is (2/sqrt 3, -1/sqrt 3; 0, 1), the scores 3/4 and 4: the first goes, and the second becomes 2 + 1/2."""
+    h = torch.tensor([[1.0, 0.5], [0.5, 1.0]])
+    assert sparse_gpt(torch.tensor([[1.0, 2.0]]), h, 0.5, damp=0.0).tolist() == [[0.0, pytest.approx(2.5)]]
+    # Inputs that do not go together can make up for nothing: the largest halves of the matrix stay as they are.
+    alone = sparse_gpt(W, torch.eye(4), 0.5, damp=0.0)
+    assert torch.allclose(alone, W * magnitude(W, 0.5))
+    assert torch.allclose(sparse_gpt(W, torch.eye(4), "2:4", damp=0.0), W * magnitude(W, "2:4"))
+    # An input that is always 0 says nothing of its weight.
+    silent = torch.diag(torch.tensor([1.0, 0.0, 1.0, 1.0]))
+    assert sparse_gpt(W, silent, 0.25, damp=0.0)[:, 1].tolist() == [0.0, 0.0]
+
+
+def test_over_blocks_of_columns_it_loses_less_than_wanda():
+    draws = torch.Generator().manual_seed(0)
+    x = torch.randn(400, 300, generator=draws) @ torch.randn(300, 300, generator=draws)
+    weight, gram = torch.randn(20, 300, generator=draws), x.T @ x
+    made = sparse_gpt(weight, gram, 0.5)
+    assert float((made == 0).float().mean()) == pytest.approx(0.5, abs=0.001)
+    by_wanda = weight * wanda(weight, x.norm(dim=0), 0.5)
+    lost = [float((x @ (weight - other).T).square().sum()) for other in (made, by_wanda)]
+    assert lost[0] < 0.6 * lost[1]
 
 
 # 2. Low rank, by hand -------------------------------------------------------------------------------------------------
@@ -131,6 +157,8 @@ WAYS = [
     Slim(how="magnitude", sparsity="2:4"),
     Slim(how="wanda"),
     Slim(how="wanda", sparsity="2:4"),
+    Slim(how="sparsegpt"),
+    Slim(how="sparsegpt", sparsity="2:4"),
     Slim(how="low-rank", rank=5),
     Slim(how="low-rank", energy=0.8),
 ]

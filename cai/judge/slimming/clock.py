@@ -24,6 +24,7 @@ from typing import Any
 
 from cai.config.runtime import Runtime
 from cai.core.errors import UserError
+from cai.core.progress import quiet
 from cai.core.records import Chat, Pair
 from cai.judge.asked import AskedJudge
 from cai.judge.asking import judge_pairs
@@ -128,13 +129,12 @@ def main(file: Path) -> int:
     job: TimedJudge = pickle.loads(file.read_bytes())
     met(job.met)
 
+    quiet()
     import peft  # noqa: F401  (the libraries are there before anything is weighed)
     import torch
 
-    from cai.core.progress import quiet
     from cai.models.engines.transformers import open_engine
 
-    quiet()
     before = _resident()
     judge = job.judge
     engine: Any = open_engine(

@@ -45,7 +45,7 @@ def add_command(commands: Any) -> None:
     slim.add_argument("model", help="an embedded name, a folder, or a hub id")
     slim.add_argument("--how", required=True, help=", ".join(get_args(How)))
     slim.add_argument("--out", required=True, metavar="FOLDER", help="where the smaller model goes; not there yet")
-    slim.add_argument("--sparsity", help="magnitude, wanda: the share that becomes 0, or 2:4 (default: 0.5)")
+    slim.add_argument("--sparsity", help="magnitude, wanda, sparsegpt: the share that becomes 0, or 2:4 (default: 0.5)")
     slim.add_argument("--energy", type=float, help="low-rank: the share that is left (default: 0.999)")
     slim.add_argument("--rank", type=int, help="low-rank: of every layer, instead of --energy")
     slim.add_argument("--texts", type=int, help="conversations to slim on (default: 64)")

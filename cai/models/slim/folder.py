@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cai.core.errors import UserError
-from cai.models.slim.quantised import BY_LIBRARY, check_quantising, quiet_library
+from cai.models.slim.quantised import BY_LIBRARY, check_quantising
 
 SLIM = "slim.json"
 
@@ -45,7 +45,6 @@ def ranks_to_load(folder: Path, device: str, causal: bool) -> dict[str, int]:
         return {}
     if note["how"]["how"] in BY_LIBRARY:
         check_quantising(note["how"]["how"], device, str(folder))
-        quiet_library()
     if note["ranks"] and not causal:
         remedy = "put a head for rewards on the model that it was made of"
         raise UserError("this model is factorised: it is a language model and no reward model", str(folder), remedy)

@@ -32,6 +32,7 @@ from cai.models.slim.folder import write_note
 from cai.models.slim.low_rank import directions, factorised, rank_for, replace_layer, saves
 from cai.models.slim.masks import magnitude, wanda
 from cai.models.slim.quantised import BY_LIBRARY, quantise
+from cai.models.slim.sparse_gpt import sparse_gpt
 from cai.models.slim.state import check_slimming
 
 # The same operations on the same numbers: they differ by nothing, or by how a library orders sums.
@@ -135,7 +136,7 @@ def change(network: Any, how: Slim, rows: Sequence[list[int]]) -> Changed:
 
     with progress(f"slim: {how.name}", len(blocks)) as step, torch.no_grad():
         if how.reads_texts:
-            block_by_block(network, rows, of_block, gram=how.how == "low-rank", progress=step)
+            block_by_block(network, rows, of_block, gram=how.how in ("low-rank", "sparsegpt"), progress=step)
         else:
             for _, layers in blocks:
                 of_block(layers, dict.fromkeys(layers))
@@ -146,10 +147,14 @@ def change(network: Any, how: Slim, rows: Sequence[list[int]]) -> Changed:
 def _prune(name: str, layer: nn.Linear, given: LayerInputs | None, how: Slim, changed: Changed) -> None:
     weight: Tensor = layer.weight.data
     try:
-        kept = wanda(weight, given.norms, how.sparsity) if given else magnitude(weight, how.sparsity)
+        if given is None:
+            weight.mul_(magnitude(weight, how.sparsity))
+        elif given.gram is None:
+            weight.mul_(wanda(weight, given.norms, how.sparsity))
+        else:
+            weight.copy_(sparse_gpt(weight, given.gram, how.sparsity))
     except ValueError as error:
         raise UserError(f"{name}: {error}", "slim.sparsity", "write a share, such as 0.5") from None
-    weight.mul_(kept)
     changed.layers += 1
     changed.weights += weight.numel()
     changed.zeros += int((weight == 0).sum())

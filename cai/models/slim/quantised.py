@@ -3,7 +3,6 @@
 Linear layers alone are rounded; embeddings, norms and the head stay as they are.
 """
 
-import logging
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,7 +28,6 @@ def quantise(dense: Path, how: str, dtype: Any, device: str) -> Any:
     """The model in the folder `dense`, read with its linear layers quantised."""
     from transformers import AutoModelForCausalLM, TorchAoConfig
 
-    quiet_library()
     configs: Any = import_module(f"{LIBRARY}.quantization")
     kinds = {
         "int8": configs.Int8WeightOnlyConfig,
@@ -40,8 +38,3 @@ def quantise(dense: Path, how: str, dtype: Any, device: str) -> Any:
     return AutoModelForCausalLM.from_pretrained(
         str(dense), dtype=dtype, quantization_config=config, device_map={"": device}
     ).eval()
-
-
-def quiet_library() -> None:
-    """It warns at each import of kernels for other machines that it did not load."""
-    logging.getLogger(LIBRARY).setLevel(logging.ERROR)
