@@ -161,7 +161,7 @@ def load_reward(ref: ModelRef, dtype: Dtype, device: str) -> "PreTrainedModel":
 def _load(kind: Any, ref: ModelRef, dtype: Dtype, device: str, train: bool = False, **options: Any) -> Any:
     import torch
 
-    from cai.models.slim.low_rank import load_factorised
+    from cai.models.slim.low_rank import RANKS, load_factorised
 
     quiet()
     place = Path(local(ref))
@@ -173,6 +173,9 @@ def _load(kind: Any, ref: ModelRef, dtype: Dtype, device: str, train: bool = Fal
             model = load_factorised(kind, Path(local(base)), ranks, getattr(torch, dtype))
         else:
             model = kind.from_pretrained(local(base), dtype=getattr(torch, dtype), revision=base.commit, **options)
+            if hasattr(model.config, RANKS):  # its layers were made at random, for none has their weights
+                problem = "this model is factorised, and what says which of its layers are is not beside its weights"
+                raise UserError(problem, base.name, "get the whole folder, with its slim.json, and name that")
         # PEFT writes this into an adapter: a name means the same on another machine, a place does not.
         model.name_or_path = base.name
         if getattr(model, "_hf_peft_config_loaded", False):  # transformers has put an adapter on some base by itself

@@ -86,6 +86,7 @@ def test_texts_are_of_different_prompts_and_calibration_is_of_training_prompts(t
 # 2. By hand -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_slims_measures_and_prints(sharp, tmp_path, capsys, monkeypatch):
     """Whole: the tiny model, two processes that judge by turns, the table."""
     monkeypatch.setattr(acceptance, "ROUNDS", 1)
@@ -122,6 +123,7 @@ def test_the_command_slims_measures_and_prints(sharp, tmp_path, capsys, monkeypa
         (("--how", "wanda", "--energy", "0.5"), "wanda has no energy"),
         (("--how", "wanda", "--method", "rate,choice"), "asked by one method"),
         (("--how", "wanda", "--pairs", "nowhere.jsonl"), "nowhere.jsonl"),
+        (("--how", "wanda", "--principles", "none"), "none is not a number from 1 on"),
     ],
 )
 def test_a_bad_command_is_a_message(sharp, tmp_path, monkeypatch, options, fault):

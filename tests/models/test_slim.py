@@ -284,6 +284,14 @@ def test_a_note_that_is_none_is_named(sharp, tmp_path):
         load_causal(find(str(tmp_path / "slim")), "float32", "cpu")
 
 
+def test_a_factorised_model_without_its_note_is_not_read_as_noise(sharp, tmp_path):
+    """As from a hub, which gives config and weights alone: transformers makes the layers that it misses at random."""
+    slim(sharp, Slim(how="low-rank", rank=4), TEXTS, "cpu", tmp_path / "slim")
+    (tmp_path / "slim" / SLIM).unlink()
+    with pytest.raises(UserError, match="what says which of its layers are is not beside its weights"):
+        load_causal(find(str(tmp_path / "slim")), "float32", "cpu")
+
+
 # 6. Fewer bits --------------------------------------------------------------------------------------------------------
 
 

@@ -52,6 +52,7 @@ def add_command(commands: Any) -> None:
     slim.add_argument("--pairs", default=OWN, metavar="FILE", help=f"comparisons to measure on (default: {OWN})")
     slim.add_argument("--limit", type=int, help="measure on a sample of this many pairs (default: all)")
     slim.add_argument("--method", default="rate", help="how it is asked which answer is better (default: rate)")
+    slim.add_argument("--principles", default="1", help="how many are drawn for each prompt, or all (default: 1)")
     slim.add_argument("--constitution", default="constitutions/hhh.txt", metavar="FILE")
     slim.add_argument("--margin", type=float, default=0.05, help="agreement that may be lost (default: 0.05)")
     slim.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
@@ -71,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
     method = methods_named(args.method)
     if len(method) != 1:
         raise UserError("a slimmed judge is asked by one method", "--method", "name one, such as rate")
+    principles = "all" if args.principles == "all" else count(args.principles, "--principles")
     constitution = read_constitution(args.constitution)
     model = find(args.model)
     work = Workbench.open(Runtime(root=args.cache, device=args.device))
@@ -80,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     # 2. Slim, and compare.
     from cai.models.slim.make import slim  # torch: only now
 
-    settings = Judge(model=args.model, method=method[0], principles="all")
+    settings = Judge(model=args.model, method=method[0], principles=principles)
     judge = AskedJudge.of(settings, constitution, pick_dtype(args.dtype, work.device), 0)
     out.parent.mkdir(parents=True, exist_ok=True)
     slim(model, how, texts, work.device, out)

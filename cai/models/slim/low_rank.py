@@ -66,6 +66,9 @@ def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> None:
     setattr(model.get_submodule(holder), leaf, layer)
 
 
+RANKS = "linear_ranks"  # in config.json as well, which alone a hub is asked for before its weights are read
+
+
 # Read back ------------------------------------------------------------------------------------------------------------
 
 

@@ -29,7 +29,7 @@ from cai.models.loading import load_causal, load_tokenizer, save
 from cai.models.references import Dtype, ModelRef, base_of, local
 from cai.models.slim.blocks import LayerInputs, block_by_block, blocks_of
 from cai.models.slim.folder import write_note
-from cai.models.slim.low_rank import directions, factorised, rank_for, replace_layer, saves
+from cai.models.slim.low_rank import RANKS, directions, factorised, rank_for, replace_layer, saves
 from cai.models.slim.masks import magnitude, wanda
 from cai.models.slim.quantised import BY_LIBRARY, quantise
 from cai.models.slim.sparse_gpt import sparse_gpt
@@ -79,6 +79,8 @@ def slim(model: ModelRef, how: Slim, texts: Sequence[Chat], device: str, out: Pa
         changed = change(network, how, rows[: how.texts])
         in_dtype(network, stored)
         compared_in = "float32"
+        if changed.ranks:
+            setattr(network.config, RANKS, changed.ranks)
     save(network, tokenizer, out)
     note = {"how": canonical(how), "of": model.digest, "ranks": changed.ranks or {}, "layers": changed.layers}
     note |= {"left": changed.left, "weights": changed.weights, "zeros": changed.zeros}
