@@ -52,6 +52,8 @@ def label(
     replica: int,
 ) -> Labelling:
     """last: of the round before, whose preflight and acceptance are not done again. replica: whose coin is tossed."""
+    if arm.rl.ends_with_sft:
+        return Labelling()
     constitution, dtype = work.constitution(arm.constitution, arm.without), work.dtype(arm)
     labellers, rule = arm.labels.all, arm.labels.rule
     given = {"pairs": pairs, "rule": rule}
