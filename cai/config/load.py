@@ -124,6 +124,14 @@ class Arm(Section):
         return self
 
     @model_validator(mode="after")
+    def _the_judge_is_here_to_be_slimmed(self) -> "Arm":
+        if self.judge.slim and self.judge.server:
+            problem = "slim makes another model of the judge's weights, and a server has them"
+            remedy = "remove judge.server or judge.slim (serve a quantised model under its own name)"
+            raise Fault(problem, remedy, "judge.slim")
+        return self
+
+    @model_validator(mode="after")
     def _direct_rewards_can_be_asked_for(self) -> "Arm":
         if self.rl.method != "direct":
             return self

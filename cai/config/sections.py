@@ -275,13 +275,6 @@ class Labeller(Judge):
     # A smaller model is made of the judge's and asked in its place. No part of a key: the model that is asked is.
     slim: Slimming = Field(default=None, exclude=True)
 
-    @model_validator(mode="after")
-    def _is_here_to_be_slimmed(self) -> "Labeller":
-        if self.slim and self.server:
-            problem = "slim makes another model of the judge's weights, and a server has them"
-            raise Fault(problem, "remove server: or slim: (serve a quantised model under its own name)", "slim")
-        return self
-
 
 class Simulated(Section):
     """Simulated people (AlpacaFarm, Dubois et al. 2023, section 3): each pair goes to one of a pool of judges.

@@ -163,7 +163,6 @@ def test_a_word_is_a_section_and_no_part_of_the_judges_key(tmp_path):
         ("slim: int9", "int9"),
         ("slim: {how: int8, rank: 3}", "int8 has no rank"),
         ("slim: {how: wanda, sparsity: 1.0}", "sparsity"),
-        ("{slim: int8, server: 'http://127.0.0.1:1/v1'}", "a server has them"),
     ],
 )
 def test_a_bad_key_is_a_message_with_its_line(tmp_path, text, fault):
@@ -172,10 +171,12 @@ def test_a_bad_key_is_a_message_with_its_line(tmp_path, text, fault):
     assert fault in str(caught.value) and "judge.yaml:1" in str(caught.value)
 
 
-def test_direct_rewards_are_not_slimmed():
-    given: dict[str, Any] = {"constitution": "c", "data": {"source": "d"}, "rl": {"method": "direct"}}
+def test_direct_rewards_and_served_judges_are_not_slimmed():
+    given: dict[str, Any] = {"constitution": "c", "data": {"source": "d"}}
     with pytest.raises(ValueError, match="slim: is measured on its labels"):
-        Arm.model_validate(given | {"judge": {"slim": "int8"}})
+        Arm.model_validate(given | {"judge": {"slim": "int8"}, "rl": {"method": "direct"}})
+    with pytest.raises(ValueError, match="a server has them"):
+        Arm.model_validate(given | {"judge": {"slim": "int8", "server": "http://127.0.0.1:1/v1"}})
 
 
 def test_notes_say_what_saves_no_time():
