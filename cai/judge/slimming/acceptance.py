@@ -248,7 +248,7 @@ def notes_on(made: SlimAcceptance, how: str, device: str) -> list[str]:
     else:
         notes.append(
             f"The weights of {made.layers} linear layers are rounded; embeddings and head are not. On {device} it is "
-            f"{speed}; kernels that multiply rounded weights as they are would save more time than room."
+            f"{speed}; it would take kernels that multiply rounded weights as they are to be faster."
         )
     if made.before.labelled != made.after.labelled:
         notes.append(
