@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from cai.config.criteria import Criteria, check_labels, check_readers, check_weights, faults_between
 from cai.config.labels import Labels, Sources
 from cai.config.layers import OWN_KEYS, arm_of, faults_of_names, with_pool
 from cai.config.rl import Rl
@@ -47,6 +48,8 @@ class Arm(Section):
     # principles (cai/constitution/each.py).
     without: str | None = None
     labels: Labels = Sources(default="ai")
+    # What an answer should be, where that is several things; empty: what `constitution:` says.
+    criteria: Criteria
     seed: Count = 0
     # auto: bfloat16 where the device computes in it natively, else float32.
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -66,14 +69,11 @@ class Arm(Section):
 
     @model_validator(mode="after")
     def _labels_have_what_they_need(self) -> "Arm":
-        labellers = self.labels.all
-        if "human" in labellers and self.labels.file is None and self.pairs.source != "data":
-            raise Fault(
-                "labels: human needs pairs that people have judged, and pairs.source: "
-                f"{self.pairs.source} makes fresh ones",
-                "use pairs.source: data, or labels: ai, or name a file of labels",
-                "labels",
-            )
+        labellers = self.labellers
+        self._check_labels(self.labels, "labels")
+        for name, criterion in self.criteria.items():
+            if criterion.labels:
+                self._check_labels(criterion.labels, f"criteria.{name}.labels")
         if self.rounds > 1 and self.pairs.source == "data":
             raise Fault(
                 "rounds repeats the labelling of what the last round's policy answers, and pairs.source: data are the "
@@ -87,12 +87,6 @@ class Arm(Section):
                 + ("reads no label" if self.rl.trains else "trains none"),
                 "name another rl.method, or set rounds: 1",
                 "rounds",
-            )
-        if "simulated" in labellers and not self.simulated.pool:
-            raise Fault(
-                "labels: simulated needs the judges that stand for people",
-                "add `simulated: {pool: [{method: rate}, {method: choice}]}`",
-                "labels",
             )
         if "ai" in labellers and self.judge.method == "provenance" and self.pairs.source != "opposed":
             raise Fault(
@@ -117,6 +111,30 @@ class Arm(Section):
                     )
         return self
 
+    def _check_labels(self, labels: Sources, key: str) -> None:
+        """Is there what these labellers label, and what they label by? key: of the labels."""
+        if "human" in labels.all and labels.file is None and self.pairs.source != "data":
+            raise Fault(
+                "labels: human needs pairs that people have judged, and pairs.source: "
+                f"{self.pairs.source} makes fresh ones",
+                "use pairs.source: data, or labels: ai, or name a file of labels",
+                key,
+            )
+        if "simulated" in labels.all and not self.simulated.pool:
+            raise Fault(
+                "labels: simulated needs the judges that stand for people",
+                "add `simulated: {pool: [{method: rate}, {method: choice}]}`",
+                key,
+            )
+
+    @model_validator(mode="after")
+    def _criteria_can_be_weighed(self) -> "Arm":
+        if self.criteria:
+            check_weights(self.criteria)
+            check_readers(self.rl.method, self.judge, self.without)
+            check_labels(self.criteria, self.labels)
+        return self
+
     @model_validator(mode="after")
     def _direct_rewards_can_be_asked_for(self) -> "Arm":
         if self.rl.method != "direct":
@@ -128,6 +146,17 @@ class Arm(Section):
             problem = "rl.method: direct averages the principles' opinions of an answer; there is nothing to vote on"
             raise Fault(problem, "set judge.combine: average", "judge.combine")
         return self
+
+    @property
+    def labellers(self) -> set[str]:
+        """Everybody who labels something, under any criterion."""
+        return {who for view in self.by_criterion().values() for who in view.labels.all}
+
+    def by_criterion(self) -> dict[str, "Arm"]:
+        """Name of each criterion -> the arm as labels see it, under that constitution; {"": the arm} without any."""
+        if not self.criteria:
+            return {"": self}
+        return {name: self.model_copy(update=its.instead_of(self)) for name, its in self.criteria.items()}
 
 
 class File(Arm):
@@ -167,8 +196,9 @@ class Experiment(BaseModel):
 
 def opponents(arms: Mapping[str, Arm]) -> tuple[str, str] | None:
     """(the arm that the judge labels, the arm that people label), the first of each; None where one is missing."""
-    judge = next((name for name, arm in arms.items() if arm.labels.all == ("ai",) and arm.rl.reads_rewards), None)
-    people = next((name for name, arm in arms.items() if arm.labels.comes_with_pairs), None)
+    plain = {name: arm for name, arm in arms.items() if not arm.criteria}  # with one reward model
+    judge = next((name for name, arm in plain.items() if arm.labels.all == ("ai",) and arm.rl.reads_rewards), None)
+    people = next((name for name, arm in plain.items() if arm.labels.comes_with_pairs), None)
     return (judge, people) if judge is not None and people is not None else None
 
 
@@ -176,12 +206,15 @@ def flat(arm: Arm) -> dict[str, Any]:
     """Settings by dotted key, those that no stage's key holds (`rl.method`) included."""
 
     def walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-        fields = type(value).model_fields if hasattr(type(value), "model_fields") else None
-        if fields is None:
+        if hasattr(type(value), "model_fields"):
+            parts = {name: getattr(value, name) for name in type(value).model_fields}
+        elif isinstance(value, dict) and any(hasattr(type(part), "model_fields") for part in value.values()):
+            parts = value
+        else:
             yield path, value
             return
-        for name in fields:
-            yield from walk(getattr(value, name), f"{path}.{name}".lstrip("."))
+        for name, part in parts.items():
+            yield from walk(part, f"{path}.{name}".lstrip("."))
 
     return dict(walk(arm, ""))
 
@@ -238,6 +271,7 @@ def _experiment(tree: Tree, path: Path, overrides: tuple[str, ...]) -> Experimen
         faults += _budget_faults(tree, file, arms)
     if all(arms.values()):
         faults += _uneven_faults(tree, arms) + _policy_faults(tree, arms)
+        faults += faults_between(tree, {name: arm.criteria for name, arm in arms.items()})
     raise_all(faults)
     if not arms:
         trees = {file.labels.name: with_pool(shared)}

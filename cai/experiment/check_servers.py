@@ -13,7 +13,7 @@ from cai.train.revising import reviser_of
 
 def judges_of(arm: Arm) -> dict[str, Judge]:
     """The section that names a judge -> the judge."""
-    pool = arm.simulated.pool if "simulated" in arm.labels.all else ()
+    pool = arm.simulated.pool if "simulated" in arm.labellers else ()
     simulated = {f"simulated.pool.{number}": judge for number, judge in enumerate(pool)}
     return {"judge": arm.judge, **simulated, "evaluate.judge": arm.evaluate.judge}
 
@@ -22,7 +22,7 @@ def servers_of(arm: Arm) -> dict[str, ModelRef]:
     """The section that names a served model -> the model."""
     served = {section: model_of(judge) for section, judge in judges_of(arm).items() if judge.server}
     served = {section: model for section, model in served.items() if model.server}
-    if "ai" not in arm.labels.all:  # nobody asks that one
+    if "ai" not in arm.labellers:  # nobody asks that one
         served.pop("judge", None)
     if (reviser := reviser_of(arm.revise)) and reviser.server:
         served["revise"] = reviser

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cai.config.load import Arm, Experiment, flat
-from cai.constitution import Constitution, less, read_constitution
+from cai.constitution import Constitution, read_constitution
 from cai.core.errors import UserError, UserErrors, fault_of_machine
 from cai.core.hub import is_unreachable
 from cai.core.memo import remembered
@@ -19,10 +19,10 @@ from cai.core.places import check_folder, check_run
 from cai.core.store import digest_of
 from cai.data.comparisons import read_comparisons
 from cai.data.input_file import feedback_file
-from cai.data.labels import label_file
 from cai.data.sources import at_hand, source_digest, source_of
 from cai.data.sources.rated_answers import NAME as RATED
 from cai.data.xstest import xstest_file
+from cai.experiment.check_criteria import constitution_of, criteria_checks, files_of_labels, label_contents, read_by
 from cai.experiment.check_data import Rows, check_yardsticks, data_checks, length_checks, rows_of
 from cai.experiment.check_models import check_gold_model, check_judge, check_reviser, policy_checks, reader_of
 from cai.experiment.check_servers import judges_of, server_checks
@@ -137,7 +137,7 @@ def files_of(arm: Arm, plan: bool) -> list[Callable[[], object]]:
             evaluation.xstest and had(xstest_file(evaluation.xstest).digest, evaluation.xstest, "evaluate.xstest", plan)
         ),
         *(lambda file=file: read_comparisons(file) for file in evaluation.comparisons),
-        lambda: arm.labels.file and label_file(arm.labels.file),
+        *files_of_labels(arm),
         lambda: arm.rl.feedback and feedback_file(arm.rl.feedback.log),
         lambda: rewards_alone(arm),
         lambda: had(source_digest(arm.data), arm.data.source, "data.source", plan),
@@ -145,10 +145,6 @@ def files_of(arm: Arm, plan: bool) -> list[Callable[[], object]]:
         lambda: arm.helpful and everyday(arm, plan),
         *(lambda judge=judge: templates_for(judge) for judge in judges_of(arm).values()),
     ]
-
-
-def constitution_of(arm: Arm) -> Constitution:
-    return less(read_constitution(arm.constitution), arm.without)
 
 
 def rewards_alone(arm: Arm) -> None:
@@ -227,7 +223,7 @@ def _looked_at(arm: Arm) -> list[Any]:
         read_constitution(evaluation.helpfulness).text if arm.helpful and evaluation.helpful else None,
         source_digest(arm.data),
         source_digest(arm.data.model_copy(update={"source": arm.helpful.source})) if arm.helpful else None,
-        label_file(arm.labels.file) if arm.labels.file else None,
+        label_contents(arm),
     ]
 
 
@@ -239,19 +235,21 @@ def _look(experiment: Experiment, plan: bool, seen: dict[str, Any]) -> list[User
         if at_hand(arm.data) or not plan:
             rows = _rows(arm, name, faults, seen)
         if rows:
-            faults.attempt(data_checks(arm, rows, constitution), name)
+            faults.attempt([*data_checks(arm, rows, constitution), *criteria_checks(arm, rows)], name)
             if arm is next(iter(experiment.arms.values())):  # by whose constitutions all arms are judged
                 faults.attempt([lambda arm=arm, rows=rows: check_yardsticks(arm, rows)], name)
         _look_at_policy(arm, name, constitution, rows, faults, plan)
         for section, judge in judges_of(arm).items():
-            by = read_constitution(arm.evaluate.constitution) if section == "evaluate.judge" else constitution
-            key = digest_of([judge, model_of(judge), by.text])
-            unused = section == "judge" and "ai" not in arm.labels.all
+            unused = section == "judge" and "ai" not in arm.labellers
             hosted = judge.server is not None and judge.server.api == "chat"
-            if key not in seen and not unused and not hosted and (not plan or _here(judge.model)):
-                seen[key] = True
-                prompts = rows.prompts if rows else ()
-                faults.attempt([partial(check_judge, judge, prompts, by)], name, section)
+            if unused or hosted or (plan and not _here(judge.model)):
+                continue
+            for by in read_by(arm, section):
+                key = digest_of([judge, model_of(judge), by.text])
+                if key not in seen:
+                    seen[key] = True
+                    prompts = rows.prompts if rows else ()
+                    faults.attempt([partial(check_judge, judge, prompts, by)], name, section)
         gold = models_of(arm).get("rl.gold")
         if gold and (not plan or _here(gold)):
             faults.attempt([lambda gold=gold: check_gold_model(gold)], name, "rl.gold")

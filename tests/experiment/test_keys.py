@@ -32,11 +32,17 @@ RULES = (
     "arms.noisy={labels: {shares: {human: 0.5, shuffled: 0.5}}}",
 )
 OWN_PAIRS = ("arms={own: {labels: ai, pairs: {source: policy, prompts: 8}}}", "revise.audit=4")
+CRITERIA = (
+    "criteria={kind: {constitution: constitutions/helpful.txt}, brief: {constitution: constitutions/short.txt}}",
+    "criteria.brief.labels=shorter",
+    "arms={kindest: {criteria: {kind: {weight: 3}}}, picked: {rl: {method: best_of_n}}}",
+)
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "smoke": ("smoke", ()),
     "labels": ("smoke", LABELS),
     "rules": ("smoke", RULES),
     "own pairs": ("smoke", OWN_PAIRS),
+    "criteria": ("smoke", CRITERIA),
     "quickstart": ("quickstart", ()),
     "optimisers": ("optimisers", ()),
     "label-budget": ("label-budget", ()),

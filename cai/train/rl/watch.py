@@ -92,8 +92,8 @@ class Watch(TrainerCallback):
         self._answers: dict[str, Any] | None = None
         self._warned: set[str] = set()
 
-    def reading(self, reward: Reward) -> Reward:
-        """The reward function; it is also the proxy of the looks."""
+    def reading(self, reward: Reward, paid: Callable[[], dict[str, float]] = dict) -> Reward:
+        """The reward function; it is also the proxy of the looks. paid: what it was made of, asked after each call."""
         self.proxy = reward
 
         @functools.wraps(reward)
@@ -101,7 +101,9 @@ class Watch(TrainerCallback):
             texts = [c if isinstance(c, str) else "".join(turn["content"] for turn in c) for c in completions]
             everyone = everyones(list(zip(texts, completion_ids, strict=True)))
             self._answers = describe([text for text, _ in everyone], [ids for _, ids in everyone], self._stops)
-            return reward(prompts=prompts, completions=completions, completion_ids=completion_ids, **rest)
+            rewards = reward(prompts=prompts, completions=completions, completion_ids=completion_ids, **rest)
+            self._answers |= paid()
+            return rewards
 
         return read
 
