@@ -122,7 +122,7 @@ def optimise(out: Path, work: Workbench, run: OnlineRun, ready: Ready, make: Mak
         trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints) is not None)
         watched = watch.leave(trainer.model, out)
     rollouts = [row for row in trainer.state.log_history if "reward" in row]
-    history = [row | row["answers"] | {"step": number} for number, row in enumerate(rollouts, 1)]
+    history = [row | row["answers"] | row.get("paid", {}) | {"step": number} for number, row in enumerate(rollouts, 1)]
     names = [*CURVES, *(name for name in history[0] if name.startswith("criterion "))] if history else CURVES
     (out / "curves.json").write_text(json.dumps(curves(history, {name: name for name in names})))
     counts = {**ready.counts, **watched, **left_out(history, settings.batch_size)}
