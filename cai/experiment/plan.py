@@ -82,7 +82,9 @@ def print_plan(experiment: Experiment, plan: Plan, every: bool = False) -> None:
     """The table of stages, or of every single one, and the sum of what is to run."""
     print(f"{experiment.name}: arms {', '.join(experiment.arms)}; seeds {', '.join(map(str, experiment.seeds))}")
     for name, arm in experiment.arms.items():
-        print(f"  arm {name}: labels by {arm.labels}" + (f"; {arm.rounds} rounds" if arm.rounds > 1 else ""))
+        weights = ", ".join(f"{criterion} {its.weight:g}" for criterion, its in arm.criteria.items())
+        more = (f"; criteria {weights}" if weights else "") + (f"; {arm.rounds} rounds" if arm.rounds > 1 else "")
+        print(f"  arm {name}: labels by {arm.labels}{more}")
     if experiment.label_budget:
         print(f"  reward models from {', '.join(map(str, experiment.label_budget))} human labels as well")
     _print_each(plan) if every else _print_groups(plan)
