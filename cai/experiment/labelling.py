@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from cai.compare.cells import CriterionMade
 from cai.config.load import Arm
 from cai.config.sections import Labeller
 from cai.constitution import Constitution
@@ -22,7 +21,6 @@ from cai.judge.label import (
 from cai.judge.preflight import preflight
 from cai.judge.reads.controls import controls_for
 from cai.models.workbench import Workbench
-from cai.train.criteria import WeighedRewards
 
 Stage = Callable[..., Artifact]
 
@@ -70,19 +68,6 @@ def label(
     if rule is None:
         return Labelling(by[labellers[0]], by, passed)
     return Labelling(stage(mix_labels, parts=by, seed=arm.seed, **given), by, passed)
-
-
-def apart(
-    labelling: Mapping[str, Labelling], rewards: Mapping[str, Artifact], total: WeighedRewards | None
-) -> dict[str, CriterionMade]:
-    """What a round left for each criterion; nothing of an arm without `criteria:`."""
-    return {
-        part.name: CriterionMade(
-            labels=labelling[part.name].labels, labellers=labelling[part.name].by_labeller,
-            preflight=labelling[part.name].preflight, reward=rewards[part.name], scale=part.scale, share=part.share,
-        )
-        for part in (total.parts if total else ())
-    }  # fmt: skip
 
 
 def try_judge(

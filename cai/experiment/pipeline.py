@@ -13,12 +13,12 @@ from cai.config.load import Arm, Experiment
 from cai.core.draws import seed_of_round
 from cai.core.store import Artifact, Store
 from cai.experiment.budgets import draw_budgets, train_budgets
+from cai.experiment.criteria import apart, weighed
 from cai.experiment.evaluate import evaluate
-from cai.experiment.labelling import Labelling, apart, label
+from cai.experiment.labelling import Labelling, label
 from cai.experiment.sampling import answer_everyday_prompts, load_prompts, pairs_to_label
 from cai.models.references import answering, drafting, model_of, trained
 from cai.models.workbench import Workbench
-from cai.train.criteria import weighed
 from cai.train.revise import revise, revising
 from cai.train.reward import train_reward
 from cai.train.rl.given import Given

@@ -21,22 +21,16 @@ shows what each was paid by, beside a judge that RL does not see.
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from statistics import fmean, pstdev
 from typing import Any
 
-from cai.config.load import Arm
 from cai.config.sections import Policy
 from cai.core.errors import UserError
-from cai.core.progress import progress
 from cai.core.records import Chat, Revision, read_jsonl
-from cai.core.store import Artifact, version
+from cai.core.store import Artifact
 from cai.models.chat import answered
-from cai.models.loading import shared_tokenizer
-from cai.models.references import ModelRef, trained
-from cai.models.workbench import Workbench
-from cai.train.trainable import Scorer, Trainable
+from cai.models.references import ModelRef
 
 Values = Sequence[float | None]  # one an answer; None where a reward model cannot read it
 
@@ -78,30 +72,6 @@ def reference_answers(revisions: Artifact, policy: Policy) -> list[Chat]:
 def no_scale(name: str = "") -> UserError:
     of = f" of criterion {name}" if name else ""
     return UserError(f"the reward model{of} can score no answer of the SFT policy", "reward.max_length", "raise it")
-
-
-@version(1)
-def scale_reward(out: Path, work: Workbench, *, revisions: Artifact, scorer: Scorer) -> None:
-    """scale.json: mean and spread of a criterion's reward model on the answers that the SFT policy was trained on, and
-    its outputs themselves, in their order.
-
-    Raises UserError where all outputs are alike: such a criterion would weigh nothing, whatever its weight.
-    """
-    from cai.models.score import score  # heavy: only when there is something to score
-
-    ref, chats = scorer.reward.ref, reference_answers(revisions, scorer.reward.policy)
-    with progress("score", len(chats)) as step:
-        values = score(
-            work.reward_model(ref, scorer.reward.dtype), shared_tokenizer(ref), chats, max_length=scorer.max_length,
-            batch_tokens=work.runtime.batch_tokens, progress=step,
-        )  # fmt: skip
-    scale = scale_of(values, no_scale(ref.name))
-    if not tells_apart(values):
-        problem = f"the reward model of criterion {ref.name} gives all {len(chats)} answers of the SFT policy the same "
-        problem += f"reward, {scale.mean:.4g}: it tells nothing apart"
-        remedy = "look at this criterion's labels, train it longer (reward.epochs, reward.learning_rate), or remove it"
-        raise UserError(problem, f"criteria.{ref.name}", remedy)
-    (out / "scale.json").write_text(json.dumps({"mean": scale.mean, "spread": scale.spread, "outputs": values}))
 
 
 # 2. Weight ------------------------------------------------------------------------------------------------------------
@@ -171,22 +141,3 @@ def summed(columns: Sequence[Values], shares: Sequence[float]) -> list[float | N
         None if None in row else math.fsum(share * value for share, value in zip(shares, row, strict=True))  # pyrefly: ignore
         for row in zip(*columns, strict=True)
     ]
-
-
-def weighed(
-    stage: Callable[..., Artifact], arm: Arm, models: Mapping[str, Artifact], revisions: Artifact, start: Trainable
-) -> WeighedRewards | None:
-    """The reward models of an arm's criteria, each with its scale and its share; None for an arm without any.
-
-    models: criterion -> its reward model, trained from `start`.
-    """
-    if not arm.criteria or not models:
-        return None
-    total = math.fsum(criterion.weight for criterion in arm.criteria.values())
-    parts = []
-    for name, criterion in arm.criteria.items():
-        ref = trained(models[name], name)
-        scorer = Scorer(replace(start, ref=ref, role="reward"), arm.reward.max_length)
-        scale = stage(scale_reward, revisions=revisions, scorer=scorer)
-        parts.append(CriterionReward(name, ref, scale, criterion.weight / total))
-    return WeighedRewards(tuple(parts))

@@ -35,7 +35,7 @@ OWN_PAIRS = ("arms={own: {labels: ai, pairs: {source: policy, prompts: 8}}}", "r
 CRITERIA = (
     "criteria={kind: {constitution: constitutions/helpful.txt}, brief: {constitution: constitutions/short.txt}}",
     "criteria.brief.labels=shorter",
-    "arms={kindest: {criteria: {kind: {weight: 3}}}, picked: {rl: {method: best_of_n}}}",
+    "arms={kindest: {criteria: {kind: {weight: 3}}}, picked: {rl: {method: best_of_n, snapshots: 0}}}",
 )
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "smoke": ("smoke", ()),

@@ -19,6 +19,7 @@ from cai.config.sections import Data, Policy
 from cai.core.errors import UserError
 from cai.core.records import Revision, read_jsonl
 from cai.core.store import Artifact, canonical, keyed
+from cai.experiment.criteria import weighed
 from cai.models.references import ModelRef, find
 from cai.models.score import score
 from cai.models.workbench import Workbench
@@ -29,14 +30,13 @@ from cai.train.criteria import (
     reference_answers,
     rewards_by,
     scale_of,
-    scale_reward,
     summed,
     tells_apart,
-    weighed,
 )
 from cai.train.respond import Picker
 from cai.train.rl.given import RewardModel
 from cai.train.rl.rewards import normalised_reward
+from cai.train.scores import scale_reward
 from cai.train.trainable import Scorer, Trainable
 
 FAULT = UserError("nothing", "", "")
