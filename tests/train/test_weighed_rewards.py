@@ -211,7 +211,7 @@ def scaled(models: Path, out: Path, name: str) -> Artifact:
 
 
 def reward_by(models: Path, reward: Any) -> Any:
-    work: Any = SimpleNamespace(device="cpu", runtime=SimpleNamespace(batch_tokens=99))
+    work = Workbench.open(Runtime(root=str(models / "runs"), device="cpu", batch_tokens=99))
     network = LlamaForCausalLM.from_pretrained(str(models / "base"))
     start = SimpleNamespace(policy=Policy(system=None), dtype="float32")
     run: Any = SimpleNamespace(start=start, revisions=models / "data")

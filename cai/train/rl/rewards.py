@@ -97,6 +97,7 @@ def normalised_reward(work: Workbench, network: Any, run: OnlineRun, reward: Rew
         tokenizer = load_tokenizer(ref)
         # The base weights of a policy that is to be put into parts do not stay where they are.
         model = load_reward_on(None if will_shard() else network, ref, start.dtype, work.device).eval()
+        work.read_once(model, ref)
         return lambda chats: score(model, tokenizer, chats, **limits)
 
     scorers, counts = reward.reward, {}
