@@ -194,20 +194,24 @@ def policies(cells: Sequence[Cell], measured: Measured, names: Sequence[str]) ->
     by_name, rows = {cell.name: cell for cell in cells if cell.policy}, []
     for policy in ("start", "sft", *by_name):
         cell = by_name.get(policy)
-        by = {name: _by_model(cells, cell, name) for name in names}
-        gained = {name: _gained(measured, *by[name], policy) for name in names}
+        gained = {name: _gained(measured, *_by_model(cells, cell, name), policy) for name in names}
         total = None
         if cell and cell.criteria:
-            shares = {name: made.share for name, made in cell.criteria.items()}
-            shared = set.intersection(*(set(gained[name]) for name in shares))
-            total = _mean(
-                {row: math.fsum(shares[name] * gained[name][row] for name in shares) for row in sorted(shared)}
-            )
+            shared = set.intersection(*(set(gained[name]) for name in cell.criteria))
+            total = _difference(
+                {
+                    row: tuple(
+                        math.fsum(made.share * gained[name][row][side] for name, made in cell.criteria.items())
+                        for side in (0, 1)
+                    )
+                    for row in sorted(shared)
+                }
+            )  # fmt: skip
         rows.append(
             PolicyByCriteria(
                 policy=policy, arm=cell.arm if cell else policy, seed=cell.seed if cell else None,
                 judged={name: _mean(_judged(measured, name, policy)) for name in names},
-                gains={name: _mean(gained[name]) for name in names}, total=total,
+                gains={name: _difference(gained[name]) for name in names}, total=total,
             )
         )  # fmt: skip
     return rows
@@ -233,8 +237,8 @@ def _by_model(cells: Sequence[Cell], cell: Cell | None, criterion: str) -> tuple
     return nearest.reward_of(criterion), scale_of(nearest.criteria[criterion].scale)[1]
 
 
-def _gained(measured: Measured, model: str, spread: float, policy: str) -> Rows:
-    """Prompt -> by how much the policy's answer is better than the SFT policy's, in spreads of the reward."""
+def _gained(measured: Measured, model: str, spread: float, policy: str) -> dict[str, tuple[float, float]]:
+    """Prompt -> reward of the policy's answer, and of the SFT policy's, in spreads."""
     if (model, policy) not in measured.scores:
         return {}
     mine, before = (
@@ -242,7 +246,13 @@ def _gained(measured: Measured, model: str, spread: float, policy: str) -> Rows:
         for name in (policy, "sft")
     )
     pairs = {row: (mine[row], before.get(row)) for row in mine}
-    return {row: (x - y) / spread for row, (x, y) in pairs.items() if x is not None and y is not None}
+    return {row: (x / spread, y / spread) for row, (x, y) in pairs.items() if x is not None and y is not None}
+
+
+def _difference(rows: Mapping[str, tuple[float, ...]]) -> Estimate:
+    """Of the first from the second, prompts drawn as wholes."""
+    first, second = ([row[side] for row in rows.values()] for side in (0, 1))
+    return statistics.paired_difference(first, second, list(rows))
 
 
 # 3. Along training ----------------------------------------------------------------------------------------------------
