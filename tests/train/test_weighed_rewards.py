@@ -1,6 +1,8 @@
 """Reward models of several criteria as one reward: scales and sums by hand, planted principles, real reward models."""
 
 import json
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,17 +11,20 @@ from typing import Any
 
 import pytest
 import rl_stage
+from fakes import ScriptedJudge, asked_judge
 from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 
 from cai.config.criteria import Criterion
 from cai.config.load import Arm
 from cai.config.runtime import Runtime
-from cai.config.sections import Data, Policy
+from cai.config.sections import Data, Judge, Policy
+from cai.constitution import Judging
 from cai.core.errors import UserError
-from cai.core.records import Revision, read_jsonl
+from cai.core.records import Label, Message, Pair, Prompt, Revision, read_jsonl
 from cai.core.store import Artifact, canonical, keyed
 from cai.experiment.criteria import weighed
+from cai.judge.asking import judge_pairs
 from cai.models.references import ModelRef, find
 from cai.models.score import score
 from cai.models.workbench import Workbench
@@ -105,6 +110,40 @@ def test_a_planted_word_against_brevity(tmp_path):
         assert plain == pytest.approx(-1.0), "bad by both"
         winner = "tie" if please == pytest.approx(no) else "please" if please > no else "brief"  # pyrefly: ignore
         assert winner == best
+
+
+def planted(question: Any) -> tuple[float, float]:
+    """A judge that counts words: 0.3 nats a word for the principle of length, and -0.9 for the one of brevity."""
+    text = question.chat[-1].content
+    words = len(re.findall(r"\bword\b", text))
+    return ((0.3 if "is long." in text else -0.9) * words, 0.0)
+
+
+@pytest.mark.parametrize(("weight", "gap"), [(0.8, 1.2), (0.5, 0.0), (0.2, -1.2)])
+def test_two_planted_judges_from_their_labels_to_the_reward(tmp_path, weight, gap):
+    """Judged under two opposed principles, learnt from the labels alone, scaled and weighed."""
+    asked = Prompt("q", (Message("user", "Say it."),), "all", "train")
+    texts = {count: " ".join(["word"] * count) for count in (1, 2, 3, 5)}
+    pairs = [Pair(f"{a}{b}", asked, texts[a], texts[b]) for a in texts for b in texts if a < b]
+    slopes = {}
+    for name, text in (("long", "Choose the response that is long."), ("brief", "Choose the response that is brief.")):
+        judge = asked_judge(Judge(method="rate", principles="all", min_mass=0.0), [Judging(name, text, (), 1.0)])
+        labels = judge_pairs(ScriptedJudge(planted), pairs, judge, title="")
+        # Bradley-Terry on words alone: the slope by which log-odds are differences of rewards.
+        gaps = [
+            (math.log(label.p_a / (1 - label.p_a)), len(pair.a.split()) - len(pair.b.split()))
+            for label, pair in zip(labels, pairs, strict=True) if isinstance(label, Label)
+        ]  # fmt: skip
+        assert len(gaps) == 6
+        slopes[name] = sum(odds * words for odds, words in gaps) / sum(words**2 for _, words in gaps)
+    assert slopes == pytest.approx({"long": 0.3, "brief": -0.9}), "one judge is three times as sure as the other"
+    # Of SFT answers of 2 and 4 words the spread is one word, of either: two words more are worth 2 (2 w - 1).
+    parts = tuple(
+        criterion(tmp_path, name, [slopes[name] * words for words in (2, 4)], share)
+        for name, share in (("long", weight), ("brief", 1 - weight))
+    )
+    longer, shorter = WeighedRewards(parts).of({name: [5 * slope, 3 * slope] for name, slope in slopes.items()})
+    assert longer - shorter == pytest.approx(gap)  # pyrefly: ignore
 
 
 @pytest.mark.parametrize("times", [100.0, 0.01])

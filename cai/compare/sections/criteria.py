@@ -121,18 +121,18 @@ def criteria(cells: Sequence[Cell], measured: Measured, held_out: HeldOutPairs) 
 
 def models(cell: Cell, held_out: HeldOutPairs) -> list[CriterionModel]:
     arms, made_by = cell.settings.by_criterion(), cell.criteria
-    found = []
+    reports = []
     for name, made in made_by.items():
         margins, scale = held_out.margins[cell.reward_of(name)], scale_of(made.scale)
         own = held_out.of(made.labels) if made.labels else {}
-        found.append(
+        reports.append(
             CriterionModel(
                 arm=cell.arm, seed=cell.seed, criterion=name, constitution=arms[name].constitution,
                 labels=str(arms[name].labels), share=made.share, mean=scale[0], spread=scale[1],
                 own=_accuracy(margins, own, held_out), people=_accuracy(margins, held_out.human, held_out),
             )
         )  # fmt: skip
-    return found
+    return reports
 
 
 def _accuracy(claimed: Rows, truth: Rows, held_out: HeldOutPairs) -> Estimate:
@@ -159,20 +159,20 @@ def distinct(cells: Sequence[Cell]) -> list[list[Cell]]:
 def together(arm: Sequence[Cell], held_out: HeldOutPairs) -> list[TwoCriteria]:
     """arm: its cells, one a seed."""
     prompt_of = {pair.id: pair.prompt.id for pair in read_jsonl(arm[0].pairs / "pairs.jsonl", Pair)}
-    found = []
+    reports = []
     for first, second in combinations(arm[0].criteria, 2):
         labels = [_labels(arm[0].criteria[name].labels) for name in (first, second)]
         margins = [average([held_out.margins[cell.reward_of(name)] for cell in arm]) for name in (first, second)]
         (labels_agree, labels_correlation), (models_agree, models_correlation) = (
-            _alike(*opinions, prompt_of) for opinions in (labels, margins)
+            _alike(first_of, second_of, prompt_of) for first_of, second_of in (labels, margins)
         )
-        found.append(
+        reports.append(
             TwoCriteria(
                 arm=arm[0].arm, first=first, second=second, labels_agree=labels_agree, models_agree=models_agree,
                 labels_correlation=labels_correlation, models_correlation=models_correlation,
             )
         )  # fmt: skip
-    return found
+    return reports
 
 
 def _labels(artifact: Artifact | None) -> Rows:
@@ -285,29 +285,29 @@ def paid(cell: Cell) -> list[PaidLine]:
 
 def draw(r: Mapping[str, Any]) -> dict[str, list[Any]]:
     """planes: one for each two criteria; paid: one for each arm, a line for each criterion and seed."""
-    found = r["criteria"]
-    if not found:
+    report = r["criteria"]
+    if not report:
         return {"planes": [], "paid": []}
     planes = [
         plots.plane(
             f"{second.capitalize()} and {first}",
             [
                 Spot(row["policy"], row["judged"][first], row["judged"][second], plots.colour(row["arm"], r["arms"]))
-                for row in found["policies"]
+                for row in report["policies"]
             ],
             Axes(f"{first}, log-odds", f"{second}, log-odds"), best="top right",
             note="By the evaluation judge under each criterion's constitution, who rates each answer alone.",
         )
-        for first, second in combinations(found["names"], 2)
+        for first, second in combinations(report["names"], 2)
     ]  # fmt: skip
     charts = []
-    for arm in dict.fromkeys(line["arm"] for line in found["paid"]):
+    for arm in dict.fromkeys(line["arm"] for line in report["paid"]):
         drawn = [
             Line(
                 f"{line['criterion']}, seed {line['seed']}", line["rollout"], line["reward"],
-                f"--arm-{found['names'].index(line['criterion']) % plots.ARM_COLOURS}", dash(line["seed"], r["seeds"]),
+                f"--arm-{report['names'].index(line['criterion']) % plots.ARM_COLOURS}", dash(line["seed"], r["seeds"]),
             )
-            for line in found["paid"] if line["arm"] == arm
+            for line in report["paid"] if line["arm"] == arm
         ]  # fmt: skip
         axes = Axes("rollout", "reward by each criterion, in spreads of the SFT answers", null=0)
         charts.append(plots.lines(f"Which criterion paid, arm {arm}", drawn, axes))

@@ -46,16 +46,16 @@ def read(row: Mapping) -> FileRow:
     for texts, kind in ((right, "true"), (wrong, "false")):
         if not texts:
             raise UserError(f"no answer that is {kind} alone", "", MEND)
-    said = about(row, named=False)
+    named = about(row, named=False)
     category = row.get("category")
-    if isinstance(category, str) and category.strip() and said["subset"] == "all":
-        said["subset"] = category.strip()
+    if isinstance(category, str) and category.strip() and named["subset"] == "all":
+        named["subset"] = category.strip()
     return FileRow(
         form="TruthfulQA",
         messages=asked_of(row),
         judged=tuple(Judged(a=a, b=b, votes=(RaterVote("", 1.0),)) for a in right for b in wrong),
         aside=tuple(f'"{text}" stands among the true and the false answers' for text in both),
-        **said,
+        **named,
     )
 
 
