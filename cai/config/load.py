@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cai.config.criteria import Criteria, check_labels, check_readers, check_weights, faults_between
-from cai.config.labels import Labels, Sources
+from cai.config.labels import Labels, Sources, check_given
 from cai.config.layers import OWN_KEYS, arm_of, faults_of_names, with_pool
 from cai.config.rl import Rl
 from cai.config.runtime import Runtime
@@ -68,13 +68,17 @@ class Arm(Section):
     rounds: Positive = 1
     evaluate: Evaluate = Evaluate()
 
+    @property
+    def asks_judge(self) -> bool:
+        """Whether `judge:` is asked, for labels or for rewards (`rl.method: direct`)."""
+        return "ai" in self.labellers and not self.rl.ends_with_sft
+
     @model_validator(mode="after")
     def _labels_have_what_they_need(self) -> "Arm":
         labellers = self.labellers
-        self._check_labels(self.labels, "labels")
-        for name, criterion in self.criteria.items():
-            if criterion.labels:
-                self._check_labels(criterion.labels, f"criteria.{name}.labels")
+        keyed = {f"criteria.{name}.labels": its.labels for name, its in self.criteria.items() if its.labels}
+        for key, labels in {"labels": self.labels, **keyed}.items():
+            check_given(labels, self.pairs.source, bool(self.simulated.pool), key)
         if self.rounds > 1 and self.pairs.source == "data":
             raise Fault(
                 "rounds repeats the labelling of what the last round's policy answers, and pairs.source: data are the "
@@ -111,22 +115,6 @@ class Arm(Section):
                         f"judge.{key}",
                     )
         return self
-
-    def _check_labels(self, labels: Sources, key: str) -> None:
-        """Is there what these labellers label, and what they label by? key: of the labels."""
-        if "human" in labels.all and labels.file is None and self.pairs.source != "data":
-            raise Fault(
-                "labels: human needs pairs that people have judged, and pairs.source: "
-                f"{self.pairs.source} makes fresh ones",
-                "use pairs.source: data, or labels: ai, or name a file of labels",
-                key,
-            )
-        if "simulated" in labels.all and not self.simulated.pool:
-            raise Fault(
-                "labels: simulated needs the judges that stand for people",
-                "add `simulated: {pool: [{method: rate}, {method: choice}]}`",
-                key,
-            )
 
     @model_validator(mode="after")
     def _criteria_can_be_weighed(self) -> "Arm":

@@ -4,14 +4,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from cai.config.load import Arm
-from cai.constitution import Constitution, less, read_constitution
+from cai.constitution import Constitution, read_constitution
 from cai.core.errors import UserError
 from cai.data.labels import label_file
 from cai.experiment.check_data import Rows, check_principles, labelled
-
-
-def constitution_of(arm: Arm) -> Constitution:
-    return less(read_constitution(arm.constitution), arm.without)
+from cai.experiment.check_sft import constitution_of
 
 
 def files_of_labels(arm: Arm) -> list[Callable[[], object]]:

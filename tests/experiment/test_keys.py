@@ -37,12 +37,18 @@ CRITERIA = (
     "criteria.brief.labels=shorter",
     "arms={kindest: {criteria: {kind: {weight: 3}}}, picked: {rl: {method: best_of_n, snapshots: 0}}}",
 )
+LEARNS = (
+    "arms={one: {sft: {learns: drafts}}, two: {sft: {learns: preferred}}}",
+    "arms.three={sft: {learns: tests/cases/demonstrations.jsonl}}",
+    "rl={method: sft}",
+)
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "smoke": ("smoke", ()),
     "labels": ("smoke", LABELS),
     "rules": ("smoke", RULES),
     "own pairs": ("smoke", OWN_PAIRS),
     "criteria": ("smoke", CRITERIA),
+    "what SFT learns": ("smoke", LEARNS),
     "quickstart": ("quickstart", ()),
     "optimisers": ("optimisers", ()),
     "label-budget": ("label-budget", ()),

@@ -24,11 +24,11 @@ RewardFunction = Callable[..., list[float | None]]  # as TRL calls it: one rewar
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """start: the SFT policy, or the last round's. data, helpful: prompts. revisions: the SFT policy's answers.
+    """start: the SFT policy, or the last round's. data, helpful: prompts. revisions: the answers that SFT learnt.
 
-    labelled: the pairs of all rounds so far and their labels; empty where the method reads none. reward: None likewise.
-    weighed: in its place, the reward models of all `criteria:`. gold: what `yardstick` in cai/train/rl/gold.py says.
-    seed: of this replica and round.
+    sft: what SFT left. labelled: the pairs of all rounds so far and their labels; empty where the method reads none.
+    reward: None likewise. weighed: in its place, the reward models of all `criteria:`. gold: what `yardstick` in
+    cai/train/rl/gold.py says. seed: of this replica and round.
     """
 
     arm: Arm
@@ -37,6 +37,7 @@ class Given:
     data: Artifact
     helpful: Artifact | None
     revisions: Artifact
+    sft: Artifact
     labelled: Labelled
     reward: Artifact | None
     weighed: WeighedRewards | None
