@@ -1,7 +1,7 @@
 """What a run is made of: one cell for each arm and seed, and what was measured on the cells."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cai.config.load import Arm
@@ -12,13 +12,42 @@ ROUND = ("pairs", "labels", "reward", "policy")  # stages of one
 
 
 @dataclass(frozen=True)
+class CriterionMade:
+    """What one round left for one of `criteria:`. labellers, preflight: as in `Cell`.
+
+    scale: of its reward model; share: of the sum of weights (cai/train/criteria.py).
+    """
+
+    labels: Artifact | None
+    labellers: Mapping[str, Artifact]
+    preflight: Artifact | None
+    reward: Artifact
+    scale: Artifact
+    share: float
+
+    @property
+    def artifacts(self) -> dict[str, Artifact]:
+        made = {"labels": self.labels, "preflight": self.preflight, "reward": self.reward, "scale": self.scale}
+        return {name: artifact for name, artifact in made.items() if artifact}
+
+
+@dataclass(frozen=True)
 class Iteration:
-    """What one round of pairs -> labels -> reward model -> policy left."""
+    """What one round of pairs -> labels -> reward model -> policy left.
+
+    With `criteria:` there are labels and a reward model for each of them, and none besides.
+    """
 
     pairs: Artifact
     labels: Artifact | None
     reward: Artifact | None
     policy: Artifact | None
+    criteria: Mapping[str, CriterionMade] = field(default_factory=dict)
+
+    def view(self, criterion: str) -> "Iteration":
+        """As of an arm that has this criterion alone."""
+        made = self.criteria[criterion]
+        return Iteration(self.pairs, made.labels, made.reward, self.policy)
 
 
 @dataclass(frozen=True)
@@ -74,6 +103,30 @@ class Cell:
         return f"{self.arm}/{self.seed}"
 
     @property
+    def criteria(self) -> Mapping[str, CriterionMade]:
+        """Of its last round; empty without `criteria:`."""
+        return self.lineage[-1].criteria if self.lineage else {}
+
+    @property
+    def views(self) -> list["Cell"]:
+        """The cell; with `criteria:` one for each, with the labels and the reward model of an arm that has it alone,
+        and called "arm criterion"."""
+        if not self.criteria:
+            return [self]
+        arms = self.settings.by_criterion()
+        return [
+            replace(
+                self, arm=f"{self.arm} {name}", settings=arms[name], preflight=made.preflight, labels=made.labels,
+                reward=made.reward, labellers=dict(made.labellers), lineage=tuple(it.view(name) for it in self.lineage),
+            )
+            for name, made in self.criteria.items()
+        ]  # fmt: skip
+
+    def reward_of(self, criterion: str) -> str:
+        """What a criterion's reward model is called among the reward models of a run."""
+        return f"{self.name} {criterion}"
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Of all its policies: of every round, and on the way."""
         return (*self.policies, *self.path)
@@ -82,6 +135,7 @@ class Cell:
     def artifacts(self) -> tuple[Artifact, ...]:
         """All that its stages left, in the order of the pipeline."""
         rounds = [made for it in self.lineage for made in (it.pairs, it.labels, it.reward, it.policy)]
+        rounds += [made for it in self.lineage for own in it.criteria.values() for made in own.artifacts.values()]
         made = (
             self.data, self.helpful, self.revised, self.sft, self.preflight, *self.labellers.values(), self.acceptance,
             *rounds,
@@ -125,5 +179,7 @@ class Measured:
     harm_scores: dict[str, Artifact] = field(default_factory=dict)
     # label_budget: number of human labels -> the reward models trained on so many, one a seed; named as in pair_scores.
     budgets: dict[int, dict[str, Artifact]] = field(default_factory=dict)
+    # criteria: (criterion, policy, "red-team" | "helpful") -> the judge's ratings of its answers by that constitution.
+    criteria: dict[tuple[str, str, str], Artifact] = field(default_factory=dict)
     # Where people judged games of the first arm against the second (cai/compare/human_games.py).
     human_games: Path | None = None

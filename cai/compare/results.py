@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cai.compare import contents
-from cai.compare.cells import ROUND, Cell, Measured
+from cai.compare.cells import ROUND, Cell, Iteration, Measured
 from cai.compare.lines import measures, replicas
 from cai.compare.measures import HeldOutPairs
 from cai.compare.report import write_report
@@ -50,8 +50,10 @@ def finish(
         | {"said": {who: str(said.path) for who, said in cell.labellers.items()}}
         | {
             f"round {number}": {stage: str(getattr(one, stage).path) for stage in ROUND if getattr(one, stage)}
+            | apart_of(one)
             for number, one in enumerate(cell.lineage[:-1], 1)
         }
+        | (apart_of(cell.lineage[-1]) if cell.lineage else {})
         | ({"scores": str(measured.pair_scores[cell.name].path)} if cell.name in measured.pair_scores else {})
         for cell in cells
     }
@@ -59,6 +61,16 @@ def finish(
     write_whole(home / "results.json", json.dumps(results, indent=1, ensure_ascii=False))
     write_report(results, rows, home / "report.html")
     return results
+
+
+def apart_of(iteration: Iteration) -> dict[str, Any]:
+    """Links to what a round left for each of `criteria:`; nothing without them."""
+    links = {
+        name: {stage: str(artifact.path) for stage, artifact in made.artifacts.items()}
+        | {"share": made.share, "said": {who: str(each.path) for who, each in made.labellers.items()}}
+        for name, made in iteration.criteria.items()
+    }
+    return {"criteria": links} if links else {}
 
 
 def tell(results: dict[str, Any], home: Path) -> None:

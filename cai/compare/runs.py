@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cai.compare.cells import Cell, Iteration
+from cai.compare.cells import Cell, CriterionMade, Iteration
 from cai.compare.schema import AGAIN, Results, read_results
 from cai.config.load import Arm, Experiment, flat, read_experiment
 from cai.config.tree import show
@@ -164,7 +164,23 @@ def _cell(run: FinishedRun, name: str, arm: Arm, seed: int) -> Cell:
         links[key] for key in sorted((key for key in links if key.startswith("round ")), key=lambda key: int(key[6:]))
     ]
     lineage = tuple(
-        Iteration(needed("pairs", one), made("labels", one), made("reward", one), made("policy", one))
+        Iteration(
+            needed("pairs", one),
+            made("labels", one),
+            made("reward", one),
+            made("policy", one),
+            {
+                criterion: CriterionMade(
+                    labels=made("labels", own),
+                    preflight=made("preflight", own),
+                    reward=needed("reward", own),
+                    scale=needed("scale", own),
+                    share=own["share"],
+                    labellers={who: _artifact(run, folder) for who, folder in own["said"].items()},
+                )
+                for criterion, own in one.get("criteria", {}).items()
+            },
+        )
         for one in (*earlier, links)
     )
     last = lineage[-1]

@@ -145,6 +145,19 @@ def parse(given: Any) -> Any:
     return given
 
 
+def check_given(labels: Sources, pairs: str, pool: bool, key: str) -> None:
+    """Is there what these labellers label, and what they label by? Raises Fault at `key`, which is that of the labels.
+
+    pairs: `pairs.source`. pool: whether `simulated.pool` names anybody.
+    """
+    if "human" in labels.all and labels.file is None and pairs != "data":
+        problem = f"labels: human needs pairs that people have judged, and pairs.source: {pairs} makes fresh ones"
+        raise Fault(problem, "use pairs.source: data, or labels: ai, or name a file of labels", key)
+    if "simulated" in labels.all and not pool:
+        problem = "labels: simulated needs the judges that stand for people"
+        raise Fault(problem, "add `simulated: {pool: [{method: rate}, {method: choice}]}`", key)
+
+
 Labels = Annotated[Sources, BeforeValidator(parse)]
 
 

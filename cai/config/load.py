@@ -6,13 +6,14 @@ file with a sweep in it (cai/config/sweep.py) is several experiments.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from cai.config.labels import Labels, Sources
+from cai.config.comparable import policy_faults, uneven_faults
+from cai.config.criteria import Criteria, check_labels, check_readers, check_weights, faults_between
+from cai.config.labels import Labels, Sources, check_given
 from cai.config.layers import OWN_KEYS, arm_of, faults_of_names, with_pool
 from cai.config.rl import Rl
 from cai.config.runtime import Runtime
@@ -48,6 +49,8 @@ class Arm(Section):
     # principles (cai/constitution/each.py).
     without: str | None = None
     labels: Labels = Sources(default="ai")
+    # What an answer should be, where that is several things; empty: what `constitution:` says.
+    criteria: Criteria
     seed: Count = 0
     # auto: bfloat16 where the device computes in it natively, else float32.
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -68,18 +71,14 @@ class Arm(Section):
     @property
     def asks_judge(self) -> bool:
         """Whether `judge:` is asked, for labels or for rewards (`rl.method: direct`)."""
-        return "ai" in self.labels.all and not self.rl.ends_with_sft
+        return "ai" in self.labellers and not self.rl.ends_with_sft
 
     @model_validator(mode="after")
     def _labels_have_what_they_need(self) -> "Arm":
-        labellers = self.labels.all
-        if "human" in labellers and self.labels.file is None and self.pairs.source != "data":
-            raise Fault(
-                "labels: human needs pairs that people have judged, and pairs.source: "
-                f"{self.pairs.source} makes fresh ones",
-                "use pairs.source: data, or labels: ai, or name a file of labels",
-                "labels",
-            )
+        labellers = self.labellers
+        keyed = {f"criteria.{name}.labels": its.labels for name, its in self.criteria.items() if its.labels}
+        for key, labels in {"labels": self.labels, **keyed}.items():
+            check_given(labels, self.pairs.source, bool(self.simulated.pool), key)
         if self.rounds > 1 and self.pairs.source == "data":
             raise Fault(
                 "rounds repeats the labelling of what the last round's policy answers, and pairs.source: data are the "
@@ -93,12 +92,6 @@ class Arm(Section):
                 + ("reads no label" if self.rl.trains else "trains none"),
                 "name another rl.method, or set rounds: 1",
                 "rounds",
-            )
-        if "simulated" in labellers and not self.simulated.pool:
-            raise Fault(
-                "labels: simulated needs the judges that stand for people",
-                "add `simulated: {pool: [{method: rate}, {method: choice}]}`",
-                "labels",
             )
         if "ai" in labellers and self.judge.method == "provenance" and self.pairs.source != "opposed":
             raise Fault(
@@ -127,8 +120,18 @@ class Arm(Section):
     def _the_judge_is_here_to_be_slimmed(self) -> "Arm":
         if self.judge.slim and self.judge.server:
             problem = "slim makes another model of the judge's weights, and a server has them"
-            remedy = "remove judge.server or judge.slim (serve a quantised model under its own name)"
-            raise Fault(problem, remedy, "judge.slim")
+            raise Fault(problem, "remove judge.server, or judge.slim and serve a smaller model", "judge.slim")
+        return self
+
+    @model_validator(mode="after")
+    def _criteria_can_be_weighed(self) -> "Arm":
+        if self.criteria:
+            check_weights(self.criteria)
+            check_readers(self.rl.method, self.judge, self.without)
+            check_labels(self.criteria, self.labels)
+            if self.judge.slim:
+                problem = "slim: is measured on one set of labels, and each of criteria: has its own"
+                raise Fault(problem, "slim it by hand (python -m cai.models slim) and name its folder", "judge.slim")
         return self
 
     @model_validator(mode="after")
@@ -145,6 +148,17 @@ class Arm(Section):
             problem = "rl.method: direct averages the principles' opinions of an answer; there is nothing to vote on"
             raise Fault(problem, "set judge.combine: average", "judge.combine")
         return self
+
+    @property
+    def labellers(self) -> set[str]:
+        """Everybody who labels something, under any criterion."""
+        return {who for view in self.by_criterion().values() for who in view.labels.all}
+
+    def by_criterion(self) -> dict[str, "Arm"]:
+        """Name of each criterion -> the arm as labels see it, under that constitution; {"": the arm} without any."""
+        if not self.criteria:
+            return {"": self}
+        return {name: self.model_copy(update=its.instead_of(self)) for name, its in self.criteria.items()}
 
 
 class File(Arm):
@@ -184,8 +198,9 @@ class Experiment(BaseModel):
 
 def opponents(arms: Mapping[str, Arm]) -> tuple[str, str] | None:
     """(the arm that the judge labels, the arm that people label), the first of each; None where one is missing."""
-    judge = next((name for name, arm in arms.items() if arm.labels.all == ("ai",) and arm.rl.reads_rewards), None)
-    people = next((name for name, arm in arms.items() if arm.labels.comes_with_pairs), None)
+    plain = {name: arm for name, arm in arms.items() if not arm.criteria}  # with one reward model
+    judge = next((name for name, arm in plain.items() if arm.labels.all == ("ai",) and arm.rl.reads_rewards), None)
+    people = next((name for name, arm in plain.items() if arm.labels.comes_with_pairs), None)
     return (judge, people) if judge is not None and people is not None else None
 
 
@@ -193,12 +208,15 @@ def flat(arm: Arm) -> dict[str, Any]:
     """Settings by dotted key, those that no stage's key holds (`rl.method`) included."""
 
     def walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-        fields = type(value).model_fields if hasattr(type(value), "model_fields") else None
-        if fields is None:
+        if hasattr(type(value), "model_fields"):
+            parts = {name: getattr(value, name) for name in type(value).model_fields}
+        elif isinstance(value, dict) and any(hasattr(type(part), "model_fields") for part in value.values()):
+            parts = value
+        else:
             yield path, value
             return
-        for name in fields:
-            yield from walk(getattr(value, name), f"{path}.{name}".lstrip("."))
+        for name, part in parts.items():
+            yield from walk(part, f"{path}.{name}".lstrip("."))
 
     return dict(walk(arm, ""))
 
@@ -254,7 +272,8 @@ def _experiment(tree: Tree, path: Path, overrides: tuple[str, ...]) -> Experimen
     if file and file.label_budget and all(arms.values()):
         faults += _budget_faults(tree, file, arms)
     if all(arms.values()):
-        faults += _uneven_faults(tree, arms) + _policy_faults(tree, arms)
+        faults += uneven_faults(tree, arms) + policy_faults(tree, arms)
+        faults += faults_between(tree, {name: arm.criteria for name, arm in arms.items()})
     raise_all(faults)
     if not arms:
         trees = {file.labels.name: with_pool(shared)}
@@ -272,54 +291,6 @@ def _experiment(tree: Tree, path: Path, overrides: tuple[str, ...]) -> Experimen
         text=path.read_text(encoding="utf-8"),
         overrides=overrides,
     )
-
-
-# Settings that decide which prompts are held out, or what is measured on them: all arms answer the first one's held-out
-# prompts, so where these differ an arm may be asked what it was trained on. `data.train_pairs` moves no prompt.
-SAME = {
-    "seed": "it draws which prompts are held out, so another arm may have trained on these prompts",
-    "data": "its held-out prompts are asked of every arm, and another arm may have trained on them",
-    "helpful": "its held-out prompts are asked of every arm, and another arm may have trained on them",
-    "evaluate": "all arms are measured alike, by the first arm's",
-}
-
-
-def _uneven_faults(tree: Tree, arms: Mapping[str, Arm]) -> list[UserError]:
-    """What makes arms incomparable: a difference in a key of SAME, once for each arm and key."""
-
-    def of(arm: Arm, key: str) -> Any:
-        return arm.data.model_copy(update={"train_pairs": None}) if key == "data" else getattr(arm, key)
-
-    if not arms:
-        return []
-    faults = []
-    (first, base), *others = arms.items()
-    for (name, arm), (key, why) in product(others, SAME.items()):
-        ours, theirs = of(base, key), of(arm, key)
-        if ours == theirs or (key == "helpful" and None in (ours, theirs)):  # an arm may do without everyday prompts
-            continue
-        at = next(
-            (path for path in (("arms", name, key), ("arms", first, key)) if tree.get(path) is not None), ("arms",)
-        )
-        problem = f"arms {first} and {name} differ in `{key}`: {why}"
-        remedy = f"set `{key}` once, beside `arms`"
-        if key == "data":
-            remedy += " (data.train_pairs alone may differ)"
-        faults.append(UserError(problem, tree.where(at), remedy))
-    return faults
-
-
-def _policy_faults(tree: Tree, arms: Mapping[str, Arm]) -> list[UserError]:
-    """The first two arms are compared: where any arm has a policy, these have."""
-    without = [name for name, arm in arms.items() if arm.rl.method == "none"]
-    if len(without) == len(arms):
-        return []
-    problem = "has no policy (rl.method: none), and the first two arms are those whose policies are compared"
-    return [
-        UserError(f"arm {name} {problem}", tree.where(("arms", name)), "name it after two that have one")
-        for name in list(arms)[:2]
-        if name in without
-    ]
 
 
 def _budget_faults(tree: Tree, file: File, arms: Mapping[str, Arm]) -> list[UserError]:

@@ -15,7 +15,7 @@ from cai.train.revising import reviser_of
 
 def judges_of(arm: Arm) -> dict[str, Judge]:
     """The section that names a judge -> the judge."""
-    pool = arm.simulated.pool if "simulated" in arm.labels.all else ()
+    pool = arm.simulated.pool if "simulated" in arm.labellers else ()
     simulated = {f"simulated.pool.{number}": judge for number, judge in enumerate(pool)}
     return {"judge": arm.judge, **simulated, "evaluate.judge": arm.evaluate.judge}
 

@@ -19,10 +19,10 @@ from cai.core.places import check_folder, check_run
 from cai.core.store import digest_of
 from cai.data.comparisons import read_comparisons
 from cai.data.input_file import feedback_file
-from cai.data.labels import label_file
 from cai.data.sources import at_hand, source_digest, source_of
 from cai.data.sources.rated_answers import NAME as RATED
 from cai.data.xstest import xstest_file
+from cai.experiment.check_criteria import criteria_checks, files_of_labels, label_contents, read_by
 from cai.experiment.check_data import Rows, check_yardsticks, data_checks, length_checks, rows_of
 from cai.experiment.check_models import check_gold_model, check_judge, check_reviser, policy_checks, reader_of, slims
 from cai.experiment.check_servers import judges_of, server_checks
@@ -143,7 +143,7 @@ def files_of(arm: Arm, plan: bool) -> list[Callable[[], object]]:
             evaluation.xstest and had(xstest_file(evaluation.xstest).digest, evaluation.xstest, "evaluate.xstest", plan)
         ),
         *(lambda file=file: read_comparisons(file) for file in evaluation.comparisons),
-        lambda: arm.labels.file and label_file(arm.labels.file),
+        *files_of_labels(arm),
         lambda: arm.rl.feedback and feedback_file(arm.rl.feedback.log),
         lambda: rewards_alone(arm),
         lambda: had(source_digest(arm.data), arm.data.source, "data.source", plan),
@@ -230,7 +230,7 @@ def _looked_at(arm: Arm) -> list[Any]:
         read_constitution(evaluation.helpfulness).text if arm.helpful and evaluation.helpful else None,
         source_digest(arm.data),
         source_digest(arm.data.model_copy(update={"source": arm.helpful.source})) if arm.helpful else None,
-        label_file(arm.labels.file) if arm.labels.file else None,
+        label_contents(arm),
     ]
 
 
@@ -238,29 +238,29 @@ def _look(experiment: Experiment, plan: bool, seen: dict[str, Any]) -> list[User
     """The faults of one experiment. seen: rows that were read, and judges that were looked at, for other ones."""
     faults = Faults(experiment)
     for name, arm in experiment.arms.items():
-        constitution, rows = constitution_of(arm), None
-        if at_hand(arm.data) or not plan:
-            rows = _rows(arm, name, faults, seen)
+        constitution = constitution_of(arm)
+        rows = _rows(arm, name, faults, seen) if at_hand(arm.data) or not plan else None
+        prompts = rows.prompts if rows else ()
         if rows:
-            own = partial(given_answers, arm, rows)
-            faults.attempt([own, *data_checks(arm, rows, constitution)], name)
+            own = [partial(given_answers, arm, rows), *criteria_checks(arm, rows)]
+            faults.attempt([*own, *data_checks(arm, rows, constitution)], name)
             if arm is next(iter(experiment.arms.values())):  # by whose constitutions all arms are judged
                 faults.attempt([lambda arm=arm, rows=rows: check_yardsticks(arm, rows)], name)
         _look_at_policy(arm, name, constitution, rows, faults, plan)
         for section, judge in judges_of(arm).items():
-            by = read_constitution(arm.evaluate.constitution) if section == "evaluate.judge" else constitution
-            key = digest_of([judge, model_of(judge), by.text])
             unused = section == "judge" and not arm.asks_judge
             hosted = judge.server is not None and judge.server.api == "chat"
-            if key not in seen and not unused and not hosted and (not plan or _here(judge.model)):
-                seen[key] = True
-                prompts = rows.prompts if rows else ()
-                faults.attempt([partial(check_judge, judge, prompts, by)], name, section)
+            if unused or hosted or (plan and not _here(judge.model)):
+                continue
+            for by in read_by(arm, section):
+                key = digest_of([judge, model_of(judge), by.text])
+                if key not in seen:
+                    seen[key] = True
+                    faults.attempt([partial(check_judge, judge, prompts, by)], name, section)
         gold = models_of(arm).get("rl.gold")
         if gold and (not plan or _here(gold)):
             faults.attempt([lambda gold=gold: check_gold_model(gold)], name, "rl.gold")
         if "revise" in models_of(arm) and (not plan or _here(str(arm.revise.model))):
-            prompts = rows.prompts if rows else ()
             faults.attempt([partial(check_reviser, arm, prompts, constitution)], name, "revise")
     return faults.all()
 

@@ -27,6 +27,7 @@ from cai.models.engines import Sampling
 from cai.models.references import Dtype, ModelRef, answering, drafting, model_of, trained
 from cai.models.workbench import Workbench
 from cai.train.controlled import ControlTexts, revise_controls
+from cai.train.criteria import CriterionReward, WeighedRewards
 from cai.train.harm import train_harm
 from cai.train.respond import Picker, respond, respond_best
 from cai.train.revise import revise, revising
@@ -64,7 +65,14 @@ def rate_all(stage: Stage, work: Workbench, cells: Sequence[Cell], measured: Mea
             rate_revisions, revisions=cell.revised, count=evaluation.prompts, judge=harmless
         )  # fmt: skip
     audit_revisions(stage, cells, measured, harmless)
+    # Every policy by every criterion, so that arms with other weights, or without any, lie on one plane.
+    criteria = {name: its.constitution for cell in cells for name, its in cell.settings.criteria.items()}
     for (name, kind), answers in measured.answers.items():
+        prompts = {"red-team": first.data, "helpful": first.helpful}.get(kind)
+        for criterion, constitution in criteria.items() if prompts else ():
+            measured.criteria[criterion, name, kind] = stage(
+                rate_answers, prompts=prompts, answers=answers, judge=harmless.under(work.constitution(constitution))
+            )  # fmt: skip
         if kind == "red-team":
             measured.merits[name, kind] = stage(rate_answers, prompts=first.data, answers=answers, judge=harmless)
         elif kind == "helpful":
@@ -202,14 +210,15 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
 
     # 2. Rewards: of the held-out pairs, for agreement with labels, and of all answers, under every arm's reward model.
     for cell in cells:
-        if cell.reward is None:
-            continue
-        reads = Trainable(trained(cell.reward, cell.name), cell.settings.policy, dtype, role="reward")
-        scorer = Scorer(reads, cell.settings.reward.max_length)
-        measured.pair_scores[cell.name] = stage(score_pairs, pairs=first.pairs, scorer=scorer)
-        for name in policies if cell.policy else ():
-            answers = measured.answers[name, "red-team"]
-            measured.scores[cell.name, name] = stage(score_answers, prompts=first.data, answers=answers, scorer=scorer)
+        models = {cell.name: cell.reward} if cell.reward else {}
+        models |= {cell.reward_of(criterion): made.reward for criterion, made in cell.criteria.items()}
+        for model, reward in models.items():
+            reads = Trainable(trained(reward, model), cell.settings.policy, dtype, role="reward")
+            scorer = Scorer(reads, cell.settings.reward.max_length)
+            measured.pair_scores[model] = stage(score_pairs, pairs=first.pairs, scorer=scorer)
+            for name in policies if cell.policy else ():
+                answers = measured.answers[name, "red-team"]
+                measured.scores[model, name] = stage(score_answers, prompts=first.data, answers=answers, scorer=scorer)
 
     # 3. Games: arm against arm seed by seed, every cell against the SFT policy, and seed against seed for the noise.
     judge = AskedJudge.of(evaluation.judge, work.constitution(evaluation.constitution), dtype, arm.seed)
@@ -234,5 +243,10 @@ def picks(cell: Cell) -> bool:
 
 def picker_of(cell: Cell) -> Picker:
     """What picks the best of several answers."""
-    assert cell.reward is not None
-    return Picker(trained(cell.reward, "reward"), cell.settings.rl.best_of, cell.settings.reward.max_length)
+    parts = tuple(
+        CriterionReward(name, trained(made.reward, name), made.scale, made.share)
+        for name, made in cell.criteria.items()
+    )
+    assert parts or cell.reward
+    reward = WeighedRewards(parts) if parts else trained(cell.reward, "reward")  # pyrefly: ignore
+    return Picker(reward, cell.settings.rl.best_of, cell.settings.reward.max_length)

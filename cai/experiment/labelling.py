@@ -31,7 +31,7 @@ Stage = Callable[..., Artifact]
 
 @dataclass(frozen=True, slots=True)
 class Labelling:
-    """labels: to train on, None where nothing is. by_labeller: what each said of its pairs. preflight: the judge's.
+    """labels: to train on, None where nothing is. by_labeller: what each says of its pairs. preflight: the judge's.
 
     acceptance: of a judge that was slimmed.
     """

@@ -24,7 +24,7 @@ KINDS: dict[str, Kind] = {
     **dict.fromkeys(("respond", "respond_best", "sample_pairs", "revise", "revise_controls"), "write"),
     **dict.fromkeys(("preflight", "label_by_judge", "label_by_simulation", "play", "rate_answers"), "read"),
     **dict.fromkeys(("rate_revisions", "rate_controlled", "judge_items", "choose_items"), "read"),
-    **dict.fromkeys(("score_pairs", "score_answers", "score_ratings", "score_items"), "score"),
+    **dict.fromkeys(("score_pairs", "score_answers", "score_ratings", "score_items", "scale_reward"), "score"),
     **dict.fromkeys(("train_sft", "train_reward", "train_harm", "train_dpo"), "train"),
     **dict.fromkeys(("train_ppo", "train_rloo", "train_grpo", "train_direct"), "roll"),
 }  # fmt: skip
@@ -150,6 +150,7 @@ def _learner(start: Need, inputs: Mapping[str, Any], settings: Mapping[str, Any]
     beside = adapter if how.lora and stage != "train_direct" and sharded == 1 else 0.0
     if not beside and reward:
         beside = memory.weights(reward, start.dtype)
+    beside *= len(inputs.get("criteria") or "1")  # reward models, one for each criterion
     new = settings["max_new_tokens"]
     width = settings["max_prompt_tokens"] + new
     return replace(start, rows=micro, width=width, new=new, learning=how, generated=of_one, beside=beside)

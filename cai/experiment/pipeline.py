@@ -13,6 +13,7 @@ from cai.config.load import Arm, Experiment
 from cai.core.draws import seed_of_round
 from cai.core.store import Artifact, Store
 from cai.experiment.budgets import draw_budgets, train_budgets
+from cai.experiment.criteria import apart, weighed
 from cai.experiment.evaluate import evaluate
 from cai.experiment.labelling import Labelling, label
 from cai.experiment.sampling import answer_everyday_prompts, answers_to_learn, load_prompts, pairs_to_label
@@ -47,36 +48,47 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
     #    train a new reward model on the labels of all rounds so far (Ouyang et al. 2022, section 3.1). RL goes on from
     #    the last policy and is held near it, for its answers are what the reward model has just learnt to judge; Bai et
     #    al. ("Training a Helpful and Harmless Assistant", section 4.5) train each round's policy anew.
+    #    Each of `criteria:` is labelled and learnt by itself, as the one thing that labels are about is without them.
     rounds: list[Iteration] = []
-    policy, labelled, labelling = trained(sft, "sft"), Labelled(), Labelling()
+    policy, criteria = trained(sft, "sft"), arm.by_criterion()
+    labelled, labelling = dict.fromkeys(criteria, Labelled()), dict.fromkeys(criteria, Labelling())
+    alone = Labelling()  # the labelling of an arm without `criteria:`
     for number in range(arm.rounds):
-        replica, reward = seed_of_round(seed, number), None
+        replica = seed_of_round(seed, number)
         latest = replace(start, ref=policy)
 
-        # 2a. Sample pairs of answers, and label which is better; the judge passes its preflight once.
+        # 2a. Sample pairs of answers, and label which is better; a judge passes its preflight once.
         sampled = replace(start, ref=answering(arm.policy, policy))
         pairs = pairs_to_label(stage, arm, constitution, prompts, sampled, seed_of_round(arm.seed, number))
-        labelling = label(stage, work, arm, prompts, pairs, labelling, replica)
-        labelled = labelled.with_round(pairs, labelling.labels)
+        labelling = {
+            name: label(stage, work, by, prompts, pairs, labelling[name], replica) for name, by in criteria.items()
+        }
+        labelled = {name: labelled[name].with_round(pairs, labelling[name].labels) for name in criteria}
 
         # 2b. Train a reward model on the labels. From here on nothing knows where they came from.
-        if arm.rl.reads_rewards:
-            reward = stage(train_reward, labelled=labelled, start=start, settings=arm.reward, seed=replica)
+        rewards = {
+            name: stage(train_reward, labelled=labels, start=start, settings=arm.reward, seed=replica)
+            for name, labels in labelled.items() if arm.rl.reads_rewards
+        }  # fmt: skip
+        total = weighed(stage, arm, rewards, revisions, start)
 
-        # 2c. Train the policy against it, by PPO or another `rl.method`.
+        # 2c. Train the policy against it, by PPO or another `rl.method`; against their weighed sum, where there are
+        #     several.
         given = Given(
             arm=arm, constitution=constitution, start=replace(latest, role="sft"), data=prompts, helpful=helpful,
-            revisions=revisions, sft=sft, labelled=labelled, reward=reward, gold=yardstick(arm, work), seed=replica,
+            revisions=revisions, sft=sft, labelled=labelled.get("", Labelled()), reward=rewards.get(""), weighed=total,
+            gold=yardstick(arm, work), seed=replica,
         )  # fmt: skip
         made = method_of(arm.rl.method).policy(stage, given)
         policy = trained(made, f"round {number + 1}") if made else policy
-        rounds.append(Iteration(pairs, labelling.labels, reward, made))
+        alone = labelling.get("", alone)
+        rounds.append(Iteration(pairs, alone.labels, rewards.get(""), made, apart(labelling, rewards, total)))
 
     last = rounds[-1]
     return Cell(
         arm=name, seed=seed, settings=arm, constitution=constitution, data=prompts, helpful=helpful, revised=revisions,
-        sft=sft, pairs=last.pairs, preflight=labelling.preflight, labels=last.labels, reward=last.reward,
-        policy=last.policy, labellers=labelling.by_labeller, lineage=tuple(rounds), acceptance=labelling.acceptance,
+        sft=sft, pairs=last.pairs, preflight=alone.preflight, labels=last.labels, reward=last.reward,
+        policy=last.policy, labellers=alone.by_labeller, lineage=tuple(rounds), acceptance=alone.acceptance,
     )  # fmt: skip
 
 

@@ -85,7 +85,9 @@ def print_plan(experiment: Experiment, plan: Plan, every: bool = False) -> None:
     for name, arm in experiment.arms.items():
         labels = "ends with its SFT policy" if arm.rl.ends_with_sft else f"labels by {arm.labels}"
         learns = "" if arm.sft.learns == "revisions" else f"; SFT learns {arm.sft.learns}"
-        print(f"  arm {name}: {labels}{learns}" + (f"; {arm.rounds} rounds" if arm.rounds > 1 else ""))
+        weights = ", ".join(f"{criterion} {its.weight:g}" for criterion, its in arm.criteria.items())
+        more = (f"; criteria {weights}" if weights else "") + (f"; {arm.rounds} rounds" if arm.rounds > 1 else "")
+        print(f"  arm {name}: {labels}{learns}{more}")
     if experiment.label_budget:
         print(f"  reward models from {', '.join(map(str, experiment.label_budget))} human labels as well")
     _print_each(plan) if every else _print_groups(plan)

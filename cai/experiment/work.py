@@ -151,6 +151,7 @@ COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
     "train_reward": _learnt,
     "train_dpo": _learnt,
     **dict.fromkeys(("train_ppo", "train_rloo", "train_grpo", "train_direct"), _rollouts),
+    "scale_reward": lambda work, i: work.rows(i["revisions"]),
     "score_pairs": lambda work, i: work.rows(i["pairs"], "test"),
     "train_harm": _harm,
     "score_ratings": lambda work, i: _rated(work, i, "test"),

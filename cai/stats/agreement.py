@@ -1,6 +1,7 @@
 """How far raters agree, two or many, with each figure's interval (prompts drawn as wholes, as in intervals.py).
 
 kappa            Cohen's, of two raters (Cohen 1960)
+correlation      of two opinions' probabilities, which also says how sure they are of the same pairs
 mean_kappa       its mean over all pairs of several raters (Light 1971), also where not everyone rated everything
 alpha            Krippendorff's, interval level, by the krippendorff package
 rater_agreement  how often two people agree: the ceiling for any judge of their labels
@@ -29,6 +30,26 @@ def kappa(first: ArrayLike, second: ArrayLike, clusters: Clusters, *, seed: int 
         low, _ = statistics.wilson(1.0, estimate.clusters)
         return statistics.with_ends(estimate, 1 - (1 - low) / (1 - by_chance), 1.0)
     return estimate
+
+
+def correlation(
+    first: ArrayLike, second: ArrayLike, clusters: Clusters, *, seed: int = 0, resamples: int = 300
+) -> Estimate:
+    """Correlation of two opinions on pairs, each P(a better), about one half, which is what either says that has none.
+
+    Which answer is called a says nothing, so it is that of each pair both ways round: sum(x y) / sqrt(sum(x^2)
+    sum(y^2)) with x = P - 1/2. NaN where one of them never takes a side.
+    """
+    (p, q), index = statistics.clean(clusters, first, second)
+    if not len(p):
+        return statistics.EMPTY
+    x, y = p - 0.5, q - 0.5
+
+    def statistic(w: np.ndarray) -> float:
+        scale = float(np.sqrt((w @ x**2) * (w @ y**2)))
+        return float(w @ (x * y)) / scale if scale else nan
+
+    return statistics.resampled(statistic, index, seed, resamples)
 
 
 def mean_kappa(

@@ -24,6 +24,7 @@ from cai.models.engines import Reply, Request
 from cai.models.loading import shared_tokenizer
 from cai.models.references import ModelRef
 from cai.models.workbench import Workbench
+from cai.train.criteria import Scorers, Values, keyed_scorers, rewards_by
 from cai.train.trainable import Draws, PromptSet, Trainable
 
 NO_ROOM = "too long for the model"
@@ -67,14 +68,17 @@ def _count(out: Path, prompts: Sequence[Prompt], replies: Sequence[Reply | None]
 
 @dataclass(frozen=True, slots=True)
 class Picker:
-    """The reward model that picks the best of n answers. max_length: of what it reads, in tokens."""
+    """The reward model, or those of all criteria, that pick the best of n answers.
 
-    reward: ModelRef
+    max_length: of what is read, in tokens.
+    """
+
+    reward: Scorers
     n: int
     max_length: int
 
     def keyed(self) -> dict[str, Any]:
-        return {"reward": self.reward, "n": self.n, "max_length": self.max_length}
+        return {**keyed_scorers(self.reward), "n": self.n, "max_length": self.max_length}
 
 
 @version(3)
@@ -101,12 +105,12 @@ def respond_best(
         for prompt, mine in zip(chosen, drawn, strict=True)
         for reply in mine
     ]
-    rewards = iter(
-        score(
-            work.reward_model(picker.reward, model.dtype), shared_tokenizer(picker.reward), chats,
-            max_length=picker.max_length, batch_tokens=work.runtime.batch_tokens,
-        )
-    )  # fmt: skip
+    limits = {"max_length": picker.max_length, "batch_tokens": work.runtime.batch_tokens}
+
+    def read(ref: ModelRef) -> Values:
+        return score(work.reward_model(ref, model.dtype), shared_tokenizer(ref), chats, **limits)
+
+    rewards = iter(rewards_by(picker.reward, read))
     responses, picked, unscored, first = [], [], 0, 0
     for prompt, mine in zip(chosen, drawn, strict=True):
         scored = [next(rewards) for _ in mine]

@@ -1,14 +1,18 @@
-"""Rewards under every reward model: of the held-out pairs, of a policy's answers, and of answers that people rated."""
+"""Rewards under every reward model: of the held-out pairs, of a policy's answers, and of answers that people rated; and
+the scale of a criterion's."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from cai.core.errors import UserError
 from cai.core.progress import progress
 from cai.core.records import Pair, Prompt, Response, ratings_of, read_jsonl, write_jsonl
 from cai.core.store import Artifact, version
 from cai.models.chat import answered
 from cai.models.loading import shared_tokenizer
 from cai.models.workbench import Workbench
+from cai.train.criteria import no_scale, reference_answers, scale_of, tells_apart
 from cai.train.trainable import Scorer
 
 
@@ -47,6 +51,30 @@ def score_ratings(out: Path, work: Workbench, *, ratings: Artifact, scorer: Scor
     rows = ratings_of(ratings, "test")
     chats = [answered(prompt.messages, rating.answer, scorer.reward.policy.system) for prompt, rating in rows]
     _score(out, work, [(prompt.id, "") for prompt, _ in rows], chats, scorer)
+
+
+@version(1)
+def scale_reward(out: Path, work: Workbench, *, revisions: Artifact, scorer: Scorer) -> None:
+    """scale.json: mean and spread of a criterion's reward model on the answers that the SFT policy was trained on, and
+    its outputs themselves, in their order.
+
+    Raises UserError where all outputs are alike: such a criterion would weigh nothing, whatever its weight.
+    """
+    from cai.models.score import score  # heavy: only when there is something to score
+
+    ref, chats = scorer.reward.ref, reference_answers(revisions, scorer.reward.policy)
+    with progress("score", len(chats)) as step:
+        values = score(
+            work.reward_model(ref, scorer.reward.dtype), shared_tokenizer(ref), chats, max_length=scorer.max_length,
+            batch_tokens=work.runtime.batch_tokens, progress=step,
+        )  # fmt: skip
+    scale = scale_of(values, no_scale(ref.name))
+    if not tells_apart(values):
+        problem = f"the reward model of criterion {ref.name} gives all {len(chats)} answers of the SFT policy the same "
+        problem += f"reward, {scale.mean:.4g}: it tells nothing apart"
+        remedy = "look at this criterion's labels, train it longer (reward.epochs, reward.learning_rate), or remove it"
+        raise UserError(problem, f"criteria.{ref.name}", remedy)
+    (out / "scale.json").write_text(json.dumps({"mean": scale.mean, "spread": scale.spread, "outputs": values}))
 
 
 def _score(out: Path, work: Workbench, names: list, chats: list, scorer: Scorer) -> None:

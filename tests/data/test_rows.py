@@ -86,6 +86,17 @@ READ: dict[str, tuple[int, list[tuple[str, str]]]] = {
     "12g_one_answer.jsonl": (12, [("5", "`answers` must be a list of two or more texts")]),
     "14b_human_bool.jsonl": (4, []),
     "15_dup_rows.jsonl": (6, [(str(n), f"the same pair as 15_dup_rows.jsonl:{n - 6}") for n in range(7, 13)]),
+    "16a_truthful.csv": (
+        6,
+        [("3", "no answer that is true alone"), ("4", '"Their skin" stands among the true and the false answers')],
+    ),
+    "16b_truthful_mc.json": (
+        6,
+        [
+            ("row 3", "`mc1_targets` has 2 choices and 1 labels"),
+            ("row 4", "each label of `mc1_targets` must be 1 (true) or 0"),
+        ],
+    ),
 }
 
 
@@ -123,6 +134,16 @@ def test_a_case_is_read_alike_by_a_data_source_and_by_the_bench(name: str, monke
         ("11b_hh_crlf.jsonl", [("u", "Q0")], "Good."),
         ("14b_human_bool.jsonl", [("u", "Q0?")], "x"),
         (
+            "16a_truthful.csv",
+            [("u", "Does salt make water boil in half the time?")],
+            "No, it changes the boiling point by very little",
+        ),
+        (
+            "16b_truthful_mc.json",
+            [("u", "Can a spoon in the bottle keep sparkling wine fizzy?")],
+            "No, a stopper does",
+        ),
+        (
             "10h_rm_static.jsonl",
             [("u", "Hello 0"), ("a", "Hi, what is it?"), ("u", "How do I bake bread?")],
             "Flour.",
@@ -138,6 +159,44 @@ def test_alpacaevals_preference_is_a_soft_label_of_its_annotator() -> None:
     (pair,) = read(CASES / "10a_alpacaeval.jsonl").pairs.values()
     assert (pair.human if pair.a == "y" else 1 - (pair.human or 0)) == pytest.approx(0.98)
     assert pair.raters == ("g",)
+
+
+def test_every_true_answer_is_better_than_every_false_one(tmp_path: Path) -> None:
+    hub = {
+        "category": "Kitchen",
+        "question": "Is water wet?",
+        "best_answer": "Yes.",
+        "correct_answers": ["Yes, it is.", "Yes.", ""],
+        "incorrect_answers": ["No."],
+    }
+    reading = rows(tmp_path, hub)
+    assert [(better(pair), min(pair.a, pair.b)) for pair in reading.pairs.values()] == [
+        ("Yes.", "No."), ("Yes, it is.", "No."),
+    ]  # fmt: skip
+    assert {pair.prompt.subset for pair in reading.pairs.values()} == {"Kitchen"}
+    # Parted by semicolons it says the same, and so does the form in which mc1 is a part of mc2.
+    table = {
+        "Question": "Is water wet?",
+        "Best Answer": "Yes.",
+        "Correct Answers": "Yes, it is.; Yes.",
+        "Incorrect Answers": "No.",
+    }
+    two = {"mc1_targets": {"Yes.": 1, "No.": 0}, "mc2_targets": {"Yes.": 1, "Yes, it is.": 1, "No.": 0}}
+    marked = {"question": "Is water wet?", **two}
+    for other in (table, marked):
+        assert {*rows(tmp_path, other).pairs} == {*reading.pairs}
+    faults = {
+        "each answer must be a text": hub | {"correct_answers": [3]},
+        "`incorrect_answers` must be a list of texts, or texts parted by semicolons": hub | {"incorrect_answers": 3},
+        "no answer that is false alone": hub | {"incorrect_answers": ["Yes."]},
+        "`mc1_targets` must have `choices` and `labels`, or a label for each answer": {
+            "question": "Q?",
+            "mc1_targets": [1],
+        },
+    }
+    for problem, row in faults.items():
+        (aside,) = rows(tmp_path, row, hub | {"question": "Another?"}).aside
+        assert aside.reason == problem
 
 
 def test_what_is_not_read_is_refused_by_its_name() -> None:

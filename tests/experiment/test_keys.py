@@ -33,6 +33,11 @@ RULES = (
 )
 OWN_PAIRS = ("arms={own: {labels: ai, pairs: {source: policy, prompts: 8}}}", "revise.audit=4")
 SLIM = ("arms={half: {labels: ai, judge: {slim: wanda}}, thin: {labels: ai, judge: {slim: {how: low-rank, rank: 4}}}}",)
+CRITERIA = (
+    "criteria={kind: {constitution: constitutions/helpful.txt}, brief: {constitution: constitutions/short.txt}}",
+    "criteria.brief.labels=shorter",
+    "arms={kindest: {criteria: {kind: {weight: 3}}}, picked: {rl: {method: best_of_n, snapshots: 0}}}",
+)
 LEARNS = (
     "arms={one: {sft: {learns: drafts}}, two: {sft: {learns: preferred}}}",
     "arms.three={sft: {learns: tests/cases/demonstrations.jsonl}}",
@@ -44,6 +49,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "rules": ("smoke", RULES),
     "own pairs": ("smoke", OWN_PAIRS),
     "slim": ("smoke", SLIM),
+    "criteria": ("smoke", CRITERIA),
     "what SFT learns": ("smoke", LEARNS),
     "quickstart": ("quickstart", ()),
     "optimisers": ("optimisers", ()),

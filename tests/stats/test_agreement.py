@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cai.stats.agreement import alpha, kappa, mean_kappa, rater_agreement
+from cai.stats.agreement import alpha, correlation, kappa, mean_kappa, rater_agreement
 
 
 def close(value: float) -> Any:
@@ -24,6 +24,18 @@ def test_kappa_at_the_edges() -> None:
     assert isnan(kappa([1, 1], [1, 1], ["x", "y"]).value)
     perfect = kappa([1, 0] * 5, [1, 0] * 5, range(10))
     assert (perfect.value, perfect.low) == (1, close(0.4451))  # 1 - 0.2775 / (1 - 0.5)
+
+
+def test_correlation_by_hand() -> None:
+    # x = 0.5, 0, -0.5 and y = 0.5, 0.5, -0.5 about one half: 0.5 / sqrt(0.5 * 0.75).
+    assert correlation([1, 0.5, 0], [1, 1, 0], range(3)).value == close(0.5 / 0.375**0.5)
+    assert correlation([0.9, 0.2], [0.6, 0.35], range(2)).value == close(0.085 / (0.25 * 0.0325) ** 0.5)
+    assert correlation([0.9, 0.2], [0.1, 0.8], range(2)).value == close(-1), "opposed, however sure"
+    # Which answer is called a changes nothing.
+    assert correlation([0.9, 0.8], [0.6, 0.35], range(2)).value == close(
+        correlation([0.1, 0.8], [0.4, 0.35], range(2)).value
+    )
+    assert np.isnan(correlation([0.5, 0.5], [1, 0], range(2)).value) and correlation([], [], []).n == 0
 
 
 def test_alpha_by_hand() -> None:

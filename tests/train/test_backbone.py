@@ -1,6 +1,7 @@
 """A reward adapter on the policy's own base: the same rewards as by itself, no second base, and a policy left alone."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from cai.models.score import score
 from cai.models.workbench import Workbench
 from cai.train.rl import backbone
 from cai.train.rl.backbone import load_reward_on
+from cai.train.rl.given import RewardModel
 from cai.train.rl.reward_models import reward_function
 from cai.train.rl.rewards import normalised_reward
 
@@ -160,7 +162,9 @@ def test_the_trainer_shares_by_itself_and_the_run_is_the_same(tmp_path, base, re
 def network_of(function: Any) -> Any:
     """The reward model inside a reward function."""
     held = [cell.cell_contents for cell in function.__closure__]
-    return next(thing for thing in held if isinstance(thing, torch.nn.Module))
+    within = [thing for each in held if isinstance(each, tuple) for thing in each if getattr(thing, "__closure__", ())]
+    found = next((thing for thing in held if isinstance(thing, torch.nn.Module)), None)
+    return found if found is not None else network_of(within[0])
 
 
 def test_the_stage_shares_too(policy, reward, tmp_path):
@@ -170,13 +174,14 @@ def test_the_stage_shares_too(policy, reward, tmp_path):
     write_jsonl(tmp_path / "revisions.jsonl", [Revision(prompt, text, ()) for text in texts])
     work = Workbench.open(Runtime(root=str(tmp_path / "runs"), batch_tokens=99))
     whole = LlamaForCausalLM.from_pretrained(policy.config.name_or_path)  # trained whole: it cannot share
-    given = {"source": find(str(reward)), "revisions": tmp_path, "dtype": "float32", "max_length": 99}
-    (ours, scale), (theirs, expected) = (
-        normalised_reward(work, network, policy=Policy(system=None), **given) for network in (policy, whole)
-    )
-    assert scale == expected and scale["spread"] > 0.1
-    assert ours(ASKED, ANSWERED) == theirs(ASKED, ANSWERED)
-    shared = storages(network_of(ours)).keys() & storages(policy).keys()
+    run: Any = SimpleNamespace(
+        start=SimpleNamespace(policy=Policy(system=None), dtype="float32"), revisions=tmp_path
+    )  # fmt: skip
+    model = RewardModel(find(str(reward)), 99)
+    ours, theirs = (normalised_reward(work, network, run, model) for network in (policy, whole))
+    assert ours.counts == theirs.counts and ours.counts["reward spread on the SFT answers"] > 0.1
+    assert ours.function(ASKED, ANSWERED) == theirs.function(ASKED, ANSWERED)
+    shared = storages(network_of(ours.function)).keys() & storages(policy).keys()
     assert len(shared) == len(storages(whole.model)), "all of the backbone"
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from cai.compare.cells import ROUND, Cell, Measured
@@ -27,7 +28,7 @@ class Count:
 def counts(cells: Sequence[Cell], measured: Measured) -> list[Count]:
     """Every row that was dropped and every label that was withheld, by stage and arm; places of rows set aside."""
     made: list[tuple[str, Artifact | None, str]] = []
-    for cell in cells:
+    for cell in chain.from_iterable(each.views for each in cells):
         made += [(stage, getattr(cell, stage), "all") for stage in ("data", "revised", "sft")]
         made += [(f"labels, {who}", its, cell.arm) for who, its in cell.labellers.items() if its != cell.labels]
         for number, iteration in enumerate(cell.lineage, 1):

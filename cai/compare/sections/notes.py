@@ -86,7 +86,8 @@ def warnings(experiment: Experiment, cells: Sequence[Cell], held_out: HeldOutPai
     """What a careful reader must know before the first number."""
     notes = []
     arm = cells[0].settings
-    if any("ai" in cell.labellers and cell.settings.judge.model == arm.evaluate.judge.model for cell in cells):
+    labelled = [view for cell in cells for view in cell.views if "ai" in view.labellers]
+    if any(view.settings.judge.model == arm.evaluate.judge.model for view in labelled):
         notes.append(
             f"The games are judged by {arm.evaluate.judge.model}, the model that also labelled the AI arm: it may "
             "favour that arm. Set evaluate.judge.model to another model for a claim."

@@ -12,7 +12,8 @@ from cai.core.records import Label, Pair, read_jsonl
 def sources(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """Who labelled each arm's pairs, as the config says it and as it came out (all rounds, training pairs alone)."""
     lines = []
-    for arm, cell in {cell.arm: cell for cell in reversed(cells)}.items():
+    views = [view for cell in cells for view in cell.views]
+    for arm, cell in {cell.arm: cell for cell in reversed(views)}.items():
         labelled: Counter[str] = Counter()
         for one in cell.lineage:
             train = {pair.id for pair in read_jsonl(one.pairs / "pairs.jsonl", Pair) if pair.prompt.split == "train"}

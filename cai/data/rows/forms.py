@@ -9,14 +9,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from cai.core.errors import UserError
-from cai.data.rows import evaluation, pairs, several, trees, versus
+from cai.data.rows import evaluation, pairs, several, trees, truthful, versus
 from cai.data.rows.prompts import about, asked_of
 from cai.data.rows.records import FileRow, Node, ScoredAnswer
 from cai.data.rows.values import given
 
 FORMS = (
     "prompt + chosen + rejected, chosen + rejected, prompt + a + b + human, answers + ranking (or ratings, or thumbs), "
-    "two numbered answers and the better one, a rated answer a row, or prompt + corrects + incorrects"
+    "two numbered answers and the better one, a rated answer a row, question + correct and incorrect answers, or "
+    "prompt + corrects + incorrects"
 )
 # Exports that are not read, by the fields that tell them -> (name, remedy).
 _REFUSED: tuple[tuple[frozenset[str], str, str], ...] = tuple(
@@ -56,6 +57,8 @@ def read_row(row: Any) -> list[FileRow | ScoredAnswer | Node]:
         return [node] if node else []
     if evaluation.reads(row):
         return [evaluation.read(row)]
+    if truthful.reads(row):
+        return [truthful.read(row)]
     if pairs.reads(row):
         return [pairs.read(row)]
     if versus.reads(row):

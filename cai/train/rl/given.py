@@ -14,7 +14,8 @@ from cai.config.sections import Policy
 from cai.constitution import Constitution
 from cai.core.records import Revision
 from cai.core.store import Artifact
-from cai.models.references import ModelRef, trained
+from cai.models.references import trained
+from cai.train.criteria import Scorers, WeighedRewards, keyed_scorers
 from cai.train.live.shaping import LiveShaping
 from cai.train.trainable import Labelled, Trainable
 
@@ -26,7 +27,8 @@ class Given:
     """start: the SFT policy, or the last round's. data, helpful: prompts. revisions: the answers that SFT learnt.
 
     sft: what SFT left. labelled: the pairs of all rounds so far and their labels; empty where the method reads none.
-    reward: None likewise. gold: what `yardstick` in cai/train/rl/gold.py says. seed: of this replica and round.
+    reward: None likewise. weighed: in its place, the reward models of all `criteria:`. gold: what `yardstick` in
+    cai/train/rl/gold.py says. seed: of this replica and round.
     """
 
     arm: Arm
@@ -38,11 +40,14 @@ class Given:
     sft: Artifact
     labelled: Labelled
     reward: Artifact | None
+    weighed: WeighedRewards | None
     gold: Mapping[str, Any] | None
     seed: int
 
     @property
-    def reward_model(self) -> ModelRef:
+    def reward_model(self) -> Scorers:
+        if self.weighed:
+            return self.weighed
         assert self.reward is not None, f"rl.method: {self.arm.rl.method} is said to need no reward model"
         return trained(self.reward, "reward")
 
@@ -100,9 +105,12 @@ class Shaping(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RewardModel:
-    """max_length: of what it reads, in tokens. shaping: what is added to its rewards, if anything."""
+    """reward: one model, or those of all criteria. max_length: of what is read, in tokens.
 
-    reward: ModelRef
+    shaping: what is added to its rewards, if anything.
+    """
+
+    reward: Scorers
     max_length: int
     shaping: Shaping | None = None
 
@@ -114,7 +122,7 @@ class RewardModel:
 
     def keyed(self) -> dict[str, Any]:
         shaping = self.shaping.keyed() if self.shaping else {}
-        return {"reward": self.reward, "reward_max_length": self.max_length, **shaping}
+        return {**keyed_scorers(self.reward), "reward_max_length": self.max_length, **shaping}
 
 
 def against_rewards(given: Given) -> dict[str, Any]:

@@ -35,13 +35,17 @@ MakeTrainer = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What there must be before the first rollout. counts: what was found on the way, for counts.json."""
+    """What there must be before the first rollout. counts: what was found on the way, for counts.json.
+
+    paid: what each of several criteria paid in the last call of the reward, `criterion NAME` -> mean, for the curves.
+    """
 
     network: Any
     tokenizer: Any
     prompts: Sequence[Prompt]
     reward: RewardFunction
     counts: Mapping[str, Any]
+    paid: Callable[[], dict[str, float]] = dict
 
 
 # 1. Before the first rollout ------------------------------------------------------------------------------------------
@@ -74,15 +78,13 @@ def learn_from_rewards(out: Path, work: Workbench, run: OnlineRun, reward: Rewar
     """
     tokenizer, prompts, counts = begin(work, run)
     network, policy = load_policy(work, run), run.start.policy
-    function, scale = normalised_reward(
-        work, network, reward.reward, run.revisions, policy, run.start.dtype, reward.max_length
-    )
-    counts |= {f"reward {name} on the SFT answers": round(value, 4) for name, value in scale.items()}
+    normalised = normalised_reward(work, network, run, reward)
+    function, counts = normalised.function, {**counts, **normalised.counts}
     if reward.shaping:
         known, limit = read_jsonl(run.revisions / "revisions.jsonl", Revision), work.runtime.batch_tokens
         function, more = reward.shaping.shaped(function, network, tokenizer, policy, known, run.settings.epochs, limit)
         counts |= more
-    optimise(out, work, run, Ready(network, tokenizer, prompts, function, counts), make)
+    optimise(out, work, run, Ready(network, tokenizer, prompts, function, counts, normalised.paid), make)
 
 
 # 2. Training ----------------------------------------------------------------------------------------------------------
@@ -108,7 +110,7 @@ def optimise(out: Path, work: Workbench, run: OnlineRun, ready: Ready, make: Mak
     with checkpoints_of(out) as checkpoints:
         arguments = rollout_arguments(work, out, run) | {"output_dir": str(checkpoints)}
         trainer: Any = make(
-            ready.network, watch.reading(reward), settings, arguments, train_dataset=rows,
+            ready.network, watch.reading(reward, ready.paid), settings, arguments, train_dataset=rows,
             processing_class=tokenizer, callbacks=[watch],
         )  # fmt: skip
         watch.reference = trainer.reference
@@ -122,8 +124,9 @@ def optimise(out: Path, work: Workbench, run: OnlineRun, ready: Ready, make: Mak
         trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints) is not None)
         watched = watch.leave(trainer.model, out)
     rollouts = [row for row in trainer.state.log_history if "reward" in row]
-    history = [row | row["answers"] | {"step": number} for number, row in enumerate(rollouts, 1)]
-    (out / "curves.json").write_text(json.dumps(curves(history, {name: name for name in CURVES})))
+    history = [row | row["answers"] | row.get("paid", {}) | {"step": number} for number, row in enumerate(rollouts, 1)]
+    names = [*CURVES, *(name for name in history[0] if name.startswith("criterion "))] if history else CURVES
+    (out / "curves.json").write_text(json.dumps(curves(history, {name: name for name in names})))
     counts = {**ready.counts, **watched, **left_out(history, settings.batch_size)}
     (out / "counts.json").write_text(json.dumps(counts, indent=1))
     trainer.end()

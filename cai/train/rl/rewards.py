@@ -1,29 +1,45 @@
 """What RL is run on: the prompts that are answered, and the reward of each answer, as TRL calls for it.
 
     training_prompts   those of the training splits that fit, with the wanted share of helpful ones
-    normalised_reward  by a reward model
+    normalised_reward  by a reward model, or by one for each of `criteria:`
     judged_reward      by the judge itself (direct RLAIF, Lee et al. 2023)
 
 Both rewards are normalised to mean 0 and variance 1 on the answers that the SFT policy was trained on (Huang et al.
 2024), so that one `rl.kl_coef` means the same for a timid reward as for a bold one.
 """
 
-from collections.abc import Sequence
-from statistics import fmean, pstdev
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from cai.config.rl import Rl
 from cai.config.sections import Policy
 from cai.core.draws import uniform
 from cai.core.errors import UserError
-from cai.core.records import Message, Prompt, Revision, read_jsonl
+from cai.core.records import Chat, Message, Prompt, Revision, read_jsonl
 from cai.core.store import Artifact
 from cai.judge.asked import AskedJudge
 from cai.judge.asking import judge_answers
-from cai.models.chat import answered, chat_ids, with_system
+from cai.models.chat import chat_ids, with_system
 from cai.models.loading import load_tokenizer
-from cai.models.references import Dtype, ModelRef
+from cai.models.references import ModelRef
 from cai.models.workbench import Workbench
+from cai.train.criteria import WeighedRewards, no_scale, reference_answers, scale_of, summed
+from cai.train.rl.given import OnlineRun, RewardFunction, RewardModel
+
+
+@dataclass(frozen=True, slots=True)
+class NormalisedReward:
+    """function: as TRL calls it. counts: mean and spread of what it is normalised by.
+
+    paid: after a call, the mean of its normalised rewards by each criterion, `criterion NAME`, over the answers of all
+    processes, which must all ask; empty for one reward model.
+    """
+
+    function: RewardFunction
+    counts: Mapping[str, float]
+    paid: Callable[[], dict[str, float]]
 
 
 def training_prompts(
@@ -66,39 +82,52 @@ def fits(prompt: Prompt, tokenizer: Any, policy: Policy, settings: Rl) -> bool:
     return len(ids) <= settings.max_prompt_tokens
 
 
-def normalised_reward(
-    work: Workbench, network: Any, source: ModelRef, revisions: Artifact, policy: Policy, dtype: Dtype, max_length: int
-) -> tuple[Any, dict[str, float]]:
-    """A reward function as TRL calls it, and the mean and spread by which it is normalised.
+def normalised_reward(work: Workbench, network: Any, run: OnlineRun, reward: RewardModel) -> NormalisedReward:
+    """By one reward model, or by those of all criteria, each normalised and weighed (cai/train/criteria.py).
 
-    network: the policy, whose base weights the reward model shares where it can.
+    network: the policy, whose base weights reward models share where they can.
     """
     from cai.models.score import score
-    from cai.models.sharded import shared_out, will_shard
+    from cai.models.sharded import everyones, shared_out, will_shard
     from cai.train.rl.backbone import load_reward_on
 
-    tokenizer = load_tokenizer(source)
-    # The base weights of a policy that is to be put into parts do not stay where they are.
-    model = load_reward_on(None if will_shard() else network, source, dtype, work.device).eval()
-    work.read_once(model, source)
-    batch_tokens = work.runtime.batch_tokens
-    known = read_jsonl(revisions / "revisions.jsonl", Revision)
-    chats = [answered(revision.prompt.messages, revision.final, policy.system) for revision in known]
-    limits = {"max_length": max_length, "batch_tokens": batch_tokens}
-    values = shared_out(chats, lambda some: score(model, tokenizer, some, **limits))
-    fault = UserError("the reward model can score no answer of the SFT policy", "reward.max_length", "raise it")
-    mean, spread = scale_of(values, fault)
+    start, limits = run.start, {"max_length": reward.max_length, "batch_tokens": work.runtime.batch_tokens}
 
-    def reward(prompts: list, completions: list, **_: Any) -> list[float | None]:
+    def reader(ref: ModelRef) -> Callable[[Sequence[Chat]], list[float | None]]:
+        tokenizer = load_tokenizer(ref)
+        # The base weights of a policy that is to be put into parts do not stay where they are.
+        model = load_reward_on(None if will_shard() else network, ref, start.dtype, work.device).eval()
+        work.read_once(model, ref)
+        return lambda chats: score(model, tokenizer, chats, **limits)
+
+    scorers, counts = reward.reward, {}
+    if isinstance(scorers, WeighedRewards):
+        names, shares = zip(*((part.name, part.share) for part in scorers.parts), strict=True)
+        readers, scales = zip(*((reader(part.ref), part.read_scale()) for part in scorers.parts), strict=True)
+        counts["reward spread on the SFT answers, of the sum"] = scorers.spread()
+    else:
+        names, shares, readers = ("",), (1.0,), (reader(scorers),)
+        scales = (scale_of(shared_out(reference_answers(run.revisions, start.policy), readers[0]), no_scale()),)
+    for name, scale in zip(names, scales, strict=True):
+        on = f"on the SFT answers{', ' if name else ''}{name}"
+        counts |= {f"reward mean {on}": scale.mean, f"reward spread {on}": scale.spread}
+    latest: list[list[float | None]] = []  # of the last call: normalised rewards by each criterion
+
+    def function(prompts: list, completions: list, **_: Any) -> list[float | None]:
         """Normalised score of each answer. Text is passed, never token ids: the two tokenizers may differ."""
         chats = [
             tuple(Message(turn["role"], turn["content"]) for turn in [*prompt, *completion])
             for prompt, completion in zip(prompts, completions, strict=True)
         ]
-        raw = score(model, tokenizer, chats, **limits)
-        return [None if value is None else (value - mean) / spread for value in raw]
+        latest[:] = [scale.of(read(chats)) for scale, read in zip(scales, readers, strict=True)]
+        return summed(latest, shares)
 
-    return reward, {"mean": mean, "spread": spread}
+    def paid() -> dict[str, float]:
+        columns = {f"criterion {name}": everyones(column) for name, column in zip(names, latest, strict=True) if name}
+        known = {name: [value for value in column if value is not None] for name, column in columns.items()}
+        return {name: fmean(column) for name, column in known.items() if column}
+
+    return NormalisedReward(function, {name: round(value, 4) for name, value in counts.items()}, paid)
 
 
 def judged_reward(
@@ -119,21 +148,13 @@ def judged_reward(
     answers = [(revision.prompt, revision.final) for revision in known]
     values = shared_out(answers, lambda some: rate(some, "judge the SFT answers"))
     fault = UserError("the judge can read no answer of the SFT policy", "judge.min_mass", "lower it, or reword")
-    mean, spread = scale_of(values, fault)
+    scale = scale_of(values, fault)
     by_id = {prompt.id: prompt for prompt in prompts}
 
     def reward(prompt_id: list[str], completions: list, **_: Any) -> list[float | None]:
         """Normalised rating of each answer, its text as the evaluation will have it."""
         texts = [turns[-1]["content"].strip() for turns in completions]
-        raw = rate([(by_id[name], text) for name, text in zip(prompt_id, texts, strict=True)], "judge the answers")
-        return [None if value is None else (value - mean) / spread for value in raw]
+        answers = [(by_id[name], text) for name, text in zip(prompt_id, texts, strict=True)]
+        return scale.of(rate(answers, "judge the answers"))
 
-    return reward, {"mean": mean, "spread": spread, "SFT answers it cannot read": values.count(None)}
-
-
-def scale_of(values: Sequence[float | None], fault: UserError) -> tuple[float, float]:
-    """Mean and spread of what there is; raises `fault` where that is nothing."""
-    known = [value for value in values if value is not None]
-    if len(known) < 2:
-        raise fault
-    return fmean(known), max(pstdev(known), 1e-6)
+    return reward, {"mean": scale.mean, "spread": scale.spread, "SFT answers it cannot read": values.count(None)}

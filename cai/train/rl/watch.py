@@ -90,10 +90,11 @@ class Watch(TrainerCallback):
         self.reference: Callable[[], AbstractContextManager[Any]] | None = None
         self._log: list[Any] = []  # the trainer's own
         self._answers: dict[str, Any] | None = None
+        self._paid: dict[str, float] = {}
         self._warned: set[str] = set()
 
-    def reading(self, reward: Reward) -> Reward:
-        """The reward function; it is also the proxy of the looks."""
+    def reading(self, reward: Reward, paid: Callable[[], dict[str, float]] = dict) -> Reward:
+        """The reward function; it is also the proxy of the looks. paid: what it was made of, asked after each call."""
         self.proxy = reward
 
         @functools.wraps(reward)
@@ -101,7 +102,9 @@ class Watch(TrainerCallback):
             texts = [c if isinstance(c, str) else "".join(turn["content"] for turn in c) for c in completions]
             everyone = everyones(list(zip(texts, completion_ids, strict=True)))
             self._answers = describe([text for text, _ in everyone], [ids for _, ids in everyone], self._stops)
-            return reward(prompts=prompts, completions=completions, completion_ids=completion_ids, **rest)
+            rewards = reward(prompts=prompts, completions=completions, completion_ids=completion_ids, **rest)
+            self._paid = paid()
+            return rewards
 
         return read
 
@@ -125,7 +128,7 @@ class Watch(TrainerCallback):
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self._answers is not None and "reward" in self._log[-1]:
-            self._log[-1]["answers"] = self._answers
+            self._log[-1] |= {"answers": self._answers} | ({"paid": self._paid} if self._paid else {})
             self._answers = None
             self._warn()
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from cai.core.store import Artifact, version
 from cai.models.references import ModelRef
 from cai.models.workbench import Workbench
+from cai.train.criteria import Scorers
 from cai.train.rl.given import Given
 
 
 @version(1)
-def best_of_n(out: Path, work: Workbench, *, sft: ModelRef, reward: ModelRef, n: int) -> None:
+def best_of_n(out: Path, work: Workbench, *, sft: ModelRef, reward: Scorers, n: int) -> None:
     """counts.json and curves.json, and no model/: this policy is the best of n answers of another (`respond_best` in
     cai/train/respond.py).
 
