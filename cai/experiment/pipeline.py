@@ -40,7 +40,7 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
     #    principles of the constitution, and is fine-tuned on the last revisions, with answers to everyday prompts; or
     #    on what people preferred or wrote (`sft.learns`).
     revisions = answers_to_learn(stage, arm, constitution, prompts, helpful, drafter)
-    everyday = answer_everyday_prompts(stage, arm, helpful, drafter, revisions)
+    everyday = answer_everyday_prompts(stage, arm, helpful, drafter)
     replicated = seed if arm.rl.ends_with_sft else arm.seed  # else replicas part after SFT, which they share
     sft = stage(train_sft, revisions=revisions, everyday=everyday, start=start, settings=arm.sft, seed=replicated)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from cai.config.load import Arm
 from cai.constitution import Constitution
-from cai.core.records import Pair, Revision, read_jsonl
+from cai.core.records import Pair, read_jsonl
 from cai.core.store import Artifact
 from cai.core.templates import load_template
 from cai.data.demonstrations import demonstrations_file, load_demonstrations, take_preferred
@@ -54,21 +54,15 @@ def answers_to_learn(
     return stage(take_drafts, revisions=revisions) if arm.sft.learns == "drafts" else revisions
 
 
-def answer_everyday_prompts(
-    stage: Stage, arm: Arm, helpful: Artifact | None, start: Trainable, learnt: Artifact
-) -> Everyday:
+def answer_everyday_prompts(stage: Stage, arm: Arm, helpful: Artifact | None, start: Trainable) -> Everyday:
     """The start model's answers to as many everyday prompts as make `sft.helpful` of what SFT learns from.
 
-    learnt: what else it learns. How much a file or people give is known when it was read.
+    How much a file or people give is not known before it is read: then all are answered, and SFT takes what it needs.
     """
     share = arm.sft.helpful
     if not helpful or not share:
         return Everyday(helpful, None)
-    others: int | None = arm.revise.prompts
-    if not arm.sft.revises:
-        file = learnt / "revisions.jsonl"  # not there yet in a plan: all of them, of which SFT takes what it needs
-        others = len(read_jsonl(file, Revision)) if file.is_file() else None
-    count = None if others is None else math.ceil(others * share / (1 - share))
+    count = math.ceil(arm.revise.prompts * share / (1 - share)) if arm.sft.revises else None
     asked = PromptSet(helpful, "train", count)
     draws = Draws(Sampling(arm.revise.max_new_tokens, arm.revise.temperature), arm.seed)
     return Everyday(helpful, stage(respond, prompts=asked, model=start, draws=draws))
