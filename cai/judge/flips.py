@@ -76,8 +76,8 @@ def heard(change: Change, judge: Judge, old: Constitution, new: Constitution) ->
         return True
     before = next(p for p in principles_for(old, judge) if p.name == change.old.name)
     after = next(p for p in principles_for(new, judge) if p.name == change.new.name)
-    parts = ("prefer", "against", "weight")
-    return any(getattr(before, part) != getattr(after, part) for part in parts) or (
+    parts = ("prefer", "against", "check", "weight")
+    return any(getattr(before, part, "") != getattr(after, part, "") for part in parts) or (
         set(before.applies_to) != set(after.applies_to)
     )
 
