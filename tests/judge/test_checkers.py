@@ -116,6 +116,8 @@ def test_claims_of_an_answer(answer, expected):
         ("What is 17 * 23?", "Three hundred and ninety-one.", None),
         ("What is 17 * 23?", "17 times 23 is a product.", None),
         ("What is 5 * 1?", "The answer is 5.", True),
+        ("What is 1 + 4?", "The answer is 4.", False),
+        ("What is 5 * 1?", "5 multiplied with 1, that is 5.", True),
         ("Compute (3 + 4) * 5 = ?", "35", True),
         ("What is 10 / 4?", "2.5", True),
         ("What is 10 / 3?", "About 3.3", True),

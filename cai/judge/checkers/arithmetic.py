@@ -4,7 +4,8 @@
                  3 + 4 = 7 = 14 / 2 is one claim for each `=`. All must be true.
     2. result    where the last question of the human holds one expression (17 * 23, "12 percent of 80"), the answer's
                  result must be its value. The result is the last number that stands neither in a claim nor in the
-                 question; where there is none, what the last chain comes to.
+                 question; where there is none, what the last chain comes to; where there is no chain, the last number
+                 that does not merely say the question again.
 
 A written number is right as it stands or rounded to the decimals that it has (`exact arithmetic`: only as it stands).
 An answer without either, and a number that is written as a word, give nothing to check. So does what cannot be read:
@@ -13,6 +14,7 @@ more numbers after its result is taken at the last of them.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -73,7 +75,7 @@ def check(arguments: Mapping[str, str], prompt: Prompt, answer: str) -> CheckRes
         reason = "; ".join(f"{claim.left} = {claim.right}" for claim in made[:3])
         return CheckResult(True, f"true: {reason}") if made else CheckResult(None, NOTHING)
     expression, value = asked
-    given = result_of(text, spans, plain_signs(question_of(prompt)), made, value)
+    given = result_of(text, spans, plain_signs(question_of(prompt)), made)
     if given is None:
         return CheckResult(None, NOTHING)
     right = equal(value, given, rounded=rounded)
@@ -114,18 +116,21 @@ def asked_for(question: str) -> tuple[str, Fraction] | None:
     return next(((text, value) for value, text in found.items()), None) if len(found) == 1 else None
 
 
-def result_of(text: str, spans: list[tuple[int, int]], question: str, made: list[Claim], value: Fraction) -> str | None:
+def result_of(text: str, spans: list[tuple[int, int]], question: str, made: list[Claim]) -> str | None:
     """The number that an answer gives as its result; None where it gives none."""
     outside = [
         match[0] for match in _WRITTEN.finditer(text) if not any(low <= match.start() < high for low, high in spans)
     ]
-    of_question = set(_WRITTEN.findall(question))
+    of_question = Counter(_WRITTEN.findall(question))
     if fresh := [given for given in outside if given not in of_question]:
         return fresh[-1]
     if made and (last := _LONE.fullmatch(made[-1].right)):
         return last[1]
-    # A result that the question names as well: 5 * 1 is 5.
-    return next((given for given in reversed(outside) if equal(value, given)), None)
+    # All its numbers are the question's. Those that say the question again are no result.
+    if not of_question - Counter(outside):
+        for given in of_question.elements():
+            outside.remove(given)
+    return outside[-1] if outside else None
 
 
 def _claim(left: str, right: str, rounded: bool) -> Claim | None:
