@@ -155,7 +155,7 @@ def _is_sum(side: str) -> bool:
 
 def _trimmed(side: str) -> str:
     """Without the signs of a sentence around it: a bracket that is open, a dash before a list's item."""
-    side = side.strip()
+    side = " ".join(side.split())
     while side and side.count("(") < side.count(")") and side.endswith(")"):
         side = side[:-1].strip()
     while side and side.count("(") > side.count(")") and side.startswith("("):
