@@ -72,14 +72,8 @@ def sum_of(number: int) -> tuple[str, str, str, str]:
     a, b = _numbers(number, sign)
     right = SIGNS[sign](a, b)
     question = _pick(ASKS, number, "ask").format(f"{a} {sign} {b}")
-    return (
-        "sums",
-        question,
-        *(
-            _pick(SAYS, number, side).format(value)
-            for side, value in (("right", right), ("wrong", slip(right, number)))
-        ),
-    )
+    wrong = slip(right, number)
+    return "sums", question, _pick(SAYS, number, "right").format(right), _pick(SAYS, number, "wrong").format(wrong)
 
 
 def story_of(number: int) -> tuple[str, str, str, str]:
@@ -87,14 +81,14 @@ def story_of(number: int) -> tuple[str, str, str, str]:
     story, sign = _pick(STORIES, number, "story")
     a, b = _numbers(number, sign)
     right, kind = SIGNS[sign](a, b), uniform("arithmetic", number, "kind")
-    other = "+" if sign != "+" else "-"
-    wrong = SIGNS[other](a, b) if 0.6 <= kind < 0.8 else slip(right, number)
-    answers = []
-    for side, value, by in (("right", right, sign), ("wrong", wrong, other if 0.6 <= kind < 0.8 else sign)):
+    other = ("+" if sign != "+" else "-") if 0.6 <= kind < 0.8 else sign
+    wrong = SIGNS[other](a, b) if other != sign else slip(right, number)
+
+    def answer(side: str, value: int, by: str) -> str:
         form = _pick(SHOWS if kind < 0.8 else SAYS, number, side)
-        shown = form.format(value, calculation=f"{a} {WRITTEN[by]} {b} = {value}", result=value)
-        answers.append(shown)
-    return "stories", story.format(a=a, b=b), *answers
+        return form.format(value, calculation=f"{a} {WRITTEN[by]} {b} = {value}", result=value)
+
+    return "stories", story.format(a=a, b=b), answer("right", right, sign), answer("wrong", wrong, other)
 
 
 def slip(right: int, number: int) -> int:
