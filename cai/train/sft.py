@@ -71,7 +71,7 @@ def train_sft(
         model=network, args=config, train_dataset=data, processing_class=tokenizer, peft_config=adapter
     )
     columns = {"loss": "loss", "mean_token_accuracy": "token accuracy", "entropy": "entropy"}
-    fit(trainer, "fine-tune on revisions", out, tokenizer, columns, counts)
+    fit(trainer, "fine-tune on revisions", out, tokenizer, columns, counts, section="sft")
 
 
 def helpful_rows(everyday: Everyday, revised: int, share: float, seed: int) -> list[tuple[Chat, str]]:
