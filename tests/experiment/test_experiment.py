@@ -405,14 +405,6 @@ def test_editing_prefer_reruns_label_reward_policy_of_the_ai_arm_and_what_measur
     }
 
 
-def test_a_check_reruns_what_prefer_does_and_no_revision(place):
-    edit("law.txt", "Choose the response that is kind.", "Choose the response that is kind.\n\nCheck: json")
-    told = planned()  # the audit's opposites are not those of a check
-    edited = {"label_by_judge", "preflight", "train_reward", "train_ppo", "respond", "score_pairs", "score_answers"}
-    assert {*told} == edited | {"play", "rate_answers", "score_items", "choose_items"}
-    assert (told["label_by_judge"], told["preflight"], told["train_reward"], told["train_ppo"]) == (1, 1, 1, 1)
-
-
 def test_editing_prefer_under_human_labels_reruns_nothing(place):
     edit("mine.yaml", "  ai: {labels: ai}\n", "")
     assert main(["mine.yaml"]) == 0  # the human arm alone: its games are other games
