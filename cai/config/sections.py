@@ -3,12 +3,12 @@
 cai/config/load.py puts them together to arms and reads the file; `rl:` is in cai/config/rl.py.
 """
 
-import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from cai.config.chat_template import ChatTemplate
+from cai.config.checkers import Checkers
 from cai.config.methods import NAMES
 from cai.config.section import Count, Positive, Rate, Section, Share, Temperature, Warm
 from cai.config.served import DRAWS, Served, check_server_of_policy
@@ -203,9 +203,7 @@ class Judge(Section):
     turns: Positive | None = None
     # Longest question in tokens; a pair that needs more is abstained and counted, never cut.
     max_length: Positive = 1024
-    # What `Check:` of its constitution may run (cai/judge/checkers/): code (that of answers, shut in), unconfined code,
-    # or functions by name, mymodule:function. A constitution is text from strangers: unless named, nothing runs.
-    checkers: tuple[str, ...] = Field(default=(), exclude_if=lambda named: not named)
+    checkers: Checkers = Field(default=(), exclude_if=lambda named: not named)  # what `Check:` may run
 
     @property
     def spoken(self) -> bool:
@@ -218,10 +216,6 @@ class Judge(Section):
         if len(methods) > 1 and "check" in methods:
             problem = "the votes of `Check:` are there by every method, and are no share of a mix"
             raise Fault(problem, "leave check out, or name it alone", "method")
-        for name in self.checkers:
-            if name not in ("code", "unconfined code") and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name):
-                problem = f'"{name}" is nothing that a check could run'
-                raise Fault(problem, "write code, unconfined code, or mymodule:function", "checkers")
         if self.spoken and (silent := sorted(methods & {*UNSAID})):
             why = "verdict: sampled counts words" if self.verdict == "sampled" else "a chat API gives words"
             problem = f"{why}, and {silent[0]} asks how likely a given text is"
