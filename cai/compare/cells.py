@@ -45,6 +45,7 @@ class Cell:
     policy: Artifact | None  # nor a policy, where `rl.method: none` ends with the reward model
     labellers: dict[str, Artifact]
     lineage: tuple[Iteration, ...]
+    acceptance: Artifact | None = None  # of a judge that was slimmed
 
     @property
     def policies(self) -> dict[str, Iteration]:
@@ -81,7 +82,10 @@ class Cell:
     def artifacts(self) -> tuple[Artifact, ...]:
         """All that its stages left, in the order of the pipeline."""
         rounds = [made for it in self.lineage for made in (it.pairs, it.labels, it.reward, it.policy)]
-        made = (self.data, self.helpful, self.revised, self.sft, self.preflight, *self.labellers.values(), *rounds)
+        made = (
+            self.data, self.helpful, self.revised, self.sft, self.preflight, *self.labellers.values(), self.acceptance,
+            *rounds,
+        )  # fmt: skip
         return tuple(artifact for artifact in made if artifact)
 
 

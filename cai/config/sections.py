@@ -12,6 +12,7 @@ from cai.config.checkers import Checkers
 from cai.config.methods import NAMES
 from cai.config.section import Count, Positive, Rate, Section, Share, Temperature, Warm
 from cai.config.served import DRAWS, Served, check_server_of_policy
+from cai.config.slim import Slimming
 from cai.config.validation import Fault
 
 
@@ -180,8 +181,7 @@ class Judge(Section):
     model: str = "smollm2-135m"
     template: ChatTemplate = None
     server: Served = None
-    # One method, or several with a weight each.
-    method: Method | Mix = "rate"
+    method: Method | Mix = "rate"  # one, or several with a weight each
     # read: off the log-probabilities of its options. sampled: asked so many times, and counted; for models that give no
     # log-probabilities, and for methods that end in words (all but contrast and channel).
     verdict: Literal["read", "sampled"] = Field(default="read", exclude_if=lambda held: held == "read")
@@ -214,8 +214,7 @@ class Judge(Section):
     def _can_be_asked(self) -> "Judge":
         methods = {self.method} if isinstance(self.method, str) else {*self.method}
         if len(methods) > 1 and "check" in methods:
-            problem = "the votes of `Check:` are there by every method, and are no share of a mix"
-            raise Fault(problem, "leave check out, or name it alone", "method")
+            raise Fault("`Check:` votes by every method, and is no share of a mix", "leave check out", "method")
         if self.spoken and (silent := sorted(methods & {*UNSAID})):
             why = "verdict: sampled counts words" if self.verdict == "sampled" else "a chat API gives words"
             problem = f"{why}, and {silent[0]} asks how likely a given text is"
@@ -274,8 +273,9 @@ class Labeller(Judge):
     method: Method | Mix | Literal["auto"] = "rate"  # pyrefly: ignore (frozen, so a wider type does no harm)
     # Fit slope and bias (Platt 1999) on the calibration split, so that a P of 0.8 is right 80% of the time.
     calibrate: bool = False
-    # null: label without looking first.
-    preflight: Preflight | None = Preflight()
+    preflight: Preflight | None = Preflight()  # null: label without looking first
+    # A smaller model is made of the judge's and asked in its place. No part of a key: the model that is asked is.
+    slim: Slimming = Field(default=None, exclude=True)
 
 
 class Simulated(Section):

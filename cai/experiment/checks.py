@@ -24,7 +24,7 @@ from cai.data.sources import at_hand, source_digest, source_of
 from cai.data.sources.rated_answers import NAME as RATED
 from cai.data.xstest import xstest_file
 from cai.experiment.check_data import Rows, check_yardsticks, data_checks, length_checks, rows_of
-from cai.experiment.check_models import check_gold_model, check_judge, check_reviser, policy_checks, reader_of
+from cai.experiment.check_models import check_gold_model, check_judge, check_reviser, policy_checks, reader_of, slims
 from cai.experiment.check_servers import judges_of, server_checks
 from cai.experiment.check_sft import (
     check_sft,
@@ -106,7 +106,7 @@ def check(*grid: Experiment, plan: bool = False) -> None:
     for experiment in grid:
         faults = Faults(experiment)
         for name, arm in experiment.arms.items():
-            faults.attempt([*files_of(arm, plan), *shares_of(arm, runtime)], name)
+            faults.attempt([*files_of(arm, plan), *shares_of(arm, runtime), *slims(arm, runtime, plan)], name)
             for section, ref in models_of(arm).items():
                 if ref not in refs:
                     refs[ref] = None
