@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from cai.config.chat_template import ChatTemplate
+from cai.config.checkers import Checkers
 from cai.config.methods import NAMES
 from cai.config.section import Count, Positive, Rate, Section, Share, Temperature, Warm
 from cai.config.served import DRAWS, Served, check_server_of_policy
@@ -180,8 +181,7 @@ class Judge(Section):
     model: str = "smollm2-135m"
     template: ChatTemplate = None
     server: Served = None
-    # One method, or several with a weight each.
-    method: Method | Mix = "rate"
+    method: Method | Mix = "rate"  # one, or several with a weight each
     # read: off the log-probabilities of its options. sampled: asked so many times, and counted; for models that give no
     # log-probabilities, and for methods that end in words (all but contrast and channel).
     verdict: Literal["read", "sampled"] = Field(default="read", exclude_if=lambda held: held == "read")
@@ -203,6 +203,7 @@ class Judge(Section):
     turns: Positive | None = None
     # Longest question in tokens; a pair that needs more is abstained and counted, never cut.
     max_length: Positive = 1024
+    checkers: Checkers = Field(default=(), exclude_if=lambda named: not named)  # what `Check:` may run
 
     @property
     def spoken(self) -> bool:
@@ -212,6 +213,8 @@ class Judge(Section):
     @model_validator(mode="after")
     def _can_be_asked(self) -> "Judge":
         methods = {self.method} if isinstance(self.method, str) else {*self.method}
+        if len(methods) > 1 and "check" in methods:
+            raise Fault("`Check:` votes by every method, and is no share of a mix", "leave check out", "method")
         if self.spoken and (silent := sorted(methods & {*UNSAID})):
             why = "verdict: sampled counts words" if self.verdict == "sampled" else "a chat API gives words"
             problem = f"{why}, and {silent[0]} asks how likely a given text is"
@@ -270,8 +273,7 @@ class Labeller(Judge):
     method: Method | Mix | Literal["auto"] = "rate"  # pyrefly: ignore (frozen, so a wider type does no harm)
     # Fit slope and bias (Platt 1999) on the calibration split, so that a P of 0.8 is right 80% of the time.
     calibrate: bool = False
-    # null: label without looking first.
-    preflight: Preflight | None = Preflight()
+    preflight: Preflight | None = Preflight()  # null: label without looking first
     # A smaller model is made of the judge's and asked in its place. No part of a key: the model that is asked is.
     slim: Slimming = Field(default=None, exclude=True)
 

@@ -8,7 +8,10 @@ following). Imports the rooms above: core and config.
 
 from cai.constitution.drawing import draw, some
 from cai.constitution.parse import read_constitution
-from cai.constitution.records import Constitution, Judging, Principle, Revising
+from cai.constitution.records import Checked, Constitution, Judging, Principle, Revising, worded
 from cai.constitution.without import less
 
-__all__ = ["Constitution", "Judging", "Principle", "Revising", "draw", "less", "read_constitution", "some"]
+__all__ = [
+    "Checked", "Constitution", "Judging", "Principle", "Revising", "draw", "less", "read_constitution", "some",
+    "worded",
+]  # fmt: skip

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MODEL = "smollm2-135m"
-METHODS = tuple(name for name in NAMES if name != "provenance")  # that one asks nothing
+METHODS = tuple(name for name in NAMES if name not in ("check", "provenance"))  # those ask nothing
 KIND = "edits of this kind"
 PLACEBO = "in place of the shipped texts about other things, by which it is told whether the judge follows an edit"
 
@@ -133,18 +133,21 @@ def _token_warnings(constitution: Constitution, model: str, max_length: int) -> 
 
 def _trial(constitution: Constitution, args: argparse.Namespace) -> Warnings:
     """Judge the pairs by every principle, print what each did, and return what looks idle."""
-    from cai.judge.following import fair_controls, following, sentence
+    from cai.judge.following import UNREAD, fair_controls, following, sentence
     from cai.judge.trial import idle, judge_all, open_court, table, track_records
 
     model, pairs = args.model or MODEL, _read(args.pairs)
-    controls, noted = fair_controls(constitution, pairs, args.placebo)
+    asked = bool(constitution.judging)  # else a program checks them all
+    controls, noted = fair_controls(constitution, pairs, args.placebo) if asked else (None, [])
     court = open_court(model, max_length=args.max_length)
     print(f"\njudging {len(pairs)} pairs by {len(constitution.principles)} principles with {model}", file=sys.stderr)
     labels = judge_all(court.engine, pairs, constitution, court.judge)
     records = track_records(constitution, labels)
     print(f"\n{len(pairs)} pairs judged by {model}, method rate ({court.in_words()})")
     print("and the same pairs under negated principles and under placebos", file=sys.stderr)
-    print(sentence(following(court, pairs, constitution, controls), "edits of these principles"))
+    print(
+        sentence(following(court, pairs, constitution, controls) if controls else UNREAD, "edits of these principles")
+    )
     for note in noted:
         print(f"note: {note}")
     print(f"{table(records)}\n")
@@ -203,7 +206,7 @@ def _diff(args: argparse.Namespace) -> int:
 def _flips(args: argparse.Namespace, old: Constitution, new: Constitution, changed: list[Change]) -> dict:
     """Judge the pairs by both constitutions; print the outcome, or return it for JSON."""
     from cai.judge import flips as diff
-    from cai.judge.following import Edit, as_json, fair_controls, floor, following, sentence
+    from cai.judge.following import UNREAD, Edit, as_json, fair_controls, floor, following, sentence
     from cai.judge.trial import judge_all, open_court
 
     # 1. What the judge reads of the change, and what that is held against.
@@ -214,7 +217,9 @@ def _flips(args: argparse.Namespace, old: Constitution, new: Constitution, chang
         if not args.json:
             print("\nnothing that this judge reads has changed: no label can flip, and nothing was asked")
         return {"pairs": len(pairs), "labels": None}
-    controls, noted = fair_controls(edit.tested, pairs, args.placebo)
+    texts = [change for change in edit.changes if diff.heard_as_text(change, court.judge.settings, old, new)]
+    asked = Edit(old, new, tuple(texts))  # what is left has a check alone, which no judge follows
+    controls, noted = fair_controls(asked.tested, pairs, args.placebo) if texts else (None, [])
 
     # 2. Ask: both constitutions, then the controls.
     calls: dict[str, dict[str, int]] = {}
@@ -232,8 +237,8 @@ def _flips(args: argparse.Namespace, old: Constitution, new: Constitution, chang
     ]
     follows, than = counted(
         "controls", "negations and placebos",
-        lambda: (following(court, pairs, edit.tested, controls, noted),
-                 floor(court, pairs, edit, controls.placebos, verdicts)),
+        lambda: (following(court, pairs, asked.tested, controls, noted),
+                 floor(court, pairs, asked, controls.placebos, verdicts)) if controls else (UNREAD, None),
     )  # fmt: skip
 
     # 3. Say whether the judge follows such an edit, and then what flips.

@@ -9,7 +9,7 @@ from typing import Any
 from cai.constitution.lint import short
 from cai.constitution.records import Constitution, Principle
 
-FIELDS = ("critique", "revise", "prefer", "against", "why", "applies_to", "weight")
+FIELDS = ("critique", "revise", "prefer", "against", "check", "why", "applies_to", "weight")
 # A principle that is gone and one that is new are taken for one, renamed or reworded, when their standards share this
 # much (difflib's ratio of words). In the short form the text is the name, so every edit looks like that.
 SAME = 0.6
@@ -57,7 +57,11 @@ def changes(old: Constitution, new: Constitution) -> list[Change]:
 
 def _partners(gone: Sequence[Principle], fresh: Sequence[Principle]) -> dict[str, Principle]:
     """Name of a new principle -> the removed one that it continues; the most alike first, each of them once."""
-    alike = [(_alike(p.prefer, q.prefer), i, j) for i, p in enumerate(gone) for j, q in enumerate(fresh)]
+    alike = [
+        (_alike(p.prefer or p.check, q.prefer or q.check), i, j)
+        for i, p in enumerate(gone)
+        for j, q in enumerate(fresh)
+    ]
     partner: dict[str, Principle] = {}
     taken: set[int] = set()
     for ratio, i, j in sorted(alike, key=lambda row: (-row[0], row[1:])):
@@ -96,10 +100,16 @@ def show(change: Change) -> str:
     if change.old is None or change.new is None:
         principle, mark = (change.new, "+") if change.old is None else (change.old, "-")
         assert principle is not None
-        return "\n".join([*lines, f"    {mark} prefer: {principle.prefer}"])
+        texts = [f"    {mark} {field}: {getattr(principle, field)}" for field in _standards(principle)]
+        return "\n".join([*lines, *texts])
     for field in change.fields:
         lines += [f"    - {field}: {_shown(change.old, field)}", f"    + {field}: {_shown(change.new, field)}"]
     return "\n".join(lines)
+
+
+def _standards(principle: Principle | None) -> tuple[str, ...]:
+    """By which of its fields answers are compared."""
+    return tuple(field for field in ("prefer", "check") if getattr(principle, field))
 
 
 def _shown(principle: Principle, field: str) -> str:
@@ -110,7 +120,7 @@ def _shown(principle: Principle, field: str) -> str:
 
 
 def as_json(change: Change) -> dict[str, Any]:
-    fields = change.fields or ("prefer",)
+    fields = change.fields or _standards(change.new or change.old)
     return {
         "kind": change.kind,
         "name": change.name,

@@ -25,7 +25,7 @@ def warnings(constitution: Constitution, *, by_words: bool = True) -> Warnings:
                 if field in ("prefer", "against"):
                     advice = "a small model reads only short standards well"
                 noted.append((p.line, f'"{p.name}": {field} has {count} words; {advice}'))
-        if constitution.form == "full" and not p.prefer.startswith("Choose"):
+        if constitution.form == "full" and p.prefer and not p.prefer.startswith("Choose"):
             noted.append((p.line, f'"{p.name}": Prefer does not begin with "Choose", as the judging prompts expect'))
     for p, q in combinations(constitution.principles, 2):
         if _jaccard(p.prefer, q.prefer) > ALIKE:
@@ -34,8 +34,9 @@ def warnings(constitution: Constitution, *, by_words: bool = True) -> Warnings:
 
 
 def _without_against(constitution: Constitution) -> Warnings:
-    without = [p for p in constitution.principles if not p.against]
-    if not 0 < len(without) < len(constitution.principles):
+    asked = [p for p in constitution.principles if p.prefer]
+    without = [p for p in asked if not p.against]
+    if not 0 < len(without) < len(asked):
         return []
     names = ", ".join(f'"{p.name}"' for p in without)
     return [(without[0].line, f'no "Against:" for {names}, but for the others: the method contrast treats them unlike')]
@@ -77,7 +78,10 @@ def describe(constitution: Constitution) -> str:
     rows = [f"{'principle':{width}}  weight  {'  '.join(columns)}  applies to"]
     for p in constitution.principles:
         counts = "  ".join(f"{words(getattr(p, c)) or '-':>{len(c)}}" for c in columns)
-        rows.append(f"{short(p.name):{width}}  {p.weight:6g}  {counts}  {', '.join(p.applies_to) or 'everything'}")
+        checked = f"; checked by a program: {p.check}" if p.check else ""
+        rows.append(
+            f"{short(p.name):{width}}  {p.weight:6g}  {counts}  {', '.join(p.applies_to) or 'everything'}{checked}"
+        )
     head = [
         constitution.title or "(no title)",
         f"{constitution.path}: {constitution.form} form, {len(constitution.principles)} principles",

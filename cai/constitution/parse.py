@@ -2,8 +2,9 @@
 
 Two forms of file (constitutions/README.md shows both):
   short  one principle a line; its text is its name, and the prompt templates supply the wording around it.
-  full   `# Title`, free notes, then `## name` sections of fields: Why, Critique, Revise, Prefer, Against, Applies to,
-         Weight. A field begins at the start of a line, runs until the next one, and may be wrapped in any way.
+  full   `# Title`, free notes, then `## name` sections of fields: Why, Critique, Revise, Prefer, Against, Check,
+         Applies to, Weight. A field begins at the start of a line, runs until the next one, and may be wrapped in any
+         way. A principle with `Check:` (checks.py) may do without `Prefer:`, and without `Critique:` and `Revise:`.
          Text that only looks like the beginning of a field is written with a backslash: `Critique\\:`.
 """
 
@@ -11,14 +12,17 @@ import json
 import math
 import re
 import unicodedata
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
+from cai.constitution.checks import Check, parse_check
 from cai.constitution.records import Constitution, Principle
 from cai.core.errors import UserError, UserErrors, suggest
 from cai.core.shipped import locate
 
-FIELDS = ("Why", "Critique", "Revise", "Prefer", "Against", "Applies to", "Weight")
+FIELDS = ("Why", "Critique", "Revise", "Prefer", "Against", "Check", "Applies to", "Weight")
 REQUIRED = ("Critique", "Revise", "Prefer")
 
 _SECTION = re.compile(r"##(?!#)\s*(.*)")
@@ -247,7 +251,7 @@ def _close(word: str) -> bool:
 
 def _principle(name: str, line: int, fields: dict[str, tuple[int, str]], faults: Faults) -> Principle:
     """Check one section's fields and make the record; with faults, a record that nobody will see."""
-    for field in REQUIRED:
+    for field in _required(fields):
         if field not in fields:
             remedy = f'add a paragraph that begins with "{field}:"'
             faults.append((line, f'principle "{name}" has no "{field}:"', remedy))
@@ -262,13 +266,23 @@ def _principle(name: str, line: int, fields: dict[str, tuple[int, str]], faults:
         if not weight:
             remedy = 'write a number above 0, such as "Weight: 2"'
             faults.append((fields["Weight"][0], f'weight "{raw}" is not a positive number', remedy))
-    critique, revise, prefer, against, why = (
-        get(field, "") for field in ("Critique", "Revise", "Prefer", "Against", "Why")
+    critique, revise, prefer, against, why, check = (
+        get(field, "") for field in ("Critique", "Revise", "Prefer", "Against", "Why", "Check")
     )
+    if check and not isinstance(known := parse_check(check), Check):
+        faults.append((fields["Check"][0], *known))
     return Principle(
         name=name, critique=critique, revise=revise, prefer=prefer, against=against, why=why, applies_to=subsets,
-        weight=weight, line=line,
+        weight=weight, line=line, check=check,
     )  # fmt: skip
+
+
+def _required(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """A check speaks for itself; a revision is asked for in whole or not at all, and an opposite is of something."""
+    if "Check" not in fields:
+        return REQUIRED
+    both = ("Critique", "Revise") if {"Critique", "Revise"} & fields.keys() else ()
+    return (*both, "Prefer") if "Against" in fields else both
 
 
 def _positive(raw: str) -> float:

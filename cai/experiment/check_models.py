@@ -15,12 +15,13 @@ from typing import Any
 from cai.config.load import Arm
 from cai.config.runtime import Runtime
 from cai.config.sections import Judge
-from cai.constitution import Constitution, Judging
+from cai.constitution import Constitution, Judging, worded
 from cai.core.errors import UserError
 from cai.core.records import Chat, Message, Pair, Prompt
 from cai.core.templates import load_template
 from cai.experiment.check_data import Reader
 from cai.judge.ballots import Templates
+from cai.judge.checkers import check_allowed
 from cai.judge.methods import METHODS, methods_of, principles_for, templates_for
 from cai.models.adapters import adapter_settings, is_adapter
 from cai.models.architectures import HEAD, ensure_reward_head, head_width, length_limit, lora
@@ -250,13 +251,17 @@ def _build(source: ModelRef, adapter: tuple[int, int | None] | None, critic: boo
 
 
 def check_judge(judge: Judge, prompts: Sequence[Prompt], constitution: Constitution) -> None:
-    """Every method's questions are rendered whole, and their options told apart."""
+    """Every method's questions are rendered whole, and their options told apart; what is to be run may run here."""
+    check_allowed(principles_for(constitution, judge), judge, str(constitution.path))
     model = model_of(judge)
     if model.hosted:  # which renders for itself
         return
     # Of what is served no weights need to be here.
     tokenizer, config = (load_tokenizer(model), None) if model.server else read_model(model)
-    principle, templates = principles_for(constitution, judge)[0], templates_for(judge)
+    principles, templates = worded(principles_for(constitution, judge)), templates_for(judge)
+    if not principles:  # all are checked by programs
+        return
+    principle = principles[0]
     ids: set[int] = set()
     for method in methods_of(judge):
         for prompt in kinds_of(prompts):

@@ -103,5 +103,5 @@ def try_judge(
     if not settings.preflight:
         return stage(preflight, **rows, judge=judge, controls=None)
     # Where the judge does not pass, every other method is tried, as it would be asked.
-    tried = replace(judge, principles=constitution.contrasting)
+    tried = replace(judge, principles=constitution.checking)
     return stage(preflight, **rows, judge=tried, controls=controls_for(constitution))

@@ -81,8 +81,11 @@ def _asked(inputs: Mapping[str, Any]) -> float:
     """Questions about one text or pair: principles times methods, and the length of a chain of thought."""
     judge = inputs["judge"]
     method = judge["method"]
+    if method == "check":
+        return 0.0
+    asked = sum(bool(principle["prefer"]) for principle in inputs["judging"])  # the others are checked by programs
     methods = list(ASKING) if method == "auto" else list(method) if isinstance(method, dict) else [method]
-    principles = len(inputs["judging"]) if judge["principles"] == "all" else judge["principles"]
+    principles = asked if judge["principles"] == "all" else judge["principles"] * asked / len(inputs["judging"])
     thought = judge["reason"]["max_new_tokens"] * judge["reason"]["samples"]
     return principles * sum(thought if name == "reason" else 1 for name in methods)
 

@@ -1,25 +1,27 @@
 """The AI judge: principles and pairs in, one label or abstention for each pair out.
 
-    draw principles for a pair  ->  ask each by every method (methods/)  ->  combine the votes (combine.py)  ->  P(a
-    better)
+    draw principles for a pair  ->  compute what has a `Check:` (checkers/), and ask the others by every method
+    (methods/)  ->  combine the votes (combine.py)  ->  P(a better)
 
 A vote that cannot be read (too little probability on the options, a refusal, a question that is too long) is kept and
 says why, but is not counted; a pair without a readable vote is an abstention, never a tie.
 """
 
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from cai.config.sections import Judge
-from cai.constitution import Judging, draw
+from cai.constitution import Checked, Judging, draw
 from cai.core.draws import seed_of
 from cai.core.records import Abstained, Label, Pair, Prompt, Vote
 from cai.core.textstats import wordless
 from cai.judge.asked import AskedJudge
 from cai.judge.ballots import Ballot, Thinking, read_of
-from cai.judge.combine import verdict, weighted, weights_of
+from cai.judge.checkers import answer_value, check_allowed, pair_checked
+from cai.judge.combine import CHECK, verdict, weighted, weights_of
 from cai.judge.methods import METHODS, cast, shares
 from cai.judge.sampled import sampled
 from cai.models.engines import Question, Reading, Reply, Request, Sampling
@@ -65,20 +67,25 @@ def judge_jobs(
 ) -> list[Label | Abstained]:
     """As `judge_pairs`, with the principles of each pair given: the same pair may be asked about under many texts, and
     what their questions have in common is read once."""
-    # 1. Write down what is to be asked.
+    # 1. Compute what a program decides, and write down what is to be asked.
     settings = judge.settings
+    check_allowed(judge.principles, settings)
     jobs = [replace(job, pair=replace(job.pair, prompt=_read(job.pair.prompt, settings))) for job in jobs]
     decided = [_without_words(job.pair) for job in jobs]
     jobs = [replace(job, principles=()) if known else job for job, known in zip(jobs, decided, strict=True)]
+    votes = [_computed(job, settings) for job in jobs]
+    to_ask = [_unsettled(job, computed) for job, computed in zip(jobs, votes, strict=True)]
     papers: list[tuple[int, Ballot]] = []
     for method in map(METHODS.__getitem__, shares(settings)):
+        if method.name == CHECK:
+            continue
         if method.thinking:
-            papers += _think(engine, jobs, judge, method.thinking, title)
+            papers += _think(engine, to_ask, judge, method.thinking, title)
             continue
         assert method.ballots, method
         papers += [
             (index, ballot)
-            for index, job in enumerate(jobs)
+            for index, job in enumerate(to_ask)
             for principle in job.principles
             for ballot in method.ballots(job.pair, principle, judge.templates)
         ]
@@ -88,13 +95,24 @@ def judge_jobs(
     readings = ask_once(engine, questions, settings, title)
 
     # 3. Read the votes, and combine those of each job.
-    votes: list[list[Vote]] = [[] for _ in jobs]
     for index, ballot in papers:
         votes[index].append(cast(ballot, [readings[question] for question in ballot.questions], settings.min_mass))
     return [
         known or verdict(job.pair, tuple(mine), settings, weights_of(job.principles, settings), platt)
         for job, known, mine in zip(jobs, decided, votes, strict=True)
     ]
+
+
+def _computed(job: Job, judge: Judge) -> list[Vote]:
+    """A vote, or why there is none, of each principle with a check; by the method `check`, of every principle."""
+    alone = CHECK in shares(judge)
+    return [pair_checked(job.pair, p, judge) for p in job.principles if alone or isinstance(p, Checked)]
+
+
+def _unsettled(job: Job, computed: Sequence[Vote]) -> Job:
+    """The job with those principles that the judge is to be asked by: what a check has decided is not asked again."""
+    decided = {vote.principle for vote in computed if not vote.fault}
+    return replace(job, principles=tuple(p for p in job.principles if p.prefer and p.name not in decided))
 
 
 def _without_words(pair: Pair) -> Label | None:
@@ -109,9 +127,14 @@ def judge_answers(
     """How good each answer is by itself, in order, by methods of ALONE: the mean over its principles of what the
     method makes of it (`Alone.value`; of `channel`, differences alone mean something), of a mix their weighted mean.
 
-    What cannot be read is left out; None for an answer of which nothing can be. Equal questions are asked once.
+    What cannot be read is left out; None for an answer of which nothing can be. Equal questions are asked once. An
+    answer that keeps to a principle's check is worth `WORTH` by it (cai/judge/checkers/), one that does not the same
+    below 0; where the check finds nothing, the judge is asked.
     """
     settings, weights = judge.settings, weights_of(judge.principles, judge.settings)
+    check_allowed(judge.principles, settings)
+    of_answer = [[(p, answer_value(prompt, answer, p, settings)) for p in drawn(prompt, judge.principles, judge)]
+                 for prompt, answer in answers]  # fmt: skip
     papers = [
         (
             index,
@@ -120,7 +143,8 @@ def judge_answers(
             alone.questions(_read(prompt, settings).messages, answer, principle, judge.templates),
         )
         for index, (prompt, answer) in enumerate(answers)
-        for principle in drawn(prompt, judge.principles, judge)
+        for principle, known in of_answer[index]
+        if known is None and principle.prefer
         for name in shares(settings)
         if (alone := METHODS[name].alone)
     ]
@@ -132,10 +156,21 @@ def judge_answers(
         unread = any(reading is None or reading.fault for reading in read)
         if method.alone and massive and not unread:
             values[index][name].append((weights[principle.name], method.alone.value(read_of(read))))
-    return [
-        weighted([(shares(settings)[name], weighted(rows)) for name, rows in mine.items()]) if mine else None
-        for mine in values
-    ]
+    computed = [[(weights[p.name], known) for p, known in row if known is not None] for row in of_answer]
+    return [_of_answer(mine, known, settings) for mine, known in zip(values, computed, strict=True)]
+
+
+def _of_answer(
+    asked: Mapping[str, Sequence[tuple[float, float]]], computed: Sequence[tuple[float, float]], judge: Judge
+) -> float | None:
+    """asked: method -> (weight, value) of each principle. computed: the same of those that were checked."""
+    parts = [(shares(judge)[name], weighted(rows)) for name, rows in asked.items()]
+    if not parts:
+        return weighted(computed) if computed else None
+    if not computed:
+        return weighted(parts)
+    most = max(math.fsum(weight for weight, _ in rows) for rows in asked.values())
+    return weighted([(most, weighted(parts)), *computed])
 
 
 def ask_once(

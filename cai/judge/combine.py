@@ -10,6 +10,8 @@ from cai.core.odds import logit, sigmoid
 from cai.core.records import Abstained, Label, Pair, Vote
 from cai.judge.methods import METHODS, log_odds, shares
 
+CHECK = "check"  # the method of votes that are computed
+
 
 def weighted(rows: Sequence[tuple[float, float]]) -> float:
     """The mean of (weight, value) rows."""
@@ -47,8 +49,8 @@ def combine(votes: Sequence[Vote], judge: Judge, weights: Mapping[str, float]) -
 
 
 def by_method(votes: Sequence[Vote], judge: Judge) -> dict[str, dict[str, float]]:
-    """Method -> principle -> its log-odds, samples and orders combined, of those that can be read."""
-    grouped: dict[str, dict[str, dict[str, list[Vote]]]] = {name: {} for name in shares(judge)}
+    """Method, and "check" -> principle -> its log-odds, samples and orders combined, of those that can be read."""
+    grouped: dict[str, dict[str, dict[str, list[Vote]]]] = {name: {} for name in (*shares(judge), CHECK)}
     for vote in votes:
         if vote.method in grouped and not vote.fault:
             grouped[vote.method].setdefault(vote.principle, {}).setdefault(vote.order, []).append(vote)
@@ -65,14 +67,27 @@ def by_method(votes: Sequence[Vote], judge: Judge) -> dict[str, dict[str, float]
 def mixed(
     odds: Mapping[str, Mapping[str, float]], judge: Judge, weights: Mapping[str, float]
 ) -> float | None:  # fmt: skip
-    """The principles of `weights` and all methods together, from `by_method`: log-odds; None where none can be read."""
+    """The principles of `weights` and all methods together, from `by_method`: log-odds; None where none can be read.
+
+    What a program has computed (`Check:`) is a principle beside those that were asked about, by its weight: with
+    `average` the judge's temperature and clamp leave it alone, with `vote` it is a voter among the others.
+    """
+    computed = [(weights[principle], value) for principle, value in odds[CHECK].items() if principle in weights]
+    voters = computed if judge.combine == "vote" else []
     parts: list[tuple[float, float]] = []
+    asked: set[str] = set()
     for name, share in shares(judge).items():
-        rows = [(weights[principle], value) for principle, value in odds[name].items() if principle in weights]
-        if rows:
-            value = _of_principles(rows, judge) / judge.temperature
+        mine = {} if name == CHECK else {p: value for p, value in odds[name].items() if p in weights}
+        if mine:
+            asked |= mine.keys()
+            rows = [(weights[principle], value) for principle, value in mine.items()]
+            value = _of_principles([*rows, *voters], judge) / judge.temperature
             parts.append((share, _clamped(value, judge) if METHODS[name].thinking else value))
-    return weighted(parts) if parts else None
+    if not parts:
+        return _of_principles(computed, judge) if computed else None
+    if voters or not computed:
+        return weighted(parts)
+    return weighted([(math.fsum(weights[principle] for principle in asked), weighted(parts)), *computed])
 
 
 def _pooled(samples: Sequence[Vote]) -> float:

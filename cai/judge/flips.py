@@ -7,11 +7,11 @@ new constitution only what is not in the call cache yet.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cai.config.sections import Judge
-from cai.constitution import Constitution
+from cai.constitution import Constitution, worded
 from cai.constitution.changes import Change, applied
 from cai.constitution.lint import short
 from cai.core.odds import side, sigmoid
@@ -76,10 +76,19 @@ def heard(change: Change, judge: Judge, old: Constitution, new: Constitution) ->
         return True
     before = next(p for p in principles_for(old, judge) if p.name == change.old.name)
     after = next(p for p in principles_for(new, judge) if p.name == change.new.name)
-    parts = ("prefer", "against", "weight")
-    return any(getattr(before, part) != getattr(after, part) for part in parts) or (
+    parts = ("prefer", "against", "check", "weight")
+    return any(getattr(before, part, "") != getattr(after, part, "") for part in parts) or (
         set(before.applies_to) != set(after.applies_to)
     )
+
+
+def heard_as_text(change: Change, judge: Judge, old: Constitution, new: Constitution) -> bool:
+    """Whether a judge is asked otherwise after the change: not where a check alone has changed."""
+    before, after = ({p.name: p for p in worded(principles_for(side, judge))} for side in (old, new))
+    was, is_now = before.get(change.old.name if change.old else ""), after.get(change.new.name if change.new else "")
+    if was is None or is_now is None:
+        return was is not is_now
+    return heard(change, judge, old, new) and replace(was, name="") != replace(is_now, name="")
 
 
 def compare(

@@ -78,6 +78,9 @@ def _tested(change: Change) -> Principle:
     return next((principle for principle in able if negated(principle)), able[0])
 
 
+UNREAD = Following(None, None, 0, "a program checks what has changed, and no judge reads it", ())
+
+
 # 1. The controls ----------------------------------------------------------------------------------------------------
 
 

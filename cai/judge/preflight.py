@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cai.config.sections import UNSAID, Labeller, Preflight, Reads
-from cai.constitution import Judging
+from cai.constitution import Judging, worded
 from cai.core.draws import uniform
 from cai.core.errors import UserError, some
 from cai.core.records import Abstained, Label, Pair, plain, read_jsonl
@@ -120,7 +120,8 @@ def tried(engine: JudgeEngine, rows: Sequence[Pair], judge: AskedJudge, controls
     """One method on the sample. One that asks nothing reads nothing: its labels do not come from a judge."""
     assert isinstance(judge.settings, Labeller)
     method, limits = judge.settings.method, judge.settings.preflight
-    if controls is None or limits is None or not set(methods_of(judge.settings)) & set(ASKING):
+    asks = worded(judge.principles) and set(methods_of(judge.settings)) & set(ASKING)
+    if controls is None or limits is None or not asks:
         verdicts = judge_pairs(engine, rows, judge, title=f"preflight: {name_of(method)}")
         diagnosis = diagnose(rows, verdicts)
         return Trial(method, verdicts, diagnosis, below(diagnosis, limits))
@@ -186,7 +187,7 @@ def rank(trial: Trial, limits: Preflight | None) -> float:
 
 def without_opposite(principles: Sequence[Judging]) -> list[str]:
     """Names of the principles for which `contrast` has no text of its own, and its template makes an opposite up."""
-    return [principle.name for principle in principles if not principle.against]
+    return [principle.name for principle in worded(principles) if not principle.against]
 
 
 def complaint(

@@ -33,5 +33,5 @@ def test_a_source_is_one_file(tmp_path, monkeypatch):
     made = Store(tmp_path / "runs").stage(load_data, data=data, contents=source_digest(data), seed=0)
     (pair,) = read_jsonl(made / "pairs.jsonl", Pair)
     assert at_hand(data) and {pair.a: pair.human, pair.b: 1 - (pair.human or 0)} == {"Blue": 1.0, "Red": 0.0}
-    with pytest.raises(UserError, match="give hh-rlhf/harmless-base, rated-answers, colours, or a file"):
+    with pytest.raises(UserError, match="give arithmetic, hh-rlhf/harmless-base, rated-answers, colours, or a file"):
         source_digest(Data(source="none.jsonl"))

@@ -536,6 +536,25 @@ def test_diff_asks_only_what_changed(sharp, tmp_path, capsys, monkeypatch):
     assert "nothing that this judge reads has changed: no label can flip" in capsys.readouterr().out
 
 
+def test_diff_and_lint_of_what_a_program_checks(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("old.txt").write_text("## brief\nCheck: at most 3 words\n")
+    Path("new.txt").write_text("## brief\nCheck: at least 3 words\n")
+    prompt = {"role": "user", "content": "Well?"}
+    rows = [{"prompt": [prompt], "a": "One two.", "b": "One two three four.", "human": 1.0} for _ in range(2)]
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["diff", "old.txt", "new.txt", "--pairs", "pairs.jsonl", "--model", "tiny-random"]) == 0
+    shown = capsys.readouterr().out
+    assert "- check: at most 3 words" in shown and "calls for new.txt: 0 asked, 0 found" in shown
+    assert "could not be measured: a program checks what has changed, and no judge reads it" in shown
+    assert "100.0%" in shown.split("labels that flip")[1].splitlines()[0]
+    assert main(["lint", "old.txt", "--pairs", "pairs.jsonl", "--model", "tiny-random"]) == 0
+    assert "checked by a program: at most 3 words" in capsys.readouterr().out
+    Path("new.txt").write_text("## brief\nCheck: python code runs\n")
+    assert run_main(main, ["diff", "old.txt", "new.txt", "--pairs", "pairs.jsonl", "--model", "tiny-random"]) == 2
+    assert "new.txt: " in (told := capsys.readouterr().err) and "nothing allows that" in told
+
+
 def test_diff_with_a_judge_that_cannot_be_read(tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("old.txt").write_text(LAW)
@@ -604,7 +623,7 @@ def test_revise_says_what_is_missing_before_it_asks(tmp_path, capsys, monkeypatc
 
 
 def test_methods_on_the_command_line_exist():
-    assert set(METHODS) == set(typing.get_args(Method)) - {"provenance"}  # that one asks nothing about a constitution
+    assert set(METHODS) == set(typing.get_args(Method)) - {"check", "provenance"}  # they ask no judge anything
 
 
 def test_bad_numbers_are_refused(capsys):

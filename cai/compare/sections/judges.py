@@ -5,16 +5,19 @@ matters: fitted on the calibration split, its scores before and after are those 
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from cai.compare.cells import Cell
 from cai.compare.section import ReportSection
 from cai.config.sections import Labeller
+from cai.constitution import Constitution
 from cai.core.odds import sigmoid
 from cai.core.records import Abstained, Estimate, Label, Pair, read_jsonl
 from cai.core.store import Artifact
-from cai.judge.combine import combine, weights_of
+from cai.judge.checkers import ONE
+from cai.judge.combine import CHECK, combine, weights_of
 from cai.judge.diagnostics import by_principle, diagnose
 from cai.judge.methods import name_of, principles_for
 from cai.stats import calibration
@@ -57,7 +60,9 @@ def judge_of(cell: Cell, labels: Artifact) -> dict[str, Any]:
     people = [(said[pair.id], pair.human) for pair in pairs if pair.id in said and pair.human is not None]
     found, judge = _preflight(cell), _asked(cell)
     weights = weights_of(principles_for(cell.constitution, judge), judge)
+    checks = checked(cell.constitution, verdicts)
     return {
+        **({"checks": checks} if checks else {}),
         "arm": cell.arm,
         "model": judge.model,
         "method": name_of(judge.method),
@@ -70,6 +75,20 @@ def judge_of(cell: Cell, labels: Artifact) -> dict[str, Any]:
         else None,
         "principles": by_principle(pairs, verdicts, judge, weights),
     }
+
+
+def checked(constitution: Constitution, verdicts: Sequence[Label | Abstained]) -> list[dict[str, Any]]:
+    """Of each principle with a check: how many pairs it decided, and why it did not decide the others."""
+    votes = [vote for verdict in verdicts for vote in verdict.votes if vote.method == CHECK]
+    return [
+        {
+            "principle": principle.name,
+            "check": principle.check,
+            "outcomes": dict(Counter(vote.fault or ONE for vote in votes if vote.principle == principle.name)),
+        }
+        for principle in constitution.principles
+        if principle.check
+    ]
 
 
 def sentence(found: dict[str, Any] | None) -> str:

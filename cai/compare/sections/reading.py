@@ -40,7 +40,7 @@ def _of(cell: Cell) -> dict[str, Any]:
     entry = {
         "arm": cell.arm,
         "judge": judge.model,
-        "method": name_of(method),
+        "method": name_of(method) if cell.constitution.judging else "check",
         "measured": used is not None,
         "reads": used is not None and not used["unread"],
         "unread": used["unread"] if used else [],
@@ -62,6 +62,8 @@ def sentence(entry: dict[str, Any]) -> str:
     if entry["method"] == "provenance":
         wrote = "say under which instruction an answer was written"
         return f"The labels of arm {arm} {wrote}; no judge read the constitution."
+    if entry["method"] == "check":
+        return f"The labels of arm {arm} were computed by programs; no judge read the constitution."
     if not entry["measured"]:
         return f"Whether the AI labels of arm {arm} come from its constitution was not measured."
     return (

@@ -8,6 +8,7 @@ import importlib
 import math
 import pkgutil
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from cai.config.sections import Judge
@@ -28,7 +29,8 @@ def _found() -> dict[str, Method]:
 
 METHODS = _found()
 ASKING = tuple(name for name, method in METHODS.items() if method.prompts)  # all but those that ask nothing
-ALONE = tuple(name for name, method in METHODS.items() if method.alone)  # those that can reward a single answer
+# Those that can reward a single answer; a check looks at each of two anyhow.
+ALONE = tuple(name for name, method in METHODS.items() if method.alone or name == "check")
 
 
 # 1. Which methods, which files ---------------------------------------------------------------------------------------
@@ -50,8 +52,10 @@ def reads_against(judge: Judge) -> bool:
 
 
 def principles_for(constitution: Constitution, judge: Judge) -> tuple[Judging, ...]:
-    """What these methods read of a constitution: `Against:` is part of it only where it is read."""
-    return constitution.contrasting if reads_against(judge) else constitution.judging
+    """What these methods read of a constitution, checks included: `Against:` is part of it only where it is read."""
+    if reads_against(judge):
+        return constitution.checking
+    return tuple(replace(principle, against="") for principle in constitution.checking)
 
 
 def shares(judge: Judge) -> dict[str, float]:

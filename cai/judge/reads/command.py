@@ -61,8 +61,8 @@ def add_command(commands: Any) -> None:
 def _reads(args: argparse.Namespace) -> int:
     # 1. Everything that can be wrong is found before a model is loaded.
     methods = methods_named(args.method) or ASKING
-    if "provenance" in methods:
-        problem = "provenance asks the judge nothing, so it has no log-probabilities and there is nothing to read"
+    if silent := [method for method in methods if method not in ASKING]:
+        problem = f"{silent[0]} asks the judge nothing, so it has no log-probabilities and there is nothing to read"
         raise UserError(problem, "--method", f"name one of {', '.join(ASKING)}")
     settings = judge_for(args)
     constitution = read_constitution(args.constitution)

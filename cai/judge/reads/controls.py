@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from cai.constitution import Constitution, Judging, draw
+from cai.constitution import Constitution, Judging, draw, worded
 from cai.constitution.negation import negated
 from cai.core.draws import uniform
 from cai.core.records import Abstained, Label, Pair, Vote
@@ -83,7 +83,7 @@ def controls_for(
     """
     texts = tuple(placebos) or read_placebos()
     check(texts, constitution.judging)
-    negations = {p.name: negated(p) for p in constitution.principles}
+    negations = {p.name: negated(p) for p in constitution.principles if p.prefer}
     opposites = tuple(negation for negation in negations.values() if negation is not None)
     missing = tuple(name for name, negation in negations.items() if negation is None)
     return Controls(texts, opposites, missing, other.judging if other else (), everything, everything)
@@ -94,9 +94,10 @@ def ask_under(engine: JudgeEngine, pairs: Sequence[Pair], judge: AskedJudge, con
     # 1. Which texts each pair meets.
     judging, seed = judge.principles, judge.seed
     opposites = {p.name: p for p in controls.opposites}
-    tested = [p for p in judging if p.name in opposites] or list(judging)
+    asked = worded(judging)  # without their checks, which no wording moves
+    tested = [p for p in asked if p.name in opposites] or list(asked)
     stand_ins = {placebo.name: matched(placebo, tested) for placebo in controls.placebos}
-    swapped = exchanged(judging, {pair.prompt.subset for pair in pairs}) if controls.exchange else {}
+    swapped = exchanged(asked, {pair.prompt.subset for pair in pairs}) if controls.exchange else {}
     jobs: dict[tuple[str, int], Job] = {}
     for index, pair in enumerate(pairs):
         jobs["label", index] = Job(pair, drawn(pair.prompt, judging, judge))

@@ -56,7 +56,9 @@ class Instruction:
 def instructions_for(constitution: Constitution) -> tuple[Instruction, ...]:
     """The constitution's principles, then the checked ones in the constitution's form, full or short."""
     own = []
-    for principle, text in zip(constitution.principles, constitution.revising, strict=True):
+    by_name = {principle.name: principle for principle in constitution.principles}
+    for text in constitution.revising:
+        principle = by_name[text.name]
         against = negated(principle)
         opposite = as_request(against, constitution.form) if against else None
         own.append(Instruction(principle.name, "constitution", text, opposite))
