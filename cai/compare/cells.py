@@ -44,6 +44,7 @@ class Cell:
     policy: Artifact | None  # nor a policy, where `rl.method: none` ends with the reward model
     labellers: dict[str, Artifact]
     lineage: tuple[Iteration, ...]
+    pretrained: Artifact | None = None  # the start model, where it was made here
 
     @property
     def policies(self) -> dict[str, Iteration]:
@@ -80,8 +81,8 @@ class Cell:
     def artifacts(self) -> tuple[Artifact, ...]:
         """All that its stages left, in the order of the pipeline."""
         rounds = [made for it in self.lineage for made in (it.pairs, it.labels, it.reward, it.policy)]
-        made = (self.data, self.helpful, self.revised, self.sft, self.preflight, *self.labellers.values(), *rounds)
-        return tuple(artifact for artifact in made if artifact)
+        first = (self.pretrained, self.data, self.helpful, self.revised, self.sft, self.preflight)
+        return tuple(made for made in (*first, *self.labellers.values(), *rounds) if made)
 
 
 def with_policy(cells: Sequence[Cell]) -> list[Cell]:
@@ -120,5 +121,7 @@ class Measured:
     harm_scores: dict[str, Artifact] = field(default_factory=dict)
     # label_budget: number of human labels -> the reward models trained on so many, one a seed; named as in pair_scores.
     budgets: dict[int, dict[str, Artifact]] = field(default_factory=dict)
+    # pretrain: policy -> how likely it finds the documents that were held out.
+    text: dict[str, Artifact] = field(default_factory=dict)
     # Where people judged games of the first arm against the second (cai/compare/human_games.py).
     human_games: Path | None = None

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cai.config.labels import Labels, Sources
 from cai.config.layers import OWN_KEYS, arm_of, faults_of_names, with_pool
+from cai.config.pretrain import MADE_HERE, Pretrain
 from cai.config.rl import Rl
 from cai.config.runtime import Runtime
 from cai.config.sections import (
@@ -50,6 +51,8 @@ class Arm(Section):
     seed: Count = 0
     # auto: bfloat16 where the device computes in it natively, else float32.
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    # Instead of a `policy.model` that is there: one that is made here, from nothing.
+    pretrain: Pretrain | None = None
     policy: Policy = Policy()
     data: Data
     helpful: Helpful | None = Helpful()
@@ -63,6 +66,19 @@ class Arm(Section):
     # How often pairs -> labels -> reward -> policy is gone through, each time from the last round's policy.
     rounds: Positive = 1
     evaluate: Evaluate = Evaluate()
+
+    @model_validator(mode="after")
+    def _all_start_from_what_is_made(self) -> "Arm":
+        """With `pretrain:`, `policy.model` is what that makes."""
+        policy = self.policy
+        if self.pretrain is None:
+            return self
+        if "model" in policy.model_fields_set and policy.model != MADE_HERE:
+            problem = f"pretrain: makes the model to start from, and policy.model names another: {policy.model}"
+            raise Fault(problem, "leave one of them out", "policy.model")
+        if policy.server:
+            raise Fault("a model that is made here is served nowhere yet", "remove policy.server", "policy.server")
+        return self.model_copy(update={"policy": policy.model_copy(update={"model": MADE_HERE})})
 
     @model_validator(mode="after")
     def _labels_have_what_they_need(self) -> "Arm":
