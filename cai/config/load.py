@@ -67,6 +67,11 @@ class Arm(Section):
     rounds: Positive = 1
     evaluate: Evaluate = Evaluate()
 
+    @property
+    def asks_judge(self) -> bool:
+        """Whether `judge:` is asked, for labels or for rewards (`rl.method: direct`)."""
+        return "ai" in self.labels.all and not self.rl.ends_with_sft
+
     @model_validator(mode="after")
     def _all_start_from_what_is_made(self) -> "Arm":
         """With `pretrain:`, `policy.model` is what that makes."""

@@ -12,7 +12,7 @@ BYTES, MARKS = 256, 4  # tokens that every vocabulary has: a byte each, and the 
 
 
 def _several(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
 class Pretrain(Section):

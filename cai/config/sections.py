@@ -105,14 +105,34 @@ class Revise(Section):
         return self
 
 
-class Sft(Section):
-    """Supervised fine-tuning on the final revisions. helpful: share of rows that answer a helpful prompt."""
+LESSONS = ("revisions", "drafts", "preferred")
 
+
+class Sft(Section):
+    """Supervised fine-tuning, on answers alone. helpful: share of rows that answer a helpful prompt.
+
+    learns: what the policy is to answer, a word or a file.
+    revisions  the last revisions of `revise:` (Bai et al. 2022, section 3.1)
+    drafts     what these revisions were made of, on the very same prompts: the control
+    preferred  of the training pairs, the answers that people preferred
+    FILE       demonstrations: prompts and answers, in every form that cai/data/rows/answered.py reads
+    """
+
+    learns: str = Field(default="revisions", exclude=True)  # no part of a key: the stage is given it
     epochs: Rate = 1
     learning_rate: Rate = 1e-4
     batch_size: Positive = 8
     helpful: Annotated[float, Field(ge=0, lt=1)] = 0.0
     max_length: Positive = 512
+
+    @property
+    def revises(self) -> bool:
+        """Whether anything is drafted and revised for it."""
+        return self.learns in ("revisions", "drafts")
+
+    @property
+    def file(self) -> str | None:
+        return None if self.learns in LESSONS else self.learns
 
 
 class Pairs(Section):

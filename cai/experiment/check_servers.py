@@ -22,9 +22,9 @@ def servers_of(arm: Arm) -> dict[str, ModelRef]:
     """The section that names a served model -> the model."""
     served = {section: model_of(judge) for section, judge in judges_of(arm).items() if judge.server}
     served = {section: model for section, model in served.items() if model.server}
-    if "ai" not in arm.labels.all:  # nobody asks that one
+    if not arm.asks_judge:
         served.pop("judge", None)
-    if (reviser := reviser_of(arm.revise)) and reviser.server:
+    if arm.sft.revises and (reviser := reviser_of(arm.revise)) and reviser.server:
         served["revise"] = reviser
     if arm.policy.server:
         served["policy"] = drafting(arm.policy)

@@ -82,7 +82,9 @@ def print_plan(experiment: Experiment, plan: Plan, every: bool = False) -> None:
     """The table of stages, or of every single one, and the sum of what is to run."""
     print(f"{experiment.name}: arms {', '.join(experiment.arms)}; seeds {', '.join(map(str, experiment.seeds))}")
     for name, arm in experiment.arms.items():
-        print(f"  arm {name}: labels by {arm.labels}" + (f"; {arm.rounds} rounds" if arm.rounds > 1 else ""))
+        labels = "ends with its SFT policy" if arm.rl.ends_with_sft else f"labels by {arm.labels}"
+        learns = "" if arm.sft.learns == "revisions" else f"; SFT learns {arm.sft.learns}"
+        print(f"  arm {name}: {labels}{learns}" + (f"; {arm.rounds} rounds" if arm.rounds > 1 else ""))
     if experiment.label_budget:
         print(f"  reward models from {', '.join(map(str, experiment.label_budget))} human labels as well")
     _print_each(plan) if every else _print_groups(plan)

@@ -50,6 +50,8 @@ class Work:
             return sum(inputs["data"][f"{name}_pairs"] for name in ([split] if split else ["train", "test"]))
         if stage == "sample_pairs":
             return inputs["count"] or self.rows(inputs["data"], split)
+        if stage == "take_drafts":
+            return self.rows(inputs["revisions"])
         if stage in ("draw_labels", "revise_controls"):
             return inputs["count"]
         return self.rows(inputs["pairs"], split)  # labels, whoever gave them
@@ -131,6 +133,7 @@ def _once(work: Work, inputs: Mapping[str, Any]) -> float:
 
 COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
     **dict.fromkeys(("load_data", "load_helpful", "load_xstest", "load_items", "best_of_n"), _once),
+    **dict.fromkeys(("load_demonstrations", "take_preferred", "take_drafts"), _once),
     **dict.fromkeys(("label_by_people", "label_by_coin", "label_by_length", "mix_labels", "draw_labels"), _once),
     "revise": lambda work, i: i["settings"]["prompts"] * _written(i),
     "revise_controls": lambda work, i: i["count"] * _written(i),

@@ -32,11 +32,22 @@ RULES = (
     "arms.noisy={labels: {shares: {human: 0.5, shuffled: 0.5}}}",
 )
 OWN_PAIRS = ("arms={own: {labels: ai, pairs: {source: policy, prompts: 8}}}", "revise.audit=4")
+LEARNS = (
+    "arms={one: {sft: {learns: drafts}}, two: {sft: {learns: preferred}}}",
+    "arms.three={sft: {learns: tests/cases/demonstrations.jsonl}}",
+    "rl={method: sft}",
+)
+FROM_NOTHING = (
+    "pretrain={text: tests/cases/tales.txt, held_out: 0.3, vocabulary: 300, context: 2048, layers: 2, width: 32}",
+    "policy={training: full}",
+)
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "smoke": ("smoke", ()),
     "labels": ("smoke", LABELS),
     "rules": ("smoke", RULES),
     "own pairs": ("smoke", OWN_PAIRS),
+    "what SFT learns": ("smoke", LEARNS),
+    "from nothing": ("smoke", FROM_NOTHING),
     "quickstart": ("quickstart", ()),
     "optimisers": ("optimisers", ()),
     "label-budget": ("label-budget", ()),
