@@ -10,6 +10,7 @@ from cai.compare.sections import (
     counts,
     cross,
     curves,
+    from_nothing,
     harmfulness,
     judges,
     labels,
@@ -49,6 +50,7 @@ SECTIONS: tuple[ReportSection[Any], ...] = (
     counts.SECTION,
     curves.SECTION,
     watched.SECTION,
+    from_nothing.SECTION,
 )
 
 # Key of a section -> the type of its value, for `read_results`.

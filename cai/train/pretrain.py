@@ -118,6 +118,7 @@ def _fit(
     rows, times = split(settings.batch_size, work.runtime, "pretrain.batch_size", 1)
     steps = max(1, math.ceil(len(blocks) / settings.batch_size * settings.epochs))
     with unfinished(out) as folder:
+        checkpoint = last_checkpoint(folder)
         arguments = trainer_arguments(work, out, dtype, seed) | {
             "output_dir": str(folder),
             "max_steps": steps,
@@ -132,7 +133,7 @@ def _fit(
             "warmup_steps": math.ceil(steps * settings.warmup),
             "gradient_checkpointing": work.runtime.checkpointing,
             "prediction_loss_only": True,
-            "eval_on_start": True,
+            "eval_on_start": checkpoint is None,
             "eval_strategy": "steps",
             "eval_steps": max(1, steps // LOOKS),
             "save_strategy": "steps",
@@ -143,7 +144,6 @@ def _fit(
             model=network, args=TrainingArguments(**arguments), data_collator=default_data_collator,
             train_dataset=blocks, eval_dataset=held_out,
         )  # fmt: skip
-        checkpoint = last_checkpoint(folder)
         on_our_bar(trainer, "pretrain").train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return trainer.state.log_history
 
