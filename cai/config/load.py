@@ -17,6 +17,7 @@ from cai.config.layers import OWN_KEYS, arm_of, faults_of_names, with_pool
 from cai.config.pretrain import MADE_HERE, Pretrain
 from cai.config.rl import Rl
 from cai.config.runtime import Runtime
+from cai.config.section import Seed
 from cai.config.sections import (
     Count,
     Data,
@@ -156,7 +157,7 @@ class File(Arm):
 
     name: str | None = None
     question: str = "Does an AI judge that reads a constitution do what human labellers do?"
-    seeds: Annotated[tuple[Count, ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     # Reward models from so many human labels each: how many are the judge's worth? (cai/stats/crossing.py)
     label_budget: tuple[Positive, ...] = ()
     arms: dict[str, dict | None] = Field(default={})

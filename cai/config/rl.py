@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from cai.config.sections import Amount, Count, Positive, Rate, Section, Share
+from cai.config.section import Amount, Count, Positive, Rate, Section, Share, Warm
 from cai.config.validation import Fault
 
 
@@ -106,7 +106,7 @@ class Rl(Section):
     helpful: Share = 0.25
     max_prompt_tokens: Positive = 192
     max_new_tokens: Positive = 48
-    temperature: Rate = 1.0
+    temperature: Warm = 1.0
     # null: training is not looked at from outside.
     gold: Gold | None = None
     # How many policies on the way to the last one are kept and evaluated: evenly spaced over the rollouts, both ends

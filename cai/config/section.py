@@ -2,13 +2,28 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from cai.config.validation import Fault
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0)]
 Amount = Annotated[float, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy takes, and with it every trainer
+COLDEST = 0.01  # below it, log-probabilities divided by a temperature soon are infinite
+
+
+def _drawable(value: float) -> float:
+    if 0 < value < COLDEST:
+        problem = f"a temperature of {value:g} is too low to divide log-probabilities by"
+        raise Fault(problem, f"write 0, which takes the likeliest token, or at least {COLDEST}")
+    return value
+
+
+Temperature = Annotated[float, Field(ge=0), AfterValidator(_drawable)]
+Warm = Annotated[float, Field(ge=COLDEST)]
 
 
 class Section(BaseModel):

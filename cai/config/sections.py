@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from cai.config.chat_template import ChatTemplate
 from cai.config.methods import NAMES
-from cai.config.section import Amount, Count, Positive, Rate, Section, Share
+from cai.config.section import Count, Positive, Rate, Section, Share, Temperature, Warm
 from cai.config.served import DRAWS, Served, check_server_of_policy
 from cai.config.validation import Fault
 
@@ -94,7 +94,7 @@ class Revise(Section):
     examples: str | None = Field(default=None, exclude=True)
     audit: Count = Field(default=0, exclude=True)
     max_new_tokens: Positive = 96
-    temperature: Amount = 1.0
+    temperature: Temperature = 1.0
 
     @model_validator(mode="after")
     def _somebody_is_served(self) -> "Revise":
@@ -145,14 +145,14 @@ class Pairs(Section):
     source: Literal["data", "policy", "opposed"] = "data"
     prompts: Positive | None = None
     max_new_tokens: Positive = 96
-    temperature: Amount = 1.0
+    temperature: Temperature = 1.0
 
 
 class Reason(Section):
     """Chain of thought before the choice (Bai et al. 2022, section 4.1): its length, and how the outcome is tamed."""
 
     max_new_tokens: Positive = 96
-    temperature: Amount = 1.0
+    temperature: Temperature = 1.0
     # Thoughts drawn for each order; the probabilities they lead to are averaged.
     samples: Positive = 1
     # After a chain of thought a model is surer than it is right; the paper found 0.4 to 0.6 best.
@@ -195,7 +195,7 @@ class Judge(Section):
     # A vote whose options hold less than this share of the probability is not read; no readable vote, no label.
     min_mass: Share = 0.02
     # Divides the log-odds: below 1 it sharpens the timid probabilities of a small judge; it never turns a verdict.
-    temperature: Rate = 1.0
+    temperature: Warm = 1.0
     system: str | None = None
     # How much of a conversation the judge reads: this many turns of the human from the last one back, with what was
     # answered between them; null: all. A small judge loses the answer it is to judge behind a long conversation.
@@ -331,7 +331,7 @@ class Evaluate(Section):
     # Held-out prompts whose critiques and revisions are made as well, to be read in the report beside the answers.
     transcripts: Count = 20
     max_new_tokens: Positive = 64
-    temperature: Amount = 1.0
+    temperature: Temperature = 1.0
     judge: Judge = Judge(principles="all")
     # XSTest (Röttger et al. 2024), safe prompts that look unsafe and their unsafe contrasts: its prompts file, or
     # Paul/XSTest for the hub's copy. Every policy answers all 450.

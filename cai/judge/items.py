@@ -46,7 +46,7 @@ def load_items(out: Path, work: Workbench, *, file: InputFile) -> None:
     (out / "faults.json").write_text(json.dumps(comparisons.faults, indent=1))
 
 
-@version(1)
+@version(2)
 def score_items(
     out: Path, work: Workbench, *, items: Artifact, reward: ModelRef, policy: Policy, max_length: int, dtype: Dtype
 ) -> None:

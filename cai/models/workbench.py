@@ -18,13 +18,14 @@ from cai.constitution import Constitution, less, read_constitution
 from cai.core.errors import UserError
 from cai.core.records import Chat
 from cai.core.store import digest_of
+from cai.models.adapters import is_adapter
 from cai.models.calls import CallCache
 from cai.models.chat import LETTERS, chat_ids, text_numbers, with_system
 from cai.models.engines import Engine
 from cai.models.engines.cached import CachedEngine
 from cai.models.engines.spending import Spending
 from cai.models.loading import pick_device, pick_dtype, shared_tokenizer
-from cai.models.references import Dtype, ModelRef
+from cai.models.references import Dtype, ModelRef, base_of, local
 from cai.models.resident import Resident
 from cai.models.serving import OwnServedEngine, addressed, start_own
 
@@ -77,6 +78,23 @@ class Workbench:
     def resident(self) -> Resident:
         return Resident(self.device)
 
+    @cached_property
+    def _states(self) -> Any:
+        from cai.models.trunk import States  # heavy
+
+        return States()
+
+    def read_once(self, network: Any, ref: ModelRef) -> None:
+        """Let what LoRA leaves alone in a network be read once for all that this process trains and scores (trunk.py).
+
+        ref: the model, or what it started from. Not where it is in parts, or is computed twice (checkpointing).
+        """
+        from cai.models.trunk import read_once  # heavy
+
+        if int(os.environ.get("WORLD_SIZE") or 1) == 1 and not self.runtime.checkpointing:
+            place = Path(local(ref))
+            read_once(network, (base_of(place) if is_adapter(place) else ref).digest, self._states)
+
     def dtype(self, arm: Arm) -> Dtype:
         return pick_dtype(arm.dtype, self.device)
 
@@ -126,7 +144,13 @@ class Workbench:
 
     def reward_model(self, model: ModelRef, dtype: Dtype) -> Any:
         """A reward model for scoring, valid until something else is asked for."""
-        return self._keep(f"reward {model.digest} {dtype}", lambda: self.resident.reward(model, dtype))
+
+        def load() -> Any:
+            network = self.resident.reward(model, dtype)
+            self.read_once(network, model)
+            return network
+
+        return self._keep(f"reward {model.digest} {dtype}", load)
 
     def language_model(self, model: ModelRef, dtype: Dtype) -> Any:
         """A language model whose log-probabilities are read as they are, valid until something else is asked for."""

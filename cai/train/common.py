@@ -1,12 +1,14 @@
 """What every trainer here is told in the same way: where to run, what to seed, what to print, what to keep."""
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any, Protocol
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from cai.core.errors import UserError
 from cai.core.progress import progress
 from cai.models.loading import save
 from cai.models.references import Dtype
@@ -105,6 +107,38 @@ class Bar(TrainerCallback):
         self._bar.__exit__(None, None, None)
 
 
+class Finite(TrainerCallback):
+    """Stops a training whose loss, gradients or weights are no numbers any more: what diverged is no result to keep.
+
+    section: of the config, where its learning rate stands.
+    """
+
+    def __init__(self, title: str, section: str) -> None:
+        self.title, self.section = title, section
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any
+    ) -> None:
+        for name, what in (("loss", "its loss"), ("grad_norm", "the norm of its gradients")):
+            value = (logs or {}).get(name, 0.0)
+            if not math.isfinite(value):
+                self._stop(f"{what} is {value}", args, state)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+    ) -> None:
+        lost = [name for name, p in model.named_parameters() if p.requires_grad and not p.isfinite().all()]
+        if lost:
+            self._stop(f"weights are no numbers ({lost[0]} and {len(lost) - 1} more)", args, state)
+
+    def _stop(self, what: str, args: TrainingArguments, state: TrainerState) -> None:
+        raise UserError(
+            f"{self.title} diverged: {what} at step {state.global_step} of {state.max_steps}",
+            f"{self.section}.learning_rate",
+            f"lower it (it is {args.learning_rate:g}): what diverged is kept as no result, and all before it is",
+        )
+
+
 class Unpublished:
     """What TRL's trainers tell the world about a model; the store's manifest says how ours came about."""
 
@@ -128,18 +162,31 @@ def curves(history: list[dict[str, Any]], names: dict[str, str]) -> dict[str, li
     return table
 
 
-def fit(trainer: Any, title: str, out: Path, tokenizer: Any, columns: dict[str, str], counts: dict[str, Any]) -> None:
-    """Train, and leave model/, curves.json (`columns` of the trainer's log, as `curves`) and counts.json."""
-    quiet(trainer, title).train()
+def fit(
+    trainer: Any,
+    title: str,
+    out: Path,
+    tokenizer: Any,
+    columns: dict[str, str],
+    counts: dict[str, Any],
+    *,
+    section: str,
+) -> None:
+    """Train, and leave model/, curves.json (`columns` of the trainer's log, as `curves`) and counts.json.
+
+    section: of its settings in the config. Raises UserError where it diverges.
+    """
+    quiet(trainer, title, section).train()
     (out / "curves.json").write_text(json.dumps(curves(trainer.state.log_history, columns)))
     (out / "counts.json").write_text(json.dumps(counts, indent=1))
     save(trainer.model, tokenizer, out / "model")
 
 
-def quiet(trainer: Any, title: str) -> Any:
-    """Replace the trainer's own printing by our progress bar."""
+def quiet(trainer: Any, title: str, section: str) -> Any:
+    """Replace the trainer's own printing by our progress bar, and watch that its numbers stay numbers."""
     from transformers import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Bar(title))
+    trainer.add_callback(Finite(title, section))
     return trainer

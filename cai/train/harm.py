@@ -26,7 +26,7 @@ from cai.train.trainable import Trainable
 
 
 @launched
-@version(2)
+@version(3)
 def train_harm(
     out: Path, work: Workbench, *, ratings: Artifact, start: Trainable, settings: Harmfulness, seed: int
 ) -> None:
@@ -53,7 +53,16 @@ def train_harm(
         | {"lr_scheduler_type": "linear"},
     )
     trainer = RatingTrainer(network, config, rows, tokenizer, adapter)
-    fit(trainer, "fit people's ratings of harm", out, tokenizer, {"loss": "loss"}, counts)
+    work.read_once(trainer.model, start.ref)
+    fit(
+        trainer,
+        "fit people's ratings of harm",
+        out,
+        tokenizer,
+        {"loss": "loss"},
+        counts,
+        section="evaluate.harmfulness",
+    )
     mean = math.fsum(row["rating"] for row in rows) / len(rows)
     (out / "fit.json").write_text(json.dumps({"answers": len(rows), "mean": mean}))
 

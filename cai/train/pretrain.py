@@ -144,7 +144,9 @@ def _fit(
             model=network, args=TrainingArguments(**arguments), data_collator=default_data_collator,
             train_dataset=blocks, eval_dataset=held_out,
         )  # fmt: skip
-        on_our_bar(trainer, "pretrain").train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        on_our_bar(trainer, "pretrain", "pretrain").train(
+            resume_from_checkpoint=str(checkpoint) if checkpoint else None
+        )
     return trainer.state.log_history
 
 

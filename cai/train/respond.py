@@ -77,7 +77,7 @@ class Picker:
         return {"reward": self.reward, "n": self.n, "max_length": self.max_length}
 
 
-@version(2)
+@version(3)
 def respond_best(
     out: Path, work: Workbench, *, prompts: PromptSet, model: Trainable, picker: Picker, draws: Draws
 ) -> None:

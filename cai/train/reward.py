@@ -19,7 +19,7 @@ from cai.train.trainable import Labelled, Trainable
 
 
 @launched
-@version(1)
+@version(2)
 def train_reward(
     out: Path, work: Workbench, *, labelled: Labelled, start: Trainable, settings: Reward, seed: int
 ) -> None:
@@ -61,8 +61,9 @@ def train_reward(
     trainer = SoftRewardTrainer(
         model=network, args=config, train_dataset=data, processing_class=tokenizer, peft_config=adapter
     )
+    work.read_once(trainer.model, start.ref)
     columns = {"loss": "loss", "accuracy": "accuracy", "margin": "margin"}
-    fit(trainer, "train the reward model", out, tokenizer, columns, counts)
+    fit(trainer, "train the reward model", out, tokenizer, columns, counts, section="reward")
 
 
 def elements(comparisons: list[Comparison], tokenizer: Any, policy: Policy, settings: Reward) -> list[dict[str, list]]:

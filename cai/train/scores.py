@@ -21,7 +21,7 @@ class Score:
     reward: float | None
 
 
-@version(1)
+@version(2)
 def score_pairs(out: Path, work: Workbench, *, pairs: Artifact, scorer: Scorer) -> None:
     """scores.jsonl: the reward of both answers of every held-out pair."""
     rows = [pair for pair in read_jsonl(pairs / "pairs.jsonl", Pair) if pair.prompt.split == "test"]
@@ -32,7 +32,7 @@ def score_pairs(out: Path, work: Workbench, *, pairs: Artifact, scorer: Scorer) 
     _score(out, work, names, chats, scorer)
 
 
-@version(1)
+@version(2)
 def score_answers(out: Path, work: Workbench, *, prompts: Artifact, answers: Artifact, scorer: Scorer) -> None:
     """scores.jsonl: the reward of every answer that a policy gave to the held-out prompts."""
     by_id = {prompt.id: prompt for prompt in read_jsonl(prompts / "prompts.jsonl", Prompt)}
@@ -41,7 +41,7 @@ def score_answers(out: Path, work: Workbench, *, prompts: Artifact, answers: Art
     _score(out, work, [(row.prompt_id, "") for row in rows], chats, scorer)
 
 
-@version(1)
+@version(2)
 def score_ratings(out: Path, work: Workbench, *, ratings: Artifact, scorer: Scorer) -> None:
     """scores.jsonl: the score of every held-out answer that people rated, in the order of `ratings_of`."""
     rows = ratings_of(ratings, "test")

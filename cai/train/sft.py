@@ -80,7 +80,7 @@ def train_sft(
         model=network, args=config, train_dataset=data, processing_class=tokenizer, peft_config=adapter
     )
     columns = {"loss": "loss", "mean_token_accuracy": "token accuracy", "entropy": "entropy"}
-    fit(trainer, f"fine-tune on {what}", out, tokenizer, columns, counts)
+    fit(trainer, f"fine-tune on {what}", out, tokenizer, columns, counts, section="sft")
 
 
 def helpful_rows(everyday: Everyday, revised: int, share: float, seed: int) -> list[tuple[Chat, str]]:

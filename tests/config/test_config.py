@@ -103,6 +103,25 @@ def test_seeds_must_differ(tmp_path):
     assert fault(tmp_path, BASE + "seeds: [1, 1]\n").startswith("mine.yaml:3: a seed stands twice")
 
 
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("seeds: [4294967296]", "seeds[0] must be a whole number of at least 0 and below 4294967296, not 4294967296"),
+        ("judge: {temperature: 1.0e-300}", "judge.temperature must be a number of at least 0.01, not 1e-300"),
+        ("rl: {temperature: 0.001}", "rl.temperature must be a number of at least 0.01, not 0.001"),
+        ("evaluate: {temperature: 1.0e-300}", "a temperature of 1e-300 is too low to divide log-probabilities by"),
+    ],
+)
+def test_numbers_that_would_become_infinite(tmp_path, key, said):
+    assert fault(tmp_path, f"{BASE}{key}\n").startswith(f"mine.yaml:3: {said}")
+
+
+def test_a_temperature_of_0_takes_the_likeliest(tmp_path):
+    assert (
+        read_experiment(written(tmp_path, BASE + "evaluate: {temperature: 0}\n")).arms["ai"].evaluate.temperature == 0
+    )
+
+
 def test_human_labels_on_fresh_pairs_are_refused(tmp_path):
     said = fault(tmp_path, BASE + "pairs: {source: policy}\narms:\n  ai: {labels: ai}\n  human: {labels: human}\n")
     assert said.startswith("mine.yaml:6: labels: human needs pairs that people have judged")

@@ -304,6 +304,7 @@ def test_shared_beginnings_change_no_reading(sharp: ModelRef, monkeypatch: pytes
     assert_shared_as_alone(sharp, monkeypatch, questions)
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_shared_beginnings_change_no_reading_of_the_real_model(real: ModelRef, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_shared_as_alone(real, monkeypatch, judged(3)[::3])  # of all pairs, principles and kinds

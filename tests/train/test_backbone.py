@@ -1,7 +1,6 @@
 """A reward adapter on the policy's own base: the same rewards as by itself, no second base, and a policy left alone."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,12 +12,14 @@ from test_ppo_usage import ANSWERED, ASKED
 from test_score import CHATS, tiny_config, tiny_policy, tiny_tokenizer
 from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 
+from cai.config.runtime import Runtime
 from cai.config.sections import Policy
 from cai.core.records import Message, Prompt, Revision, write_jsonl
 from cai.models.architectures import lora
 from cai.models.loading import load_causal, load_reward
 from cai.models.references import find
 from cai.models.score import score
+from cai.models.workbench import Workbench
 from cai.train.rl import backbone
 from cai.train.rl.backbone import load_reward_on
 from cai.train.rl.reward_models import reward_function
@@ -167,7 +168,7 @@ def test_the_stage_shares_too(policy, reward, tmp_path):
     texts = ("yes", "no no", "w1 w2 w3")
     prompt = Prompt("1", (Message("user", "hello"),), "harm", "train")
     write_jsonl(tmp_path / "revisions.jsonl", [Revision(prompt, text, ()) for text in texts])
-    work: Any = SimpleNamespace(device="cpu", runtime=SimpleNamespace(batch_tokens=99))
+    work = Workbench.open(Runtime(root=str(tmp_path / "runs"), batch_tokens=99))
     whole = LlamaForCausalLM.from_pretrained(policy.config.name_or_path)  # trained whole: it cannot share
     given = {"source": find(str(reward)), "revisions": tmp_path, "dtype": "float32", "max_length": 99}
     (ours, scale), (theirs, expected) = (

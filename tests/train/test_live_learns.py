@@ -135,6 +135,7 @@ def prose(piece: str) -> float:
     return float(piece.strip().lower() in {"you", "your", "i", "we", "me", "my"})
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_a_real_policy_learns_to_talk_to_me(real, tmp_path, monkeypatch):
     file = Path(__file__).parents[2] / "experiments/data/helpful.jsonl"

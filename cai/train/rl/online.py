@@ -63,7 +63,9 @@ def begin(work: Workbench, run: OnlineRun) -> tuple[Any, list[Prompt], dict[str,
 
 
 def load_policy(work: Workbench, run: OnlineRun) -> Any:
-    return load_causal(run.start.ref, run.start.learning_dtype, work.device, train=True)
+    network = load_causal(run.start.ref, run.start.learning_dtype, work.device, train=True)
+    work.read_once(network, run.start.ref)
+    return network
 
 
 def learn_from_rewards(out: Path, work: Workbench, run: OnlineRun, reward: RewardModel, make: MakeTrainer) -> None:
@@ -116,7 +118,7 @@ def optimise(out: Path, work: Workbench, run: OnlineRun, ready: Ready, make: Mak
                 raise UserError(problem, "rl.feedback", "train without FSDP, or without live feedback")
             # It reads the states of the policy as it was: `Shaping`
             setattr(reward, "reference", trainer.reference)  # noqa: B010
-        quiet(trainer, settings.method.upper())
+        quiet(trainer, settings.method.upper(), "rl")
         trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints) is not None)
         watched = watch.leave(trainer.model, out)
     rollouts = [row for row in trainer.state.log_history if "reward" in row]

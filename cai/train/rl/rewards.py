@@ -80,6 +80,7 @@ def normalised_reward(
     tokenizer = load_tokenizer(source)
     # The base weights of a policy that is to be put into parts do not stay where they are.
     model = load_reward_on(None if will_shard() else network, source, dtype, work.device).eval()
+    work.read_once(model, source)
     batch_tokens = work.runtime.batch_tokens
     known = read_jsonl(revisions / "revisions.jsonl", Revision)
     chats = [answered(revision.prompt.messages, revision.final, policy.system) for revision in known]

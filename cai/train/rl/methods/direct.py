@@ -27,7 +27,7 @@ class RatedBy:
         return {"judge_model": parts.pop("model"), "judge_seed": parts.pop("seed"), **parts}
 
 
-@version(1)
+@version(2)
 def train_direct(out: Path, work: Workbench, *, run: OnlineRun, rater: RatedBy) -> None:
     """Leaves what `learn_from_rewards` leaves. An answer that the judge cannot read takes no part.
 

@@ -74,7 +74,7 @@ def train_dpo(
     data = Dataset.from_list(kept)
     trainer = SoftDPOTrainer(network, config, train_dataset=data, processing_class=tokenizer)
     columns = {"loss": "loss", "accuracy": "accuracy", "margin": "margin", "entropy": "entropy"}
-    fit(trainer, "DPO", out, tokenizer, columns, counts)
+    fit(trainer, "DPO", out, tokenizer, columns, counts, section="rl")
 
 
 def encode(tokenizer: Any, comparison: Comparison, system: str | None) -> dict[str, Any]:

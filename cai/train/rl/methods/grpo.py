@@ -12,7 +12,7 @@ from cai.train.rl.online import by_groups, learn_from_rewards
 
 
 @launched
-@version(2)
+@version(3)
 def train_grpo(out: Path, work: Workbench, *, run: OnlineRun, reward: RewardModel) -> None:
     """Leaves what `learn_from_rewards` leaves."""
     learn_from_rewards(out, work, run, reward, partial(by_groups, "grpo"))
