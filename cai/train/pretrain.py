@@ -75,7 +75,9 @@ def pretrain(
         **corpus.counts, "documents held out": len(corpus.held_out), "tokens learnt from, an epoch": learnt,
         "tokens held out": learnt_tokens(held_out), "blocks": len(blocks), "parameters": network.num_parameters(),
     }  # fmt: skip
-    history = _fit(out, work, settings, network, blocks, held_out, dtype, seed)
+    history = fit(
+        out, network, blocks, held_out, training_arguments(work, out, settings, len(blocks), dtype, seed)
+    )  # fmt: skip
     (out / "curves.json").write_text(json.dumps(_curves(history)))
     (out / "counts.json").write_text(json.dumps(counts, indent=1))
     write_jsonl(out / "held_out.jsonl", corpus.held_out)
@@ -103,50 +105,51 @@ def inner(width: int) -> int:
 # Training -------------------------------------------------------------------------------------------------------------
 
 
-def _fit(
-    out: Path, work: Workbench, settings: Pretrain, network: Any, blocks: Any, held_out: Any,
-    dtype: Dtype, seed: int,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Train the network in place; returns the trainer's log."""
+def training_arguments(
+    work: Workbench, out: Path, settings: Pretrain, blocks: int, dtype: Dtype, seed: int
+) -> dict[str, Any]:  # fmt: skip
+    """For `TrainingArguments`: all but the folder of the checkpoints. blocks: how many there are to learn from."""
+    from cai.train.common import trainer_arguments
+
+    rows, times = split(settings.batch_size, work.runtime, "pretrain.batch_size", 1)
+    steps = max(1, math.ceil(blocks / settings.batch_size * settings.epochs))
+    between = max(1, steps // LOOKS)
+    return trainer_arguments(work, out, dtype, seed) | {
+        "max_steps": steps,
+        "per_device_train_batch_size": rows,
+        "per_device_eval_batch_size": rows,
+        "gradient_accumulation_steps": times,
+        "learning_rate": settings.learning_rate,
+        "weight_decay": settings.weight_decay,
+        "adam_beta2": 0.95,
+        "lr_scheduler_type": "cosine_with_min_lr",
+        "lr_scheduler_kwargs": {"min_lr_rate": 0.1},
+        "warmup_steps": math.ceil(steps * settings.warmup),
+        "gradient_checkpointing": work.runtime.checkpointing,
+        "prediction_loss_only": True,
+        "eval_strategy": "steps",
+        "eval_steps": between,
+        "save_strategy": "steps",
+        "save_steps": between,
+        "save_total_limit": 2,  # the last may be half written when the run is killed
+    }
+
+
+def fit(out: Path, network: Any, blocks: Any, held_out: Any, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    """Train the network in place, from the last checkpoint if there is one. Returns the trainer's log."""
     from transformers import TrainingArguments, default_data_collator
 
     from cai.train.checkpoints import last_checkpoint
     from cai.train.common import quiet as on_our_bar
-    from cai.train.common import trainer_arguments
     from cai.train.sealed_trainer import SealedTrainer
 
-    rows, times = split(settings.batch_size, work.runtime, "pretrain.batch_size", 1)
-    steps = max(1, math.ceil(len(blocks) / settings.batch_size * settings.epochs))
     with unfinished(out) as folder:
         checkpoint = last_checkpoint(folder)
-        arguments = trainer_arguments(work, out, dtype, seed) | {
-            "output_dir": str(folder),
-            "max_steps": steps,
-            "per_device_train_batch_size": rows,
-            "per_device_eval_batch_size": rows,
-            "gradient_accumulation_steps": times,
-            "learning_rate": settings.learning_rate,
-            "weight_decay": settings.weight_decay,
-            "adam_beta2": 0.95,
-            "lr_scheduler_type": "cosine_with_min_lr",
-            "lr_scheduler_kwargs": {"min_lr_rate": 0.1},
-            "warmup_steps": math.ceil(steps * settings.warmup),
-            "gradient_checkpointing": work.runtime.checkpointing,
-            "prediction_loss_only": True,
-            "eval_on_start": checkpoint is None,
-            "eval_strategy": "steps",
-            "eval_steps": max(1, steps // LOOKS),
-            "save_strategy": "steps",
-            "save_steps": max(1, steps // LOOKS),
-            "save_total_limit": 2,  # the last may be half written when the run is killed
-        }
+        given = TrainingArguments(**arguments, output_dir=str(folder), eval_on_start=checkpoint is None)
         trainer = SealedTrainer(
-            model=network, args=TrainingArguments(**arguments), data_collator=default_data_collator,
-            train_dataset=blocks, eval_dataset=held_out,
-        )  # fmt: skip
-        on_our_bar(trainer, "pretrain", "pretrain").train(
-            resume_from_checkpoint=str(checkpoint) if checkpoint else None
+            model=network, args=given, data_collator=default_data_collator, train_dataset=blocks, eval_dataset=held_out
         )
+        on_our_bar(trainer, "pretrain", section="pretrain").train(str(checkpoint) if checkpoint else None)
     return trainer.state.log_history
 
 

@@ -157,6 +157,8 @@ def _mean(rows: Rows) -> Estimate:
 
 def drawn(r: Mapping[str, Any]) -> list[Strips | None]:
     """A plot a measure, with a row a policy."""
+    if not r["from_nothing"]:
+        return []
     wanted = (
         ("perplexity", "Perplexity of held-out text", plots.Scale("perplexity", "")),
         ("ends", "Ends its answer by itself", plots.Scale("share of answers", ends=(0, 1))),
