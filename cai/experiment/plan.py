@@ -15,6 +15,7 @@ from cai.core.errors import UserError
 from cai.core.progress import clock, total
 from cai.core.store import Artifact
 from cai.experiment.cards import CARDS, Card, Tokens, card_called, seconds_on, tokens_of
+from cai.experiment.check_servers import with_revisers
 from cai.experiment.needs import Need, needs
 from cai.experiment.timings import Expected, estimates
 from cai.models.memory import GIB, on_device
@@ -223,6 +224,7 @@ def plan_on(experiment: Experiment, ledger: Sequence[Artifact], work: Workbench,
         card, capacity = card or card_called(about.name), capacity or float(about.total_memory)
     if options.device_memory:
         capacity = bytes_of(options.device_memory)
+    ledger = with_revisers(experiment, ledger)
     wanted = needs(experiment, ledger)
     of_stage = {artifact.digest: one for artifact, one in zip(ledger, wanted, strict=True)}
 

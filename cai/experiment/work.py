@@ -52,6 +52,8 @@ class Work:
             return inputs["count"] or self.rows(inputs["data"], split)
         if stage == "take_drafts":
             return self.rows(inputs["revisions"])
+        if stage == "take_preferred":  # at most
+            return self.rows(inputs["pairs"], "train")
         if stage in ("draw_labels", "revise_controls"):
             return inputs["count"]
         return self.rows(inputs["pairs"], split)  # labels, whoever gave them
@@ -183,4 +185,6 @@ def model_of(stage: str, inputs: Mapping[str, Any]) -> str:
     judged = stage in ("preflight", "play", "label_by_judge") or stage.startswith(("rate_", "judge_"))
     if pool := inputs.get("pool"):
         return pool[0]["judge"]["model"]
+    if stage == "revise" and "reviser" in inputs:  # beside whose work the drafts are little
+        return inputs["reviser"].get("name", "")
     return inputs.get("judge" if judged else "policy", {}).get("model", "")
