@@ -46,6 +46,7 @@ class Cell:
     labellers: dict[str, Artifact]
     lineage: tuple[Iteration, ...]
     pretrained: Artifact | None = None  # the start model, where it was made here
+    acceptance: Artifact | None = None  # of a judge that was slimmed
 
     @property
     def policies(self) -> dict[str, Iteration]:
@@ -83,7 +84,7 @@ class Cell:
         """All that its stages left, in the order of the pipeline."""
         rounds = [made for it in self.lineage for made in (it.pairs, it.labels, it.reward, it.policy)]
         first = (self.pretrained, self.data, self.helpful, self.revised, self.sft, self.preflight)
-        return tuple(made for made in (*first, *self.labellers.values(), *rounds) if made)
+        return tuple(made for made in (*first, *self.labellers.values(), self.acceptance, *rounds) if made)
 
 
 def with_policy(cells: Sequence[Cell]) -> list[Cell]:

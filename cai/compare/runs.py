@@ -171,7 +171,7 @@ def _cell(run: FinishedRun, name: str, arm: Arm, seed: int) -> Cell:
     return Cell(
         run.arm_name(name), seed, arm, law, needed("data"), made("helpful"), needed("revised"), needed("sft"),
         last.pairs, made("preflight"), last.labels, last.reward, last.policy,
-        {who: _artifact(run, folder) for who, folder in links["said"].items()}, lineage,
+        {who: _artifact(run, folder) for who, folder in links["said"].items()}, lineage, made("acceptance"),
     )  # fmt: skip
 
 

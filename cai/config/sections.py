@@ -11,6 +11,7 @@ from cai.config.chat_template import ChatTemplate
 from cai.config.methods import NAMES
 from cai.config.section import Count, Positive, Rate, Section, Share, Temperature, Warm
 from cai.config.served import DRAWS, Served, check_server_of_policy
+from cai.config.slim import Slimming
 from cai.config.validation import Fault
 
 
@@ -271,6 +272,8 @@ class Labeller(Judge):
     calibrate: bool = False
     # null: label without looking first.
     preflight: Preflight | None = Preflight()
+    # A smaller model is made of the judge's and asked in its place. No part of a key: the model that is asked is.
+    slim: Slimming = Field(default=None, exclude=True)
 
 
 class Simulated(Section):

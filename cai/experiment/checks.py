@@ -24,7 +24,7 @@ from cai.data.sources import at_hand, source_digest, source_of
 from cai.data.sources.rated_answers import NAME as RATED
 from cai.data.xstest import xstest_file
 from cai.experiment.check_data import Rows, check_yardsticks, data_checks, length_checks, rows_of
-from cai.experiment.check_models import check_gold_model, check_judge, check_reviser, policy_checks, reader_of
+from cai.experiment.check_models import check_gold_model, check_judge, check_reviser, policy_checks, reader_of, slims
 from cai.experiment.check_pretrain import pretrain_checks
 from cai.experiment.check_servers import judges_of, server_checks
 from cai.experiment.check_sft import (
@@ -107,7 +107,8 @@ def check(*grid: Experiment, plan: bool = False) -> None:
     for experiment in grid:
         faults = Faults(experiment)
         for name, arm in experiment.arms.items():
-            faults.attempt([*files_of(arm, plan), *shares_of(arm, runtime), *pretrain_checks(arm, runtime, plan)], name)
+            own = (*shares_of(arm, runtime), *slims(arm, runtime, plan), *pretrain_checks(arm, runtime, plan))
+            faults.attempt([*files_of(arm, plan), *own], name)
             for section, ref in models_of(arm).items():
                 if ref not in refs:
                     refs[ref] = None

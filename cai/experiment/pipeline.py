@@ -58,7 +58,7 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
         # 2a. Sample pairs of answers, and label which is better; the judge passes its preflight once.
         sampled = replace(start, ref=answering(arm.policy, policy))
         pairs = pairs_to_label(stage, arm, constitution, prompts, sampled, seed_of_round(arm.seed, number))
-        labelling = label(stage, work, arm, prompts, pairs, labelling.preflight, replica)
+        labelling = label(stage, work, arm, prompts, pairs, labelling, replica)
         labelled = labelled.with_round(pairs, labelling.labels)
 
         # 2b. Train a reward model on the labels. From here on nothing knows where they came from.
@@ -79,6 +79,7 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
         arm=name, seed=seed, settings=arm, constitution=constitution, data=prompts, helpful=helpful, revised=revisions,
         sft=sft, pairs=last.pairs, preflight=labelling.preflight, labels=last.labels, reward=last.reward,
         policy=last.policy, labellers=labelling.by_labeller, lineage=tuple(rounds), pretrained=made_here,
+        acceptance=labelling.acceptance,
     )  # fmt: skip
 
 

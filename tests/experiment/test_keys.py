@@ -32,6 +32,7 @@ RULES = (
     "arms.noisy={labels: {shares: {human: 0.5, shuffled: 0.5}}}",
 )
 OWN_PAIRS = ("arms={own: {labels: ai, pairs: {source: policy, prompts: 8}}}", "revise.audit=4")
+SLIM = ("arms={half: {labels: ai, judge: {slim: wanda}}, thin: {labels: ai, judge: {slim: {how: low-rank, rank: 4}}}}",)
 LEARNS = (
     "arms={one: {sft: {learns: drafts}}, two: {sft: {learns: preferred}}}",
     "arms.three={sft: {learns: tests/cases/demonstrations.jsonl}}",
@@ -46,6 +47,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "labels": ("smoke", LABELS),
     "rules": ("smoke", RULES),
     "own pairs": ("smoke", OWN_PAIRS),
+    "slim": ("smoke", SLIM),
     "what SFT learns": ("smoke", LEARNS),
     "from nothing": ("smoke", FROM_NOTHING),
     "quickstart": ("quickstart", ()),
