@@ -74,6 +74,7 @@ class Cell:
     policy: Artifact | None  # nor a policy, where `rl.method: none` ends with the reward model
     labellers: dict[str, Artifact]
     lineage: tuple[Iteration, ...]
+    pretrained: Artifact | None = None  # the start model, where it was made here
     acceptance: Artifact | None = None  # of a judge that was slimmed
 
     @property
@@ -136,11 +137,8 @@ class Cell:
         """All that its stages left, in the order of the pipeline."""
         rounds = [made for it in self.lineage for made in (it.pairs, it.labels, it.reward, it.policy)]
         rounds += [made for it in self.lineage for own in it.criteria.values() for made in own.artifacts.values()]
-        made = (
-            self.data, self.helpful, self.revised, self.sft, self.preflight, *self.labellers.values(), self.acceptance,
-            *rounds,
-        )  # fmt: skip
-        return tuple(artifact for artifact in made if artifact)
+        first = (self.pretrained, self.data, self.helpful, self.revised, self.sft, self.preflight)
+        return tuple(made for made in (*first, *self.labellers.values(), self.acceptance, *rounds) if made)
 
 
 def with_policy(cells: Sequence[Cell]) -> list[Cell]:
@@ -181,5 +179,7 @@ class Measured:
     budgets: dict[int, dict[str, Artifact]] = field(default_factory=dict)
     # criteria: (criterion, policy, "red-team" | "helpful") -> the judge's ratings of its answers by that constitution.
     criteria: dict[tuple[str, str, str], Artifact] = field(default_factory=dict)
+    # pretrain: policy -> how likely it finds the documents that were held out.
+    text: dict[str, Artifact] = field(default_factory=dict)
     # Where people judged games of the first arm against the second (cai/compare/human_games.py).
     human_games: Path | None = None

@@ -11,6 +11,7 @@ from cai.compare.sections import (
     criteria,
     cross,
     curves,
+    from_nothing,
     harmfulness,
     judges,
     labels,
@@ -53,6 +54,7 @@ SECTIONS: tuple[ReportSection[Any], ...] = (
     counts.SECTION,
     curves.SECTION,
     watched.SECTION,
+    from_nothing.SECTION,
 )
 
 # Key of a section -> the type of its value, for `read_results`.

@@ -30,7 +30,8 @@ def curves(r: Results) -> list[Chart]:
         low, high = min(spread), max(spread)
         air = 0.03 * (high - low) or 0.5
         axes = Axes(curve["x"], curve["y"], x_ends=(low - air, high + air))
-        charts.append(plots.lines(curve["title"], drawn, axes, legend=False, height=130))
+        named = any(line["arm"] not in r["arms"] for line in curve["lines"][1:])  # not by the legend above all of them
+        charts.append(plots.lines(curve["title"], drawn, axes, legend=named, height=130))
     return [chart for chart in charts if chart]
 
 

@@ -15,6 +15,7 @@ from cai.config.comparable import policy_faults, uneven_faults
 from cai.config.criteria import Criteria, check_labels, check_readers, check_weights, faults_between
 from cai.config.labels import Labels, Sources, check_given
 from cai.config.layers import OWN_KEYS, arm_of, faults_of_names, with_pool
+from cai.config.pretrain import MADE_HERE, Pretrain
 from cai.config.rl import Rl
 from cai.config.runtime import Runtime
 from cai.config.section import Seed
@@ -54,6 +55,8 @@ class Arm(Section):
     seed: Count = 0
     # auto: bfloat16 where the device computes in it natively, else float32.
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    # Instead of a `policy.model` that is there: one that is made here, from nothing.
+    pretrain: Pretrain | None = None
     policy: Policy = Policy()
     data: Data
     helpful: Helpful | None = Helpful()
@@ -72,6 +75,19 @@ class Arm(Section):
     def asks_judge(self) -> bool:
         """Whether `judge:` is asked, for labels or for rewards (`rl.method: direct`)."""
         return "ai" in self.labellers and not self.rl.ends_with_sft
+
+    @model_validator(mode="after")
+    def _all_start_from_what_is_made(self) -> "Arm":
+        """With `pretrain:`, `policy.model` is what that makes."""
+        policy = self.policy
+        if self.pretrain is None:
+            return self
+        if "model" in policy.model_fields_set and policy.model != MADE_HERE:
+            problem = f"pretrain: makes the model to start from, and policy.model names another: {policy.model}"
+            raise Fault(problem, "leave one of them out", "policy.model")
+        if policy.server:
+            raise Fault("a model that is made here is served nowhere yet", "remove policy.server", "policy.server")
+        return self.model_copy(update={"policy": policy.model_copy(update={"model": MADE_HERE})})
 
     @model_validator(mode="after")
     def _labels_have_what_they_need(self) -> "Arm":

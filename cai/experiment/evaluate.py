@@ -29,6 +29,7 @@ from cai.models.workbench import Workbench
 from cai.train.controlled import ControlTexts, revise_controls
 from cai.train.criteria import CriterionReward, WeighedRewards
 from cai.train.harm import train_harm
+from cai.train.perplexity import score_text
 from cai.train.respond import Picker, respond, respond_best
 from cai.train.revise import revise, revising
 from cai.train.revising import RevisedBy
@@ -87,7 +88,9 @@ def audit_revisions(stage: Stage, cells: Sequence[Cell], measured: Measured, har
         if not (arm.revise.audit and arm.sft.revises):
             continue
         by = RevisedBy.of(arm.revise, arm.seed)
-        reviser = Trainable(by.reviser or drafting(arm.policy), arm.policy, harmless.dtype, role="reviser")
+        reviser = Trainable(
+            by.reviser or drafting(arm.policy, cell.pretrained), arm.policy, harmless.dtype, role="reviser"
+        )
         controlled = stage(
             revise_controls, revisions=cell.revised, count=arm.revise.audit, reviser=reviser,
             texts=ControlTexts(instructions_for(cell.constitution), read_placebos()), by=replace(by, reviser=None),
@@ -108,7 +111,7 @@ def score_harm(stage: Stage, cells: Sequence[Cell], measured: Measured, dtype: D
     if settings.source and settings.source != arm.data.source:
         own = Data(source=settings.source)
         rated = stage(load_data, data=own, contents=source_digest(own), seed=arm.seed)
-    start = Trainable(model_of(arm.policy), arm.policy, dtype)
+    start = Trainable(model_of(arm.policy, first.pretrained), arm.policy, dtype)
     fitted = stage(train_harm, ratings=rated, start=start, settings=settings, seed=arm.seed)
     reads = Trainable(trained(fitted, "harmfulness"), arm.policy, dtype, role="reward")
     scorer = Scorer(reads, settings.max_length)
@@ -156,8 +159,8 @@ def trace_held_out(stage: Stage, cells: Sequence[Cell], dtype: Dtype) -> Artifac
     alone = {} if revising_cell else {"rounds": 0, "model": None, "server": None}
     settings = by.settings.revise.model_copy(update={"prompts": count, **alone})
     return stage(
-        revise, data=first.data, split="test", start=Trainable(drafting(arm.policy), arm.policy, dtype),
-        **revising(by.constitution, settings, arm.seed),
+        revise, data=first.data, split="test", **revising(by.constitution, settings, arm.seed),
+        start=Trainable(drafting(arm.policy, first.pretrained), arm.policy, dtype),
     )  # fmt: skip
 
 
@@ -175,7 +178,7 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
         trace_held_out(stage, cells, dtype),
         xstest=stage(load_xstest, file=xstest_file(evaluation.xstest)) if evaluation.xstest else None,
     )
-    policies: dict[str, ModelRef] = {"start": model_of(arm.policy), "sft": trained(first.sft, "sft")}
+    policies: dict[str, ModelRef] = {"start": model_of(arm.policy, first.pretrained), "sft": trained(first.sft, "sft")}
     policies |= {
         name: trained(iteration.policy, name)
         for cell in cells
@@ -232,7 +235,12 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
     # best of several is no model to ask.
     rate_all(stage, work, cells, measured)
     score_harm(stage, cells, measured, dtype)
-    bench_all(stage, work, cells, {n: policies[n] for n in main if n not in best}, measured)
+    asked_alone = {n: policies[n] for n in main if n not in best}
+    bench_all(stage, work, cells, asked_alone, measured)
+    if first.pretrained:
+        for name, source in asked_alone.items():
+            model = Trainable(source, made_by.get(name, arm.policy), dtype)
+            measured.text[name] = stage(score_text, text=first.pretrained, model=model)
     return measured
 
 

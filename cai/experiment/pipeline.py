@@ -19,6 +19,7 @@ from cai.experiment.labelling import Labelling, label
 from cai.experiment.sampling import answer_everyday_prompts, answers_to_learn, load_prompts, pairs_to_label
 from cai.models.references import answering, drafting, model_of, trained
 from cai.models.workbench import Workbench
+from cai.train.pretrain import pretrained
 from cai.train.reward import train_reward
 from cai.train.rl.given import Given
 from cai.train.rl.gold import yardstick
@@ -32,8 +33,9 @@ Stage = Callable[..., Artifact]
 def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell:
     """Constitutional AI (Bai et al. 2022): a constitution and prompts -> a policy. seed: makes replicas of an arm."""
     constitution = work.constitution(arm.constitution, arm.without)
-    start = Trainable(model_of(arm.policy), arm.policy, work.dtype(arm))
-    drafter = replace(start, ref=drafting(arm.policy))
+    made_here = pretrained(stage, arm, work.dtype(arm))  # the start model, where it is made from nothing
+    start = Trainable(model_of(arm.policy, made_here), arm.policy, work.dtype(arm))
+    drafter = replace(start, ref=drafting(arm.policy, made_here))
     prompts, helpful = load_prompts(stage, arm)  # and the pairs that people have judged; split by prompt
 
     # 1. SL-CAI (section 3.1). The start model drafts answers to red-team prompts, criticises and revises them by
@@ -88,7 +90,8 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
     return Cell(
         arm=name, seed=seed, settings=arm, constitution=constitution, data=prompts, helpful=helpful, revised=revisions,
         sft=sft, pairs=last.pairs, preflight=alone.preflight, labels=last.labels, reward=last.reward,
-        policy=last.policy, labellers=alone.by_labeller, lineage=tuple(rounds), acceptance=alone.acceptance,
+        policy=last.policy, labellers=alone.by_labeller, lineage=tuple(rounds), pretrained=made_here,
+        acceptance=alone.acceptance,
     )  # fmt: skip
 
 

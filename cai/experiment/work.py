@@ -163,6 +163,7 @@ COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
     "rate_answers": lambda work, i: work.rows(i["answers"]) * _asked(i) * work.unjudged(i, "answers"),
     "rate_revisions": lambda work, i: i["count"] * _asked(i),
     "rate_controlled": lambda work, i: work.rows(i["controlled"]) * _asked(i),
+    "score_text": _once,
     "score_items": lambda work, i: work.rows(i["items"]),
     "choose_items": lambda work, i: work.rows(i["items"]),
     "judge_items": lambda work, i: work.rows(i["items"]) * _asked(i),

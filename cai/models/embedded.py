@@ -15,6 +15,7 @@ from typing import Any
 from cai.core.durable import make_folders, publish
 from cai.core.packages import QWEN_0_5B, QWEN_1_5B, SMOLLM2, Package, Parcels, cache_folder, fetch, joined
 from cai.core.progress import quiet
+from cai.models.chat_templates import CHATML
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +121,7 @@ def _tiny() -> tuple[Any, Any]:
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=2048
     )
-    tokenizer.chat_template = (
-        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-    )
+    tokenizer.chat_template = CHATML
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=1, max_position_embeddings=2048, tie_word_embeddings=True, bos_token_id=None,

@@ -81,8 +81,14 @@ def _template_key(template: Choice) -> Any:
     return digest_file(file) if file and file.suffix and file.is_file() else template
 
 
-def model_of(chosen: Policy | Judge) -> ModelRef:
-    """The model that a section of the config names, with the chat template that it gives. Raises UserError."""
+def model_of(chosen: Policy | Judge, pretrained: Artifact | None = None) -> ModelRef:
+    """The model that a section of the config names, with the chat template that it gives. Raises UserError.
+
+    pretrained: what `pretrain:` made, or will make: then that is the one, by its folder, as any other folder.
+    """
+    if pretrained:
+        folder = pretrained.path / "model"
+        return find(str(folder), chosen.template) if folder.is_dir() else trained(pretrained, chosen.model)
     server = chosen.server if isinstance(chosen, Judge) else None
     return find_served(chosen.model, server, chosen.template) if server else find(chosen.model, chosen.template)
 
@@ -123,9 +129,11 @@ def _name_there(model: ModelRef) -> str:
     return base_of(folder).name if model.place and folder and is_adapter(folder) else model.name
 
 
-def drafting(policy: Policy) -> ModelRef:
+def drafting(policy: Policy, pretrained: Artifact | None = None) -> ModelRef:
     """The start model where it only writes: drafts, critiques, revisions and everyday answers, by `policy.server`."""
-    return find_served(policy.model, policy.server, policy.template) if policy.server else model_of(policy)
+    if policy.server and not pretrained:
+        return find_served(policy.model, policy.server, policy.template)
+    return model_of(policy, pretrained)
 
 
 def answering(policy: Policy, ref: ModelRef) -> ModelRef:

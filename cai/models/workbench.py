@@ -152,6 +152,10 @@ class Workbench:
 
         return self._keep(f"reward {model.digest} {dtype}", load)
 
+    def language_model(self, model: ModelRef, dtype: Dtype) -> Any:
+        """A language model whose log-probabilities are read as they are, valid until something else is asked for."""
+        return self._keep(f"network {model.digest} {dtype}", lambda: self.resident.causal(model, dtype))
+
     def _keep(self, identity: str, load: Callable[[], Any]) -> Any:
         if self._loaded is None or self._loaded[0] != identity:
             if self._loaded is None:  # what was trained before is gone, but not collected

@@ -11,6 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from cai.core.errors import UserError
 from cai.core.progress import progress
 from cai.models.loading import save
+from cai.models.references import Dtype
 from cai.models.workbench import Workbench
 from cai.train.shares import split, together
 from cai.train.trainable import Trainable
@@ -19,25 +20,31 @@ PROJECT = "cai"
 
 
 def arguments(work: Workbench, out: Path, start: Trainable, seed: int) -> dict[str, Any]:
-    """Keyword arguments for any TRL config: seeded, silent, and reported to nobody but `runtime.report_to`.
+    """Keyword arguments for any TRL config: those of any Trainer, and the schedule of short trainings."""
+    return trainer_arguments(work, out, start.dtype if start.policy.training == "full" else "float32", seed) | {
+        "lr_scheduler_type": "constant_with_warmup",
+        "warmup_steps": 3,
+        "activation_checkpointing": work.runtime.checkpointing,
+    }
 
-    out: the stage's folder; a tracker knows the training by its name.
+
+def trainer_arguments(work: Workbench, out: Path, dtype: Dtype, seed: int) -> dict[str, Any]:
+    """Keyword arguments for any Trainer: seeded, silent, and reported to nobody but `runtime.report_to`.
+
+    out: the stage's folder; a tracker knows the training by its name. dtype: bfloat16 computes in it where the weights
+    themselves are float32 (autocast), which the device does quicker.
     """
     return {
         "seed": seed,
         "data_seed": seed,
         "use_cpu": work.device == "cpu",
-        # Autocast only where the weights themselves are float32 and the device is quicker in bfloat16.
-        "bf16": start.policy.training == "full" and start.dtype == "bfloat16",
+        "bf16": dtype == "bfloat16",
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "save_strategy": "no",
         **tracked(work, out),
         "disable_tqdm": True,
-        "lr_scheduler_type": "constant_with_warmup",
-        "warmup_steps": 3,
         "dataloader_pin_memory": work.device == "cuda",
-        "activation_checkpointing": work.runtime.checkpointing,
     }
 
 

@@ -124,8 +124,9 @@ def test_one_experiment_is_not_read_from_a_sweep(tmp_path):
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_experiment_plans_on_the_tiny_model(path, tiny, ratings, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    every = [f"{key}.model=tiny-random" for key in ("policy", "judge", "evaluate.judge")]
     text = path.read_text()
+    models = ("judge", "evaluate.judge") if "\npretrain:" in text else ("policy", "judge", "evaluate.judge")
+    every = [f"{key}.model=tiny-random" for key in models]
     fixed = [one for one in every if one.partition(".")[2].rpartition("=")[0] and not swept(text, one)]
     data = [] if "hh-rlhf" not in text else ["data.source=rated-answers"]
     assert main([str(path), "--plan", *(f"--set={one}" for one in [*fixed, *data, f"runtime.root={tmp_path}"])]) == 0

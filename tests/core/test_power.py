@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 
 from cai.core.durable import make_folders, write_whole
 from cai.core.store import Damage, Store, read_stage, version
-from cai.train.rl.rollouts import COMPLETE, last_checkpoint
+from cai.train.checkpoints import COMPLETE, last_checkpoint
 
 
 @pytest.fixture

@@ -43,6 +43,10 @@ LEARNS = (
     "arms.three={sft: {learns: tests/cases/demonstrations.jsonl}}",
     "rl={method: sft}",
 )
+FROM_NOTHING = (
+    "pretrain={text: tests/cases/tales.txt, held_out: 0.3, vocabulary: 300, context: 2048, layers: 2, width: 32}",
+    "policy={training: full}",
+)
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "smoke": ("smoke", ()),
     "labels": ("smoke", LABELS),
@@ -51,6 +55,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "slim": ("smoke", SLIM),
     "criteria": ("smoke", CRITERIA),
     "what SFT learns": ("smoke", LEARNS),
+    "from nothing": ("smoke", FROM_NOTHING),
     "quickstart": ("quickstart", ()),
     "optimisers": ("optimisers", ()),
     "label-budget": ("label-budget", ()),

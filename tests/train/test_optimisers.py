@@ -17,9 +17,9 @@ from trl import DPOConfig, DPOTrainer, GRPOConfig, RLOOConfig
 from cai.models.architectures import lora
 from cai.models.loading import load_causal, load_tokenizer, save
 from cai.models.references import ModelRef
+from cai.train.checkpoints import last_checkpoint
 from cai.train.dpo_trainer import SoftDPOTrainer
 from cai.train.rl.groups import ResumableGRPO, ResumableRLOO
-from cai.train.rl.rollouts import last_checkpoint
 
 torch.set_num_threads(1)
 KINDS: dict[str, Any] = {"rloo": (ResumableRLOO, RLOOConfig), "grpo": (ResumableGRPO, GRPOConfig)}

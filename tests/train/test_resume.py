@@ -10,8 +10,9 @@ from transformers import TrainerCallback
 from trl.trainer.utils import RepeatSampler
 
 from cai.core.errors import UserError
+from cai.train.checkpoints import COMPLETE, last_checkpoint
 from cai.train.rl.ppo import PPOTrainer
-from cai.train.rl.rollouts import COMPLETE, WholeRun, last_checkpoint
+from cai.train.rl.rollouts import WholeRun
 
 
 class KilledAt(TrainerCallback):

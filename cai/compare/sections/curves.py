@@ -58,7 +58,7 @@ def curves(cells: Sequence[Cell], measured: Measured) -> list[Curve]:
     first = line("sft", cells[0].settings.seed, _table(cells[0].sft), "loss")
     begun = [line(cell.arm, cell.seed, _table(cell.sft), "loss") for cell in own] if len(own) > 1 else [first]
     title = "SFT: loss on revisions" if all(cell.settings.sft.learns == "revisions" for cell in own) else "SFT: loss"
-    plots = [Curve(title, "step", "loss", begun, "sft")]
+    plots = [*pretraining(cells[0]), Curve(title, "step", "loss", begun, "sft")]
     for stage, key, title, x in CURVES:
         made = [(cell, getattr(cell, stage)) for cell in cells]
         # An SFT policy that the arm ends with has been shown.
@@ -70,6 +70,18 @@ def curves(cells: Sequence[Cell], measured: Measured) -> list[Curve]:
         fitted = line("people's ratings", cells[0].settings.seed, _table(measured.harm["model"]), "loss")
         plots.append(Curve("absolute harmfulness: squared error", "step", "loss", [fitted], "harmfulness"))
     return plots
+
+
+def pretraining(cell: Cell) -> list[Curve]:
+    """Its loss on the text that it learns and, now and then, on what is held out; none of a model that was there."""
+    if cell.pretrained is None:
+        return []
+    tables = json.loads((cell.pretrained / "curves.json").read_text())
+    names = {"learnt": "text learnt from", "held_out": "held-out text"}
+    lines = [
+        CurveLine(name, cell.settings.seed, tables[key]["step"], tables[key]["loss"]) for key, name in names.items()
+    ]
+    return [Curve("pretraining: loss", "step", "nats a token", lines, "pretraining")]
 
 
 def _table(artifact: Artifact) -> dict[str, list]:

@@ -40,9 +40,13 @@ def provenance(experiment: Experiment, cells: Sequence[Cell], work: Workbench, b
     """All that is needed to tell whether another run was the same one."""
     arms = {cell.arm: cell for cell in cells}
     chosen = [
-        one
+        (one, made)
         for cell in arms.values()
-        for one in (cell.settings.policy, cell.settings.judge, cell.settings.evaluate.judge)
+        for one, made in (
+            (cell.settings.policy, cell.pretrained),
+            (cell.settings.judge, None),
+            (cell.settings.evaluate.judge, None),
+        )
     ]
     texts = {arm: cell.constitution.text for arm, cell in arms.items()}
     others = {path: one.text for path, one in work.constitutions.items() if one.text not in texts.values()}
@@ -56,7 +60,7 @@ def provenance(experiment: Experiment, cells: Sequence[Cell], work: Workbench, b
         "model calls": work.counts(),
         "settings changed on the command line": list(experiment.overrides),
         "digests": {
-            **{f"model {_named(one)}": model_of(one).digest for one in chosen},
+            **{f"model {_named(one)}": model_of(one, made).digest for one, made in chosen},
             **{f"data of arm {arm}": cell.data.digest for arm, cell in arms.items()},
             **{f"constitution of arm {arm}": _sha256(text) for arm, text in texts.items()},
             **{f"constitution {path}": _sha256(text) for path, text in others.items()},

@@ -85,6 +85,11 @@ def read_raw(path: Path) -> Iterator[Raw]:
     yield from _lines(path, raw)
 
 
+def read_text(path: Path) -> str:
+    """A file of running text, unpacked. Raises UserError where it cannot be read, or is no text."""
+    return _text(path, _bytes(path))
+
+
 def _bytes(path: Path) -> bytes:
     """The unpacked contents."""
     if path.is_dir():

@@ -97,8 +97,8 @@ def optimise(out: Path, work: Workbench, run: OnlineRun, ready: Ready, make: Mak
     """
     from datasets import Dataset  # heavy: only when there is something to train
 
+    from cai.train.checkpoints import last_checkpoint
     from cai.train.common import curves, quiet
-    from cai.train.rl.rollouts import last_checkpoint
     from cai.train.rl.watch import Watch
 
     start, settings, tokenizer, reward = run.start, run.settings, ready.tokenizer, ready.reward

@@ -10,9 +10,7 @@ it, in three ways, each mended here:
    skipping of batches finds the place.
 3. What a subclass adapts as it goes is not saved. `own_state` and `load_own_state` are the place for it.
 
-A checkpoint is complete once it holds `rollouts.json`, which is written last, when all else is on the disk, and names
-every file with its size: a run that is killed while it saves leaves a folder that is passed over, as is one that has
-lost something since.
+When a checkpoint is complete says cai/train/checkpoints.py.
 
 With as many answers a rollout and an update, n processes of PPO do what one does, within rounding. TRL's do not: each
 of them draws from a generator of its own, and shuffles and averages what is its own. Here
@@ -23,7 +21,6 @@ of them draws from a generator of its own, and shuffles and averages what is its
 """
 
 import gc
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -37,17 +34,16 @@ from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import RepeatSampler
 
 from cai.core.draws import seed_of
-from cai.core.durable import sync, sync_tree, write_whole
 from cai.core.errors import UserError
 from cai.models.chat import text_ids
 from cai.models.engines import Sampling
 from cai.models.engines.sampling import reads_left_padding, sample_ids, stop_ids
 from cai.models.sharded import is_sharded, whole_state
+from cai.train.checkpoints import Sealing, last_checkpoint, state_of
 from cai.train.common import Unpublished
 from cai.train.rl.reference import Remembers
 from cai.train.still import without_dropout
 
-COMPLETE = "rollouts.json"
 Online = GRPOTrainer if TYPE_CHECKING else object  # what `Rollouts` is laid over: GRPOTrainer or RLOOTrainer
 
 
@@ -84,29 +80,6 @@ def check_prompts(dataset: Any, args: Any) -> None:
         )
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint in a trainer's output folder."""
-    made = [path for path in folder.glob("checkpoint-*") if state_of(path) is not None]
-    return max(made, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-
-
-def state_of(checkpoint: Path) -> dict[str, Any] | None:
-    """What `own_state` said when the checkpoint was made; None where it is not complete."""
-    try:
-        content = json.loads((checkpoint / COMPLETE).read_bytes())
-        files = content.get("files")
-        if files is None:  # an older version's holds the state alone
-            return content
-        return content["state"] if files == _sizes(checkpoint) else None
-    except (OSError, ValueError, KeyError, AttributeError):
-        return None
-
-
-def _sizes(checkpoint: Path) -> dict[str, int]:
-    files = (path for path in checkpoint.rglob("*") if path.is_file() and path != checkpoint / COMPLETE)
-    return {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in files}
-
-
 def trimmed(rows: dict[str, Tensor]) -> dict[str, Tensor]:
     """Rows without the columns that are padding in all of them: on the left of prompts, on the right of answers."""
     prompt = int(rows["prompt_mask"].sum(dim=1).max())
@@ -126,7 +99,7 @@ def tokens_of_updates(tokens: list[int], passes: int, together: int) -> list[int
     return [sum(forwards[i - i % together :][:together]) for i in range(len(forwards))]
 
 
-class Rollouts(Remembers, Unpublished, Online):
+class Rollouts(Remembers, Unpublished, Sealing, Online):
     """Makes an online trainer resume exactly; needs `max_steps` in its arguments and a dataset of known length."""
 
     args: Any  # GRPOConfig, RLOOConfig, or a kind of one
@@ -164,10 +137,6 @@ class Rollouts(Remembers, Unpublished, Online):
         without_dropout(network)
         self.eos_token_ids = sorted(stop_ids(network, self._tokenizer) | set(self.eos_token_ids))
         self.pads_left = reads_left_padding(network, self._tokenizer.pad_token_id)
-
-    def own_state(self) -> dict[str, Any]:
-        """What else decides how the run goes on, as JSON."""
-        return {}
 
     def load_own_state(self, state: dict[str, Any]) -> None:
         """Take over what `own_state` said."""
@@ -249,21 +218,6 @@ class Rollouts(Remembers, Unpublished, Online):
             self._save(folder, whole_state(self.model))
         elif self.args.should_save:  # the parts follow
             Path(folder).mkdir(parents=True, exist_ok=True)
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
-        if self.args.should_save:  # an older one of this number is no longer complete from here on
-            (folder / COMPLETE).unlink(missing_ok=True)
-        super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()  # each process writes its own random state
-        if self.accelerator.is_local_main_process:
-            sync_tree(folder)
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            # Contents, then what says that they are complete, then the name by which they are found.
-            write_whole(folder / COMPLETE, json.dumps({"state": self.own_state(), "files": _sizes(folder)}))
-            sync(folder.parent)
-            sync(folder.parent.parent)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         state = state_of(Path(resume_from_checkpoint))
