@@ -1,6 +1,6 @@
 """What a run is made of: one cell for each arm and seed, and what was measured on the cells."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,6 +44,8 @@ class Cell:
     policy: Artifact | None  # nor a policy, where `rl.method: none` ends with the reward model
     labellers: dict[str, Artifact]
     lineage: tuple[Iteration, ...]
+    # `moderation:`: what was filtered -> what it left. `data` and `helpful` are as they were loaded.
+    moderated: Mapping[str, Artifact] = field(default_factory=dict)
 
     @property
     def policies(self) -> dict[str, Iteration]:
@@ -81,6 +83,7 @@ class Cell:
         """All that its stages left, in the order of the pipeline."""
         rounds = [made for it in self.lineage for made in (it.pairs, it.labels, it.reward, it.policy)]
         made = (self.data, self.helpful, self.revised, self.sft, self.preflight, *self.labellers.values(), *rounds)
+        made = (*made, *self.moderated.values())
         return tuple(artifact for artifact in made if artifact)
 
 
@@ -118,6 +121,7 @@ class Measured:
     # policy -> its scores of the policy's answers to red-team prompts.
     harm: dict[str, Artifact] = field(default_factory=dict)
     harm_scores: dict[str, Artifact] = field(default_factory=dict)
+    flagged: dict[str, Artifact] = field(default_factory=dict)  # arm -> what its `moderation:` says of XSTest's prompts
     # label_budget: number of human labels -> the reward models trained on so many, one a seed; named as in pair_scores.
     budgets: dict[int, dict[str, Artifact]] = field(default_factory=dict)
     # Where people judged games of the first arm against the second (cai/compare/human_games.py).

@@ -13,6 +13,7 @@ from cai.compare.sections import (
     harmfulness,
     judges,
     labels,
+    moderation,
     opinions,
     plane,
     ppi,
@@ -47,6 +48,7 @@ SECTIONS: tuple[ReportSection[Any], ...] = (
     benchmarks.SECTION,
     audit.SECTION,
     counts.SECTION,
+    moderation.SECTION,
     curves.SECTION,
     watched.SECTION,
 )

@@ -53,6 +53,7 @@ def finish(
             f"round {number}": {stage: str(getattr(one, stage).path) for stage in ROUND if getattr(one, stage)}
             for number, one in enumerate(cell.lineage[:-1], 1)
         }
+        | ({"moderated": {name: str(its.path) for name, its in cell.moderated.items()}} if cell.moderated else {})
         | ({"scores": str(measured.pair_scores[cell.name].path)} if cell.name in measured.pair_scores else {})
         for cell in cells
     }

@@ -145,6 +145,7 @@ if TYPE_CHECKING:
 else:
     Method = Literal[NAMES]
 Mix = Annotated[dict[Method, Rate], Field(min_length=1)]
+SHOWN = ("rate", "choice")  # methods that can show the judge a pair with its verdict (`worked` in their files)
 UNSAID = ("contrast", "channel")  # methods that ask how likely a given text is: nothing that a model could say instead
 
 
@@ -171,6 +172,9 @@ class Judge(Section):
     combine: Literal["average", "vote"] = "average"
     # Worked examples for a method, shown before its question: a file of turns, as in prompts/examples/.
     examples: dict[Method, str] = Field(default={})
+    # Behind those, so many of people's verdicts on training pairs, drawn by hash (cai/data/shots.py). A judge that is
+    # shown them is no longer one that reads the constitution alone.
+    shots: Count = Field(default=0, exclude_if=lambda held: held == 0)
     reason: Reason = Reason()
     # A vote whose options hold less than this share of the probability is not read; no readable vote, no label.
     min_mass: Share = 0.02
@@ -198,6 +202,9 @@ class Judge(Section):
         if self.spoken and "auto" in methods:
             problem = "auto tries methods that ask how likely a text is, which cannot be asked here"
             raise Fault(problem, "name one: rate, choice, score or reason", "method")
+        if self.shots and (others := sorted(methods - {*SHOWN})):
+            problem = f"judge.shots are shown by {' and '.join(SHOWN)}, and not by {others[0]}"
+            raise Fault(problem, "name one of these, or write the examples out (judge.examples)", "shots")
         if self.server and self.server.same and (self.verdict == "sampled" or "reason" in methods):
             raise Fault(DRAWS, "remove it, or read the verdicts of another method", "server")
         return self
@@ -312,6 +319,9 @@ class Evaluate(Section):
     transcripts: Count = 20
     max_new_tokens: Positive = 64
     temperature: Temperature = 1.0
+    # So many training prompts, each with the answer that people prefer, stand before every prompt that is answered;
+    # judge: as many as judge.shots.
+    shots: Count | Literal["judge"] = 0
     judge: Judge = Judge(principles="all")
     # XSTest (Röttger et al. 2024), safe prompts that look unsafe and their unsafe contrasts: its prompts file, or
     # Paul/XSTest for the hub's copy. Every policy answers all 450.

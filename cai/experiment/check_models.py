@@ -281,8 +281,8 @@ def _asked(
     return ids
 
 
-def check_gold_model(name: str) -> None:
-    """`rl.gold.by`: a reward model, with a chat template to read answers by."""
+def check_reward_model(name: str) -> None:
+    """`rl.gold.by`, `moderation.classifier`: a reward model, with a chat template to read answers by."""
     source = find(name)
     place = Path(local(source))
     _, config = read_model(source)

@@ -24,10 +24,11 @@ from cai.data.sources import at_hand, source_digest, source_of
 from cai.data.sources.rated_answers import NAME as RATED
 from cai.data.xstest import xstest_file
 from cai.experiment.check_data import Rows, check_yardsticks, data_checks, length_checks, rows_of
-from cai.experiment.check_models import check_gold_model, check_judge, check_reviser, policy_checks, reader_of
-from cai.experiment.check_servers import judges_of, server_checks
+from cai.experiment.check_models import check_judge, check_reviser, check_reward_model, policy_checks, reader_of
+from cai.experiment.check_servers import constitution_for, judges_of, server_checks
 from cai.experiment.executors import check_executor
 from cai.judge.methods import ALONE, templates_for
+from cai.judge.moderation import filter_files
 from cai.judge.reads.placebos import check as check_placebos
 from cai.judge.reads.placebos import read_placebos
 from cai.models.embedded import EMBEDDED, TINY
@@ -119,10 +120,8 @@ def check(*grid: Experiment, plan: bool = False) -> None:
                 faults.attempt([task], name, section)
             errors += faults.all()
     unique = list({str(fault): fault for fault in errors}.values())
-    if len(unique) > 1:
-        raise UserErrors(unique)
     if unique:
-        raise unique[0]
+        raise unique[0] if len(unique) == 1 else UserErrors(unique)
 
 
 def files_of(arm: Arm, plan: bool) -> list[Callable[[], object]]:
@@ -143,6 +142,7 @@ def files_of(arm: Arm, plan: bool) -> list[Callable[[], object]]:
         lambda: had(source_digest(arm.data), arm.data.source, "data.source", plan),
         lambda: rated(arm),
         lambda: arm.helpful and everyday(arm, plan),
+        lambda: arm.moderation and filter_files(arm.moderation),
         *(lambda judge=judge: templates_for(judge) for judge in judges_of(arm).values()),
     ]
 
@@ -169,7 +169,9 @@ def models_of(arm: Arm) -> dict[str, str]:
     # What a chat API serves is nowhere here.
     named = {"policy": arm.policy.model}
     named |= {section: name for section, (name, server) in asked.items() if not (server and server.api == "chat")}
-    return named | ({"rl.gold": gold.by} if gold and gold.by != "judge" else {})
+    named |= {"rl.gold": gold.by} if gold and gold.by != "judge" else {}
+    classifier = arm.moderation and arm.moderation.classifier
+    return named | ({"moderation.classifier": classifier.model} if classifier else {})
 
 
 def at_section(error: UserError, section: str) -> UserError:
@@ -199,7 +201,7 @@ def dry_run(grid: Sequence[Experiment], plan: bool) -> list[UserError]:
         return stamp
 
     arms = [arm for experiment in grid for arm in experiment.arms.values()]
-    stamp = digest_of([LOOKED, versions(), *(_looked_at(arm) for arm in arms)])
+    stamp = digest_of([LOOKED, versions(), *map(_looked_at, arms)])
     with suppress(UserErrors):
         whole = not plan or all(_here(ref) for arm in arms for ref in models_of(arm).values())
         if whole and (not plan or all(at_hand(arm.data) for arm in arms)):
@@ -225,6 +227,7 @@ def _looked_at(arm: Arm) -> list[Any]:
         revising(constitution, arm.revise, arm.seed),
         [constitution.text, read_constitution(evaluation.constitution).text],
         read_constitution(evaluation.helpfulness).text if arm.helpful and evaluation.helpful else None,
+        filter_files(arm.moderation) if arm.moderation else None,
         source_digest(arm.data),
         source_digest(arm.data.model_copy(update={"source": arm.helpful.source})) if arm.helpful else None,
         label_file(arm.labels.file) if arm.labels.file else None,
@@ -232,7 +235,7 @@ def _looked_at(arm: Arm) -> list[Any]:
 
 
 def _look(experiment: Experiment, plan: bool, seen: dict[str, Any]) -> list[UserError]:
-    """The faults of one experiment. seen: rows that were read, and judges that were looked at, for other ones."""
+    """Its faults. seen: rows that were read, and judges that were looked at, for other experiments."""
     faults = Faults(experiment)
     for name, arm in experiment.arms.items():
         constitution, rows = constitution_of(arm), None
@@ -244,7 +247,7 @@ def _look(experiment: Experiment, plan: bool, seen: dict[str, Any]) -> list[User
                 faults.attempt([lambda arm=arm, rows=rows: check_yardsticks(arm, rows)], name)
         _look_at_policy(arm, name, constitution, rows, faults, plan)
         for section, judge in judges_of(arm).items():
-            by = read_constitution(arm.evaluate.constitution) if section == "evaluate.judge" else constitution
+            by = constitution_for(section, arm, constitution)
             key = digest_of([judge, model_of(judge), by.text])
             unused = section == "judge" and "ai" not in arm.labels.all
             hosted = judge.server is not None and judge.server.api == "chat"
@@ -252,9 +255,9 @@ def _look(experiment: Experiment, plan: bool, seen: dict[str, Any]) -> list[User
                 seen[key] = True
                 prompts = rows.prompts if rows else ()
                 faults.attempt([partial(check_judge, judge, prompts, by)], name, section)
-        gold = models_of(arm).get("rl.gold")
-        if gold and (not plan or _here(gold)):
-            faults.attempt([lambda gold=gold: check_gold_model(gold)], name, "rl.gold")
+        for section in ("rl.gold", "moderation.classifier"):
+            if (ref := models_of(arm).get(section)) and (not plan or _here(ref)):
+                faults.attempt([lambda ref=ref: check_reward_model(ref)], name, section)
         if "revise" in models_of(arm) and (not plan or _here(str(arm.revise.model))):
             prompts = rows.prompts if rows else ()
             faults.attempt([partial(check_reviser, arm, prompts, constitution)], name, "revise")
@@ -290,22 +293,18 @@ def _here(ref: str) -> bool:
     return not is_unreachable(find(ref).digest)
 
 
-# Parts ----------------------------------------------------------------------------------------------------------------
-
-
 def device_of(device: str, plan: bool) -> None:
-    """A plan may be made for another machine: it only says what is missing here."""
     try:
         check_device(device)
     except UserError as error:
-        if not plan:
+        if not plan:  # it may be made for another machine
             raise
         print(f"note: {error.problem}; planned all the same")
 
 
-def installed(tracker: str) -> None:
-    if find_spec(tracker) is None:
-        raise UserError(f"the package {tracker} is not installed", "runtime.report_to", f"pip install {tracker}")
+def installed(name: str) -> None:
+    if find_spec(name) is None:
+        raise UserError(f"the package {name} is not installed", "runtime.report_to", f"pip install {name}")
 
 
 def rated(arm: Arm) -> None:
@@ -340,7 +339,7 @@ def had(digest: str, name: str, where: str, plan: bool) -> None:
 
 
 def placebos_fit(arm: Arm) -> None:
-    """A placebo that is the constitution would have the audit of revisions find that a principle does nothing."""
+    # A placebo that is the constitution would have the audit of revisions find that a principle does nothing.
     check_placebos(read_placebos(), constitution_of(arm).judging)
 
 

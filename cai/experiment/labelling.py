@@ -49,7 +49,7 @@ def label(
     given = {"pairs": pairs, "rule": rule}
     by: dict[str, Artifact] = {}
     if "ai" in labellers:
-        judge = AskedJudge.of(arm.judge, constitution, dtype, arm.seed)
+        judge = AskedJudge.of(arm.judge, constitution, dtype, arm.seed, prompts)
         passed = passed or try_judge(stage, arm.judge, constitution, {"data": prompts, "pairs": pairs}, judge)
         if not arm.rl.reads_labels:  # the judge is asked about the policy's answers instead
             return Labelling(preflight=passed)
@@ -58,7 +58,7 @@ def label(
         file = label_file(arm.labels.file) if arm.labels.file else None
         by["human"] = stage(label_by_people, file=file, raters=arm.labels.raters, seed=arm.seed, **given)
     if "simulated" in labellers:
-        pool = tuple(AskedJudge.of(judge, constitution, dtype, arm.seed) for judge in arm.simulated.pool)
+        pool = tuple(AskedJudge.of(judge, constitution, dtype, arm.seed, prompts) for judge in arm.simulated.pool)
         people = Simulation(pool, arm.simulated.flip, arm.seed)
         by["simulated"] = stage(label_by_simulation, people=people, **given)
     if "shuffled" in labellers:

@@ -15,6 +15,7 @@ from cai.core.store import Artifact, Store
 from cai.experiment.budgets import draw_budgets, train_budgets
 from cai.experiment.evaluate import evaluate
 from cai.experiment.labelling import Labelling, label
+from cai.experiment.moderating import Sieve
 from cai.experiment.sampling import answer_everyday_prompts, load_prompts, pairs_to_label
 from cai.models.references import answering, drafting, model_of, trained
 from cai.models.workbench import Workbench
@@ -34,14 +35,18 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
     constitution = work.constitution(arm.constitution, arm.without)
     start = Trainable(model_of(arm.policy), arm.policy, work.dtype(arm))
     drafter = replace(start, ref=drafting(arm.policy))
-    prompts, helpful = load_prompts(stage, arm)  # and the pairs that people have judged; split by prompt
+    data, everyday_data = load_prompts(stage, arm)  # and the pairs that people have judged; split by prompt
+    sieve = Sieve.of(stage, work, arm)  # `moderation:`; held-out prompts pass it, and everything where there is none
+    prompts, helpful = sieve("prompts", data), everyday_data and sieve("prompts", everyday_data, name="helpful")
 
     # 1. SL-CAI (section 3.1). The start model drafts answers to red-team prompts, criticises and revises them by
     #    principles of the constitution, and is fine-tuned on the last revisions, with answers to everyday prompts.
     revisions = stage(
         revise, data=prompts, split="train", start=drafter, **revising(constitution, arm.revise, arm.seed)
     )
+    revisions = sieve("revisions", revisions)
     everyday = answer_everyday_prompts(stage, arm, helpful, drafter)
+    everyday = replace(everyday, answers=everyday.answers and sieve("everyday", everyday.answers, helpful))
     sft = stage(train_sft, revisions=revisions, everyday=everyday, start=start, settings=arm.sft, seed=arm.seed)
 
     # 2. RLAIF (section 4.1), or RLHF: only who labels differs. Further rounds sample pairs from the last policy and
@@ -57,6 +62,7 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
         # 2a. Sample pairs of answers, and label which is better; the judge passes its preflight once.
         sampled = replace(start, ref=answering(arm.policy, policy))
         pairs = pairs_to_label(stage, arm, constitution, prompts, sampled, seed_of_round(arm.seed, number))
+        pairs = sieve("pairs", pairs, name=f"pairs {number + 1}") if pairs != prompts else pairs
         labelling = label(stage, work, arm, prompts, pairs, labelling.preflight, replica)
         labelled = labelled.with_round(pairs, labelling.labels)
 
@@ -75,9 +81,10 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
 
     last = rounds[-1]
     return Cell(
-        arm=name, seed=seed, settings=arm, constitution=constitution, data=prompts, helpful=helpful, revised=revisions,
-        sft=sft, pairs=last.pairs, preflight=labelling.preflight, labels=last.labels, reward=last.reward,
-        policy=last.policy, labellers=labelling.by_labeller, lineage=tuple(rounds),
+        arm=name, seed=seed, settings=arm, constitution=constitution, data=data, helpful=everyday_data,
+        revised=revisions, sft=sft, pairs=last.pairs, preflight=labelling.preflight, labels=last.labels,
+        reward=last.reward, policy=last.policy, labellers=labelling.by_labeller, lineage=tuple(rounds),
+        moderated=sieve.made,
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from cai.constitution import Judging, draw
 from cai.core.draws import seed_of
 from cai.core.records import Abstained, Label, Pair, Prompt, Vote
 from cai.core.textstats import wordless
-from cai.judge.asked import AskedJudge
+from cai.judge.asked import AskedJudge, FewShot
 from cai.judge.ballots import Ballot, Thinking, read_of
 from cai.judge.combine import verdict, weighted, weights_of
 from cai.judge.methods import METHODS, cast, shares
@@ -66,21 +66,21 @@ def judge_jobs(
     """As `judge_pairs`, with the principles of each pair given: the same pair may be asked about under many texts, and
     what their questions have in common is read once."""
     # 1. Write down what is to be asked.
-    settings = judge.settings
+    settings, few = judge.settings, FewShot(judge)
     jobs = [replace(job, pair=replace(job.pair, prompt=_read(job.pair.prompt, settings))) for job in jobs]
     decided = [_without_words(job.pair) for job in jobs]
     jobs = [replace(job, principles=()) if known else job for job, known in zip(jobs, decided, strict=True)]
     papers: list[tuple[int, Ballot]] = []
     for method in map(METHODS.__getitem__, shares(settings)):
         if method.thinking:
-            papers += _think(engine, jobs, judge, method.thinking, title)
+            papers += _think(engine, jobs, judge, method.thinking, title)  # which shows no drawn examples
             continue
         assert method.ballots, method
         papers += [
             (index, ballot)
             for index, job in enumerate(jobs)
             for principle in job.principles
-            for ballot in method.ballots(job.pair, principle, judge.templates)
+            for ballot in method.ballots(job.pair, principle, few.templates(job.pair.prompt))
         ]
 
     # 2. Ask every distinct question once; the engine reads shared beginnings once.
@@ -111,13 +111,13 @@ def judge_answers(
 
     What cannot be read is left out; None for an answer of which nothing can be. Equal questions are asked once.
     """
-    settings, weights = judge.settings, weights_of(judge.principles, judge.settings)
+    settings, weights, few = judge.settings, weights_of(judge.principles, judge.settings), FewShot(judge)
     papers = [
         (
             index,
             name,
             principle,
-            alone.questions(_read(prompt, settings).messages, answer, principle, judge.templates),
+            alone.questions(_read(prompt, settings).messages, answer, principle, few.templates(prompt)),
         )
         for index, (prompt, answer) in enumerate(answers)
         for principle in drawn(prompt, judge.principles, judge)

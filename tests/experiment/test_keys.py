@@ -32,11 +32,13 @@ RULES = (
     "arms.noisy={labels: {shares: {human: 0.5, shuffled: 0.5}}}",
 )
 OWN_PAIRS = ("arms={own: {labels: ai, pairs: {source: policy, prompts: 8}}}", "revise.audit=4")
+MODERATED = ("moderation={words: experiments/data/blocked.txt}",)
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "smoke": ("smoke", ()),
     "labels": ("smoke", LABELS),
     "rules": ("smoke", RULES),
     "own pairs": ("smoke", OWN_PAIRS),
+    "moderated": ("smoke", MODERATED),
     "quickstart": ("quickstart", ()),
     "optimisers": ("optimisers", ()),
     "label-budget": ("label-budget", ()),
