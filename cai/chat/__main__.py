@@ -103,13 +103,13 @@ class ChatProgram:
         self.talk, self.screen, self.out, self.rater = talk, screen, out, rater
 
     def run(self) -> None:
-        from cai.chat.talk import said
+        from cai.chat.talk import as_text
 
         going = True
         while going:
             try:
                 line = self.screen.read()
-                going = line is not None and self._take(said([line]))
+                going = line is not None and self._take(as_text([line]))
             except KeyboardInterrupt:
                 self.screen.say("\n(Ctrl-C ends an answer; /quit ends the program)", "dim")
             except UserError as error:

@@ -79,8 +79,8 @@ def find_party(run: FinishedRun, work: Workbench, wanted: Wanted) -> Party:
     arm = next(iter(experiment.arms.values()))  # whose evaluation it was
     judge = None
     if wanted.judged:
-        law = work.constitution(arm.evaluate.constitution)
-        judge = AskedJudge.of(arm.evaluate.judge, law, work.dtype(arm), arm.seed, scoring[0].data)
+        yardstick = work.constitution(arm.evaluate.constitution)
+        judge = AskedJudge.of(arm.evaluate.judge, yardstick, work.dtype(arm), arm.seed, scoring[0].data)
     sampling = Sampling(arm.evaluate.max_new_tokens, arm.evaluate.temperature)
     settings = scoring[0].settings
     filters = settings.moderation and "queries" in settings.moderation.at

@@ -83,8 +83,8 @@ class Screen:
     def scores(self, scores: Scores, judge: str) -> None:
         """A line for each reward model, and one for the judge."""
         for model, rewards in scores.rewards.items():
-            told = ", ".join(f"{name} {_number(x)}" for name, x in zip(self.names, rewards, strict=True))
-            self.say(f"reward model of {model}: {told}", "dim")
+            each = ", ".join(f"{name} {_number(x)}" for name, x in zip(self.names, rewards, strict=True))
+            self.say(f"reward model of {model}: {each}", "dim")
         if scores.better is not None:
             likelier = self.names[0 if scores.better > 0.5 else 1]
             which = "neither is better" if scores.better == 0.5 else f"{likelier} is better"

@@ -201,8 +201,8 @@ class Talk:
         if len(turn.answers) == 1:
             if not set(shares(judge.settings)) <= set(ALONE) - set(CANNOT_TELL_ALONE):
                 return Scores(rewards, unjudged="it compares, and there is one answer")
-            told = [(_prompt(turn.chats[0]), turn.answers[0].text)]
-            return Scores(rewards, values=judge_answers(judge.engine(self.work), told, judge, title="judge"))
+            single = [(_prompt(turn.chats[0]), turn.answers[0].text)]
+            return Scores(rewards, values=judge_answers(judge.engine(self.work), single, judge, title="judge"))
         if not turn.comparable:
             return Scores(rewards, unjudged="the two answer different conversations")
         a, b = (answer.text for answer in turn.answers)
@@ -224,6 +224,6 @@ def _prompt(chat: Chat) -> Prompt:
     return Prompt(identity("prompt", *(message.content for message in chat)), chat, "all", "train")
 
 
-def said(texts: Sequence[str]) -> str:
+def as_text(texts: Sequence[str]) -> str:
     """Lines as they came from a terminal or a pipe, as text: bytes that were no UTF-8 are shown as such."""
     return "\n".join(texts).encode("utf-8", "surrogateescape").decode("utf-8", "replace").strip()

@@ -202,8 +202,8 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
             measured.scores[cell.name, name] = stage(score_answers, prompts=first.data, answers=answers, scorer=scorer)
 
     # 3. Games: arm against arm seed by seed, every cell against the SFT policy, and seed against seed for the noise.
-    law = work.constitution(evaluation.constitution)
-    judge = AskedJudge.of(evaluation.judge, law, dtype, arm.seed, first.data)
+    yardstick = work.constitution(evaluation.constitution)
+    judge = AskedJudge.of(evaluation.judge, yardstick, dtype, arm.seed, first.data)
     for name, other in matches(cells):
         measured.games[name, other] = stage(
             play, prompts=first.data, first=measured.answers[name, "red-team"],

@@ -51,7 +51,7 @@ class ModeratedText:
     answer: str | None = None
 
     @property
-    def said(self) -> str:
+    def text(self) -> str:
         """What a list of words is held against: the answer, or all that the person said."""
         if self.answer is not None:
             return self.answer
@@ -112,18 +112,18 @@ class Moderator:
 
     def flags(self, work: Workbench, texts: Sequence[ModeratedText]) -> list[list[Flag]]:
         """What each filter has to say of each text; nothing of a text that passes it."""
-        found: list[list[Flag]] = [[] for _ in texts]
+        flags: list[list[Flag]] = [[] for _ in texts]
         for look, there in (
             (self._by_words, self.words),
             (self._by_score, self.classifier),
             (self._by_judge, self.judge),
         ):
-            for mine, flag in zip(found, look(work, texts) if there is not None and texts else [], strict=False):
+            for mine, flag in zip(flags, look(work, texts) if there is not None and texts else [], strict=False):
                 mine += [flag] if flag else []
-        return found
+        return flags
 
     def _by_words(self, work: Workbench, texts: Sequence[ModeratedText]) -> list[Flag | None]:
-        hits = [hit(text.said, self.words or ()) for text in texts]
+        hits = [hit(text.text, self.words or ()) for text in texts]
         return [Flag("words", pattern) if pattern else None for pattern in hits]
 
     def _by_score(self, work: Workbench, texts: Sequence[ModeratedText]) -> list[Flag | None]:
@@ -192,8 +192,9 @@ def _question(judge: AskedJudge, messages: Chat, principle: Judging) -> Question
 
 def filter_files(settings: Moderation) -> list[Any]:
     """What the files of the filters hold. Raises UserError, or UserErrors, for what is not there or wrong in them."""
-    law = read_constitution(settings.judge.constitution).text if settings.judge else None
-    return [read_words(settings.words) if settings.words else None, law, load_template("moderate") if law else None]
+    judged = settings.judge and read_constitution(settings.judge.constitution).text
+    patterns = read_words(settings.words) if settings.words else None
+    return [patterns, judged, load_template("moderate") if judged else None]
 
 
 # Lists of words -------------------------------------------------------------------------------------------------------
@@ -231,11 +232,11 @@ def plain(text: str) -> str:
 
 def hit(text: str, patterns: tuple[str, ...]) -> str:
     """The first pattern, in the order of the list, that the text holds as whole words; "" for none."""
-    said = plain(text)
+    form = plain(text)
     whole, each = _compiled(patterns)
-    if not whole.search(said):
+    if not whole.search(form):
         return ""
-    return next(pattern for pattern, expression in each if expression.search(said))
+    return next(pattern for pattern, expression in each if expression.search(form))
 
 
 @lru_cache(maxsize=8)

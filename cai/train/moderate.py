@@ -48,12 +48,12 @@ def moderate(
     """
     name, record = FILES[kind]
     given: list[Any] = read_jsonl(rows / name, record)
-    asked = {one.id: one for one in read_jsonl(prompts / "prompts.jsonl", Prompt)} if prompts else {}
+    asked = {prompt.id: prompt for prompt in read_jsonl(prompts / "prompts.jsonl", Prompt)} if prompts else {}
     texts = [_texts(row, asked) for row in given]
     training = [bool(mine) for mine in texts]
     flat = [text for mine in texts for text in mine]
-    found = iter(by.flags(work, flat))
-    flags = [[(text, flag) for text in mine for flag in next(found)] for mine in texts]
+    of_each = iter(by.flags(work, flat))
+    flags = [[(text, flag) for text in mine for flag in next(of_each)] for mine in texts]
     gone = [removes([flag for _, flag in mine]) for mine in flags]
     if any(training) and all(gone[place] for place, trained in enumerate(training) if trained):
         problem = f"moderation leaves none of the {sum(training)} rows to train on ({kind})"
@@ -88,7 +88,7 @@ def _texts(row: Any, asked: dict[str, Prompt]) -> list[ModeratedText]:
 def _removed(row: Any, flags: Sequence[tuple[ModeratedText, Flag]]) -> RemovedRow:
     text = next(text for text, flag in flags if not flag.unread)
     name = row.id if isinstance(row, Prompt | Pair) else text.prompt.id
-    return RemovedRow(name, text.said[:SHOWN], tuple(flag for _, flag in flags if not flag.unread))
+    return RemovedRow(name, text.text[:SHOWN], tuple(flag for _, flag in flags if not flag.unread))
 
 
 def _counts(looked: int, removed: Sequence[RemovedRow], flags: Sequence[Sequence[tuple[Any, Flag]]]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from cai.chat.__main__ import main
 from cai.chat.policies import Party, Wanted, find_party, find_run
 from cai.chat.saved import check_saved, row_of, save
 from cai.chat.screen import Screen, visible
-from cai.chat.talk import Exchange, Scores, Spoken, Talk, said
+from cai.chat.talk import Exchange, Scores, Spoken, Talk, as_text
 from cai.config.runtime import Runtime
 from cai.config.sections import Data, Policy
 from cai.core.errors import UserError
@@ -218,7 +218,7 @@ def test_ctrl_c_ends_one_answer_and_what_there_is_of_it_stands():
 
 
 def test_bytes_that_are_no_text_become_text():
-    assert said([b"caf\xe9 ".decode("utf-8", "surrogateescape")]) == "caf\ufffd"
+    assert as_text([b"caf\xe9 ".decode("utf-8", "surrogateescape")]) == "caf\ufffd"
 
 
 def test_roles_cannot_be_forged_by_what_is_typed(tiny):
