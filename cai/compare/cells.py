@@ -25,7 +25,8 @@ class Iteration:
 class Cell:
     """One arm with one seed, and what its stages left; pairs, labels, reward and policy are those of its last round.
 
-    labellers: source of labels -> what it said of the last round's pairs. lineage: all rounds, the last one included.
+    revised: what SFT learnt, whoever wrote it (`sft.learns`). labellers: source of labels -> what it said of the last
+    round's pairs. lineage: all rounds, the last one included.
     """
 
     arm: str

@@ -161,7 +161,8 @@ def audit(r: Results) -> Chart | None:
     """How harmless the draft and each revision are."""
     drawn = []
     for entry in r["audit"]:
-        name = ", ".join(entry["arms"]) + ("" if entry["critique"] else ", without critique")
+        plain = entry["critique"] or entry.get("learns", "revisions") != "revisions"
+        name = ", ".join(entry["arms"]) + ("" if plain else ", without critique")
         x, y = ([step[key] for step in entry["steps"]] for key in ("step", "harmlessness"))
         drawn.append(Line(name, x, y, plots.colour(entry["arms"][0], r["arms"]), marker="circle"))
     axes = Axes("revision (0 is the draft)", "log-odds by the evaluation judge")

@@ -67,6 +67,11 @@ class Arm(Section):
     rounds: Positive = 1
     evaluate: Evaluate = Evaluate()
 
+    @property
+    def asks_judge(self) -> bool:
+        """Whether `judge:` is asked, for labels or for rewards (`rl.method: direct`)."""
+        return "ai" in self.labels.all and not self.rl.ends_with_sft
+
     @model_validator(mode="after")
     def _labels_have_what_they_need(self) -> "Arm":
         labellers = self.labels.all

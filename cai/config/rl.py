@@ -38,13 +38,13 @@ class LiveFeedback(Section):
     decay: Share = 0.8
 
 
-RlMethod = Literal["ppo", "rloo", "grpo", "direct", "dpo", "best_of_n", "none"]
+RlMethod = Literal["ppo", "rloo", "grpo", "direct", "dpo", "best_of_n", "sft", "none"]
 # What a method is unless it is named here: it samples answers as it learns from a reward model, and its KL's price is
 # fixed. To add one: its name above, and a file of that name in cai/train/rl/methods/.
-WITHOUT_ROLLOUTS: tuple[RlMethod, ...] = ("dpo", "best_of_n", "none")
-WITHOUT_REWARD_MODEL: tuple[RlMethod, ...] = ("direct", "dpo")
-WITHOUT_LABELS: tuple[RlMethod, ...] = ("direct",)
-WITHOUT_TRAINING: tuple[RlMethod, ...] = ("best_of_n", "none")
+WITHOUT_ROLLOUTS: tuple[RlMethod, ...] = ("dpo", "best_of_n", "sft", "none")
+WITHOUT_REWARD_MODEL: tuple[RlMethod, ...] = ("direct", "dpo", "sft")
+WITHOUT_LABELS: tuple[RlMethod, ...] = ("direct", "sft")
+WITHOUT_TRAINING: tuple[RlMethod, ...] = ("best_of_n", "sft", "none")
 BY_PPO: tuple[RlMethod, ...] = ("ppo", "direct")  # they have a critic, and can adapt the price of KL
 
 
@@ -58,7 +58,10 @@ class Rl(Section):
     dpo        from the labels, without a reward model (Rafailov et al. 2023): `epochs` passes over the labelled pairs,
                `batch_size` of them a step; `beta` is the price of a nat, in log-odds of the preference
     best_of_n  no training: the SFT policy answers `best_of` times, and the reward model picks (Stiennon et al. 2020)
-    none       no policy: the arm ends with its reward model, and the rest of this section is read by nobody
+    sft        no RL: the SFT policy is the arm's, one for each seed; nobody is asked for a label
+    none       no policy: the arm ends with its reward model
+
+    Of sft and none the rest of this section is read by nobody.
 
     Read by ppo and direct alone: kl_target, kl_horizon, kl_stop, cliprange_value, vf_coef, gamma, lam. By dpo alone:
     beta. By best_of_n alone: best_of. By all that sample as they learn: num_generations.
@@ -136,7 +139,7 @@ class Rl(Section):
 
     @model_validator(mode="after")
     def _the_method_reads_what_is_set(self) -> "Rl":
-        if self.method == "none":
+        if self.method in ("sft", "none"):
             return self
         if self.method not in BY_PPO:
             for key in ("kl_target", "kl_stop"):
@@ -170,6 +173,11 @@ class Rl(Section):
     @property
     def reads_labels(self) -> bool:
         return self.method not in WITHOUT_LABELS
+
+    @property
+    def ends_with_sft(self) -> bool:
+        """Whether the SFT policy is what the arm ends with: then its seeds make replicas of that."""
+        return self.method == "sft"
 
     @property
     def reads_rewards(self) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from cai.config.chat_template import ChatTemplate
-from cai.config.methods import NAMES
+from cai.config.methods import NAMES, SHOWN, UNSAID
 from cai.config.section import Count, Positive, Rate, Section, Share, Temperature, Warm
 from cai.config.served import DRAWS, Served, check_server_of_policy
 from cai.config.validation import Fault
@@ -105,14 +105,34 @@ class Revise(Section):
         return self
 
 
-class Sft(Section):
-    """Supervised fine-tuning on the final revisions. helpful: share of rows that answer a helpful prompt."""
+LESSONS = ("revisions", "drafts", "preferred")
 
+
+class Sft(Section):
+    """Supervised fine-tuning, on answers alone. helpful: share of rows that answer a helpful prompt.
+
+    learns: what the policy is to answer, a word or a file.
+    revisions  the last revisions of `revise:` (Bai et al. 2022, section 3.1)
+    drafts     what these revisions were made of, on the very same prompts: the control
+    preferred  of the training pairs, the answers that people preferred
+    FILE       demonstrations: prompts and answers, in every form that cai/data/rows/answered.py reads
+    """
+
+    learns: str = Field(default="revisions", exclude=True)  # no part of a key: the stage is given it
     epochs: Rate = 1
     learning_rate: Rate = 1e-4
     batch_size: Positive = 8
     helpful: Annotated[float, Field(ge=0, lt=1)] = 0.0
     max_length: Positive = 512
+
+    @property
+    def revises(self) -> bool:
+        """Whether anything is drafted and revised for it."""
+        return self.learns in ("revisions", "drafts")
+
+    @property
+    def file(self) -> str | None:
+        return None if self.learns in LESSONS else self.learns
 
 
 class Pairs(Section):
@@ -145,8 +165,6 @@ if TYPE_CHECKING:
 else:
     Method = Literal[NAMES]
 Mix = Annotated[dict[Method, Rate], Field(min_length=1)]
-SHOWN = ("rate", "choice")  # methods that can show the judge a pair with its verdict (`worked` in their files)
-UNSAID = ("contrast", "channel")  # methods that ask how likely a given text is: nothing that a model could say instead
 
 
 class Judge(Section):
@@ -172,8 +190,7 @@ class Judge(Section):
     combine: Literal["average", "vote"] = "average"
     # Worked examples for a method, shown before its question: a file of turns, as in prompts/examples/.
     examples: dict[Method, str] = Field(default={})
-    # Behind those, so many of people's verdicts on training pairs, drawn by hash (cai/data/shots.py). A judge that is
-    # shown them is no longer one that reads the constitution alone.
+    # Behind those, so many of people's verdicts on training pairs (cai/data/shots.py): it then reads more than a text.
     shots: Count = Field(default=0, exclude_if=lambda held: held == 0)
     reason: Reason = Reason()
     # A vote whose options hold less than this share of the probability is not read; no readable vote, no label.
@@ -204,7 +221,7 @@ class Judge(Section):
             raise Fault(problem, "name one: rate, choice, score or reason", "method")
         if self.shots and (others := sorted(methods - {*SHOWN})):
             problem = f"judge.shots are shown by {' and '.join(SHOWN)}, and not by {others[0]}"
-            raise Fault(problem, "name one of these, or write the examples out (judge.examples)", "shots")
+            raise Fault(problem, "name one of these, or use judge.examples", "shots")
         if self.server and self.server.same and (self.verdict == "sampled" or "reason" in methods):
             raise Fault(DRAWS, "remove it, or read the verdicts of another method", "server")
         return self
@@ -304,10 +321,8 @@ class Harmfulness(Section):
 
 
 class Evaluate(Section):
-    """Held-out prompts that every policy answers, and the judge that compares the answers.
-
-    The judge's constitution is one of its own, so that editing an arm's constitution never moves the yardstick.
-    """
+    """Held-out prompts that every policy answers, and the judge that compares the answers, by a constitution of its own:
+    editing an arm's never moves the yardstick."""
 
     constitution: str = "constitutions/yardstick.txt"
     # By what the judge rates the answers to helpful prompts.
@@ -319,8 +334,7 @@ class Evaluate(Section):
     transcripts: Count = 20
     max_new_tokens: Positive = 64
     temperature: Temperature = 1.0
-    # So many training prompts, each with the answer that people prefer, stand before every prompt that is answered;
-    # judge: as many as judge.shots.
+    # So many training prompts with the answers that people prefer stand before every prompt; judge: as in judge.shots.
     shots: Count | Literal["judge"] = 0
     judge: Judge = Judge(principles="all")
     # XSTest (Röttger et al. 2024), safe prompts that look unsafe and their unsafe contrasts: its prompts file, or

@@ -87,7 +87,10 @@ def seconds_on(card: Card, need: Need, inputs: Mapping[str, Any], count: float, 
 
 
 def tokens_of(need: Need, inputs: Mapping[str, Any], count: float) -> Tokens:
-    """What a served judge is asked, reads and writes."""
+    """What a served judge, or reviser, is asked, reads and writes."""
+    if need.kind == "write":  # counted in tokens, of texts as long as they may be
+        calls = count / need.new
+        return Tokens(calls, calls * FILL * (need.width - need.new), count * FILL)
     judge = inputs.get("judge") or {}
     sampled, reasons = judge.get("verdict") == "sampled", judge.get("method") == "reason"
     thought = judge["reason"]["max_new_tokens"] if reasons else 0

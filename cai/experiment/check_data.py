@@ -90,7 +90,6 @@ def data_checks(arm: Arm, rows: Rows, constitution: Constitution) -> list[Callab
 def length_checks(arm: Arm, rows: Rows, reader: Reader) -> list[Callable[[], object]]:
     """What is left when rows that are too long have been dropped."""
     return [
-        lambda: check_sft(arm, rows, reader),
         lambda: check_rollouts(arm, rows, reader),
         lambda: check_gold(arm, rows, reader),
         lambda: check_reward(arm, rows, reader),
@@ -170,7 +169,7 @@ def judged_by_people(arm: Arm, pairs: Sequence[Pair]) -> set[str]:
 
 
 def check_judged_split(arm: Arm, rows: Rows) -> None:
-    if "ai" in arm.labels.all:
+    if arm.asks_judge:
         check_calibration(rows.pairs_of("calibration"), arm.judge)
 
 
@@ -189,7 +188,7 @@ def check_ratings(arm: Arm, rows: Rows) -> None:
 def check_shots(arm: Arm, rows: Rows) -> None:
     """Worked examples are people's verdicts on training pairs, one a prompt, and never on the prompt that is asked."""
     there = len(ordered(rows.pairs, arm.seed))
-    wanted = {"judge.shots": arm.judge.shots * ("ai" in arm.labels.all), "evaluate.shots": arm.answer_shots}
+    wanted = {"judge.shots": arm.judge.shots * arm.asks_judge, "evaluate.shots": arm.answer_shots}
     for key, count in (wanted | {"evaluate.judge.shots": arm.evaluate.judge.shots}).items():
         own = key == "judge.shots"  # it labels training pairs too
         if count > there - own:
@@ -201,17 +200,17 @@ def check_principles(arm: Arm, rows: Rows, constitution: Constitution) -> None:
     evaluation, train, test = arm.evaluate, rows.of("train"), rows.of("test")
     pairs = [pair.prompt for pair in rows.pairs if arm.pairs.source == "data"]
     fresh = [*train, *test] if arm.pairs.source != "data" else []
-    revised = pick(train, "train", arm.revise.prompts, arm.seed)
-    revised += pick(test, "test", evaluation.transcripts, arm.seed) if evaluation.transcripts else []
-    uses: list[tuple[Sequence[Any], Iterable[Prompt], str]] = [
-        (revising(constitution, arm.revise, arm.seed)["principles"], revised, "to revise by")
-    ]
+    uses: list[tuple[Sequence[Any], Iterable[Prompt], str]] = []
+    if arm.sft.revises:
+        revised = pick(train, "train", arm.revise.prompts, arm.seed)
+        revised += pick(test, "test", evaluation.transcripts, arm.seed) if evaluation.transcripts else []
+        uses.append((revising(constitution, arm.revise, arm.seed)["principles"], revised, "to revise by"))
     if arm.pairs.source == "opposed":
         uses.append((constitution.contrasting, fresh, "to answer by"))
     if arm.rl.method == "direct":
         kind = [prompt for prompt in rows.helpful if prompt.split == "train"] if arm.rl.helpful else []
         uses.append((principles_for(constitution, arm.judge), [*train, *kind], "to judge by"))
-    elif "ai" in arm.labels.all and arm.judge.method != "provenance":
+    elif arm.asks_judge and arm.judge.method != "provenance":
         uses.append((principles_for(constitution, arm.judge), [*pairs, *fresh], "to judge by"))
     for principles, prompts, what in uses:
         _check_subsets(principles, prompts, what, arm.constitution, "constitution")
@@ -245,22 +244,9 @@ def _check_subsets(principles: Sequence[Any], prompts: Iterable[Prompt], what: s
 # 2. Lengths -----------------------------------------------------------------------------------------------------------
 
 
-def check_sft(arm: Arm, rows: Rows, reader: Reader) -> None:
-    chosen = pick(rows.prompts, "train", arm.revise.prompts, arm.seed)
-    lengths = [reader.prompt_tokens(prompt.messages) for prompt in chosen]
-    if not chosen or any(length + ENDING <= arm.sft.max_length for length in lengths):
-        return
-    raise UserError(
-        f"none of the {len(chosen)} prompts to revise leaves room for an answer: the shortest has {min(lengths)} "
-        f"tokens, and rows of more than {arm.sft.max_length} are dropped",
-        "sft.max_length",
-        "raise it, or give shorter prompts",
-    )
-
-
 def check_answers(arm: Arm, rows: Rows, reader: Reader) -> None:
     """Every model answers prompts: one at least must leave it room to."""
-    answers = [("revise.max_new_tokens", "train", arm.revise.max_new_tokens)]
+    answers = [("revise.max_new_tokens", "train", arm.revise.max_new_tokens)] if arm.sft.revises else []
     answers += [("evaluate.max_new_tokens", "test", arm.evaluate.max_new_tokens)]
     if arm.pairs.source != "data":
         answers.append(("pairs.max_new_tokens", "train", arm.pairs.max_new_tokens))

@@ -109,7 +109,7 @@ def check_rendering(
 
 def requests(arm: Arm, prompts: Sequence[Prompt], constitution: Constitution) -> Iterator[Chat]:
     """What the policy is asked besides the prompts: critiques and revisions, if it revises, and opposed answers."""
-    if not arm.revise.model:
+    if arm.sft.revises and not arm.revise.model:
         yield from revision_requests(arm, prompts, constitution)
     if arm.pairs.source == "opposed":
         template = load_template("contrast")

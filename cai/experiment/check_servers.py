@@ -1,12 +1,14 @@
 """Whether the servers that an experiment names are there and can do what they must, before its first stage."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 
 from cai.config.load import Arm, Experiment
 from cai.config.sections import Judge
 from cai.config.serve import OwnServer
 from cai.constitution import Constitution, read_constitution
+from cai.core.store import Artifact
 from cai.models.references import ModelRef, drafting, model_of
 from cai.models.serving import check_program, nothing_to_serve
 from cai.train.revising import reviser_of
@@ -31,13 +33,27 @@ def servers_of(arm: Arm) -> dict[str, ModelRef]:
     """The section that names a served model -> the model."""
     served = {section: model_of(judge) for section, judge in judges_of(arm).items() if judge.server}
     served = {section: model for section, model in served.items() if model.server}
-    if "ai" not in arm.labels.all:  # nobody asks that one
+    if not arm.asks_judge:
         served.pop("judge", None)
-    if (reviser := reviser_of(arm.revise)) and reviser.server:
+    if arm.sft.revises and (reviser := reviser_of(arm.revise)) and reviser.server:
         served["revise"] = reviser
     if arm.policy.server:
         served["policy"] = drafting(arm.policy)
     return served
+
+
+def with_revisers(experiment: Experiment, ledger: Iterable[Artifact]) -> list[Artifact]:
+    """The ledger of a plan, in whose inputs a reviser has its name: keys know it by its digest alone."""
+    arms = [arm for arm in experiment.arms.values() if arm.sft.revises]
+    names = {reviser.digest: reviser.name for arm in arms if (reviser := reviser_of(arm.revise))}
+
+    def named(artifact: Artifact) -> Artifact:
+        reviser = artifact.inputs.get("reviser")
+        if not reviser or reviser["digest"] not in names:
+            return artifact
+        return replace(artifact, inputs={**artifact.inputs, "reviser": {**reviser, "name": names[reviser["digest"]]}})
+
+    return list(map(named, ledger))
 
 
 def asked_servers(experiment: Experiment) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cai.config.load import Arm, Experiment, flat
-from cai.constitution import Constitution, less, read_constitution
+from cai.constitution import Constitution, read_constitution
 from cai.core.errors import UserError, UserErrors, fault_of_machine
 from cai.core.hub import is_unreachable
 from cai.core.memo import remembered
@@ -26,16 +26,21 @@ from cai.data.xstest import xstest_file
 from cai.experiment.check_data import Rows, check_yardsticks, data_checks, length_checks, rows_of
 from cai.experiment.check_models import check_judge, check_reviser, check_reward_model, policy_checks, reader_of
 from cai.experiment.check_servers import constitution_for, judges_of, server_checks
+from cai.experiment.check_sft import (
+    check_sft,
+    constitution_of,
+    demonstrations,
+    given_answers,
+    how_it_revises,
+    placebos_fit,
+)
 from cai.experiment.executors import check_executor
 from cai.judge.methods import ALONE, templates_for
 from cai.judge.moderation import filter_files
-from cai.judge.reads.placebos import check as check_placebos
-from cai.judge.reads.placebos import read_placebos
 from cai.models.embedded import EMBEDDED, TINY
 from cai.models.references import find, model_of
 from cai.models.workbench import check_device
 from cai.train.launch import check_ranks, shares_of
-from cai.train.revise import revising
 
 LOOKED = 2  # raise it when a dry run would find what it did not find before
 # What a run, or a sweep, writes into its folder.
@@ -128,8 +133,9 @@ def files_of(arm: Arm, plan: bool) -> list[Callable[[], object]]:
     """Are the files (and data sets) that an arm names there, and what they should be?"""
     evaluation = arm.evaluate
     return [
-        lambda: revising(constitution_of(arm), arm.revise, arm.seed),
-        lambda: arm.revise.audit and placebos_fit(arm),
+        lambda: how_it_revises(arm),
+        lambda: demonstrations(arm),
+        lambda: arm.sft.revises and arm.revise.audit and placebos_fit(arm),
         lambda: read_constitution(evaluation.constitution),
         lambda: arm.helpful and evaluation.helpful and read_constitution(evaluation.helpfulness),
         lambda: (
@@ -147,10 +153,6 @@ def files_of(arm: Arm, plan: bool) -> list[Callable[[], object]]:
     ]
 
 
-def constitution_of(arm: Arm) -> Constitution:
-    return less(read_constitution(arm.constitution), arm.without)
-
-
 def rewards_alone(arm: Arm) -> None:
     """Can the judge's method reward a single answer, where RL asks it to? Raises UserError."""
     methods = arm.judge.method if isinstance(arm.judge.method, dict) else [arm.judge.method]
@@ -165,7 +167,7 @@ def models_of(arm: Arm) -> dict[str, str]:
     """The section that names a model -> its name."""
     gold = arm.rl.gold
     asked = {section: (judge.model, judge.server) for section, judge in judges_of(arm).items()}
-    asked |= {"revise": (arm.revise.model, arm.revise.server)} if arm.revise.model else {}
+    asked |= {"revise": (arm.revise.model, arm.revise.server)} if arm.revise.model and arm.sft.revises else {}
     # What a chat API serves is nowhere here.
     named = {"policy": arm.policy.model}
     named |= {section: name for section, (name, server) in asked.items() if not (server and server.api == "chat")}
@@ -224,7 +226,8 @@ def _looked_at(arm: Arm) -> list[Any]:
         [find(ref).digest for ref in models_of(arm).values()],
         [model_of(section).digest for section in (arm.policy, *judges.values())],
         [templates_for(judge) for judge in judges.values()],
-        revising(constitution, arm.revise, arm.seed),
+        how_it_revises(arm),
+        demonstrations(arm),
         [constitution.text, read_constitution(evaluation.constitution).text],
         read_constitution(evaluation.helpfulness).text if arm.helpful and evaluation.helpful else None,
         filter_files(arm.moderation) if arm.moderation else None,
@@ -242,14 +245,15 @@ def _look(experiment: Experiment, plan: bool, seen: dict[str, Any]) -> list[User
         if at_hand(arm.data) or not plan:
             rows = _rows(arm, name, faults, seen)
         if rows:
-            faults.attempt(data_checks(arm, rows, constitution), name)
+            own = partial(given_answers, arm, rows)
+            faults.attempt([own, *data_checks(arm, rows, constitution)], name)
             if arm is next(iter(experiment.arms.values())):  # by whose constitutions all arms are judged
                 faults.attempt([lambda arm=arm, rows=rows: check_yardsticks(arm, rows)], name)
         _look_at_policy(arm, name, constitution, rows, faults, plan)
         for section, judge in judges_of(arm).items():
             by = constitution_for(section, arm, constitution)
             key = digest_of([judge, model_of(judge), by.text])
-            unused = section == "judge" and "ai" not in arm.labels.all
+            unused = section == "judge" and not arm.asks_judge
             hosted = judge.server is not None and judge.server.api == "chat"
             if key not in seen and not unused and not hosted and (not plan or _here(judge.model)):
                 seen[key] = True
@@ -283,7 +287,8 @@ def _look_at_policy(
     if not faults.attempt([lambda: tasks.extend(policy_checks(arm, prompts, constitution))], name, "policy"):
         return
     if faults.attempt(tasks, name, "policy") and rows:
-        faults.attempt(length_checks(arm, rows, reader_of(arm)), name)
+        reader = reader_of(arm)
+        faults.attempt([partial(check_sft, arm, rows, reader), *length_checks(arm, rows, reader)], name)
 
 
 def _here(ref: str) -> bool:
@@ -336,11 +341,6 @@ def had(digest: str, name: str, where: str, plan: bool) -> None:
         if not plan:
             raise UserError(problem, where, "check the network, or give a local folder or file")
         print(f"note: {problem}; planned all the same")
-
-
-def placebos_fit(arm: Arm) -> None:
-    # A placebo that is the constitution would have the audit of revisions find that a principle does nothing.
-    check_placebos(read_placebos(), constitution_of(arm).judging)
 
 
 def everyday(arm: Arm, plan: bool) -> None:

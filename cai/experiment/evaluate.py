@@ -1,6 +1,7 @@
 """Everything that is measured on held-out prompts: answers, rewards, games, ratings, and files of comparisons.
 
 evaluate   the whole of it, top-down
+trace_held_out  `evaluate.transcripts`: drafts, critiques and revisions to be read beside the answers
 matches    which policies meet in games
 rate_all   every revision that SFT learns from, and every policy's answers, by the evaluation's judge alone
 audit_revisions  `revise.audit`: drafts revised under opposites and placebos of their principles, and rated
@@ -78,7 +79,7 @@ def audit_revisions(stage: Stage, cells: Sequence[Cell], measured: Measured, har
     """harmless: how the evaluation's judge is asked about one text."""
     for cell in {cell.arm: cell for cell in reversed(cells)}.values():
         arm = cell.settings
-        if not arm.revise.audit:
+        if not (arm.revise.audit and arm.sft.revises):
             continue
         by = RevisedBy.of(arm.revise, arm.seed)
         reviser = Trainable(by.reviser or drafting(arm.policy), arm.policy, harmless.dtype, role="reviser")
@@ -138,6 +139,23 @@ def bench_all(
             )
 
 
+def trace_held_out(stage: Stage, cells: Sequence[Cell], dtype: Dtype) -> Artifact | None:
+    """`evaluate.transcripts`: drafts of held-out prompts, with critiques and revisions as the first arm makes them that
+    learns from any; where none does, the drafts alone."""
+    first = cells[0]
+    count = first.settings.evaluate.transcripts
+    if not count:
+        return None
+    revising_cell = next((cell for cell in cells if cell.settings.sft.revises), None)
+    by, arm = revising_cell or first, first.settings
+    alone = {} if revising_cell else {"rounds": 0, "model": None, "server": None}
+    settings = by.settings.revise.model_copy(update={"prompts": count, **alone})
+    return stage(
+        revise, data=first.data, split="test", start=Trainable(drafting(arm.policy), arm.policy, dtype),
+        **revising(by.constitution, settings, arm.seed),
+    )  # fmt: skip
+
+
 def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
     """Every policy answers the first arm's held-out prompts; reward models score, the judge plays games and rates.
 
@@ -148,14 +166,10 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
     first = cells[0]
     arm = first.settings
     evaluation, dtype = arm.evaluate, work.dtype(arm)
-    settings = arm.revise.model_copy(update={"prompts": evaluation.transcripts})
     measured = Measured(
-        stage(
-            revise, data=first.data, split="test", start=Trainable(drafting(arm.policy), arm.policy, dtype),
-            **revising(first.constitution, settings, arm.seed),
-        ) if evaluation.transcripts else None,
+        trace_held_out(stage, cells, dtype),
         xstest=stage(load_xstest, file=xstest_file(evaluation.xstest)) if evaluation.xstest else None,
-    )  # fmt: skip
+    )
     policies: dict[str, ModelRef] = {"start": model_of(arm.policy), "sft": trained(first.sft, "sft")}
     policies |= {
         name: trained(iteration.policy, name)

@@ -44,6 +44,8 @@ def label(
     replica: int,
 ) -> Labelling:
     """passed: the preflight of an earlier round, which is not done again. replica: whose coin is tossed."""
+    if arm.rl.ends_with_sft:
+        return Labelling()
     constitution, dtype = work.constitution(arm.constitution, arm.without), work.dtype(arm)
     labellers, rule = arm.labels.all, arm.labels.rule
     given = {"pairs": pairs, "rule": rule}

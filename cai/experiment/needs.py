@@ -13,7 +13,7 @@ from cai.config.processes import read_accelerate
 from cai.config.runtime import Runtime
 from cai.core.errors import UserError, UserErrors
 from cai.core.store import Artifact
-from cai.experiment.check_servers import judges_of
+from cai.experiment.check_servers import judges_of, servers_of, with_revisers
 from cai.experiment.work import model_of
 from cai.models import memory
 from cai.models.memory import GIB, Batch, Learning
@@ -97,9 +97,13 @@ def needs(experiment: Experiment, ledger: Iterable[Artifact]) -> list[Need | Non
 
 def served_models(experiment: Experiment) -> frozenset[str]:
     """Names of models that servers answer for, wherever they are used."""
-    judges = [judge for arm in experiment.arms.values() for judge in judges_of(arm).values()]
-    here = {judge.model for judge in judges if not judge.server}
-    return frozenset(judge.model for judge in judges if judge.server) - here
+    served, here = set(), set()
+    for arm in experiment.arms.values():
+        asked = servers_of(arm)
+        served |= {model.name for section, model in asked.items() if section != "policy"}
+        judges = {section: judge for section, judge in judges_of(arm).items() if section != "judge" or arm.asks_judge}
+        here |= {judge.model for section, judge in judges.items() if section not in asked}
+    return frozenset(served - here)
 
 
 def need(stage: str, inputs: Mapping[str, Any], runtime: Runtime, served: frozenset[str] = frozenset()) -> Need | None:
@@ -168,7 +172,7 @@ def check_memory(experiment: Experiment, ledger: Sequence[Artifact], total: floa
     """Does every stage that is to run fit a device of so many bytes? Raises UserErrors with the settings that would."""
     faults: dict[str, UserError] = {}
     served = served_models(experiment)
-    for artifact in ledger:
+    for artifact in with_revisers(experiment, ledger):
         one = None if artifact.cached else need(artifact.stage, artifact.inputs, experiment.runtime, served)
         if one and artifact.stage not in faults and memory.on_device(one.peak) > total:
             faults[artifact.stage] = _too_large(one, artifact, experiment, total)

@@ -16,10 +16,9 @@ from cai.experiment.budgets import draw_budgets, train_budgets
 from cai.experiment.evaluate import evaluate
 from cai.experiment.labelling import Labelling, label
 from cai.experiment.moderating import Sieve
-from cai.experiment.sampling import answer_everyday_prompts, load_prompts, pairs_to_label
+from cai.experiment.sampling import answer_everyday_prompts, answers_to_learn, load_prompts, pairs_to_label
 from cai.models.references import answering, drafting, model_of, trained
 from cai.models.workbench import Workbench
-from cai.train.revise import revise, revising
 from cai.train.reward import train_reward
 from cai.train.rl.given import Given
 from cai.train.rl.gold import yardstick
@@ -40,14 +39,14 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
     prompts, helpful = sieve("prompts", data), everyday_data and sieve("prompts", everyday_data, name="helpful")
 
     # 1. SL-CAI (section 3.1). The start model drafts answers to red-team prompts, criticises and revises them by
-    #    principles of the constitution, and is fine-tuned on the last revisions, with answers to everyday prompts.
-    revisions = stage(
-        revise, data=prompts, split="train", start=drafter, **revising(constitution, arm.revise, arm.seed)
-    )
+    #    principles of the constitution, and is fine-tuned on the last revisions, with answers to everyday prompts; or
+    #    on what people preferred or wrote (`sft.learns`).
+    revisions = answers_to_learn(stage, arm, constitution, prompts, helpful, drafter)
     revisions = sieve("revisions", revisions)
-    everyday = answer_everyday_prompts(stage, arm, helpful, drafter)
+    everyday = answer_everyday_prompts(stage, arm, helpful, drafter, revisions)
     everyday = replace(everyday, answers=everyday.answers and sieve("everyday", everyday.answers, helpful))
-    sft = stage(train_sft, revisions=revisions, everyday=everyday, start=start, settings=arm.sft, seed=arm.seed)
+    replicated = seed if arm.rl.ends_with_sft else arm.seed  # else replicas part after SFT, which they share
+    sft = stage(train_sft, revisions=revisions, everyday=everyday, start=start, settings=arm.sft, seed=replicated)
 
     # 2. RLAIF (section 4.1), or RLHF: only who labels differs. Further rounds sample pairs from the last policy and
     #    train a new reward model on the labels of all rounds so far (Ouyang et al. 2022, section 3.1). RL goes on from
@@ -73,7 +72,7 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
         # 2c. Train the policy against it, by PPO or another `rl.method`.
         given = Given(
             arm=arm, constitution=constitution, start=replace(latest, role="sft"), data=prompts, helpful=helpful,
-            revisions=revisions, labelled=labelled, reward=reward, gold=yardstick(arm, work), seed=replica,
+            revisions=revisions, sft=sft, labelled=labelled, reward=reward, gold=yardstick(arm, work), seed=replica,
         )  # fmt: skip
         made = method_of(arm.rl.method).policy(stage, given)
         policy = trained(made, f"round {number + 1}") if made else policy

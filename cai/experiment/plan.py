@@ -15,6 +15,7 @@ from cai.core.errors import UserError
 from cai.core.progress import clock, total
 from cai.core.store import Artifact
 from cai.experiment.cards import CARDS, Card, Tokens, card_called, seconds_on, tokens_of
+from cai.experiment.check_servers import with_revisers
 from cai.experiment.needs import Need, needs
 from cai.experiment.timings import Expected, estimates
 from cai.models.memory import GIB, on_device
@@ -82,7 +83,9 @@ def print_plan(experiment: Experiment, plan: Plan, every: bool = False) -> None:
     """The table of stages, or of every single one, and the sum of what is to run."""
     print(f"{experiment.name}: arms {', '.join(experiment.arms)}; seeds {', '.join(map(str, experiment.seeds))}")
     for name, arm in experiment.arms.items():
-        print(f"  arm {name}: labels by {arm.labels}" + (f"; {arm.rounds} rounds" if arm.rounds > 1 else ""))
+        labels = "ends with its SFT policy" if arm.rl.ends_with_sft else f"labels by {arm.labels}"
+        learns = "" if arm.sft.learns == "revisions" else f"; SFT learns {arm.sft.learns}"
+        print(f"  arm {name}: {labels}{learns}" + (f"; {arm.rounds} rounds" if arm.rounds > 1 else ""))
     if experiment.label_budget:
         print(f"  reward models from {', '.join(map(str, experiment.label_budget))} human labels as well")
     _print_each(plan) if every else _print_groups(plan)
@@ -221,6 +224,7 @@ def plan_on(experiment: Experiment, ledger: Sequence[Artifact], work: Workbench,
         card, capacity = card or card_called(about.name), capacity or float(about.total_memory)
     if options.device_memory:
         capacity = bytes_of(options.device_memory)
+    ledger = with_revisers(experiment, ledger)
     wanted = needs(experiment, ledger)
     of_stage = {artifact.digest: one for artifact, one in zip(ledger, wanted, strict=True)}
 

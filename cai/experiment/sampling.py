@@ -1,17 +1,19 @@
-"""What the pipeline's models are asked and answer: prompts of both kinds, everyday answers for SFT, pairs to label."""
+"""What the pipeline's models are asked and answer: prompts of both kinds, what SFT learns from, pairs to label."""
 
 import math
 from collections.abc import Callable
 
 from cai.config.load import Arm
 from cai.constitution import Constitution
-from cai.core.records import Pair, read_jsonl
+from cai.core.records import Pair, Revision, read_jsonl
 from cai.core.store import Artifact
 from cai.core.templates import load_template
+from cai.data.demonstrations import demonstrations_file, load_demonstrations, take_preferred
 from cai.data.labels import check_rule
 from cai.data.sources import load_data, load_helpful, source_digest
 from cai.models.engines import Sampling
 from cai.train.respond import Opposition, respond, sample_pairs
+from cai.train.revise import revise, revising, take_drafts
 from cai.train.sft import Everyday
 from cai.train.trainable import Draws, PromptSet, Trainable
 
@@ -36,12 +38,38 @@ def load_prompts(stage: Stage, arm: Arm) -> tuple[Artifact, Artifact | None]:
     return prompts, stage(load_helpful, source=data.source, contents=contents, test=data.test, seed=arm.seed)
 
 
-def answer_everyday_prompts(stage: Stage, arm: Arm, helpful: Artifact | None, start: Trainable) -> Everyday:
-    """The start model's answers to as many everyday prompts as make `sft.helpful` of what SFT learns from."""
+def answers_to_learn(
+    stage: Stage, arm: Arm, constitution: Constitution, prompts: Artifact, helpful: Artifact | None, start: Trainable
+) -> Artifact:
+    """What SFT learns from (`sft.learns`), by whatever way: revisions.jsonl, of which it learns the last texts.
+
+    start: who drafts, where anything is drafted. Raises UserError where there is nothing to learn from.
+    """
+    if arm.sft.file:
+        file = demonstrations_file(arm.sft.file)
+        return stage(load_demonstrations, file=file, prompts=prompts, helpful=helpful)
+    if arm.sft.learns == "preferred":
+        return stage(take_preferred, pairs=prompts)
+    revisions = stage(revise, data=prompts, split="train", start=start, **revising(constitution, arm.revise, arm.seed))
+    return stage(take_drafts, revisions=revisions) if arm.sft.learns == "drafts" else revisions
+
+
+def answer_everyday_prompts(
+    stage: Stage, arm: Arm, helpful: Artifact | None, start: Trainable, learnt: Artifact
+) -> Everyday:
+    """The start model's answers to as many everyday prompts as make `sft.helpful` of what SFT learns from.
+
+    learnt: what else it learns. How much a file or people give is known when it was read.
+    """
     share = arm.sft.helpful
     if not helpful or not share:
         return Everyday(helpful, None)
-    asked = PromptSet(helpful, "train", math.ceil(arm.revise.prompts * share / (1 - share)))
+    others: int | None = arm.revise.prompts
+    if not arm.sft.revises:
+        file = learnt / "revisions.jsonl"  # not there yet in a plan: all of them, of which SFT takes what it needs
+        others = len(read_jsonl(file, Revision)) if file.is_file() else None
+    count = None if others is None else math.ceil(others * share / (1 - share))
+    asked = PromptSet(helpful, "train", count)
     draws = Draws(Sampling(arm.revise.max_new_tokens, arm.revise.temperature), arm.seed)
     return Everyday(helpful, stage(respond, prompts=asked, model=start, draws=draws))
 

@@ -53,6 +53,10 @@ class Work:
             return self.rows(inputs["rows"], split)
         if stage == "sample_pairs":
             return inputs["count"] or self.rows(inputs["data"], split)
+        if stage == "take_drafts":
+            return self.rows(inputs["revisions"])
+        if stage == "take_preferred":  # at most
+            return self.rows(inputs["pairs"], "train")
         if stage in ("draw_labels", "revise_controls"):
             return inputs["count"]
         return self.rows(inputs["pairs"], split)  # labels, whoever gave them
@@ -134,6 +138,7 @@ def _once(work: Work, inputs: Mapping[str, Any]) -> float:
 
 COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
     **dict.fromkeys(("load_data", "load_helpful", "load_xstest", "load_items", "best_of_n"), _once),
+    **dict.fromkeys(("load_demonstrations", "take_preferred", "take_drafts"), _once),
     **dict.fromkeys(("label_by_people", "label_by_coin", "label_by_length", "mix_labels", "draw_labels"), _once),
     "revise": lambda work, i: i["settings"]["prompts"] * _written(i),
     "revise_controls": lambda work, i: i["count"] * _written(i),
@@ -184,4 +189,6 @@ def model_of(stage: str, inputs: Mapping[str, Any]) -> str:
     judged = stage in ("preflight", "play", "label_by_judge") or stage.startswith(("rate_", "judge_"))
     if pool := inputs.get("pool"):
         return pool[0]["judge"]["model"]
+    if stage == "revise" and "reviser" in inputs:  # beside whose work the drafts are little
+        return inputs["reviser"].get("name", "")
     return inputs.get("judge" if judged else "policy", {}).get("model", "")

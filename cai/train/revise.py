@@ -89,3 +89,14 @@ def revise(
     counts["final revision is its critique"] = sum(bool(t.rounds) and t.final == t.rounds[-1].critique for t in traces)
     write_jsonl(out / "revisions.jsonl", traces)
     (out / "counts.json").write_text(json.dumps(dict(counts), indent=1))
+
+
+@version(1)
+def take_drafts(out: Path, work: Workbench, *, revisions: Artifact) -> None:
+    """revisions.jsonl and counts.json: the drafts alone, of those prompts whose revision was not dropped.
+
+    What SFT on them gives is the control of SFT on the revisions: the same prompts, as often.
+    """
+    drafts = [replace(trace, rounds=()) for trace in read_jsonl(revisions / "revisions.jsonl", Revision)]
+    write_jsonl(out / "revisions.jsonl", drafts)
+    (out / "counts.json").write_text(json.dumps({"drafts": len(drafts)}, indent=1))

@@ -1,4 +1,5 @@
-"""SL-CAI: fine-tune the policy on its own final revisions (Bai et al. 2022, section 3.1), answers only.
+"""SL-CAI: fine-tune the policy on its own final revisions (Bai et al. 2022, section 3.1), answers only; or on other
+answers (`sft.learns`), which stand in the same file.
 
 Departure from the paper: the helpfulness mix answers helpful prompts in the start model's own words, where the paper
 samples a helpful RLHF model. The start model is the policy itself, so the mix holds it in place.
@@ -34,12 +35,19 @@ class Everyday:
         return {"helpful": self.prompts, "helpful_answers": self.answers}
 
 
+# The stage that made what is learnt -> what it is; their counts.json and set_aside.jsonl say what was left out.
+WORDS = {"take_drafts": "drafts", "take_preferred": "preferred answers", "load_demonstrations": "demonstrations"}
+
+
 @launched
 @version(1)
 def train_sft(
     out: Path, work: Workbench, *, revisions: Artifact, everyday: Everyday, start: Trainable, settings: Sft, seed: int
 ) -> None:
-    """model/ (an adapter, or whole weights), curves.json and counts.json."""
+    """model/ (an adapter, or whole weights), curves.json and counts.json. revisions: what is learnt, by its last texts.
+
+    Raises UserError where all of it is longer than `sft.max_length`.
+    """
     from datasets import Dataset  # heavy: only when there is something to train
     from trl import SFTConfig
 
@@ -58,7 +66,8 @@ def train_sft(
             "sft.max_length",
             "raise it, or give shorter prompts",
         )
-    counts = {"revisions": len(revised), "helpful": len(mixed), "dropped: too long": len(rows) - len(kept)}
+    what = WORDS.get(revisions.stage, "revisions")
+    counts = {what: len(revised), "helpful": len(mixed), "dropped: too long": len(rows) - len(kept)}
 
     network, adapter = load_to_train(start, work.device)
     config = SFTConfig(
@@ -71,7 +80,7 @@ def train_sft(
         model=network, args=config, train_dataset=data, processing_class=tokenizer, peft_config=adapter
     )
     columns = {"loss": "loss", "mean_token_accuracy": "token accuracy", "entropy": "entropy"}
-    fit(trainer, "fine-tune on revisions", out, tokenizer, columns, counts, section="sft")
+    fit(trainer, f"fine-tune on {what}", out, tokenizer, columns, counts, section="sft")
 
 
 def helpful_rows(everyday: Everyday, revised: int, share: float, seed: int) -> list[tuple[Chat, str]]:

@@ -33,12 +33,18 @@ RULES = (
 )
 OWN_PAIRS = ("arms={own: {labels: ai, pairs: {source: policy, prompts: 8}}}", "revise.audit=4")
 MODERATED = ("moderation={words: experiments/data/blocked.txt}",)
+LEARNS = (
+    "arms={one: {sft: {learns: drafts}}, two: {sft: {learns: preferred}}}",
+    "arms.three={sft: {learns: tests/cases/demonstrations.jsonl}}",
+    "rl={method: sft}",
+)
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "smoke": ("smoke", ()),
     "labels": ("smoke", LABELS),
     "rules": ("smoke", RULES),
     "own pairs": ("smoke", OWN_PAIRS),
     "moderated": ("smoke", MODERATED),
+    "what SFT learns": ("smoke", LEARNS),
     "quickstart": ("quickstart", ()),
     "optimisers": ("optimisers", ()),
     "label-budget": ("label-budget", ()),

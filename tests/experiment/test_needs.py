@@ -7,15 +7,18 @@ from typing import Any
 
 import pytest
 
+from cai.config.load import read_experiment
 from cai.config.runtime import Runtime
 from cai.core.errors import UserError
-from cai.core.store import Artifact
+from cai.core.store import Artifact, canonical
 from cai.experiment.cards import CARDS, card_called, seconds_on, tokens_of
-from cai.experiment.needs import need, remedy_for
+from cai.experiment.check_servers import with_revisers
+from cai.experiment.needs import need, remedy_for, served_models
 from cai.experiment.plan import bytes_of
 from cai.models import memory
 from cai.models.memory import GIB, Batch, Learning, on_device
 from cai.models.shapes import Shape, shape_named, shape_of
+from cai.train.revising import reviser_of
 
 # Llama 2 7B.
 LLAMA = {
@@ -140,6 +143,40 @@ def test_a_served_judge_takes_no_memory_and_is_counted_in_tokens():
     assert (tokens.calls, tokens.read, tokens.written) == (200, 100_000, 200)
     sampled = tokens_of(one, {"judge": {**judge, "verdict": "sampled", "samples": 3}}, 100)
     assert (sampled.calls, sampled.written) == (600, 4800)
+
+
+def test_a_served_reviser_is_counted_in_the_texts_that_it_writes():
+    inputs = {"policy": {"model": "tiny-random"}, "reviser": {"digest": "r", "name": "a/teacher"}, "dtype": "bfloat16"}
+    inputs |= {"settings": {"max_new_tokens": 64, "rounds": 1, "prompts": 10}, "critique": {}}
+    one = need("revise", inputs, Runtime(), frozenset({"a/teacher"}))
+    assert one and one.served and one.model == "a/teacher" and one.peak == 0
+    # Of 10 prompts a draft, a critique and a revision, 64 tokens at most: half of that is written, after 128 of 256.
+    tokens = tokens_of(one, inputs, 10 * 3 * 64)
+    assert (tokens.calls, tokens.read, tokens.written) == (30, 30 * 128, 30 * 32)
+    # In a manifest a reviser is a digest: of an unknown one nobody says that the policy did its work.
+    assert need("revise", inputs | {"reviser": {"digest": "r"}}, Runtime()) is None
+
+
+def test_who_is_served_is_whom_a_server_is_asked_for(tmp_path):
+    """With `runtime.serve`: a reviser is; an adapter answers in process; the judge of an arm that ends with SFT is not
+    asked."""
+    file = tmp_path / "mine.yaml"
+    text = """constitution: constitutions/short.txt
+data: {source: rated-answers}
+arms: {one: {}, two: {sft: {learns: preferred}, revise: {model: qwen2.5-coder-0.5b}}}
+revise: {model: qwen2.5-coder-1.5b}
+judge: {model: smollm2-135m}
+evaluate: {judge: {model: smollm2-135m-judge, method: channel}}
+runtime: {serve: llama.cpp}
+"""
+    file.write_text(text)
+    assert served_models(read_experiment(file)) == {"qwen2.5-coder-1.5b", "smollm2-135m"}
+    file.write_text(text + "rl: {method: sft}\n")
+    found = read_experiment(file)
+    assert served_models(found) == {"qwen2.5-coder-1.5b"}
+    reviser = reviser_of(found.arms["one"].revise)
+    (shown,) = with_revisers(found, [Artifact("revise", "k", tmp_path, "d", inputs={"reviser": canonical(reviser)})])
+    assert shown.inputs["reviser"]["name"] == "qwen2.5-coder-1.5b"
 
 
 def test_time_is_the_largest_of_arithmetic_memory_and_launches(model):

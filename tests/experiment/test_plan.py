@@ -146,6 +146,10 @@ def test_counts_follow_what_earlier_stages_will_leave(tmp_path):
     pairs = ({"digest": "d"},)
     assert work.count("train_dpo", {"pairs": pairs, "labels": ({"digest": "all"},), "epochs": 2}) == 160
     assert work.count("train_dpo", {"pairs": pairs, "labels": ({"digest": "few"},), "epochs": 2}) == 22
+    work.add("drafts", "take_drafts", {"revisions": {"digest": "r"}}, tmp_path)
+    work.add("best", "take_preferred", {"pairs": {"digest": "d"}}, tmp_path)
+    assert work.count("train_sft", SFT | {"revisions": {"digest": "drafts"}}) == 32
+    assert work.count("train_sft", SFT | {"revisions": {"digest": "best"}}) == pytest.approx(80 / 0.75 * 2)  # at most
     ratings = {"ratings": {"digest": "d"}}
     assert work.count("score_ratings", ratings) == 484  # half of 968
     assert work.count("train_harm", {**ratings, "settings": {"answers": 16, "epochs": 2}}) == 32

@@ -1,4 +1,5 @@
 """What became of the drafts: every round of revision counted, and rated by the judge against the draft it began with.
+What SFT learns that nobody revised (`sft.learns`) is step 0, counted and rated likewise.
 
 SFT copies what the revisions are, so they are audited before anything that is trained on them. For the draft (step 0)
 and each revision (steps 1 to n), with prompts as clusters:
@@ -86,9 +87,9 @@ class Followed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevisionAudit:
-    """One set of revisions. principles, prompts: how many; examples: file of worked rounds.
+    """One set of revisions, or of other answers that SFT learns (learns: as `sft.learns`), which have one step.
 
-    against_first: empty for the first set."""
+    principles, prompts: how many; examples: file of worked rounds. against_first: empty for the first set."""
 
     arms: list[str]
     critique: bool
@@ -100,6 +101,7 @@ class RevisionAudit:
     steps: list[RevisionStep]
     against_first: list[StepDifference]
     followed: Followed | None
+    learns: str = "revisions"
 
 
 def audit(cells: Sequence[Cell], measured: Measured) -> list[RevisionAudit]:
@@ -125,6 +127,7 @@ def audit(cells: Sequence[Cell], measured: Measured) -> list[RevisionAudit]:
                 steps=steps_of(traces, merits),
                 against_first=against(merits, ratings[0]) if len(ratings) > 1 else [],
                 followed=followed(first, measured),
+                learns=first.settings.sft.learns,
             )
         )
     return entries

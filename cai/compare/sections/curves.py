@@ -54,10 +54,15 @@ def curves(cells: Sequence[Cell], measured: Measured) -> list[Curve]:
     def line(arm: str, seed: int, table: dict[str, list], key: str) -> CurveLine:
         return CurveLine(arm, seed, table["step"], table[key])
 
+    own = list({cell.sft.path: cell for cell in reversed(cells)}.values())[::-1]  # each SFT policy by its first cell
     first = line("sft", cells[0].settings.seed, _table(cells[0].sft), "loss")
-    plots = [Curve("SFT: loss on revisions", "step", "loss", [first], "sft")]
+    begun = [line(cell.arm, cell.seed, _table(cell.sft), "loss") for cell in own] if len(own) > 1 else [first]
+    title = "SFT: loss on revisions" if all(cell.settings.sft.learns == "revisions" for cell in own) else "SFT: loss"
+    plots = [Curve(title, "step", "loss", begun, "sft")]
     for stage, key, title, x in CURVES:
-        tables = [(cell, _table(artifact)) for cell in cells if (artifact := getattr(cell, stage))]
+        made = [(cell, getattr(cell, stage)) for cell in cells]
+        # An SFT policy that the arm ends with has been shown.
+        tables = [(cell, _table(artifact)) for cell, artifact in made if artifact and artifact.path != cell.sft.path]
         lines = [line(cell.arm, cell.seed, table, key) for cell, table in tables if key in table]
         if lines:
             plots.append(Curve(title, x, key.replace("_", " "), lines, stage))

@@ -46,7 +46,7 @@ def fallen_out(headline: Headline | None, measures: Sequence[MeasureLine]) -> li
 def served(experiment: Experiment) -> list[str]:
     """One line for each model that a server answered for: nobody can hash what stood behind it."""
     arms = experiment.arms.values()
-    asked: list[tuple[str, Judge | Policy | Revise]] = [("judge", arm.judge) for arm in arms if "ai" in arm.labels.all]
+    asked: list[tuple[str, Judge | Policy | Revise]] = [("judge", arm.judge) for arm in arms if arm.asks_judge]
     asked += [("evaluate.judge", arm.evaluate.judge) for arm in arms]
     asked += [("policy", arm.policy) for arm in arms] + [("revise", arm.revise) for arm in arms]
     found: dict[str, None] = {}
@@ -61,6 +61,25 @@ def served(experiment: Experiment) -> list[str]:
                 "is not reproducible by weights: it is kept in runs/calls."
             ] = None
     return list(found)
+
+
+def in_more_than_one_thing(experiment: Experiment) -> list[str]:
+    """One line for each arm that differs from the first in more than its labels; of arms that end with their SFT
+    policy, in more than what SFT learns and by whose revising."""
+    (first, base), *others = experiment.arms.items()
+    notes = []
+    for name, other in others:
+        sft = base.rl.ends_with_sft and other.rl.ends_with_sft
+        one_thing = ("labels", "simulated", *(("sft", "revise") if sft else ()))
+        changed = sorted(k for k in Arm.model_fields if getattr(other, k) != getattr(base, k) and k not in one_thing)
+        if sft and base.sft.model_copy(update={"learns": other.sft.learns}) != other.sft:
+            changed.append("sft")
+        if changed:
+            notes.append(
+                f"Arm {name} differs from {first} in more than {'what SFT learns' if sft else 'labels'}: "
+                f"{', '.join(changed)}."
+            )
+    return notes
 
 
 def warnings(experiment: Experiment, cells: Sequence[Cell], held_out: HeldOutPairs, dtype: str) -> list[str]:
@@ -81,15 +100,9 @@ def warnings(experiment: Experiment, cells: Sequence[Cell], held_out: HeldOutPai
     if len(experiment.seeds) < 2:
         notes.append("One seed: there is no noise floor, so no difference can be told from chance in training.")
     elif len(experiment.seeds) < 3:
-        notes.append("The noise floor rests on two seeds. They cover reward model and RL, not revisions and SFT.")
-    for name, other in experiment.arms.items():
-        changed = sorted(
-            k for k in Arm.model_fields if getattr(other, k) != getattr(arm, k) and k not in ("labels", "simulated")
-        )
-        if changed:
-            notes.append(
-                f"Arm {name} differs from {next(iter(experiment.arms))} in more than labels: {', '.join(changed)}."
-            )
+        covered = "SFT, not what it learns" if arm.rl.ends_with_sft else "reward model and RL, not revisions and SFT"
+        notes.append(f"The noise floor rests on two seeds. They cover {covered}.")
+    notes += in_more_than_one_thing(experiment)
     if held_out.human:
         shorter = held_out.line("", "baseline", held_out.baselines()["shorter answer"], "test").accuracy
         if shorter.value > 0.6:

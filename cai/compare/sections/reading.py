@@ -25,7 +25,7 @@ from cai.judge.methods import name_of
 
 def reading(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """One entry for each arm whose labels or rewards an AI judge gives."""
-    by_arm = {cell.arm: cell for cell in reversed(cells) if "ai" in cell.settings.labels.all}
+    by_arm = {cell.arm: cell for cell in reversed(cells) if cell.settings.asks_judge}
     return [_of(cell) for cell in reversed(by_arm.values())]
 
 

@@ -18,7 +18,8 @@ def sources(cells: Sequence[Cell]) -> list[dict[str, Any]]:
             train = {pair.id for pair in read_jsonl(one.pairs / "pairs.jsonl", Pair) if pair.prompt.split == "train"}
             rows = read_jsonl(one.labels / "labels.jsonl", Label) if one.labels else []
             labelled.update(row.source for row in rows if row.pair_id in train)
-        lines.append({"arm": arm, "said": str(cell.settings.labels), "labelled": dict(labelled)})
+        who = "nobody: it ends with its SFT policy" if cell.settings.rl.ends_with_sft else str(cell.settings.labels)
+        lines.append({"arm": arm, "said": who, "labelled": dict(labelled)})
     return lines[::-1]
 
 

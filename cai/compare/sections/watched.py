@@ -32,7 +32,11 @@ def warnings(cells: Sequence[Cell]) -> list[str]:
             if line["verdict"] in ("over-optimised", "worse") or line["kept"] != line["last"]:
                 kept = f"The policy after rollout {line['kept']} is the one that is reported."
                 notes.append(f"Arm {plot['arm']}, seed {line['seed']}: {line['sentence']} {kept}")
-    golds = [cell.settings for cell in cells if cell.settings.rl.gold and cell.settings.rl.gold.by == "judge"]
+    golds = [
+        cell.settings
+        for cell in cells
+        if cell.settings.rl.is_online and cell.settings.rl.gold and cell.settings.rl.gold.by == "judge"
+    ]
     if any("ai" in arm.labels.all and arm.judge.model == arm.evaluate.judge.model for arm in golds):
         notes.append(
             "The gold reward is by the model that also labelled the AI arm: what fools that model looks like gold."

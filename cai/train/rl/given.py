@@ -23,10 +23,10 @@ RewardFunction = Callable[..., list[float | None]]  # as TRL calls it: one rewar
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """start: the SFT policy, or the last round's. data, helpful: prompts. revisions: the SFT policy's answers.
+    """start: the SFT policy, or the last round's. data, helpful: prompts. revisions: the answers that SFT learnt.
 
-    labelled: the pairs of all rounds so far and their labels; empty where the method reads none. reward: None likewise.
-    gold: what `yardstick` in cai/train/rl/gold.py says. seed: of this replica and round.
+    sft: what SFT left. labelled: the pairs of all rounds so far and their labels; empty where the method reads none.
+    reward: None likewise. gold: what `yardstick` in cai/train/rl/gold.py says. seed: of this replica and round.
     """
 
     arm: Arm
@@ -35,6 +35,7 @@ class Given:
     data: Artifact
     helpful: Artifact | None
     revisions: Artifact
+    sft: Artifact
     labelled: Labelled
     reward: Artifact | None
     gold: Mapping[str, Any] | None
