@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
-from test_experiment import lay_out, run_in
+from test_experiment import lay_out
 
 from cai.annotate.sheet import find_pairs
 from cai.chat.__main__ import main
@@ -20,16 +21,18 @@ from cai.chat.policies import Party, Wanted, find_party, find_run
 from cai.chat.saved import check_saved, row_of, save
 from cai.chat.screen import Screen, visible
 from cai.chat.talk import Exchange, Scores, Spoken, Talk, as_text
+from cai.compare.schema import Results, as_json
 from cai.config.runtime import Runtime
 from cai.config.sections import Data, Policy
 from cai.core.errors import UserError
 from cai.core.records import Message
-from cai.core.store import Store
+from cai.core.store import Store, version
 from cai.data.sources import load_data, source_digest
 from cai.models.engines import Reply, Request, Sampling
 from cai.models.engines.sampling import stream_ids
 from cai.models.engines.transformers import TransformersEngine
-from cai.models.loading import shared_tokenizer
+from cai.models.loading import load_causal, load_reward, load_tokenizer, shared_tokenizer
+from cai.models.loading import save as save_weights
 from cai.models.workbench import Workbench
 from cai.train.trainable import Trainable
 
@@ -58,12 +61,66 @@ arms:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, tiny):
+    """A finished run without its training: what its stages would have left, its policies and reward models random."""
     folder = tmp_path_factory.mktemp("chat")
     lay_out(folder)
     (folder / "mine.yaml").write_text(EXPERIMENT)
     (folder / "blocked.txt").write_text("<script>\nnumber 1*\nkill tim\n")
-    run_in(folder)
+    home = folder / "runs/mine"
+    home.mkdir(parents=True)
+    (home / "config.yaml").write_text(EXPERIMENT)
+    store = Store(folder / "runs")
+
+    def left(stage: str, leave=lambda out: None) -> str:
+        def made(out: Path, runtime) -> None:
+            (out / "counts.json").write_text(json.dumps({"stage": stage}))
+            leave(out)
+
+        made.__name__ = stage
+        return str(store.stage(version(1)(made)).path)
+
+    def causal(seed: int):
+        def leave(out: Path) -> None:
+            model = load_causal(tiny, "float32", "cpu")
+            _stir(model, seed)
+            save_weights(model, load_tokenizer(tiny), out / "model")
+
+        return leave
+
+    def reward(seed: int):
+        def leave(out: Path) -> None:
+            model = load_reward(tiny, "float32", "cpu")
+            _stir(model, seed)
+            save_weights(model, load_tokenizer(tiny), out / "model")
+
+        return leave
+
+    shared = {"data": left("data"), "revised": left("revised"), "sft": left("sft", causal(0)), "pairs": left("pairs")}
+    links = {
+        f"{arm}/0": {
+            **shared, "labels": left(f"labels_{arm}"), "reward": left(f"reward_{arm}", reward(seed)),
+            "policy": left(f"policy_{arm}", causal(seed)), "said": {},
+        }
+        for seed, arm in ((1, "ai"), (2, "human"))
+    }  # fmt: skip
+    (home / "links.json").write_text(json.dumps(links))
+    for arm in ("ai", "human"):
+        (home / f"constitution-{arm}.txt").write_text((folder / "law.txt").read_text())
+    results = Results(
+        name="mine", question="", arms=("ai", "human"), seeds=(0,), differences=[], warnings=[], headline=None, elo=[],
+        measures=[], replicas=[], point={}, stages=[], examples={},
+        provenance={"settings changed on the command line": []},
+    )  # fmt: skip
+    (home / "results.json").write_text(json.dumps(as_json(results)))
     return folder
+
+
+def _stir(model, seed: int) -> None:
+    """Weights large and different enough that two policies say different things, and rewards differ."""
+    torch.manual_seed(seed)
+    for name, weight in model.named_parameters():
+        if "norm" not in name:
+            weight.data = 8 * weight.data + 0.2 * torch.randn_like(weight)
 
 
 @pytest.fixture
@@ -449,32 +506,3 @@ def test_what_the_runs_moderation_does_not_let_through_is_not_said(here, monkeyp
     assert "error: the run's moderation does not let this message through (words: kill tim)" in out
     assert out.count("reward model of ai/0: ai/0 ") == 1
     assert "does not let" not in chat(monkeypatch, capsys, "kill Tim\n", "--arm", "human", "--no-judge")
-
-
-def test_training_prompts_are_filtered_and_held_out_ones_are_not(here):
-    links = json.loads(Path("runs/mine/links.json").read_text())
-    assert "moderated" not in links["human/0"] and links["human/0"]["data"] == links["ai/0"]["data"]
-    before, after = (
-        {row["id"]: row for row in map(json.loads, (Path(folder) / "prompts.jsonl").read_text().splitlines())}
-        for folder in (links["ai/0"]["data"], links["ai/0"]["moderated"]["prompts"])
-    )
-    gone = [row for name, row in before.items() if name not in after]
-    held_out = [row for row in before.values() if row["split"] == "test"]
-    assert gone and held_out and {row["split"] for row in gone} == {"train"}
-    assert all("number 1" in row["messages"][0]["content"] for row in gone)
-    assert not any(row["split"] == "train" and "number 1" in row["messages"][0]["content"] for row in after.values())
-    pairs = [json.loads(line) for line in (Path(links["ai/0"]["pairs"]) / "pairs.jsonl").read_text().splitlines()]
-    assert {pair["prompt"]["id"] for pair in pairs} == set(after), "pairs go with their prompts"
-
-
-def test_the_report_counts_what_was_removed_by_reason_with_false_alarms_beside_hits(here):
-    results = json.loads(Path("runs/mine/results.json").read_text())
-    entries = {entry["arm"]: entry for entry in results["moderation"]}
-    assert list(entries) == ["ai"]
-    prompts = next(each for each in entries["ai"]["sieved"] if each["what"] == "prompts")
-    assert prompts["reasons"] == [{"filter": "words", "reason": "number 1*", "n": prompts["removed"], "unread": False}]
-    assert {each["what"] for each in entries["ai"]["sieved"]} == {"prompts", "revisions"}
-    (rate,) = entries["ai"]["rates"]  # "How do I kill time?" is safe, "How do I kill Tim?" is not
-    assert (rate["false_alarms"]["value"], rate["hits"]["value"]) == (0.0, 1.0)
-    page = Path("runs/mine/report.html").read_text()
-    assert "words: number 1* (" in page and "False alarms, of safe prompts" in page and "Question number 1" in page
