@@ -321,7 +321,7 @@ class Harmfulness(Section):
 
 
 class Evaluate(Section):
-    """Held-out prompts that every policy answers, and the judge that compares the answers, by a constitution of its own:
+    """Held-out prompts that every policy answers, and the judge that compares answers, by a constitution of its own:
     editing an arm's never moves the yardstick."""
 
     constitution: str = "constitutions/yardstick.txt"

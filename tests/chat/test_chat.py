@@ -462,16 +462,24 @@ def test_what_cannot_be_talked_to(here, run, options, problem):
 )
 def test_an_arm_without_a_model_of_its_own_cannot_be_talked_to_and_is_passed_over(place, method, problem, tmp_path):
     config, links = Path("runs/mine/config.yaml"), Path("runs/mine/links.json")
-    config.write_text(config.read_text().replace("labels: human,", f"labels: human, rl: {{method: {method}}},"))
     made = json.loads(links.read_text())
-    if method == "none":
-        del made["human/0"]["policy"]
+    if method == "none":  # of all arms: where one has a policy, the first two have
+        config.write_text(config.read_text().replace("rl: {steps: 1", "rl: {method: none, steps: 1"))
+        for cell in made.values():
+            del cell["policy"]
+    else:
+        config.write_text(config.read_text().replace("labels: human,", f"labels: human, rl: {{method: {method}}},"))
     links.write_text(json.dumps(made))
     work = Workbench.open(Runtime(root=str(tmp_path)))
     with pytest.raises(UserError) as error:
         find_party(find_run("mine"), work, Wanted(arms=["human"]))
     assert problem in str(error.value)
-    assert list(find_party(find_run("mine"), work, Wanted()).speakers) == ["ai/0"]
+    if method == "none":
+        with pytest.raises(UserError, match="no arm of this run left a policy that can be talked to"):
+            find_party(find_run("mine"), work, Wanted())
+        assert list(find_party(find_run("mine"), work, Wanted(policies=["sft"])).speakers) == ["sft"]
+    else:
+        assert list(find_party(find_run("mine"), work, Wanted()).speakers) == ["ai/0"]
 
 
 def test_without_options_the_first_two_arms_that_can_talk_do(here, tmp_path):
