@@ -45,6 +45,7 @@ class Cell:
     policy: Artifact | None  # nor a policy, where `rl.method: none` ends with the reward model
     labellers: dict[str, Artifact]
     lineage: tuple[Iteration, ...]
+    acceptance: Artifact | None = None  # of a judge that was slimmed
     # `moderation:`: what was filtered -> what it left. `data` and `helpful` are as they were loaded.
     moderated: Mapping[str, Artifact] = field(default_factory=dict)
 
@@ -83,7 +84,10 @@ class Cell:
     def artifacts(self) -> tuple[Artifact, ...]:
         """All that its stages left, in the order of the pipeline."""
         rounds = [made for it in self.lineage for made in (it.pairs, it.labels, it.reward, it.policy)]
-        made = (self.data, self.helpful, self.revised, self.sft, self.preflight, *self.labellers.values(), *rounds)
+        made = (
+            self.data, self.helpful, self.revised, self.sft, self.preflight, *self.labellers.values(), self.acceptance,
+            *rounds,
+        )  # fmt: skip
         made = (*made, *self.moderated.values())
         return tuple(artifact for artifact in made if artifact)
 

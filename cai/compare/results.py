@@ -23,6 +23,9 @@ from cai.core.durable import make_folders, write_whole
 from cai.core.store import Artifact
 from cai.models.workbench import Workbench
 
+# Stages of a cell that links.json leads to, beside those of its earlier rounds.
+LINKED = ("data", "helpful", "revised", "sft", "pairs", "preflight", "labels", "reward", "policy", "acceptance")
+
 
 def finish(
     experiment: Experiment,
@@ -43,11 +46,7 @@ def finish(
     for arm, cell in {cell.arm: cell for cell in cells}.items():
         write_whole(home / f"constitution-{arm}.txt", cell.constitution.text)
     links = {
-        cell.name: {
-            stage: str(getattr(cell, stage).path)
-            for stage in ("data", "helpful", "revised", "sft", "pairs", "preflight", "labels", "reward", "policy")
-            if getattr(cell, stage)
-        }
+        cell.name: {stage: str(getattr(cell, stage).path) for stage in LINKED if getattr(cell, stage)}
         | {"said": {who: str(said.path) for who, said in cell.labellers.items()}}
         | {
             f"round {number}": {stage: str(getattr(one, stage).path) for stage in ROUND if getattr(one, stage)}

@@ -141,12 +141,23 @@ class Arm(Section):
         return self
 
     @model_validator(mode="after")
+    def _the_judge_is_here_to_be_slimmed(self) -> "Arm":
+        if self.judge.slim and self.judge.server:
+            problem = "slim makes another model of the judge's weights, and a server has them"
+            remedy = "remove judge.server or judge.slim (serve a quantised model under its own name)"
+            raise Fault(problem, remedy, "judge.slim")
+        return self
+
+    @model_validator(mode="after")
     def _direct_rewards_can_be_asked_for(self) -> "Arm":
         if self.rl.method != "direct":
             return self
         if self.labels.all != ("ai",):
             problem = "rl.method: direct asks the judge about each answer and reads no label"
             raise Fault(problem, "set labels: ai, or name another rl.method", "labels")
+        if self.judge.slim:
+            problem = "rl.method: direct asks the judge about single answers, and slim: is measured on its labels"
+            raise Fault(problem, "slim it by hand (python -m cai.models slim) and name its folder", "judge.slim")
         if self.judge.combine != "average":
             problem = "rl.method: direct averages the principles' opinions of an answer; there is nothing to vote on"
             raise Fault(problem, "set judge.combine: average", "judge.combine")

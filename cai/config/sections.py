@@ -11,6 +11,7 @@ from cai.config.chat_template import ChatTemplate
 from cai.config.methods import NAMES, SHOWN, UNSAID
 from cai.config.section import Count, Positive, Rate, Section, Share, Temperature, Warm
 from cai.config.served import DRAWS, Served, check_server_of_policy
+from cai.config.slim import Slimming
 from cai.config.validation import Fault
 
 
@@ -155,7 +156,7 @@ class Reason(Section):
     temperature: Temperature = 1.0
     # Thoughts drawn for each order; the probabilities they lead to are averaged.
     samples: Positive = 1
-    # After a chain of thought a model is surer than it is right; the paper found 0.4 to 0.6 best.
+    # After a thought a model is surer than it is right; the paper found 0.4 to 0.6 best.
     clamp: Annotated[tuple[Share, Share], Field(min_length=2, max_length=2)] = (0.4, 0.6)
 
 
@@ -220,8 +221,8 @@ class Judge(Section):
             problem = "auto tries methods that ask how likely a text is, which cannot be asked here"
             raise Fault(problem, "name one: rate, choice, score or reason", "method")
         if self.shots and (others := sorted(methods - {*SHOWN})):
-            problem = f"judge.shots are shown by {' and '.join(SHOWN)}, and not by {others[0]}"
-            raise Fault(problem, "name one of these, or use judge.examples", "shots")
+            shown = f"judge.shots are shown by {' and '.join(SHOWN)}, and not by {others[0]}"
+            raise Fault(shown, "name one of these, or use judge.examples", "shots")
         if self.server and self.server.same and (self.verdict == "sampled" or "reason" in methods):
             raise Fault(DRAWS, "remove it, or read the verdicts of another method", "server")
         return self
@@ -275,6 +276,8 @@ class Labeller(Judge):
     calibrate: bool = False
     # null: label without looking first.
     preflight: Preflight | None = Preflight()
+    # A smaller model is made of the judge's and asked in its place. No part of a key: the model that is asked is.
+    slim: Slimming = Field(default=None, exclude=True)
 
 
 class Simulated(Section):
@@ -321,16 +324,14 @@ class Harmfulness(Section):
 
 
 class Evaluate(Section):
-    """Held-out prompts that every policy answers, and the judge that compares answers, by a constitution of its own:
-    editing an arm's never moves the yardstick."""
+    """Held-out prompts that every policy answers, and the judge that compares answers, by a yardstick of its own."""
 
     constitution: str = "constitutions/yardstick.txt"
     # By what the judge rates the answers to helpful prompts.
     helpfulness: str = "constitutions/helpfulness.txt"
-
     prompts: Positive = 60
     helpful: Count = 30
-    # Held-out prompts whose critiques and revisions are made as well, to be read in the report beside the answers.
+    # Held-out prompts whose critiques and revisions are made as well, for the report.
     transcripts: Count = 20
     max_new_tokens: Positive = 64
     temperature: Temperature = 1.0

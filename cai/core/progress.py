@@ -313,7 +313,7 @@ def quiet() -> None:
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    for name in ("trl", "peft", "accelerate", "datasets"):
+    for name in ("trl", "peft", "accelerate", "datasets", "torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="(trl|peft|torch|transformers|accelerate).*")
     import datasets

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from cai.config.load import Arm
+from cai.config.runtime import Runtime
 from cai.config.sections import Judge
 from cai.constitution import Constitution, Judging
 from cai.core.errors import UserError
@@ -25,8 +26,9 @@ from cai.models.adapters import adapter_settings, is_adapter
 from cai.models.architectures import HEAD, ensure_reward_head, head_width, length_limit, lora
 from cai.models.chat import answer_ids, chat_ids, option_ids, with_system
 from cai.models.engines import Reply
-from cai.models.loading import load_tokenizer
+from cai.models.loading import load_tokenizer, pick_device
 from cai.models.references import ModelRef, base_of, find, local, model_of
+from cai.models.slim.state import check_slimming, check_trainable
 from cai.train.revise import revising
 from cai.train.revising import RevisionTask, critique_chat, reviser_of, revision_chat
 from cai.train.starting import check_adapter
@@ -50,6 +52,7 @@ def policy_checks(arm: Arm, prompts: Sequence[Prompt], constitution: Constitutio
     """The checks of the start model, once its tokenizer and config can be read. Raises UserError where they cannot."""
     source = model_of(arm.policy)
     tokenizer, config = read_model(source)
+    check_trainable(source)
     if is_adapter(Path(local(source))):
         check_adapter(source, arm.policy)
     return [
@@ -279,6 +282,19 @@ def _asked(
         start, tails = option_ids(tokenizer, chat, question.lead, question.options)
         ids |= {*start, *(token for tail in tails for token in tail)}
     return ids
+
+
+def slims(arm: Arm, runtime: Runtime, plan: bool) -> list[Callable[[], object]]:
+    """Can the judge be slimmed as the config says, on this machine? A plan may be made for another one."""
+
+    def look() -> None:
+        assert arm.judge.slim
+        try:
+            check_slimming(model_of(arm.judge), arm.judge.slim, pick_device(runtime.device))
+        except UserError as error:
+            raise UserError(error.problem, f"judge.{error.where}", error.remedy) from None
+
+    return [look] if arm.judge.slim and "ai" in arm.labels.all and not plan else []
 
 
 def check_reward_model(name: str) -> None:

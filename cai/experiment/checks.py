@@ -24,7 +24,8 @@ from cai.data.sources import at_hand, source_digest, source_of
 from cai.data.sources.rated_answers import NAME as RATED
 from cai.data.xstest import xstest_file
 from cai.experiment.check_data import Rows, check_yardsticks, data_checks, length_checks, rows_of
-from cai.experiment.check_models import check_judge, check_reviser, check_reward_model, policy_checks, reader_of
+from cai.experiment import check_models
+from cai.experiment.check_models import check_judge, check_reviser, policy_checks, reader_of, slims
 from cai.experiment.check_servers import constitution_for, judges_of, server_checks
 from cai.experiment.check_sft import (
     check_sft,
@@ -107,7 +108,7 @@ def check(*grid: Experiment, plan: bool = False) -> None:
     for experiment in grid:
         faults = Faults(experiment)
         for name, arm in experiment.arms.items():
-            faults.attempt([*files_of(arm, plan), *shares_of(arm, runtime)], name)
+            faults.attempt([*files_of(arm, plan), *shares_of(arm, runtime), *slims(arm, runtime, plan)], name)
             for section, ref in models_of(arm).items():
                 if ref not in refs:
                     refs[ref] = None
@@ -261,7 +262,7 @@ def _look(experiment: Experiment, plan: bool, seen: dict[str, Any]) -> list[User
                 faults.attempt([partial(check_judge, judge, prompts, by)], name, section)
         for section in ("rl.gold", "moderation.classifier"):
             if (ref := models_of(arm).get(section)) and (not plan or _here(ref)):
-                faults.attempt([lambda ref=ref: check_reward_model(ref)], name, section)
+                faults.attempt([lambda ref=ref: check_models.check_reward_model(ref)], name, section)
         if "revise" in models_of(arm) and (not plan or _here(str(arm.revise.model))):
             prompts = rows.prompts if rows else ()
             faults.attempt([partial(check_reviser, arm, prompts, constitution)], name, "revise")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from cai.config.load import Arm
 from cai.config.sections import Labeller
+from cai.config.slim import Slim
 from cai.constitution import Constitution
 from cai.core.store import Artifact
 from cai.data.labels import label_file
@@ -20,6 +21,9 @@ from cai.judge.label import (
 )
 from cai.judge.preflight import preflight
 from cai.judge.reads.controls import controls_for
+from cai.judge.slimming.acceptance import with_orders
+from cai.judge.slimming.stages import accept_slim, slim_judge
+from cai.models.references import trained
 from cai.models.workbench import Workbench
 
 Stage = Callable[..., Artifact]
@@ -27,11 +31,15 @@ Stage = Callable[..., Artifact]
 
 @dataclass(frozen=True, slots=True)
 class Labelling:
-    """labels: to train on, None where nothing is. by_labeller: what each said of its pairs. preflight: the judge's."""
+    """labels: to train on, None where nothing is. by_labeller: what each said of its pairs. preflight: the judge's.
+
+    acceptance: of a judge that was slimmed.
+    """
 
     labels: Artifact | None = None
     by_labeller: dict[str, Artifact] = field(default_factory=dict)
     preflight: Artifact | None = None
+    acceptance: Artifact | None = None
 
 
 def label(
@@ -40,22 +48,30 @@ def label(
     arm: Arm,
     prompts: Artifact,
     pairs: Artifact,
-    passed: Artifact | None,
+    last: Labelling,
     replica: int,
 ) -> Labelling:
-    """passed: the preflight of an earlier round, which is not done again. replica: whose coin is tossed."""
+    """last: of the round before, whose preflight and acceptance are not done again. replica: whose coin is tossed."""
     if arm.rl.ends_with_sft:
         return Labelling()
     constitution, dtype = work.constitution(arm.constitution, arm.without), work.dtype(arm)
     labellers, rule = arm.labels.all, arm.labels.rule
     given = {"pairs": pairs, "rule": rule}
     by: dict[str, Artifact] = {}
+    passed, acceptance = last.preflight, last.acceptance
     if "ai" in labellers:
-        judge = AskedJudge.of(arm.judge, constitution, dtype, arm.seed, prompts)
+        whole = judge = AskedJudge.of(arm.judge, constitution, dtype, arm.seed, prompts)
+        if arm.judge.slim:
+            judge = slimmed(stage, whole, arm.judge.slim, prompts)
         passed = passed or try_judge(stage, arm.judge, constitution, {"data": prompts, "pairs": pairs}, judge)
         if not arm.rl.reads_labels:  # the judge is asked about the policy's answers instead
             return Labelling(preflight=passed)
         by["ai"] = stage(label_by_judge, preflight=passed, judge=judge, **given)
+        if arm.judge.slim and acceptance is None:
+            acceptance = stage(
+                accept_slim, pairs=pairs, preflight=passed, judge=with_orders(whole), slimmed=judge.model,
+                margin=arm.evaluate.margin,
+            )  # fmt: skip
     if "human" in labellers:
         file = label_file(arm.labels.file) if arm.labels.file else None
         by["human"] = stage(label_by_people, file=file, raters=arm.labels.raters, seed=arm.seed, **given)
@@ -68,8 +84,14 @@ def label(
     if "shorter" in labellers:
         by["shorter"] = stage(label_by_length, seed=arm.seed, **given)
     if rule is None:
-        return Labelling(by[labellers[0]], by, passed)
-    return Labelling(stage(mix_labels, parts=by, seed=arm.seed, **given), by, passed)
+        return Labelling(by[labellers[0]], by, passed, acceptance)
+    return Labelling(stage(mix_labels, parts=by, seed=arm.seed, **given), by, passed, acceptance)
+
+
+def slimmed(stage: Stage, judge: AskedJudge, how: Slim, data: Artifact) -> AskedJudge:
+    """The judge with a smaller model made of its own (`judge.slim`)."""
+    made = stage(slim_judge, model=judge.model, how=how, data=data if how.reads_texts else None)
+    return replace(judge, model=trained(made, f"{judge.model.name}, {how.name}"))
 
 
 def try_judge(

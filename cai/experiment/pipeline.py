@@ -62,7 +62,7 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
         sampled = replace(start, ref=answering(arm.policy, policy))
         pairs = pairs_to_label(stage, arm, constitution, prompts, sampled, seed_of_round(arm.seed, number))
         pairs = sieve("pairs", pairs, name=f"pairs {number + 1}") if pairs != prompts else pairs
-        labelling = label(stage, work, arm, prompts, pairs, labelling.preflight, replica)
+        labelling = label(stage, work, arm, prompts, pairs, labelling, replica)
         labelled = labelled.with_round(pairs, labelling.labels)
 
         # 2b. Train a reward model on the labels. From here on nothing knows where they came from.
@@ -83,7 +83,7 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
         arm=name, seed=seed, settings=arm, constitution=constitution, data=data, helpful=everyday_data,
         revised=revisions, sft=sft, pairs=last.pairs, preflight=labelling.preflight, labels=last.labels,
         reward=last.reward, policy=last.policy, labellers=labelling.by_labeller, lineage=tuple(rounds),
-        moderated=sieve.made,
+        acceptance=labelling.acceptance, moderated=sieve.made,
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from cai.models.adapters import BASE, SETTINGS, adapter_settings, is_adapter, no
 from cai.models.architectures import HEAD, ensure_reward_head, read_at_the_last_token
 from cai.models.chat_templates import settle, written_by
 from cai.models.references import Dtype, ModelRef, _find_plain, _template_key, base_of, local, nested
+from cai.models.slim.folder import ranks_to_load
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -160,12 +161,21 @@ def load_reward(ref: ModelRef, dtype: Dtype, device: str) -> "PreTrainedModel":
 def _load(kind: Any, ref: ModelRef, dtype: Dtype, device: str, train: bool = False, **options: Any) -> Any:
     import torch
 
+    from cai.models.slim.low_rank import RANKS, load_factorised
+
     quiet()
     place = Path(local(ref))
     adapter = is_adapter(place)
     base = base_of(place) if adapter else ref
     with loading_from(place):
-        model = kind.from_pretrained(local(base), dtype=getattr(torch, dtype), revision=base.commit, **options)
+        ranks = ranks_to_load(Path(local(base)), device, causal=not options)
+        if ranks:
+            model = load_factorised(kind, Path(local(base)), ranks, getattr(torch, dtype))
+        else:
+            model = kind.from_pretrained(local(base), dtype=getattr(torch, dtype), revision=base.commit, **options)
+            if hasattr(model.config, RANKS):  # its layers were made at random, for none has their weights
+                problem = "this model is factorised, and what says which of its layers are is not beside its weights"
+                raise UserError(problem, base.name, "get the whole folder, with its slim.json, and name that")
         # PEFT writes this into an adapter: a name means the same on another machine, a place does not.
         model.name_or_path = base.name
         if getattr(model, "_hf_peft_config_loaded", False):  # transformers has put an adapter on some base by itself

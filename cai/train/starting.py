@@ -9,6 +9,7 @@ from cai.models.adapters import adapter_settings, is_adapter
 from cai.models.architectures import HEAD, lora
 from cai.models.loading import load_causal, load_reward, load_tokenizer
 from cai.models.references import Dtype, ModelRef, base_of, local
+from cai.models.slim.state import check_trainable
 from cai.train.trainable import Trainable
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def load_to_train(start: Trainable, device: str, *, reward: bool = False) -> tup
     """
     source, policy, dtype = start.ref, start.policy, start.learning_dtype
     whole = policy.training == "full"
+    check_trainable(source)
     if not is_adapter(Path(local(source))):
         fresh: Any = (load_reward if reward else load_causal)(source, dtype, device)
         return fresh, None if whole else lora(fresh, policy.lora_rank, policy.lora_layers, reward=reward)

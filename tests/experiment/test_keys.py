@@ -33,6 +33,7 @@ RULES = (
 )
 OWN_PAIRS = ("arms={own: {labels: ai, pairs: {source: policy, prompts: 8}}}", "revise.audit=4")
 MODERATED = ("moderation={words: experiments/data/blocked.txt}",)
+SLIM = ("arms={half: {labels: ai, judge: {slim: wanda}}, thin: {labels: ai, judge: {slim: {how: low-rank, rank: 4}}}}",)
 LEARNS = (
     "arms={one: {sft: {learns: drafts}}, two: {sft: {learns: preferred}}}",
     "arms.three={sft: {learns: tests/cases/demonstrations.jsonl}}",
@@ -44,6 +45,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "rules": ("smoke", RULES),
     "own pairs": ("smoke", OWN_PAIRS),
     "moderated": ("smoke", MODERATED),
+    "slim": ("smoke", SLIM),
     "what SFT learns": ("smoke", LEARNS),
     "quickstart": ("quickstart", ()),
     "optimisers": ("optimisers", ()),
