@@ -23,8 +23,8 @@ from cai.data.labels import label_file
 from cai.data.sources import at_hand, source_digest, source_of
 from cai.data.sources.rated_answers import NAME as RATED
 from cai.data.xstest import xstest_file
-from cai.experiment.check_data import Rows, check_yardsticks, data_checks, length_checks, rows_of
 from cai.experiment import check_models
+from cai.experiment.check_data import Rows, check_yardsticks, data_checks, length_checks, rows_of
 from cai.experiment.check_models import check_judge, check_reviser, policy_checks, reader_of, slims
 from cai.experiment.check_servers import constitution_for, judges_of, server_checks
 from cai.experiment.check_sft import (
