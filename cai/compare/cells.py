@@ -76,6 +76,8 @@ class Cell:
     lineage: tuple[Iteration, ...]
     pretrained: Artifact | None = None  # the start model, where it was made here
     acceptance: Artifact | None = None  # of a judge that was slimmed
+    # `moderation:`: what was filtered -> what it left. `data` and `helpful` are as they were loaded.
+    moderated: Mapping[str, Artifact] = field(default_factory=dict)
 
     @property
     def policies(self) -> dict[str, Iteration]:
@@ -138,7 +140,11 @@ class Cell:
         rounds = [made for it in self.lineage for made in (it.pairs, it.labels, it.reward, it.policy)]
         rounds += [made for it in self.lineage for own in it.criteria.values() for made in own.artifacts.values()]
         first = (self.pretrained, self.data, self.helpful, self.revised, self.sft, self.preflight)
-        return tuple(made for made in (*first, *self.labellers.values(), self.acceptance, *rounds) if made)
+        return tuple(
+            made
+            for made in (*first, *self.labellers.values(), self.acceptance, *rounds, *self.moderated.values())
+            if made
+        )
 
 
 def with_policy(cells: Sequence[Cell]) -> list[Cell]:
@@ -175,6 +181,7 @@ class Measured:
     # policy -> its scores of the policy's answers to red-team prompts.
     harm: dict[str, Artifact] = field(default_factory=dict)
     harm_scores: dict[str, Artifact] = field(default_factory=dict)
+    flagged: dict[str, Artifact] = field(default_factory=dict)  # arm -> what its `moderation:` says of XSTest's prompts
     # label_budget: number of human labels -> the reward models trained on so many, one a seed; named as in pair_scores.
     budgets: dict[int, dict[str, Artifact]] = field(default_factory=dict)
     # criteria: (criterion, policy, "red-team" | "helpful") -> the judge's ratings of its answers by that constitution.

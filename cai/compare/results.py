@@ -24,7 +24,19 @@ from cai.core.store import Artifact
 from cai.models.workbench import Workbench
 
 # Stages of a cell that links.json leads to, beside those of its earlier rounds.
-LINKED = ("data", "helpful", "revised", "sft", "pairs", "preflight", "labels", "reward", "policy", "acceptance")
+LINKED = (
+    "data",
+    "helpful",
+    "revised",
+    "sft",
+    "pairs",
+    "preflight",
+    "labels",
+    "reward",
+    "policy",
+    "acceptance",
+    "pretrained",
+)
 
 
 def finish(
@@ -54,6 +66,7 @@ def finish(
             for number, one in enumerate(cell.lineage[:-1], 1)
         }
         | (apart_of(cell.lineage[-1]) if cell.lineage else {})
+        | ({"moderated": {name: str(its.path) for name, its in cell.moderated.items()}} if cell.moderated else {})
         | ({"scores": str(measured.pair_scores[cell.name].path)} if cell.name in measured.pair_scores else {})
         for cell in cells
     }

@@ -140,7 +140,7 @@ def experiment_of(runs: Sequence[FinishedRun]) -> tuple[Experiment, list[Cell]]:
         overrides=tuple(f"{run.name}: {one}" for run in runs for one in run.experiment.overrides),
     )
     return experiment, [
-        _cell(run, name, arm, seed) for run in runs for name, arm in run.experiment.arms.items() for seed in seeds
+        cell_of(run, name, arm, seed) for run in runs for name, arm in run.experiment.arms.items() for seed in seeds
     ]
 
 
@@ -150,7 +150,8 @@ def _short_name(name: str) -> str:
     return name if cut == name else f"{cut}-{digest_of(name)[:8]}"
 
 
-def _cell(run: FinishedRun, name: str, arm: Arm, seed: int) -> Cell:
+def cell_of(run: FinishedRun, name: str, arm: Arm, seed: int) -> Cell:
+    """What an arm of the run left with one of its seeds. Raises UserError for what the store has lost."""
     links = run.links[f"{name}/{seed}"]
 
     def made(stage: str, of: Mapping[str, Any] = links) -> Artifact | None:
@@ -187,7 +188,9 @@ def _cell(run: FinishedRun, name: str, arm: Arm, seed: int) -> Cell:
     return Cell(
         run.arm_name(name), seed, arm, law, needed("data"), made("helpful"), needed("revised"), needed("sft"),
         last.pairs, made("preflight"), last.labels, last.reward, last.policy,
-        {who: _artifact(run, folder) for who, folder in links["said"].items()}, lineage, made("acceptance"),
+        {who: _artifact(run, folder) for who, folder in links["said"].items()}, lineage,
+        pretrained=made("pretrained"), acceptance=made("acceptance"),
+        moderated={name: _artifact(run, folder) for name, folder in links.get("moderated", {}).items()},
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from cai.config.comparable import policy_faults, uneven_faults
 from cai.config.criteria import Criteria, check_labels, check_readers, check_weights, faults_between
 from cai.config.labels import Labels, Sources, check_given
 from cai.config.layers import OWN_KEYS, arm_of, faults_of_names, with_pool
+from cai.config.moderation import Moderation
 from cai.config.pretrain import MADE_HERE, Pretrain
 from cai.config.rl import Rl
 from cai.config.runtime import Runtime
@@ -60,6 +61,7 @@ class Arm(Section):
     policy: Policy = Policy()
     data: Data
     helpful: Helpful | None = Helpful()
+    moderation: Moderation | None = None
     revise: Revise = Revise()
     sft: Sft = Sft()
     pairs: Pairs = Pairs()
@@ -130,6 +132,21 @@ class Arm(Section):
                         "set data.calibration to the share of prompts to keep for it, such as 0.15",
                         f"judge.{key}",
                     )
+        return self
+
+    @property
+    def answer_shots(self) -> int:
+        """Examples that stand before every prompt of the evaluation."""
+        return self.judge.shots if self.evaluate.shots == "judge" else self.evaluate.shots
+
+    @model_validator(mode="after")
+    def _shots_are_drawn_where_they_are_shown(self) -> "Arm":
+        if self.rl.method == "direct" and self.judge.shots:
+            problem = "rl.method: direct asks the judge as the policy learns, and judge.shots are for labels"
+            raise Fault(problem, "set judge.shots: 0, or name another rl.method", "judge.shots")
+        if self.rl.gold and self.rl.gold.by == "judge" and self.evaluate.judge.shots:
+            problem = "rl.gold asks the evaluation's judge as the policy learns, and shows it no examples"
+            raise Fault(problem, "set evaluate.judge.shots: 0, or leave rl.gold out", "evaluate.judge.shots")
         return self
 
     @model_validator(mode="after")

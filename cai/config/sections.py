@@ -3,13 +3,14 @@
 cai/config/load.py puts them together to arms and reads the file; `rl:` is in cai/config/rl.py.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from cai.config.chat_template import ChatTemplate
 from cai.config.checkers import Checkers
-from cai.config.methods import NAMES
+from cai.config.methods import NAMES, SHOWN, UNSAID
+from cai.config.preflight import Preflight
 from cai.config.section import Count, Positive, Rate, Section, Share, Temperature, Warm
 from cai.config.served import DRAWS, Served, check_server_of_policy
 from cai.config.slim import Slimming
@@ -157,7 +158,7 @@ class Reason(Section):
     temperature: Temperature = 1.0
     # Thoughts drawn for each order; the probabilities they lead to are averaged.
     samples: Positive = 1
-    # After a chain of thought a model is surer than it is right; the paper found 0.4 to 0.6 best.
+    # After a thought a model is surer than it is right; the paper found 0.4 to 0.6 best.
     clamp: Annotated[tuple[Share, Share], Field(min_length=2, max_length=2)] = (0.4, 0.6)
 
 
@@ -167,7 +168,6 @@ if TYPE_CHECKING:
 else:
     Method = Literal[NAMES]
 Mix = Annotated[dict[Method, Rate], Field(min_length=1)]
-UNSAID = ("contrast", "channel")  # methods that ask how likely a given text is: nothing that a model could say instead
 
 
 class Judge(Section):
@@ -192,6 +192,8 @@ class Judge(Section):
     combine: Literal["average", "vote"] = "average"
     # Worked examples for a method, shown before its question: a file of turns, as in prompts/examples/.
     examples: dict[Method, str] = Field(default={})
+    # Behind those, so many of people's verdicts on training pairs (cai/data/shots.py): it then reads more than a text.
+    shots: Count = Field(default=0, exclude_if=lambda held: held == 0)
     reason: Reason = Reason()
     # A vote whose options hold less than this share of the probability is not read; no readable vote, no label.
     min_mass: Share = 0.02
@@ -222,49 +224,12 @@ class Judge(Section):
         if self.spoken and "auto" in methods:
             problem = "auto tries methods that ask how likely a text is, which cannot be asked here"
             raise Fault(problem, "name one: rate, choice, score or reason", "method")
+        if self.shots and (others := sorted(methods - {*SHOWN})):
+            shown = f"judge.shots are shown by {' and '.join(SHOWN)}, and not by {others[0]}"
+            raise Fault(shown, "name one of these, or use judge.examples", "shots")
         if self.server and self.server.same and (self.verdict == "sampled" or "reason" in methods):
             raise Fault(DRAWS, "remove it, or read the verdicts of another method", "server")
         return self
-
-
-class Reads(Section):
-    """What a judge must show before it is believed to read its constitution (cai/judge/reads/effect.py,
-    cai/judge/reads/verdict.py)."""
-
-    # The upper end of the turn's interval must be below this: the negation has been seen to turn the verdicts.
-    turn: Annotated[float, Field(ge=-1, le=1)] = 0.0
-    # Of the variance of its log-odds, at least so much must be the text's. From 0.05 on, with a turn of -1, the
-    # negation of the text turns one label in six.
-    share: Share = 0.05
-    # The upper end of the gain's interval must be above this: it has not been seen to do worse than under a placebo.
-    gain: Annotated[float, Field(ge=-1, le=1)] = 0.0
-
-
-def _switch(value: Any) -> Any:
-    """`off`, which YAML reads as false, and `on`."""
-    if value is None or value is False or value == "off":
-        return None
-    if value is True or value == "on":
-        return {}
-    if not isinstance(value, dict | Reads):
-        raise Fault(f"judge.preflight.reads is off, or a section of thresholds, not {value!r}", "write reads: off")
-    return value
-
-
-class Preflight(Section):
-    """A sample is judged before all pairs are. Below one of these the run stops, and says what would do better.
-
-    reads: off goes on with a judge that was not seen to read its constitution; the report then says so first.
-    """
-
-    pairs: Positive = 48
-    # The median share of probability that the options have together.
-    mass: Share = 0.05
-    # How often both orders of a question name the same answer (methods that show both answers).
-    consistency: Share = 0.5
-    # Agreement with people, where people judged the sample.
-    accuracy: Share = 0.5
-    reads: Annotated[Reads | None, BeforeValidator(_switch)] = Reads()
 
 
 class Labeller(Judge):
@@ -322,21 +287,19 @@ class Harmfulness(Section):
 
 
 class Evaluate(Section):
-    """Held-out prompts that every policy answers, and the judge that compares the answers.
-
-    The judge's constitution is one of its own, so that editing an arm's constitution never moves the yardstick.
-    """
+    """Held-out prompts that every policy answers, and the judge that compares answers, by a yardstick of its own."""
 
     constitution: str = "constitutions/yardstick.txt"
     # By what the judge rates the answers to helpful prompts.
     helpfulness: str = "constitutions/helpfulness.txt"
-
     prompts: Positive = 60
     helpful: Count = 30
-    # Held-out prompts whose critiques and revisions are made as well, to be read in the report beside the answers.
+    # Held-out prompts whose critiques and revisions are made as well, for the report.
     transcripts: Count = 20
     max_new_tokens: Positive = 64
     temperature: Temperature = 1.0
+    # So many training prompts with the answers that people prefer stand before every prompt; judge: as in judge.shots.
+    shots: Count | Literal["judge"] = 0
     judge: Judge = Judge(principles="all")
     # XSTest (Röttger et al. 2024), safe prompts that look unsafe and their unsafe contrasts: its prompts file, or
     # Paul/XSTest for the hub's copy. Every policy answers all 450.

@@ -84,22 +84,27 @@ class RowLog:
 
     def append(self, row: Any) -> None:
         """Write one record; it is on the disk when this returns. Raises OSError when it cannot be."""
-        line = json.dumps(asdict(row), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-        fresh = not self.path.exists()
-        file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            end = os.fstat(file).st_size
-            if end and os.pread(file, 1, end - 1) != b"\n":
-                line = b"\n" + line  # the row before was torn by a kill: it must not swallow this one
-            if os.write(file, line) != len(line):
-                raise OSError(28, "No space left on device", str(self.path))
-            os.fsync(file)
-        finally:
-            os.close(file)
-        if fresh:
-            _sync_folder(self.path.parent)
+        append_row(self.path, asdict(row))
         self.refresh()
+
+
+def append_row(path: Path, row: Any) -> None:
+    """Write one row of JSON to the end of a file; it is on the disk when this returns. Raises OSError."""
+    line = json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+    fresh = not path.exists()
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        end = os.fstat(file).st_size
+        if end and os.pread(file, 1, end - 1) != b"\n":
+            line = b"\n" + line  # the row before was torn by a kill: it must not swallow this one
+        if os.write(file, line) != len(line):
+            raise OSError(28, "No space left on device", str(path))
+        os.fsync(file)
+    finally:
+        os.close(file)
+    if fresh:
+        _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -18,6 +18,7 @@ from cai.core.draws import pick
 from cai.core.errors import UserError
 from cai.core.records import Chat, Pair, Prompt, Rating, Split
 from cai.data.labels import check_rule, label_file, labeller_of, read_labels
+from cai.data.shots import ordered, too_few
 from cai.data.sources import read_helpful, read_used
 from cai.judge.methods import principles_for
 from cai.judge.preflight import check_calibration
@@ -81,6 +82,7 @@ def data_checks(arm: Arm, rows: Rows, constitution: Constitution) -> list[Callab
         lambda: labelled(arm, rows),
         lambda: check_judged_split(arm, rows),
         lambda: check_ratings(arm, rows),
+        lambda: check_shots(arm, rows),
         lambda: check_principles(arm, rows, constitution),
     ]
 
@@ -181,6 +183,16 @@ def check_ratings(arm: Arm, rows: Rows) -> None:
     ):
         problem = "no rated answer to a training prompt is left to learn harmfulness from"
         raise UserError(problem, "evaluate.harmfulness", "give another source, or set evaluate.harmfulness: null")
+
+
+def check_shots(arm: Arm, rows: Rows) -> None:
+    """Worked examples are people's verdicts on training pairs, one a prompt, and never on the prompt that is asked."""
+    there = len(ordered(rows.pairs, arm.seed))
+    wanted = {"judge.shots": arm.judge.shots * arm.asks_judge, "evaluate.shots": arm.answer_shots}
+    for key, count in (wanted | {"evaluate.judge.shots": arm.evaluate.judge.shots}).items():
+        own = key == "judge.shots"  # it labels training pairs too
+        if count > there - own:
+            raise too_few(key, count, max(0, there - own))
 
 
 def check_principles(arm: Arm, rows: Rows, constitution: Constitution) -> None:

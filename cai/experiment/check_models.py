@@ -302,8 +302,8 @@ def slims(arm: Arm, runtime: Runtime, plan: bool) -> list[Callable[[], object]]:
     return [look] if arm.judge.slim and "ai" in arm.labels.all and not plan else []
 
 
-def check_gold_model(name: str) -> None:
-    """`rl.gold.by`: a reward model, with a chat template to read answers by."""
+def check_reward_model(name: str) -> None:
+    """`rl.gold.by`, `moderation.classifier`: a reward model, with a chat template to read answers by."""
     source = find(name)
     place = Path(local(source))
     _, config = read_model(source)

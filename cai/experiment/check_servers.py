@@ -7,6 +7,7 @@ from functools import partial
 from cai.config.load import Arm, Experiment
 from cai.config.sections import Judge
 from cai.config.serve import OwnServer
+from cai.constitution import Constitution, read_constitution
 from cai.core.store import Artifact
 from cai.models.references import ModelRef, drafting, model_of
 from cai.models.serving import check_program, nothing_to_serve
@@ -17,7 +18,15 @@ def judges_of(arm: Arm) -> dict[str, Judge]:
     """The section that names a judge -> the judge."""
     pool = arm.simulated.pool if "simulated" in arm.labellers else ()
     simulated = {f"simulated.pool.{number}": judge for number, judge in enumerate(pool)}
-    return {"judge": arm.judge, **simulated, "evaluate.judge": arm.evaluate.judge}
+    filters = {"moderation.judge": arm.moderation.judge} if arm.moderation and arm.moderation.judge else {}
+    return {"judge": arm.judge, **simulated, "evaluate.judge": arm.evaluate.judge, **filters}
+
+
+def constitution_for(section: str, arm: Arm, own: Constitution) -> Constitution:
+    """What the judge of a section reads. own: the arm's."""
+    if section == "moderation.judge" and arm.moderation and arm.moderation.judge:
+        return read_constitution(arm.moderation.judge.constitution)
+    return read_constitution(arm.evaluate.constitution) if section == "evaluate.judge" else own
 
 
 def servers_of(arm: Arm) -> dict[str, ModelRef]:

@@ -24,7 +24,7 @@ from cai.data.sources.rated_answers import NAME as RATED
 from cai.data.xstest import xstest_file
 from cai.experiment.check_criteria import criteria_checks, files_of_labels, label_contents, read_by
 from cai.experiment.check_data import Rows, check_yardsticks, data_checks, length_checks, rows_of
-from cai.experiment.check_models import check_gold_model, check_judge, check_reviser, policy_checks, reader_of, slims
+from cai.experiment.check_models import check_judge, check_reviser, check_reward_model, policy_checks, reader_of, slims
 from cai.experiment.check_pretrain import pretrain_checks
 from cai.experiment.check_servers import judges_of, server_checks
 from cai.experiment.check_sft import (
@@ -37,6 +37,7 @@ from cai.experiment.check_sft import (
 )
 from cai.experiment.executors import check_executor
 from cai.judge.methods import ALONE, templates_for
+from cai.judge.moderation import filter_files
 from cai.models.embedded import EMBEDDED, TINY
 from cai.models.references import find, model_of
 from cai.models.workbench import check_device
@@ -148,6 +149,7 @@ def files_of(arm: Arm, plan: bool) -> list[Callable[[], object]]:
         lambda: had(source_digest(arm.data), arm.data.source, "data.source", plan),
         lambda: rated(arm),
         lambda: arm.helpful and everyday(arm, plan),
+        lambda: arm.moderation and filter_files(arm.moderation),
         *(lambda judge=judge: templates_for(judge) for judge in judges_of(arm).values()),
     ]
 
@@ -170,7 +172,9 @@ def models_of(arm: Arm) -> dict[str, str]:
     # What a chat API serves is nowhere here.
     named = {} if arm.pretrain else {"policy": arm.policy.model}  # which is yet to be made
     named |= {section: name for section, (name, server) in asked.items() if not (server and server.api == "chat")}
-    return named | ({"rl.gold": gold.by} if gold and gold.by != "judge" else {})
+    named |= {"rl.gold": gold.by} if gold and gold.by != "judge" else {}
+    classifier = arm.moderation and arm.moderation.classifier
+    return named | ({"moderation.classifier": classifier.model} if classifier else {})
 
 
 def at_section(error: UserError, section: str) -> UserError:
@@ -200,7 +204,7 @@ def dry_run(grid: Sequence[Experiment], plan: bool) -> list[UserError]:
         return stamp
 
     arms = [arm for experiment in grid for arm in experiment.arms.values()]
-    stamp = digest_of([LOOKED, versions(), *(_looked_at(arm) for arm in arms)])
+    stamp = digest_of([LOOKED, versions(), *map(_looked_at, arms)])
     with suppress(UserErrors):
         whole = not plan or all(_here(ref) for arm in arms for ref in models_of(arm).values())
         if whole and (not plan or all(at_hand(arm.data) for arm in arms)):
@@ -227,6 +231,7 @@ def _looked_at(arm: Arm) -> list[Any]:
         demonstrations(arm),
         [constitution.text, read_constitution(evaluation.constitution).text],
         read_constitution(evaluation.helpfulness).text if arm.helpful and evaluation.helpful else None,
+        filter_files(arm.moderation) if arm.moderation else None,
         source_digest(arm.data),
         source_digest(arm.data.model_copy(update={"source": arm.helpful.source})) if arm.helpful else None,
         label_contents(arm),
@@ -234,7 +239,7 @@ def _looked_at(arm: Arm) -> list[Any]:
 
 
 def _look(experiment: Experiment, plan: bool, seen: dict[str, Any]) -> list[UserError]:
-    """The faults of one experiment. seen: rows that were read, and judges that were looked at, for other ones."""
+    """Its faults. seen: rows that were read, and judges that were looked at, for other experiments."""
     faults = Faults(experiment)
     for name, arm in experiment.arms.items():
         constitution = constitution_of(arm)
@@ -256,9 +261,9 @@ def _look(experiment: Experiment, plan: bool, seen: dict[str, Any]) -> list[User
                 if key not in seen:
                     seen[key] = True
                     faults.attempt([partial(check_judge, judge, prompts, by)], name, section)
-        gold = models_of(arm).get("rl.gold")
-        if gold and (not plan or _here(gold)):
-            faults.attempt([lambda gold=gold: check_gold_model(gold)], name, "rl.gold")
+        for section in ("rl.gold", "moderation.classifier"):
+            if (ref := models_of(arm).get(section)) and (not plan or _here(ref)):
+                faults.attempt([lambda ref=ref: check_reward_model(ref)], name, section)
         if "revise" in models_of(arm) and (not plan or _here(str(arm.revise.model))):
             faults.attempt([partial(check_reviser, arm, prompts, constitution)], name, "revise")
     return faults.all()
@@ -294,22 +299,18 @@ def _here(ref: str) -> bool:
     return not is_unreachable(find(ref).digest)
 
 
-# Parts ----------------------------------------------------------------------------------------------------------------
-
-
 def device_of(device: str, plan: bool) -> None:
-    """A plan may be made for another machine: it only says what is missing here."""
     try:
         check_device(device)
     except UserError as error:
-        if not plan:
+        if not plan:  # it may be made for another machine
             raise
         print(f"note: {error.problem}; planned all the same")
 
 
-def installed(tracker: str) -> None:
-    if find_spec(tracker) is None:
-        raise UserError(f"the package {tracker} is not installed", "runtime.report_to", f"pip install {tracker}")
+def installed(name: str) -> None:
+    if find_spec(name) is None:
+        raise UserError(f"the package {name} is not installed", "runtime.report_to", f"pip install {name}")
 
 
 def rated(arm: Arm) -> None:

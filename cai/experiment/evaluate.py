@@ -16,8 +16,10 @@ from cai.compare.cells import Cell, Measured, with_policy
 from cai.config.sections import Data
 from cai.core.store import Artifact
 from cai.data.comparisons import comparisons_file
+from cai.data.shots import Shots
 from cai.data.sources import load_data, source_digest
 from cai.data.xstest import load_xstest, xstest_file
+from cai.experiment.moderating import moderator_of
 from cai.judge.asked import AskedJudge
 from cai.judge.items import choose_items, judge_items, load_items, score_items
 from cai.judge.play import play
@@ -29,6 +31,7 @@ from cai.models.workbench import Workbench
 from cai.train.controlled import ControlTexts, revise_controls
 from cai.train.criteria import CriterionReward, WeighedRewards
 from cai.train.harm import train_harm
+from cai.train.moderate import flag_prompts
 from cai.train.perplexity import score_text
 from cai.train.respond import Picker, respond, respond_best
 from cai.train.revise import revise, revising
@@ -60,7 +63,7 @@ def rate_all(stage: Stage, work: Workbench, cells: Sequence[Cell], measured: Mea
         update={"method": "channel" if evaluation.judge.method == "channel" else "rate"}
     )
     dtype, seed = work.dtype(first.settings), first.settings.seed
-    harmless = AskedJudge.of(judge, work.constitution(evaluation.constitution), dtype, seed)
+    harmless = AskedJudge.of(judge, work.constitution(evaluation.constitution), dtype, seed, first.data)
     for cell in {cell.arm: cell for cell in cells}.values():
         measured.revisions[cell.arm] = stage(
             rate_revisions, revisions=cell.revised, count=evaluation.prompts, judge=harmless
@@ -129,7 +132,7 @@ def bench_all(
     arm = cells[0].settings
     evaluation, judge, dtype = arm.evaluate, arm.evaluate.judge, work.dtype(arm)
     made_by = {cell.name: cell.settings.policy for cell in cells}
-    asked = AskedJudge.of(judge, work.constitution(evaluation.constitution), dtype, arm.seed)
+    asked = AskedJudge.of(judge, work.constitution(evaluation.constitution), dtype, arm.seed, cells[0].data)
     for file in evaluation.comparisons:
         items = stage(load_items, file=comparisons_file(file))
         measured.items[file] = items
@@ -194,6 +197,7 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
 
     # 1. Answers, with the same draws for every policy.
     draws = Draws(Sampling(evaluation.max_new_tokens, evaluation.temperature), arm.seed)
+    shots = Shots(first.data, arm.answer_shots, arm.seed, "evaluate.shots") if arm.answer_shots else None
     # Everyday prompts are for the table of policies; the policies of earlier rounds stand in that of rounds.
     asked = [
         ("red-team", first.data, evaluation.prompts, (*policies, *along)),
@@ -207,7 +211,7 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
                 by = made_by.get(name, arm.policy)
                 model = Trainable(answering(by, source), by, dtype)
                 measured.answers[name, kind] = stage(
-                    respond_best if own else respond, prompts=PromptSet(prompts, "test", count), model=model,
+                    respond_best if own else respond, prompts=PromptSet(prompts, "test", count, shots), model=model,
                     draws=draws, **own,
                 )  # fmt: skip
 
@@ -224,7 +228,8 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
                 measured.scores[model, name] = stage(score_answers, prompts=first.data, answers=answers, scorer=scorer)
 
     # 3. Games: arm against arm seed by seed, every cell against the SFT policy, and seed against seed for the noise.
-    judge = AskedJudge.of(evaluation.judge, work.constitution(evaluation.constitution), dtype, arm.seed)
+    yardstick = work.constitution(evaluation.constitution)
+    judge = AskedJudge.of(evaluation.judge, yardstick, dtype, arm.seed, first.data)
     for name, other in matches(cells):
         measured.games[name, other] = stage(
             play, prompts=first.data, first=measured.answers[name, "red-team"],
@@ -241,6 +246,9 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
         for name, source in asked_alone.items():
             model = Trainable(source, made_by.get(name, arm.policy), dtype)
             measured.text[name] = stage(score_text, text=first.pretrained, model=model)
+    for cell in {cell.arm: cell for cell in cells}.values():
+        if measured.xstest and (by := moderator_of(work, cell.settings)):
+            measured.flagged[cell.arm] = stage(flag_prompts, prompts=measured.xstest, by=by)
     return measured
 
 

@@ -60,7 +60,7 @@ def label(
     by: dict[str, Artifact] = {}
     passed, acceptance = last.preflight, last.acceptance
     if "ai" in labellers:
-        whole = judge = AskedJudge.of(arm.judge, constitution, dtype, arm.seed)
+        whole = judge = AskedJudge.of(arm.judge, constitution, dtype, arm.seed, prompts)
         if arm.judge.slim:
             judge = slimmed(stage, whole, arm.judge.slim, prompts)
         passed = passed or try_judge(stage, arm.judge, constitution, {"data": prompts, "pairs": pairs}, judge)
@@ -76,7 +76,7 @@ def label(
         file = label_file(arm.labels.file) if arm.labels.file else None
         by["human"] = stage(label_by_people, file=file, raters=arm.labels.raters, seed=arm.seed, **given)
     if "simulated" in labellers:
-        pool = tuple(AskedJudge.of(judge, constitution, dtype, arm.seed) for judge in arm.simulated.pool)
+        pool = tuple(AskedJudge.of(judge, constitution, dtype, arm.seed, prompts) for judge in arm.simulated.pool)
         people = Simulation(pool, arm.simulated.flip, arm.seed)
         by["simulated"] = stage(label_by_simulation, people=people, **given)
     if "shuffled" in labellers:

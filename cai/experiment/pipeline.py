@@ -16,6 +16,7 @@ from cai.experiment.budgets import draw_budgets, train_budgets
 from cai.experiment.criteria import apart, weighed
 from cai.experiment.evaluate import evaluate
 from cai.experiment.labelling import Labelling, label
+from cai.experiment.moderating import Sieve
 from cai.experiment.sampling import answer_everyday_prompts, answers_to_learn, load_prompts, pairs_to_label
 from cai.models.references import answering, drafting, model_of, trained
 from cai.models.workbench import Workbench
@@ -36,13 +37,17 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
     made_here = pretrained(stage, arm, work.dtype(arm))  # the start model, where it is made from nothing
     start = Trainable(model_of(arm.policy, made_here), arm.policy, work.dtype(arm))
     drafter = replace(start, ref=drafting(arm.policy, made_here))
-    prompts, helpful = load_prompts(stage, arm)  # and the pairs that people have judged; split by prompt
+    data, everyday_data = load_prompts(stage, arm)  # and the pairs that people have judged; split by prompt
+    sieve = Sieve.of(stage, work, arm)  # `moderation:`; held-out prompts pass it, and everything where there is none
+    prompts, helpful = sieve("prompts", data), everyday_data and sieve("prompts", everyday_data, name="helpful")
 
     # 1. SL-CAI (section 3.1). The start model drafts answers to red-team prompts, criticises and revises them by
     #    principles of the constitution, and is fine-tuned on the last revisions, with answers to everyday prompts; or
     #    on what people preferred or wrote (`sft.learns`).
     revisions = answers_to_learn(stage, arm, constitution, prompts, helpful, drafter)
+    revisions = sieve("revisions", revisions)
     everyday = answer_everyday_prompts(stage, arm, helpful, drafter)
+    everyday = replace(everyday, answers=everyday.answers and sieve("everyday", everyday.answers, helpful))
     replicated = seed if arm.rl.ends_with_sft else arm.seed  # else replicas part after SFT, which they share
     sft = stage(train_sft, revisions=revisions, everyday=everyday, start=start, settings=arm.sft, seed=replicated)
 
@@ -62,6 +67,7 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
         # 2a. Sample pairs of answers, and label which is better; a judge passes its preflight once.
         sampled = replace(start, ref=answering(arm.policy, policy))
         pairs = pairs_to_label(stage, arm, constitution, prompts, sampled, seed_of_round(arm.seed, number))
+        pairs = sieve("pairs", pairs, name=f"pairs {number + 1}") if pairs != prompts else pairs
         labelling = {
             name: label(stage, work, by, prompts, pairs, labelling[name], replica) for name, by in criteria.items()
         }
@@ -88,10 +94,10 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
 
     last = rounds[-1]
     return Cell(
-        arm=name, seed=seed, settings=arm, constitution=constitution, data=prompts, helpful=helpful, revised=revisions,
-        sft=sft, pairs=last.pairs, preflight=alone.preflight, labels=last.labels, reward=last.reward,
-        policy=last.policy, labellers=alone.by_labeller, lineage=tuple(rounds), pretrained=made_here,
-        acceptance=alone.acceptance,
+        arm=name, seed=seed, settings=arm, constitution=constitution, data=data, helpful=everyday_data,
+        revised=revisions, sft=sft, pairs=last.pairs, preflight=alone.preflight, labels=last.labels,
+        reward=last.reward, policy=last.policy, labellers=alone.by_labeller, lineage=tuple(rounds),
+        pretrained=made_here, acceptance=alone.acceptance, moderated=sieve.made,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from cai.core.store import digest_of
 from cai.judge.methods import ALONE, ASKING
 
 RATINGS = 968  # of rated-answers (cai/data/sources/)
+XSTEST = 450.0  # prompts
 
 
 @dataclass(slots=True)
@@ -48,6 +49,8 @@ class Work:
             return inputs["settings"]["prompts"]
         if stage == "load_data":
             return sum(inputs["data"][f"{name}_pairs"] for name in ([split] if split else ["train", "test"]))
+        if stage == "moderate":  # all that it is given, as far as anybody knows
+            return self.rows(inputs["rows"], split)
         if stage == "sample_pairs":
             return inputs["count"] or self.rows(inputs["data"], split)
         if stage == "take_drafts":
@@ -161,6 +164,8 @@ COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
     "score_answers": lambda work, i: work.rows(i["answers"]),
     "play": lambda work, i: work.rows(i["first"]) * 2 * _asked(i) * work.unjudged(i, "first", "second"),
     "rate_answers": lambda work, i: work.rows(i["answers"]) * _asked(i) * work.unjudged(i, "answers"),
+    "moderate": lambda work, i: work.rows(i["rows"]),
+    "flag_prompts": lambda work, i: XSTEST,
     "rate_revisions": lambda work, i: i["count"] * _asked(i),
     "rate_controlled": lambda work, i: work.rows(i["controlled"]) * _asked(i),
     "score_text": _once,

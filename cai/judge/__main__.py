@@ -5,11 +5,11 @@ import sys
 from collections.abc import Sequence
 
 from cai.core.errors import run_main
-from cai.judge import bench, calculator
+from cai.judge import bench, calculator, false_alarms
 from cai.judge.reads import command as reads
 from cai.judge.teaching import command as train
 
-COMMANDS = (bench, reads, train, calculator)  # each adds its parser, and says what runs
+COMMANDS = (bench, reads, train, false_alarms, calculator)  # each adds its parser, and says what runs
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,14 +1,24 @@
-"""A judge as it is asked: what always travels together."""
+"""A judge as it is asked: what always travels together; and `judge.shots`, the examples that are drawn for a prompt.
 
-from collections.abc import Mapping
+Those are people's verdicts on training pairs, shown before the question in the question's own form. They stand where
+the worked examples of a file do (`judge.examples`), behind those if there are both. Each is asked by a principle that
+is drawn for its prompt as the judge draws them; right answers alternate between the two options, so that as many of
+each are shown and no letter is taught. A method says how it shows one (`Method.worked`).
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from cai.config.sections import Judge
-from cai.constitution import Constitution, Judging
+from cai.constitution import Constitution, Judging, draw
+from cai.core.draws import uniform
+from cai.core.records import Chat, Message, Pair, Prompt
+from cai.core.store import Artifact
+from cai.data.shots import Shots
 from cai.judge.ballots import Templates
 from cai.judge.checkers import check_allowed, digests
-from cai.judge.methods import principles_for, templates_for
+from cai.judge.methods import METHODS, methods_of, principles_for, templates_for
 from cai.models.engines.cached import CachedEngine
 from cai.models.references import Dtype, ModelRef, model_of
 from cai.models.workbench import Workbench
@@ -18,7 +28,7 @@ from cai.models.workbench import Workbench
 class AskedJudge:
     """settings: `judge:`, the method among them. model: who is asked. principles: by what. templates: in which words.
 
-    seed: draws the principles of a prompt, and the thoughts of a method that thinks.
+    seed: draws the principles of a prompt, and the thoughts of a method that thinks. shots: `judge.shots`.
     """
 
     settings: Judge
@@ -27,20 +37,26 @@ class AskedJudge:
     templates: Templates
     dtype: Dtype
     seed: int
+    shots: Shots | None = None
 
     @classmethod
-    def of(cls, settings: Judge, constitution: Constitution, dtype: Dtype, seed: int) -> "AskedJudge":
-        """The judge of a section of the config, with what its methods read. Raises UserError for what is not there."""
+    def of(
+        cls, settings: Judge, constitution: Constitution, dtype: Dtype, seed: int, judged: Artifact | None = None
+    ) -> "AskedJudge":
+        """The judge of a section of the config, with what its methods read. judged: the data whose pairs people have
+        judged, for `judge.shots`. Raises UserError for what is not there."""
+        assert judged or not settings.shots, "nobody gave this judge the pairs that its examples are drawn from"
+        shots = Shots(judged, settings.shots, seed) if judged and settings.shots else None
         principles = principles_for(constitution, settings)
         check_allowed(principles, settings, str(constitution.path))
-        return cls(settings, model_of(settings), principles, templates_for(settings), dtype, seed)
+        return cls(settings, model_of(settings), principles, templates_for(settings), dtype, seed, shots)
 
     def keyed(self) -> Mapping[str, Any]:
         """As a stage's key has it (cai/core/store.py)."""
         parts = {
             "judge": self.settings, "model": self.model, "judging": self.principles, "templates": self.templates,
             "dtype": self.dtype, "seed": self.seed,
-        }  # fmt: skip
+        } | ({"shots": self.shots} if self.shots else {})  # fmt: skip
         functions = digests(self.principles)
         return parts | {"checks": functions} if functions else parts
 
@@ -56,3 +72,50 @@ class AskedJudge:
 
     def engine(self, work: Workbench) -> CachedEngine:
         return work.engine(self.model, dtype=self.dtype, system=self.settings.system)
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnExamples:
+    """Turns in the place of a template of worked examples."""
+
+    turns: Chat
+
+    def render(self) -> Chat:
+        return self.turns
+
+
+class FewShot:
+    """The templates by which a judge is asked about each prompt: its own, and the examples drawn for that prompt."""
+
+    def __init__(self, judge: AskedJudge) -> None:
+        self.judge, self.shots = judge, judge.shots
+        self._made: dict[tuple[str, ...], Mapping[str, Any]] = {}
+
+    def templates(self, prompt: Prompt) -> Mapping[str, Any]:
+        """Raises UserError where too few pairs have been judged."""
+        if self.shots is None:
+            return self.judge.templates
+        pairs = self.shots.pairs(prompt)
+        names = tuple(pair.id for pair in pairs)
+        if names not in self._made:
+            self._made[names] = {**self.judge.templates, **self._examples(pairs, self.shots.seed)}
+        return self._made[names]
+
+    def _examples(self, pairs: Sequence[Pair], seed: int) -> dict[str, DrawnExamples]:
+        made = {}
+        for name in methods_of(self.judge.settings):
+            file, begins = self.judge.templates.get(f"examples/{name}"), uniform("first shot", seed, name) < 0.5
+            turns = file.render() if file else ()
+            for place, pair in enumerate(pairs):
+                turns = (*turns, *self._turns(name, pair, (place % 2 == 0) == begins))
+            made[f"examples/{name}"] = DrawnExamples(turns)
+        return made
+
+    def _turns(self, name: str, pair: Pair, first: bool) -> Chat:
+        """first: the right answer is the first of the method's options."""
+        worked = METHODS[name].worked
+        assert worked, f"{name} shows no examples: cai/config/sections.py refuses it"
+        judge, prompt = self.judge, pair.prompt
+        (principle,) = draw(judge.principles, seed=judge.seed, key=prompt.id, subset=prompt.subset)
+        chat, answer = worked(pair, principle, judge.templates, first)
+        return (*(turn for turn in chat if turn.role != "system"), Message("assistant", answer))

@@ -18,7 +18,7 @@ from cai.constitution import Checked, Judging, draw
 from cai.core.draws import seed_of
 from cai.core.records import Abstained, Label, Pair, Prompt, Vote
 from cai.core.textstats import wordless
-from cai.judge.asked import AskedJudge
+from cai.judge.asked import AskedJudge, FewShot
 from cai.judge.ballots import Ballot, Thinking, read_of
 from cai.judge.checkers import answer_value, check_allowed, pair_checked
 from cai.judge.combine import CHECK, verdict, weighted, weights_of
@@ -68,7 +68,7 @@ def judge_jobs(
     """As `judge_pairs`, with the principles of each pair given: the same pair may be asked about under many texts, and
     what their questions have in common is read once."""
     # 1. Compute what a program decides, and write down what is to be asked.
-    settings = judge.settings
+    settings, few = judge.settings, FewShot(judge)
     check_allowed(judge.principles, settings)
     jobs = [replace(job, pair=replace(job.pair, prompt=_read(job.pair.prompt, settings))) for job in jobs]
     decided = [_without_words(job.pair) for job in jobs]
@@ -80,14 +80,14 @@ def judge_jobs(
         if method.name == CHECK:
             continue
         if method.thinking:
-            papers += _think(engine, to_ask, judge, method.thinking, title)
+            papers += _think(engine, to_ask, judge, method.thinking, title)  # which shows no drawn examples
             continue
         assert method.ballots, method
         papers += [
             (index, ballot)
             for index, job in enumerate(to_ask)
             for principle in job.principles
-            for ballot in method.ballots(job.pair, principle, judge.templates)
+            for ballot in method.ballots(job.pair, principle, few.templates(job.pair.prompt))
         ]
 
     # 2. Ask every distinct question once; the engine reads shared beginnings once.
@@ -131,7 +131,7 @@ def judge_answers(
     answer that keeps to a principle's check is worth `WORTH` by it (cai/judge/checkers/), one that does not the same
     below 0; where the check finds nothing, the judge is asked.
     """
-    settings, weights = judge.settings, weights_of(judge.principles, judge.settings)
+    settings, weights, few = judge.settings, weights_of(judge.principles, judge.settings), FewShot(judge)
     check_allowed(judge.principles, settings)
     of_answer = [[(p, answer_value(prompt, answer, p, settings)) for p in drawn(prompt, judge.principles, judge)]
                  for prompt, answer in answers]  # fmt: skip
@@ -140,7 +140,7 @@ def judge_answers(
             index,
             name,
             principle,
-            alone.questions(_read(prompt, settings).messages, answer, principle, judge.templates),
+            alone.questions(_read(prompt, settings).messages, answer, principle, few.templates(prompt)),
         )
         for index, (prompt, answer) in enumerate(answers)
         for principle, known in of_answer[index]

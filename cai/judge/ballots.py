@@ -70,6 +70,8 @@ class Method:
     options: whether the judge could answer something else, so that a vote has a mass; False: nothing could lack it.
     against: reads `Against:` of a principle. alone, thinking: see there; one that thinks has no ballots of its own.
     one_side: a vote by its principle alone, where a method asks about its opposite too.
+    worked: (a pair that people judged, principle, templates, whether the first option is right) -> the question as it
+    would be asked, and its answer, for `judge.shots`.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Method:
     alone: Alone | None = None
     thinking: Thinking | None = None
     one_side: Callable[[Vote], Vote] | None = None
+    worked: Callable[[Pair, Judging, Templates, bool], tuple[Chat, str]] | None = None
 
 
 def rendered(method: str, templates: Templates, messages: Chat, principle: Judging, **values: Any) -> Chat:

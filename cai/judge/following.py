@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cai.config.sections import Reads
+from cai.config.preflight import Reads
 from cai.constitution import Constitution, Judging
 from cai.constitution.changes import Change
 from cai.constitution.negation import negated

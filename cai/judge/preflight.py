@@ -17,7 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cai.config.sections import UNSAID, Labeller, Preflight, Reads
+from cai.config.methods import UNSAID
+from cai.config.preflight import Preflight, Reads
+from cai.config.sections import Labeller
 from cai.constitution import Judging, worded
 from cai.core.draws import uniform
 from cai.core.errors import UserError, some

@@ -42,7 +42,7 @@ def respond(out: Path, work: Workbench, *, prompts: PromptSet, model: Trainable,
     The same seed for two policies gives them the same prompts and the same draws.
     """
     chosen = chosen_from(prompts, draws.seed)
-    requests = [Request(prompt.messages, seed_of("respond", draws.seed, prompt.id)) for prompt in chosen]
+    requests = [Request(prompts.asked(prompt), seed_of("respond", draws.seed, prompt.id)) for prompt in chosen]
     replies = model.engine(work).generate(requests, draws.sampling, "answers")
     responses = [
         Response(prompt.id, reply.text, model.ref.name, reply.finish)
@@ -96,7 +96,9 @@ def respond_best(
 
     chosen = chosen_from(prompts, draws.seed)
     seeds = [("respond", draws.seed), *(("respond", "again", number, draws.seed) for number in range(1, picker.n))]
-    requests = [Request(prompt.messages, seed_of(*draw_seed, prompt.id)) for draw_seed in seeds for prompt in chosen]
+    requests = [
+        Request(prompts.asked(prompt), seed_of(*draw_seed, prompt.id)) for draw_seed in seeds for prompt in chosen
+    ]
     replies = model.engine(work).generate(requests, draws.sampling, f"answers, {picker.n} a prompt")
     drawn = [[reply for reply in replies[place :: len(chosen)] if reply is not None] for place in range(len(chosen))]
 

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cai.config.sections import Policy
 from cai.core.store import Artifact
+from cai.data.shots import Shots
 from cai.models.engines import Sampling
 from cai.models.references import Dtype, ModelRef
 from cai.models.workbench import Workbench
 
 if TYPE_CHECKING:
-    from cai.core.records import Split
+    from cai.core.records import Chat, Prompt, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +58,21 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class PromptSet:
-    """`count` prompts (None: all) of one split, drawn by hash from the folder of a data stage."""
+    """`count` prompts (None: all) of one split, drawn by hash from the folder of a data stage. shots: what is shown
+    before each."""
 
     prompts: Artifact
     split: "Split"
     count: int | None = None
+    shots: Shots | None = None
 
     def keyed(self) -> dict[str, Any]:
-        return {"prompts": self.prompts, "split": self.split, "count": self.count}
+        more = {"shots": self.shots} if self.shots else {}
+        return {"prompts": self.prompts, "split": self.split, "count": self.count, **more}
+
+    def asked(self, prompt: "Prompt") -> "Chat":
+        """What the model is shown of a prompt: its conversation, behind worked examples if there are any."""
+        return self.shots.chat(prompt) if self.shots else prompt.messages
 
 
 @dataclass(frozen=True, slots=True)

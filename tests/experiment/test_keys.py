@@ -32,6 +32,7 @@ RULES = (
     "arms.noisy={labels: {shares: {human: 0.5, shuffled: 0.5}}}",
 )
 OWN_PAIRS = ("arms={own: {labels: ai, pairs: {source: policy, prompts: 8}}}", "revise.audit=4")
+MODERATED = ("moderation={words: experiments/data/blocked.txt}",)
 SLIM = ("arms={half: {labels: ai, judge: {slim: wanda}}, thin: {labels: ai, judge: {slim: {how: low-rank, rank: 4}}}}",)
 CRITERIA = (
     "criteria={kind: {constitution: constitutions/helpful.txt}, brief: {constitution: constitutions/short.txt}}",
@@ -52,6 +53,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "labels": ("smoke", LABELS),
     "rules": ("smoke", RULES),
     "own pairs": ("smoke", OWN_PAIRS),
+    "moderated": ("smoke", MODERATED),
     "slim": ("smoke", SLIM),
     "criteria": ("smoke", CRITERIA),
     "what SFT learns": ("smoke", LEARNS),

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from cai.config.sections import Preflight, Reads
+from cai.config.preflight import Preflight, Reads
 from cai.core.records import Estimate
 from cai.judge.reads.effect import Effect
 from cai.judge.reads.verdict import in_words, standing, unread

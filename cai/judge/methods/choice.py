@@ -4,7 +4,8 @@ Departs from the paper, which shows the two answers in one order: here both orde
 """
 
 from cai.constitution import Judging
-from cai.core.records import Pair
+from cai.core.records import Chat, Pair
+from cai.data.shots import sides
 from cai.judge.ballots import Ballot, Method, Templates, letter, letter_odds, shown
 
 
@@ -13,4 +14,13 @@ def _ballots(pair: Pair, principle: Judging, templates: Templates) -> list[Ballo
     return [Ballot("choice", principle.name, order, (letter(chat),)) for order, chat in chats]
 
 
-METHOD = Method("choice", 2, ("choice",), letter_odds, _ballots, both_orders=True)
+def _worked(pair: Pair, principle: Judging, templates: Templates, first: bool) -> tuple[Chat, str]:
+    better, worse = sides(pair)
+    shown_first, shown_second = (better, worse) if first else (worse, better)
+    chat = templates["choice"].render(
+        messages=pair.prompt.messages, principle=principle, first=shown_first, second=shown_second
+    )
+    return chat, "(A)" if first else "(B)"
+
+
+METHOD = Method("choice", 2, ("choice",), letter_odds, _ballots, both_orders=True, worked=_worked)

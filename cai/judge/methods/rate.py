@@ -4,7 +4,8 @@ A method of our own: a small judge that is shown two answers likes a position be
 """
 
 from cai.constitution import Judging
-from cai.core.records import Chat
+from cai.core.records import Chat, Pair
+from cai.data.shots import sides
 from cai.judge.ballots import Alone, Templates, method_alone, rendered
 from cai.models.engines import Question
 
@@ -13,4 +14,11 @@ def _questions(messages: Chat, answer: str, principle: Judging, templates: Templ
     return (Question(rendered("rate", templates, messages, principle, answer=answer), ("Yes", "No")),)
 
 
-METHOD = method_alone("rate", 1, Alone(_questions, lambda logprobs: logprobs[0] - logprobs[1]))
+def _worked(pair: Pair, principle: Judging, templates: Templates, first: bool) -> tuple[Chat, str]:
+    better, worse = sides(pair)
+    answer = better if first else worse
+    chat = templates["rate"].render(messages=pair.prompt.messages, principle=principle, answer=answer)
+    return chat, "Yes" if first else "No"
+
+
+METHOD = method_alone("rate", 1, Alone(_questions, lambda logprobs: logprobs[0] - logprobs[1]), worked=_worked)

@@ -18,7 +18,7 @@ A constitution without anything to negate leaves nothing to go by: that is a fau
 import math
 from typing import TYPE_CHECKING
 
-from cai.config.sections import Reads
+from cai.config.preflight import Reads
 from cai.core.records import Estimate
 
 if TYPE_CHECKING:

@@ -57,6 +57,11 @@ class CachedEngine:
         )
         return [None if row is None else Reply(**row) for row in rows]
 
+    def stream(self, request: Request, sampling: Sampling, show: Callable[[str], None]) -> Reply | None:
+        """One answer as it is made (`TransformersEngine.stream`), by a model in process: neither found nor kept."""
+        engine: Any = self._open()
+        return engine.stream(request, sampling, show)
+
     def choose(self, questions: Sequence[Question], max_length: int, title: str) -> list[Reading | None]:
         """One reading a question; None where it is longer than max_length tokens."""
         prompts = [self.prompt_ids(question.chat) for question in questions]

@@ -5,12 +5,13 @@ another order or a resumed run draws the same words (up to the rounding of the f
 on the padding).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers.generation.streamers import BaseStreamer
 
 from cai.core.records import Message
 from cai.models.architectures import probed
@@ -61,9 +62,17 @@ def sample_ids(
     return [answers[place] for place in range(len(rows))]
 
 
+def stream_ids(
+    model: Any, row: list[int], seed: int, sampling: Sampling, stops: set[int], take: Callable[[int], None]
+) -> list[int]:
+    """What `sample_ids` draws for a row alone. take: called with each token as it is drawn; what it raises ends it."""
+    return _sampled(model, [row], [seed], sampling, 0, stops, TokenStream(take))[0]  # nothing is padded
+
+
 def _sampled(
-    model: Any, rows: Sequence[list[int]], seeds: Sequence[int], sampling: Sampling, pad: int, stops: set[int]
-) -> list[list[int]]:
+    model: Any, rows: Sequence[list[int]], seeds: Sequence[int], sampling: Sampling, pad: int, stops: set[int],
+    stream: BaseStreamer | None = None,
+) -> list[list[int]]:  # fmt: skip
     width = max(map(len, rows))
     processors = LogitsProcessorList()
     if sampling.temperature > 0:
@@ -76,8 +85,9 @@ def _sampled(
     )
     with whole_states(model), settings_of_its_own(model):
         output_BT = model.generate(
-            **left_padded(rows, pad, model.device), generation_config=settings, logits_processor=processors
-        )
+            **left_padded(rows, pad, model.device), generation_config=settings, logits_processor=processors,
+            streamer=stream,
+        )  # fmt: skip
     answers = [row[width:].tolist() for row in output_BT]
     ends = [next((place + 1 for place, token in enumerate(ids) if token in stops), len(ids)) for ids in answers]
     return [ids[:end] for ids, end in zip(answers, ends, strict=True)]
@@ -137,6 +147,21 @@ def reply_of(tokenizer: Any, ids: list[int], stops: set[int]) -> Reply:
     ended = bool(ids) and ids[-1] in stops
     text = tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=True).strip()
     return Reply(text, "stop" if ended else "length")
+
+
+class TokenStream(BaseStreamer):
+    """Hands on each token that `generate` draws for its one row; it begins with the prompt, which is not drawn."""
+
+    def __init__(self, take: Callable[[int], None]) -> None:
+        self.take, self.began = take, False
+
+    def put(self, value: torch.Tensor) -> None:
+        if self.began:
+            self.take(int(value.item()))
+        self.began = True
+
+    def end(self) -> None:
+        pass
 
 
 class SeededSampler(LogitsProcessor):

@@ -6,7 +6,7 @@ answer is the long part. `generate` samples in batches (sampling.py). Batches ho
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import islice
 from typing import Any
@@ -20,7 +20,7 @@ from cai.core.store import digest_of
 from cai.models.architectures import UNLIMITED, length_limit, probed
 from cai.models.chat import chat_ids, option_ids, with_system
 from cai.models.engines import Question, Reading, Reply, Request, Sampling, reading
-from cai.models.engines.sampling import reply_of, sample_ids, stop_ids
+from cai.models.engines.sampling import reply_of, sample_ids, stop_ids, stream_ids
 from cai.models.engines.tree import Span, TreeRow, block_attention, pack, tree_mask
 from cai.models.loading import shared_tokenizer
 from cai.models.references import ModelRef
@@ -92,6 +92,25 @@ class TransformersEngine:
             rows = [ids[index] for index in batch]
             replies = self._sample(rows, [requests[index].seed for index in batch], sampling)
             yield list(zip(batch, replies, strict=True))
+
+    @torch.inference_mode()
+    def stream(self, request: Request, sampling: Sampling, show: Callable[[str], None]) -> Reply | None:
+        """What `generate` draws for this request alone; None where the chat leaves no room for an answer.
+
+        show: called after each token with the text so far, less a character of which only a part is there.
+        """
+        ids, drawn = self.prompt_ids(request.chat), []
+        if len(ids) > self.limit - sampling.max_new_tokens:
+            return None
+
+        def take(token: int) -> None:
+            drawn.append(token)
+            if token not in self.stop_ids:
+                show(self.tokenizer.decode(drawn, skip_special_tokens=True).rstrip("\ufffd").lstrip())
+
+        return reply_of(
+            self.tokenizer, stream_ids(self.model, ids, request.seed, sampling, self.stop_ids, take), self.stop_ids
+        )
 
     def _sample(self, rows: list[list[int]], seeds: list[int], sampling: Sampling) -> list[Reply]:
         answers = sample_ids(self.model, rows, seeds, sampling, self.tokenizer.pad_token_id, self.stop_ids)
