@@ -233,6 +233,7 @@ def judge() -> dict[str, Any]:
             "reliability": {"before": [[0.4, 0.2, 20], [0.6, 0.8, 20]], "after": [[0.2, 0.1, 30], [0.8, 0.9, 30]]},
         },
         "principles": [principle],
+        "checks": [{"principle": "sums <i>", "check": "arithmetic", "outcomes": {"one answer keeps to it": 30}}],
     }  # fmt: skip
 
 

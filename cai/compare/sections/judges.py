@@ -60,9 +60,8 @@ def judge_of(cell: Cell, labels: Artifact) -> dict[str, Any]:
     people = [(said[pair.id], pair.human) for pair in pairs if pair.id in said and pair.human is not None]
     found, judge = _preflight(cell), _asked(cell)
     weights = weights_of(principles_for(cell.constitution, judge), judge)
-    checks = checked(cell.constitution, verdicts)
     return {
-        **({"checks": checks} if checks else {}),
+        "checks": checked(cell.constitution, verdicts),
         "arm": cell.arm,
         "model": judge.model,
         "method": name_of(judge.method),
