@@ -140,7 +140,8 @@ def _once(work: Work, inputs: Mapping[str, Any]) -> float:
 
 
 COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
-    **dict.fromkeys(("load_data", "load_helpful", "load_xstest", "load_items", "best_of_n"), _once),
+    **dict.fromkeys(("load_data", "load_helpful", "load_xstest", "load_items", "best_of_n", "slim_judge"), _once),
+    "pretrain": lambda work, i: i["settings"]["epochs"],
     **dict.fromkeys(("load_demonstrations", "take_preferred", "take_drafts"), _once),
     **dict.fromkeys(("label_by_people", "label_by_coin", "label_by_length", "mix_labels", "draw_labels"), _once),
     "revise": lambda work, i: i["settings"]["prompts"] * _written(i),
@@ -153,6 +154,7 @@ COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
     "train_sft": lambda work, i: work.rows(i["revisions"]) / (1 - i["settings"]["helpful"]) * i["settings"]["epochs"],
     "preflight": _tried,
     "label_by_judge": lambda work, i: work.rows(i["pairs"]) * _asked(i),
+    "accept_slim": lambda work, i: 2 * work.rows(i["pairs"], "test") * _asked(i),  # before and after
     "label_by_simulation": lambda work, i: work.rows(i["pairs"]),
     "train_reward": _learnt,
     "train_dpo": _learnt,
@@ -191,7 +193,7 @@ def _lines(file: Path, split: str | None) -> int:
 
 def model_of(stage: str, inputs: Mapping[str, Any]) -> str:
     """The name of the model that does a stage's work, "" where none does."""
-    judged = stage in ("preflight", "play", "label_by_judge") or stage.startswith(("rate_", "judge_"))
+    judged = stage in ("preflight", "play", "label_by_judge", "accept_slim") or stage.startswith(("rate_", "judge_"))
     if pool := inputs.get("pool"):
         return pool[0]["judge"]["model"]
     if stage == "revise" and "reviser" in inputs:  # beside whose work the drafts are little

@@ -165,7 +165,7 @@ def test_answers_that_were_judged_alone_are_not_judged_again():
     for name in ("a", "b", "c"):
         work.add(name, "respond", {"count": 5}, Path("nowhere"))
     judge = {"method": "rate", "principles": 2, "reason": {"max_new_tokens": 9, "samples": 1}}
-    asked = {"judge": judge, "model": {"digest": "m"}, "judging": ["p", "q"]}
+    asked = {"judge": judge, "model": {"digest": "m"}, "judging": [{"prefer": "p"}, {"prefer": "q"}]}
 
     def game(first: str, second: str, **more: object) -> float | None:
         return work.count("play", {**asked, "first": {"digest": first}, "second": {"digest": second}, **more})
