@@ -128,7 +128,7 @@ def cell(data: Artifact, name: str = "ai/0", **evaluate) -> Any:
         labels=SimpleNamespace(file=None),
     )  # fmt: skip
     who = {"name": name, "names": (name,), "arm": arm, "seed": int(seed)}
-    return SimpleNamespace(**who, settings=settings, data=data, labellers={arm: None}, policy="made")
+    return SimpleNamespace(**who, settings=settings, data=data, labellers={arm: None}, policy="made", pretrained=None)
 
 
 @pytest.fixture(scope="module")

@@ -269,7 +269,8 @@ def test_the_report_shows_it_even_where_nothing_differs(script, told, tmp_path):
     followed = {"effect": found, "sentence": sentence(found), "noted": ['"odd" has no opposite']}
     steps = steps_of([Revision(prompt("p1"), "One.", (Round("kind", "Why?", "Two."),))], {})
     entry = {"arms": ["ai"], "critique": True, "principles": 6, "reviser": "big", "examples": "rounds.jinja",
-             "judge": "j", "prompts": 1, "steps": steps, "against_first": [], "followed": followed}  # fmt: skip
+             "judge": "j", "prompts": 1, "steps": steps, "against_first": [], "followed": followed,
+             "learns": "revisions"}  # fmt: skip
     write_report(plain(results() | {"audit": [entry]}), [], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     section = page[page.index("Revision audit") : page.index("By principle and by category")]
