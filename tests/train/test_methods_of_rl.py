@@ -117,7 +117,7 @@ def test_a_plan_estimates_each_and_a_second_run_does_nothing(finished, monkeypat
     assert set(planned(["rl.learning_rate=1e-3"])) >= {f"train_{m}" for m in METHODS if m != "best_of_n"}
     again = {"best_of_n", "respond_best", "score_answers", "play", "rate_answers"}
     assert set(planned(["rl.best_of=3"])) == again
-    assert main(["mine.yaml", "--plan", "--all", "--set", "rl.epochs=500", "--set", "rl.best_of=90"]) == 0
+    assert main(["mine.yaml", "--plan", "--all", "--set", "rl.epochs=5000", "--set", "rl.best_of=900"]) == 0
     said = capsys.readouterr().out
     for stage in ("train_ppo", "train_rloo", "train_grpo", "train_direct", "train_dpo", "respond_best"):
         assert (found := re.search(rf"to run +{stage} +[0-9a-f]+ +about (\d+) (s|min)", said)), stage
