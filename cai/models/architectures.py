@@ -51,6 +51,17 @@ def _switch(text: Any, rope: Mapping[str, Any]) -> int | None:
     return rope.get("original_max_position_embeddings") or getattr(text, "original_max_position_embeddings", None)
 
 
+def attention_window(config: Any) -> int:
+    """How many tokens back the model sees: a large number where there is no limit, 0 where that is not how it reads."""
+    config = config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if kinds - {"full_attention", "sliding_attention"}:
+        return 0
+    if kinds == {"full_attention"}:
+        return UNLIMITED
+    return getattr(config, "sliding_window", None) or UNLIMITED
+
+
 def probed(model: Any) -> dict[str, Any]:
     """What was tried on this model, under the weights that it has now: whoever gives it others gives it another."""
     network: Any = getattr(model, "get_base_model", lambda: model)()

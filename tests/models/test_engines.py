@@ -12,13 +12,14 @@ from transformers import PretrainedConfig
 
 import cai.models.engines.transformers
 from cai.core.records import Chat, Message
+from cai.models.architectures import attention_window
 from cai.models.calls import CallCache
 from cai.models.engines import Question, Reading, Reply, Request, Sampling, prefix
 from cai.models.engines import reading as read_options
 from cai.models.engines.cached import CachedEngine
 from cai.models.engines.prefix import common_prefix
 from cai.models.engines.sampling import Past, SeededSampler
-from cai.models.engines.transformers import TransformersEngine, attention_window
+from cai.models.engines.transformers import TransformersEngine
 from cai.models.references import ModelRef
 
 LONG = ask("Tell me at some length about " + "the many kinds of bread, " * 12)
@@ -106,6 +107,13 @@ def test_a_cache_that_forgets_is_not_shared(sharp: ModelRef, monkeypatch: pytest
     requests = [Request(ask(text, system=WORKED), seed) for seed, text in enumerate(("Hi", "What is red?"))]
     alone = [generate(engine, [request], TEMPERATE)[0] for request in requests]
     assert generate(engine, requests, TEMPERATE) == alone
+
+
+def test_nothing_is_shared_beyond_a_window(engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [engine.prompt_ids(ask(text, system=WORKED)) for text in ("Hi", "What is red?")]
+    assert prefix.read_prefix(engine.model, rows, 0) is not None
+    monkeypatch.setattr(prefix, "attention_window", lambda config: 250)
+    assert prefix.read_prefix(engine.model, rows, 0) is None
 
 
 def test_another_seed_draws_another_text(engine: TransformersEngine) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from cai.models.architectures import length_limit, probed
+from cai.models.architectures import attention_window, probed
 from cai.models.engines.sampling import Past, left_padded, settings_of_its_own
 
 LEAST = 64  # tokens in common: for fewer, one more forward pass is not worth it
@@ -27,7 +27,7 @@ def read_prefix(model: Any, rows: Sequence[list[int]], pad: int) -> Past | None:
     """The keys and values of what the rows have in common, once for each row; None where that is too little, or where
     this model would go on otherwise than from the whole row (recurrent states, windows)."""
     count = common_prefix(rows) if len(rows) > 1 else 0
-    if count < LEAST or not _goes_on_alike(model, count, pad):
+    if count < LEAST or not _goes_on_alike(model, max(map(len, rows)), pad):
         return None
     return _read(model, rows[0][:count], len(rows), pad)
 
@@ -40,26 +40,27 @@ def _read(model: Any, prefix: list[int], copies: int, pad: int) -> Past:
     return Past(len(prefix), cache)
 
 
-def _goes_on_alike(model: Any, count: int, pad: int) -> bool:
-    """Whether rows of two lengths go on from a prefix as each does from its whole, tried for its length in powers of
-    two: beyond a window of attention a cache holds less than was read."""
-    width = min(1 << (count - 1).bit_length(), length_limit(model.config) - 10)
-    if width < count:
+def _goes_on_alike(model: Any, longest: int, pad: int) -> bool:
+    """Whether rows of two lengths go on from a prefix as each does from its whole; tried once for each model.
+
+    longest: of the rows to be read. Where attention has a window, a cache may hold less than was read.
+    """
+    if longest >= attention_window(model.config):
         return False
-    known = probed(model).setdefault("prefixes", {})
-    if width not in known:
+    known = probed(model)
+    if "prefix" not in known:
         vocabulary = model.config.get_text_config().vocab_size
-        prefix = [(11 * k + 2) % vocabulary for k in range(1, width + 1)]
+        prefix = [(11 * k + 2) % vocabulary for k in range(1, LEAST + 1)]
         rows = [prefix + [(step * k + 1) % vocabulary for k in range(1, more)] for step, more in ((7, 4), (5, 10))]
         within = 0.01 if model.dtype == torch.float32 else 0.5
         try:
-            went = _ahead(model, rows, pad, _read(model, prefix, 2, pad))
-            known[width] = all(
-                float((went[i] - _ahead(model, [rows[i]], pad, None)[0]).abs().max()) <= within for i in range(2)
-            )
-        except (AttributeError, TypeError, ValueError, IndexError, RuntimeError, NotImplementedError):
-            known[width] = False  # a cache of another kind
-    return known[width]
+            together = _ahead(model, rows, pad, _read(model, prefix, 2, pad))
+        except Exception:  # whatever a model makes of a cache that it was given
+            known["prefix"] = False
+        else:
+            apart = torch.cat([_ahead(model, [row], pad, None) for row in rows])
+            known["prefix"] = bool((together - apart).abs().max() <= within)
+    return known["prefix"]
 
 
 def _ahead(model: Any, rows: Sequence[list[int]], pad: int, past: Past | None) -> torch.Tensor:

@@ -18,7 +18,7 @@ from cai.config.runtime import Runtime
 from cai.core.batching import by_length
 from cai.core.records import Chat
 from cai.core.store import digest_of
-from cai.models.architectures import UNLIMITED, length_limit, probed
+from cai.models.architectures import attention_window, length_limit, probed
 from cai.models.chat import chat_ids, option_ids, with_system
 from cai.models.engines import Question, Reading, Reply, Request, Sampling, reading
 from cai.models.engines.prefix import read_prefix
@@ -288,14 +288,3 @@ def predictions(memory: int | None, model: Any) -> int:
         return PREDICTIONS
     vocabulary = model.config.get_text_config().vocab_size
     return max(PREDICTIONS, int(LOGITS * memory / (vocabulary * model.dtype.itemsize)))
-
-
-def attention_window(config: Any) -> int:
-    """How many tokens back the model sees: a large number where there is no limit, 0 where that is not how it reads."""
-    config = config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ())
-    if kinds - {"full_attention", "sliding_attention"}:
-        return 0
-    if kinds == {"full_attention"}:
-        return UNLIMITED
-    return getattr(config, "sliding_window", None) or UNLIMITED
