@@ -150,6 +150,8 @@ def test_all_of_it_by_hand(run):
     assert at["online", 1].seeds == [2.0, 3.0] and at["online", 2].seeds == [4.0, 4.0]
     assert [at["online", number].labels for number in range(3)] == [0, 2, 3] and at["once", 1].labels == 2
     assert (at["online", 1].estimate.n, at["online", 1].estimate.clusters) == (2, 2)
+    zero = next(at.estimate for at in lines["kl"].points if at.round == 0)
+    assert (zero.low, zero.high, zero.n) == (0.0, 0.0, 2)  # known, and no estimate
     # Prompts drawn as wholes: both times q0, (1 + 2) / 2, or both times q1, (3 + 4) / 2.
     assert (at["online", 1].estimate.low, at["online", 1].estimate.high) == (1.5, 3.5)
 
@@ -208,8 +210,8 @@ def test_what_is_drawn_and_shown(run, tmp_path):
     back = read_results(tmp_path / "results.json", KINDS).sections
     assert back["over_rounds"] == over_rounds(cells, measured) and back["rounds"] == made_of
     # An older run has the table alone.
-    report.write_report({**results, "over_rounds": []}, [], tmp_path / "report.html")
-    assert "Table of rounds" in (tmp_path / "report.html").read_text() and drawn({**results, "over_rounds": []}) == []
+    report.write_report({**results, "over_rounds": []}, [], tmp_path / "older.html")
+    assert "Table of rounds" in (tmp_path / "older.html").read_text() and drawn({**results, "over_rounds": []}) == []
 
 
 def test_arms_of_one_round_have_nothing_to_say(run):

@@ -21,7 +21,7 @@ and seeds. Fresh pairs differ between seeds, so their rows are the prompts, of w
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -130,7 +130,7 @@ def _followed(spec: RoundMeasure, cells: Sequence[Cell], labels: Mapping[str, Se
             if rows:
                 points.append(
                     AfterRound(
-                        arm=arm, round=number, estimate=_mean(rows, spec.cluster), seeds=[_bare(r) for r in replicas],
+                        arm=arm, round=number, estimate=_mean(rows, spec), seeds=[_bare(r) for r in replicas],
                         labels=math.fsum(labels[cell.name][number] for cell in own) / len(own),
                     )
                 )  # fmt: skip
@@ -246,8 +246,11 @@ def _scores(artifact: Artifact) -> Rows:
     return {row.id: row.reward for row in read_jsonl(artifact / "scores.jsonl", Score) if row.reward is not None}
 
 
-def _mean(rows: Rows, cluster: Callable[[str], str]) -> Estimate:
-    return statistics.mean(list(rows.values()), [cluster(row) for row in rows])
+def _mean(rows: Rows, spec: RoundMeasure) -> Estimate:
+    """Numbers that are all alike are as they are (drift before the first round is 0); shares may only look so."""
+    estimate = statistics.mean(list(rows.values()), [spec.cluster(row) for row in rows])
+    alike = not spec.line.unit and len(set(rows.values())) == 1
+    return replace(estimate, low=estimate.value, high=estimate.value) if alike else estimate
 
 
 def _bare(rows: Rows) -> float:
