@@ -182,6 +182,11 @@ class Measured:
     harm: dict[str, Artifact] = field(default_factory=dict)
     harm_scores: dict[str, Artifact] = field(default_factory=dict)
     flagged: dict[str, Artifact] = field(default_factory=dict)  # arm -> what its `moderation:` says of XSTest's prompts
+    # rounds: policy of a round -> the KL of its answers from the SFT policy's; (policy of a round, "people" | policy)
+    # -> what the round's reward model says of pairs that people judged, or of that policy's round's fresh ones. Then
+    # `scores` has each round's reward model as well, named as its policy.
+    drift: dict[str, Artifact] = field(default_factory=dict)
+    round_pairs: dict[tuple[str, str], Artifact] = field(default_factory=dict)
     # label_budget: number of human labels -> the reward models trained on so many, one a seed; named as in pair_scores.
     budgets: dict[int, dict[str, Artifact]] = field(default_factory=dict)
     # criteria: (criterion, policy, "red-team" | "helpful") -> the judge's ratings of its answers by that constitution.

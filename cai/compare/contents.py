@@ -36,6 +36,7 @@ SECTIONS: tuple[ReportSection[Any], ...] = (
     budgets.SECTION,
     sources.SECTION,
     rounds.SECTION,
+    rounds.OVER_ROUNDS,
     reading.SECTION,
     judges.SECTION,
     slimming.SECTION,

@@ -159,7 +159,7 @@ class HeldOutPairs:
         self.human: Rows = {pair.id: pair.human for pair in self.pairs.values() if pair.human is not None}
         judged = [(cell.arm, cell.labels) for cell in cells if not cell.settings.labels.comes_with_pairs]
         self.labels = {arm: self.of(labels) for arm, labels in judged if labels}
-        self.margins = {name: _margins(artifact) for name, artifact in measured.pair_scores.items()}
+        self.margins = {name: margins_of(artifact) for name, artifact in measured.pair_scores.items()}
         if split != "test":
             self.margins = {}
 
@@ -180,7 +180,8 @@ class HeldOutPairs:
         }
         return {name: {p.id: _above(rule(p.a), rule(p.b)) for p in self.pairs.values()} for name, rule in rules.items()}
 
-    def agreement(self, claimed: Rows, truth: Rows) -> Rows:
+    @staticmethod
+    def agreement(claimed: Rows, truth: Rows) -> Rows:
         """1 where the claim is on the truth's side, 0.5 where it is a tie; rows whose truth is a tie are left out."""
         return {
             row: 0.5 if p == 0.5 else float((p > 0.5) == (truth[row] > 0.5))
@@ -262,7 +263,7 @@ def rater_lines(data: Artifact) -> list[LabelLine]:
     return [LabelLine(name=name, title=title, kind="ceiling", split="all", accuracy=agree)]
 
 
-def _margins(artifact: Artifact) -> Rows:
+def margins_of(artifact: Artifact) -> Rows:
     """P(a better) by a reward model, from the difference of its rewards; pairs with an over-long answer left out."""
     rewards = {(row.id, row.side): row.reward for row in read_jsonl(artifact / "scores.jsonl", Score)}
     margins: Rows = {}

@@ -19,6 +19,7 @@ from cai.data.comparisons import comparisons_file
 from cai.data.shots import Shots
 from cai.data.sources import load_data, source_digest
 from cai.data.xstest import load_xstest, xstest_file
+from cai.experiment.follow import follow_rounds
 from cai.experiment.moderating import moderator_of
 from cai.judge.asked import AskedJudge
 from cai.judge.items import choose_items, judge_items, load_items, score_items
@@ -223,9 +224,10 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
             reads = Trainable(trained(reward, model), cell.settings.policy, dtype, role="reward")
             scorer = Scorer(reads, cell.settings.reward.max_length)
             measured.pair_scores[model] = stage(score_pairs, pairs=first.pairs, scorer=scorer)
-            for name in policies if cell.policy else ():
+            for name in dict.fromkeys((*main, *cell.policies)) if cell.policy else ():
                 answers = measured.answers[name, "red-team"]
                 measured.scores[model, name] = stage(score_answers, prompts=first.data, answers=answers, scorer=scorer)
+    follow_rounds(stage, cells, measured, PromptSet(first.data, "test", evaluation.prompts, shots), dtype)
 
     # 3. Games: arm against arm seed by seed, every cell against the SFT policy, and seed against seed for the noise.
     yardstick = work.constitution(evaluation.constitution)

@@ -36,7 +36,7 @@ KIN = (
     frozenset({"respond", "respond_best", "sample_pairs"}),
     frozenset({"revise", "revise_controls"}),
     frozenset({"preflight", "label_by_judge", "play", "rate_answers", "rate_revisions", "rate_controlled"}),
-    frozenset({"score_answers", "score_ratings", "scale_reward"}),
+    frozenset({"score_answers", "score_ratings", "scale_reward", "score_drift"}),
     frozenset({"train_ppo", "train_rloo", "train_grpo"}),
 )
 ALIKE = 1.6  # two sizes of models that are not further apart than this take about as long

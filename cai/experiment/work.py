@@ -52,7 +52,7 @@ class Work:
         if stage == "moderate":  # all that it is given, as far as anybody knows
             return self.rows(inputs["rows"], split)
         if stage == "sample_pairs":
-            return inputs["count"] or self.rows(inputs["data"], split)
+            return inputs["count"] * (1 if split else 2) if inputs["count"] else self.rows(inputs["data"], split)
         if stage == "take_drafts":
             return self.rows(inputs["revisions"])
         if stage == "take_preferred":  # at most
@@ -149,7 +149,9 @@ COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
     "respond": lambda work, i: _answers(work, i) * i["sampling"]["max_new_tokens"],
     "respond_best": lambda work, i: _answers(work, i) * i["sampling"]["max_new_tokens"] * i["n"],
     "sample_pairs": lambda work, i: (
-        (i["count"] or work.rows(i["data"], "train")) * 2 * i["sampling"]["max_new_tokens"]
+        # Two answers to each prompt, of training and held out.
+        sum(i["count"] or work.rows(i["data"], split) for split in ("train", "test"))
+        * 2 * i["sampling"]["max_new_tokens"]
     ),
     "train_sft": lambda work, i: work.rows(i["revisions"]) / (1 - i["settings"]["helpful"]) * i["settings"]["epochs"],
     "preflight": _tried,
@@ -171,6 +173,7 @@ COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
     "rate_revisions": lambda work, i: i["count"] * _asked(i),
     "rate_controlled": lambda work, i: work.rows(i["controlled"]) * _asked(i),
     "score_text": _once,
+    "score_drift": lambda work, i: work.rows(i["answers"]),
     "score_items": lambda work, i: work.rows(i["items"]),
     "choose_items": lambda work, i: work.rows(i["items"]),
     "judge_items": lambda work, i: work.rows(i["items"]) * _asked(i),

@@ -285,6 +285,23 @@ def test_rounds_need_fresh_pairs(tmp_path):
     assert read_experiment(written(tmp_path, BASE + "rounds: 2\npairs: {source: policy}\n")).arms["ai"].rounds == 2
 
 
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ("rounds: 0", "mine.yaml:4: rounds must be a whole number of at least 1, not 0"),
+        ("rounds: two", 'rounds must be a whole number of at least 1, not "two"'),
+        ("rounds: 2\nrl: {method: none}", "what a trained policy answers, and rl.method: none trains none"),
+        ("rounds: 2\nrl: {method: sft}", "rl.method: sft trains none"),
+        ("rounds: 2\nrl: {method: best_of_n}", "rl.method: best_of_n trains none"),
+        ("rounds: 2\nrl: {method: direct}", "rl.method: direct reads no label"),
+        ("rounds: 2\nlabels: human", "human"),
+    ],
+)
+def test_rounds_that_cannot_be_are_refused(tmp_path, keys, says):
+    said = fault(tmp_path, BASE + f"pairs: {{source: policy}}\n{keys}\n")
+    assert says in said and said.startswith("mine.yaml:")
+
+
 ARMS = "arms:\n  one:\n    labels: ai\n  two:\n    labels: human\n"
 
 

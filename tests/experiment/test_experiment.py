@@ -617,6 +617,15 @@ def test_rounds_go_on_from_the_last_policy_and_learn_from_all_labels(place, caps
     assert (one["round"], two["round"]) == (1, 2) and one["keys"] != two["keys"]
     for row in (one, two):
         assert row["win_rate_vs_sft"]["n"] == 4 == row["reward"]["n"] and row["labels"] == row["pairs"] > 0
+    lines = {line["key"]: {at["round"]: at for at in line["points"]} for line in results["over_rounds"]}
+    assert {key: list(points) for key, points in lines.items()} == {
+        "harmlessness": [0, 1, 2], "reward_last": [0, 1, 2], "reward_own": [1, 2], "people": [1, 2], "fresh": [1, 2],
+        "before": [2], "kl": [0, 1, 2], "words": [0, 1, 2],
+    }  # fmt: skip
+    last = next(line for line in results["measures"] if line["key"] == "harmlessness")["arms"]["ai"]
+    assert lines["harmlessness"][2]["estimate"] == last and lines["reward_last"][2]["estimate"] == two["reward"]
+    assert lines["kl"][0]["estimate"]["value"] == 0 and lines["kl"][2]["estimate"]["n"] == 4
+    assert lines["people"][1]["estimate"]["n"] > 0 and [lines["words"][n]["labels"] for n in (0, 1, 2)] == [0, 4, 8]
 
     def manifest(stage, row):
         name = {"pairs": "sample_pairs", "reward": "train_reward", "policy": "train_ppo"}[stage]

@@ -48,11 +48,13 @@ FROM_NOTHING = (
     "pretrain={text: tests/cases/tales.txt, held_out: 0.3, vocabulary: 300, context: 2048, layers: 2, width: 32}",
     "policy={training: full}",
 )
+ROUNDS = ("arms={own: {labels: ai, rounds: 2, pairs: {source: policy, prompts: 8}}}",)
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "smoke": ("smoke", ()),
     "labels": ("smoke", LABELS),
     "rules": ("smoke", RULES),
     "own pairs": ("smoke", OWN_PAIRS),
+    "rounds": ("smoke", ROUNDS),
     "moderated": ("smoke", MODERATED),
     "slim": ("smoke", SLIM),
     "criteria": ("smoke", CRITERIA),
