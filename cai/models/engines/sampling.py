@@ -66,11 +66,12 @@ def sample_ids(
     """
     lengths = {len(row) for row in rows}
     if past is not None or len(lengths) == 1 or reads_left_padding(model, pad):
-        return _sampled(model, rows, seeds, sampling, pad, stops, past=past)
+        return _sampled(model, left_padded(rows, pad, model.device, past), seeds, sampling, pad, stops)
     answers: dict[int, list[int]] = {}
     for length in sorted(lengths):
         some = [place for place, row in enumerate(rows) if len(row) == length]
-        drawn = _sampled(model, [rows[i] for i in some], [seeds[i] for i in some], sampling, pad, stops)
+        alike = left_padded([rows[i] for i in some], pad, model.device)
+        drawn = _sampled(model, alike, [seeds[i] for i in some], sampling, pad, stops)
         answers |= dict(zip(some, drawn, strict=True))
     return [answers[place] for place in range(len(rows))]
 
@@ -79,14 +80,15 @@ def stream_ids(
     model: Any, row: list[int], seed: int, sampling: Sampling, stops: set[int], take: Callable[[int], None]
 ) -> list[int]:
     """What `sample_ids` draws for a row alone. take: called with each token as it is drawn; what it raises ends it."""
-    return _sampled(model, [row], [seed], sampling, 0, stops, TokenStream(take))[0]  # nothing is padded
+    alone = left_padded([row], 0, model.device)  # nothing is padded
+    return _sampled(model, alone, [seed], sampling, 0, stops, TokenStream(take))[0]
 
 
 def _sampled(
-    model: Any, rows: Sequence[list[int]], seeds: Sequence[int], sampling: Sampling, pad: int, stops: set[int],
-    stream: BaseStreamer | None = None, past: Past | None = None,
+    model: Any, inputs: dict[str, Any], seeds: Sequence[int], sampling: Sampling, pad: int, stops: set[int],
+    stream: BaseStreamer | None = None,
 ) -> list[list[int]]:  # fmt: skip
-    width = max(map(len, rows))
+    width = inputs["input_ids"].shape[1]
     processors = LogitsProcessorList()
     if sampling.temperature > 0:
         processors.append(SeededSampler(seeds, width, sampling, model.device))
@@ -98,8 +100,7 @@ def _sampled(
     )
     with whole_states(model), settings_of_its_own(model):
         output_BT = model.generate(
-            **left_padded(rows, pad, model.device, past), generation_config=settings, logits_processor=processors,
-            streamer=stream,
+            **inputs, generation_config=settings, logits_processor=processors, streamer=stream
         )  # fmt: skip
     answers = [row[width:].tolist() for row in output_BT]
     ends = [next((place + 1 for place, token in enumerate(ids) if token in stops), len(ids)) for ids in answers]
