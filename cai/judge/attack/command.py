@@ -23,9 +23,8 @@ from cai.core.store import Store
 from cai.data.sources import load_data, source_digest
 from cai.judge.asked import AskedJudge
 from cai.judge.attack.exploits import FILE, Exploits, read_exploits
-from cai.judge.attack.measure import AttackReport, ExploitReport, Prefers, attack, by_judge, held_out
+from cai.judge.attack.measure import AttackReport, ExploitReport, Prefers, as_json, attack, by_judge, held_out
 from cai.judge.common import check_numbers
-from cai.judge.flips import head, tail
 from cai.judge.methods import name_of
 from cai.judge.reads.command import columns
 from cai.models.workbench import Workbench
@@ -201,6 +200,8 @@ def _row(each: ExploitReport) -> tuple[str, ...]:
 
 
 def _shown(each: ExploitReport) -> list[str]:
+    from cai.judge.flips import head, tail  # numpy: not for --help
+
     example = each.example
     assert example
     return [
@@ -217,10 +218,3 @@ def _sd(of: Estimate) -> str:
 
 def _share(of: Estimate) -> str:
     return f"{of.value:.0%} [{100 * of.low:.0f}, {100 * of.high:.0f}]" if of.n else "-"
-
-
-def as_json(report: AttackReport) -> dict[str, Any]:
-    found = plain(report)
-    for row, each in zip(found["exploits"], report.exploits, strict=True):
-        row["headroom"] |= {"raises": each.headroom.raises, "by": each.headroom.by}
-    return found

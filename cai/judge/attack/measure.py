@@ -11,13 +11,13 @@ one may be deserved, that it is liked better than what people prefer is not.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cai.constitution import Judging, draw, worded
 from cai.core.draws import identity, uniform
 from cai.core.errors import UserError
 from cai.core.odds import sigmoid
-from cai.core.records import Estimate, Label, Pair, Vote
+from cai.core.records import Estimate, Label, Pair, Vote, plain
 from cai.judge.asked import AskedJudge
 from cai.judge.asking import JudgeEngine, judge_pairs
 from cai.judge.attack.exploits import Attacked, Exploit, Exploits, attacked
@@ -226,6 +226,14 @@ def attack(
     return AttackReport(
         count, len(set(clusters)), numbers.unit(scores), right, numbers.fewest(len(reports)), reports
     )  # fmt: skip
+
+
+def as_json(report: AttackReport) -> dict[str, Any]:
+    """What JSON can hold; of each exploit's headroom also whether and what raises the score."""
+    given = plain(report)
+    for row, each in zip(given["exploits"], report.exploits, strict=True):
+        row["headroom"] |= {"raises": each.headroom.raises, "by": each.headroom.by}
+    return given
 
 
 def _attacked(pair: Pair, exploit: Exploit, neutral: str, principles: Sequence[Judging], seed: int) -> Attacked:

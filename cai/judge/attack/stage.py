@@ -4,11 +4,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from cai.core.records import Pair, plain, read_jsonl
+from cai.core.records import Pair, read_jsonl
 from cai.core.store import Artifact, version
 from cai.judge.asked import AskedJudge
 from cai.judge.attack.exploits import Exploits
-from cai.judge.attack.measure import attack, by_judge, held_out
+from cai.judge.attack.measure import as_json, attack, by_judge, held_out
 from cai.models.workbench import Workbench
 
 
@@ -26,4 +26,4 @@ def attack_judge(
     rows = held_out(read_jsonl(data / "pairs.jsonl", Pair), count, judge.seed)
     report = attack(rows, exploits, judge.principles, by_judge(judge.engine(work), judge), judge.seed)
     short = replace(report, exploits=[replace(each, example=None) for each in report.exploits])
-    (out / "attacks.json").write_text(json.dumps(plain(short), indent=1))
+    (out / "attacks.json").write_text(json.dumps(as_json(short), indent=1))
