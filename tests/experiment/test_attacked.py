@@ -1,6 +1,7 @@
 """`judge.attacks`: from the config to the report; and the reward model of the finished run attacked."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +12,11 @@ from test_experiment import ROOT, lay_out, run_in
 
 from cai.compare.runs import cell_of, read_run
 from cai.compare.sections.judges import gamed
-from cai.core.errors import run_main
+from cai.config.sections import Data
+from cai.core.errors import UserError, run_main
 from cai.core.records import Message
+from cai.data.sources import read_used
+from cai.experiment.check_data import check_attacks
 from cai.judge.__main__ import main, reward_models
 from cai.models.chat import answered
 from cai.models.loading import load_reward, load_tokenizer
@@ -123,6 +127,31 @@ def test_a_run_without_a_reward_model_says_what_to_attack_instead(place: Path, c
     ):
         assert run_main(main, ["attack", *arguments]) == 2
         assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"human": None}, "people prefer an answer in no pair"),
+        ({"exploits": "## smile\n{{ anser }}\n"}, 'reads "anser"'),
+        ({"criteria": {"kind": None}}, "each of criteria: has a judge of its own"),
+    ],
+)
+def test_faults_are_found_before_the_first_stage(tmp_path, monkeypatch, changed, problem) -> None:
+    lay_out(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    if "exploits" in changed:
+        Path("prompts").mkdir()
+        Path("prompts/attacks.txt").write_text(changed["exploits"])
+    rows = read_used(Data(source="pairs.jsonl", test=0.5), 0)[1]
+    pairs = [replace(pair, human=None) if "human" in changed else pair for pair in rows]
+    judge = SimpleNamespace(attacks=3)
+    arm = SimpleNamespace(judge=judge, asks_judge=True, criteria=changed.get("criteria"), seed=0)
+    with pytest.raises(UserError) as caught:
+        check_attacks(arm, SimpleNamespace(pairs=pairs))  # pyrefly: ignore
+    assert problem in str(caught.value)
+    judge.attacks = 0
+    check_attacks(arm, SimpleNamespace(pairs=pairs))  # pyrefly: ignore
 
 
 def test_a_judge_that_can_be_gamed_is_among_the_warnings(tmp_path: Path) -> None:
