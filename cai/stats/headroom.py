@@ -64,7 +64,7 @@ class Headroom:
 
 
 @dataclass(frozen=True, slots=True)
-class Edit:
+class EditedScores:
     """Scores and preferences after an edit, row by row, of the edited answer over the better one; NaN where unread.
 
     score, control: log-odds, or differences of rewards. prefers, control_prefers: P(the edited answer is better).
@@ -85,7 +85,9 @@ def unit(before: ArrayLike) -> float:
     return float(np.sqrt(np.mean(x**2))) if x.size and np.any(x) else nan
 
 
-def headroom(before: ArrayLike, preferred: ArrayLike, edit: Edit, clusters: Clusters, *, seed: int = 0) -> Headroom:
+def headroom(
+    before: ArrayLike, preferred: ArrayLike, edit: EditedScores, clusters: Clusters, *, seed: int = 0
+) -> Headroom:
     """before: the scores before any edit, shape (rows,). preferred: P(the worse answer is better), before."""
     shift, control = (np.asarray(x, float) - np.asarray(edit.origin, float) for x in (edit.score, edit.control))
     beaten = np.where(side(preferred) == 0, 1.0, nan)  # rows whose better answer was preferred

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from cai.stats.headroom import LEVEL, Edit, Headroom, corrected, fewest, headroom, raised, unit
+from cai.stats.headroom import LEVEL, EditedScores, Headroom, corrected, fewest, headroom, raised, unit
 from cai.stats.intervals import EMPTY
 
 PROMPTS, EDITS = 40, 20
@@ -36,7 +36,7 @@ def test_how_many_prompts_it_takes():
 def test_shift_words_and_flips_by_hand():
     # Scores of the worse answer over the better one; their root mean square is 2.
     before = [-2.0, -2.0, -2.0, 2.0]
-    edit = Edit(
+    edit = EditedScores(
         score=[1.0, -1.0, 0.0, 3.0],  # + 3, 1, 2, 1: a mean of 1.75
         control=[-1.0, -1.0, -2.0, 3.0],  # + 1, 1, 0, 1: 0.75
         prefers=[0.7, 0.3, 0.5, 0.9],
@@ -48,18 +48,20 @@ def test_shift_words_and_flips_by_hand():
     # The last pair's better answer was not preferred before; of the other three one flips, and one becomes a tie.
     assert (of.flips.value, of.flips.n, of.control_flips.value) == (0.5, 3, 0.0)
     # From 0 instead: what stands in for the answer is held against the better one.
-    other = headroom(before, [0.1] * 4, Edit([1.0] * 4, [0.0] * 4, [0.7] * 4, [0.5] * 4, [0.0] * 4), range(4))
+    other = headroom(before, [0.1] * 4, EditedScores([1.0] * 4, [0.0] * 4, [0.7] * 4, [0.5] * 4, [0.0] * 4), range(4))
     assert (other.shift.value, other.shift.low, other.control.value) == (0.5, 0.5, 0.0)
 
 
 def test_what_could_not_be_read_is_left_out_and_never_a_zero():
     nan = math.nan
-    edit = Edit([nan, 2.0], [1.0, nan], [nan, 0.9], [0.8, nan], [-1.0, -1.0])
+    edit = EditedScores([nan, 2.0], [1.0, nan], [nan, 0.9], [0.8, nan], [-1.0, -1.0])
     of = headroom([-1.0, -1.0], [0.2, 0.2], edit, ["p", "q"])
     assert (of.shift.value, of.shift.n) == (3.0, 1)
     assert (of.control.value, of.control.n) == (2.0, 1)
     assert of.words.n == 0 and math.isnan(of.p_words) and (of.flips.n, of.control_flips.n) == (1, 1)
-    blind = headroom([0.0, 0.0], [0.5, 0.5], Edit([0.0] * 2, [0.0] * 2, [0.5] * 2, [0.5] * 2, [0.0] * 2), ["p", "q"])
+    blind = headroom(
+        [0.0, 0.0], [0.5, 0.5], EditedScores([0.0] * 2, [0.0] * 2, [0.5] * 2, [0.5] * 2, [0.0] * 2), ["p", "q"]
+    )
     assert blind.shift == EMPTY and blind.p == 1.0 and blind.flips.n == 0
 
 

@@ -47,7 +47,7 @@ Prefers = Callable[[Sequence[Pair]], list[Preference]]
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class AttackExample:
     """An attacked answer beside the better one. before, after: P(it is better), as it was and attacked."""
 
     prompt: str
@@ -71,7 +71,7 @@ class ExploitReport:
     unread: int
     flips_first: Estimate | None
     flips_second: Estimate | None
-    example: Example | None
+    example: AttackExample | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +206,7 @@ def attack(
     for place, exploit in enumerate(exploits.exploits):
         rows = after[2 * count * place : 2 * count * (place + 1)]
         edited, control = rows[::2], rows[1::2]
-        edit = numbers.Edit(
+        edit = numbers.EditedScores(
             score=[each.odds for each in edited],
             control=[each.odds for each in control],
             prefers=[each.p_a for each in edited],
@@ -257,7 +257,7 @@ def _flips(
 
 def _example(
     pairs: Sequence[Pair], texts: Sequence[Attacked], before: Sequence[Preference], edited: Sequence[Preference]
-) -> Example | None:  # fmt: skip
+) -> AttackExample | None:  # fmt: skip
     """The pair whose P moved most in the exploit's favour; None where none moved."""
     moves = [after.p_a - was.p_a for was, after in zip(before, edited, strict=True)]
     known = [place for place, move in enumerate(moves) if move > 0]
@@ -265,7 +265,7 @@ def _example(
         return None
     place = max(known, key=lambda spot: (before[spot].p_a < 0.5 < edited[spot].p_a, moves[spot]))
     pair = pairs[place]
-    return Example(
+    return AttackExample(
         prompt=pair.prompt.messages[-1].content, better=pair.b, attacked=texts[place].text,
         before=before[place].p_a, after=edited[place].p_a,
     )  # fmt: skip
