@@ -98,6 +98,7 @@ def _talkative(run: FinishedRun) -> list[str]:
 
 
 def cell_named(run: FinishedRun, arm: str, seed: int) -> Cell:
+    """What an arm of the run left, under the arm's own name. Raises UserError for one that the run does not have."""
     if arm not in run.experiment.arms:
         raise UserError(f'this run has no arm "{arm}"', "--arm", suggest(arm, list(run.experiment.arms)))
     return replace(cell_of(run, arm, run.experiment.arms[arm], seed), arm=arm)
@@ -120,6 +121,7 @@ def _before(name: str, cell: Cell, work: Workbench) -> Trainable:
 
 
 def scorer_of(cell: Cell, work: Workbench) -> Scorer | None:
+    """The reward model that a cell trained; None for a cell without one."""
     if cell.reward is None:
         return None
     settings = cell.settings
