@@ -15,6 +15,7 @@ from cai.judge.methods import ALONE, ASKING
 
 RATINGS = 968  # of rated-answers (cai/data/sources/)
 XSTEST = 450.0  # prompts
+ATTACKED = 51.0  # answers to a pair: as it was, by each of 25 exploits, and their controls
 
 
 @dataclass(slots=True)
@@ -158,6 +159,7 @@ COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
     "label_by_judge": lambda work, i: work.rows(i["pairs"]) * _asked(i),
     "accept_slim": lambda work, i: 2 * work.rows(i["pairs"], "test") * _asked(i),  # before and after
     "label_by_simulation": lambda work, i: work.rows(i["pairs"]),
+    "attack_judge": lambda work, i: ATTACKED * i["count"] * _asked(i),
     "train_reward": _learnt,
     "train_dpo": _learnt,
     **dict.fromkeys(("train_ppo", "train_rloo", "train_grpo", "train_direct"), _rollouts),
@@ -182,7 +184,7 @@ COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
 # Stages whose time is that of their model calls, of which the call cache may have some.
 CALLS = (
     *("revise", "revise_controls", "respond", "sample_pairs", "preflight", "label_by_judge", "label_by_simulation"),
-    *("play", "rate_answers", "rate_revisions", "rate_controlled", "judge_items", "choose_items"),
+    *("play", "rate_answers", "rate_revisions", "rate_controlled", "judge_items", "choose_items", "attack_judge"),
 )
 
 
@@ -196,7 +198,8 @@ def _lines(file: Path, split: str | None) -> int:
 
 def model_of(stage: str, inputs: Mapping[str, Any]) -> str:
     """The name of the model that does a stage's work, "" where none does."""
-    judged = stage in ("preflight", "play", "label_by_judge", "accept_slim") or stage.startswith(("rate_", "judge_"))
+    judging = ("preflight", "play", "label_by_judge", "accept_slim", "attack_judge")
+    judged = stage in judging or stage.startswith(("rate_", "judge_"))
     if pool := inputs.get("pool"):
         return pool[0]["judge"]["model"]
     if stage == "revise" and "reviser" in inputs:  # beside whose work the drafts are little

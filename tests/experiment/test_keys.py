@@ -57,6 +57,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "rounds": ("smoke", ROUNDS),
     "moderated": ("smoke", MODERATED),
     "slim": ("smoke", SLIM),
+    "attacked": ("smoke", ("judge.attacks=4",)),
     "criteria": ("smoke", CRITERIA),
     "what SFT learns": ("smoke", LEARNS),
     "from nothing": ("smoke", FROM_NOTHING),
