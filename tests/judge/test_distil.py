@@ -156,6 +156,17 @@ def test_a_pruned_judge_comes_nearer_to_the_whole_one_and_stays_pruned(sharp, wo
     assert find(str(tmp_path / "again")).digest == find(str(tmp_path / "taught")).digest
 
 
+def test_in_bfloat16_products_are_rounded_and_weights_are_not(sharp, work, tmp_path):
+    how = Slim(how="magnitude", distil=Distil(pairs=16, learning_rate=3e-3))
+    slim(sharp, how.pruned, [], "cpu", tmp_path / "half")
+    judge = replace(judge_of(sharp.place, "channel"), dtype="bfloat16")
+    made = distil(work, judge, find(str(tmp_path / "half")), how, PAIRS, tmp_path / "taught")
+    assert math.isfinite(made.after) and made.after != made.before
+    weights: Any = load_causal(find(str(tmp_path / "taught")), "float32", "cpu").state_dict()
+    up = weights["model.layers.0.mlp.up_proj.weight"]
+    assert bool(up.isfinite().all()) and not torch.equal(up, up.bfloat16().float())
+
+
 def test_thin_matrices_learn_as_well(sharp, work, tmp_path):
     how = Slim(how="low-rank", rank=4, distil=Distil(pairs=8))
     slim(sharp, how.pruned, [one.prompt.messages for one in PAIRS], "cpu", tmp_path / "thin")
