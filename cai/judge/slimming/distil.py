@@ -82,13 +82,13 @@ def distil(
     lessons = lessons_for(work, judge, slim.distil, pairs)
     work.release()
 
-    network, stored = whole(student, work.device), stored_dtype(student)
+    network = whole(student, work.device)
     engine = TransformersEngine(
         student, dtype="float32", device=work.device, system=judge.settings.system,
         batch_tokens=work.runtime.batch_tokens, resident=_Loaded(network),
     )  # fmt: skip
     made = learn(engine, lessons, slim.distil, judge.dtype)
-    _save(network, student, slim, judge, made, stored, out, work.device)
+    _save(network, student, slim, judge, made, out)
     return made
 
 
@@ -247,11 +247,9 @@ def _computing_in(dtype: Dtype, device: str) -> Any:
 # 4. Whether it comes back ---------------------------------------------------------------------------------------------
 
 
-def _save(
-    network: Any, student: ModelRef, slim: Slim, judge: AskedJudge, made: Distilled, stored: Any, out: Path, device: str
-) -> None:
+def _save(network: Any, student: ModelRef, slim: Slim, judge: AskedJudge, made: Distilled, out: Path) -> None:
     tokenizer = load_tokenizer(student)
-    save(in_dtype(network, stored), tokenizer, out)
+    save(in_dtype(network, stored_dtype(student)), tokenizer, out)
     layers = trainable(network)
     note = slimmed(student) or {
         "ranks": {}, "layers": len(layers), "left": 0, "weights": sum(w.numel() for w in layers), "zeros": 0,
@@ -260,5 +258,5 @@ def _save(
     note |= {"distilled": asdict(made)}
     write_note(out, note)
     row = chat_ids(tokenizer, (TEXT,), answer=False)
-    reloaded = check_saved(in_dtype(network, torch.float32), out, "float32", device, [row])
+    reloaded = check_saved(in_dtype(network, torch.float32), out, "float32", str(network.device), [row])
     write_note(out, note | {"reloaded": round(reloaded, 6)})

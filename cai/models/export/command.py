@@ -16,7 +16,7 @@ from cai.core.places import check_folder
 from cai.core.progress import quiet
 from cai.models.adapters import adapter_settings, is_adapter
 from cai.models.loading import load_tokenizer, loading_from
-from cai.models.references import ModelRef, base_of, find, local
+from cai.models.references import ModelRef, beneath, find, local
 from cai.models.slim.state import READ_ONLY, slimmed
 
 if TYPE_CHECKING:
@@ -64,12 +64,10 @@ def check_model(model: ModelRef) -> None:
         raise UserError(
             problem, "MODEL", "export the model that it was made of; --type q8_0 or q4_1 rounds its weights"
         )
-    place = Path(local(model))
-    adapter = is_adapter(place)
-    base = base_of(place) if adapter else model
+    place, base = Path(local(model)), beneath(model)
     with loading_from(place):
         config = AutoConfig.from_pretrained(local(base), revision=base.commit)
-    kind = adapter_settings(place).get("task_type") if adapter else str(config.architectures)
+    kind = adapter_settings(place).get("task_type") if is_adapter(place) else str(config.architectures)
     if "SEQ_CLS" in str(kind) or "SequenceClassification" in str(kind):
         raise UserError(f'"{model.name}" is a reward model: it has no words', "MODEL", "export a language model")
     check_exportable(config, model.name)
