@@ -27,7 +27,7 @@ from cai.judge.slimming import distil as distilling
 from cai.judge.slimming import stages
 from cai.judge.slimming.acceptance import BARE, note_on_distilling, without_principles
 from cai.judge.slimming.command import settings_of
-from cai.judge.slimming.distil import Lesson, distil, divergence, of_options, of_votes, schedule
+from cai.judge.slimming.distil import TaughtVote, distil, divergence, of_options, of_votes, schedule
 from cai.judge.slimming.stages import distil_judge
 from cai.models.__main__ import main
 from cai.models.engines import reading
@@ -74,11 +74,11 @@ def test_of_votes_it_is_the_bernoulli_and_its_gradient_the_difference():
 
 
 def test_a_method_with_options_is_compared_question_by_question_and_one_without_by_its_vote():
-    rate = Lesson(Ballot("rate", "p", "each"), ((LN(0.5), LN(0.25)), (LN(0.25), LN(0.5))))
+    rate = TaughtVote(Ballot("rate", "p", "each"), ((LN(0.5), LN(0.25)), (LN(0.25), LN(0.5))))
     student = [logs(0.25, 0.5), logs(0.25, 0.5)]
     assert float(divergence(rate, student)) == pytest.approx(0.5 * 0.25 * LN(2), abs=1e-6)
     # Of channel: (-1 + 3) / 2 for a, less (-2 + 2) / 2 for b, is 1; the student's is (-1 + 1) / 2 - 0.
-    channel = Lesson(Ballot("channel", "p", "each"), ((-1.0,), (-3.0,), (-2.0,), (-2.0,)))
+    channel = TaughtVote(Ballot("channel", "p", "each"), ((-1.0,), (-3.0,), (-2.0,), (-2.0,)))
     student = [torch.tensor([value], requires_grad=True) for value in (-1.0, -1.0, -5.0, -5.0)]
     made, p = divergence(channel, student), 1 / (1 + math.exp(-1))
     assert made.item() == pytest.approx(p * LN(2 * p) + (1 - p) * LN(2 * (1 - p)), abs=1e-6)

@@ -49,7 +49,7 @@ WARMUP = 0.1  # of the steps
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class TaughtVote:
     """A vote as the student is asked for it, and the teacher's log-probabilities of each question's options."""
 
     ballot: Ballot
@@ -107,7 +107,7 @@ class _Loaded:
 
 def lessons_for(
     work: Workbench, judge: AskedJudge, how: Distil, pairs: Sequence[Pair]
-) -> tuple[list[list[Lesson]], list[list[Lesson]]]:
+) -> tuple[list[list[TaughtVote]], list[list[TaughtVote]]]:
     """(to learn from, to look at): the votes of each pair. Raises UserError where one of the two is empty."""
     drawn = sorted(pairs, key=lambda pair: uniform("distil", judge.seed, pair.id))[: how.pairs]
     asked = ballots_for(drawn, judge)
@@ -117,11 +117,11 @@ def lessons_for(
     readings = ask_once(judge.engine(work), questions, judge.settings, "distil: the whole judge")
     prompts = list(dict.fromkeys(pair.prompt.id for pair in drawn))
     looked_at = set(prompts[: max(1, int(len(prompts) * LOOKED_AT))])
-    parts: tuple[list[list[Lesson]], list[list[Lesson]]] = [], []
+    parts: tuple[list[list[TaughtVote]], list[list[TaughtVote]]] = [], []
     for pair, ballots, same in zip(drawn, asked, put, strict=True):
         read = [[readings[question] for question in ballot.questions] for ballot in ballots]
         votes = [
-            Lesson(mine, tuple(reading.logprobs for reading in of if reading))
+            TaughtVote(mine, tuple(reading.logprobs for reading in of if reading))
             for mine, of in zip(same, read, strict=True)
             if of and all(reading and not reading.fault for reading in of)
         ]
@@ -136,7 +136,7 @@ def lessons_for(
 # 2. How far apart -----------------------------------------------------------------------------------------------------
 
 
-def divergence(lesson: Lesson, student: Sequence[Tensor]) -> Tensor:
+def divergence(lesson: TaughtVote, student: Sequence[Tensor]) -> Tensor:
     """KL(teacher || student) of a vote, in nats, the mean over its questions. student: its log-probabilities."""
     method = METHODS[lesson.ballot.method]
     if method.options:
@@ -170,7 +170,10 @@ def _rest(logp_K: Tensor) -> Tensor:
 
 
 def learn(
-    engine: TransformersEngine, lessons: tuple[list[list[Lesson]], list[list[Lesson]]], how: Distil, dtype: Dtype
+    engine: TransformersEngine,
+    lessons: tuple[list[list[TaughtVote]], list[list[TaughtVote]]],
+    how: Distil,
+    dtype: Dtype,
 ) -> Distilled:
     """Trains `engine.model` in place; its weights are float32. dtype: in which it computes while it learns.
 
@@ -204,14 +207,14 @@ def learn(
     return Distilled(len(to_learn), len(batches), len(to_look_at), before, apart(engine, to_look_at))
 
 
-def _of_pair(engine: TransformersEngine, votes: Sequence[Lesson]) -> Tensor:
+def _of_pair(engine: TransformersEngine, votes: Sequence[TaughtVote]) -> Tensor:
     each = iter(engine.option_log_probs([question for lesson in votes for question in lesson.ballot.questions]))
     own = [[next(each) for _ in lesson.ballot.questions] for lesson in votes]
     return torch.stack([divergence(lesson, read) for lesson, read in zip(votes, own, strict=True)]).mean()
 
 
 @torch.no_grad()
-def apart(engine: TransformersEngine, lessons: Sequence[Sequence[Lesson]]) -> float:
+def apart(engine: TransformersEngine, lessons: Sequence[Sequence[TaughtVote]]) -> float:
     """The mean divergence of the pairs' votes, in nats, in the model's own dtype."""
     return math.fsum(float(_of_pair(engine, votes)) for votes in lessons) / len(lessons)
 
