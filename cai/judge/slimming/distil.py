@@ -56,6 +56,9 @@ class TaughtVote:
     teacher: tuple[tuple[float, ...], ...]
 
 
+Lessons = tuple[list[list[TaughtVote]], list[list[TaughtVote]]]  # to learn from, to look at: the votes of each pair
+
+
 @dataclass(frozen=True, slots=True)
 class Distilled:
     """pairs, steps: learnt from, and of the optimizer. looked_at: pairs that were not learnt from; before, after: the
@@ -105,9 +108,7 @@ class _Loaded:
 # 1. What is learnt ----------------------------------------------------------------------------------------------------
 
 
-def lessons_for(
-    work: Workbench, judge: AskedJudge, how: Distil, pairs: Sequence[Pair]
-) -> tuple[list[list[TaughtVote]], list[list[TaughtVote]]]:
+def lessons_for(work: Workbench, judge: AskedJudge, how: Distil, pairs: Sequence[Pair]) -> Lessons:
     """(to learn from, to look at): the votes of each pair. Raises UserError where one of the two is empty."""
     drawn = sorted(pairs, key=lambda pair: uniform("distil", judge.seed, pair.id))[: how.pairs]
     asked = ballots_for(drawn, judge)
@@ -117,7 +118,7 @@ def lessons_for(
     readings = ask_once(judge.engine(work), questions, judge.settings, "distil: the whole judge")
     prompts = list(dict.fromkeys(pair.prompt.id for pair in drawn))
     looked_at = set(prompts[: max(1, int(len(prompts) * LOOKED_AT))])
-    parts: tuple[list[list[TaughtVote]], list[list[TaughtVote]]] = [], []
+    parts: Lessons = [], []
     for pair, ballots, same in zip(drawn, asked, put, strict=True):
         read = [[readings[question] for question in ballot.questions] for ballot in ballots]
         votes = [
