@@ -23,8 +23,8 @@ from cai.judge.label import (
 )
 from cai.judge.preflight import preflight
 from cai.judge.reads.controls import controls_for
-from cai.judge.slimming.acceptance import with_orders
-from cai.judge.slimming.stages import accept_slim, slim_judge
+from cai.judge.slimming.acceptance import with_orders, without_principles
+from cai.judge.slimming.stages import accept_slim, distil_judge, slim_judge
 from cai.models.references import trained
 from cai.models.workbench import Workbench
 
@@ -98,8 +98,15 @@ def label(
 
 def slimmed(stage: Stage, judge: AskedJudge, how: Slim, data: Artifact) -> AskedJudge:
     """The judge with a smaller model made of its own (`judge.slim`)."""
-    made = stage(slim_judge, model=judge.model, how=how, data=data if how.reads_texts else None)
-    return replace(judge, model=trained(made, f"{judge.model.name}, {how.name}"))
+    smaller, principles = judge.model, judge.principles
+    if how.how != "distil":
+        made = stage(slim_judge, model=judge.model, how=how, data=data if how.reads_texts else None)
+        smaller = trained(made, f"{judge.model.name}, {how.pruned.name}")
+    if how.distil:
+        made = stage(distil_judge, judge=judge, student=smaller, how=how, teaching=how.distil, data=data)
+        smaller = trained(made, f"{judge.model.name}, {how.name}")
+        principles = principles if how.distil.context else without_principles(principles)
+    return replace(judge, model=smaller, principles=principles)
 
 
 def try_judge(

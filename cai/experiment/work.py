@@ -157,6 +157,8 @@ COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
     "train_sft": lambda work, i: work.rows(i["revisions"]) / (1 - i["settings"]["helpful"]) * i["settings"]["epochs"],
     "preflight": _tried,
     "label_by_judge": lambda work, i: work.rows(i["pairs"]) * _asked(i),
+    # Asked about once, read and learnt from once an epoch: about three times as much a pair.
+    "distil_judge": lambda work, i: i["teaching"]["pairs"] * _asked(i) * (1 + 3 * i["teaching"]["epochs"]),
     "accept_slim": lambda work, i: 2 * work.rows(i["pairs"], "test") * _asked(i),  # before and after
     "label_by_simulation": lambda work, i: work.rows(i["pairs"]),
     "attack_judge": lambda work, i: ATTACKED * i["count"] * _asked(i),
@@ -198,7 +200,7 @@ def _lines(file: Path, split: str | None) -> int:
 
 def model_of(stage: str, inputs: Mapping[str, Any]) -> str:
     """The name of the model that does a stage's work, "" where none does."""
-    judging = ("preflight", "play", "label_by_judge", "accept_slim", "attack_judge")
+    judging = ("preflight", "play", "label_by_judge", "accept_slim", "attack_judge", "distil_judge")
     judged = stage in judging or stage.startswith(("rate_", "judge_"))
     if pool := inputs.get("pool"):
         return pool[0]["judge"]["model"]
