@@ -1,0 +1,128 @@
+"""What a finished run left to be explained: what its pairs were labelled, what its reward models prefer, what its
+policies choose. `python -m cai.constitution infer RUN` reads a constitution back out of each, side by side.
+
+Nothing is trained, asked or written here: labels, scores and answers are taken from the run's store.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from cai.compare.cells import Cell
+from cai.compare.runs import FinishedRun, cell_of
+from cai.core.errors import UserError, suggest
+from cai.core.odds import sigmoid
+from cai.core.records import Label, Pair, Prompt, Response, read_jsonl
+from cai.core.store import Artifact, Store, linked
+from cai.data.material import make_pair
+from cai.data.shots import Shots
+from cai.experiment.evaluate import picker_of, picks
+from cai.judge.inferring.command import Matter
+from cai.judge.inferring.labelled import LabelledPairs, labelled
+from cai.models.engines import Sampling
+from cai.models.loading import pick_device, pick_dtype
+from cai.models.references import answering, trained
+from cai.train.respond import Picker, respond, respond_best
+from cai.train.scores import Score
+from cai.train.trainable import Draws, PromptSet, Trainable
+
+SEED = 0  # which answer of a pair is called a
+WORDS = {"ai": "the judge's labels", "human": "people's labels"}
+
+
+def matter_of(run: FinishedRun, arm: str | None, share: float) -> Matter:
+    """The sets of one arm (None: the first), of all its seeds together.
+
+    1. its labels  2. the choices of its reward models on held-out pairs  3. its policies' answers to held-out prompts,
+    preferred to those of the SFT policy. What a run does not have is left out. share: of the prompts of 2 and 3 that
+    are held out from the selection, for both know held-out prompts alone.
+    Raises UserError for an arm that is not there, and where nothing is left to be explained.
+    """
+    name = arm or next(iter(run.experiment.arms))
+    if name not in run.experiment.arms:
+        raise UserError(f'this run has no arm "{name}"', "--arm", suggest(name, list(run.experiment.arms)))
+    settings = run.experiment.arms[name]
+    cells = [replace(cell_of(run, name, settings, seed), arm=name) for seed in run.experiment.seeds]
+    sets = [*_labels(cells[0]), *_rewards(run, cells, share), *_choices(run, cells, share)]
+    if not sets:
+        problem = f'"{name}" has no labels, no reward model and no policy of its own whose choices could be explained'
+        raise UserError(problem, "--arm", suggest("", list(run.experiment.arms)))
+    return Matter(run.name, tuple(sets), run.home / f"constitution-{name}.txt", settings.judge)
+
+
+def _labels(cell: Cell) -> Iterator[LabelledPairs]:
+    """Those of the last round; of an arm with `criteria:`, whose labels are several, none."""
+    if cell.labels is None:
+        return
+    p_a = {label.pair_id: label.p_a for label in read_jsonl(cell.labels / "labels.jsonl", Label)}
+    rows = [(pair, p_a[pair.id]) for pair in read_jsonl(cell.pairs / "pairs.jsonl", Pair) if pair.id in p_a]
+    who = ", ".join(WORDS.get(each, f"labels of {each}") for each in cell.labellers) or "labels"
+    yield labelled(who, rows)
+
+
+def _rewards(run: FinishedRun, cells: list[Cell], share: float) -> Iterator[LabelledPairs]:
+    """P(a better) by the reward models: the mean over seeds of sigmoid(reward of a - reward of b)."""
+    pairs = {pair.id: pair for pair in read_jsonl(cells[0].pairs / "pairs.jsonl", Pair)}
+    sums: dict[str, list[float]] = {}
+    for cell in cells:
+        link = run.links[cell.name].get("scores")
+        if not link:
+            continue
+        rewards: dict[tuple[str, str], float | None] = {
+            (score.id, score.side): score.reward
+            for score in read_jsonl(linked(run.root, str(link), run.home) / "scores.jsonl", Score)
+        }
+        for name in dict.fromkeys(name for name, _ in rewards):
+            a, b = rewards.get((name, "a")), rewards.get((name, "b"))
+            if a is not None and b is not None:
+                sums.setdefault(name, []).append(sigmoid(a - b))
+    rows = [(pairs[name], sum(ps) / len(ps)) for name, ps in sums.items() if name in pairs]
+    if rows:
+        yield labelled("the reward model", rows, share)
+
+
+def _choices(run: FinishedRun, cells: list[Cell], share: float) -> Iterator[LabelledPairs]:
+    """Each policy's answers to held-out prompts, over those of the SFT policy: equal answers are no choice."""
+    if all(cell.policy is None and not picks(cell) for cell in cells):
+        return
+    first = next(iter(run.experiment.arms.values()))  # whose evaluation it was
+    data, dtype = _data(run), pick_dtype(first.dtype, pick_device(run.experiment.runtime.device))
+    prompts = {prompt.id: prompt for prompt in read_jsonl(data / "prompts.jsonl", Prompt)}
+    before = _answers(run, data, Trainable(trained(cells[0].sft, "sft"), first.policy, dtype))
+    rows: dict[str, tuple[Pair, float]] = {}
+    for cell in cells:
+        made = cell.sft if picks(cell) else cell.policy
+        assert made is not None
+        picker = picker_of(cell) if picks(cell) else None
+        after = _answers(run, data, Trainable(trained(made, cell.name), cell.settings.policy, dtype), picker)
+        for name in after.keys() & before.keys():
+            if after[name].strip() != before[name].strip():
+                pair = make_pair(prompts[name], after[name], before[name], 1.0, (), SEED)
+                rows[pair.id] = (replace(pair, human=None), pair.human or 0.0)
+    if not rows:
+        problem = "its policies answer every held-out prompt as the SFT policy does"
+        raise UserError(problem, str(run.home), "there is no choice to explain: train longer")
+    yield labelled("the policy over sft", [rows[name] for name in sorted(rows)], share)
+
+
+def _data(run: FinishedRun) -> Artifact:
+    """The first arm's, whose held-out prompts all policies of a run answer."""
+    return linked(run.root, str(next(iter(run.links.values()))["data"]), run.home)
+
+
+def _answers(run: FinishedRun, data: Artifact, model: Trainable, picker: Picker | None = None) -> dict[str, str]:
+    """Prompt -> answer, as the run's evaluation sampled it: the stage that cai/experiment/evaluate.py asks for, looked
+    up and never made. Raises UserError where the store does not have it."""
+    first = next(iter(run.experiment.arms.values()))
+    evaluation = first.evaluate
+    shots = Shots(data, first.answer_shots, first.seed, "evaluate.shots") if first.answer_shots else None
+    asked = replace(model, ref=answering(model.policy, model.ref))
+    made: Artifact = Store(run.root, plan=True).stage(
+        respond_best if picker else respond, prompts=PromptSet(data, "test", evaluation.prompts, shots), model=asked,
+        draws=Draws(Sampling(evaluation.max_new_tokens, evaluation.temperature), first.seed),
+        **({"picker": picker} if picker else {}),
+    )  # fmt: skip
+    file = made / "responses.jsonl"
+    if not file.is_file():
+        remedy = "run its experiment again: what is lost is made anew"
+        raise UserError(f"the store does not have the held-out answers of {model.ref.name}", str(run.home), remedy)
+    return {row.prompt_id: row.text for row in read_jsonl(file, Response)}
