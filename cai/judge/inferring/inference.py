@@ -104,7 +104,7 @@ def infer(
         others = votes_NK[on][:, [v.column for v in chosen.voters if v.column != k]]
         given = np.column_stack([others, longer_N[on]])
         (beyond,), _ = flip_p(votes_NK[on][:, [k]], labels_N[on], names[on], given=given, seed=seed)
-        sign = side(voter.weight)
+        sign = side(float(voter.weight))
         sides = accuracy(_share(sign * votes_NK[on, k]), labels_N[on], names[on])
         explains.append(Explanation(rows[k].name, rows[k].origin, sign < 0, abs(voter.weight), voter.p, beyond, sides))
 

@@ -42,7 +42,8 @@ def wrongly_ranked(of: LabelledPairs, apart: frozenset[int], table: VoteTable, w
 
     rows = sorted(apart)
     odds = predict_voters(table.rows([of.pairs[at] for at in rows]), weights)
-    wrong = [at for at, z in zip(rows, odds, strict=True) if side(of.p_a[at], 0.5) and side(z) != side(of.p_a[at], 0.5)]
+    theirs = {at: side(of.p_a[at], 0.5) for at in rows}
+    wrong = [at for at, z in zip(rows, odds.tolist(), strict=True) if theirs[at] and side(z) != theirs[at]]
     return sorted(wrong, key=lambda at: (-abs(of.p_a[at] - 0.5), abs(longer(of.pairs[at]))))
 
 
