@@ -17,7 +17,7 @@ from cai.data.material import make_pair
 from cai.data.shots import Shots
 from cai.experiment.evaluate import picker_of, picks
 from cai.judge.inferring.command import Matter
-from cai.judge.inferring.labelled import LabelledPairs, labelled
+from cai.judge.inferring.labelled import labelled
 from cai.models.engines import Sampling
 from cai.models.loading import pick_device, pick_dtype
 from cai.models.references import answering, trained
@@ -26,40 +26,52 @@ from cai.train.scores import Score
 from cai.train.trainable import Draws, PromptSet, Trainable
 
 SEED = 0  # which answer of a pair is called a
-WORDS = {"ai": "the judge's labels", "human": "people's labels"}
+Choices = tuple[str, list[tuple[Pair, float]]]  # whose they are, and each pair with P(a better)
+PEOPLE = "people's labels"
+WORDS = {"ai": "the judge's labels", "human": PEOPLE}
 
 
 def matter_of(run: FinishedRun, arm: str | None, share: float) -> Matter:
     """The sets of one arm (None: the first), of all its seeds together.
 
-    1. its labels  2. the choices of its reward models on held-out pairs  3. its policies' answers to held-out prompts,
-    preferred to those of the SFT policy. What a run does not have is left out. share: of the prompts of 2 and 3 that
-    are held out from the selection, for both know held-out prompts alone.
-    Raises UserError for an arm that is not there, and where nothing is left to be explained.
+    1. its labels, and people's of the same pairs  2. the choices of its reward models on held-out pairs  3. its
+    policies' answers to held-out prompts, preferred to those of the SFT policy. What a run does not have is left out.
+    share: of the prompts that are held out from the selection, the same in all sets; who learnt from which does not
+    matter here.
+    Raises UserError for an arm that is not there, for what the store has lost, and where nothing can be explained.
     """
     name = arm or next(iter(run.experiment.arms))
     if name not in run.experiment.arms:
         raise UserError(f'this run has no arm "{name}"', "--arm", suggest(name, list(run.experiment.arms)))
     settings = run.experiment.arms[name]
     cells = [replace(cell_of(run, name, settings, seed), arm=name) for seed in run.experiment.seeds]
-    sets = [*_labels(cells[0]), *_rewards(run, cells, share), *_choices(run, cells, share)]
+    sets, notes = [], []
+    for who, rows in (*_labels(cells[0]), *_rewards(run, cells), *_choices(run, cells)):
+        try:
+            sets.append(labelled(who, rows, share))
+        except UserError as error:
+            notes.append(f"{who} is left out: {error.problem}")
     if not sets:
-        problem = f'"{name}" has no labels, no reward model and no policy of its own whose choices could be explained'
-        raise UserError(problem, "--arm", suggest("", list(run.experiment.arms)))
-    return Matter(run.name, tuple(sets), run.home / f"constitution-{name}.txt", settings.judge)
+        why = "; ".join(notes) or "it has no labels, no reward model and no policy of its own"
+        remedy = f"name another --arm ({', '.join(run.experiment.arms)}), or run with more evaluate.prompts"
+        raise UserError(f'nothing of "{name}" can be explained: {why}', str(run.home), remedy)
+    return Matter(run.name, tuple(sets), run.home / f"constitution-{name}.txt", settings.judge, notes=tuple(notes))
 
 
-def _labels(cell: Cell) -> Iterator[LabelledPairs]:
-    """Those of the last round; of an arm with `criteria:`, whose labels are several, none."""
+def _labels(cell: Cell) -> Iterator[Choices]:
+    """Those of the last round, and what people said of the same pairs; of an arm with `criteria:`, whose labels are
+    several, none."""
     if cell.labels is None:
         return
     p_a = {label.pair_id: label.p_a for label in read_jsonl(cell.labels / "labels.jsonl", Label)}
-    rows = [(pair, p_a[pair.id]) for pair in read_jsonl(cell.pairs / "pairs.jsonl", Pair) if pair.id in p_a]
+    pairs = [pair for pair in read_jsonl(cell.pairs / "pairs.jsonl", Pair) if pair.id in p_a]
     who = ", ".join(WORDS.get(each, f"labels of {each}") for each in cell.labellers) or "labels"
-    yield labelled(who, rows)
+    if list(cell.labellers) != ["human"] and (judged := [(p, p.human) for p in pairs if p.human is not None]):
+        yield PEOPLE, judged
+    yield who, [(pair, p_a[pair.id]) for pair in pairs]
 
 
-def _rewards(run: FinishedRun, cells: list[Cell], share: float) -> Iterator[LabelledPairs]:
+def _rewards(run: FinishedRun, cells: list[Cell]) -> Iterator[Choices]:
     """P(a better) by the reward models: the mean over seeds of sigmoid(reward of a - reward of b)."""
     pairs = {pair.id: pair for pair in read_jsonl(cells[0].pairs / "pairs.jsonl", Pair)}
     sums: dict[str, list[float]] = {}
@@ -77,10 +89,10 @@ def _rewards(run: FinishedRun, cells: list[Cell], share: float) -> Iterator[Labe
                 sums.setdefault(name, []).append(sigmoid(a - b))
     rows = [(pairs[name], sum(ps) / len(ps)) for name, ps in sums.items() if name in pairs]
     if rows:
-        yield labelled("the reward model", rows, share)
+        yield "the reward model", rows
 
 
-def _choices(run: FinishedRun, cells: list[Cell], share: float) -> Iterator[LabelledPairs]:
+def _choices(run: FinishedRun, cells: list[Cell]) -> Iterator[Choices]:
     """Each policy's answers to held-out prompts, over those of the SFT policy: equal answers are no choice."""
     if all(cell.policy is None and not picks(cell) for cell in cells):
         return
@@ -98,10 +110,7 @@ def _choices(run: FinishedRun, cells: list[Cell], share: float) -> Iterator[Labe
             if after[name].strip() != before[name].strip():
                 pair = make_pair(prompts[name], after[name], before[name], 1.0, (), SEED)
                 rows[pair.id] = (replace(pair, human=None), pair.human or 0.0)
-    if not rows:
-        problem = "its policies answer every held-out prompt as the SFT policy does"
-        raise UserError(problem, str(run.home), "there is no choice to explain: train longer")
-    yield labelled("the policy over sft", [rows[name] for name in sorted(rows)], share)
+    yield "the policy over sft", [rows[name] for name in sorted(rows)]
 
 
 def _data(run: FinishedRun) -> Artifact:

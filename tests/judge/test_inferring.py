@@ -180,6 +180,7 @@ def test_labels_that_go_against_a_principle_are_written_turned_round() -> None:
     assert all(p.prefer.startswith("Choose the response that does not mention") for p in principles)
     assert all(p.name.startswith("not: mentions ") for p in principles)
     assert any(line.startswith("AGAINST: mentions") for line in page(inference))
+    assert any(line.startswith("colours, whole, all pairs") for line in page(inference))
 
 
 def test_what_cannot_be_turned_round_is_named_and_not_written() -> None:

@@ -37,13 +37,15 @@ NOBODY = "none"
 @dataclass(frozen=True, slots=True)
 class Matter:
     """What is to be explained. sets: over which the same candidates vote; the last one is written down. text: the
-    constitution that a run was made with; judge: who labelled there. faults: rows of a file that were left out."""
+    constitution that a run was made with; judge: who labelled there. faults: rows of a file that were left out.
+    notes: sets that were left out, and why."""
 
     name: str
     sets: tuple[LabelledPairs, ...]
     text: Path | None = None
     judge: Judge | None = None
     faults: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 Those of a finished run are made in cai/experiment/choices.py.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,13 +95,16 @@ def from_file(path: str, share: float) -> tuple[LabelledPairs, tuple[tuple[str, 
 
 
 def sampled(of: LabelledPairs, limit: int | None, seed: int) -> LabelledPairs:
-    """At most `limit` pairs: openings drawn by hash, each with all its pairs, in the order of the file.
-
-    Raises UserError where too few prompts are left."""
+    """At most `limit` pairs, in the order of the file, drawn by hash: one of every opening before a second of any,
+    since prompts and not pairs are what is independent. Raises UserError where too few prompts are left."""
     if limit is None or limit >= len(of.pairs):
         return of
-    order = sorted(range(len(of.pairs)), key=lambda at: (uniform("bench", seed, of.clusters[at]), of.pairs[at].id))
-    return only(of, set(order[:limit]))
+    turns: Counter[str] = Counter()
+    order = []
+    for at in sorted(range(len(of.pairs)), key=lambda at: uniform("infer", seed, of.pairs[at].id)):
+        turns[of.clusters[at]] += 1
+        order.append((turns[of.clusters[at]], uniform("infer", seed, of.clusters[at]), at))
+    return only(of, {at for *_, at in sorted(order)[:limit]})
 
 
 def both_sides(of: LabelledPairs) -> tuple[Sequence[int], Sequence[int]]:

@@ -31,7 +31,9 @@ def page(of: Inference) -> list[str]:
         why = "not taken" if of.next_p > of.alpha else "not taken, for --most is reached"
         lines.append(f"next would be: {shortened(of.next_name)}, p {number(of.next_p)}: {why}")
     lines += [f"taken at first, needless with the others: {shortened(name)}" for name in of.dropped]
-    lines += ["", *columns([["held-out agreement", ""], *([name, share(e)] for name, e in of.agreement.items())])]
+    table = [["held-out agreement", ""], *([name, share(e)] for name, e in of.agreement.items())]
+    table += [[f"{name}, whole, all pairs", share(e)] for name, e in of.wholes.items()]
+    lines += ["", *columns(table)]
     lines.append(f"selected less length: {points(of.over_length)}")
     if of.decoys:
         lines.append(
