@@ -46,13 +46,18 @@ def matter_of(run: FinishedRun, arm: str | None, share: float) -> Matter:
     settings = run.experiment.arms[name]
     cells = [replace(cell_of(run, name, settings, seed), arm=name) for seed in run.experiment.seeds]
     sets, notes = [], []
+    if "ai" in cells[0].labellers:
+        notes.append("the judge's labels are its own votes by the text: that they follow it is a check, no finding")
     for who, rows in (*_labels(cells[0]), *_rewards(run, cells), *_choices(run, cells)):
         try:
             sets.append(labelled(who, rows, share))
         except UserError as error:
             notes.append(f"{who} is left out: {error.problem}")
     if not sets:
-        why = "; ".join(notes) or "it has no labels, no reward model and no policy of its own"
+        why = (
+            "; ".join(note for note in notes if "left out" in note)
+            or "it has no labels, no reward model and no policy of its own"
+        )
         remedy = f"name another --arm ({', '.join(run.experiment.arms)}), or run with more evaluate.prompts"
         raise UserError(f'nothing of "{name}" can be explained: {why}', str(run.home), remedy)
     return Matter(run.name, tuple(sets), run.home / f"constitution-{name}.txt", settings.judge, notes=tuple(notes))
@@ -94,8 +99,8 @@ def _rewards(run: FinishedRun, cells: list[Cell]) -> Iterator[Choices]:
 
 def _choices(run: FinishedRun, cells: list[Cell]) -> Iterator[Choices]:
     """Each policy's answers to held-out prompts, over those of the SFT policy: equal answers are no choice."""
-    if all(cell.policy is None and not picks(cell) for cell in cells):
-        return
+    if cells[0].settings.rl.ends_with_sft or not (picks(cells[0]) or cells[0].policy):
+        return  # SFT's own answers, or none
     first = next(iter(run.experiment.arms.values()))  # whose evaluation it was
     data, dtype = _data(run), pick_dtype(first.dtype, pick_device(run.experiment.runtime.device))
     prompts = {prompt.id: prompt for prompt in read_jsonl(data / "prompts.jsonl", Prompt)}

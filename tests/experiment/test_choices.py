@@ -17,7 +17,7 @@ SMALL = EXPERIMENT.replace("audit: 2", "audit: 0").replace("gold: {every: 1, pro
 SMALL = SMALL.replace("transcripts: 2", "transcripts: 0").replace("  helpful: 2\n", "  helpful: 0\n")
 SMALL = SMALL.replace("  comparisons: [items.jsonl]\n  xstest: xstest.csv\n", "")
 ARMS = """  ai: {labels: ai}
-  best: {rl: {method: best_of_n, best_of: 2}}
+  best: {rl: {method: best_of_n, best_of: 6}}
   plain: {rl: {method: sft}}
 """
 SMALL = SMALL.replace("  ai: {labels: ai}\n  human: {labels: human}\n", ARMS)

@@ -331,6 +331,13 @@ def test_a_file_of_judged_pairs_is_split_by_prompt_and_sampled_by_prompt(tmp_pat
     assert all(kept[pair.id] == out for pair, out in zip(few.pairs, few.held_out, strict=True))
 
 
+def test_a_sample_takes_every_prompt_once_before_any_twice_and_holds_out_as_many() -> None:
+    of = labelled("x", ((pair, 1.0) for pair in pairs_of(0, prompts=200)), 0.3)
+    few = sampled(of, 100, 0)
+    assert len(set(few.clusters)) == 100 and 18 <= sum(few.held_out) <= 42  # 30 are expected, 4.6 about it
+    assert len(set(sampled(of, 300, 0).clusters)) == 200
+
+
 @pytest.mark.parametrize(
     ("source", "problem"),
     [("no/such.jsonl", "no such file or run"), ("nonsense", 'no data source "nonsense"')],

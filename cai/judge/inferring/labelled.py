@@ -101,9 +101,9 @@ def sampled(of: LabelledPairs, limit: int | None, seed: int) -> LabelledPairs:
         return of
     turns: Counter[str] = Counter()
     order = []
-    for at in sorted(range(len(of.pairs)), key=lambda at: uniform("infer", seed, of.pairs[at].id)):
+    for at in sorted(range(len(of.pairs)), key=lambda at: uniform("infer: sample", seed, of.pairs[at].id)):
         turns[of.clusters[at]] += 1
-        order.append((turns[of.clusters[at]], uniform("infer", seed, of.clusters[at]), at))
+        order.append((turns[of.clusters[at]], uniform("infer: sample", seed, of.clusters[at]), at))
     return only(of, {at for *_, at in sorted(order)[:limit]})
 
 
