@@ -77,4 +77,4 @@ def sentence(reply: str) -> str:
 
 def _asked(template: Template, pair: Pair, p_a: float) -> Chat:
     better, worse = (pair.a, pair.b) if p_a > 0.5 else (pair.b, pair.a)
-    return template.render(messages=pair.prompt.messages, better=better, worse=worse)
+    return template.render(messages=pair.prompt.messages, first=better, second=worse)
