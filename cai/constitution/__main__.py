@@ -95,7 +95,8 @@ def _add_infer(commands: Any) -> None:
     infer.add_argument("--decoys", type=_count, default=6, metavar="N", help="candidates about other things (6)")
     infer.add_argument("--propose", type=_count, default=0, metavar="N", help="candidates that a model proposes (0)")
     infer.add_argument("--proposer", metavar="MODEL", help="which model (default: the judge)")
-    infer.add_argument("--as-annotated", action="store_true", help="votes are those in the file (ICAI); ask no judge")
+    stored = "ask no judge: take the votes in the file (ICAI), or in the run's store"
+    infer.add_argument("--as-annotated", action="store_true", help=stored)
     infer.add_argument("--model", help="the judge (smollm2-135m-judge; of a run: the arm's)")
     infer.add_argument("--method", help="how it is asked (channel; of a run: the arm's)")
     infer.add_argument("--max-length", type=_positive, help="tokens of one question to the judge (1024)")

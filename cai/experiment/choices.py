@@ -4,8 +4,10 @@ policies choose. `python -m cai.constitution infer RUN` reads a constitution bac
 Nothing is trained, asked or written here: labels, scores and answers are taken from the run's store.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from cai.compare.cells import Cell
 from cai.compare.runs import FinishedRun, cell_of
@@ -16,8 +18,11 @@ from cai.core.store import Artifact, Store, linked
 from cai.data.material import make_pair
 from cai.data.shots import Shots
 from cai.experiment.evaluate import picker_of, picks
+from cai.judge.combine import combine
+from cai.judge.inferring.candidates import candidates
 from cai.judge.inferring.command import Matter
 from cai.judge.inferring.labelled import labelled
+from cai.judge.inferring.voting import VoteTable
 from cai.models.engines import Sampling
 from cai.models.loading import pick_device, pick_dtype
 from cai.models.references import answering, trained
@@ -60,7 +65,23 @@ def matter_of(run: FinishedRun, arm: str | None, share: float) -> Matter:
         )
         remedy = f"name another --arm ({', '.join(run.experiment.arms)}), or run with more evaluate.prompts"
         raise UserError(f'nothing of "{name}" can be explained: {why}', str(run.home), remedy)
-    return Matter(run.name, tuple(sets), run.home / f"constitution-{name}.txt", settings.judge, notes=tuple(notes))
+    text = run.home / f"constitution-{name}.txt"
+    return Matter(
+        run.name, tuple(sets), text, settings.judge, notes=tuple(notes), stored=_stored_votes(cells[0], text)
+    )  # fmt: skip
+
+
+def _stored_votes(cell: Cell, text: Path) -> VoteTable | None:
+    """What the judge made of each pair by the principles that were drawn for it; None where no judge has labelled."""
+    if "ai" not in cell.labellers:
+        return None
+    names = tuple(row.name for row in candidates([str(text)]))
+    odds = {}
+    for label in read_jsonl(cell.labellers["ai"] / "labels.jsonl", Label):
+        votes = {name: [vote for vote in label.votes if vote.principle == name] for name in names}
+        values = (combine(votes[name], cell.settings.judge, {name: 1.0}) for name in names)
+        odds[label.pair_id] = tuple(math.nan if value is None else value for value in values)
+    return VoteTable(names, odds, frozenset())
 
 
 def _labels(cell: Cell) -> Iterator[Choices]:

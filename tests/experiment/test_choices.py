@@ -102,6 +102,17 @@ def test_a_run_is_read_back_from_the_command_line_and_its_store_stays_as_it_was(
     assert sorted(path.name for path in Path("runs/store").iterdir()) == before
 
 
+def test_the_votes_in_the_store_are_explained_and_nobody_is_asked(place, few, capsys):
+    assert main(["infer", "runs/mine", "--as-annotated", "--test", "0.5", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["judge"] is None
+    assert [each["labels"] for each in report["sets"]] == ["people's labels", "the judge's labels", "the reward model"]
+    labels = report["sets"][1]
+    assert [each["name"] for each in labels["one_by_one"]] == ["kind", "safe"]
+    assert labels["wholes"]["constitution-ai"]["value"] == 1  # labels are the mean of the votes by both principles
+    assert run_main(main, ["infer", "runs/mine", "--arm", "plain", "--as-annotated"]) == 2
+
+
 def test_faults_of_the_command_line_are_said_before_a_model_is_loaded(place, capsys):
     for given, words in (
         (["pairs.jsonl", "--method", "chanel"], 'did you mean "channel"?'),

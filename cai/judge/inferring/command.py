@@ -38,7 +38,8 @@ NOBODY = "none"
 class Matter:
     """What is to be explained. sets: over which the same candidates vote; the last one is written down. text: the
     constitution that a run was made with; judge: who labelled there. faults: rows of a file that were left out.
-    notes: sets that were left out, and why."""
+    notes: sets that were left out, and why. stored: the votes that a run's labelling left, by the text's principles.
+    """
 
     name: str
     sets: tuple[LabelledPairs, ...]
@@ -46,6 +47,7 @@ class Matter:
     judge: Judge | None = None
     faults: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    stored: VoteTable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +222,15 @@ def annotated(of: LabelledPairs, table: VoteTable, rows: Sequence[Candidate]) ->
 
 
 def _as_annotated(args: argparse.Namespace, matter: Matter) -> int:
-    """The principles that annotate the file (ICAI's annotated pairs) are the candidates, with the votes given there."""
+    """Nobody is asked. The principles that annotate the file (ICAI's annotated pairs) are the candidates, with the
+    votes given there; of a run those of its text, with the votes that its labelling left: each where it was drawn."""
+    if matter.text:
+        if matter.stored is None:
+            problem = "no judge has labelled in this arm, so its store holds no votes"
+            raise UserError(problem, "--as-annotated", "name an --arm with labels: ai, or leave it out")
+        rows = candidates([str(matter.text)])
+        sets = tuple(of for of in matter.sets if all(pair.id in matter.stored.odds for pair in of.pairs))
+        return _tell(args, replace(matter, sets=sets), matter.stored, rows, [], None)
     texts, votes = principle_votes(Path(args.source))
     rows = merged([], (Candidate(plain_principle(text), "file") for text in texts))
     odds = {pair.id: _votes_of(pair, votes, rows) for of in matter.sets for pair in of.pairs}

@@ -30,7 +30,8 @@ SILENT = 0.5  # of the pairs: a candidate that says nothing of more is named
 class Explanation:
     """One selected principle. reversed: the labels go against it. weight: of its log-odds, above 0; of the opposite
     where it is reversed. p: family-wise, when it was taken. beyond_length: its p given the others and the lengths of
-    the answers. sides: how often it (or its opposite) sides with the labels that it was selected on."""
+    the answers. sides: how often it (or its opposite) sides with the labels that it was selected on, where it speaks.
+    """
 
     name: str
     origin: str
@@ -105,7 +106,7 @@ def infer(
         given = np.column_stack([others, longer_N[on]])
         (beyond,), _ = flip_p(votes_NK[on][:, [k]], labels_N[on], names[on], given=given, seed=seed)
         sign = side(float(voter.weight))
-        sides = accuracy(_share(sign * votes_NK[on, k]), labels_N[on], names[on])
+        sides = accuracy(_spoken(sign * votes_NK[on, k]), labels_N[on], names[on])
         explains.append(Explanation(rows[k].name, rows[k].origin, sign < 0, abs(voter.weight), voter.p, beyond, sides))
 
     # 3. Held-out agreement, beside what needs no principle and what has them all.
@@ -150,10 +151,9 @@ def _one_by_one(
 ) -> tuple[OneByOne, ...]:
     _, p_K = flip_p(votes_NK, labels_N, names, seed=seed)
     return tuple(
-        OneByOne(row.name, row.origin, accuracy(np.where(np.isnan(votes_NK[:, k]), math.nan, _share(votes_NK[:, k])),
-                                                labels_N, names), float(p_K[k]))
+        OneByOne(row.name, row.origin, accuracy(_spoken(votes_NK[:, k]), labels_N, names), float(p_K[k]))
         for k, row in enumerate(rows)
-    )  # fmt: skip
+    )
 
 
 def agreement(odds_N: Sequence[float] | np.ndarray, labels_N: Sequence[float] | np.ndarray, clusters) -> Estimate:
@@ -169,6 +169,11 @@ def longer(pair: Pair) -> float:
 def _share(odds_N: np.ndarray) -> np.ndarray:
     """Log-odds as something whose side of one half is theirs; silence is a tie."""
     return 0.5 + 0.5 * np.sign(np.nan_to_num(odds_N))
+
+
+def _spoken(odds_N: np.ndarray) -> np.ndarray:
+    """As `_share`, with silence left out."""
+    return np.where(np.isnan(odds_N), math.nan, _share(odds_N))
 
 
 def _hits(odds_N: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
