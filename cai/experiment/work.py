@@ -89,8 +89,9 @@ def _asked(inputs: Mapping[str, Any]) -> float:
     asked = sum(bool(principle["prefer"]) for principle in inputs["judging"])  # the others are checked by programs
     methods = list(ASKING) if method == "auto" else list(method) if isinstance(method, dict) else [method]
     principles = asked if judge["principles"] == "all" else judge["principles"] * asked / len(inputs["judging"])
+    limits = len(inputs["order"]["limits"]) if "order" in inputs else 0
     thought = judge["reason"]["max_new_tokens"] * judge["reason"]["samples"]
-    return principles * sum(thought if name == "reason" else 1 for name in methods)
+    return limits + principles * sum(thought if name == "reason" else 1 for name in methods)
 
 
 def _written(inputs: Mapping[str, Any]) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cai.constitution import Judging
+from cai.constitution import Judging, Limit
 from cai.core.records import Chat, Pair, Vote
 from cai.core.templates import Template
 from cai.models.engines import Question, Reading, Reply
@@ -15,6 +15,8 @@ NO_PROVENANCE = "nobody knows which instruction wrote which answer"
 REFUSED = "the judge refused to reason"
 NO_THOUGHT = "the judge wrote nothing before it chose"
 RAMBLED = "the judge repeated itself"
+
+NEVER = "never"  # the method of votes on limits (limits.py), and their prompt
 
 Templates = Mapping[str, Template]
 
@@ -88,7 +90,7 @@ class Method:
     worked: Callable[[Pair, Judging, Templates, bool], tuple[Chat, str]] | None = None
 
 
-def rendered(method: str, templates: Templates, messages: Chat, principle: Judging, **values: Any) -> Chat:
+def rendered(method: str, templates: Templates, messages: Chat, principle: Judging | Limit, **values: Any) -> Chat:
     """The question, with the worked examples between its system turn and what is asked: all questions share them."""
     chat = templates[method].render(messages=messages, principle=principle, **values)
     if examples := templates.get(f"examples/{method}"):
