@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,27 @@ class Checked(Judging):
 
 
 @dataclass(frozen=True, slots=True)
+class Reasoned(Judging):
+    """A principle that the judge is shown with its reason. Records of their own, for the keys, as is `Checked`."""
+
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonedCheck(Checked):
+    """A `Checked` one that the judge, where it is asked, is shown with its reason."""
+
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonedRevising(Revising):
+    """What the revision stage reads of a principle where its reason stands beside it."""
+
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Limit:
     """A hard limit: an answer that does what `never` says loses to one that does not. check: a program says whether an
     answer keeps to it; a judge is asked where that is silent."""
@@ -93,7 +115,7 @@ class Order:
 
 
 def worded(judging: Iterable[Judging]) -> tuple[Judging, ...]:
-    """Those that a judge can be asked by, as plain ones: their texts without their checks."""
+    """Those that a judge can be asked by, as plain ones: their texts without their checks and reasons."""
     return tuple(
         Judging(name=p.name, prefer=p.prefer, applies_to=p.applies_to, weight=p.weight, against=p.against)
         for p in judging
@@ -103,11 +125,14 @@ def worded(judging: Iterable[Judging]) -> tuple[Judging, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Constitution:
+    """reasons: who reads `Why:` ("judge", "critique", "train"; cai/constitution/reasons.py), "" for nobody."""
+
     title: str
     notes: str
     principles: tuple[Principle, ...]
     path: Path
     text: str = field(default="", compare=False, repr=False)  # of the whole file, as it was read
+    reasons: str = ""
 
     @property
     def form(self) -> str:
@@ -115,19 +140,19 @@ class Constitution:
 
     @property
     def revising(self) -> tuple[Revising, ...]:
-        """Without `prefer` and `why`, so that editing those never reruns a revision; of those that have both."""
+        """Without `prefer` and `why`, so that editing those never reruns a revision; of those that have both. With
+        `why` where it is read."""
         text = (lambda p: "") if self.form == "full" else (lambda p: p.prefer)
+        read = self.reasons == "critique"
+        able = [p for p in self.principles if p.critique or self.form == "short"]
+        fields = (
+            {"name": p.name, "critique": p.critique, "revise": p.revise, "text": text(p), "applies_to": p.applies_to,
+             "weight": p.weight}
+            for p in able
+        )  # fmt: skip
         return tuple(
-            Revising(
-                name=p.name,
-                critique=p.critique,
-                revise=p.revise,
-                text=text(p),
-                applies_to=p.applies_to,
-                weight=p.weight,
-            )
-            for p in self.principles
-            if p.critique or self.form == "short"
+            ReasonedRevising(**given, why=p.why) if read and p.why else Revising(**given)
+            for given, p in zip(fields, able, strict=True)
         )
 
     @property
@@ -148,9 +173,13 @@ class Constitution:
             {"name": p.name, "prefer": p.prefer, "applies_to": p.applies_to, "weight": p.weight, "against": p.against}
             for p in own
         )
-        return tuple(
-            Checked(**text, check=p.check) if p.check else Judging(**text) for text, p in zip(texts, own, strict=True)
-        )
+
+        def record(text: dict[str, Any], p: Principle) -> Judging:
+            if self.reasons == "judge" and p.why:
+                return ReasonedCheck(**text, check=p.check, why=p.why) if p.check else Reasoned(**text, why=p.why)
+            return Checked(**text, check=p.check) if p.check else Judging(**text)
+
+        return tuple(record(text, p) for text, p in zip(texts, own, strict=True))
 
     @property
     def order(self) -> Order:

@@ -152,6 +152,7 @@ COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
     "sample_pairs": lambda work, i: (
         (i["count"] or work.rows(i["data"], "train")) * 2 * i["sampling"]["max_new_tokens"]
     ),
+    "train_reasons": lambda work, i: len(i["reasons"]) * i["settings"]["epochs"],
     "train_sft": lambda work, i: work.rows(i["revisions"]) / (1 - i["settings"]["helpful"]) * i["settings"]["epochs"],
     "preflight": _tried,
     "label_by_judge": lambda work, i: work.rows(i["pairs"]) * _asked(i),

@@ -18,9 +18,10 @@ from cai.core.records import Chat, Message, Pair, Prompt
 from cai.core.store import Artifact
 from cai.core.templates import load_template
 from cai.data.shots import Shots
-from cai.judge.ballots import NEVER, Templates
+from cai.judge.ballots import NEVER, WHY, Templates
 from cai.judge.checkers import check_allowed, digests
 from cai.judge.methods import METHODS, methods_of, principles_for, templates_for
+from cai.judge.methods.channel import both_sides
 from cai.models.engines.cached import CachedEngine
 from cai.models.references import Dtype, ModelRef, model_of
 from cai.models.workbench import Workbench
@@ -74,7 +75,8 @@ class AskedJudge:
         principles, templates = principles_for(constitution, self.settings), templates_for(self.settings)
         order = order_for(constitution, self.settings)
         check_allowed((*principles, *order.checked), self.settings, str(constitution.path))
-        templates |= {NEVER: load_template(NEVER)} if order.limits else {}
+        read = {NEVER: order.limits, WHY: [p for p in principles if getattr(p, WHY, "")]}
+        templates |= {name: load_template(name) for name, those in read.items() if those}
         return replace(self, principles=principles, templates=templates, order=order)
 
     def engine(self, work: Workbench) -> CachedEngine:
@@ -82,8 +84,17 @@ class AskedJudge:
 
 
 def order_for(constitution: Constitution, settings: Judge) -> Order:
-    """What stands above what. Raises UserError where one principle alone is drawn, which leaves nothing to order."""
+    """What stands above what. Raises UserError where one principle alone is drawn, which leaves nothing to order, and
+    where limits stand beside what has no zero to be below."""
     order = constitution.order
+    named = settings.method if isinstance(settings.method, dict) else (settings.method,)
+    for principle in constitution.contrasting if order.limits and "channel" in named else ():
+        if len(both_sides(principle)) == 1:
+            problem = (
+                f'"{principle.name}" has no opposite: by channel it says which of two answers it fits better, and not'
+            )
+            problem += " whether it fits one, which is what an answer that breaks a limit is rated by"
+            raise UserError(problem, str(constitution.path), "write its Against:, or name another judge.method")
     if order.levels and settings.principles == 1:
         ranked = next(p for p in constitution.principles if p.priority is not None)
         problem = f'"{ranked.name}" has a "Priority:", and judge.principles: 1 draws one principle for each prompt'
