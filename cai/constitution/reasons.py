@@ -12,7 +12,7 @@ from cai.core.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
+class GivenReason:
     """What a policy is trained on of one principle: `prefer`, or `never` of a limit, and why."""
 
     name: str
@@ -51,9 +51,9 @@ def exchanged(reasons: Mapping[str, str], where: str = "") -> dict[str, str]:
     return {name: reasons[names[other]] for name, other in zip(names, taken, strict=True)}
 
 
-def reasons_to_learn(constitution: Constitution) -> tuple[Reason, ...]:
+def reasons_to_learn(constitution: Constitution) -> tuple[GivenReason, ...]:
     """Of the principles that have both a text and a reason, in the order of the file; () unless they are learnt."""
     if constitution.reasons != "train":
         return ()
     able = (p for p in constitution.principles if p.why and (p.prefer or p.never))
-    return tuple(Reason(p.name, p.prefer, p.never, p.why) for p in able)
+    return tuple(GivenReason(p.name, p.prefer, p.never, p.why) for p in able)

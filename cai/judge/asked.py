@@ -91,9 +91,9 @@ def order_for(constitution: Constitution, settings: Judge) -> Order:
     for principle in constitution.contrasting if order.limits and "channel" in named else ():
         if len(both_sides(principle)) == 1:
             problem = (
-                f'"{principle.name}" has no opposite: by channel it says which of two answers it fits better, and not'
+                f'"{principle.name}" has no opposite: channel then compares two answers and rates none by itself, '
             )
-            problem += " whether it fits one, which is what an answer that breaks a limit is rated by"
+            problem += "as one that breaks a limit must be"
             raise UserError(problem, str(constitution.path), "write its Against:, or name another judge.method")
     if order.levels and settings.principles == 1:
         ranked = next(p for p in constitution.principles if p.priority is not None)

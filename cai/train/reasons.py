@@ -21,7 +21,7 @@ from typing import Any
 from cai.config.load import Arm
 from cai.config.reasons import ReasonTraining
 from cai.constitution import Constitution
-from cai.constitution.reasons import Reason, reasons_to_learn
+from cai.constitution.reasons import GivenReason, reasons_to_learn
 from cai.core.draws import uniform
 from cai.core.records import Chat
 from cai.core.store import Artifact, version
@@ -42,7 +42,7 @@ from cai.train.trainable import Trainable
 class ReasonDocuments:
     """What is learnt, and in which words."""
 
-    reasons: tuple[Reason, ...]
+    reasons: tuple[GivenReason, ...]
     template: Template
 
     def keyed(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from cai.config.load import Arm, read_experiment
 from cai.config.reasons import ConstitutionFile
 from cai.config.sections import Judge, Revise
 from cai.constitution import Checked, Judging, Revising, read_constitution
-from cai.constitution.reasons import Reason, as_read, exchanged, reasons_to_learn
+from cai.constitution.reasons import GivenReason, as_read, exchanged, reasons_to_learn
 from cai.constitution.records import Reasoned, ReasonedCheck, ReasonedRevising
 from cai.core.errors import UserError
 from cai.core.records import Message
@@ -113,8 +113,8 @@ def test_each_reader_alone_is_shown_the_reasons(tmp_path) -> None:
     assert isinstance(critique.revising[2], Revising) and not hasattr(critique.revising[2], "why")
     assert critique.checking == plain.checking == train.checking
     assert reasons_to_learn(train) == (
-        Reason("kind", "Choose the response that is kind.", "", "Words hurt."),
-        Reason("safe", "Choose the response that is safe.", "", "A life that is lost does not come back."),
+        GivenReason("kind", "Choose the response that is kind.", "", "Words hurt."),
+        GivenReason("safe", "Choose the response that is safe.", "", "A life that is lost does not come back."),
     )
     assert reasons_to_learn(plain) == reasons_to_learn(judge) == ()
     checked = law(tmp_path, "judge", text=LAW.replace("## short\n", "## short\nWhy: Time is dear.\n"))
