@@ -36,6 +36,7 @@ LINKED = (
     "policy",
     "acceptance",
     "pretrained",
+    "taught",
 )
 
 

@@ -54,16 +54,17 @@ class ReasonDocuments:
         return [self.template.render(principle=reason) for reason in ordered]
 
 
-def taught_reasons(stage: Callable[..., Artifact], arm: Arm, constitution: Constitution, start: Trainable) -> Trainable:
-    """The start model that has learnt the constitution's reasons; as it was, where none are to be learnt."""
+def teach_reasons(
+    stage: Callable[..., Artifact], arm: Arm, constitution: Constitution, start: Trainable
+) -> tuple[Artifact | None, Trainable]:
+    """(the start model once it has learnt the constitution's reasons, the same as SFT starts from it); None and the
+    start model where none are to be learnt."""
     reasons = reasons_to_learn(constitution)
     if not reasons:
-        return start
-    documents = ReasonDocuments(reasons, load_template("reasons"))
-    made = stage(
-        train_reasons, documents=documents, start=start, settings=arm.constitution.training, seed=arm.seed
-    )  # fmt: skip
-    return replace(start, ref=trained(made, "reasons"))
+        return None, start
+    documents, settings = ReasonDocuments(reasons, load_template("reasons")), arm.constitution.training
+    made = stage(train_reasons, documents=documents, start=start, settings=settings, seed=arm.seed)
+    return made, replace(start, ref=trained(made, "reasons"))
 
 
 @launched

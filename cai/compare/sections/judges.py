@@ -87,7 +87,7 @@ def checked(constitution: Constitution, verdicts: Sequence[Label | Abstained]) -
             "outcomes": dict(Counter(vote.fault or ONE for vote in votes if vote.principle == principle.name)),
         }
         for principle in constitution.principles
-        if principle.check
+        if principle.check and not principle.never
     ]
 
 
