@@ -48,6 +48,14 @@ FROM_NOTHING = (
     "pretrain={text: tests/cases/tales.txt, held_out: 0.3, vocabulary: 300, context: 2048, layers: 2, width: 32}",
     "policy={training: full}",
 )
+REASONS = ("arms={read: {constitution: {why: judge}}, learnt: {constitution: {why: train, reasons: others}}}",
+           "constitution={file: constitutions/truthful.txt}", "seeds=[0]")  # fmt: skip
+ORDER = (
+    "constitution=constitutions/order/longer-within.txt",
+    "judge.principles=all",
+    "arms={ai: {labels: ai}}",
+    "seeds=[0]",
+)
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "smoke": ("smoke", ()),
     "labels": ("smoke", LABELS),
@@ -58,6 +66,8 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "criteria": ("smoke", CRITERIA),
     "what SFT learns": ("smoke", LEARNS),
     "from nothing": ("smoke", FROM_NOTHING),
+    "reasons": ("smoke", REASONS),
+    "order": ("smoke", ORDER),
     "quickstart": ("quickstart", ()),
     "optimisers": ("optimisers", ()),
     "label-budget": ("label-budget", ()),
