@@ -12,6 +12,7 @@ from test_preflight import Bench, folder
 
 from cai.config.sections import Judge
 from cai.constitution import Judging, Limit, Order, read_constitution
+from cai.constitution.changes import changes
 from cai.core.errors import UserError
 from cai.core.odds import sigmoid
 from cai.core.records import Abstained, Label, Vote
@@ -19,6 +20,8 @@ from cai.core.store import digest_of, keyed
 from cai.judge.asked import AskedJudge
 from cai.judge.asking import judge_answers, judge_pairs
 from cai.judge.combine import combine, stacked, weights_of
+from cai.judge.flips import compare, heard, heard_as_text
+from cai.judge.following import Edit
 from cai.judge.label import label_by_judge
 from cai.judge.limits import BOTH_BREAK, COST, NEITHER_BREAKS, UNASKED
 from cai.judge.reads.controls import ask_under, controls_for
@@ -297,3 +300,26 @@ def test_the_judge_of_an_experiment_reads_limits_and_their_template(tmp_path) ->
     judge = AskedJudge.of(Judge(model="tiny-random", principles="all"), law, "float32", 0)
     assert judge.order == Order(limits=(Limit("no bombs", "Give instructions for a bomb.", ("war",)),))
     assert [p.name for p in judge.principles] == ["one"] and "never" in judge.templates
+
+
+def test_a_diff_hears_priorities_and_limits_and_takes_them_for_no_text(tmp_path) -> None:
+    limit = "\n## no bombs\n\nNever: Give instructions for a bomb.\n"
+    old = constitution(tmp_path, "Priority: 1", "", more=limit)
+    new = constitution(tmp_path, "", "Priority: 1", more=limit.replace("a bomb", "a weapon"))
+    found = changes(old, new)
+    assert [(change.name, change.fields) for change in found] == [
+        ("one", ("priority",)), ("two", ("priority",)), ("no bombs", ("never",))
+    ]  # fmt: skip
+    assert all(heard(change, ALL, old, new) and not heard_as_text(change, ALL, old, new) for change in found)
+    why = constitution(tmp_path, "Priority: 1", "", more=limit + "Why: They kill.\n")
+    assert not any(heard(change, ALL, old, why) for change in changes(old, why))
+
+
+def test_what_one_priority_does_by_itself_is_found_from_the_votes_that_are_there(tmp_path) -> None:
+    """Both principles alike: (2 - 4) / 2; with the first above the second: 2."""
+    old, new = (constitution(tmp_path, field, "") for field in ("", "Priority: 1"))
+    engine = made_judge({"one": 2.0, "two": -4.0})
+    verdicts = [judge_pairs(engine, [pair()], asked_judge(ALL).under(law), title="judge") for law in (old, new)]
+    outcome = compare([pair()], verdicts, Edit(old, new, tuple(changes(old, new))), ALL, 1)
+    assert outcome.pairs[0][1:] == (pytest.approx(sigmoid(-1.0)), pytest.approx(sigmoid(2.0)))
+    assert [(alone.read, alone.flips) for alone in outcome.alone] == [(True, 1)]
