@@ -111,6 +111,12 @@ def test_without_an_order_there_is_the_matrix_alone_and_with_one_principle_nothi
     assert conflicts([SimpleNamespace(arm="human", labellers={})]) == []  # pyrefly: ignore
 
 
+def test_what_a_limit_decided_is_told_where_no_principle_is(tmp_path: Path) -> None:
+    (entry,) = conflicts([run(tmp_path, LAW + LIMIT, [{"safe": 0.1, "kind": 0.1, "short": 0.1, "no bombs": 1}])[0]])
+    assert entry.sentence == "No two principles were both decided on any pair."
+    assert [(of.by, of.labels) for of in entry.deciders] == [("limits", 1), ("level 1", 0), ("level 2", 0)]
+
+
 def test_the_page_has_matrix_and_deciders(tmp_path: Path) -> None:
     found = conflicts([run(tmp_path, LAW.replace("## kind", "## <kind>") + LIMIT, [
         {name.replace("kind", "<kind>"): value for name, value in row.items()} for row in VOTES

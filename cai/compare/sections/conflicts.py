@@ -82,7 +82,7 @@ def _of_arm(cell: Cell) -> Conflicts | None:
         both = [place for place in range(len(read)) if sides[first][place] and sides[second][place]]
         apart = [float(sides[first][place] != sides[second][place]) for place in both]
         opposed.append(Opposed(first=first, second=second, share=mean(apart, [prompts[place] for place in both])))
-    if not any(of.share.n for of in opposed):
+    if not order and not any(of.share.n for of in opposed):
         return None
     deciders = []
     if order:
@@ -120,6 +120,8 @@ def decider(odds: dict[str, dict[str, float]], judge, weights: dict[str, float],
 
 def _sentence(opposed: Sequence[Opposed]) -> str:
     known = [of for of in opposed if of.share.n]
+    if not known:
+        return "No two principles were both decided on any pair."
     most = max(known, key=lambda of: of.share.value)
     if not most.share.value:
         return "No two principles ever pointed opposite ways where both were decided."
