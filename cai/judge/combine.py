@@ -51,7 +51,7 @@ def verdict(
     odds = mixed(read, judge, weights, levels)
     if odds is None:
         faults = Counter(vote.fault for vote in votes if vote.fault not in ("", BOTH_BREAK, NEITHER_BREAKS))
-        limits_alone = all(vote.method == NEVER for vote in votes)
+        limits_alone = bool(votes) and all(vote.method == NEVER for vote in votes)
         why = faults.most_common(1)[0][0] if faults else UNTOLD if limits_alone else ONE_ORDER
         return Abstained(pair.id, why, votes)
     slope, bias = (1.0, 0.0) if platt is None or limited(read, weights) is not None else platt
