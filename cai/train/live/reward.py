@@ -1,8 +1,9 @@
 """The reward that a person's live feedback teaches (cai/train/live/tamer.py), read from a policy's hidden states; and
 as a part of the reward in reinforcement learning.
 
-Features of a token are the last hidden state of the frozen policy after it has read the token, and those of an answer
-their mean. A log can be learned from by any policy that reads the same tokens: the states are computed anew.
+Features of a token are a hidden state of the frozen policy after it has read the token, those of an answer their mean and
+what is counted of its text (features.py). A log can be learned from by any policy that reads the same tokens: the
+states are computed anew.
 
 In reinforcement learning (`Shaped`) the reward of an answer becomes
 
@@ -14,7 +15,7 @@ the last word. Departure: there the human reward comes while the policy learns, 
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from statistics import fmean, pstdev
@@ -25,15 +26,17 @@ import torch
 
 from cai.core.batching import by_length
 from cai.core.errors import UserError
-from cai.core.records import Message
-from cai.data.feedback import Feedback, FeedbackLog, ShownAnswer
+from cai.core.records import Chat, Message
+from cai.data.feedback import FeedbackLog, ShownAnswer
 from cai.models.architectures import head_width
 from cai.models.chat import chat_ids, with_system
 from cai.models.engines.sampling import stop_ids
+from cai.train.live.features import AnswerFeatures, statistics
 from cai.train.live.tamer import Example, HumanReward, bursts, credit, fit
 
 Row = tuple[list[int], list[int]]  # token ids of a prompt, opened for an answer, and of the answer
 NO_TIME = "feedback before anything was on the screen"
+NO_WORDS = "a choice of an answer without a word"
 
 
 @torch.no_grad()
@@ -54,16 +57,33 @@ def states_of(model: Any, rows: Sequence[Row], padding: int, batch_tokens: int) 
     return by_answer
 
 
-def learn(
-    answers: Sequence[ShownAnswer], given: dict[str, list[Feedback]], states: Sequence[np.ndarray], counts: Counter[str]
-) -> HumanReward | None:
-    """The human reward after all feedback on these answers; None where there is none. states: (T, D) of each answer.
+def read_answers(
+    model: Any, tokenizer: Any, answers: Sequence[tuple[Chat, Sequence[int]]], batch_tokens: int
+) -> list[AnswerFeatures]:
+    """What is read of each answer, given as the conversation (with its system prompt) and the answer's token ids."""
+    rows = [(chat_ids(tokenizer, chat, answer=True), list(ids)) for chat, ids in answers]
+    states = states_of(model, rows, tokenizer.pad_token_id, batch_tokens)
+    return [
+        AnswerFeatures(states_TD, statistics(chat, tokenizer.decode(list(ids))))
+        for (chat, ids), states_TD in zip(answers, states, strict=True)
+    ]
 
-    counts: is told how many feedbacks were learned from, of which sign, and how many could not be.
+
+def learn(
+    log: FeedbackLog, answers: Sequence[ShownAnswer], read: Sequence[AnswerFeatures], counts: Counter[str]
+) -> HumanReward | None:
+    """The human reward after all feedback on these answers; None where there is none. read: what is read of each.
+
+    counts: is given how many presses and choices were learned from, and how many could not be.
     """
-    examples = []
+    examples = [*_presses(log, answers, counts), *_choices(log, answers, read, counts)]
+    counts["feedbacks"] = len(examples)
+    return fit(read, examples) if examples else None
+
+
+def _presses(log: FeedbackLog, answers: Sequence[ShownAnswer], counts: Counter[str]) -> Iterator[Example]:
     for place, answer in enumerate(answers):
-        presses = given[answer.id]
+        presses = log.given[answer.id]
         for at, value in bursts([(press.seconds, press.value) for press in presses]):
             # What had appeared by then is the same in all presses that are later; the last one knows the most.
             last = presses[-1]
@@ -73,10 +93,23 @@ def learn(
                 continue
             whole_T = np.zeros(len(answer.tokens))
             whole_T[: len(credit_T)] = credit_T
-            examples.append(Example(place, whole_T, value))
             counts["good" if value > 0 else "bad"] += 1
-    counts["feedbacks"] = len(examples)
-    return fit(states, examples) if examples else None
+            yield Example(place, value, whole_T)
+
+
+def _choices(
+    log: FeedbackLog, answers: Sequence[ShownAnswer], read: Sequence[AnswerFeatures], counts: Counter[str]
+) -> Iterator[Example]:
+    places = {answer.id: place for place, answer in enumerate(answers)}
+    for choice in log.choices.values():
+        if choice.left not in places or choice.right not in places:
+            continue
+        left, right = places[choice.left], places[choice.right]
+        if not (read[left].tokens and read[right].tokens):
+            counts[NO_WORDS] += 1
+            continue
+        counts["choices"] += 1
+        yield Example(left, 1.0 if choice.chosen == choice.left else -1.0, over=right)
 
 
 def of_log(
@@ -94,9 +127,9 @@ def of_log(
             str(log.path),
             "give live feedback on a policy of this experiment",
         )
-    rows = [(chat_ids(tokenizer, with_system(a.messages, system), answer=True), list(a.tokens)) for a in answers]
     counts = log.count()
-    reward = learn(answers, log.given, states_of(model, rows, tokenizer.pad_token_id, batch_tokens), counts)
+    chats = [(with_system(answer.messages, system), answer.tokens) for answer in answers]
+    reward = learn(log, answers, read_answers(model, tokenizer, chats, batch_tokens), counts)
     if reward is None:
         raise UserError("there is no feedback in this log", str(log.path), "python -m cai.annotate --live adds some")
     return reward, counts
@@ -133,22 +166,22 @@ class Shaped:
         self.mean, self.spread = 0.0, 1.0
         self._stops = stop_ids(model, tokenizer)
 
-    def normalise(self, rows: Sequence[Row]) -> dict[str, float]:
-        """Take mean and spread from these answers, and say them."""
-        known = [value for value in self._rewards(rows) if value is not None]
+    def normalise(self, answers: Sequence[tuple[Chat, Sequence[int]]]) -> dict[str, float]:
+        """Take mean and spread from these answers, and say them. answers: as `read_answers` takes them."""
+        known = [value for value in self._rewards(answers) if value is not None]
         self.mean, self.spread = fmean(known), max(pstdev(known), 1e-6)
         return {"mean": self.mean, "spread": self.spread}
 
-    def _rewards(self, rows: Sequence[Row]) -> list[float | None]:
+    def _rewards(self, answers: Sequence[tuple[Chat, Sequence[int]]]) -> list[float | None]:
         training = self.model.training
         self.model.eval()
         with self.reference():
-            states = states_of(self.model, rows, self.tokenizer.pad_token_id, self.batch_tokens)
+            read = read_answers(self.model, self.tokenizer, answers, self.batch_tokens)
         self.model.train(training)
-        with_words = [place for place, states_TD in enumerate(states) if len(states_TD)]
-        rewards: list[float | None] = [None] * len(rows)
+        with_words = [place for place, answer in enumerate(read) if answer.tokens]
+        rewards: list[float | None] = [None] * len(answers)
         if with_words:
-            mean_M, _ = self.human.predict(np.stack([states[place].mean(0) for place in with_words]))
+            mean_M, _ = self.human.predict([read[place] for place in with_words])
             for place, value in zip(with_words, mean_M.tolist(), strict=True):
                 rewards[place] = value
         return rewards
@@ -163,6 +196,6 @@ class Shaped:
         share = self.annealing.share(trainer_state.global_step)
         chats = [tuple(Message(turn["role"], turn["content"]) for turn in prompt) for prompt in prompts]
         answers = [[token for token in ids if token not in self._stops] for ids in completion_ids]
-        rows = [(chat_ids(self.tokenizer, c, answer=True), ids) for c, ids in zip(chats, answers, strict=True)]
-        human = [0.0 if h is None else (h - self.mean) / self.spread for h in self._rewards(rows)]
+        rewards = self._rewards(list(zip(chats, answers, strict=True)))
+        human = [0.0 if h is None else (h - self.mean) / self.spread for h in rewards]
         return [None if s is None else s + share * h for s, h in zip(scores, human, strict=True)]
