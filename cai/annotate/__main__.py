@@ -30,7 +30,9 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     if args.live:
         if args.pairs or args.export or args.labels or args.scores or args.constitution:
-            parser.error("--live talks to a policy: of the other options it takes --policy, --form, --rater, --out and --port")
+            parser.error(
+                "--live talks to a policy: of the other options it takes --policy, --form, --rater, --out and --port"
+            )
         return _talk(args)
     if not args.pairs or not args.out:
         parser.error("give PAIRS and --out, or --live EXPERIMENT.yaml")
@@ -82,7 +84,9 @@ def _parser() -> argparse.ArgumentParser:
         "--form", choices=("pairs", "words"), default="pairs", help="with --live: which of two answers (default), or "
         "up and down while one appears",
     )  # fmt: skip
-    parser.add_argument("--pace", type=float, default=6.0, metavar="N", help="with --form words: tokens a second (default 6)")
+    parser.add_argument(
+        "--pace", type=float, default=6.0, metavar="N", help="with --form words: tokens a second (default 6)"
+    )
     return parser
 
 

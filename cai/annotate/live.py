@@ -32,8 +32,8 @@ from cai.core.draws import identity, seed_of, uniform
 from cai.core.errors import UserError
 from cai.core.records import Chat, Message, Prompt
 from cai.data.feedback import AnswerChoice, Feedback, FeedbackLog, ShownAnswer, fault_of
-from cai.train.live.reward import learn
 from cai.train.live.features import AnswerFeatures
+from cai.train.live.reward import learn
 from cai.train.live.tamer import HumanReward, credit
 
 Form = Literal["pairs", "words"]
@@ -262,7 +262,9 @@ def _chosen(drawn: Sequence[Drawn], reward: HumanReward | None, wanted: int, tur
         return list(range(wanted))
     places: list[int] = []
     for number in range(wanted):
-        values = reward.draw([answer.read for answer in drawn], seed_of("thompson", *turn, *([number] if number else [])))
+        values = reward.draw(
+            [answer.read for answer in drawn], seed_of("thompson", *turn, *([number] if number else []))
+        )
         values[places] = -np.inf
         places.append(int(np.argmax(values)))
     # The sides are drawn as well: the better one by the first draw is not always on the left.

@@ -1,13 +1,14 @@
-"""`python -m cai.bench live`: does live feedback teach a real policy? Scripted raters teach, and fresh answers are measured.
+"""`python -m cai.bench live`: does live feedback teach a real policy? By scripted raters, and fresh answers.
 
     pairs    which of two answers                              words    up and down while an answer appears
     thumbs   up or down, once, for a whole answer
 
-Every rater (raters.py: a taste, a seed; late, misses some, presses the wrong key now and then) teaches by the page's own
-session (cai/annotate/live.py) until there are so many feedbacks. Then the policy answers prompts that nobody taught on,
-`--candidates` times, and the answer that looks best to the human reward is measured by the rater's own measure, against
-the mean of those answers: what the policy without feedback is worth on the very same draws. Effects are in units of the
-measure's standard deviation over all answers; intervals are for other prompts and other raters (cai/stats/crossed.py).
+Every rater (raters.py: a taste, a seed; late, misses some, presses the wrong key now and then) teaches by the page's
+own session (cai/annotate/live.py) until there are so many feedbacks. Then the policy answers prompts that nobody taught
+on, `--candidates` times, and the answer that looks best to the human reward is measured by the rater's own measure,
+against the mean of those answers: what the policy without feedback is worth on the very same draws. Effects are in
+units of the measure's standard deviation over all answers; intervals are for other prompts and other raters
+(cai/stats/crossed.py).
 
 All answers are drawn once, before the first rater comes, and kept in --bank: a second run draws nothing.
 """
@@ -18,20 +19,28 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cai.bench.common import positive
-from cai.bench.raters import MEASURES, Measure, ScriptedRater
-from cai.config.sections import Policy
-from cai.core.draws import seed_of
+from cai.bench.raters import MEASURES, ScriptedRater, levels
+from cai.config.runtime import Runtime
+from cai.core.draws import identity, seed_of
+from cai.core.errors import UserError
 from cai.core.records import Chat, Estimate, Prompt
 from cai.data.feedback import FeedbackLog
-from cai.data.sources import read_source
+from cai.data.sources import read_helpful
+from cai.models.engines import Sampling
+from cai.models.loading import pick_device, pick_dtype
+from cai.models.references import find
 from cai.stats.crossed import contrast
 
-FORMS = ("pairs", "words", "thumbs")
+if TYPE_CHECKING:
+    from cai.annotate.live import Session
+    from cai.annotate.voice import Drawn, Voice
+
+FORMS = {"pairs": "pairs", "words": "words", "thumbs": "words"}  # -> the form of the page that takes them
 SYSTEM = "You are a helpful assistant. Answer in one or two short sentences."
 MOST_TURNS = 10  # for each feedback that is wanted; a rater whom nothing moves would never be done
 
@@ -47,13 +56,221 @@ class TaughtGain:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--prompts", default="helpful.jsonl", help="a file of prompts; teaches on train, tests on test")
-    parser.add_argument("--teach", type=positive, default=18, metavar="N", help="prompts to teach on")
-    parser.add_argument("--fresh", type=positive, default=12, metavar="N", help="prompts that nobody taught on")
+    parser.add_argument("--prompts", default="experiments/data/helpful.jsonl", help="a file of prompts with splits")
+    parser.add_argument("--teach", type=positive, default=18, metavar="N", help="prompts of train to teach on")
+    parser.add_argument("--fresh", type=positive, default=12, metavar="N", help="prompts of test to measure on")
     parser.add_argument("--candidates", type=positive, default=8, metavar="N", help="answers to a prompt")
-    parser.add_argument("--tokens", type=positive, default=40, metavar="N", help="of an answer")
+    parser.add_argument("--tokens", type=positive, default=40, metavar="N", help="of an answer at most")
     parser.add_argument("--system", default=SYSTEM, help="the policy's system prompt")
     parser.add_argument("--feedbacks", type=positive, nargs="+", default=[20, 50, 100], metavar="N")
     parser.add_argument("--raters", type=positive, default=4, metavar="N", help="of each taste")
-    parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS)
-    parser.add_argument("--bank", type=Path, metavar="FOLDER", help="where answers are kept (default: nowhere)")
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
+    parser.add_argument("--bank", type=Path, metavar="FOLDER", help="keep the answers there (default: nowhere)")
+
+
+def run(args: argparse.Namespace) -> None:
+    taught_on, fresh = split_prompts(args)
+    bank = Bank(args, [*taught_on, *fresh])
+    rows = []
+    for form in args.forms:
+        rows += gains_of(bank, form, taught_on, fresh, args)
+        if not args.json:
+            for row in [row for row in rows if row.form == form]:
+                print(shown(row), flush=True)
+    best = {taste: best_possible(bank, fresh, taste) for taste in MEASURES}
+    if args.json:
+        print(json.dumps({"best possible": best, "gains": [asdict(row) for row in rows]}))
+    else:
+        print(
+            f"the best of {args.candidates} by the raters' own measures: "
+            + ", ".join(f"{k} {v:.2f}" for k, v in best.items())
+        )
+
+
+def shown(row: TaughtGain) -> str:
+    gain = row.gain
+    what = f"{row.form:7} {row.taste:9} {row.feedbacks:4} feedbacks"
+    return f"{what}  {gain.value:+.2f} [{gain.low:.2f}, {gain.high:.2f}] sd"
+
+
+def split_prompts(args: argparse.Namespace) -> tuple[list[Prompt], list[Prompt]]:
+    """(prompts to teach on, prompts to measure on). Raises UserError where there are too few."""
+    prompts = list(read_helpful(args.prompts, 0.3, 0).prompts.values())
+    parts = []
+    for split, wanted in (("train", args.teach), ("test", args.fresh)):
+        some = [prompt for prompt in prompts if prompt.split == split][:wanted]
+        if len(some) < wanted:
+            raise UserError(f"it has {len(some)} prompts of {split}, and not {wanted}", args.prompts, "ask for fewer")
+        parts.append(some)
+    return parts[0], parts[1]
+
+
+# 1. The answers -------------------------------------------------------------------------------------------------------
+
+
+class Bank:
+    """A voice (cai/annotate/voice.py) whose answers were all drawn before. by_chat: those to each conversation."""
+
+    room = 2**31
+
+    def __init__(self, args: argparse.Namespace, prompts: Sequence[Prompt]) -> None:
+        self.model, self.args = find(args.model), args
+        self.digest = self.model.digest
+        self._voice: Voice | None = None
+        self.by_chat = {prompt.messages: self._answers(prompt) for prompt in prompts}
+        self.values = {  # of each taste: what each answer is worth
+            taste: {
+                chat: [measure(chat[-1].content, "".join(answer.pieces)) for answer in drawn]
+                for chat, drawn in self.by_chat.items()
+            }
+            for taste, measure in MEASURES.items()
+        }
+
+    def ids(self, chat: Chat) -> list[int]:
+        return []  # every conversation is one prompt, and fits
+
+    def answers(self, chat: Chat, seeds: Sequence[int]) -> "list[Drawn]":
+        """As many as there are seeds, without repetition; the first seed says which."""
+        order = np.random.default_rng(seeds[0]).permutation(len(self.by_chat[chat]))
+        return [self.by_chat[chat][place] for place in order[: len(seeds)]]
+
+    def read(self, answers: Sequence[Any]) -> list[Any]:
+        assert not answers, "a session reads again what it has not drawn itself"
+        return []
+
+    def _answers(self, prompt: Prompt) -> "list[Drawn]":
+        args = self.args
+        numbers = [seed_of("bank", prompt.id, number) for number in range(args.candidates)]
+        if not args.bank:
+            return self._drawn(prompt, numbers)
+        made_by = (self.digest, args.system, str(args.tokens), str(args.candidates))
+        path = args.bank / f"{identity('answers', prompt.id, *made_by)}.npz"
+        if not path.is_file():
+            args.bank.mkdir(parents=True, exist_ok=True)
+            keep(path, self._drawn(prompt, numbers))
+        return kept(path, prompt.messages)
+
+    def _drawn(self, prompt: Prompt, numbers: Sequence[int]) -> "list[Drawn]":
+        from cai.annotate.voice import Voice  # torch: only where something is to be drawn
+
+        if self._voice is None:
+            import torch
+
+            if self.args.threads:
+                torch.set_num_threads(self.args.threads)
+            device = pick_device(self.args.device)
+            self._voice = Voice(
+                self.model, dtype=pick_dtype(self.args.dtype, device), device=device, system=self.args.system,
+                sampling=Sampling(self.args.tokens, 1.0), batch_tokens=Runtime().batch_tokens,
+            )  # fmt: skip
+        return [answer for answer in self._voice.answers(prompt.messages, numbers) if answer.tokens]
+
+
+def keep(path: Path, answers: "Sequence[Drawn]") -> None:
+    """The file is there whole, or not at all."""
+    partial = path.with_suffix(".partial.npz")
+    np.savez(
+        partial, tokens=json.dumps([answer.tokens for answer in answers]),
+        pieces=json.dumps([answer.pieces for answer in answers]),
+        states=np.concatenate([answer.read.states_TD for answer in answers]).astype(np.float16),
+    )  # fmt: skip
+    partial.rename(path)
+
+
+def kept(path: Path, chat: Chat) -> "list[Drawn]":
+    from cai.annotate.voice import Drawn
+    from cai.train.live.features import AnswerFeatures, statistics
+
+    with np.load(path) as file:
+        tokens, pieces = json.loads(str(file["tokens"])), json.loads(str(file["pieces"]))
+        ends = np.cumsum([len(ids) for ids in tokens])[:-1]
+        states = np.split(file["states"].astype(np.float32), ends)
+    return [
+        Drawn(tuple(ids), tuple(texts), AnswerFeatures(states_TD, statistics(chat, "".join(texts))))
+        for ids, texts, states_TD in zip(tokens, pieces, states, strict=True)
+    ]
+
+
+# 2. Teaching ----------------------------------------------------------------------------------------------------------
+
+
+def gains_of(
+    bank: Bank, form: str, taught_on: Sequence[Prompt], fresh: Sequence[Prompt], args: argparse.Namespace
+) -> list[TaughtGain]:
+    """After each number of feedbacks, for the raters of each taste and for all of them."""
+    every = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for taste in MEASURES:
+            for seed in range(args.raters):
+                log = FeedbackLog(Path(folder) / f"{taste}{seed}.jsonl")
+                for feedbacks, reward in taught(bank, form, taught_on, taste, seed, log, sorted(args.feedbacks)):
+                    every[taste, seed, feedbacks] = gains(bank, fresh, taste, reward)
+    made, names = [], [prompt.id for prompt in fresh]
+    for feedbacks in sorted(args.feedbacks):
+        for taste in (*MEASURES, "all"):
+            columns = [
+                column for (of, _, after), column in every.items() if after == feedbacks and taste in (of, "all")
+            ]
+            estimate = contrast(np.stack(columns, axis=1), names).estimate
+            made.append(TaughtGain(form=form, taste=taste, feedbacks=feedbacks, gain=estimate))
+    return made
+
+
+def taught(
+    bank: Bank, form: str, prompts: Sequence[Prompt], taste: str, seed: int, log: FeedbackLog, after: Sequence[int]
+) -> Iterator[tuple[int, Any]]:
+    """(feedbacks, the human reward), once there are as many as each number of `after`, which ascends.
+
+    Raises UserError for a rater who gives so few that it would never end.
+    """
+    from cai.annotate.live import Session
+
+    session = Session("bench", bank, prompts, log, seed=seed, form=FORMS[form])  # pyrefly: ignore
+    level, local = levels(taste, [(c[-1].content, d.pieces) for c, drawn in bank.by_chat.items() for d in drawn])
+    rater = ScriptedRater(MEASURES[taste], seed_of("rater", taste, seed) % 2**32, level, local)
+    waiting = list(after)
+    for _ in range(MOST_TURNS * after[-1]):
+        given = turn(session, rater, form)
+        while waiting and given >= waiting[0]:
+            yield waiting.pop(0), session.reward("rater")
+        if not waiting:
+            return
+    raise UserError(f"a rater of {taste} gave too few feedbacks in {MOST_TURNS * after[-1]} turns", "--feedbacks", "")
+
+
+def turn(session: "Session", rater: ScriptedRater, form: str) -> int:
+    """One answer, or two, and what the rater says of it. How many feedbacks there are then."""
+    said = session.say("rater", None, False)
+    prompt, answers = said["messages"][-1]["content"], said["answers"]
+    if form == "pairs":
+        choice = rater.choice(prompt, *(answer["text"] for answer in answers)) if len(answers) == 2 else None
+        if choice is not None:
+            session.choose("rater", answers[0]["id"], answers[1]["id"], answers[choice]["id"], 1.0)
+    else:
+        pieces = session.shown(answers[0]["id"]).pieces
+        for press in (rater.thumb if form == "thumbs" else rater.presses)(prompt, pieces):
+            session.press("rater", answers[0]["id"], **press)
+    return session.learned("rater")["feedbacks"]
+
+
+# 3. Measuring ---------------------------------------------------------------------------------------------------------
+
+
+def spread(bank: Bank, taste: str) -> float:
+    """Standard deviation of a taste's measure over all answers."""
+    return float(np.std([value for values in bank.values[taste].values() for value in values]))
+
+
+def gains(bank: Bank, fresh: Sequence[Prompt], taste: str, reward: Any) -> list[float]:
+    """For each fresh prompt how much better than its answers the one is that looks best, in sd of the measure."""
+    made, sd = [], spread(bank, taste)
+    for prompt in fresh:
+        values = bank.values[taste][prompt.messages]
+        best = int(np.argmax(reward.predict([answer.read for answer in bank.by_chat[prompt.messages]])[0]))
+        made.append((values[best] - float(np.mean(values))) / sd)
+    return made
+
+
+def best_possible(bank: Bank, fresh: Sequence[Prompt], taste: str) -> float:
+    values = [bank.values[taste][prompt.messages] for prompt in fresh]
+    return float(np.mean([max(row) - np.mean(row) for row in values])) / spread(bank, taste)

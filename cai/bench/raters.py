@@ -17,13 +17,23 @@ import numpy as np
 Measure = Callable[[str, str], float]  # of the last turn before an answer, and of the answer or a part of it
 # Words that are courteous, or that speak to the person who asked.
 POLITE = frozenset(
-    "please thank thanks sorry glad happy welcome sure certainly hope kindly great wonderful pleasure enjoy appreciate "
-    "assist help let's you your you're you'll you've".split()
+    re.findall(
+        r"[\w']+",
+        """
+    please thank thanks sorry glad happy welcome sure certainly hope kindly great wonderful pleasure enjoy appreciate
+    assist help let's you your you're you'll you've
+""",
+    )
 )
 GRAMMAR = frozenset(
-    "about after again also because been before being between both could does doing down each from have having help here "
-    "into just make more most much need only other over same should some such tell than that their them then there these "
-    "they this those through under until very want were what when where which while will with would write your give".split()
+    re.findall(
+        r"\w+",
+        """
+    about after again also because been before being between both could does doing down each from have having help here
+    into just make more most much need only other over same should some such tell than that their them then there these
+    they this those through under until very want were what when where which while will with would write your give
+""",
+    )
 )
 
 
@@ -51,6 +61,23 @@ def _things(prompt: str) -> frozenset[str]:
 
 
 MEASURES: dict[str, Measure] = {"short": short, "polite": polite, "on topic": on_topic}
+
+
+def levels(taste: str, answers: Sequence[tuple[str, Sequence[str]]], span: int = 6) -> tuple[float, float | None]:
+    """(level, local) of a rater of this taste who knows these answers: the median answer, and the mean part of one.
+
+    answers: (prompt, pieces).
+    """
+    measure, rng = MEASURES[taste], np.random.default_rng(0)
+    level = float(np.median([measure(prompt, "".join(pieces)) for prompt, pieces in answers]))
+    if taste == "short":
+        return level, None
+    parts = [
+        measure(prompt, "".join(pieces[max(0, place + 1 - span) : place + 1]))
+        for prompt, pieces in answers
+        for place in rng.integers(0, max(len(pieces), 1), 3)
+    ]
+    return level, float(np.mean(parts))
 
 
 @dataclass
@@ -92,7 +119,8 @@ class ScriptedRater:
     def presses(self, prompt: str, pieces: Sequence[str]) -> list[dict[str, Any]]:
         """What the page would send while this answer appears, and after: value, seconds, shown, ended."""
         made = []
-        for place in sorted(self.rng.integers(0, max(len(pieces), 1), self.moments)):
+        places = {*self.rng.integers(0, max(len(pieces), 1), self.moments).tolist()}
+        for place in sorted(places | {len(pieces) - 1} if self.local is None else places):
             begin = 0 if self.local is None else max(0, place + 1 - self.span)
             feeling = self.measure(prompt, "".join(pieces[begin : place + 1])) - (self.local or 0.0)
             if self.local is None:

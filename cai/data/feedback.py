@@ -3,12 +3,12 @@
     {"id", "rater", "policy", "prompt_id", "messages": [...], "tokens": [ids], "pieces": [text of each token],
      "candidates", "predicted", "error", "at": ISO time}                                      an answer, before it shows
     {"answer": id, "rater", "value": signed, "seconds", "shown": [seconds], "ended": seconds | null, "at"}   a press
-    {"left": id, "right": id, "chosen": id, "rater", "seconds", "at"}   which of two answers to the same is the better one
+    {"left": id, "right": id, "chosen": id, "rater", "seconds", "at"}          which of two answers is the better one
 
 All seconds count from the moment when the answer's first token stood on the page, by the page's clock; `shown` has the
-tokens that were there when the key was pressed, and `ended` is null while more were to come. Of a
-choice they count from when both answers stood there, and the last choice between two answers stands. One key is one row,
-and it is on the disk before anything is learned from it (append.py).
+tokens that were there when the key was pressed, and `ended` is null while more were to come. Of a choice they count
+from when both answers stood there, and the last choice between two answers stands. One key is one row, and it is on the
+disk before anything is learned from it (append.py).
 """
 
 import math

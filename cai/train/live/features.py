@@ -71,4 +71,3 @@ def statistics(chat: Chat, text: str) -> np.ndarray:
 def stems(text: str) -> list[str]:
     """The beginnings of the words of four letters and more, which are mostly not grammar."""
     return [word[:_STEM] for word in re.findall(r"[^\W\d_]{4,}", text.lower())]
-

@@ -1,8 +1,8 @@
 """The reward that a person's live feedback teaches (cai/train/live/tamer.py), read from a policy's hidden states; and
 as a part of the reward in reinforcement learning.
 
-Features of a token are a hidden state of the frozen policy after it has read the token, those of an answer their mean and
-what is counted of its text (features.py). A log can be learned from by any policy that reads the same tokens: the
+Features of a token are a hidden state of the frozen policy after it has read the token, those of an answer their mean
+and what is counted of its text (features.py). A log can be learned from by any policy that reads the same tokens: the
 states are computed anew.
 
 In reinforcement learning (`Shaped`) the reward of an answer becomes

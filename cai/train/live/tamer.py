@@ -41,14 +41,19 @@ NOISE = np.logspace(-2, 3, 16)  # variance of a feedback's noise, in units of th
 class Example:
     """One feedback: a press on one answer, or a choice between two.
 
-    answer: its place, of the chosen one where there were two. value: signed. credit_T: of each of its tokens, sums to 1;
-    None for the whole. over: the place of the answer that was not chosen.
+    answer: its place. value: signed. credit_T: of each of its tokens, sums to 1; None for the whole. over: the place of
+    the other answer of a choice, whose value says by how much the first is the better one.
     """
 
     answer: int
     value: float
     credit_T: np.ndarray | None = None
     over: int | None = None
+
+    @property
+    def first(self) -> int:
+        """The same for all feedback on one answer, and on two that were shown together."""
+        return self.answer if self.over is None else min(self.answer, self.over)
 
 
 def bursts(presses: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -90,9 +95,10 @@ def credit(
 class HumanReward:
     """What is known of a person's reward: a posterior over linear functions of the features.
 
-    center_D, scale_D: by which features are standardised, see `fit`; D is of states and statistics together. seen_ND: of
-    each feedback. level_N: 1 for a press, 0 for a choice, in which the level of all answers cancels. values_N: of each.
-    inverse_NN: of the kernel plus noise. noise, variance, share: see `fit`. shown_N: by which feedbacks are of the same answers.
+    center_D, scale_D: by which features are standardised, see `fit`; D is of states and statistics together. seen_ND,
+    values_N: of each feedback. level_N: 1 for a press, 0 for a choice, in which the level of all answers cancels.
+    shown_N: the same for feedback on the same answers. inverse_NN: of the kernel plus noise. noise, variance, share: as
+    `fit` says.
     """
 
     center_D: np.ndarray
@@ -157,12 +163,12 @@ def fit(answers: Sequence[AnswerFeatures], examples: Sequence[Example]) -> Human
     """The posterior after all feedback. answers: all that were shown, with feedback or not.
 
     reward(x) = w . x + b with x the standardised features. In units of `variance`, the prior variance of each weight of
-    the D states is (1 - share) / D, of the F statistics share / F, and of b 1. A press is the reward of what it is about
-    plus noise of variance `noise * variance`; a choice is so of the difference of two rewards, from which b is gone.
-    `noise` and `share` maximise the evidence on a grid, and `variance` is then known in closed form; one feedback of
-    size 1 that was never given keeps it away from 0. Features are standardised over whole answers, which is what they
-    are to tell apart; one that never differed says nothing. Answers without feedback only say how features are
-    distributed. Deterministic.
+    the D states is (1 - share) / D, of the F statistics share / F, and of b 1. A press is the reward of what it is
+    about plus noise of variance `noise * variance`; a choice is so of the difference of two rewards, from which b is
+    gone. `noise` and `share` maximise the evidence on a grid, and `variance` is then known in closed form; one feedback
+    of size 1 that was never given keeps it away from 0. Features are standardised over whole answers, which they are to
+    tell apart; one that never differed says nothing. Answers without feedback only say how features are distributed.
+    Deterministic.
     """
     assert examples, "nothing to learn from"
     whole = np.stack([answer.about() for answer in answers if answer.tokens])
@@ -179,13 +185,17 @@ def fit(answers: Sequence[AnswerFeatures], examples: Sequence[Example]) -> Human
     def kernel(share: float) -> np.ndarray:
         return (1 - share) * of_states_NN + share * of_statistics_NN + np.outer(level_N, level_N)
 
-    fits = [(*most_evident(kernel(share), values_N), share) for share in SHARES]
+    # Features that never differ can explain nothing, and take no share.
+    differs = np.isfinite(spread_D)
+    shares = SHARES if differs[states:].any() and differs[:states].any() else [float(differs[states:].any())]
+    fits = [(*most_evident(kernel(share), values_N), share) for share in shares]
     _, noise, variance, share = max(fits)
     weight_D = np.sqrt(np.repeat([(1 - share) / max(states, 1), share / max(statistics, 1)], [states, statistics]))
+    scale_D = np.divide(spread_D, weight_D, out=np.full_like(weight_D, np.inf), where=weight_D > 0)
     return HumanReward(
-        center_D=center_D, scale_D=np.divide(spread_D, weight_D, out=np.full_like(weight_D, np.inf), where=weight_D > 0),
+        center_D=center_D, scale_D=scale_D,
         seen_ND=seen_ND * weight_D, level_N=level_N, values_N=values_N,
-        shown_N=np.array([min(example.answer, example.answer if example.over is None else example.over) for example in examples]),
+        shown_N=np.array([example.first for example in examples]),
         inverse_NN=np.linalg.inv(kernel(share) + noise * np.eye(len(values_N))), noise=noise, variance=variance,
         share=share,
     )  # fmt: skip
