@@ -16,7 +16,7 @@ All answers are drawn once, before the first rater comes, and kept in --bank: a 
 import argparse
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cai.bench.common import positive
-from cai.bench.raters import MEASURES, ScriptedRater, levels
+from cai.bench.raters import MEASURES, Measure, ScriptedRater, levels
 from cai.config.runtime import Runtime
 from cai.core.draws import identity, seed_of
 from cai.core.errors import UserError
@@ -33,7 +33,7 @@ from cai.data.feedback import FeedbackLog
 from cai.data.sources import read_helpful
 from cai.models.engines import Sampling
 from cai.models.loading import pick_device, pick_dtype
-from cai.models.references import find
+from cai.models.references import ModelRef, find
 from cai.stats.crossed import contrast
 
 if TYPE_CHECKING:
@@ -70,10 +70,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     taught_on, fresh = split_prompts(args)
-    bank = Bank(args, [*taught_on, *fresh])
+    bank = draw_bank(args, [*taught_on, *fresh])
     rows = []
     for form in args.forms:
-        rows += gains_of(bank, form, taught_on, fresh, args)
+        rows += gains_of(bank, form, taught_on, fresh, args.raters, sorted(args.feedbacks))
         if not args.json:
             for row in [row for row in rows if row.form == form]:
                 print(shown(row), flush=True)
@@ -109,21 +109,23 @@ def split_prompts(args: argparse.Namespace) -> tuple[list[Prompt], list[Prompt]]
 
 
 class Bank:
-    """A voice (cai/annotate/voice.py) whose answers were all drawn before. by_chat: those to each conversation."""
+    """A voice (cai/annotate/voice.py) whose answers were all drawn before. by_chat: those to each conversation.
+
+    tastes: of the raters who will teach. values: by taste, what each answer is worth.
+    """
 
     room = 2**31
 
-    def __init__(self, args: argparse.Namespace, prompts: Sequence[Prompt]) -> None:
-        self.model, self.args = find(args.model), args
-        self.digest = self.model.digest
-        self._voice: Voice | None = None
-        self.by_chat = {prompt.messages: self._answers(prompt) for prompt in prompts}
-        self.values = {  # of each taste: what each answer is worth
+    def __init__(
+        self, digest: str, by_chat: "dict[Chat, list[Drawn]]", tastes: Mapping[str, Measure] = MEASURES
+    ) -> None:
+        self.digest, self.by_chat, self.tastes = digest, by_chat, tastes
+        self.values = {
             taste: {
                 chat: [measure(chat[-1].content, "".join(answer.pieces)) for answer in drawn]
-                for chat, drawn in self.by_chat.items()
+                for chat, drawn in by_chat.items()
             }
-            for taste, measure in MEASURES.items()
+            for taste, measure in tastes.items()
         }
 
     def ids(self, chat: Chat) -> list[int]:
@@ -138,32 +140,54 @@ class Bank:
         assert not answers, "a session reads again what it has not drawn itself"
         return []
 
-    def _answers(self, prompt: Prompt) -> "list[Drawn]":
-        args = self.args
+    def spread(self, taste: str) -> float:
+        """Standard deviation of a taste's measure over all answers."""
+        return float(np.std([value for values in self.values[taste].values() for value in values]))
+
+    def rater(self, taste: str, seed: int) -> ScriptedRater:
+        """One who knows these answers."""
+        parts = [(chat[-1].content, answer.pieces) for chat, drawn in self.by_chat.items() for answer in drawn]
+        level, local = levels(self.tastes[taste], parts)
+        local = None if taste == "short" else local
+        return ScriptedRater(self.tastes[taste], seed_of("rater", taste, seed) % 2**32, level, local)
+
+
+def draw_bank(args: argparse.Namespace, prompts: Sequence[Prompt]) -> Bank:
+    """The answers of --model to prompts: those in --bank, and the others drawn, and kept there."""
+    model = find(args.model)
+    voices: list[Voice] = []
+
+    def drawn(prompt: Prompt) -> "list[Drawn]":
+        if not voices:
+            voices.append(open_voice(model, args))
         numbers = [seed_of("bank", prompt.id, number) for number in range(args.candidates)]
+        return [answer for answer in voices[0].answers(prompt.messages, numbers) if answer.tokens]
+
+    def answers(prompt: Prompt) -> "list[Drawn]":
         if not args.bank:
-            return self._drawn(prompt, numbers)
-        made_by = (self.digest, args.system, str(args.tokens), str(args.candidates))
+            return drawn(prompt)
+        made_by = (model.digest, args.system, str(args.tokens), str(args.candidates))
         path = args.bank / f"{identity('answers', prompt.id, *made_by)}.npz"
         if not path.is_file():
             args.bank.mkdir(parents=True, exist_ok=True)
-            keep(path, self._drawn(prompt, numbers))
+            keep(path, drawn(prompt))
         return kept(path, prompt.messages)
 
-    def _drawn(self, prompt: Prompt, numbers: Sequence[int]) -> "list[Drawn]":
-        from cai.annotate.voice import Voice  # torch: only where something is to be drawn
+    return Bank(model.digest, {prompt.messages: answers(prompt) for prompt in prompts})
 
-        if self._voice is None:
-            import torch
 
-            if self.args.threads:
-                torch.set_num_threads(self.args.threads)
-            device = pick_device(self.args.device)
-            self._voice = Voice(
-                self.model, dtype=pick_dtype(self.args.dtype, device), device=device, system=self.args.system,
-                sampling=Sampling(self.args.tokens, 1.0), batch_tokens=Runtime().batch_tokens,
-            )  # fmt: skip
-        return [answer for answer in self._voice.answers(prompt.messages, numbers) if answer.tokens]
+def open_voice(model: ModelRef, args: argparse.Namespace) -> "Voice":
+    import torch  # only where something is to be drawn
+
+    from cai.annotate.voice import Voice
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    device = pick_device(args.device)
+    return Voice(
+        model, dtype=pick_dtype(args.dtype, device), device=device, system=args.system,
+        sampling=Sampling(args.tokens, 1.0), batch_tokens=Runtime().batch_tokens,
+    )  # fmt: skip
 
 
 def keep(path: Path, answers: "Sequence[Drawn]") -> None:
@@ -195,21 +219,21 @@ def kept(path: Path, chat: Chat) -> "list[Drawn]":
 
 
 def gains_of(
-    bank: Bank, form: str, taught_on: Sequence[Prompt], fresh: Sequence[Prompt], args: argparse.Namespace
+    bank: Bank, form: str, taught_on: Sequence[Prompt], fresh: Sequence[Prompt], raters: int, after: Sequence[int]
 ) -> list[TaughtGain]:
-    """After each number of feedbacks, for the raters of each taste and for all of them."""
+    """After each number of feedbacks, for so many raters of each taste, and for all of them."""
     every = {}
     with tempfile.TemporaryDirectory() as folder:
-        for taste in MEASURES:
-            for seed in range(args.raters):
+        for taste in bank.tastes:
+            for seed in range(raters):
                 log = FeedbackLog(Path(folder) / f"{taste}{seed}.jsonl")
-                for feedbacks, reward in taught(bank, form, taught_on, taste, seed, log, sorted(args.feedbacks)):
+                for feedbacks, reward in taught(bank, form, taught_on, taste, seed, log, after):
                     every[taste, seed, feedbacks] = gains(bank, fresh, taste, reward)
     made, names = [], [prompt.id for prompt in fresh]
-    for feedbacks in sorted(args.feedbacks):
-        for taste in (*MEASURES, "all"):
+    for feedbacks in after:
+        for taste in (*bank.tastes, "all"):
             columns = [
-                column for (of, _, after), column in every.items() if after == feedbacks and taste in (of, "all")
+                column for (of, _, number), column in every.items() if number == feedbacks and taste in (of, "all")
             ]
             estimate = contrast(np.stack(columns, axis=1), names).estimate
             made.append(TaughtGain(form=form, taste=taste, feedbacks=feedbacks, gain=estimate))
@@ -226,9 +250,7 @@ def taught(
     from cai.annotate.live import Session
 
     session = Session("bench", bank, prompts, log, seed=seed, form=FORMS[form])  # pyrefly: ignore
-    level, local = levels(taste, [(c[-1].content, d.pieces) for c, drawn in bank.by_chat.items() for d in drawn])
-    rater = ScriptedRater(MEASURES[taste], seed_of("rater", taste, seed) % 2**32, level, local)
-    waiting = list(after)
+    rater, waiting = bank.rater(taste, seed), list(after)
     for _ in range(MOST_TURNS * after[-1]):
         given = turn(session, rater, form)
         while waiting and given >= waiting[0]:
@@ -256,14 +278,9 @@ def turn(session: "Session", rater: ScriptedRater, form: str) -> int:
 # 3. Measuring ---------------------------------------------------------------------------------------------------------
 
 
-def spread(bank: Bank, taste: str) -> float:
-    """Standard deviation of a taste's measure over all answers."""
-    return float(np.std([value for values in bank.values[taste].values() for value in values]))
-
-
 def gains(bank: Bank, fresh: Sequence[Prompt], taste: str, reward: Any) -> list[float]:
     """For each fresh prompt how much better than its answers the one is that looks best, in sd of the measure."""
-    made, sd = [], spread(bank, taste)
+    made, sd = [], bank.spread(taste)
     for prompt in fresh:
         values = bank.values[taste][prompt.messages]
         best = int(np.argmax(reward.predict([answer.read for answer in bank.by_chat[prompt.messages]])[0]))
@@ -273,4 +290,4 @@ def gains(bank: Bank, fresh: Sequence[Prompt], taste: str, reward: Any) -> list[
 
 def best_possible(bank: Bank, fresh: Sequence[Prompt], taste: str) -> float:
     values = [bank.values[taste][prompt.messages] for prompt in fresh]
-    return float(np.mean([max(row) - np.mean(row) for row in values])) / spread(bank, taste)
+    return float(np.mean([max(row) - np.mean(row) for row in values])) / bank.spread(taste)

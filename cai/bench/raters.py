@@ -63,21 +63,18 @@ def _things(prompt: str) -> frozenset[str]:
 MEASURES: dict[str, Measure] = {"short": short, "polite": polite, "on topic": on_topic}
 
 
-def levels(taste: str, answers: Sequence[tuple[str, Sequence[str]]], span: int = 6) -> tuple[float, float | None]:
-    """(level, local) of a rater of this taste who knows these answers: the median answer, and the mean part of one.
+def levels(measure: Measure, answers: Sequence[tuple[str, Sequence[str]]], span: int = 6) -> tuple[float, float]:
+    """(level, local) of a rater who knows these answers: the median answer, and the mean part of one.
 
     answers: (prompt, pieces).
     """
-    measure, rng = MEASURES[taste], np.random.default_rng(0)
-    level = float(np.median([measure(prompt, "".join(pieces)) for prompt, pieces in answers]))
-    if taste == "short":
-        return level, None
+    rng = np.random.default_rng(0)
     parts = [
         measure(prompt, "".join(pieces[max(0, place + 1 - span) : place + 1]))
         for prompt, pieces in answers
         for place in rng.integers(0, max(len(pieces), 1), 3)
     ]
-    return level, float(np.mean(parts))
+    return float(np.median([measure(prompt, "".join(pieces)) for prompt, pieces in answers])), float(np.mean(parts))
 
 
 @dataclass
