@@ -64,7 +64,7 @@ MEASURES: dict[str, Measure] = {"short": short, "polite": polite, "on topic": on
 
 
 def levels(measure: Measure, answers: Sequence[tuple[str, Sequence[str]]], span: int = 6) -> tuple[float, float]:
-    """(level, local) of a rater who knows these answers: the median answer, and the mean part of one.
+    """(level, local) of a rater who knows these answers: of the mean answer, and of the mean part of one.
 
     answers: (prompt, pieces).
     """
@@ -74,7 +74,8 @@ def levels(measure: Measure, answers: Sequence[tuple[str, Sequence[str]]], span:
         for prompt, pieces in answers
         for place in rng.integers(0, max(len(pieces), 1), 3)
     ]
-    return float(np.median([measure(prompt, "".join(pieces)) for prompt, pieces in answers])), float(np.mean(parts))
+    wholes = [measure(prompt, "".join(pieces)) for prompt, pieces in answers]
+    return float(np.mean(wholes)), float(np.mean(parts))
 
 
 @dataclass

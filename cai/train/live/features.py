@@ -1,8 +1,7 @@
 """What is read of an answer: the hidden states of the policy after each token, and what anybody sees at a glance.
 
-A few dozen feedbacks cannot tell which directions of a hidden state mean "short", "polite" or "about my question", and
-the plainest of these are counted at once (`STATISTICS`). How much weight each of the two gets is learned with the rest
-(cai/train/live/tamer.py).
+A hundred feedbacks cannot tell which of some hundred directions of a hidden state mean "short", "polite" or "about my
+question"; what shows on the surface is counted at once (`STATISTICS`).
 """
 
 import re

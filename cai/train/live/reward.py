@@ -41,20 +41,54 @@ NO_WORDS = "a choice of an answer without a word"
 
 @torch.no_grad()
 def states_of(model: Any, rows: Sequence[Row], padding: int, batch_tokens: int) -> list[np.ndarray]:
-    """(T, D) in float32: the last hidden state after each token of each answer. Batches hold rows of like length."""
+    """(T, D) in float32: the hidden state halfway up after each token of each answer. Batches hold rows of like length.
+
+    The last states know what word comes next; those in the middle know better what has been said. Where a model has no
+    stack of blocks to be halfway up, they are the last ones.
+    """
     network: Any = getattr(model, "get_base_model", lambda: model)()  # PEFT's layers stand within the network
     reader = network.get_decoder()  # without the head: no logits are needed
+    middle = _block_above_middle(network, reader)
+    device = next(network.parameters()).device
     lengths = [len(prompt) + len(answer) for prompt, answer in rows]
-    by_answer = [np.empty((0, head_width(network)), np.float32)] * len(rows)
+    by_answer: list[np.ndarray | None] = [None] * len(rows)
     for batch in by_length([i for i, (_, answer) in enumerate(rows) if answer], lengths, batch_tokens, padding=0.2):
         width = max(lengths[i] for i in batch)
         ids = torch.tensor([[*rows[i][0], *rows[i][1], *[padding] * (width - lengths[i])] for i in batch])
         mask = torch.tensor([[1] * lengths[i] + [0] * (width - lengths[i]) for i in batch])
-        device = next(network.parameters()).device
-        states = reader(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).last_hidden_state
-        for i, states_TD in zip(batch, states.float().cpu().numpy(), strict=True):
+        states_BTD = _states_below(reader, middle, input_ids=ids.to(device), attention_mask=mask.to(device))
+        for i, states_TD in zip(batch, states_BTD.float().cpu().numpy(), strict=True):
             by_answer[i] = states_TD[len(rows[i][0]) : lengths[i]]
-    return by_answer
+    wide = next((states_TD.shape[1] for states_TD in by_answer if states_TD is not None), head_width(network))
+    return [np.empty((0, wide), np.float32) if states_TD is None else states_TD for states_TD in by_answer]
+
+
+class _HalfwayUp(Exception):
+    """Thrown by the block above the middle: no more of the model is to be run."""
+
+
+def _block_above_middle(network: Any, reader: Any) -> Any:
+    count = network.config.get_text_config().num_hidden_layers
+    stacks = [part for part in reader.modules() if isinstance(part, torch.nn.ModuleList) and len(part) == count]
+    return stacks[0][count // 2] if stacks else None
+
+
+def _states_below(reader: Any, block: Any, **inputs: Any) -> torch.Tensor:
+    """(B, T, D) what a block is given; None for the block: what the model ends with."""
+    states: list[torch.Tensor] = []
+
+    def keep(_: Any, args: tuple, kwargs: dict[str, Any]) -> None:
+        states.append(args[0] if args else kwargs["hidden_states"])
+        raise _HalfwayUp
+
+    hook = block.register_forward_pre_hook(keep, with_kwargs=True) if block is not None else None
+    try:
+        return reader(**inputs, use_cache=False).last_hidden_state
+    except _HalfwayUp:
+        return states[0]
+    finally:
+        if hook:
+            hook.remove()
 
 
 def read_answers(

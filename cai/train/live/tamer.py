@@ -33,7 +33,6 @@ from cai.train.live.features import AnswerFeatures
 WINDOW = (0.2, 4.0)  # seconds between what a person reacts to and the key: the least and the most
 BURST = 0.5  # seconds between two presses of one feedback
 ANSWERS = 10  # with feedback, before a correlation is worth showing
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the reward's variance that statistics may explain; the states, the rest
 NOISE = np.logspace(-2, 3, 16)  # variance of a feedback's noise, in units of that of the reward
 
 
@@ -97,8 +96,8 @@ class HumanReward:
 
     center_D, scale_D: by which features are standardised, see `fit`; D is of states and statistics together. seen_ND,
     values_N: of each feedback. level_N: 1 for a press, 0 for a choice, in which the level of all answers cancels.
-    shown_N: the same for feedback on the same answers. inverse_NN: of the kernel plus noise. noise, variance, share: as
-    `fit` says.
+    shown_N: the same for feedback on the same answers. inverse_NN: of the kernel plus noise. noise, variance: see
+    `fit`.
     """
 
     center_D: np.ndarray
@@ -110,7 +109,6 @@ class HumanReward:
     inverse_NN: np.ndarray
     noise: float
     variance: float
-    share: float
 
     def posterior(self, answers: Sequence[AnswerFeatures]) -> tuple[np.ndarray, np.ndarray]:
         """(M,) mean and (M, M) covariance of the reward of answers."""
@@ -163,12 +161,12 @@ def fit(answers: Sequence[AnswerFeatures], examples: Sequence[Example]) -> Human
     """The posterior after all feedback. answers: all that were shown, with feedback or not.
 
     reward(x) = w . x + b with x the standardised features. In units of `variance`, the prior variance of each weight of
-    the D states is (1 - share) / D, of the F statistics share / F, and of b 1. A press is the reward of what it is
-    about plus noise of variance `noise * variance`; a choice is so of the difference of two rewards, from which b is
-    gone. `noise` and `share` maximise the evidence on a grid, and `variance` is then known in closed form; one feedback
-    of size 1 that was never given keeps it away from 0. Features are standardised over whole answers, which they are to
-    tell apart; one that never differed says nothing. Answers without feedback only say how features are distributed.
-    Deterministic.
+    the D states is 0.5 / D, of the F statistics 0.5 / F, and of b 1: half and half did as well as any split, and as one
+    chosen by the evidence. A press is the reward of what it is about plus noise of variance `noise * variance`; a
+    choice is so of the difference of two rewards, from which b is gone. `noise` maximises the evidence on a grid, and
+    `variance` is then known in closed form; one feedback of size 1 that was never given keeps it away from 0. Features
+    are standardised over whole answers, which they are to tell apart; one that never differed says nothing. Answers
+    without feedback only say how features are distributed. Deterministic.
     """
     assert examples, "nothing to learn from"
     whole = np.stack([answer.about() for answer in answers if answer.tokens])
@@ -176,28 +174,17 @@ def fit(answers: Sequence[AnswerFeatures], examples: Sequence[Example]) -> Human
     spread_D = np.where(spread_D > 1e-6, spread_D, np.inf)
     level_N = np.array([float(example.over is None) for example in examples])
     values_N = np.array([example.value for example in examples], float)
-    seen_ND = np.stack([_seen(answers, example, center_D) for example in examples]) / spread_D
     statistics = len(answers[0].statistics_F)
-    states = seen_ND.shape[1] - statistics
-    of_states_NN = seen_ND[:, :states] @ seen_ND[:, :states].T / max(states, 1)
-    of_statistics_NN = seen_ND[:, states:] @ seen_ND[:, states:].T / max(statistics, 1)
-
-    def kernel(share: float) -> np.ndarray:
-        return (1 - share) * of_states_NN + share * of_statistics_NN + np.outer(level_N, level_N)
-
-    # Features that never differ can explain nothing, and take no share.
-    differs = np.isfinite(spread_D)
-    shares = SHARES if differs[states:].any() and differs[:states].any() else [float(differs[states:].any())]
-    fits = [(*most_evident(kernel(share), values_N), share) for share in shares]
-    _, noise, variance, share = max(fits)
-    weight_D = np.sqrt(np.repeat([(1 - share) / max(states, 1), share / max(statistics, 1)], [states, statistics]))
-    scale_D = np.divide(spread_D, weight_D, out=np.full_like(weight_D, np.inf), where=weight_D > 0)
+    states = len(center_D) - statistics
+    weight_D = np.sqrt(np.repeat([0.5 / max(states, 1), 0.5 / max(statistics, 1)], [states, statistics]))
+    scale_D = spread_D / weight_D
+    seen_ND = np.stack([_seen(answers, example, center_D) for example in examples]) / scale_D
+    kernel_NN = seen_ND @ seen_ND.T + np.outer(level_N, level_N)
+    noise, variance = most_evident(kernel_NN, values_N)
     return HumanReward(
-        center_D=center_D, scale_D=scale_D,
-        seen_ND=seen_ND * weight_D, level_N=level_N, values_N=values_N,
+        center_D=center_D, scale_D=scale_D, seen_ND=seen_ND, level_N=level_N, values_N=values_N,
         shown_N=np.array([example.first for example in examples]),
-        inverse_NN=np.linalg.inv(kernel(share) + noise * np.eye(len(values_N))), noise=noise, variance=variance,
-        share=share,
+        inverse_NN=np.linalg.inv(kernel_NN + noise * np.eye(len(values_N))), noise=noise, variance=variance,
     )  # fmt: skip
 
 
@@ -207,8 +194,8 @@ def _seen(answers: Sequence[AnswerFeatures], example: Example, center_D: np.ndar
     return about_D - (center_D if example.over is None else answers[example.over].about())
 
 
-def most_evident(kernel_NN: np.ndarray, values_N: np.ndarray) -> tuple[float, float, float]:
-    """(log evidence, noise, variance) of the noise under which the values are most likely, see `fit`."""
+def most_evident(kernel_NN: np.ndarray, values_N: np.ndarray) -> tuple[float, float]:
+    """(noise, variance) of the noise on the grid under which the values are most likely, see `fit`."""
     # One decomposition for all noises: K + noise I has the same axes.
     size_N, axes_NN = np.linalg.eigh(kernel_NN)
     size_N, along_N, weight = np.clip(size_N, 0, None), axes_NN.T @ values_N, len(values_N) + 1
@@ -218,4 +205,4 @@ def most_evident(kernel_NN: np.ndarray, values_N: np.ndarray) -> tuple[float, fl
         for noise, variance in zip(NOISE, variances, strict=True)
     ]
     best = int(np.argmax(evidence))
-    return float(evidence[best]), float(NOISE[best]), variances[best]
+    return float(NOISE[best]), variances[best]
