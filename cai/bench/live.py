@@ -18,6 +18,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,25 +60,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", default="experiments/data/helpful.jsonl", help="a file of prompts with splits")
     parser.add_argument("--teach", type=positive, default=18, metavar="N", help="prompts of train to teach on")
     parser.add_argument("--fresh", type=positive, default=12, metavar="N", help="prompts of test to measure on")
+    parser.add_argument("--only", nargs="+", metavar="ID", help="of these prompts alone (with all of them)")
     parser.add_argument("--candidates", type=positive, default=8, metavar="N", help="answers to a prompt")
     parser.add_argument("--tokens", type=positive, default=40, metavar="N", help="of an answer at most")
     parser.add_argument("--system", default=SYSTEM, help="the policy's system prompt")
     parser.add_argument("--feedbacks", type=positive, nargs="+", default=[20, 50, 100], metavar="N")
     parser.add_argument("--raters", type=positive, default=4, metavar="N", help="of each taste")
+    parser.add_argument("--tastes", nargs="+", choices=MEASURES, default=list(MEASURES), help="of the raters")
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
+    parser.add_argument(
+        "--policy",
+        type=positive,
+        metavar="ROLLOUTS",
+        help="instead: so many rollouts of PPO on the log of a rater of the first taste",
+    )
     parser.add_argument("--bank", type=Path, metavar="FOLDER", help="keep the answers there (default: nowhere)")
 
 
 def run(args: argparse.Namespace) -> None:
     taught_on, fresh = split_prompts(args)
     bank = draw_bank(args, [*taught_on, *fresh])
+    if args.policy:
+        return print(kept(bank, taught_on, fresh, args))
     rows = []
     for form in args.forms:
         rows += gains_of(bank, form, taught_on, fresh, args.raters, sorted(args.feedbacks))
         if not args.json:
             for row in [row for row in rows if row.form == form]:
                 print(shown(row), flush=True)
-    best = {taste: best_possible(bank, fresh, taste) for taste in MEASURES}
+    best = {taste: best_possible(bank, fresh, taste) for taste in bank.tastes}
     if args.json:
         print(json.dumps({"best possible": best, "gains": [asdict(row) for row in rows]}))
     else:
@@ -85,6 +96,33 @@ def run(args: argparse.Namespace) -> None:
             f"the best of {args.candidates} by the raters' own measures: "
             + ", ".join(f"{k} {v:.2f}" for k, v in best.items())
         )
+
+
+def kept(bank: "Bank", taught_on: Sequence[Prompt], fresh: Sequence[Prompt], args: argparse.Namespace) -> str:
+    """What PPO keeps of a rater's log, by pairs (live_policy.py). Raises UserError without a folder for it."""
+    from cai.bench.live_policy import KeptSettings, kept_gain
+
+    if not args.bank:
+        raise UserError("a run that trains keeps its checkpoints", "--bank", "give it a folder")
+    taste = args.tastes[0]
+    path = args.bank / f"{taste.replace(' ', '-')}-{args.feedbacks[-1]}.jsonl"
+    log = FeedbackLog(path)
+    if log.keys() < args.feedbacks[-1]:
+        list(taught(bank, "pairs", taught_on, taste, 0, log, [args.feedbacks[-1]]))
+    device = pick_device(args.device)
+    settings = KeptSettings(
+        model=find(args.model), dtype=pick_dtype(args.dtype, device), device=device, system=args.system,
+        tokens=args.tokens, rollouts=args.policy, draws=args.candidates,
+    )  # fmt: skip
+    train = [prompt for prompt in read_helpful(args.prompts, 0.3, 0).prompts.values() if prompt.split == "train"]
+    result = kept_gain(settings, bank.tastes[taste], log, train, fresh)
+    if args.json:
+        return json.dumps(asdict(result))
+    gain, rewards = result.gain, ", ".join(f"{value:+.2f}" for value in result.reward)
+    return (
+        f"policy, {taste}, {log.keys()} feedbacks, {args.policy} rollouts: {gain.value:+.2f} "
+        f"[{gain.low:.2f}, {gain.high:.2f}] sd; human reward by rollout {rewards}; KL {result.kl:.2f}"
+    )
 
 
 def shown(row: TaughtGain) -> str:
@@ -96,6 +134,10 @@ def shown(row: TaughtGain) -> str:
 def split_prompts(args: argparse.Namespace) -> tuple[list[Prompt], list[Prompt]]:
     """(prompts to teach on, prompts to measure on). Raises UserError where there are too few."""
     prompts = list(read_helpful(args.prompts, 0.3, 0).prompts.values())
+    if args.only:
+        prompts = [prompt for prompt in prompts if prompt.id in args.only]
+        args.teach = sum(prompt.split == "train" for prompt in prompts)
+        args.fresh = len(prompts) - args.teach
     parts = []
     for split, wanted in (("train", args.teach), ("test", args.fresh)):
         some = [prompt for prompt in prompts if prompt.split == split][:wanted]
@@ -141,8 +183,8 @@ class Bank:
         return []
 
     def spread(self, taste: str) -> float:
-        """Standard deviation of a taste's measure over all answers."""
-        return float(np.std([value for values in self.values[taste].values() for value in values]))
+        """Standard deviation of a taste's measure over all answers; NaN where they are all the same to it."""
+        return float(np.std([value for values in self.values[taste].values() for value in values])) or nan
 
     def rater(self, taste: str, seed: int) -> ScriptedRater:
         """One who knows these answers."""
@@ -171,9 +213,10 @@ def draw_bank(args: argparse.Namespace, prompts: Sequence[Prompt]) -> Bank:
         if not path.is_file():
             args.bank.mkdir(parents=True, exist_ok=True)
             keep(path, drawn(prompt))
-        return kept(path, prompt.messages)
+        return stored(path, prompt.messages)
 
-    return Bank(model.digest, {prompt.messages: answers(prompt) for prompt in prompts})
+    tastes = {taste: MEASURES[taste] for taste in args.tastes}
+    return Bank(model.digest, {prompt.messages: answers(prompt) for prompt in prompts}, tastes)
 
 
 def open_voice(model: ModelRef, args: argparse.Namespace) -> "Voice":
@@ -201,7 +244,7 @@ def keep(path: Path, answers: "Sequence[Drawn]") -> None:
     partial.rename(path)
 
 
-def kept(path: Path, chat: Chat) -> "list[Drawn]":
+def stored(path: Path, chat: Chat) -> "list[Drawn]":
     from cai.annotate.voice import Drawn
     from cai.train.live.features import AnswerFeatures, statistics
 
