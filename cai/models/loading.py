@@ -19,7 +19,7 @@ from cai.core.store import digest_file, digest_of
 from cai.models.adapters import BASE, SETTINGS, adapter_settings, is_adapter, note_base
 from cai.models.architectures import HEAD, ensure_reward_head, read_at_the_last_token
 from cai.models.chat_templates import settle, written_by
-from cai.models.references import Dtype, ModelRef, _find_plain, _template_key, base_of, local, nested
+from cai.models.references import Dtype, ModelRef, _find_plain, _template_key, base_of, beneath, local, nested
 from cai.models.slim.folder import ranks_to_load
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def load_reward(ref: ModelRef, dtype: Dtype, device: str) -> "PreTrainedModel":
 
     place = Path(local(ref))
     adapter = is_adapter(place)
-    base = base_of(place) if adapter else ref
+    base = beneath(ref)
     if adapter and adapter_settings(place)["task_type"] != "SEQ_CLS":
         raise UserError("this adapter is of a language model: it has no head for rewards", str(place), "give another")
     with loading_from(place):
@@ -166,7 +166,7 @@ def _load(kind: Any, ref: ModelRef, dtype: Dtype, device: str, train: bool = Fal
     quiet()
     place = Path(local(ref))
     adapter = is_adapter(place)
-    base = base_of(place) if adapter else ref
+    base = beneath(ref)
     with loading_from(place):
         ranks = ranks_to_load(Path(local(base)), device, causal=not options)
         if ranks:

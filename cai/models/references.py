@@ -225,6 +225,12 @@ def base_of(folder: Path) -> ModelRef:
     return base
 
 
+def beneath(ref: ModelRef) -> ModelRef:
+    """Of an adapter, the model on which it was trained; of any other model itself."""
+    place = Path(local(ref))
+    return base_of(place) if is_adapter(place) else ref
+
+
 def nested(name: str, folder: Path) -> UserError:
     """name: the base of the adapter in the folder, and an adapter like it."""
     problem = f'the base of this adapter, "{name}", is an adapter itself'

@@ -18,14 +18,13 @@ from cai.constitution import Constitution, less, read_constitution
 from cai.core.errors import UserError
 from cai.core.records import Chat
 from cai.core.store import digest_of
-from cai.models.adapters import is_adapter
 from cai.models.calls import CallCache
 from cai.models.chat import LETTERS, chat_ids, text_numbers, with_system
 from cai.models.engines import Engine
 from cai.models.engines.cached import CachedEngine
 from cai.models.engines.spending import Spending
 from cai.models.loading import pick_device, pick_dtype, shared_tokenizer
-from cai.models.references import Dtype, ModelRef, base_of, local
+from cai.models.references import Dtype, ModelRef, beneath
 from cai.models.resident import Resident
 from cai.models.serving import OwnServedEngine, addressed, start_own
 
@@ -92,8 +91,7 @@ class Workbench:
         from cai.models.trunk import read_once  # heavy
 
         if int(os.environ.get("WORLD_SIZE") or 1) == 1 and not self.runtime.checkpointing:
-            place = Path(local(ref))
-            read_once(network, (base_of(place) if is_adapter(place) else ref).digest, self._states)
+            read_once(network, beneath(ref).digest, self._states)
 
     def dtype(self, arm: Arm) -> Dtype:
         return pick_dtype(arm.dtype, self.device)

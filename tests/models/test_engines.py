@@ -1,5 +1,6 @@
 """Engines: a draw depends on its own request alone, choices are exact, and what was answered is never asked again."""
 
+import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from transformers import PretrainedConfig
 import cai.models.engines.transformers
 from cai.core.records import Chat, Message
 from cai.models.calls import CallCache
-from cai.models.engines import Question, Reading, Reply, Request, Sampling
+from cai.models.engines import Question, Reading, Reply, Request, Sampling, prefix
 from cai.models.engines import reading as read_options
 from cai.models.engines.cached import CachedEngine
-from cai.models.engines.sampling import SeededSampler
+from cai.models.engines.prefix import common_prefix
+from cai.models.engines.sampling import Past, SeededSampler
 from cai.models.engines.transformers import TransformersEngine, attention_window
 from cai.models.references import ModelRef
 
@@ -61,6 +63,49 @@ def test_a_request_draws_the_same_alone_in_a_batch_and_in_another_order(
     assert generate(engine, requests[::-1], sampling)[::-1] == together
     assert [generate(engine, [request], sampling)[0] for request in requests] == together
     assert len({reply.text for reply in together if reply}) > 2
+
+
+WORKED = "Be brief, and say so. " * 12
+
+
+@pytest.mark.parametrize("temperature", [0.8, 0])
+def test_what_a_batch_begins_with_is_read_once(
+    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch, temperature: float
+) -> None:
+    requests = [
+        Request(ask(text, system=WORKED), seed) for seed, text in enumerate(("Hi", "What is red?", "Why, then?"))
+    ]
+    sampling = Sampling(6, temperature=temperature)
+    alone = [generate(engine, [request], sampling)[0] for request in requests]
+    generate(engine, requests, sampling)  # tries once whether the model goes on alike
+    shapes = record_shapes(engine, monkeypatch)
+    assert generate(engine, requests, sampling) == alone
+    ids = [engine.prompt_ids(request.chat) for request in requests]
+    shared = common_prefix(ids)
+    assert shared > 200
+    assert shapes[:2] == [(1, shared), (3, max(map(len, ids)) - shared)]
+
+
+def test_rows_begin_alike_up_to_the_last_token_of_the_shortest() -> None:
+    assert common_prefix([[1, 2, 3, 4], [1, 2, 3, 5], [1, 2, 9]]) == 2
+    assert common_prefix([[1, 2, 3], [1, 2, 3, 4]]) == 2  # one token is left to go on from
+    assert common_prefix([[1, 2, 3], [1, 2, 3]]) == 2
+    assert common_prefix([[5, 2], [1, 2]]) == 0
+
+
+def test_a_cache_that_forgets_is_not_shared(sharp: ModelRef, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a window of attention is shorter than what was read."""
+    engine = open_engine(sharp)
+    honest = prefix._read
+
+    def forgetful(model: Any, ids: list[int], copies: int, pad: int) -> Past:
+        past = honest(model, ids[: len(ids) // 2] * 2, copies, pad)
+        return Past(len(ids), past.cache)
+
+    monkeypatch.setattr(prefix, "_read", forgetful)
+    requests = [Request(ask(text, system=WORKED), seed) for seed, text in enumerate(("Hi", "What is red?"))]
+    alone = [generate(engine, [request], TEMPERATE)[0] for request in requests]
+    assert generate(engine, requests, TEMPERATE) == alone
 
 
 def test_another_seed_draws_another_text(engine: TransformersEngine) -> None:
@@ -248,6 +293,7 @@ def record_shapes(engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -
     shapes: list[tuple[int, ...]] = []
     forward = engine.model.forward
 
+    @functools.wraps(forward)  # `generate` looks at its parameters
     def counted(input_ids: torch.Tensor, **more: Any) -> Any:
         shapes.append(tuple(input_ids.shape))
         return forward(input_ids=input_ids, **more)

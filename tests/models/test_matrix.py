@@ -158,11 +158,13 @@ def test_an_architecture_from_choice_to_policy(
         assert reading is not None
         assert reading.logprobs == pytest.approx([sum(alone(engine.model, start, tail)) for tail in tails], abs=1e-3)
 
-    # 2. What is drawn in a batch is what is drawn alone.
-    requests, sampling = [Request(ask(text), seed) for seed, text in enumerate(TEXTS)], Sampling(6)
-    together = dict(pair for batch in engine.generate(requests, sampling) for pair in batch)
-    one_by_one = [next(engine.generate([request], sampling))[0][1] for request in requests]
-    assert [together[place] for place in range(len(requests))] == one_by_one
+    # 2. What is drawn in a batch is what is drawn alone, also where the batch begins alike.
+    for system in (SYSTEM, SYSTEM * 8):
+        asked_of, sampling = [ask(text, system=system) for text in TEXTS], Sampling(6)
+        requests = [Request(chat, seed) for seed, chat in enumerate(asked_of)]
+        together = dict(pair for batch in engine.generate(requests, sampling) for pair in batch)
+        one_by_one = [next(engine.generate([request], sampling))[0][1] for request in requests]
+        assert [together[place] for place in range(len(requests))] == one_by_one
 
     # 3. Every training runs, and begins where it must.
     methods = ["dpo", *ONLINE]

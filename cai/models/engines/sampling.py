@@ -7,6 +7,7 @@ on the padding).
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -44,16 +45,28 @@ def whole_states(model: Any) -> Iterator[None]:
         hook.remove()
 
 
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What was read of a batch before it is sampled (prefix.py): so many tokens that all its rows begin with.
+
+    cache: their keys and values, once for each row; it grows as the batch is sampled.
+    """
+
+    count: int
+    cache: Any
+
+
 def sample_ids(
-    model: Any, rows: Sequence[list[int]], seeds: Sequence[int], sampling: Sampling, pad: int, stops: set[int]
-) -> list[list[int]]:
+    model: Any, rows: Sequence[list[int]], seeds: Sequence[int], sampling: Sampling, pad: int, stops: set[int],
+    past: Past | None = None,
+) -> list[list[int]]:  # fmt: skip
     """One sampled answer to each row of token ids, in one batch: its ids up to and with the one that ends the turn.
 
     Neither reads nor moves the global random state: every draw comes from the row's own seed.
     """
     lengths = {len(row) for row in rows}
-    if len(lengths) == 1 or reads_left_padding(model, pad):
-        return _sampled(model, rows, seeds, sampling, pad, stops)
+    if past is not None or len(lengths) == 1 or reads_left_padding(model, pad):
+        return _sampled(model, rows, seeds, sampling, pad, stops, past=past)
     answers: dict[int, list[int]] = {}
     for length in sorted(lengths):
         some = [place for place, row in enumerate(rows) if len(row) == length]
@@ -71,7 +84,7 @@ def stream_ids(
 
 def _sampled(
     model: Any, rows: Sequence[list[int]], seeds: Sequence[int], sampling: Sampling, pad: int, stops: set[int],
-    stream: BaseStreamer | None = None,
+    stream: BaseStreamer | None = None, past: Past | None = None,
 ) -> list[list[int]]:  # fmt: skip
     width = max(map(len, rows))
     processors = LogitsProcessorList()
@@ -85,7 +98,7 @@ def _sampled(
     )
     with whole_states(model), settings_of_its_own(model):
         output_BT = model.generate(
-            **left_padded(rows, pad, model.device), generation_config=settings, logits_processor=processors,
+            **left_padded(rows, pad, model.device, past), generation_config=settings, logits_processor=processors,
             streamer=stream,
         )  # fmt: skip
     answers = [row[width:].tolist() for row in output_BT]
@@ -93,12 +106,18 @@ def _sampled(
     return [ids[:end] for ids, end in zip(answers, ends, strict=True)]
 
 
-def left_padded(rows: Sequence[list[int]], pad: int, device: Any) -> dict[str, torch.Tensor]:
-    width = max(map(len, rows))
-    return {
-        "input_ids": torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=device),
-        "attention_mask": torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device),
+def left_padded(rows: Sequence[list[int]], pad: int, device: Any, past: Past | None = None) -> dict[str, Any]:
+    """What `generate` takes. past: padding then stands behind what was read, where each row's own part begins."""
+    width, read = max(map(len, rows)), past.count if past else 0
+    inputs: dict[str, Any] = {
+        "input_ids": torch.tensor(
+            [row[:read] + [pad] * (width - len(row)) + row[read:] for row in rows], device=device
+        ),
+        "attention_mask": torch.tensor(
+            [[1] * read + [0] * (width - len(row)) + [1] * (len(row) - read) for row in rows], device=device
+        ),
     }
+    return inputs | ({"cache": past.cache} if past else {})
 
 
 @contextmanager

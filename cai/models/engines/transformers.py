@@ -1,7 +1,8 @@
 """The engine in process: transformers, on the CPU or one device.
 
 `choose` reads what questions have in common once (tree.py): a judge asks sixteen principles about one answer, and the
-answer is the long part. `generate` samples in batches (sampling.py). Batches hold chats, or rows, of like length.
+answer is the long part. `generate` samples in batches (sampling.py), and reads what the chats of one begin with once
+(prefix.py). Batches hold chats, or rows, of like length.
 """
 
 import math
@@ -20,6 +21,7 @@ from cai.core.store import digest_of
 from cai.models.architectures import UNLIMITED, length_limit, probed
 from cai.models.chat import chat_ids, option_ids, with_system
 from cai.models.engines import Question, Reading, Reply, Request, Sampling, reading
+from cai.models.engines.prefix import read_prefix
 from cai.models.engines.sampling import reply_of, sample_ids, stop_ids, stream_ids
 from cai.models.engines.tree import Span, TreeRow, block_attention, pack, tree_mask
 from cai.models.loading import shared_tokenizer
@@ -113,7 +115,9 @@ class TransformersEngine:
         )
 
     def _sample(self, rows: list[list[int]], seeds: list[int], sampling: Sampling) -> list[Reply]:
-        answers = sample_ids(self.model, rows, seeds, sampling, self.tokenizer.pad_token_id, self.stop_ids)
+        pad = self.tokenizer.pad_token_id
+        past = read_prefix(self.model, rows, pad) if self.share else None
+        answers = sample_ids(self.model, rows, seeds, sampling, pad, self.stop_ids, past)
         return [reply_of(self.tokenizer, ids, self.stop_ids) for ids in answers]
 
     @torch.inference_mode()

@@ -23,10 +23,9 @@ from cai.core.errors import UserError
 from cai.core.progress import progress
 from cai.core.records import Chat, Message
 from cai.core.store import canonical
-from cai.models.adapters import is_adapter
 from cai.models.chat import chat_ids
 from cai.models.loading import load_causal, load_tokenizer, save
-from cai.models.references import Dtype, ModelRef, base_of, local
+from cai.models.references import Dtype, ModelRef, beneath, local
 from cai.models.slim.blocks import LayerInputs, block_by_block, blocks_of
 from cai.models.slim.folder import write_note
 from cai.models.slim.low_rank import RANKS, directions, factorised, rank_for, replace_layer, saves
@@ -105,8 +104,7 @@ def stored_dtype(model: ModelRef) -> Any:
     """What the weights are stored in, which what is made of them keeps; float32 where nobody says."""
     from transformers import AutoConfig
 
-    place = Path(local(model))
-    base = base_of(place) if is_adapter(place) else model
+    base = beneath(model)
     return AutoConfig.from_pretrained(local(base), revision=base.commit).dtype or torch.float32
 
 
