@@ -43,6 +43,12 @@ if TYPE_CHECKING:
 
 FORMS = {"pairs": "pairs", "words": "words", "thumbs": "words"}  # -> the form of the page that takes them
 SYSTEM = "You are a helpful assistant. Answer in one or two short sentences."
+SHIPPED = "experiments/data/helpful.jsonl"
+# Of which cai/train/README.md has its figures.
+MEASURED = [
+    f"helpful-{number:03d}"
+    for number in (1, 2, 3, 4, 5, 6, 8, 9, 12, 13, 14, 15, 16, 18, 19, 20, 21, 22, 23, 24, 26, 27, 33, 36, 42)
+]
 MOST_TURNS = 10  # for each feedback that is wanted; a rater whom nothing moves would never be done
 
 
@@ -57,10 +63,8 @@ class TaughtGain:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--prompts", default="experiments/data/helpful.jsonl", help="a file of prompts with splits")
-    parser.add_argument("--teach", type=positive, default=18, metavar="N", help="prompts of train to teach on")
-    parser.add_argument("--fresh", type=positive, default=12, metavar="N", help="prompts of test to measure on")
-    parser.add_argument("--only", nargs="+", metavar="ID", help="of these prompts alone (with all of them)")
+    parser.add_argument("--prompts", default=SHIPPED, help="a file of prompts: train to teach on, test to measure on")
+    parser.add_argument("--ids", nargs="+", metavar="ID", help="of these alone (default: of a file of one's own, all)")
     parser.add_argument("--candidates", type=positive, default=8, metavar="N", help="answers to a prompt")
     parser.add_argument("--tokens", type=positive, default=40, metavar="N", help="of an answer at most")
     parser.add_argument("--system", default=SYSTEM, help="the policy's system prompt")
@@ -132,19 +136,19 @@ def shown(row: TaughtGain) -> str:
 
 
 def split_prompts(args: argparse.Namespace) -> tuple[list[Prompt], list[Prompt]]:
-    """(prompts to teach on, prompts to measure on). Raises UserError where there are too few."""
+    """(prompts to teach on, prompts to measure on). Raises UserError for ids that are not there, and for too few."""
     prompts = list(read_helpful(args.prompts, 0.3, 0).prompts.values())
-    if args.only:
-        prompts = [prompt for prompt in prompts if prompt.id in args.only]
-        args.teach = sum(prompt.split == "train" for prompt in prompts)
-        args.fresh = len(prompts) - args.teach
-    parts = []
-    for split, wanted in (("train", args.teach), ("test", args.fresh)):
-        some = [prompt for prompt in prompts if prompt.split == split][:wanted]
-        if len(some) < wanted:
-            raise UserError(f"it has {len(some)} prompts of {split}, and not {wanted}", args.prompts, "ask for fewer")
-        parts.append(some)
-    return parts[0], parts[1]
+    wanted = args.ids or (MEASURED if args.prompts == SHIPPED else [prompt.id for prompt in prompts])
+    if missing := sorted({*wanted} - {prompt.id for prompt in prompts}):
+        raise UserError(f"it has no prompt {missing[0]}", args.prompts, "mend --ids")
+    parts = {
+        split: [prompt for prompt in prompts if prompt.id in wanted and prompt.split == split]
+        for split in ("train", "test")
+    }
+    for split, some in parts.items():
+        if len(some) < 2:
+            raise UserError(f"{len(some)} of these prompts are of {split}", args.prompts, "give two or more of each")
+    return parts["train"], parts["test"]
 
 
 # 1. The answers -------------------------------------------------------------------------------------------------------

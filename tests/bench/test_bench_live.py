@@ -14,7 +14,8 @@ from cai.core.errors import UserError
 from cai.core.records import Message, Prompt
 from cai.train.live.features import AnswerFeatures
 
-SMALL = ["live", "--model", "tiny-random", "--teach", "3", "--fresh", "3", "--candidates", "3", "--tokens", "8"]
+IDS = [f"helpful-{number:03d}" for number in (1, 2, 4, 3, 6, 9)]  # three of train, three of test
+SMALL = ["live", "--model", "tiny-random", "--candidates", "3", "--tokens", "8", "--ids", *IDS]
 
 
 def test_measures_by_hand():
@@ -71,7 +72,9 @@ def test_what_a_policy_keeps_is_measured_and_a_run_goes_on(tmp_path, capsys):
 
 
 def test_what_cannot_be_measured_is_said(tmp_path):
-    with pytest.raises(UserError, match="prompts of train, and not 999"):
-        bench([*SMALL, "--teach", "999"])
+    with pytest.raises(UserError, match="it has no prompt helpful-999"):
+        bench([*SMALL, "helpful-999"])
+    with pytest.raises(UserError, match="1 of these prompts are of train"):
+        bench([*SMALL[:-6], "helpful-001", "helpful-003", "helpful-006"])
     with pytest.raises(UserError, match="keeps its checkpoints"):
         bench([*SMALL, "--policy", "1"])
