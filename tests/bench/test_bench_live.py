@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from cai.annotate.voice import Drawn
+from cai.bench import live
 from cai.bench.__main__ import main as bench
-from cai.bench.live import Bank, best_possible, gains
-from cai.bench.raters import on_topic, polite, short
+from cai.bench.live_forms import FORMS, Bank, best_possible, gains
+from cai.bench.raters import MEASURES, on_topic, polite, short
 from cai.core.errors import UserError
 from cai.core.records import Message, Prompt
 from cai.train.live.features import AnswerFeatures
@@ -30,13 +31,17 @@ def test_measures_by_hand():
     )
 
 
+def test_what_may_be_asked_for_is_what_there_is():
+    assert (tuple(FORMS), tuple(MEASURES)) == (live.FORMS, live.TASTES)
+
+
 def test_gains_are_over_the_mean_of_the_same_answers_in_sd_of_all():
     """Lengths 1, 2, 3 to each of two prompts: the sd is sqrt(2/3), and the shortest is 1 better than the mean."""
     chats = [(Message("user", "a"),), (Message("user", "b"),)]
     answers = [
         Drawn((1,), (" ".join("x" * n),), AnswerFeatures(np.full((1, 1), float(n)), np.zeros(1))) for n in (1, 2, 3)
     ]
-    bank = Bank("d", {chat: answers for chat in chats}, {"short": short})
+    bank = Bank("d", dict.fromkeys(chats, answers), {"short": short})
     fresh = [Prompt(f"p{i}", chat, "all", "test") for i, chat in enumerate(chats)]
     likes = lambda sign: SimpleNamespace(  # noqa: E731
         predict=lambda read: (np.array([sign * answer.states_TD[0, 0] for answer in read]), None)
@@ -54,7 +59,7 @@ def test_it_runs_and_draws_its_answers_once(tmp_path, capsys, monkeypatch):
     rows = {(row["form"], row["taste"]): row["gain"] for row in first["gains"]}
     assert set(rows) == {(form, taste) for form in ("pairs", "words", "thumbs") for taste in ("short", "all")}
     assert all(gain["clusters"] == 3 for gain in rows.values())
-    monkeypatch.setattr("cai.bench.live.open_voice", lambda *_: pytest.fail("it draws again"))
+    monkeypatch.setattr("cai.bench.live_forms.open_voice", lambda *_: pytest.fail("it draws again"))
     bench(words)
     again = json.loads(capsys.readouterr().out)
     assert again["gains"][0]["gain"]["value"] == pytest.approx(first["gains"][0]["gain"]["value"], abs=0.2)

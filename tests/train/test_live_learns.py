@@ -13,7 +13,7 @@ from test_score import tiny_policy, tiny_tokenizer
 
 import cai.train.live.reward as human
 from cai.annotate.voice import Drawn, Voice
-from cai.bench.live import Bank, gains, taught
+from cai.bench.live_forms import Bank, gains, taught
 from cai.bench.raters import ScriptedRater
 from cai.core.draws import seed_of
 from cai.core.records import Chat, Message, Prompt
