@@ -12,6 +12,9 @@ from cai.data.input_file import InputFile, feedback_file
 from cai.models.chat import harmless, with_system
 
 
+LEARNER = 2  # to be raised where the same log begins to teach something else: no other stage's version need be
+
+
 @dataclass(frozen=True, slots=True)
 class LiveShaping:
     """A `Shaping` (cai/train/rl/given.py): reward model + weight * decay^rollout * human reward."""
@@ -26,7 +29,7 @@ class LiveShaping:
         return cls(feedback_file(settings.log), settings.weight, settings.decay)
 
     def keyed(self) -> dict[str, Any]:
-        return {"feedback": {"log": self.log, "weight": self.weight, "decay": self.decay}}
+        return {"feedback": {"log": self.log, "weight": self.weight, "decay": self.decay, "learner": LEARNER}}
 
     def shaped(
         self, reward: Any, network: Any, tokenizer: Any, policy: Policy, known: Sequence[Revision], updates: int,
