@@ -12,13 +12,14 @@ from scipy import stats
 from test_score import tiny_policy, tiny_tokenizer
 
 import cai.train.live.reward as human
-from cai.annotate.voice import Drawn, Voice
+from cai.annotate.voice import Drawn, Voice, pieces
 from cai.bench.live_forms import Bank, gains, taught
 from cai.bench.raters import ScriptedRater
 from cai.core.draws import seed_of
 from cai.core.records import Chat, Message, Prompt
 from cai.data.feedback import FeedbackLog
 from cai.models.engines import Sampling
+from cai.models.engines.sampling import sample_ids
 from cai.models.loading import save
 from cai.models.references import find
 from cai.train.live.tamer import credit
@@ -44,12 +45,23 @@ def banks(tmp_path_factory) -> list[tuple[Bank, list[Prompt], list[Prompt]]]:
     prompts = [Prompt(f"p{i}", (Message("user", f"w{i % 12} w{i // 12}"),), "all", "train") for i in range(60)]
     made = []
     for seed in range(6):
-        answers: dict[Chat, list[Drawn]] = {}
-        for prompt in prompts:
-            seeds = [seed_of("drawn", seed, prompt.id, number) for number in range(MOST)]
-            answers[prompt.messages] = [answer for answer in voice.answers(prompt.messages, seeds) if answer.tokens]
+        chats = [prompt.messages for prompt in prompts for _ in range(MOST)]
+        answers: dict[Chat, list[Drawn]] = {chat: [] for chat in chats}
+        for chat, answer in zip(chats, drawn_at_once(voice, chats, seed), strict=True):
+            if answer.tokens:
+                answers[chat].append(answer)
         made.append((Bank(voice.digest, answers, {"words": liked_words}), prompts[:36], prompts[36:]))
     return made
+
+
+def drawn_at_once(voice: Voice, chats: list[Chat], seed: int) -> list[Drawn]:
+    """One answer to each, in one batch: the same as drawing them turn by turn."""
+    seeds = [seed_of("drawn", seed, place) for place in range(len(chats))]
+    rows = [voice.ids(chat) for chat in chats]
+    ids = sample_ids(voice.model, rows, seeds, voice.sampling, voice.tokenizer.pad_token_id, voice._stops)
+    tokens = [tuple(token for token in answer if token not in voice._stops) for answer in ids]
+    read = voice.read(list(zip(chats, tokens, strict=True)))
+    return [Drawn(of, pieces(voice.tokenizer, of), features) for of, features in zip(tokens, read, strict=True)]
 
 
 def mean_gains(banks, form: str, folder: Path) -> list[float]:
