@@ -11,7 +11,6 @@ from cai.data.feedback import FeedbackLog
 from cai.data.input_file import InputFile, feedback_file
 from cai.models.chat import harmless, with_system
 
-
 LEARNER = 2  # to be raised where the same log begins to teach something else: no other stage's version need be
 
 
