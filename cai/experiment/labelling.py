@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from cai.compare.cells import JudgeMade
 from cai.config.load import Arm
+from cai.config.panel import Panel
 from cai.config.sections import Labeller
 from cai.config.slim import Slim
 from cai.constitution import Constitution
@@ -19,6 +22,7 @@ from cai.judge.label import (
     label_by_simulation,
     mix_labels,
 )
+from cai.judge.panel import combine_panel, label_the_unsure
 from cai.judge.preflight import preflight
 from cai.judge.reads.controls import controls_for
 from cai.judge.slimming.acceptance import with_orders
@@ -33,13 +37,15 @@ Stage = Callable[..., Artifact]
 class Labelling:
     """labels: to train on, None where nothing is. by_labeller: what each says of its pairs. preflight: the judge's.
 
-    acceptance: of a judge that was slimmed.
+    acceptance: of a judge that was slimmed. panel: what each judge of `judge.panel` left; by_labeller has what they say
+    together.
     """
 
     labels: Artifact | None = None
     by_labeller: dict[str, Artifact] = field(default_factory=dict)
     preflight: Artifact | None = None
     acceptance: Artifact | None = None
+    panel: tuple[JudgeMade, ...] = ()
 
 
 def label(
@@ -59,7 +65,17 @@ def label(
     given = {"pairs": pairs, "rule": rule}
     by: dict[str, Artifact] = {}
     passed, acceptance = last.preflight, last.acceptance
-    if "ai" in labellers:
+    panel: tuple[JudgeMade, ...] = ()
+    if "ai" in labellers and arm.judge.panel:
+        judges, rows = arm.judge.asked, {"data": prompts, "pairs": pairs}
+        asked = {key: AskedJudge.of(judge, constitution, dtype, arm.seed, prompts) for key, judge in judges.items()}
+        tried = {made.key: made.preflight for made in last.panel} or {
+            key: try_judge(stage, judges[key], constitution, rows, judge) for key, judge in asked.items()
+        }
+        panel = label_by_each(stage, arm.judge.panel, asked, tried, given)
+        parts = {made.name: made.labels for made in panel}
+        by["ai"] = stage(combine_panel, pairs=pairs, parts=parts, rule=arm.judge.panel.rule)
+    elif "ai" in labellers:
         whole = judge = AskedJudge.of(arm.judge, constitution, dtype, arm.seed, prompts)
         if arm.judge.slim:
             judge = slimmed(stage, whole, arm.judge.slim, prompts)
@@ -84,8 +100,31 @@ def label(
     if "shorter" in labellers:
         by["shorter"] = stage(label_by_length, seed=arm.seed, **given)
     if rule is None:
-        return Labelling(by[labellers[0]], by, passed, acceptance)
-    return Labelling(stage(mix_labels, parts=by, seed=arm.seed, **given), by, passed, acceptance)
+        return Labelling(by[labellers[0]], by, passed, acceptance, panel)
+    return Labelling(stage(mix_labels, parts=by, seed=arm.seed, **given), by, passed, acceptance, panel)
+
+
+def label_by_each(
+    stage: Stage,
+    panel: Panel,
+    asked: Mapping[str, AskedJudge],
+    tried: Mapping[str, Artifact | None],
+    given: Mapping[str, Any],
+) -> tuple[JudgeMade, ...]:
+    """The labels of each judge of a panel, as an arm that has it alone would have them; with `escalate`, of the pairs
+    that the one before it leaves open. asked, tried: by the key of the judge. given: of every stage that labels."""
+    made: list[JudgeMade] = []
+    for number, (key, judge) in enumerate(asked.items(), 1):
+        with_preflight = {"preflight": tried[key], "judge": judge}
+        if panel.escalate and made:
+            labels = stage(
+                label_the_unsure, pairs=given["pairs"], labels=made[-1].labels, below=panel.escalate.below,
+                **with_preflight,
+            )  # fmt: skip
+        else:
+            labels = stage(label_by_judge, **with_preflight, **given)
+        made.append(JudgeMade(key, f"judge {number}", labels, tried[key]))
+    return tuple(made)
 
 
 def slimmed(stage: Stage, judge: AskedJudge, how: Slim, data: Artifact) -> AskedJudge:

@@ -197,7 +197,8 @@ def print_served(experiment: Experiment, plan: Plan) -> None:
 
 def _price(prices: Mapping[str, Price], model: str, experiment: Experiment) -> Price | None:
     """By the model's name here, or at its server."""
-    judges = (judge for arm in experiment.arms.values() for judge in (arm.judge, arm.evaluate.judge))
+    arms = experiment.arms.values()
+    judges = (judge for arm in arms for judge in (*arm.judge.asked.values(), arm.evaluate.judge))
     names = [
         model,
         *(judge.server.name for judge in judges if judge.server and judge.model == model and judge.server.name),

@@ -144,6 +144,7 @@ COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
     "pretrain": lambda work, i: i["settings"]["epochs"],
     **dict.fromkeys(("load_demonstrations", "take_preferred", "take_drafts"), _once),
     **dict.fromkeys(("label_by_people", "label_by_coin", "label_by_length", "mix_labels", "draw_labels"), _once),
+    "combine_panel": _once,
     "revise": lambda work, i: i["settings"]["prompts"] * _written(i),
     "revise_controls": lambda work, i: i["count"] * _written(i),
     "respond": lambda work, i: _answers(work, i) * i["sampling"]["max_new_tokens"],
@@ -155,7 +156,7 @@ COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
     ),
     "train_sft": lambda work, i: work.rows(i["revisions"]) / (1 - i["settings"]["helpful"]) * i["settings"]["epochs"],
     "preflight": _tried,
-    "label_by_judge": lambda work, i: work.rows(i["pairs"]) * _asked(i),
+    **dict.fromkeys(("label_by_judge", "label_the_unsure"), lambda work, i: work.rows(i["pairs"]) * _asked(i)),
     "accept_slim": lambda work, i: 2 * work.rows(i["pairs"], "test") * _asked(i),  # before and after
     "label_by_simulation": lambda work, i: work.rows(i["pairs"]),
     "train_reward": _learnt,
@@ -182,7 +183,7 @@ COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
 # Stages whose time is that of their model calls, of which the call cache may have some.
 CALLS = (
     *("revise", "revise_controls", "respond", "sample_pairs", "preflight", "label_by_judge", "label_by_simulation"),
-    *("play", "rate_answers", "rate_revisions", "rate_controlled", "judge_items", "choose_items"),
+    *("label_the_unsure", "play", "rate_answers", "rate_revisions", "rate_controlled", "judge_items", "choose_items"),
 )
 
 
@@ -196,7 +197,8 @@ def _lines(file: Path, split: str | None) -> int:
 
 def model_of(stage: str, inputs: Mapping[str, Any]) -> str:
     """The name of the model that does a stage's work, "" where none does."""
-    judged = stage in ("preflight", "play", "label_by_judge", "accept_slim") or stage.startswith(("rate_", "judge_"))
+    labels = ("label_by_judge", "label_the_unsure", "accept_slim")
+    judged = stage in ("preflight", "play", *labels) or stage.startswith(("rate_", "judge_"))
     if pool := inputs.get("pool"):
         return pool[0]["judge"]["model"]
     if stage == "revise" and "reviser" in inputs:  # beside whose work the drafts are little
