@@ -195,7 +195,7 @@ def reading() -> dict[str, Any]:
     undefined = {**effect, "turn": est(None, n=0, clusters=0), "gain": est(0.123, 0.01, 0.2)}
     return {
         "arm": "ai", "judge": "smollm2-135m", "method": "rate", "measured": True, "reads": False,
-        "unread": ["it was not seen to read"], "effect": effect, "placebos": ["pottery <b>", "bicycles"],
+        "unread": ["it reads not <it>"], "effect": effect, "placebos": ["pottery <b>", "bicycles"],
         "tried": [
             {"method": "rate", "reads": False, "effect": effect},
             {"method": "choice", "reads": True, "effect": undefined},

@@ -28,6 +28,7 @@ from markupsafe import Markup, escape
 
 from cai.compare import contents, plots, report_plots, table, training_plots
 from cai.compare.overview import overview
+from cai.compare.sections.reading import caveats
 from cai.core.durable import write_whole
 from cai.core.refusals import stated
 
@@ -68,6 +69,7 @@ def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: P
         r=results,
         arms=arms,
         accents={arm: f"var({plots.colour(arm, results['arms'])})" for arm in results["arms"]},
+        caveats=caveats(results.get("reading") or ()),
         answer=table.answer(results),
         remaining=_remaining(results["headline"]),
         rows=examples,
