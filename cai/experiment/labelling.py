@@ -10,6 +10,7 @@ from cai.config.panel import Panel
 from cai.config.sections import Labeller
 from cai.config.slim import Slim
 from cai.constitution import Constitution
+from cai.core.errors import UserError
 from cai.core.store import Artifact
 from cai.data.labels import label_file
 from cai.judge.asked import AskedJudge
@@ -70,7 +71,7 @@ def label(
         judges, rows = arm.judge.asked, {"data": prompts, "pairs": pairs}
         asked = {key: AskedJudge.of(judge, constitution, dtype, arm.seed, prompts) for key, judge in judges.items()}
         tried = {made.key: made.preflight for made in last.panel} or {
-            key: try_judge(stage, judges[key], constitution, rows, judge) for key, judge in asked.items()
+            key: try_of_panel(stage, key, judges[key], constitution, rows, judge) for key, judge in asked.items()
         }
         panel = label_by_each(stage, arm.judge.panel, asked, tried, given)
         parts = {made.name: made.labels for made in panel}
@@ -125,6 +126,22 @@ def label_by_each(
             labels = stage(label_by_judge, **with_preflight, **given)
         made.append(JudgeMade(key, f"judge {number}", labels, tried[key]))
     return tuple(made)
+
+
+def try_of_panel(
+    stage: Stage,
+    key: str,
+    settings: Labeller,
+    constitution: Constitution,
+    rows: Mapping[str, Artifact],
+    judge: AskedJudge,
+) -> Artifact | None:
+    """As `try_judge`, with the faults of a judge of a panel at its own keys."""
+    try:
+        return try_judge(stage, settings, constitution, rows, judge)
+    except UserError as error:
+        section, _, name = error.where.partition(".")
+        raise UserError(error.problem, f"{key}.{name}" if section == "judge" else error.where, error.remedy) from None
 
 
 def slimmed(stage: Stage, judge: AskedJudge, how: Slim, data: Artifact) -> AskedJudge:

@@ -12,15 +12,12 @@ from math import fsum, nan
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from cai.core.odds import logit, sigmoid
 from cai.core.records import Abstained, Label, Pair, RaterVote, read_jsonl, write_jsonl
 from cai.core.store import Artifact, version
 from cai.judge.asked import AskedJudge
 from cai.judge.asking import judge_pairs
 from cai.models.workbench import Workbench
-from cai.stats.reliability import reliability
 
 # A vote is taken to be no surer than this: a probability that was rounded to 1 would outvote everybody.
 SUREST = 1 - 1e-6
@@ -100,10 +97,7 @@ def together(
         pair: {name: verdict for name, of in said.items() if isinstance(verdict := of.get(pair), Label)}
         for pair in pairs
     }
-    fitted = None
-    if rule == "reliability":
-        table = [[_odds(votes[pair][name].p_a) if name in votes[pair] else nan for name in said] for pair in pairs]
-        fitted = reliability(np.array(table, float).reshape(len(pairs), len(said)))
+    fitted = _fitted(list(votes.values()), list(said)) if rule == "reliability" else None
     made: list[Verdict] = []
     decided: Counter[str] = Counter()
     for place, pair in enumerate(pairs):
@@ -131,6 +125,16 @@ def together(
         for n, (name, of) in enumerate(said.items())
     ]  # fmt: skip
     return made, judges
+
+
+def _fitted(votes: Sequence[Mapping[str, Label]], judges: Sequence[str]) -> Any:
+    """A `Reliability`. votes: judge -> label, of each pair."""
+    import numpy as np  # late: a plan computes nothing
+
+    from cai.stats.reliability import reliability
+
+    table = [[_odds(mine[name].p_a) if name in mine else nan for name in judges] for mine in votes]
+    return reliability(np.array(table, float).reshape(len(votes), len(judges)))
 
 
 def verdicts_of(labels: Artifact) -> dict[str, Verdict]:

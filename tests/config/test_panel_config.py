@@ -26,14 +26,14 @@ def test_each_judge_says_only_what_it_does_otherwise(tmp_path):
 
 
 def test_a_list_is_short_for_its_judges(tmp_path):
-    panel = judge(tmp_path, LIST).panel
-    assert panel == judge(tmp_path, "judge: {model: tiny-random, principles: 2, panel: {judges: [{}, {method: choice}, {turns: 1}]}}\n").panel  # fmt: skip
+    panel, judges = judge(tmp_path, LIST).panel, "{judges: [{}, {method: choice}, {turns: 1}]}"
+    assert panel == judge(tmp_path, f"judge: {{model: tiny-random, principles: 2, panel: {judges}}}\n").panel
     assert panel.rule == "mean"
 
 
 def test_an_arm_changes_a_key_of_the_files_panel(tmp_path):
-    text = BASE + LIST + "arms:\n  plain:\n  weighed: {judge: {panel: {combine: reliability}}}\n  one: {judge: {panel: null}}\n"
-    arms = read_experiment(written(tmp_path, text)).arms
+    arms = "  plain:\n  weighed: {judge: {panel: {combine: reliability}}}\n  one: {judge: {panel: null}}\n"
+    arms = read_experiment(written(tmp_path, BASE + LIST + "arms:\n" + arms)).arms
     assert arms["plain"].judge.panel.rule == "mean" and arms["weighed"].judge.panel.rule == "reliability"
     assert arms["weighed"].judge.panel.judges == arms["plain"].judge.panel.judges
     assert arms["one"].judge.panel is None and list(arms["one"].judge.asked) == ["judge"]
@@ -65,7 +65,10 @@ def test_set_reaches_it(tmp_path):
         ("{judges: [{}, {method: choice}], combin: mean}", 'mine.yaml:5: unknown key "combin" in judge.panel'),
         ("{judges: [{}, {method: choice}], combine: vote}", "mine.yaml:5: judge.panel.combine must be"),
         ("{combine: mean}", 'mine.yaml:5: missing key "judges" in judge.panel'),
-        ("{judges: [{}, {method: choice}], combine: reliability}", "mine.yaml:5: combine: reliability goes by how often"),
+        (
+            "{judges: [{}, {method: choice}], combine: reliability}",
+            "mine.yaml:5: combine: reliability goes by",
+        ),
         ("{judges: [{}, {method: choice}], escalate: {}}", 'mine.yaml:5: missing key "below" in judge.panel.escalate'),
         ("{judges: [{}, {method: choice}], escalate: {below: 0.5}}", "mine.yaml:5: judge.panel.escalate.below must be"),
         ("{judges: [{}, {method: choice}], escalate: 0.7}", "mine.yaml:5: judge.panel.escalate must be a section"),
