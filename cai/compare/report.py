@@ -27,8 +27,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from cai.compare import contents, plots, report_plots, table, training_plots
+from cai.compare.caveats import caveats
 from cai.compare.overview import overview
-from cai.compare.sections.reading import caveats
 from cai.core.durable import write_whole
 from cai.core.refusals import stated
 

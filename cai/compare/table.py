@@ -18,7 +18,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from cai.compare.sections.reading import caveats
+from cai.compare.caveats import caveats
 
 PLAIN_WIDTH = 132
 ASCII = str.maketrans("−–─…", "---.")  # one for one: the columns keep their widths

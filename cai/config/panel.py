@@ -8,7 +8,7 @@ judge:
     - {turns: 1}                            # the same under other settings
     - {model: smollm2-135m, method: rate}   # another one
 
-Each judge is written as what it changes of `judge:`, of which everything but `slim` is laid under it. Every judge's
+Each judge is written as what it changes of `judge:`, of which everything but `slim` and `attacks` is laid under it. Every judge's
 labels are a stage of their own, which an arm that has this judge alone shares.
 """
 
@@ -21,6 +21,11 @@ from cai.config.sections import Labeller
 from cai.config.validation import Fault
 
 INFORMED = 3  # judges by whose agreement alone the reliability of each can be told (cai/stats/reliability.py)
+# Settings of `judge:` that are measured on the labels of one judge.
+ALONE = {
+    "slim": "slim it by hand (python -m cai.models slim) and name its folder",
+    "attacks": "set it to 0; python -m cai.judge attack CONFIG attacks a judge that labels alone",
+}
 
 
 class Escalate(Section):
@@ -64,9 +69,9 @@ class Panel(Section):
             if judge in self.judges[:number]:
                 problem = f"judge {number + 1} of the panel is judge {self.judges.index(judge) + 1} again"
                 raise Fault(problem, "change something of it, or leave it out", f"judges.{number}")
-            if judge.slim:
-                problem = "slim makes a judge smaller that labels alone, and is measured on its labels"
-                raise Fault(problem, "slim it by hand (python -m cai.models slim) and name its folder", "judges")
+            for key, remedy in ALONE.items():
+                if getattr(judge, key):
+                    raise Fault(f"{key} is of a judge that labels alone", remedy, f"judges.{number}.{key}")
         return self
 
 
@@ -104,6 +109,6 @@ def check_panel(judge: ArmJudge, rl_method: str, criteria: bool) -> None:
     if criteria:
         problem = "criteria are each labelled by one judge, and judge.panel names some"
         raise Fault(problem, "leave one of them out", "judge.panel")
-    if judge.slim:
-        problem = "slim makes one judge smaller, and judge.panel names some"
-        raise Fault(problem, "slim by hand (python -m cai.models slim) and name the folder in the panel", "judge.slim")
+    for key, remedy in ALONE.items():
+        if getattr(judge, key):
+            raise Fault(f"{key} is of a judge that labels alone, and judge.panel names some", remedy, f"judge.{key}")

@@ -14,6 +14,8 @@ from cai.core.errors import UserError
 from cai.core.store import Artifact
 from cai.data.labels import label_file
 from cai.judge.asked import AskedJudge
+from cai.judge.attack.exploits import read_exploits
+from cai.judge.attack.stage import attack_judge
 from cai.judge.label import (
     Simulation,
     label_by_coin,
@@ -26,8 +28,8 @@ from cai.judge.label import (
 from cai.judge.panel import combine_panel, label_the_unsure
 from cai.judge.preflight import preflight
 from cai.judge.reads.controls import controls_for
-from cai.judge.slimming.acceptance import with_orders
-from cai.judge.slimming.stages import accept_slim, slim_judge
+from cai.judge.slimming.acceptance import with_orders, without_principles
+from cai.judge.slimming.stages import accept_slim, distil_judge, slim_judge
 from cai.models.references import trained
 from cai.models.workbench import Workbench
 
@@ -38,14 +40,15 @@ Stage = Callable[..., Artifact]
 class Labelling:
     """labels: to train on, None where nothing is. by_labeller: what each says of its pairs. preflight: the judge's.
 
-    acceptance: of a judge that was slimmed. panel: what each judge of `judge.panel` left; by_labeller has what they say
-    together.
+    acceptance: of a judge that was slimmed. attacks: what exploits do to the judge (`judge.attacks`). panel: what each
+    judge of `judge.panel` left; by_labeller has what they say together.
     """
 
     labels: Artifact | None = None
     by_labeller: dict[str, Artifact] = field(default_factory=dict)
     preflight: Artifact | None = None
     acceptance: Artifact | None = None
+    attacks: Artifact | None = None
     panel: tuple[JudgeMade, ...] = ()
 
 
@@ -58,20 +61,21 @@ def label(
     last: Labelling,
     replica: int,
 ) -> Labelling:
-    """last: of the round before, whose preflight and acceptance are not done again. replica: whose coin is tossed."""
+    """last: of the round before, whose looks at the judge are not done again. replica: whose coin is tossed."""
     if arm.rl.ends_with_sft:
         return Labelling()
     constitution, dtype = work.constitution(arm.constitution, arm.without), work.dtype(arm)
     labellers, rule = arm.labels.all, arm.labels.rule
     given = {"pairs": pairs, "rule": rule}
     by: dict[str, Artifact] = {}
-    passed, acceptance = last.preflight, last.acceptance
+    passed, acceptance, attacks = last.preflight, last.acceptance, last.attacks
     panel: tuple[JudgeMade, ...] = ()
     if "ai" in labellers and arm.judge.panel:
-        judges, rows = arm.judge.asked, {"data": prompts, "pairs": pairs}
-        asked = {key: AskedJudge.of(judge, constitution, dtype, arm.seed, prompts) for key, judge in judges.items()}
+        judges = arm.judge.asked.items()
+        asked = {key: AskedJudge.of(judge, constitution, dtype, arm.seed, prompts) for key, judge in judges}
         tried = {made.key: made.preflight for made in last.panel} or {
-            key: try_of_panel(stage, key, judges[key], constitution, rows, judge) for key, judge in asked.items()
+            key: try_of_panel(stage, key, constitution, {"data": prompts, "pairs": pairs}, judge)
+            for key, judge in asked.items()
         }
         panel = label_by_each(stage, arm.judge.panel, asked, tried, given)
         parts = {made.name: made.labels for made in panel}
@@ -81,8 +85,13 @@ def label(
         if arm.judge.slim:
             judge = slimmed(stage, whole, arm.judge.slim, prompts)
         passed = passed or try_judge(stage, arm.judge, constitution, {"data": prompts, "pairs": pairs}, judge)
+        if arm.judge.attacks and attacks is None:
+            attacks = stage(
+                attack_judge, data=prompts, judge=judge, preflight=passed, exploits=read_exploits(),
+                count=arm.judge.attacks,
+            )  # fmt: skip
         if not arm.rl.reads_labels:  # the judge is asked about the policy's answers instead
-            return Labelling(preflight=passed)
+            return Labelling(preflight=passed, attacks=attacks)
         by["ai"] = stage(label_by_judge, preflight=passed, judge=judge, **given)
         if arm.judge.slim and acceptance is None:
             acceptance = stage(
@@ -101,8 +110,8 @@ def label(
     if "shorter" in labellers:
         by["shorter"] = stage(label_by_length, seed=arm.seed, **given)
     if rule is None:
-        return Labelling(by[labellers[0]], by, passed, acceptance, panel)
-    return Labelling(stage(mix_labels, parts=by, seed=arm.seed, **given), by, passed, acceptance, panel)
+        return Labelling(by[labellers[0]], by, passed, acceptance, attacks, panel)
+    return Labelling(stage(mix_labels, parts=by, seed=arm.seed, **given), by, passed, acceptance, attacks, panel)
 
 
 def label_by_each(
@@ -129,16 +138,12 @@ def label_by_each(
 
 
 def try_of_panel(
-    stage: Stage,
-    key: str,
-    settings: Labeller,
-    constitution: Constitution,
-    rows: Mapping[str, Artifact],
-    judge: AskedJudge,
+    stage: Stage, key: str, constitution: Constitution, rows: Mapping[str, Artifact], judge: AskedJudge
 ) -> Artifact | None:
     """As `try_judge`, with the faults of a judge of a panel at its own keys."""
+    assert isinstance(judge.settings, Labeller)
     try:
-        return try_judge(stage, settings, constitution, rows, judge)
+        return try_judge(stage, judge.settings, constitution, rows, judge)
     except UserError as error:
         section, _, name = error.where.partition(".")
         raise UserError(error.problem, f"{key}.{name}" if section == "judge" else error.where, error.remedy) from None
@@ -146,8 +151,15 @@ def try_of_panel(
 
 def slimmed(stage: Stage, judge: AskedJudge, how: Slim, data: Artifact) -> AskedJudge:
     """The judge with a smaller model made of its own (`judge.slim`)."""
-    made = stage(slim_judge, model=judge.model, how=how, data=data if how.reads_texts else None)
-    return replace(judge, model=trained(made, f"{judge.model.name}, {how.name}"))
+    smaller, principles = judge.model, judge.principles
+    if how.how != "distil":
+        made = stage(slim_judge, model=judge.model, how=how, data=data if how.reads_texts else None)
+        smaller = trained(made, f"{judge.model.name}, {how.pruned.name}")
+    if how.distil:
+        made = stage(distil_judge, judge=judge, student=smaller, how=how, teaching=how.distil, data=data)
+        smaller = trained(made, f"{judge.model.name}, {how.name}")
+        principles = principles if how.distil.context else without_principles(principles)
+    return replace(judge, model=smaller, principles=principles)
 
 
 def try_judge(

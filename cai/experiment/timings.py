@@ -36,7 +36,10 @@ KIN = (
     frozenset({"respond", "respond_best", "sample_pairs"}),
     frozenset({"revise", "revise_controls"}),
     frozenset(
-        {"preflight", "label_by_judge", "label_the_unsure", "play", "rate_answers", "rate_revisions", "rate_controlled"}
+        {
+            *("preflight", "label_by_judge", "label_the_unsure", "play", "rate_answers", "rate_revisions"),
+            *("rate_controlled", "attack_judge"),
+        }
     ),
     frozenset({"score_answers", "score_ratings", "scale_reward", "score_drift"}),
     frozenset({"train_ppo", "train_rloo", "train_grpo"}),
@@ -78,6 +81,7 @@ class Took:
 CALLS = (
     *("revise", "revise_controls", "respond", "sample_pairs", "preflight", "label_by_judge", "label_by_simulation"),
     *("label_the_unsure", "play", "rate_answers", "rate_revisions", "rate_controlled", "judge_items", "choose_items"),
+    "attack_judge",
 )
 
 

@@ -76,7 +76,8 @@ def test_set_reaches_it(tmp_path):
             "{judges: [{}, {method: choice}], combine: mean, escalate: {below: 0.7}}",
             "mine.yaml:5: escalate lets the last judge that is asked decide",
         ),
-        ("[{}, {slim: wanda}]", "mine.yaml:5: slim makes a judge smaller that labels alone"),
+        ("[{}, {slim: wanda}]", "mine.yaml:5: slim is of a judge that labels alone"),
+        ("[{}, {attacks: 4}]", "mine.yaml:5: attacks is of a judge that labels alone"),
         ("[{}, {method: auto}]", "mine.yaml:5: judge.method needs human-labelled pairs"),
         ("[{}, {method: provenance}]", "mine.yaml:5: judge.method: provenance labels by which instruction"),
     ],
@@ -100,7 +101,7 @@ def test_what_asks_one_judge_takes_no_panel(tmp_path, more, says):
 
 def test_slim_of_the_whole_is_refused(tmp_path):
     said = fault(tmp_path, BASE + "judge:\n  slim: wanda\n  panel: [{}, {turns: 1}]\n")
-    assert said.startswith("mine.yaml:4: slim makes one judge smaller")
+    assert said.startswith("mine.yaml:4: slim is of a judge that labels alone, and judge.panel names some")
 
 
 def test_the_shipped_experiment_reads():

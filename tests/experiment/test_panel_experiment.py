@@ -2,14 +2,13 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from fakes import asked_judge
 from test_experiment import EXPERIMENT, lay_out
 
-from cai.config.sections import Judge, Labeller, Preflight
+from cai.config.sections import Labeller
 from cai.core.errors import UserError
 from cai.experiment.command import main
 from cai.experiment.labelling import try_of_panel
@@ -79,8 +78,8 @@ def test_a_judge_that_does_not_pass_its_preflight_is_named_by_its_key():
     def stage(function, **inputs):
         raise UserError("the judge did not pass its preflight", "judge.method", "set judge.method")
 
-    constitution: Any = SimpleNamespace(checking=(), principles=())
-    settings = Labeller(preflight=Preflight(reads=None), calibrate=True)
+    judge = asked_judge(Labeller(preflight=None, calibrate=True))
+    constitution: Any = None  # nothing is read of it without a preflight
     with pytest.raises(UserError) as error:
-        try_of_panel(stage, "judge.panel.judges.1", settings, constitution, {}, asked_judge(Judge()))
+        try_of_panel(stage, "judge.panel.judges.1", constitution, {}, judge)
     assert error.value.where == "judge.panel.judges.1.method"

@@ -18,6 +18,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from cai.compare.caveats import caveat
 from cai.compare.cells import Cell, by_each_judge
 from cai.compare.section import ReportSection
 from cai.judge.methods import name_of
@@ -51,32 +52,7 @@ def _of(cell: Cell) -> dict[str, Any]:
         "placebos": about.get("placebos", []),
         "noted": about.get("noted", []),
     }
-    return entry | {"sentence": sentence(entry, [cell.arm])}
-
-
-def caveats(entries: Sequence[dict[str, Any]]) -> list[str]:
-    """What a reader must know before the first number, once for all arms of which it is so."""
-    alike: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for entry in entries:
-        if not entry["reads"]:
-            alike.setdefault((entry["method"], entry["measured"], *entry["unread"]), []).append(entry)
-    return [sentence(same[0], [entry["arm"] for entry in same]) for same in alike.values()]
-
-
-def sentence(entry: dict[str, Any], arms: Sequence[str]) -> str:
-    """What a reader must know first of arms whose judge was not seen to read; "" for one that was."""
-    if entry["reads"]:
-        return ""
-    whose = f"arm {arms[0]}" if len(arms) == 1 else f"arms {', '.join(arms[:-1])} and {arms[-1]}"
-    if entry["method"] == "provenance":
-        wrote = "say under which instruction an answer was written"
-        return f"The labels of {whose} {wrote}; no judge read the constitution."
-    if entry["method"] == "check":
-        return f"The labels of {whose} were computed by programs; no judge read the constitution."
-    text = "its constitution" if len(arms) == 1 else "their constitutions"
-    if not entry["measured"]:
-        return f"Whether the AI labels of {whose} come from {text} was not measured."
-    return f"The AI labels of {whose} do not come from {text}, as far as could be seen: {'; '.join(entry['unread'])}."
+    return entry | {"sentence": caveat(entry, [cell.arm])}
 
 
 SECTION = ReportSection(

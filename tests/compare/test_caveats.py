@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cai.compare.sections.reading import caveats, sentence
+from cai.compare.caveats import caveat, caveats
 
 
 def entry(arm: str, *unread: str, method: str = "channel", measured: bool = True) -> dict[str, Any]:
@@ -24,6 +24,6 @@ def test_what_is_so_of_several_arms_is_said_once() -> None:
         "The labels of arm sums were computed by programs; no judge read the constitution.",
     ]
     assert caveats([entry("read")]) == []
-    assert sentence(entry("a", measured=False), ["a", "b", "c"]) == (
+    assert caveat(entry("a", measured=False), ["a", "b", "c"]) == (
         "Whether the AI labels of arms a, b and c come from their constitutions was not measured."
     )
