@@ -88,7 +88,7 @@ def distil(
     network = whole(student, work.device)
     engine = TransformersEngine(
         student, dtype="float32", device=work.device, system=judge.settings.system,
-        batch_tokens=work.runtime.batch_tokens, resident=_Loaded(network),
+        batch_tokens=work.runtime.batch_tokens, resident=_Loaded(network),  # pyrefly: ignore
     )  # fmt: skip
     made = learn(engine, lessons, slim.distil, judge.dtype)
     _save(network, student, slim, judge, made, out)
@@ -144,7 +144,7 @@ def divergence(lesson: TaughtVote, student: Sequence[Tensor]) -> Tensor:
         own = [of_options(torch.tensor(t, device=s.device), s) for t, s in zip(lesson.teacher, student, strict=True)]
         return torch.stack(own).mean()
     odds = [
-        method.log_odds(Vote(lesson.ballot.method, "", lesson.ballot.order, p_a=0.5, mass=1.0, logprobs=tuple(values)))
+        method.log_odds(Vote(lesson.ballot.method, "", lesson.ballot.order, p_a=0.5, mass=1.0, logprobs=tuple(values)))  # pyrefly: ignore
         for values in ((value for of in lesson.teacher for value in of), torch.cat(list(student)))
     ]
     return of_votes(torch.as_tensor(odds[0], device=student[0].device), odds[1])  # pyrefly: ignore
@@ -220,7 +220,7 @@ def apart(engine: TransformersEngine, lessons: Sequence[Sequence[TaughtVote]]) -
     return math.fsum(float(_of_pair(engine, votes)) for votes in lessons) / len(lessons)
 
 
-def trainable(network: Any) -> list[nn.Parameter]:
+def trainable(network: Any) -> list[Tensor]:
     """The matrices of the linear layers, thin ones as well; embedding, norms and head stay as they are."""
     head = network.get_output_embeddings()
     return [m.weight for m in network.modules() if isinstance(m, nn.Linear) and m is not head]
@@ -232,7 +232,7 @@ def schedule(done: float) -> float:
 
 
 @contextmanager
-def _frozen_but(network: Any, weights: Sequence[nn.Parameter]) -> Iterator[None]:
+def _frozen_but(network: Any, weights: Sequence[Tensor]) -> Iterator[None]:
     """While it is entered, gradients go to these weights alone."""
     chosen = {id(weight) for weight in weights}
     for weight in network.parameters():
