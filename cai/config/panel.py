@@ -8,8 +8,8 @@ judge:
     - {turns: 1}                            # the same under other settings
     - {model: smollm2-135m, method: rate}   # another one
 
-Each judge is written as what it changes of `judge:`, of which everything but `slim` and `attacks` is laid under it. Every judge's
-labels are a stage of their own, which an arm that has this judge alone shares.
+Each judge is written as what it changes of `judge:`, of which everything but `slim` and `attacks` is laid under it.
+Every judge's labels are a stage of their own, which an arm that has this judge alone shares.
 """
 
 from typing import Annotated, Literal
@@ -53,6 +53,11 @@ class Panel(Section):
     def rule(self) -> Literal["mean", "reliability", "last"]:
         """By what the labels of all are made."""
         return "last" if self.escalate else self.combine or "mean"
+
+    def __str__(self) -> str:
+        """`a panel of 3 judges (reliability)`"""
+        how = f"the next where one is below {self.escalate.below:g}" if self.escalate else self.rule
+        return f"a panel of {len(self.judges)} judges ({how})"
 
     @model_validator(mode="after")
     def _is_one(self) -> "Panel":

@@ -87,7 +87,8 @@ def print_plan(experiment: Experiment, plan: Plan, every: bool = False) -> None:
         learns = "" if arm.sft.learns == "revisions" else f"; SFT learns {arm.sft.learns}"
         weights = ", ".join(f"{criterion} {its.weight:g}" for criterion, its in arm.criteria.items())
         more = (f"; criteria {weights}" if weights else "") + (f"; {arm.rounds} rounds" if arm.rounds > 1 else "")
-        print(f"  arm {name}: {labels}{learns}{more}")
+        panel = f"; {arm.judge.panel} for the AI judge" if arm.judge.panel and arm.asks_judge else ""
+        print(f"  arm {name}: {labels}{panel}{learns}{more}")
     if experiment.label_budget:
         print(f"  reward models from {', '.join(map(str, experiment.label_budget))} human labels as well")
     _print_each(plan) if every else _print_groups(plan)
