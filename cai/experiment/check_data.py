@@ -230,7 +230,9 @@ def check_principles(arm: Arm, rows: Rows, constitution: Constitution) -> None:
         asked = (judge for judge in arm.judge.asked.values() if judge.method != "provenance")
         uses += [(principles_for(constitution, judge), [*pairs, *fresh], "to judge by") for judge in asked]
     for principles, prompts, what in uses:
-        _check_subsets(principles, prompts, what, arm.constitution, "constitution")
+        if not principles and constitution.order.limits:  # they alone decide
+            continue
+        _check_subsets(principles, prompts, what, arm.constitution.file, "constitution")
 
 
 def check_yardsticks(arm: Arm, rows: Rows) -> None:
