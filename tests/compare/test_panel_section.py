@@ -36,7 +36,7 @@ def panel_of(tmp_path: Path, rule: str, second: dict[int, float]) -> tuple[list[
     }
     labels, judges = together([pair.id for pair in pairs], said, rule)  # pyrefly: ignore
     parts = [made(tmp_path, name, labels=list(of.values()), abstained=[]) for name, of in said.items()]
-    parts = [replace(part, calls={"asked": 10 * n, "read": 100 * n}) for n, part in enumerate(parts, 1)]
+    parts = [replace(part, calls={"asked": 10 * n, "tokens read": 100 * n}) for n, part in enumerate(parts, 1)]
     whole = made(tmp_path, "panel", labels=labels)
     (whole / "judges.json").write_text(json.dumps([asdict(judge) for judge in judges]))
     more = {"escalate": {"below": 0.7}} if rule == "last" else {"combine": rule}

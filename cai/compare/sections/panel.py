@@ -97,7 +97,7 @@ def _judge(view: Cell, found: PanelJudge, whole: Rows, first: int, held_out: Hel
     )
     return JudgeOfPanel(
         found=found, model=view.settings.judge.model, method=method_of(view), agreement=_mean(own, held_out),
-        ahead=ahead, calls=labels.calls.get("asked", 0), tokens=labels.calls.get("read", 0),
+        ahead=ahead, calls=labels.calls.get("asked", 0), tokens=labels.calls.get("tokens read", 0),
         share=found.asked / first if first else 0.0,
     )  # fmt: skip
 
