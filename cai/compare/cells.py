@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cai.config.load import Arm
+from cai.config.panel import alone
 from cai.constitution import Constitution
 from cai.core.store import Artifact
 
@@ -29,6 +30,16 @@ class CriterionMade:
     def artifacts(self) -> dict[str, Artifact]:
         made = {"labels": self.labels, "preflight": self.preflight, "reward": self.reward, "scale": self.scale}
         return {name: artifact for name, artifact in made.items() if artifact}
+
+
+@dataclass(frozen=True)
+class JudgeMade:
+    """What one judge of a panel left. key: of its section in the config. labels: of pairs that it was asked about."""
+
+    key: str
+    name: str
+    labels: Artifact
+    preflight: Artifact | None
 
 
 @dataclass(frozen=True)
@@ -77,6 +88,7 @@ class Cell:
     pretrained: Artifact | None = None  # the start model, where it was made here
     taught: Artifact | None = None  # the start model that learnt the constitution's reasons (`why: train`)
     acceptance: Artifact | None = None  # of a judge that was slimmed
+    panel: tuple[JudgeMade, ...] = ()  # of `judge.panel`, in its order; `labellers["ai"]` is what they say together
     attacks: Artifact | None = None  # what exploits do to the judge
     # `moderation:`: what was filtered -> what it left. `data` and `helpful` are as they were loaded.
     moderated: Mapping[str, Artifact] = field(default_factory=dict)
@@ -144,6 +156,21 @@ class Cell:
         first = (self.pretrained, self.taught, self.data, self.helpful, self.revised, self.sft, self.preflight)
         judged = (*self.labellers.values(), self.acceptance, self.attacks)
         return tuple(made for made in (*first, *judged, *rounds, *self.moderated.values()) if made)
+
+
+def by_each_judge(cell: Cell) -> list[Cell]:
+    """The cell; with `judge.panel` one for each judge, as of an arm that has it alone, and called "arm judge 1"."""
+    if not cell.panel:
+        return [cell]
+    judges = cell.settings.judge.asked
+    return [
+        replace(
+            cell, arm=f"{cell.arm} {made.name}", preflight=made.preflight, panel=(),
+            settings=cell.settings.model_copy(update={"judge": alone(judges[made.key])}),
+            labellers={**cell.labellers, "ai": made.labels},
+        )
+        for made in cell.panel
+    ]  # fmt: skip
 
 
 def with_policy(cells: Sequence[Cell]) -> list[Cell]:

@@ -15,24 +15,49 @@ OWN_KEYS = ("name", "question", "seeds", "label_budget", "arms", "runtime")
 def arm_of(shared: Tree, own: Tree) -> Tree:
     """The arm's keys laid over the file's. Its `labels` replace the file's: two forms laid over each other are none."""
     base = shared.without("labels") if own.get(("labels",)) is not None else shared
-    return with_pool(merge(base, own))
+    return with_judges(merge(spelt_out(base), spelt_out(own)))
 
 
-def with_pool(tree: Tree) -> Tree:
-    """Each judge of `simulated.pool` laid over `judge:`, so that it says only what it does otherwise."""
-    pool, judge = tree.get(("simulated", "pool")), tree.get(("judge",))
-    if not isinstance(pool, list) or not isinstance(judge, dict):
+def with_judges(tree: Tree) -> Tree:
+    """Each judge of `simulated.pool` and of `judge.panel` laid over `judge:`, so that it says only what it does
+    otherwise."""
+    tree = spelt_out(tree)
+    judge = tree.at("judge") if isinstance(tree.get(("judge",)), dict) else None
+    if judge is None:
         return tree
-    base = tree.at("judge").without("calibrate", "preflight")
-    whole = [
-        merge(base, tree.at("simulated", "pool", i)) if isinstance(pool[i], dict) else None for i in range(len(pool))
-    ]
-    items = [judge_tree.data if judge_tree else pool[i] for i, judge_tree in enumerate(whole)]
+    base = judge.without("panel", "slim", "attacks")
+    tree = _laid_over(base.without("calibrate", "preflight"), tree, ("simulated", "pool"))
+    return _laid_over(base, tree, ("judge", "panel", "judges"))
+
+
+def spelt_out(tree: Tree) -> Tree:
+    """`judge.panel: [...]` as the section that it is short for, `{judges: [...]}`."""
+    short = ("judge", "panel")
+    if not isinstance(panel := tree.get(short), list):
+        return tree
+    inner = {key[2:]: place for key, place in tree.places.items() if key[:2] == short}
+    places = {key: place for key, place in tree.places.items() if key[:2] != short or key == short}
+    places |= {(*short, "judges", *key): place for key, place in inner.items()}
+    return replace(tree, data=_put(tree.data, short, {"judges": panel}), places=places)
+
+
+def _laid_over(base: Tree, tree: Tree, at: tuple[str, ...]) -> Tree:
+    """The tree with each section of the list that stands there laid over `base`."""
+    listed = tree.get(at)
+    if not isinstance(listed, list):
+        return tree
+    whole = [merge(base, tree.at(*at, i)) if isinstance(one, dict) else None for i, one in enumerate(listed)]
+    items = [judge.data if judge else listed[i] for i, judge in enumerate(whole)]
     places = dict(tree.places)
-    for i, judge_tree in enumerate(whole):
-        inner = judge_tree.places.items() if judge_tree else ()
-        places |= {("simulated", "pool", i, *key): place for key, place in inner if key}
-    return replace(tree, data={**tree.data, "simulated": {**tree.data["simulated"], "pool": items}}, places=places)
+    for i, judge in enumerate(whole):
+        inner = judge.places.items() if judge else ()
+        places |= {(*at, i, *key): place for key, place in inner if key}
+    return replace(tree, data=_put(tree.data, at, items), places=places)
+
+
+def _put(data: Any, at: tuple[str, ...], value: Any) -> Any:
+    """The mapping with a value at a key path that it has."""
+    return {**data, at[0]: _put(data[at[0]], at[1:], value)} if at else value
 
 
 def faults_of_names(tree: Tree, path: Path, name: str, arms: Sequence[str]) -> Iterator[UserError]:

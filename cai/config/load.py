@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from cai.config.comparable import policy_faults, uneven_faults
 from cai.config.criteria import Criteria, check_labels, check_readers, check_weights, faults_between
 from cai.config.labels import Labels, Sources, check_given
-from cai.config.layers import OWN_KEYS, arm_of, faults_of_names, with_pool
+from cai.config.layers import OWN_KEYS, arm_of, faults_of_names, with_judges
 from cai.config.moderation import Moderation
+from cai.config.panel import ArmJudge, check_panel
 from cai.config.pretrain import MADE_HERE, Pretrain
 from cai.config.reasons import ConstitutionKey
 from cai.config.rl import Rl
@@ -26,7 +27,6 @@ from cai.config.sections import (
     Data,
     Evaluate,
     Helpful,
-    Labeller,
     Pairs,
     Policy,
     Positive,
@@ -67,7 +67,7 @@ class Arm(Section):
     revise: Revise = Revise()
     sft: Sft = Sft()
     pairs: Pairs = Pairs()
-    judge: Labeller = Labeller()
+    judge: ArmJudge = ArmJudge()
     simulated: Simulated = Simulated()
     reward: Reward = Reward()
     rl: Rl = Rl()
@@ -113,26 +113,27 @@ class Arm(Section):
                 "name another rl.method, or set rounds: 1",
                 "rounds",
             )
-        if "ai" in labellers and self.judge.method == "provenance" and self.pairs.source != "opposed":
-            raise Fault(
-                "judge.method: provenance labels by which instruction wrote which answer, and nobody knows that of "
-                f"pairs.source: {self.pairs.source}",
-                "set pairs.source: opposed, or name another method",
-                "judge.method",
-            )
+        for key, judge in self.judge.asked.items() if "ai" in labellers and self.pairs.source != "opposed" else ():
+            if judge.method == "provenance":
+                raise Fault(
+                    "judge.method: provenance labels by which instruction wrote which answer, and nobody knows that "
+                    f"of pairs.source: {self.pairs.source}",
+                    "set pairs.source: opposed, or name another method",
+                    f"{key}.method",
+                )
         if self.rl.gold and not self.data.calibration:
             raise Fault(
                 "rl.gold needs prompts that nothing else is trained or reported on",
                 "set data.calibration to the share of prompts to keep for it, such as 0.15",
                 "rl.gold",
             )
-        if "ai" in labellers and not self.data.calibration:
-            for key, wanted in (("method", self.judge.method == "auto"), ("calibrate", self.judge.calibrate)):
+        for section, judge in self.judge.asked.items() if "ai" in labellers and not self.data.calibration else ():
+            for key, wanted in (("method", judge.method == "auto"), ("calibrate", judge.calibrate)):
                 if wanted:
                     raise Fault(
                         f"judge.{key} needs human-labelled pairs that are used for nothing else",
                         "set data.calibration to the share of prompts to keep for it, such as 0.15",
-                        f"judge.{key}",
+                        f"{section}.{key}",
                     )
         return self
 
@@ -152,10 +153,11 @@ class Arm(Section):
         return self
 
     @model_validator(mode="after")
-    def _the_judge_is_here_to_be_slimmed(self) -> "Arm":
+    def _the_judge_can_be_slimmed_or_joined(self) -> "Arm":
         if self.judge.slim and self.judge.server:
             problem = "slim makes another model of the judge's weights, and a server has them"
             raise Fault(problem, "remove judge.server, or judge.slim and serve a smaller model", "judge.slim")
+        check_panel(self.judge, self.rl.method, bool(self.criteria))
         check_distilled(self.judge.slim, self.judge.method, bool(self.judge.preflight))
         return self
 
@@ -296,7 +298,7 @@ def _experiment(tree: Tree, path: Path, overrides: tuple[str, ...]) -> Experimen
         except UserError as error:
             faults.append(error)
 
-    file = checked(with_pool(tree), File)
+    file = checked(with_judges(tree), File)
     named = tree.get(("arms",))
     names = list(named) if isinstance(named, dict) else []
     trees = {name: arm_of(shared, tree.at("arms", name)) for name in names}
@@ -312,7 +314,7 @@ def _experiment(tree: Tree, path: Path, overrides: tuple[str, ...]) -> Experimen
         faults += faults_between(tree, {name: arm.criteria for name, arm in arms.items()})
     raise_all(faults)
     if not arms:
-        trees = {file.labels.name: with_pool(shared)}
+        trees = {file.labels.name: with_judges(shared)}
         arms = {name: validate(own, Arm) for name, own in trees.items()}
     if file.runtime.serve:
         arms = served_by_run(arms, file.runtime.serve)

@@ -62,12 +62,20 @@ def _served(arm: Any, serve: Serve) -> Any:
     if revise.model and not revise.server:  # it writes, and a server writes other words than the model in process
         revise = revise.model_copy(update={"server": _own(serve, same=False)})
     changed = {
-        "judge": _judge(arm.judge, serve),
+        "judge": _panel(_judge(arm.judge, serve), serve),
         "simulated": simulated.model_copy(update={"pool": pool}),
         "evaluate": evaluation.model_copy(update={"judge": _judge(evaluation.judge, serve)}),
         "revise": revise,
     }
     return arm.model_copy(update=changed)
+
+
+def _panel(judge: Any, serve: Serve) -> Any:
+    """`judge:` with the judges of its panel served, where it has one."""
+    if judge.panel is None:
+        return judge
+    judges = tuple(_judge(each, serve) for each in judge.panel.judges)
+    return judge.model_copy(update={"panel": judge.panel.model_copy(update={"judges": judges})})
 
 
 def _judge(judge: Any, serve: Serve) -> Any:

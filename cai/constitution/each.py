@@ -8,6 +8,7 @@ Apart from its `__init__`, for it reads experiments: nothing else of the room ne
 
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from cai.config.load import Arm, Experiment
 from cai.config.sections import Preflight
@@ -36,7 +37,7 @@ def expanded(
         if arm.without != EACH:
             continue
         where = experiment.where(name, KEY)
-        if arm.judge.method == "auto" and "ai" in arm.labels.all:
+        if any(judge.method == "auto" for judge in arm.judge.asked.values()) and "ai" in arm.labels.all:
             problem = "judge.method: auto would pick another method with a principle than without it"
             faults.append(UserError(problem, where, "name the method, or leave `without` out"))
         names = [principle.name for principle in read(name, arm).principles]
@@ -65,10 +66,16 @@ def slugs(names: Sequence[str]) -> list[str]:
 def _unchecked(arm: Arm) -> Arm:
     """The arm with a judge that passes any preflight: without a principle it labels whatever it is worth, for that is
     the question. The preflight stays where it fits slope and bias."""
-    given = arm.judge.preflight or Preflight()
-    lenient = given.model_copy(update={"mass": 0.0, "consistency": 0.0, "accuracy": 0.0, "reads": None})
-    judge = arm.judge.model_copy(update={"preflight": lenient if arm.judge.calibrate else None})
-    return arm.model_copy(update={"judge": judge})
+
+    def unchecked(judge: Any) -> Any:
+        given = judge.preflight or Preflight()
+        lenient = given.model_copy(update={"mass": 0.0, "consistency": 0.0, "accuracy": 0.0, "reads": None})
+        return judge.model_copy(update={"preflight": lenient if judge.calibrate else None})
+
+    judge, panel = unchecked(arm.judge), arm.judge.panel
+    if panel:
+        panel = panel.model_copy(update={"judges": tuple(map(unchecked, panel.judges))})
+    return arm.model_copy(update={"judge": judge.model_copy(update={"panel": panel})})
 
 
 def same_but_for_principle(arm: Arm, other: Arm) -> bool:

@@ -150,7 +150,7 @@ class SetAside:
 @dataclass(frozen=True, slots=True)
 class Label:
     """source: "ai", "human" (the pair's own data), "human file", "simulated", "shuffled" (a coin),
-    "shorter" (length alone). votes: a judge's. said: people's."""
+    "shorter" (length alone). votes: a judge's. said: people's, or of a panel each judge's (the rater is its name)."""
 
     pair_id: str
     p_a: float

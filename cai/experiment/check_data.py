@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 from cai.config.load import Arm
+from cai.config.panel import is_labeller
 from cai.config.rl import Rl
 from cai.config.sections import Policy
 from cai.constitution import Constitution, draw, read_constitution
@@ -183,8 +184,8 @@ def judged_by_people(arm: Arm, pairs: Sequence[Pair]) -> set[str]:
 
 
 def check_judged_split(arm: Arm, rows: Rows) -> None:
-    if arm.asks_judge:
-        check_calibration(rows.pairs_of("calibration"), arm.judge)
+    for judge in arm.judge.asked.values() if arm.asks_judge else ():
+        check_calibration(rows.pairs_of("calibration"), judge)
 
 
 def check_ratings(arm: Arm, rows: Rows) -> None:
@@ -202,9 +203,10 @@ def check_ratings(arm: Arm, rows: Rows) -> None:
 def check_shots(arm: Arm, rows: Rows) -> None:
     """Worked examples are people's verdicts on training pairs, one a prompt, and never on the prompt that is asked."""
     there = len(ordered(rows.pairs, arm.seed))
-    wanted = {"judge.shots": arm.judge.shots * arm.asks_judge, "evaluate.shots": arm.answer_shots}
-    for key, count in (wanted | {"evaluate.judge.shots": arm.evaluate.judge.shots}).items():
-        own = key == "judge.shots"  # it labels training pairs too
+    wanted = {f"{key}.shots": judge.shots * arm.asks_judge for key, judge in arm.judge.asked.items()}
+    wanted |= {"evaluate.shots": arm.answer_shots, "evaluate.judge.shots": arm.evaluate.judge.shots}
+    for key, count in wanted.items():
+        own = is_labeller(key)  # it labels training pairs too
         if count > there - own:
             raise too_few(key, count, max(0, there - own))
 
@@ -224,8 +226,9 @@ def check_principles(arm: Arm, rows: Rows, constitution: Constitution) -> None:
     if arm.rl.method == "direct":
         kind = [prompt for prompt in rows.helpful if prompt.split == "train"] if arm.rl.helpful else []
         uses.append((principles_for(constitution, arm.judge), [*train, *kind], "to judge by"))
-    elif arm.asks_judge and arm.judge.method != "provenance":
-        uses.append((principles_for(constitution, arm.judge), [*pairs, *fresh], "to judge by"))
+    elif arm.asks_judge:
+        asked = (judge for judge in arm.judge.asked.values() if judge.method != "provenance")
+        uses += [(principles_for(constitution, judge), [*pairs, *fresh], "to judge by") for judge in asked]
     for principles, prompts, what in uses:
         if not principles and constitution.order.limits:  # they alone decide
             continue

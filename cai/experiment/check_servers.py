@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from cai.config.load import Arm, Experiment
+from cai.config.panel import is_labeller
 from cai.config.sections import Judge
 from cai.config.serve import OwnServer
 from cai.constitution import Constitution, read_constitution
@@ -19,7 +20,12 @@ def judges_of(arm: Arm) -> dict[str, Judge]:
     pool = arm.simulated.pool if "simulated" in arm.labellers else ()
     simulated = {f"simulated.pool.{number}": judge for number, judge in enumerate(pool)}
     filters = {"moderation.judge": arm.moderation.judge} if arm.moderation and arm.moderation.judge else {}
-    return {"judge": arm.judge, **simulated, "evaluate.judge": arm.evaluate.judge, **filters}
+    return {**arm.judge.asked, **simulated, "evaluate.judge": arm.evaluate.judge, **filters}
+
+
+def asked_judges(arm: Arm) -> dict[str, Judge]:
+    """Of these, those that are asked anything."""
+    return {key: judge for key, judge in judges_of(arm).items() if arm.asks_judge or not is_labeller(key)}
 
 
 def constitution_for(section: str, arm: Arm, own: Constitution) -> Constitution:
@@ -31,10 +37,8 @@ def constitution_for(section: str, arm: Arm, own: Constitution) -> Constitution:
 
 def servers_of(arm: Arm) -> dict[str, ModelRef]:
     """The section that names a served model -> the model."""
-    served = {section: model_of(judge) for section, judge in judges_of(arm).items() if judge.server}
+    served = {section: model_of(judge) for section, judge in asked_judges(arm).items() if judge.server}
     served = {section: model for section, model in served.items() if model.server}
-    if not arm.asks_judge:
-        served.pop("judge", None)
     if arm.sft.revises and (reviser := reviser_of(arm.revise)) and reviser.server:
         served["revise"] = reviser
     if arm.policy.server:

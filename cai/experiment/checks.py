@@ -26,7 +26,7 @@ from cai.experiment.check_criteria import criteria_checks, files_of_labels, labe
 from cai.experiment.check_data import Rows, check_yardsticks, data_checks, length_checks, rows_of
 from cai.experiment.check_models import check_judge, check_reviser, check_reward_model, policy_checks, reader_of, slims
 from cai.experiment.check_pretrain import pretrain_checks
-from cai.experiment.check_servers import judges_of, server_checks
+from cai.experiment.check_servers import asked_judges, judges_of, server_checks
 from cai.experiment.check_sft import (
     check_sft,
     constitution_of,
@@ -251,10 +251,9 @@ def _look(experiment: Experiment, plan: bool, seen: dict[str, Any]) -> list[User
             if arm is next(iter(experiment.arms.values())):  # by whose constitutions all arms are judged
                 faults.attempt([lambda arm=arm, rows=rows: check_yardsticks(arm, rows)], name)
         _look_at_policy(arm, name, constitution, rows, faults, plan)
-        for section, judge in judges_of(arm).items():
-            unused = section == "judge" and not arm.asks_judge
+        for section, judge in asked_judges(arm).items():
             hosted = judge.server is not None and judge.server.api == "chat"
-            if unused or hosted or (plan and not _here(judge.model)):
+            if hosted or (plan and not _here(judge.model)):
                 continue
             for by in read_by(arm, section):
                 key = digest_of([judge, model_of(judge), by.text, by.reasons])

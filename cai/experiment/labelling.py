@@ -2,11 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from cai.compare.cells import JudgeMade
 from cai.config.load import Arm
+from cai.config.panel import Panel
 from cai.config.sections import Labeller
 from cai.config.slim import Slim
 from cai.constitution import Constitution
+from cai.core.errors import UserError
 from cai.core.store import Artifact
 from cai.data.labels import label_file
 from cai.judge.asked import AskedJudge
@@ -21,6 +25,7 @@ from cai.judge.label import (
     label_by_simulation,
     mix_labels,
 )
+from cai.judge.panel import combine_panel, label_the_unsure
 from cai.judge.preflight import preflight
 from cai.judge.reads.controls import controls_for
 from cai.judge.slimming.acceptance import with_orders, without_principles
@@ -35,7 +40,8 @@ Stage = Callable[..., Artifact]
 class Labelling:
     """labels: to train on, None where nothing is. by_labeller: what each says of its pairs. preflight: the judge's.
 
-    acceptance: of a judge that was slimmed. attacks: what exploits do to the judge (`judge.attacks`).
+    acceptance: of a judge that was slimmed. attacks: what exploits do to the judge (`judge.attacks`). panel: what each
+    judge of `judge.panel` left; by_labeller has what they say together.
     """
 
     labels: Artifact | None = None
@@ -43,6 +49,7 @@ class Labelling:
     preflight: Artifact | None = None
     acceptance: Artifact | None = None
     attacks: Artifact | None = None
+    panel: tuple[JudgeMade, ...] = ()
 
 
 def label(
@@ -62,7 +69,18 @@ def label(
     given = {"pairs": pairs, "rule": rule}
     by: dict[str, Artifact] = {}
     passed, acceptance, attacks = last.preflight, last.acceptance, last.attacks
-    if "ai" in labellers:
+    panel: tuple[JudgeMade, ...] = ()
+    if "ai" in labellers and arm.judge.panel:
+        judges = arm.judge.asked.items()
+        asked = {key: AskedJudge.of(judge, constitution, dtype, arm.seed, prompts) for key, judge in judges}
+        tried = {made.key: made.preflight for made in last.panel} or {
+            key: try_of_panel(stage, key, constitution, {"data": prompts, "pairs": pairs}, judge)
+            for key, judge in asked.items()
+        }
+        panel = label_by_each(stage, arm.judge.panel, asked, tried, given)
+        parts = {made.name: made.labels for made in panel}
+        by["ai"] = stage(combine_panel, pairs=pairs, parts=parts, rule=arm.judge.panel.rule)
+    elif "ai" in labellers:
         whole = judge = AskedJudge.of(arm.judge, constitution, dtype, arm.seed, prompts)
         if arm.judge.slim:
             judge = slimmed(stage, whole, arm.judge.slim, prompts)
@@ -92,8 +110,43 @@ def label(
     if "shorter" in labellers:
         by["shorter"] = stage(label_by_length, seed=arm.seed, **given)
     if rule is None:
-        return Labelling(by[labellers[0]], by, passed, acceptance, attacks)
-    return Labelling(stage(mix_labels, parts=by, seed=arm.seed, **given), by, passed, acceptance, attacks)
+        return Labelling(by[labellers[0]], by, passed, acceptance, attacks, panel)
+    return Labelling(stage(mix_labels, parts=by, seed=arm.seed, **given), by, passed, acceptance, attacks, panel)
+
+
+def label_by_each(
+    stage: Stage,
+    panel: Panel,
+    asked: Mapping[str, AskedJudge],
+    tried: Mapping[str, Artifact | None],
+    given: Mapping[str, Any],
+) -> tuple[JudgeMade, ...]:
+    """The labels of each judge of a panel, as an arm that has it alone would have them; with `escalate`, of the pairs
+    that the one before it leaves open. asked, tried: by the key of the judge. given: of every stage that labels."""
+    made: list[JudgeMade] = []
+    for number, (key, judge) in enumerate(asked.items(), 1):
+        with_preflight = {"preflight": tried[key], "judge": judge}
+        if panel.escalate and made:
+            labels = stage(
+                label_the_unsure, pairs=given["pairs"], labels=made[-1].labels, below=panel.escalate.below,
+                **with_preflight,
+            )  # fmt: skip
+        else:
+            labels = stage(label_by_judge, **with_preflight, **given)
+        made.append(JudgeMade(key, f"judge {number}", labels, tried[key]))
+    return tuple(made)
+
+
+def try_of_panel(
+    stage: Stage, key: str, constitution: Constitution, rows: Mapping[str, Artifact], judge: AskedJudge
+) -> Artifact | None:
+    """As `try_judge`, with the faults of a judge of a panel at its own keys."""
+    assert isinstance(judge.settings, Labeller)
+    try:
+        return try_judge(stage, judge.settings, constitution, rows, judge)
+    except UserError as error:
+        section, _, name = error.where.partition(".")
+        raise UserError(error.problem, f"{key}.{name}" if section == "judge" else error.where, error.remedy) from None
 
 
 def slimmed(stage: Stage, judge: AskedJudge, how: Slim, data: Artifact) -> AskedJudge:

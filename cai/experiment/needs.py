@@ -13,7 +13,7 @@ from cai.config.processes import read_accelerate
 from cai.config.runtime import Runtime
 from cai.core.errors import UserError, UserErrors
 from cai.core.store import Artifact
-from cai.experiment.check_servers import judges_of, servers_of, with_revisers
+from cai.experiment.check_servers import asked_judges, servers_of, with_revisers
 from cai.experiment.work import model_of
 from cai.models import memory
 from cai.models.memory import GIB, Batch, Learning
@@ -23,7 +23,7 @@ Kind = Literal["write", "read", "score", "train", "roll"]
 KINDS: dict[str, Kind] = {
     **dict.fromkeys(("respond", "respond_best", "sample_pairs", "revise", "revise_controls"), "write"),
     **dict.fromkeys(("preflight", "label_by_judge", "label_by_simulation", "play", "rate_answers"), "read"),
-    "attack_judge": "read",
+    **dict.fromkeys(("label_the_unsure", "attack_judge"), "read"),
     **dict.fromkeys(("rate_revisions", "rate_controlled", "judge_items", "choose_items"), "read"),
     **dict.fromkeys(("score_pairs", "score_answers", "score_ratings", "score_items", "scale_reward"), "score"),
     **dict.fromkeys(("train_reasons", "train_sft", "train_reward", "train_harm", "train_dpo"), "train"),
@@ -102,8 +102,7 @@ def served_models(experiment: Experiment) -> frozenset[str]:
     for arm in experiment.arms.values():
         asked = servers_of(arm)
         served |= {model.name for section, model in asked.items() if section != "policy"}
-        judges = {section: judge for section, judge in judges_of(arm).items() if section != "judge" or arm.asks_judge}
-        here |= {judge.model for section, judge in judges.items() if section not in asked}
+        here |= {judge.model for section, judge in asked_judges(arm).items() if section not in asked}
     return frozenset(served - here)
 
 

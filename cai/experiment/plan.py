@@ -90,7 +90,8 @@ def print_plan(experiment: Experiment, plan: Plan, every: bool = False) -> None:
         learns += "" if why.why == "none" else f"; reasons ({why.reasons}) read by {READERS[why.why]}"
         weights = ", ".join(f"{criterion} {its.weight:g}" for criterion, its in arm.criteria.items())
         more = (f"; criteria {weights}" if weights else "") + (f"; {arm.rounds} rounds" if arm.rounds > 1 else "")
-        print(f"  arm {name}: {labels}{learns}{more}")
+        panel = f"; {arm.judge.panel} for the AI judge" if arm.judge.panel and arm.asks_judge else ""
+        print(f"  arm {name}: {labels}{panel}{learns}{more}")
     if experiment.label_budget:
         print(f"  reward models from {', '.join(map(str, experiment.label_budget))} human labels as well")
     _print_each(plan) if every else _print_groups(plan)
@@ -200,7 +201,8 @@ def print_served(experiment: Experiment, plan: Plan) -> None:
 
 def _price(prices: Mapping[str, Price], model: str, experiment: Experiment) -> Price | None:
     """By the model's name here, or at its server."""
-    judges = (judge for arm in experiment.arms.values() for judge in (arm.judge, arm.evaluate.judge))
+    arms = experiment.arms.values()
+    judges = (judge for arm in arms for judge in (*arm.judge.asked.values(), arm.evaluate.judge))
     names = [
         model,
         *(judge.server.name for judge in judges if judge.server and judge.model == model and judge.server.name),

@@ -36,7 +36,10 @@ KIN = (
     frozenset({"respond", "respond_best", "sample_pairs"}),
     frozenset({"revise", "revise_controls"}),
     frozenset(
-        {"preflight", "label_by_judge", "play", "rate_answers", "rate_revisions", "rate_controlled", "attack_judge"}
+        {
+            *("preflight", "label_by_judge", "label_the_unsure", "play", "rate_answers", "rate_revisions"),
+            *("rate_controlled", "attack_judge"),
+        }
     ),
     frozenset({"score_answers", "score_ratings", "scale_reward", "score_drift"}),
     frozenset({"train_ppo", "train_rloo", "train_grpo"}),
@@ -77,7 +80,8 @@ class Took:
 # Stages whose time is that of their model calls, of which the call cache may have some.
 CALLS = (
     *("revise", "revise_controls", "respond", "sample_pairs", "preflight", "label_by_judge", "label_by_simulation"),
-    *("play", "rate_answers", "rate_revisions", "rate_controlled", "judge_items", "choose_items", "attack_judge"),
+    *("label_the_unsure", "play", "rate_answers", "rate_revisions", "rate_controlled", "judge_items", "choose_items"),
+    "attack_judge",
 )
 
 

@@ -146,6 +146,7 @@ COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
     "pretrain": lambda work, i: i["settings"]["epochs"],
     **dict.fromkeys(("load_demonstrations", "take_preferred", "take_drafts"), _once),
     **dict.fromkeys(("label_by_people", "label_by_coin", "label_by_length", "mix_labels", "draw_labels"), _once),
+    "combine_panel": _once,
     "revise": lambda work, i: i["settings"]["prompts"] * _written(i),
     "revise_controls": lambda work, i: i["count"] * _written(i),
     "respond": lambda work, i: _answers(work, i) * i["sampling"]["max_new_tokens"],
@@ -158,7 +159,7 @@ COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
     "train_reasons": lambda work, i: len(i["reasons"]) * i["settings"]["epochs"],
     "train_sft": lambda work, i: work.rows(i["revisions"]) / (1 - i["settings"]["helpful"]) * i["settings"]["epochs"],
     "preflight": _tried,
-    "label_by_judge": lambda work, i: work.rows(i["pairs"]) * _asked(i),
+    **dict.fromkeys(("label_by_judge", "label_the_unsure"), lambda work, i: work.rows(i["pairs"]) * _asked(i)),
     # Asked about once, read and learnt from once an epoch: about three times as much a pair.
     "distil_judge": lambda work, i: i["teaching"]["pairs"] * _asked(i) * (1 + 3 * i["teaching"]["epochs"]),
     "accept_slim": lambda work, i: 2 * work.rows(i["pairs"], "test") * _asked(i),  # before and after
@@ -188,7 +189,8 @@ COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
 # Stages whose time is that of their model calls, of which the call cache may have some.
 CALLS = (
     *("revise", "revise_controls", "respond", "sample_pairs", "preflight", "label_by_judge", "label_by_simulation"),
-    *("play", "rate_answers", "rate_revisions", "rate_controlled", "judge_items", "choose_items", "attack_judge"),
+    *("label_the_unsure", "play", "rate_answers", "rate_revisions", "rate_controlled", "judge_items", "choose_items"),
+    "attack_judge",
 )
 
 
@@ -202,8 +204,8 @@ def _lines(file: Path, split: str | None) -> int:
 
 def model_of(stage: str, inputs: Mapping[str, Any]) -> str:
     """The name of the model that does a stage's work, "" where none does."""
-    judging = ("preflight", "play", "label_by_judge", "accept_slim", "attack_judge", "distil_judge")
-    judged = stage in judging or stage.startswith(("rate_", "judge_"))
+    labels = ("label_by_judge", "label_the_unsure", "accept_slim", "attack_judge", "distil_judge")
+    judged = stage in ("preflight", "play", *labels) or stage.startswith(("rate_", "judge_"))
     if pool := inputs.get("pool"):
         return pool[0]["judge"]["model"]
     if stage == "revise" and "reviser" in inputs:  # beside whose work the drafts are little

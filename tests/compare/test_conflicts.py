@@ -63,7 +63,13 @@ def run(tmp_path: Path, text: str, rows: list[dict[str, float]]) -> Any:
     write_jsonl(tmp_path / "abstained.jsonl", [])
     settings = SimpleNamespace(judge=JUDGE)
     cell = SimpleNamespace(
-        arm="ai", labellers={"ai": tmp_path}, pairs=tmp_path, constitution=law, settings=settings, preflight=None
+        panel=(),
+        arm="ai",
+        labellers={"ai": tmp_path},
+        pairs=tmp_path,
+        constitution=law,
+        settings=settings,
+        preflight=None,
     )
     return cell, labels
 
@@ -108,7 +114,7 @@ def test_without_an_order_there_is_the_matrix_alone_and_with_one_principle_nothi
     )
     one = "## safe\nCritique: c\nRevise: r\nPrefer: Choose the response that is safe.\n"
     assert conflicts([run(tmp_path, one, VOTES)[0]]) == []
-    assert conflicts([SimpleNamespace(arm="human", labellers={})]) == []  # pyrefly: ignore
+    assert conflicts([SimpleNamespace(panel=(), arm="human", labellers={})]) == []  # pyrefly: ignore
 
 
 def test_what_a_limit_decided_is_told_where_no_principle_is(tmp_path: Path) -> None:

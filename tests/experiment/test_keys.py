@@ -49,6 +49,13 @@ FROM_NOTHING = (
     "pretrain={text: tests/cases/tales.txt, held_out: 0.3, vocabulary: 300, context: 2048, layers: 2, width: 32}",
     "policy={training: full}",
 )
+PANEL = (
+    "judge.panel=[{}, {method: choice}, {principles: 2}]",
+    "arms={mean: {}, cheap: {judge: {panel: {judges: [{}, {method: choice}], escalate: {below: 0.7}}}}}",
+    "arms.weighed={judge: {panel: {combine: reliability}}}",
+    "arms.alone={judge: {panel: null}}",
+    "rl={method: none}",
+)
 ROUNDS = ("arms={own: {labels: ai, rounds: 2, pairs: {source: policy, prompts: 8}}}",)
 REASONS = ("arms={read: {constitution: {why: judge}}, learnt: {constitution: {why: train, reasons: others}}}",
            "constitution={file: constitutions/truthful.txt}", "seeds=[0]")  # fmt: skip
@@ -66,6 +73,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "rounds": ("smoke", ROUNDS),
     "moderated": ("smoke", MODERATED),
     "slim": ("smoke", SLIM),
+    "panel": ("smoke", PANEL),
     "attacked": ("smoke", ("judge.attacks=4",)),
     "distilled": ("smoke", DISTILLED),
     "criteria": ("smoke", CRITERIA),

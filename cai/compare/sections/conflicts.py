@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from cai.compare.cells import Cell
+from cai.compare.cells import Cell, by_each_judge
 from cai.compare.section import ReportSection
 from cai.compare.sections.judges import asked
 from cai.core.odds import logit, side
@@ -54,9 +54,9 @@ class Conflicts:
 
 
 def conflicts(cells: Sequence[Cell]) -> list[Conflicts]:
-    """One entry for each arm that an AI judge labelled by several principles."""
+    """One entry for each arm that an AI judge labelled by several principles; of a panel, one for each judge."""
     by_arm = {cell.arm: cell for cell in reversed(cells) if "ai" in cell.labellers}
-    entries = [_of_arm(cell) for cell in reversed(by_arm.values())]
+    entries = [_of_arm(judge) for cell in reversed(by_arm.values()) for judge in by_each_judge(cell)]
     return [entry for entry in entries if entry is not None]
 
 

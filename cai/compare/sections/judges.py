@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from cai.compare.cells import Cell
+from cai.compare.cells import Cell, by_each_judge
 from cai.compare.section import ReportSection
 from cai.config.sections import Labeller
 from cai.constitution import Constitution
@@ -28,9 +28,10 @@ SCORES = {"Brier score": calibration.brier, "ECE": calibration.ece, "log-loss": 
 
 
 def judges(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """One entry for each arm that an AI judge labelled."""
+    """One entry for each arm that an AI judge labelled; of a panel, one for each judge."""
     by_arm = {cell.arm: cell for cell in reversed(cells) if "ai" in cell.labellers}
-    return [judge_of(cell, cell.labellers["ai"]) for cell in reversed(by_arm.values())]
+    alone = [judge for cell in reversed(by_arm.values()) for judge in by_each_judge(cell)]
+    return [judge_of(cell, cell.labellers["ai"]) for cell in alone]
 
 
 def attacks_on(cell: Cell) -> dict[str, Any] | None:
@@ -61,6 +62,8 @@ def _in_words(name: str, headroom: dict[str, Any]) -> str:
 
 def method_of(cell: Cell) -> str:
     """The method that labelled an AI arm, in words; of `auto`, the one that was picked."""
+    if cell.panel:
+        return " and ".join(method_of(judge) for judge in by_each_judge(cell))
     return name_of(asked(cell).method)
 
 

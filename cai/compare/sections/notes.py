@@ -47,7 +47,8 @@ def fallen_out(headline: Headline | None, measures: Sequence[MeasureLine]) -> li
 def served(experiment: Experiment) -> list[str]:
     """One line for each model that a server answered for: nobody can hash what stood behind it."""
     arms = experiment.arms.values()
-    asked: list[tuple[str, Judge | Policy | Revise]] = [("judge", arm.judge) for arm in arms if arm.asks_judge]
+    asked: list[tuple[str, Judge | Policy | Revise]] = []
+    asked += [each for arm in arms if arm.asks_judge for each in arm.judge.asked.items()]
     asked += [("evaluate.judge", arm.evaluate.judge) for arm in arms]
     asked += [("policy", arm.policy) for arm in arms] + [("revise", arm.revise) for arm in arms]
     found: dict[str, None] = {}
@@ -88,7 +89,8 @@ def warnings(experiment: Experiment, cells: Sequence[Cell], held_out: HeldOutPai
     notes = []
     arm = cells[0].settings
     labelled = [view for cell in cells for view in cell.views if "ai" in view.labellers]
-    if any(view.settings.judge.model == arm.evaluate.judge.model for view in labelled):
+    asked = [judge for view in labelled for judge in view.settings.judge.asked.values()]
+    if any(judge.model == arm.evaluate.judge.model for judge in asked):
         notes.append(
             f"The games are judged by {arm.evaluate.judge.model}, the model that also labelled the AI arm: it may "
             "favour that arm. Set evaluate.judge.model to another model for a claim."

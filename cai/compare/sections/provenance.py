@@ -44,7 +44,7 @@ def provenance(experiment: Experiment, cells: Sequence[Cell], work: Workbench, b
         for cell in arms.values()
         for one, made in (
             (cell.settings.policy, cell.pretrained),
-            (cell.settings.judge, None),
+            *((judge, None) for judge in cell.settings.judge.asked.values()),
             (cell.settings.evaluate.judge, None),
         )
     ]

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cai.compare.caveats import caveat
-from cai.compare.cells import Cell
+from cai.compare.cells import Cell, by_each_judge
 from cai.compare.section import ReportSection
 from cai.judge.methods import name_of
 
@@ -28,7 +28,7 @@ def reading(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """One entry for each arm whose labels or rewards an AI judge gives."""
     views = [view for cell in cells for view in cell.views]
     by_arm = {cell.arm: cell for cell in reversed(views) if cell.settings.asks_judge}
-    return [_of(cell) for cell in reversed(by_arm.values())]
+    return [_of(judge) for cell in reversed(by_arm.values()) for judge in by_each_judge(cell)]
 
 
 def _of(cell: Cell) -> dict[str, Any]:

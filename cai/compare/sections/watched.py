@@ -40,7 +40,10 @@ def warnings(cells: Sequence[Cell]) -> list[str]:
         for cell in cells
         if cell.settings.rl.is_online and cell.settings.rl.gold and cell.settings.rl.gold.by == "judge"
     ]
-    if any("ai" in arm.labels.all and arm.judge.model == arm.evaluate.judge.model for arm in golds):
+    if any(
+        judge.model == arm.evaluate.judge.model
+        for arm in golds if "ai" in arm.labels.all for judge in arm.judge.asked.values()
+    ):  # fmt: skip
         notes.append(
             "The gold reward is by the model that also labelled the AI arm: what fools that model looks like gold."
         )
