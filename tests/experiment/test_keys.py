@@ -48,6 +48,10 @@ FROM_NOTHING = (
     "pretrain={text: tests/cases/tales.txt, held_out: 0.3, vocabulary: 300, context: 2048, layers: 2, width: 32}",
     "policy={training: full}",
 )
+JUDGED = (
+    "arms={fresh: {rl: {method: online_dpo}}, ranked: {rl: {method: grpo, judging: pairs}}}",
+    "arms.circle={rl: {method: rloo, judging: circle}}",
+)
 ROUNDS = ("arms={own: {labels: ai, rounds: 2, pairs: {source: policy, prompts: 8}}}",)
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "smoke": ("smoke", ()),
@@ -55,6 +59,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "rules": ("smoke", RULES),
     "own pairs": ("smoke", OWN_PAIRS),
     "rounds": ("smoke", ROUNDS),
+    "judged": ("smoke", JUDGED),
     "moderated": ("smoke", MODERATED),
     "slim": ("smoke", SLIM),
     "criteria": ("smoke", CRITERIA),
