@@ -57,7 +57,8 @@ def trainer(path: Path, judge: Any = shorter, *, beta: float = 0.5, lora: bool =
 def loss_of(made: Any, lead: tuple[float, ...]) -> torch.Tensor:
     """Of `ANSWERS` whose log-probabilities are so many nats above the reference's."""
     inputs = rollout_of(made, ANSWERS)
-    inputs["ref_logp"] = made._logprobs(made.model, inputs)[0].detach() - torch.tensor(lead)
+    for name, logp_B in zip(("ref_logp", "ref_sampled"), made._logprobs(made.model, inputs)[:2], strict=True):
+        inputs[name] = logp_B.detach() - torch.tensor(lead)
     return made._compute_loss(made.model, inputs | {"update_tokens": inputs["mask"].sum()})
 
 
@@ -96,6 +97,15 @@ def test_soft_labels_matter(tmp_path):
     even, soft, hard = (gradient(trainer(tmp_path, says(p, 0.5))) for p in (0.5, 0.7, 1.0))
     assert even.abs().max() == 0 and hard.abs().max() > 1e-4
     assert torch.allclose(soft, 0.4 * hard, atol=1e-7)
+
+
+def test_the_temperature_of_sampling_is_none_of_the_loss(tmp_path):
+    cold, warm = (trainer(tmp_path, says(0.75, 1.0), temperature=temperature) for temperature in (1.0, 2.0))
+    rows = rollout_of(cold, ANSWERS)
+    (logp, same, entropy), (also, sampled, more) = (made._logprobs(made.model, rows) for made in (cold, warm))
+    assert torch.equal(logp, also) and torch.equal(logp, same) and not torch.allclose(sampled, logp)
+    assert torch.equal(sampled, rollout_of(warm, ANSWERS)["ref_sampled"]) and (more > entropy).all()
+    assert loss_of(warm, (2.0, 0.0, 0.0, 4.0)).item() == pytest.approx(1.345095, abs=1e-5)
 
 
 def test_a_pair_goes_through_the_model_together(tmp_path):

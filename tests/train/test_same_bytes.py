@@ -140,5 +140,5 @@ def test_against_the_judge(tmp_path, given, tiny):
     )  # fmt: skip
     run, rater = given["run"], RatedBy(judge)
     both(tmp_path / "direct", train_direct, run=run, rater=rater)
-    both(tmp_path / "circle", train_judged_grpo, run=run, rater=rater, judging="circle")
+    both(tmp_path / "circle", train_judged_grpo, run=run, rater=rater, asked="circle")
     both(tmp_path / "dpo", train_online_dpo, run=run, rater=rater, beta=0.1)

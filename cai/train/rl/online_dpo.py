@@ -11,7 +11,8 @@ answers and p = P(a better),
 
 Departures: the paper's judge names one answer, and so does the loss of TRL's `experimental.online_dpo` (p is 0 or 1);
 here it keeps the judge's probability, so that a pair which it cannot tell apart moves nothing at d = 0. The paper makes
-one step on a rollout; `rl.epochs` may be more. The reference is the policy that training starts from, throughout.
+one step on a rollout; `rl.epochs` may be more. The reference is the policy that training starts from, throughout. The
+loss is of probabilities at temperature 1, as in dpo_trainer.py; KL and entropy are of the policy that was sampled.
 
 Tensor names end in their shape: B answers, P = B/2 pairs (rows 2k and 2k + 1 are a pair), T answer tokens.
 """
@@ -58,22 +59,26 @@ class OnlineDPOTrainer(RolloutTrainer):
         self.remember()
 
     @torch.no_grad()
-    def _reference_logprobs(self, rollout: dict[str, Tensor]) -> Tensor:
-        """log pi_ref(y|x) of each answer (B,), in minibatches."""
+    def _reference_logprobs(self, rollout: dict[str, Tensor]) -> dict[str, Tensor]:
+        """log pi_ref(y|x) of each answer (B,), in minibatches: at temperature 1, and at that of sampling."""
         length = rollout["prompt_mask"].sum(dim=1) + rollout["completion_mask"].sum(dim=1)
-        logp_B = torch.zeros(len(length), device=length.device)
+        known = {name: torch.zeros(len(length), device=length.device) for name in ("ref_logp", "ref_sampled")}
         with self.reference():
             for rows in length.argsort(stable=True).split(self.args.per_device_train_batch_size):
                 part = trimmed({name: tensor[rows] for name, tensor in rollout.items()})
-                logp_B[rows] = self._logprobs(self.model, part)[0]
-        return logp_B
+                known["ref_logp"][rows], known["ref_sampled"][rows], _ = self._logprobs(self.model, part)
+        return known
 
-    def _logprobs(self, model: Any, rows: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Of each answer (B,): its log-probability, and the sum of the entropies at its tokens."""
-        logits_BTV = self._forward(model, rows)["logits"]
-        logprobs_BT, entropy_BT = logprobs_and_entropy(logits_BTV, rows["completion_ids"], self.temperature)
-        mask_BT = rows["completion_mask"]
-        return (logprobs_BT * mask_BT).sum(dim=1), (entropy_BT * mask_BT).sum(dim=1)
+    def _logprobs(self, model: Any, rows: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each answer (B,): its log-probability; the same at the temperature of sampling, and the sum of the entropies
+        at its tokens, neither with a gradient."""
+        logits_BTV, mask_BT = self._forward(model, rows)["logits"], rows["completion_mask"]
+        logp_BT, entropy_BT = logprobs_and_entropy(logits_BTV, rows["completion_ids"], 1.0)
+        sampled_BT = logp_BT.detach()
+        if self.temperature != 1:
+            with torch.no_grad():
+                sampled_BT, entropy_BT = logprobs_and_entropy(logits_BTV, rows["completion_ids"], self.temperature)
+        return tuple((x_BT * mask_BT).sum(dim=1) for x_BT in (logp_BT, sampled_BT, entropy_BT))  # pyrefly: ignore
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """One rollout: fresh pairs, judged, with what the reference thinks of them."""
@@ -91,8 +96,8 @@ class OnlineDPOTrainer(RolloutTrainer):
 
         # 3. log pi_ref of both.
         ended = [ids[-1] in self.eos_token_ids for ids in answer_ids]
-        more = {"p": p_B, "ref_logp": self._reference_logprobs(rollout), "ended": torch.tensor(ended, device=device)}
-        rollout = self._gathered(rollout | more)
+        more = {"p": p_B, "ended": torch.tensor(ended, device=device)}
+        rollout = self._gathered(rollout | self._reference_logprobs(rollout) | more)
         read_B, ended_B = ~rollout["p"].isnan(), rollout.pop("ended")
         self._log_rollout(
             reward=rollout["p"].nanmean(),
@@ -106,7 +111,7 @@ class OnlineDPOTrainer(RolloutTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         """Loss of one minibatch of whole pairs in one epoch."""
         # 4. The implicit rewards' difference, of the policy as it now is.
-        logp_B, entropy_B = self._logprobs(model, inputs)
+        logp_B, sampled_B, entropy_B = self._logprobs(model, inputs)
         ratio_B, tokens_B = logp_B - inputs["ref_logp"], inputs["completion_mask"].sum(dim=1)
         margin_P = self.dpo_beta * (ratio_B[0::2] - ratio_B[1::2])
         if self.is_in_train and self.state.global_step == 0:
@@ -121,9 +126,10 @@ class OnlineDPOTrainer(RolloutTrainer):
         # 6. Curves.
         sided_P = read_P & (p_P != 0.5)
         preferred_P = (torch.sign(p_P - 0.5) * margin_P.detach())[sided_P]
+        answers = torch.ones_like(sampled_B).sum()
         self._log_pairs(
             [(preferred_P > 0).sum(), preferred_P.sum(), sided_P.sum()],
-            [ratio_B.detach().sum(), tokens_B.new_tensor(len(ratio_B)), entropy_B.sum(), tokens_B.sum()],
+            [(sampled_B - inputs["ref_sampled"]).sum(), answers, entropy_B.sum(), tokens_B.sum()],
         )
         # Of the mean over all pairs of the update, the part of these. Gradients are averaged over the processes.
         pairs = (inputs["update_tokens"] / 2).clamp(min=1)

@@ -21,13 +21,13 @@ def train_grpo(out: Path, work: Workbench, *, run: OnlineRun, reward: RewardMode
 
 
 @version(1)
-def train_judged_grpo(out: Path, work: Workbench, *, run: OnlineRun, rater: RatedBy, judging: Judging) -> None:
+def train_judged_grpo(out: Path, work: Workbench, *, run: OnlineRun, rater: RatedBy, asked: Judging) -> None:
     """As `train_grpo`, on the judge (cai/train/rl/judged.py)."""
-    learn_from_judge(out, work, run, rater.judge, judging, partial(by_groups, "grpo"))
+    learn_from_judge(out, work, run, rater.judge, asked, partial(by_groups, "grpo"))
 
 
 def policy(stage: Callable[..., Artifact], given: Given) -> Artifact:
     if given.arm.rl.judging:
         run, rater = OnlineRun.of(given), RatedBy.of(given)
-        return stage(train_judged_grpo, run=run, rater=rater, judging=given.arm.rl.judging)
+        return stage(train_judged_grpo, run=run, rater=rater, asked=given.arm.rl.judging)
     return stage(train_grpo, **against_rewards(given))
