@@ -70,7 +70,7 @@ class OnlineDPOTrainer(RolloutTrainer):
         return known
 
     def _logprobs(self, model: Any, rows: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Of each answer (B,): its log-probability; the same at the temperature of sampling, and the sum of the entropies
+        """Of each answer (B,): its log-probability; the same at the temperature of sampling, and the sum of entropies
         at its tokens, neither with a gradient."""
         logits_BTV, mask_BT = self._forward(model, rows)["logits"], rows["completion_mask"]
         logp_BT, entropy_BT = logprobs_and_entropy(logits_BTV, rows["completion_ids"], 1.0)
