@@ -195,7 +195,7 @@ def reading() -> dict[str, Any]:
     undefined = {**effect, "turn": est(None, n=0, clusters=0), "gain": est(0.123, 0.01, 0.2)}
     return {
         "arm": "ai", "judge": "smollm2-135m", "method": "rate", "measured": True, "reads": False,
-        "unread": ["it was not seen to read"], "effect": effect, "placebos": ["pottery <b>", "bicycles"],
+        "unread": ["it reads not <it>"], "effect": effect, "placebos": ["pottery <b>", "bicycles"],
         "tried": [
             {"method": "rate", "reads": False, "effect": effect},
             {"method": "choice", "reads": True, "effect": undefined},
@@ -233,8 +233,29 @@ def judge() -> dict[str, Any]:
             "reliability": {"before": [[0.4, 0.2, 20], [0.6, 0.8, 20]], "after": [[0.2, 0.1, 30], [0.8, 0.9, 30]]},
         },
         "principles": [principle],
+        "attacks": attacks(),
         "checks": [{"principle": "sums <i>", "check": "arithmetic", "outcomes": {"one answer keeps to it": 30}}],
     }  # fmt: skip
+
+
+def attacks() -> dict[str, Any]:
+    """What exploits do to a judge, as cai/judge/attack/measure.py tells of it."""
+
+    def exploit(name: str, flips: dict, by: str, **more: Any) -> dict[str, Any]:
+        headroom = {
+            "flips": flips, "control_flips": est(0.1, 0.0, 0.2), "shift": est(1.2, 0.9, 1.5),
+            "control": est(0.1, 0.0, 0.2), "words": est(1.1, 0.8, 1.4), "p": 0.002, "p_control": 0.5, "p_words": 0.01,
+            "raises": bool(by), "by": by,
+        }  # fmt: skip
+        given = {"unread": 0, "edits": True, "flips_first": None, "flips_second": None, "example": None}
+        return {"name": name, "headroom": headroom} | given | more
+
+    none = {"value": None, "low": None, "high": None, "n": 0, "clusters": 0}
+    rows = [
+        exploit("flattery <b>", est(0.45, 0.3, 0.6), "its words"),
+        exploit("one word", none, "", edits=False, unread=3),
+    ]
+    return {"pairs": 40, "prompts": 38, "unit": 2.0, "right": est(0.7, 0.6, 0.8), "fewest": 9, "exploits": rows}
 
 
 def examples(count: int = 24) -> list[dict[str, Any]]:

@@ -69,13 +69,13 @@ def find_party(run: FinishedRun, work: Workbench, wanted: Wanted) -> Party:
     before = list(dict.fromkeys(wanted.policies))
     if len(named) + len(before) > MOST:
         raise UserError(f"{len(named) + len(before)} policies are named", "--arm, --policy", f"name {MOST} at most")
-    cells = {name: _cell(run, name, seed) for name in named}
+    cells = {name: cell_named(run, name, seed) for name in named}
     speakers = {cell.name: _policy(cell, work) for cell in cells.values()}
     # Policies that come before the arms have no reward model of their own: those of the first arms score them.
-    scoring = list(cells.values()) or [_cell(run, name, seed) for name in list(experiment.arms)[:MOST]]
+    scoring = list(cells.values()) or [cell_named(run, name, seed) for name in list(experiment.arms)[:MOST]]
     for name in before:
         speakers[name] = _before(name, scoring[0], work)
-    scorers = {cell.name: scorer for cell in scoring if (scorer := _scorer(cell, work))}
+    scorers = {cell.name: scorer for cell in scoring if (scorer := scorer_of(cell, work))}
     arm = next(iter(experiment.arms.values()))  # whose evaluation it was
     judge = None
     if wanted.judged:
@@ -97,7 +97,8 @@ def _talkative(run: FinishedRun) -> list[str]:
     return able
 
 
-def _cell(run: FinishedRun, arm: str, seed: int) -> Cell:
+def cell_named(run: FinishedRun, arm: str, seed: int) -> Cell:
+    """What an arm of the run left, under the arm's own name. Raises UserError for one that the run does not have."""
     if arm not in run.experiment.arms:
         raise UserError(f'this run has no arm "{arm}"', "--arm", suggest(arm, list(run.experiment.arms)))
     return replace(cell_of(run, arm, run.experiment.arms[arm], seed), arm=arm)
@@ -119,7 +120,8 @@ def _before(name: str, cell: Cell, work: Workbench) -> Trainable:
     return Trainable(ref, policy, work.dtype(cell.settings))
 
 
-def _scorer(cell: Cell, work: Workbench) -> Scorer | None:
+def scorer_of(cell: Cell, work: Workbench) -> Scorer | None:
+    """The reward model that a cell trained; None for a cell without one."""
     if cell.reward is None:
         return None
     settings = cell.settings

@@ -76,6 +76,7 @@ class Cell:
     lineage: tuple[Iteration, ...]
     pretrained: Artifact | None = None  # the start model, where it was made here
     acceptance: Artifact | None = None  # of a judge that was slimmed
+    attacks: Artifact | None = None  # what exploits do to the judge
     # `moderation:`: what was filtered -> what it left. `data` and `helpful` are as they were loaded.
     moderated: Mapping[str, Artifact] = field(default_factory=dict)
 
@@ -140,11 +141,8 @@ class Cell:
         rounds = [made for it in self.lineage for made in (it.pairs, it.labels, it.reward, it.policy)]
         rounds += [made for it in self.lineage for own in it.criteria.values() for made in own.artifacts.values()]
         first = (self.pretrained, self.data, self.helpful, self.revised, self.sft, self.preflight)
-        return tuple(
-            made
-            for made in (*first, *self.labellers.values(), self.acceptance, *rounds, *self.moderated.values())
-            if made
-        )
+        judged = (*self.labellers.values(), self.acceptance, self.attacks)
+        return tuple(made for made in (*first, *judged, *rounds, *self.moderated.values()) if made)
 
 
 def with_policy(cells: Sequence[Cell]) -> list[Cell]:

@@ -27,6 +27,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from cai.compare import contents, plots, report_plots, table, training_plots
+from cai.compare.caveats import caveats
 from cai.compare.overview import overview
 from cai.core.durable import write_whole
 from cai.core.refusals import stated
@@ -68,6 +69,7 @@ def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: P
         r=results,
         arms=arms,
         accents={arm: f"var({plots.colour(arm, results['arms'])})" for arm in results["arms"]},
+        caveats=caveats(results.get("reading") or ()),
         answer=table.answer(results),
         remaining=_remaining(results["headline"]),
         rows=examples,

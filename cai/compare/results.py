@@ -35,6 +35,7 @@ LINKED = (
     "reward",
     "policy",
     "acceptance",
+    "attacks",
     "pretrained",
 )
 

@@ -18,6 +18,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from cai.compare.caveats import caveats
+
 PLAIN_WIDTH = 132
 ASCII = str.maketrans("−–─…", "---.")  # one for one: the columns keep their widths
 
@@ -142,7 +144,7 @@ def sentence(results: dict[str, Any]) -> str:
 
     Before it stands where the labels come from, for each arm whose judge was not seen to read its constitution.
     """
-    return " ".join([*(one["sentence"] for one in results.get("reading") or () if one["sentence"]), answer(results)])
+    return " ".join([*caveats(results.get("reading") or ()), answer(results)])
 
 
 def answer(results: dict[str, Any]) -> str:

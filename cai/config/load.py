@@ -36,6 +36,7 @@ from cai.config.sections import (
     Simulated,
 )
 from cai.config.serve import served_by_run
+from cai.config.slim import check_distilled
 from cai.config.sweep import points
 from cai.config.tree import Tree, load_tree
 from cai.config.validation import Fault, raise_all, validate
@@ -154,6 +155,7 @@ class Arm(Section):
         if self.judge.slim and self.judge.server:
             problem = "slim makes another model of the judge's weights, and a server has them"
             raise Fault(problem, "remove judge.server, or judge.slim and serve a smaller model", "judge.slim")
+        check_distilled(self.judge.slim, self.judge.method, bool(self.judge.preflight))
         return self
 
     @model_validator(mode="after")

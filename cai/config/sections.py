@@ -241,6 +241,8 @@ class Labeller(Judge):
     preflight: Preflight | None = Preflight()  # null: label without looking first
     # A smaller model is made of the judge's and asked in its place. No part of a key: the model that is asked is.
     slim: Slimming = Field(default=None, exclude=True)
+    # On so many held-out pairs it is seen which exploits (prompts/attacks.txt) turn its labels; for the report alone.
+    attacks: Count = Field(default=0, exclude=True)
 
 
 class Simulated(Section):

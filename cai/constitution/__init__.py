@@ -1,6 +1,6 @@
 """Constitutions: principles in plain words -> frozen records, and the draw of a principle by hash.
 
-python -m cai.constitution lint|import|diff|revise
+python -m cai.constitution lint|import|diff|revise|infer
 
 negation turns a principle into its opposite; what a judge makes of a constitution is in cai/judge (trial, flips,
 following). Imports the rooms above: core and config.

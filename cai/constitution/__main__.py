@@ -1,4 +1,4 @@
-"""`python -m cai.constitution lint|import|diff|revise`: tools for the people who write constitutions."""
+"""`python -m cai.constitution lint|import|diff|revise|infer`: tools for the people who write constitutions."""
 
 import argparse
 import json
@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("--json", action="store_true", help="print everything, each pair among it, as JSON")
     diff.set_defaults(run=_diff)
     _add_revise(commands)
+    _add_infer(commands)
     return parser
 
 
@@ -80,6 +81,44 @@ def _add_revise(commands: Any) -> None:
     revise.set_defaults(run=_revise)
 
 
+def _add_infer(commands: Any) -> None:
+    infer = commands.add_parser("infer", help="which principles explain these labels, or a run's policy? Read it back")
+    infer.add_argument(
+        "source", metavar="LABELS_OR_RUN", help="a file of judged pairs, a source of data, or a finished run"
+    )
+    infer.add_argument(
+        "--constitution", action="append", default=[], metavar="FILE", help="its principles are candidates; repeatable"
+    )
+    infer.add_argument(
+        "--bank", default="constitutions/bank/principles.txt", metavar="FILE", help="of candidates; none: no bank"
+    )
+    infer.add_argument("--decoys", type=_count, default=6, metavar="N", help="candidates about other things (6)")
+    infer.add_argument("--propose", type=_count, default=0, metavar="N", help="candidates that a model proposes (0)")
+    infer.add_argument("--proposer", metavar="MODEL", help="which model (default: the judge)")
+    stored = "ask no judge: take the votes in the file (ICAI), or in the run's store"
+    infer.add_argument("--as-annotated", action="store_true", help=stored)
+    infer.add_argument("--model", help="the judge (smollm2-135m-judge; of a run: the arm's)")
+    infer.add_argument("--method", help="how it is asked (channel; of a run: the arm's)")
+    infer.add_argument("--max-length", type=_positive, help="tokens of one question to the judge (1024)")
+    infer.add_argument("--arm", metavar="NAME", help="of a run (default: the first)")
+    infer.add_argument("--limit", type=_positive, metavar="N", help="pairs of a sample of each set (default: all)")
+    infer.add_argument(
+        "--test", type=_share, default=0.3, metavar="SHARE", help="of the prompts that are held out (0.3)"
+    )
+    infer.add_argument("--alpha", type=_share, default=0.05, help="family-wise rate of false alarms (0.05)")
+    infer.add_argument("--most", type=_positive, default=8, metavar="N", help="principles at most (8)")
+    infer.add_argument("--draw", type=_count, default=0, metavar="N", help="seed of samples and proposals (0)")
+    infer.add_argument("--out", type=Path, metavar="FILE.txt", help="write the constitution there")
+    infer.add_argument("--annotated", type=Path, metavar="FILE.json", help="write ICAI's annotated pairs, all votes in")
+    infer.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
+    infer.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ...")
+    infer.add_argument("--server", metavar="URL", help="ask the judge at an OpenAI-compatible endpoint")
+    infer.add_argument("--served-as", metavar="NAME", help="what it is called there (default: as in --model)")
+    infer.add_argument("--cache", default="runs", metavar="FOLDER", help="where the judge's answers are kept")
+    infer.add_argument("--json", action="store_true", help="print everything as JSON")
+    infer.set_defaults(run=_infer)
+
+
 def _amount(text: str) -> float:
     try:
         number = float(text)
@@ -87,6 +126,12 @@ def _amount(text: str) -> float:
         number = math.nan
     if not 0 <= number < math.inf:
         raise argparse.ArgumentTypeError(f'"{text}" is not a number from 0, such as 0.7')
+    return number
+
+
+def _share(text: str) -> float:
+    if not 0 < (number := _amount(text)) < 1:
+        raise argparse.ArgumentTypeError(f'"{text}" is not a share between 0 and 1, such as 0.3')
     return number
 
 
@@ -263,6 +308,28 @@ def _revise(args: argparse.Namespace) -> int:
     from cai.train.revisions import command as revise
 
     return revise.run(args)
+
+
+# 5. infer -----------------------------------------------------------------------------------------------------------
+
+
+def _infer(args: argparse.Namespace) -> int:
+    from cai.judge.inferring import command as infer
+
+    if not (run := _run_of(args.source)):
+        if args.arm:
+            raise UserError("only a finished run has arms", "--arm", "leave it out, or name a run's folder")
+        return infer.run(args)
+    from cai.chat.policies import find_run
+    from cai.experiment.choices import matter_of
+
+    infer.check_arguments(args)
+    return infer.run(args, matter_of(find_run(run), args.arm, args.test))
+
+
+def _run_of(source: str) -> str:
+    """The source where it is a run: a folder, or a name under runs/ that is no file here; "" where it is none."""
+    return source if Path(source).is_dir() or (not Path(source).exists() and Path("runs", source).is_dir()) else ""
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from cai.core.records import Chat, Pair, Prompt, Rating, Split
 from cai.data.labels import check_rule, label_file, labeller_of, read_labels
 from cai.data.shots import ordered, too_few
 from cai.data.sources import read_helpful, read_used
+from cai.judge.attack.exploits import read_exploits
+from cai.judge.attack.measure import held_out
 from cai.judge.methods import principles_for
 from cai.judge.preflight import check_calibration
 from cai.models.chat import answer_ids, answered, chat_ids, with_system
@@ -83,6 +85,7 @@ def data_checks(arm: Arm, rows: Rows, constitution: Constitution) -> list[Callab
         lambda: check_judged_split(arm, rows),
         lambda: check_ratings(arm, rows),
         lambda: check_shots(arm, rows),
+        lambda: check_attacks(arm, rows),
         lambda: check_principles(arm, rows, constitution),
     ]
 
@@ -109,6 +112,17 @@ def check_splits(arm: Arm, rows: Rows) -> None:
     if arm.rl.gold and not rows.of("calibration"):
         problem = f"rl.gold looks at the calibration split, and none of the {len(rows.prompts)} prompts fell into it"
         raise UserError(problem, "data.calibration", "raise it, or give more prompts")
+
+
+def check_attacks(arm: Arm, rows: Rows) -> None:
+    """Are there exploits, and pairs to try them on, for `judge.attacks`?"""
+    if not (arm.judge.attacks and arm.asks_judge):
+        return
+    if arm.criteria:
+        problem = "the report shows attacks on the judge of an arm, and each of criteria: has a judge of its own"
+        raise UserError(problem, "judge.attacks", "set it to 0; python -m cai.judge attack CONFIG attacks each of them")
+    read_exploits()
+    held_out(rows.pairs, 1, arm.seed, "judge.attacks")
 
 
 def check_helpful(arm: Arm, rows: Rows) -> None:

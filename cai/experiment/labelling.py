@@ -10,6 +10,8 @@ from cai.constitution import Constitution
 from cai.core.store import Artifact
 from cai.data.labels import label_file
 from cai.judge.asked import AskedJudge
+from cai.judge.attack.exploits import read_exploits
+from cai.judge.attack.stage import attack_judge
 from cai.judge.label import (
     Simulation,
     label_by_coin,
@@ -21,8 +23,8 @@ from cai.judge.label import (
 )
 from cai.judge.preflight import preflight
 from cai.judge.reads.controls import controls_for
-from cai.judge.slimming.acceptance import with_orders
-from cai.judge.slimming.stages import accept_slim, slim_judge
+from cai.judge.slimming.acceptance import with_orders, without_principles
+from cai.judge.slimming.stages import accept_slim, distil_judge, slim_judge
 from cai.models.references import trained
 from cai.models.workbench import Workbench
 
@@ -33,13 +35,14 @@ Stage = Callable[..., Artifact]
 class Labelling:
     """labels: to train on, None where nothing is. by_labeller: what each says of its pairs. preflight: the judge's.
 
-    acceptance: of a judge that was slimmed.
+    acceptance: of a judge that was slimmed. attacks: what exploits do to the judge (`judge.attacks`).
     """
 
     labels: Artifact | None = None
     by_labeller: dict[str, Artifact] = field(default_factory=dict)
     preflight: Artifact | None = None
     acceptance: Artifact | None = None
+    attacks: Artifact | None = None
 
 
 def label(
@@ -51,21 +54,26 @@ def label(
     last: Labelling,
     replica: int,
 ) -> Labelling:
-    """last: of the round before, whose preflight and acceptance are not done again. replica: whose coin is tossed."""
+    """last: of the round before, whose looks at the judge are not done again. replica: whose coin is tossed."""
     if arm.rl.ends_with_sft:
         return Labelling()
     constitution, dtype = work.constitution(arm.constitution, arm.without), work.dtype(arm)
     labellers, rule = arm.labels.all, arm.labels.rule
     given = {"pairs": pairs, "rule": rule}
     by: dict[str, Artifact] = {}
-    passed, acceptance = last.preflight, last.acceptance
+    passed, acceptance, attacks = last.preflight, last.acceptance, last.attacks
     if "ai" in labellers:
         whole = judge = AskedJudge.of(arm.judge, constitution, dtype, arm.seed, prompts)
         if arm.judge.slim:
             judge = slimmed(stage, whole, arm.judge.slim, prompts)
         passed = passed or try_judge(stage, arm.judge, constitution, {"data": prompts, "pairs": pairs}, judge)
+        if arm.judge.attacks and attacks is None:
+            attacks = stage(
+                attack_judge, data=prompts, judge=judge, preflight=passed, exploits=read_exploits(),
+                count=arm.judge.attacks,
+            )  # fmt: skip
         if not arm.rl.reads_labels:  # the judge is asked about the policy's answers instead
-            return Labelling(preflight=passed)
+            return Labelling(preflight=passed, attacks=attacks)
         by["ai"] = stage(label_by_judge, preflight=passed, judge=judge, **given)
         if arm.judge.slim and acceptance is None:
             acceptance = stage(
@@ -84,14 +92,21 @@ def label(
     if "shorter" in labellers:
         by["shorter"] = stage(label_by_length, seed=arm.seed, **given)
     if rule is None:
-        return Labelling(by[labellers[0]], by, passed, acceptance)
-    return Labelling(stage(mix_labels, parts=by, seed=arm.seed, **given), by, passed, acceptance)
+        return Labelling(by[labellers[0]], by, passed, acceptance, attacks)
+    return Labelling(stage(mix_labels, parts=by, seed=arm.seed, **given), by, passed, acceptance, attacks)
 
 
 def slimmed(stage: Stage, judge: AskedJudge, how: Slim, data: Artifact) -> AskedJudge:
     """The judge with a smaller model made of its own (`judge.slim`)."""
-    made = stage(slim_judge, model=judge.model, how=how, data=data if how.reads_texts else None)
-    return replace(judge, model=trained(made, f"{judge.model.name}, {how.name}"))
+    smaller, principles = judge.model, judge.principles
+    if how.how != "distil":
+        made = stage(slim_judge, model=judge.model, how=how, data=data if how.reads_texts else None)
+        smaller = trained(made, f"{judge.model.name}, {how.pruned.name}")
+    if how.distil:
+        made = stage(distil_judge, judge=judge, student=smaller, how=how, teaching=how.distil, data=data)
+        smaller = trained(made, f"{judge.model.name}, {how.name}")
+        principles = principles if how.distil.context else without_principles(principles)
+    return replace(judge, model=smaller, principles=principles)
 
 
 def try_judge(

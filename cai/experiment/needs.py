@@ -23,6 +23,7 @@ Kind = Literal["write", "read", "score", "train", "roll"]
 KINDS: dict[str, Kind] = {
     **dict.fromkeys(("respond", "respond_best", "sample_pairs", "revise", "revise_controls"), "write"),
     **dict.fromkeys(("preflight", "label_by_judge", "label_by_simulation", "play", "rate_answers"), "read"),
+    "attack_judge": "read",
     **dict.fromkeys(("rate_revisions", "rate_controlled", "judge_items", "choose_items"), "read"),
     **dict.fromkeys(("score_pairs", "score_answers", "score_ratings", "score_items", "scale_reward"), "score"),
     **dict.fromkeys(("train_sft", "train_reward", "train_harm", "train_dpo"), "train"),

@@ -97,7 +97,7 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
         arm=name, seed=seed, settings=arm, constitution=constitution, data=data, helpful=everyday_data,
         revised=revisions, sft=sft, pairs=last.pairs, preflight=alone.preflight, labels=last.labels,
         reward=last.reward, policy=last.policy, labellers=alone.by_labeller, lineage=tuple(rounds),
-        pretrained=made_here, acceptance=alone.acceptance, moderated=sieve.made,
+        pretrained=made_here, acceptance=alone.acceptance, attacks=alone.attacks, moderated=sieve.made,
     )  # fmt: skip
 
 

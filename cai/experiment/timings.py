@@ -35,7 +35,9 @@ TELLING = 1.0  # stages that took less say nothing of how fast a machine is
 KIN = (
     frozenset({"respond", "respond_best", "sample_pairs"}),
     frozenset({"revise", "revise_controls"}),
-    frozenset({"preflight", "label_by_judge", "play", "rate_answers", "rate_revisions", "rate_controlled"}),
+    frozenset(
+        {"preflight", "label_by_judge", "play", "rate_answers", "rate_revisions", "rate_controlled", "attack_judge"}
+    ),
     frozenset({"score_answers", "score_ratings", "scale_reward", "score_drift"}),
     frozenset({"train_ppo", "train_rloo", "train_grpo", *JUDGED}),
 )
@@ -75,7 +77,7 @@ class Took:
 # Stages whose time is that of their model calls, of which the call cache may have some.
 CALLS = (
     *("revise", "revise_controls", "respond", "sample_pairs", "preflight", "label_by_judge", "label_by_simulation"),
-    *("play", "rate_answers", "rate_revisions", "rate_controlled", "judge_items", "choose_items"),
+    *("play", "rate_answers", "rate_revisions", "rate_controlled", "judge_items", "choose_items", "attack_judge"),
 )
 
 

@@ -16,6 +16,7 @@ from cai.judge.methods import ALONE, ASKING
 JUDGED = ("train_direct", "train_judged_rloo", "train_judged_grpo", "train_online_dpo")  # they ask a judge as they go
 RATINGS = 968  # of rated-answers (cai/data/sources/)
 XSTEST = 450.0  # prompts
+ATTACKED = 51.0  # answers to a pair: as it was, by each of 25 exploits, and their controls
 
 
 @dataclass(slots=True)
@@ -157,8 +158,11 @@ COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
     "train_sft": lambda work, i: work.rows(i["revisions"]) / (1 - i["settings"]["helpful"]) * i["settings"]["epochs"],
     "preflight": _tried,
     "label_by_judge": lambda work, i: work.rows(i["pairs"]) * _asked(i),
+    # Asked about once, read and learnt from once an epoch: about three times as much a pair.
+    "distil_judge": lambda work, i: i["teaching"]["pairs"] * _asked(i) * (1 + 3 * i["teaching"]["epochs"]),
     "accept_slim": lambda work, i: 2 * work.rows(i["pairs"], "test") * _asked(i),  # before and after
     "label_by_simulation": lambda work, i: work.rows(i["pairs"]),
+    "attack_judge": lambda work, i: ATTACKED * i["count"] * _asked(i),
     "train_reward": _learnt,
     "train_dpo": _learnt,
     **dict.fromkeys(("train_ppo", "train_rloo", "train_grpo", *JUDGED), _rollouts),
@@ -183,7 +187,7 @@ COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
 # Stages whose time is that of their model calls, of which the call cache may have some.
 CALLS = (
     *("revise", "revise_controls", "respond", "sample_pairs", "preflight", "label_by_judge", "label_by_simulation"),
-    *("play", "rate_answers", "rate_revisions", "rate_controlled", "judge_items", "choose_items"),
+    *("play", "rate_answers", "rate_revisions", "rate_controlled", "judge_items", "choose_items", "attack_judge"),
 )
 
 
@@ -197,7 +201,8 @@ def _lines(file: Path, split: str | None) -> int:
 
 def model_of(stage: str, inputs: Mapping[str, Any]) -> str:
     """The name of the model that does a stage's work, "" where none does."""
-    judged = stage in ("preflight", "play", "label_by_judge", "accept_slim") or stage.startswith(("rate_", "judge_"))
+    judging = ("preflight", "play", "label_by_judge", "accept_slim", "attack_judge", "distil_judge")
+    judged = stage in judging or stage.startswith(("rate_", "judge_"))
     if pool := inputs.get("pool"):
         return pool[0]["judge"]["model"]
     if stage == "revise" and "reviser" in inputs:  # beside whose work the drafts are little

@@ -2,5 +2,5 @@
 
 bench, reads/ and teaching/ measure and teach it, calculator what a tool does for a model: `python -m cai.judge
 bench|reads|train|calculator`. trial, flips and following try a constitution on pairs, checkers/ compute votes;
-diagnostics and conduct measure labels. Imports the rooms above: core to stats.
+diagnostics and conduct measure labels, inferring/ explains them. Imports the rooms above: core to stats.
 """

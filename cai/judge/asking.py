@@ -103,6 +103,18 @@ def judge_jobs(
     ]
 
 
+def ballots_for(pairs: Sequence[Pair], judge: AskedJudge) -> list[list[Ballot]]:
+    """Of each pair, the votes that `judge_pairs` would ask for, but those that a program decides or a thought leads."""
+    settings, few, ballots = judge.settings, FewShot(judge), []
+    for pair in pairs:
+        pair = replace(pair, prompt=_read(pair.prompt, settings))
+        job = Job(pair, () if _without_words(pair) else drawn(pair.prompt, judge.principles, judge))
+        to_ask, templates = _unsettled(job, _computed(job, settings)), few.templates(pair.prompt)
+        methods = [method for name in shares(settings) if (method := METHODS[name].ballots)]
+        ballots.append([one for ask in methods for p in to_ask.principles for one in ask(pair, p, templates)])
+    return ballots
+
+
 def _computed(job: Job, judge: Judge) -> list[Vote]:
     """A vote, or why there is none, of each principle with a check; by the method `check`, of every principle."""
     alone = CHECK in shares(judge)

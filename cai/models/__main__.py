@@ -1,5 +1,7 @@
 """`python -m cai.models slim MODEL`: a smaller model (cai/judge/slimming/command.py).
 
+`python -m cai.models export MODEL --gguf FILE`: as one file for llama.cpp (cai/models/export/command.py).
+
 `python -m cai.models serve MODEL`: a model behind an OpenAI-compatible endpoint until Ctrl-C, by llama.cpp or vLLM.
 For judges that are asked by `server:`, and for two runs at once that share one. `runtime.serve` does the same for one
 run (serving.py). Other servers (SGLang) will do; they are started by their own commands.
@@ -17,12 +19,13 @@ from cai.config.serve import Serve
 from cai.core.errors import UserError, run_main
 from cai.judge.slimming import command as slimming
 from cai.models.embedded import EMBEDDED
+from cai.models.export import command as exporting
 from cai.models.references import find, servable
 from cai.models.serving import command_of, program, start
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m cai.models", description="Models served, and made smaller.")
+    parser = argparse.ArgumentParser(prog="python -m cai.models", description="Models served, exported, made smaller.")
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="a model behind an OpenAI-compatible endpoint, by llama.cpp or vLLM")
     serve.add_argument("model", help=f"one of {', '.join(EMBEDDED)}; llama.cpp: a .gguf file; vLLM: a folder or hub id")
@@ -37,9 +40,10 @@ def main(argv: Sequence[str]) -> int:
     vllm.add_argument("--with", dest="program", help="the vllm program of another environment (default: on the PATH)")
     vllm.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16"))
     slimming.add_command(commands)
+    exporting.add_command(commands)
     own = argv.index("--") if "--" in argv else len(argv)
     args = parser.parse_args(argv[:own])
-    if args.command == "slim":
+    if args.command != "serve":
         return args.run(args)
     return serve_vllm(args, argv[own + 1 :]) if args.engine == "vllm" else serve_llama(args)
 

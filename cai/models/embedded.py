@@ -2,7 +2,7 @@
 smoke runs and tests.
 
 Each is made once, as safetensors and a tokenizer in the cache folder; the judge's adapter is part of this package. A
-server reads the GGUF file as it is: for it, the tokenizer alone is made. The only place that knows GGUF.
+server reads the GGUF file as it is: for it, the tokenizer alone is made. GGUF is written in cai/models/export/.
 """
 
 import sys

@@ -14,12 +14,14 @@ A look is {"rollout", "kl", "proxies": [of each prompt | None], "golds": [of eac
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from math import nan
 from typing import Any
 
 import numpy as np
 
 from cai.core.records import Estimate
+from cai.stats.alarm import alarm, words
 from cai.stats.intervals import EMPTY, LIMITS, paired_difference
 
 RESAMPLES = 2000
@@ -119,13 +121,14 @@ def _interval(estimate: Estimate) -> str:
 def plots(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Runs, each {"arm", "seed", "by", "kept", "looks"}, as the report draws and tells them: one plot an arm.
 
-    Proxy and gold are means over prompts and shown as what they have gained on the SFT policy.
+    Proxy and gold are means over prompts and shown as what they have gained on the SFT policy. alarm: what
+    cai/stats/alarm.py made of the looks, and in words; "" where it did not ring.
     """
     drawn = []
     for arm in dict.fromkeys(run["arm"] for run in runs):
         lines = []
         for run in (run for run in runs if run["arm"] == arm):
-            judged = judge_run(run["looks"])
+            judged, rung = judge_run(run["looks"]), alarm(run["looks"])
             gains = {name: column(run["looks"], of) for name, of in LINES.items()}
             means = {name: (x - x[:1]).mean(axis=1).tolist() if x.size else [] for name, x in gains.items()}
             lines.append(
@@ -133,6 +136,7 @@ def plots(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                     "seed": run["seed"], "rollout": [look["rollout"] for look in run["looks"]],
                     "root_kl": [max(look["kl"], 0.0) ** 0.5 for look in run["looks"]], **means,
                     "kept": run["kept"], **judged, "sentence": sentence(judged),
+                    "alarm": asdict(rung) | {"text": words(rung)},
                 }
             )  # fmt: skip
         drawn.append({"arm": arm, "by": next(run["by"] for run in runs if run["arm"] == arm), "lines": lines})

@@ -90,7 +90,8 @@ def test_model_text_is_data_and_never_markup(page: Path) -> None:
 def test_page_says_what_there_is(page: Path) -> None:
     text = " ".join(Reader(page.read_text()).text.split())
     assert "ai beats human in 52% [47, 57] of games: no difference can be shown at this size." in text
-    assert "The AI labels of arm ai do not come from <it>. On 118 held-out prompts" in text  # the first sentence
+    unread = "as far as could be seen: it reads not <it>."
+    assert f"The AI labels of arm ai do not come from its constitution, {unread} On 118 held-out prompts" in text
     assert "and under placebos: texts of equal length about pottery <b>, bicycles." in text
     assert "rateused, not seen to read −6.0 pts [−13.0, +1.0]0.77 [0.31, 1.12]3.4% [2.0, 6.0]8.0%" in text
     assert "choicereads +12.3 pts [+1.0, +20.0]–3.4%" in text and '"care" has no negation' in text

@@ -124,7 +124,7 @@ def test_table_without_a_terminal_is_plain_ascii_of_limited_width() -> None:
     file.flush()
     text = raw.getvalue().decode("ascii")
     assert max(map(len, text.splitlines())) <= 132
-    assert "On 118 held-out prompts and 2 seeds, ai beats human in 52% [47, 57]" in text
+    assert "On 118 held-out prompts and 2 seeds, ai beats human in 52% [47, 57]" in " ".join(text.split())
     assert (
         "56.1%" in text
         and "n 236/118" in text

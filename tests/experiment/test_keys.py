@@ -34,6 +34,7 @@ RULES = (
 OWN_PAIRS = ("arms={own: {labels: ai, pairs: {source: policy, prompts: 8}}}", "revise.audit=4")
 MODERATED = ("moderation={words: experiments/data/blocked.txt}",)
 SLIM = ("arms={half: {labels: ai, judge: {slim: wanda}}, thin: {labels: ai, judge: {slim: {how: low-rank, rank: 4}}}}",)
+DISTILLED = ("arms={taught: {labels: ai, judge: {slim: {how: wanda, distil: {pairs: 8}}}}}",)
 CRITERIA = (
     "criteria={kind: {constitution: constitutions/helpful.txt}, brief: {constitution: constitutions/short.txt}}",
     "criteria.brief.labels=shorter",
@@ -62,6 +63,8 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "judged": ("smoke", JUDGED),
     "moderated": ("smoke", MODERATED),
     "slim": ("smoke", SLIM),
+    "attacked": ("smoke", ("judge.attacks=4",)),
+    "distilled": ("smoke", DISTILLED),
     "criteria": ("smoke", CRITERIA),
     "what SFT learns": ("smoke", LEARNS),
     "from nothing": ("smoke", FROM_NOTHING),

@@ -9,7 +9,7 @@ import pytest
 
 from cai.config.load import Arm
 from cai.config.sections import Labeller
-from cai.config.slim import Slim
+from cai.config.slim import Distil, Slim
 from cai.config.tree import load_tree
 from cai.config.validation import validate
 from cai.core.errors import UserError
@@ -17,7 +17,7 @@ from cai.core.records import Abstained, Estimate, Label, Message, Pair, Prompt, 
 from cai.core.store import Artifact
 from cai.judge.slimming import acceptance
 from cai.judge.slimming.acceptance import compare, first_by_hash, notes_on, texts_of, verdict_of
-from cai.judge.slimming.command import parted, settings_of
+from cai.judge.slimming.command import conversations, parted, settings_of
 from cai.judge.slimming.stages import calibration_texts
 from cai.models.__main__ import main
 from cai.models.references import find
@@ -135,8 +135,9 @@ def test_a_bad_command_is_a_message(sharp, tmp_path, monkeypatch, options, fault
 
 
 def test_texts_and_pairs_are_of_different_prompts():
-    texts, pairs = parted([pair(n, prompt=n // 2) for n in range(8)], None)
-    assert len(texts) == 2 and len(pairs) == 4
+    first, pairs = parted([pair(n, prompt=n // 2) for n in range(8)], None)
+    texts = conversations(first)
+    assert len(texts) == 2 and len(pairs) == len(first) == 4
     asked = {message.content for chat in texts for message in chat}
     assert not asked & {one.prompt.messages[0].content for one in pairs}
     with pytest.raises(UserError, match="one prompt cannot be parted"):
@@ -194,6 +195,6 @@ def test_notes_say_what_saves_no_time():
 
 
 def test_settings_of_the_command_are_those_of_the_section():
-    given = {"how": "wanda", "sparsity": "2:4", "energy": None, "rank": None, "texts": 5, "limit": None}
+    given = {"how": "wanda", "sparsity": "2:4", "energy": None, "rank": None, "texts": 5, "limit": None, "distil": 9}
     args: Any = type("Args", (), given)()
-    assert settings_of(args) == Slim(how="wanda", sparsity="2:4", texts=5)
+    assert settings_of(args) == Slim(how="wanda", sparsity="2:4", texts=5, distil=Distil(pairs=9))

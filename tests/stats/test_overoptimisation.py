@@ -89,6 +89,7 @@ def test_curves_are_gains_on_the_sft_policy_over_the_root_of_the_kl():
     (line,) = plot["lines"]
     assert (line["root_kl"], line["proxy"], line["gold"]) == ([0.0, 1.5], [0.0, 0.5], [0.0, 0.5])
     assert (plot["arm"], line["seed"], line["kept"]) == ("ai", 1, 4)
+    assert (line["alarm"]["rollout"], line["alarm"]["text"]) == (None, "")  # two prompts say nothing
 
 
 def test_the_report_draws_an_arm_a_plot_and_says_what_is_shown(tmp_path):

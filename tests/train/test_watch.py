@@ -4,6 +4,7 @@ import json
 import math
 import random
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from test_score import tiny_policy, tiny_tokenizer
 
 from cai.core.records import Message
 from cai.models.engines import Sampling
+from cai.stats.alarm import alarm
 from cai.train.rl.collapse import POOL, Answers, collapses, describe, lights_of, mean, pool
 from cai.train.rl.watch import HeldOut, Watch, as_found, divergence, updates_per_rollout
 
@@ -88,8 +90,6 @@ SFT = Answers(1, 32, repetition=0.05, distinct_2=0.8, length=20.0, ended=0.5, kl
     ],
 )
 def test_a_light_burns_beyond_its_bound_alone(changed, lights):
-    from dataclasses import replace
-
     assert list(collapses(replace(SFT, **changed), SFT)) == lights
 
 
@@ -390,3 +390,17 @@ def test_it_goes_with_another_trainer(tmp_path):
     taught.train()
     assert [look["rollout"] for look in watch.looks] == [0, 2, 4]
     assert [row["answers"]["count"] for row in taught.state.log_history if "answers" in row] == [4] * 4
+
+
+def test_an_alarm_is_said_once_where_the_proxy_runs_away_from_gold(tmp_path, capsys):
+    """Gold falls everywhere by as much as can be; whatever the proxy does, it does not keep up."""
+    many = held_out(script_of([0, -1, -2, -3, -4, -5]))
+    wide = replace(many, ids=tuple(map(str, range(12))), chats=many.chats * 3, seeds=tuple(range(12)))
+    watch, taught = watched(tmp_path, wide, **RUN)
+    taught.train()
+    lines = [line for line in capsys.readouterr().err.splitlines() if "run away" in line or "proxy has gained" in line]
+    assert len(lines) == 1 and lines[0].startswith("warning: rollout ") and "and gold −3.0" in lines[0]
+    watch.leave(taught.model, tmp_path)
+    assert "alarm" not in (tmp_path / "warnings.json").read_text()  # what the stage leaves is what it was
+    rung = alarm(watch.looks)
+    assert lines[0].startswith(f"warning: rollout {rung.rollout}: ") and watch._planned == 5

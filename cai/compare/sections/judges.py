@@ -13,6 +13,7 @@ from cai.compare.cells import Cell
 from cai.compare.section import ReportSection
 from cai.config.sections import Labeller
 from cai.constitution import Constitution
+from cai.core.errors import some
 from cai.core.odds import sigmoid
 from cai.core.records import Abstained, Estimate, Label, Pair, read_jsonl
 from cai.core.store import Artifact
@@ -22,6 +23,7 @@ from cai.judge.diagnostics import by_principle, diagnose
 from cai.judge.methods import name_of, principles_for
 from cai.stats import calibration
 
+HIGH = 0.2  # of the labels: beyond it an exploit is named in the report's warnings
 SCORES = {"Brier score": calibration.brier, "ECE": calibration.ece, "log-loss": calibration.log_loss}
 
 
@@ -29,6 +31,32 @@ def judges(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """One entry for each arm that an AI judge labelled."""
     by_arm = {cell.arm: cell for cell in reversed(cells) if "ai" in cell.labellers}
     return [judge_of(cell, cell.labellers["ai"]) for cell in reversed(by_arm.values())]
+
+
+def attacks_on(cell: Cell) -> dict[str, Any] | None:
+    """What exploits do to the judge (`judge.attacks`): an `AttackReport`, as JSON has it."""
+    return json.loads((cell.attacks / "attacks.json").read_text()) if cell.attacks else None
+
+
+def gamed(cells: Sequence[Cell]) -> list[str]:
+    """One line for each arm whose judge some exploit turns in more than a share `HIGH` of its labels."""
+    notes = []
+    for cell in {cell.arm: cell for cell in reversed(cells)}.values():
+        exploits = (attacks_on(cell) or {"exploits": []})["exploits"]
+        high = [row for row in exploits if (row["headroom"]["flips"]["value"] or 0) > HIGH]
+        high.sort(key=lambda row: -row["headroom"]["flips"]["value"])
+        if high:
+            named = some([_in_words(row["name"], row["headroom"]) for row in high])
+            notes.append(
+                f"Arm {cell.arm}: its judge can be gamed. {len(high)} of {len(exploits)} exploits turn more than "
+                f"{HIGH:.0%} of its right labels: {named}. A policy that learns from it may learn them."
+            )
+    return notes[::-1]
+
+
+def _in_words(name: str, headroom: dict[str, Any]) -> str:
+    flips, control = (headroom[of]["value"] or 0 for of in ("flips", "control_flips"))
+    return f"{name} {flips:.0%} (an edit of that length that says nothing {control:.0%})"
 
 
 def method_of(cell: Cell) -> str:
@@ -73,6 +101,7 @@ def judge_of(cell: Cell, labels: Artifact) -> dict[str, Any]:
         if found and found["platt"]
         else None,
         "principles": by_principle(pairs, verdicts, judge, weights),
+        "attacks": attacks_on(cell),
     }
 
 

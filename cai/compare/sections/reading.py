@@ -18,6 +18,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from cai.compare.caveats import caveat
 from cai.compare.cells import Cell
 from cai.compare.section import ReportSection
 from cai.judge.methods import name_of
@@ -51,25 +52,7 @@ def _of(cell: Cell) -> dict[str, Any]:
         "placebos": about.get("placebos", []),
         "noted": about.get("noted", []),
     }
-    return entry | {"sentence": sentence(entry)}
-
-
-def sentence(entry: dict[str, Any]) -> str:
-    """What a reader must know first of an arm whose judge was not seen to read; "" for one that was."""
-    arm = entry["arm"]
-    if entry["reads"]:
-        return ""
-    if entry["method"] == "provenance":
-        wrote = "say under which instruction an answer was written"
-        return f"The labels of arm {arm} {wrote}; no judge read the constitution."
-    if entry["method"] == "check":
-        return f"The labels of arm {arm} were computed by programs; no judge read the constitution."
-    if not entry["measured"]:
-        return f"Whether the AI labels of arm {arm} come from its constitution was not measured."
-    return (
-        f"The AI labels of arm {arm} do not come from its constitution, as far as could be seen: "
-        f"{'; '.join(entry['unread'])}."
-    )
+    return entry | {"sentence": caveat(entry, [cell.arm])}
 
 
 SECTION = ReportSection(

@@ -32,6 +32,9 @@ def warnings(cells: Sequence[Cell]) -> list[str]:
             if line["verdict"] in ("over-optimised", "worse") or line["kept"] != line["last"]:
                 kept = f"The policy after rollout {line['kept']} is the one that is reported."
                 notes.append(f"Arm {plot['arm']}, seed {line['seed']}: {line['sentence']} {kept}")
+            if line["alarm"]["text"]:
+                at = f"after rollout {line['alarm']['rollout']} an alarm rang"
+                notes.append(f"Arm {plot['arm']}, seed {line['seed']}: {at}: {line['alarm']['text']}.")
     golds = [
         cell.settings
         for cell in cells

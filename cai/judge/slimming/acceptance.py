@@ -12,7 +12,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from cai.config.slim import Slim
+from cai.config.slim import Distil, Slim
+from cai.constitution import Judging
 from cai.core.draws import uniform
 from cai.core.odds import side
 from cai.core.progress import progress
@@ -30,6 +31,7 @@ TIMED, ROUNDS = 8, 5  # pairs that are judged at a time, and how often by each o
 READ = 64  # texts that perplexity is of
 ORDERS = 48  # pairs on which a judge that sees one answer at a time is asked about two, in both orders
 SEED = 0  # which pairs those are
+BARE = "Choose the response that is better."  # what a judge is asked by whose principles are in its weights
 
 Verdict = Literal["worse", "as good", "unknown"]
 
@@ -91,7 +93,13 @@ def accept(
 ) -> SlimAcceptance:
     """judge: as it is, with the templates of `choice` beside its own. pairs: held out; people need not have judged
     them. Raises UserError where one of the two processes ends."""
-    judges = {"before": judge, "after": replace(judge, model=slimmed)}
+    note = note_of(Path(slimmed.place))
+    assert note is not None
+    how = Slim.model_validate(note["how"])
+    smaller = replace(judge, model=slimmed)
+    if how.distil and not how.distil.context:
+        smaller = replace(smaller, principles=without_principles(judge.principles))
+    judges = {"before": judge, "after": smaller}
 
     # 1. What both say.
     said = {name: judge_pairs(one.engine(work), pairs, one, title=f"slim: {name}") for name, one in judges.items()}
@@ -118,9 +126,6 @@ def accept(
             speed=median(cost["speeds"]), speeds=cost["speeds"], perplexity=cost["perplexity"],
         )  # fmt: skip
 
-    note = note_of(Path(slimmed.place))
-    assert note is not None
-    how = Slim.model_validate(note["how"])
     made = SlimAcceptance(
         how=how.name, method=", ".join(shares(judge.settings)), pairs=len(pairs),
         before=of("before"), after=of("after"),
@@ -129,7 +134,13 @@ def accept(
         layers=note["layers"], left=note["left"], weights=note["weights"], zeros=note["zeros"],
         reloaded=note["reloaded"], notes=[],
     )  # fmt: skip
-    return replace(made, notes=notes_on(made, how.how, work.device))
+    notes = notes_on(made, how.how, work.device)
+    return replace(made, notes=[*notes, note_on_distilling(how.distil, note["distilled"])] if how.distil else notes)
+
+
+def without_principles(principles: Sequence[Judging]) -> tuple[Judging, ...]:
+    """The same names and weights, whose text says nothing. What a program checks is still checked."""
+    return tuple(replace(p, prefer=BARE, against="") if p.prefer else p for p in principles)
 
 
 def with_orders(judge: AskedJudge) -> AskedJudge:
@@ -245,6 +256,8 @@ def notes_on(made: SlimAcceptance, how: str, device: str) -> list[str]:
             f"{made.layers} of {made.layers + made.left} linear layers are two thin matrices each{rest}. On {device} "
             f"it is {speed}."
         )
+    elif how == "distil":
+        notes.append(f"It has as many weights as before, and its questions are shorter. On {device} it is {speed}.")
     else:
         notes.append(
             f"The weights of {made.layers} linear layers are rounded; embeddings and head are not. On {device} it is "
@@ -256,3 +269,12 @@ def notes_on(made: SlimAcceptance, how: str, device: str) -> list[str]:
             "compared where both could."
         )
     return notes
+
+
+def note_on_distilling(how: Distil, distilled: dict[str, Any]) -> str:
+    asked = "asked by the same principles" if how.context else "asked without the principles, which the whole one reads"
+    return (
+        f"It was taught by the whole judge, {asked}: on {distilled['pairs']} training pairs, no label of which was "
+        f"read, in {distilled['steps']} steps. On {distilled['looked_at']} other training pairs its votes are "
+        f"{distilled['after']:.3g} nats from the whole judge's (KL divergence), and were {distilled['before']:.3g}."
+    )

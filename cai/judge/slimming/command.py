@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from cai.config.runtime import Runtime
 from cai.config.sections import Judge
-from cai.config.slim import How, Slim
+from cai.config.slim import How, Slim, check_distilled
 from cai.config.validation import Fault
 from cai.constitution import read_constitution
 from cai.core.draws import uniform
@@ -48,6 +49,10 @@ def add_command(commands: Any) -> None:
     slim.add_argument("--sparsity", help="magnitude, wanda, sparsegpt: the share that becomes 0, or 2:4 (default: 0.5)")
     slim.add_argument("--energy", type=float, help="low-rank: the share that is left (default: 0.999)")
     slim.add_argument("--rank", type=int, help="low-rank: of every layer, instead of --energy")
+    slim.add_argument(
+        "--distil", type=int, metavar="PAIRS",
+        help="then learn from the whole one what it says of so many pairs; --how distil: without the principles (128)",
+    )  # fmt: skip
     slim.add_argument("--texts", type=int, help="conversations to slim on (default: 64)")
     slim.add_argument("--pairs", default=OWN, metavar="FILE", help=f"comparisons to measure on (default: {OWN})")
     slim.add_argument("--limit", type=int, help="measure on a sample of this many pairs (default: all)")
@@ -72,12 +77,16 @@ def run(args: argparse.Namespace) -> int:
     method = methods_named(args.method)
     if len(method) != 1:
         raise UserError("a slimmed judge is asked by one method", "--method", "name one, such as rate")
+    try:
+        check_distilled(how, method[0], preflight=False)
+    except Fault as fault:
+        raise UserError(str(fault), "--distil", fault.remedy) from None
     principles = "all" if args.principles == "all" else count(args.principles, "--principles")
     constitution = read_constitution(args.constitution)
     model = find(args.model)
     work = Workbench.open(Runtime(root=args.cache, device=args.device))
     check_slimming(model, how, work.device)
-    texts, pairs = parted(read_comparisons(args.pairs).pairs, args.limit)
+    first, pairs = parted(read_comparisons(args.pairs).pairs, args.limit)
 
     # 2. Slim, and compare.
     from cai.models.slim.make import slim  # torch: only now
@@ -85,7 +94,17 @@ def run(args: argparse.Namespace) -> int:
     settings = Judge(model=args.model, method=method[0], principles=principles)
     judge = AskedJudge.of(settings, constitution, pick_dtype(args.dtype, work.device), 0)
     out.parent.mkdir(parents=True, exist_ok=True)
-    slim(model, how, texts, work.device, out)
+    if not how.distil:
+        slim(model, how, conversations(first), work.device, out)
+    else:
+        from cai.judge.slimming.distil import distil
+
+        with TemporaryDirectory(dir=out.parent) as aside:
+            smaller = model
+            if how.how != "distil":
+                slim(model, how.pruned, conversations(first), work.device, Path(aside) / "slim")
+                smaller = find(str(Path(aside) / "slim"))
+            distil(work, judge, smaller, how, first, out)
     found = accept(work, with_orders(judge), find(str(out)), pairs, args.margin)
     if args.json:
         print(json.dumps(plain(asdict(found)), indent=1))
@@ -99,9 +118,11 @@ def settings_of(args: argparse.Namespace) -> Slim:
     if args.how not in get_args(How):
         raise UserError(f'there is no way to slim called "{args.how}"', "--how", suggest(args.how, get_args(How)))
     given: dict[str, Any] = {"how": args.how}
-    for name in ("rank", "texts"):
+    for name in ("rank", "texts", "distil"):
         if getattr(args, name) is not None:
             given[name] = count(getattr(args, name), f"--{name}")
+    if "distil" in given:
+        given["distil"] = {"pairs": given["distil"]}
     if args.limit is not None:
         count(args.limit, "--limit")
     if args.energy is not None:
@@ -123,17 +144,22 @@ def settings_of(args: argparse.Namespace) -> Slim:
         ) from None
 
 
-def parted(pairs: Sequence[Pair], limit: int | None) -> tuple[list[Chat], list[Pair]]:
-    """(conversations to slim on, pairs to judge): of different prompts, which a hash parts. Raises UserError where
-    there is one prompt alone."""
+def parted(pairs: Sequence[Pair], limit: int | None) -> tuple[list[Pair], list[Pair]]:
+    """(pairs to slim on, pairs to judge): of different prompts, which a hash parts. Raises UserError where there is one
+    prompt alone."""
     prompts = sorted({pair.prompt.id for pair in pairs}, key=lambda name: uniform("slim parts", 0, name))
     if len(prompts) < 2:
         remedy = "give a file with several prompts"
         raise UserError("one prompt cannot be parted into texts to slim on and pairs to judge", "--pairs", remedy)
     first = set(prompts[: max(1, int(len(prompts) * SHARE))])
-    texts = {pair.prompt.id: (*pair.prompt.messages, Message("assistant", pair.a)) for pair in pairs}
     rest = [pair for pair in pairs if pair.prompt.id not in first]
-    return [chat for name, chat in texts.items() if name in first], rest[:limit]
+    return [pair for pair in pairs if pair.prompt.id in first], rest[:limit]
+
+
+def conversations(pairs: Sequence[Pair]) -> list[Chat]:
+    """One of each prompt."""
+    texts = {pair.prompt.id: (*pair.prompt.messages, Message("assistant", pair.a)) for pair in pairs}
+    return list(texts.values())
 
 
 # The table ------------------------------------------------------------------------------------------------------------

@@ -1,10 +1,10 @@
-"""The two stages of `judge.slim`: the smaller judge, and what it is worth beside the whole one."""
+"""The stages of `judge.slim`: the smaller judge, taught by the whole one or not, and what it is worth beside it."""
 
 import json
 from dataclasses import asdict
 from pathlib import Path
 
-from cai.config.slim import Slim
+from cai.config.slim import Distil, Slim
 from cai.core.records import Chat, Message, Pair, Prompt, plain, read_jsonl
 from cai.core.store import Artifact, version
 from cai.judge.asked import AskedJudge
@@ -21,6 +21,17 @@ def slim_judge(out: Path, work: Workbench, *, model: ModelRef, how: Slim, data: 
     work.release()
     texts = calibration_texts(data) if data else []
     slim(model, how, texts, work.device, out / "model")
+
+
+@version(1)
+def distil_judge(
+    out: Path, work: Workbench, *, judge: AskedJudge, student: ModelRef, how: Slim, teaching: Distil, data: Artifact
+) -> None:
+    """model/: the student, taught what the judge says of training pairs (`slim.distil`). how: the student was made."""
+    from cai.judge.slimming.distil import distil  # torch: only here
+
+    pairs = [pair for pair in read_jsonl(data / "pairs.jsonl", Pair) if pair.prompt.split == "train"]
+    distil(work, judge, student, how.model_copy(update={"distil": teaching}), pairs, out / "model")
 
 
 @version(1)

@@ -82,13 +82,17 @@ def reading(tails: Sequence[Sequence[int]], logps: Sequence[float]) -> Reading:
     it is a token of its own. Only the direct longer options count: what goes on from "10" is part of "10" already.
     """
     left = []
-    for tail, logp in zip(tails, logps, strict=True):
-        longer = [k for k, other in enumerate(tails) if _goes_on(other, tail)]
-        direct = [k for k in longer if not any(_goes_on(tails[k], tails[between]) for between in longer)]
+    for direct, logp in zip(longer_options(tails), logps, strict=True):
         # In logarithms, because whole answers have probabilities that no float can hold.
         taken = math.fsum(math.exp(min(logps[k] - logp, 0.0)) for k in direct)
         left.append(logp + math.log1p(-min(taken, 1 - LEAST)))
     return Reading(tuple(left))
+
+
+def longer_options(tails: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Of each option, the places of the direct longer ones: those that go on from it and from no longer one."""
+    longer = [[k for k, other in enumerate(tails) if _goes_on(other, tail)] for tail in tails]
+    return [[k for k in own if not any(_goes_on(tails[k], tails[between]) for between in own)] for own in longer]
 
 
 def _goes_on(long: Sequence[int], short: Sequence[int]) -> bool:

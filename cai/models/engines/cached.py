@@ -12,6 +12,7 @@ from typing import Any
 
 from cai.core.durable import unique
 from cai.core.progress import progress
+from cai.core.records import Chat
 from cai.core.store import digest_of
 from cai.models.calls import CallCache
 from cai.models.engines import Engine, Question, Reading, Reply, Request, Sampling
@@ -64,7 +65,11 @@ class CachedEngine:
 
     def choose(self, questions: Sequence[Question], max_length: int, title: str) -> list[Reading | None]:
         """One reading a question; None where it is longer than max_length tokens."""
-        prompts = [self.prompt_ids(question.chat) for question in questions]
+        ids: dict[Chat, list[int]] = {}  # many questions have one text before different options (`channel`)
+        for question in questions:
+            if question.chat not in ids:
+                ids[question.chat] = self.prompt_ids(question.chat)
+        prompts = [ids[question.chat] for question in questions]
         keys = [
             digest_of([self.identity, "choose", READING, ids, q.lead, q.options, max_length])
             for ids, q in zip(prompts, questions, strict=True)

@@ -20,7 +20,7 @@ from cai.core.records import Chat
 from cai.core.store import digest_of
 from cai.models.architectures import attention_window, length_limit, probed
 from cai.models.chat import chat_ids, option_ids, with_system
-from cai.models.engines import Question, Reading, Reply, Request, Sampling, reading
+from cai.models.engines import LEAST, Question, Reading, Reply, Request, Sampling, longer_options, reading
 from cai.models.engines.prefix import read_prefix
 from cai.models.engines.sampling import reply_of, sample_ids, stop_ids, stream_ids
 from cai.models.engines.tree import Span, TreeRow, block_attention, pack, tree_mask
@@ -219,12 +219,36 @@ class TransformersEngine:
         within = 0.001 if self.model.dtype == torch.float32 else 0.5
         return all(abs(shared[k] - alone[k]) <= within for k in alone)
 
+    def option_log_probs(self, questions: Sequence[Question]) -> list[torch.Tensor]:
+        """What `choose` reads of these questions, each (options,) in float32, with what gradients need: to learn by.
+
+        All of them are in memory until their gradients are taken: ask about a pair at a time.
+        """
+        asked = [self.option_ids(question) for question in questions]
+        spans = [Span((*start, *tail), len(start)) for start, tails in asked for tail in tails]
+        logps: dict[int, torch.Tensor] = {}
+        for row in self._pack(spans):
+            of_row, logp_P = self._log_probs([row], spans)
+            parts = logp_P.split([len(nodes) for _, _, nodes in of_row])
+            logps |= {span: part.sum() for (_, span, _), part in zip(of_row, parts, strict=True)}
+        each = iter(range(len(spans)))
+        return [exclusive(tails, torch.stack([logps[next(each)] for _ in tails])) for _, tails in asked]
+
     @torch.inference_mode()
     def _read(self, rows: Sequence[TreeRow], spans: Sequence[Span]) -> Iterator[tuple[int, float]]:
         """(span, its log-probability) of all that these rows are asked, in one forward pass.
 
         log P(span) is the sum of log P(token | what comes before it).
         """
+        asked, logp_P = self._log_probs(rows, spans)
+        each = iter(logp_P.tolist())
+        for _, span, nodes in asked:
+            yield span, math.fsum(islice(each, len(nodes)))
+
+    def _log_probs(
+        self, rows: Sequence[TreeRow], spans: Sequence[Span]
+    ) -> tuple[list[tuple[int, int, list[int]]], torch.Tensor]:
+        """((row, span, the nodes that predict its tokens) of all that is asked, log P of all these tokens in order)."""
         # 1. The rows as tensors.
         width = max(len(row.tokens) for row in rows)
         pad = self.tokenizer.pad_token_id
@@ -247,9 +271,7 @@ class TransformersEngine:
         with block_attention(rows, inputs["attention_mask"]) if branches else nullcontext():
             logits_NV = self._logits(inputs, torch.tensor(list(place), device=self.device))
         norm_N = torch.cat([part_NV.float().logsumexp(-1) for part_NV in logits_NV.split(CHUNK)])
-        logp_P = iter((logits_NV[wanted_P, token_P].float() - norm_N[wanted_P]).tolist())
-        for _, span, nodes in asked:
-            yield span, math.fsum(islice(logp_P, len(nodes)))
+        return asked, logits_NV[wanted_P, token_P].float() - norm_N[wanted_P]
 
     def _logits(self, inputs: dict[str, torch.Tensor], spots_N2: torch.Tensor) -> torch.Tensor:
         """(N, V): the logits at N spots (row, node). The head reads these alone, whatever a model does after it."""
@@ -269,6 +291,15 @@ class TransformersEngine:
             if hook:
                 hook.remove()
         return logits[0] if picked else logits[row_N, node_N]
+
+
+def exclusive(tails: Sequence[Sequence[int]], logp_K: torch.Tensor) -> torch.Tensor:
+    """As `reading` has it, with gradients: log-probabilities of options that exclude one another, (options,)."""
+    left = []
+    for logp, direct in zip(logp_K, longer_options(tails), strict=True):
+        taken = (logp_K[direct] - logp).clamp(max=0.0).exp().sum().clamp(max=1 - LEAST)
+        left.append(logp + torch.log1p(-taken) if direct else logp)
+    return torch.stack(left)
 
 
 def device_memory(device: str) -> int | None:

@@ -32,6 +32,14 @@ def check_trainable(model: ModelRef) -> None:
         )
 
 
+def check_distilling(student: ModelRef) -> None:
+    """Raises UserError for a model whose weights are of a kind that cannot learn."""
+    note = slimmed(student)
+    if note and note["how"]["how"] in BY_LIBRARY:
+        problem = f'"{student.name}" is quantised ({note["how"]["how"]}): its weights cannot learn'
+        raise UserError(problem, "slim.distil", "distil a model that was pruned or factorised")
+
+
 def check_slimming(model: ModelRef, how: Slim, device: str) -> None:
     """Can this model be made smaller in this way, here? Raises UserError."""
     if model.server is not None:

@@ -15,7 +15,8 @@ A `Watch` goes with any of TRL's online trainers, as a callback and around the r
    each with the same random numbers every time, so that two looks are paired. A look has the proxy (the reward that is
    trained for), the gold reward, and the KL to the reference: at every token of these answers the exact KL between the
    two distributions over the vocabulary (not a sampled log-ratio), summed over the answer, at the training's
-   temperature. A look is an entry "look" of the log.
+   temperature. A look is an entry "look" of the log. After each, cai/stats/alarm.py says whether the proxy has run
+   away from gold; that is said once, on stderr, and nothing is stopped: `keep: best` keeps what was better.
 3. *Snapshots.* After each rollout that is named the policy is copied, to be evaluated later (Bai et al. 2022, figures
    2, 3 and 8, evaluate it along training).
 
@@ -51,10 +52,12 @@ from cai.models.engines import Sampling
 from cai.models.engines.sampling import reply_of, sample_ids, stop_ids
 from cai.models.loading import save
 from cai.models.sharded import everyones, own_rows, place, shared_out, writes
+from cai.stats.alarm import alarm, words
 from cai.stats.overoptimisation import best_look, judge_run, sentence
 from cai.train.rl.collapse import describe, lights_of
 
 Reward = Callable[..., list[float | None]]
+ALARM = "alarm"  # among what was warned of
 PREDICTIONS = 512  # whose distributions over the vocabulary are held at one time, twice
 
 
@@ -115,6 +118,9 @@ class Watch(TrainerCallback):
         self._log, self._folder = state.log_history, Path(args.output_dir) / "looks"
         self._copies = Path(args.output_dir) / "snapshots"
         self._warned = {light["what"] for light in lights_of(self._log)}  # before the kill, where there was one
+        if self.held_out:
+            self._planned = -(-state.max_steps // (updates_per_rollout(args) * self.held_out.every))
+            self._warned |= {ALARM} if alarm(self.looks, self._planned).rollout is not None else set()
         if self.held_out and state.global_step == 0:
             self._look(kwargs["model"], 0, state, args)
 
@@ -153,6 +159,9 @@ class Watch(TrainerCallback):
             look = measure(model, self.tokenizer, self.held_out, self.reference, self.proxy, self.looks)
         self._log.append({"look": {"rollout": rollout} | look, "step": state.global_step})
         self._warn()
+        rung = alarm(self.looks, self._planned)
+        if rung.rollout is not None:
+            self._say(ALARM, rollout, words(rung))
         if self._keeps_best and best_look(self.looks) == len(self.looks) - 1:
             self._write(model, self._place(rollout))
             if args.save_strategy == "no" and writes():  # nothing will be gone on from
@@ -179,10 +188,13 @@ class Watch(TrainerCallback):
 
     def _warn(self) -> None:
         for light in lights_of(self._log):
-            if light["what"] not in self._warned:
-                self._warned.add(light["what"])
-                if writes():
-                    print(f"warning: rollout {light['rollout']}: {light['text']}", file=sys.stderr, flush=True)
+            self._say(light["what"], light["rollout"], light["text"])
+
+    def _say(self, what: str, rollout: int, text: str) -> None:
+        if what not in self._warned:
+            self._warned.add(what)
+            if writes():
+                print(f"warning: rollout {rollout}: {text}", file=sys.stderr, flush=True)
 
     # 3. At the end ----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,29 @@
+"""What stands before a report's first number: where labels come from, if their judge was not seen to read."""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def caveats(entries: Sequence[dict[str, Any]]) -> list[str]:
+    """What a reader must know before the first number, once for all arms of which it is so."""
+    alike: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for entry in entries:
+        if not entry["reads"]:
+            alike.setdefault((entry["method"], entry["measured"], *entry["unread"]), []).append(entry)
+    return [caveat(same[0], [entry["arm"] for entry in same]) for same in alike.values()]
+
+
+def caveat(entry: dict[str, Any], arms: Sequence[str]) -> str:
+    """What a reader must know first of arms whose judge was not seen to read; "" for one that was."""
+    if entry["reads"]:
+        return ""
+    whose = f"arm {arms[0]}" if len(arms) == 1 else f"arms {', '.join(arms[:-1])} and {arms[-1]}"
+    if entry["method"] == "provenance":
+        wrote = "say under which instruction an answer was written"
+        return f"The labels of {whose} {wrote}; no judge read the constitution."
+    if entry["method"] == "check":
+        return f"The labels of {whose} were computed by programs; no judge read the constitution."
+    text = "its constitution" if len(arms) == 1 else "their constitutions"
+    if not entry["measured"]:
+        return f"Whether the AI labels of {whose} come from {text} was not measured."
+    return f"The AI labels of {whose} do not come from {text}, as far as could be seen: {'; '.join(entry['unread'])}."
