@@ -48,7 +48,7 @@ def test_who_meets_whom():
 def test_three_answers_by_hand(judging, expected):
     reward, paid = compared_reward(verdicts, PROMPTS, games_of(3, judging))
     given = reward(prompt_id=["1"] * 3, completions=said("good", "fair", "bad"))
-    assert given == expected and sum(given) == 1.5
+    assert given == expected and sum(expected) == 1.5
     assert paid() == {"judged": 3, "abstained": 0, "win_share": expected[0]}
 
 
