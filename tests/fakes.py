@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from cai.config.sections import Judge
-from cai.constitution import Judging
+from cai.constitution import Judging, Order
 from cai.core.records import Chat, Message
+from cai.core.templates import load_template
 from cai.judge.asked import AskedJudge
 from cai.judge.methods import templates_for
 from cai.models.engines import Question, Reading, Reply, Request, Sampling
@@ -17,10 +18,13 @@ def ask(text: str, system: str | None = None) -> Chat:
     return (*before, Message("user", text))
 
 
-def asked_judge(settings: Judge, principles: Sequence[Judging] = (), *, seed: int = 0) -> AskedJudge:
+def asked_judge(
+    settings: Judge, principles: Sequence[Judging] = (), *, seed: int = 0, order: Order | None = None
+) -> AskedJudge:
     """A judge of no model: tests hand its questions to an engine of their own."""
     model = ModelRef("judge", "", "judge")
-    return AskedJudge(settings, model, tuple(principles), templates_for(settings), "float32", seed)
+    templates = templates_for(settings) | ({"never": load_template("never")} if order and order.limits else {})
+    return AskedJudge(settings, model, tuple(principles), templates, "float32", seed, order=order or Order())
 
 
 class FakeEngine:

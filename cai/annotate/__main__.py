@@ -30,7 +30,9 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     if args.live:
         if args.pairs or args.export or args.labels or args.scores or args.constitution:
-            parser.error("--live talks to a policy: of the other options it takes --policy, --rater, --out and --port")
+            parser.error(
+                "--live talks to a policy: of the other options it takes --policy, --form, --rater, --out and --port"
+            )
         return _talk(args)
     if not args.pairs or not args.out:
         parser.error("give PAIRS and --out, or --live EXPERIMENT.yaml")
@@ -78,7 +80,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="with --live: as the run had it"
     )
-    parser.add_argument("--pace", type=float, default=6.0, metavar="N", help="with --live: tokens a second (default 6)")
+    parser.add_argument(
+        "--form", choices=("pairs", "words"), default="pairs", help="with --live: which of two answers (default), or "
+        "up and down while one appears",
+    )  # fmt: skip
+    parser.add_argument(
+        "--pace", type=float, default=6.0, metavar="N", help="with --form words: tokens a second (default 6)"
+    )
     return parser
 
 
@@ -137,10 +145,10 @@ def _talk(args: argparse.Namespace) -> int:
         )
     _name(log.faults, "not learned from, and kept in the file")
     out.parent.mkdir(parents=True, exist_ok=True)
-    print(f"policy {args.policy} of {policy.name}: {sum(map(len, log.given.values()))} presses in {out}", flush=True)
+    print(f"policy {args.policy} of {policy.name}: {log.keys()} presses in {out}", flush=True)
     from cai.annotate.live import Session  # torch: once all that can be wrong has been looked at
 
-    session = Session(f"{policy.name}, {args.policy}", policy.voice(), policy.prompts, log, raters)
+    session = Session(f"{policy.name}, {args.policy}", policy.voice(), policy.prompts, log, raters, form=args.form)
     _open(server, server.talking(session, args.pace), args.port)
     return 0
 

@@ -1,5 +1,7 @@
-// A talk with a policy: its answer appears token by token, and each press of a key is one feedback with its moment.
-let rater = "", suggestion = null, messages = [], answer = null, busy = false, sending = Promise.resolve();
+// A talk with a policy. In the form "pairs" two answers stand beside each other, and a key says which is better; in the
+// form "words" one answer appears token by token, and each press of a key is one feedback with its moment.
+let rater = "", suggestion = null, messages = [], answer = null, pair = null, busy = false, sending = Promise.resolve();
+const TOO_SOON = 250; // ms: a key that quick after two new answers was meant for the last ones
 
 function turn(message) {
   const block = element("div", "", "turn " + message.role);
@@ -9,9 +11,9 @@ function turn(message) {
 
 function down() { $("chat").scrollTop = $("chat").scrollHeight; }
 
-function facts({feedbacks, good, bad, answers, silent, correlation, candidates, faults}) {
+function facts({feedbacks, good, bad, choices, answers, silent, correlation, candidates, faults}) {
   const shown = {
-    "feedbacks": feedbacks, "good, bad": `${good}, ${bad}`, "answers": `${answers}, ${silent} without feedback`,
+    "feedbacks": feedbacks, ...(choices ? {"choices": choices} : {}), ...(good + bad ? {"good, bad": `${good}, ${bad}`} : {}), "answers": `${answers}, ${silent} without feedback`,
     "correlation": correlation === null ? "not known yet" : correlation.toFixed(2),
     "next answer": candidates === 1 ? "the first drawn" : `the best of ${candidates}`,
   };
@@ -41,6 +43,7 @@ function say(text, fresh) {
   if (busy || (text === null && !suggestion)) return;
   waiting(true);
   answer = null;
+  away();
   const asked = text === null ? suggestion : [...(fresh ? [] : messages), {role: "user", content: text}];
   $("chat").replaceChildren(...asked.map(turn), turn({role: "assistant", content: ""}));
   $("told").textContent = "It is thinking …";
@@ -51,7 +54,8 @@ function say(text, fresh) {
     $("text").value = "";
     messages = held.messages;
     $("chat").replaceChildren(...messages.map(turn), turn({role: "assistant", content: ""}));
-    listen(held);
+    const [first, second] = held.answers;
+    if (second) beside(first, second, held.candidates); else listen(first, held.candidates);
   }).catch(() => {
     $("chat").replaceChildren(...messages.map(turn));
     $("told").textContent = "";
@@ -60,7 +64,7 @@ function say(text, fresh) {
 }
 
 // Seconds count from the first token on this page, by this page's clock: the network's delay is in neither.
-function listen({answer: id, candidates, tokens}) {
+function listen({id, tokens}, candidates) {
   const now = {id, begun: 0, shown: [], ended: null, tally: 0, spans: [], text: ""};
   const text = $("chat").lastElementChild.querySelector(".text");
   const source = new EventSource("/api/stream?answer=" + encodeURIComponent(id));
@@ -89,6 +93,45 @@ function listen({answer: id, candidates, tokens}) {
     messages = [...messages, {role: "assistant", content: now.text}];
     sending = sending.then(() => post("state", {rater})).then(present).catch(() => {}).finally(() => waiting(false));
   }
+}
+
+// Two answers at once; the talk goes on with the one that is chosen, and with the second where none is.
+function beside(first, second, candidates) {
+  pair = {left: first, right: second, begun: performance.now()};
+  $("chat").lastElementChild.remove();
+  for (const side of ["left", "right"]) {
+    $(side).querySelector(".text").textContent = pair[side].text;
+    $(side).disabled = false;
+  }
+  down();
+  $("told").textContent = candidates > 2 ? `Two of ${candidates} answers: which is better?` : "Which is better?";
+  sending = sending.then(() => post("state", {rater})).then(present).catch(() => {}).finally(() => waiting(false));
+}
+
+function away() {
+  pair = null;
+  for (const side of ["left", "right"]) {
+    $(side).disabled = true;
+    $(side).classList.remove("chosen");
+    $(side).querySelector(".text").textContent = "";
+  }
+}
+
+function choose(side) {
+  if (!pair || busy || performance.now() - pair.begun < TOO_SOON) return;
+  const {left, right, begun} = pair, chosen = pair[side];
+  const body = {rater, left: left.id, right: right.id, chosen: chosen.id, seconds: Math.round(performance.now() - begun) / 1000};
+  waiting(true);
+  $(side).classList.add("chosen");
+  sending = sending.then(() => post("choose", body)).then(held => {
+    away();
+    messages = held.messages;
+    $("chat").replaceChildren(...messages.map(turn));
+    down();
+    facts(held);
+    $("told").textContent = "Saved. Enter for the next prompt, or say something.";
+    $("text").focus();
+  }).catch(() => $(side).classList.remove("chosen")).finally(() => waiting(false));
 }
 
 function press(value) {
@@ -145,16 +188,23 @@ $("fresh").addEventListener("click", () => {
   $("tally").textContent = "";
   say($("text").value.trim() || null, true);
 });
+for (const side of ["left", "right"]) $(side).addEventListener("click", () => choose(side));
 for (const [id, value] of [["up", 1], ["down", -1]]) $(id).addEventListener("click", () => press(value));
 
-const ARROWS = {ArrowUp: 1, ArrowDown: -1}, SIGNS = {"+": 1, "=": 1, "-": -1, "_": -1};
+const SIDES = {ArrowLeft: "left", ArrowRight: "right"}, ARROWS = {ArrowUp: 1, ArrowDown: -1}, SIGNS = {"+": 1, "=": 1, "-": -1, "_": -1};
 document.addEventListener("keydown", event => {
   if ($("work").hidden || event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
-  const typing = event.target === $("text");  // there + and − are letters, and the arrows do nothing
+  const typing = event.target === $("text");  // there + and − are letters, and ↑ and ↓ do nothing
+  if (SIDES[event.key]) {
+    if (!pair || (typing && $("text").value)) return;  // in a text the arrows move the caret
+    event.preventDefault();
+    if (!event.repeat) choose(SIDES[event.key]);
+    return;
+  }
   const value = ARROWS[event.key] ?? (typing ? undefined : SIGNS[event.key]);
   if (value === undefined || event.target === $("chat")) return;
   event.preventDefault();
   if (!event.repeat) press(value);
 });
 
-post("welcome").then(welcome => askName(welcome, begin)).catch(() => {});
+post("welcome").then(welcome => { document.body.classList.add(welcome.form); askName(welcome, begin); }).catch(() => {});

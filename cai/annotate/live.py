@@ -1,9 +1,11 @@
 """Talking to a policy that learns what a person likes, without any HTTP (TAMER style, Knox & Stone 2009).
 
-A turn: the person says something, or takes the next prompt of the experiment; the policy answers; while the answer
-appears, and after, the person presses up or down. Each press is in the log before anything is learned from it, and
-then the human reward is learned anew from all feedback of that person (cai/train/live/tamer.py). The log is all the
-state there is: who comes back goes on where they stopped, also after a kill.
+A turn: the person says something, or takes the next prompt of the experiment, and the policy answers. In the form
+`pairs` it answers twice, and the person chooses the better one, with which the talk goes on; in the form `words` the
+answer appears word by word, and meanwhile and after the person presses up or down. Each key is in the log before
+anything is learned from it, and then the human reward is learned anew from all feedback of that person
+(cai/train/live/tamer.py). The log is all the state there is: who comes back goes on where they stopped, also after a
+kill, and in either form.
 
 *Re-ranking.* The policy draws n answers and the one that looks best to the human reward is shown. n grows with the
 number of feedbacks (`CANDIDATES`): without feedback there is nothing to rank by, and with very little the ranking would
@@ -11,7 +13,8 @@ follow its noise.
 
 *Exploration.* Which answer looks best is decided by one function drawn from the posterior for each turn (Thompson
 sampling, `HumanReward.draw`), not by the mean: an answer of an unknown kind is shown now and then, and what is shown
-is what feedback can teach about.
+is what feedback can teach about. The second of a pair is the best of the others under a second draw (Wu & Liu 2016,
+"Double Thompson sampling for dueling bandits").
 """
 
 import os
@@ -19,18 +22,21 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from threading import RLock
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from cai.annotate.desk import known_rater
-from cai.annotate.voice import Voice
+from cai.annotate.voice import Drawn, Voice
 from cai.core.draws import identity, seed_of, uniform
 from cai.core.errors import UserError
 from cai.core.records import Chat, Message, Prompt
-from cai.data.feedback import Feedback, FeedbackLog, ShownAnswer, fault_of
+from cai.data.feedback import AnswerChoice, Feedback, FeedbackLog, ShownAnswer, fault_of
+from cai.train.live.features import AnswerFeatures
 from cai.train.live.reward import learn
 from cai.train.live.tamer import HumanReward, credit
+
+Form = Literal["pairs", "words"]
 
 CANDIDATES = ((0, 1), (5, 2), (10, 4), (20, 8))  # from so many feedbacks on, so many answers to choose from
 LONGEST = 4000  # characters of what a person says
@@ -44,7 +50,7 @@ def candidates(feedbacks: int) -> int:
 class Session:
     """One policy, its prompts and a log; any number of raters, each with a human reward of their own.
 
-    raters: the names allowed; empty for any. seed: of the draws.
+    raters: the names allowed; empty for any. seed: of the draws. form: of the turns to come.
     """
 
     def __init__(
@@ -55,12 +61,14 @@ class Session:
         log: FeedbackLog,
         raters: Sequence[str] = (),
         seed: int = 0,
+        form: Form = "pairs",
     ) -> None:
         self.name, self.voice, self.log, self.raters, self.seed = name, voice, log, tuple(raters), seed
+        self.form: Form = form
         self.prompts = sorted(prompts, key=lambda prompt: uniform("live", seed, prompt.id))
         self.lock = RLock()  # one model, and one turn at a time
-        self._states: dict[str, np.ndarray] = {}
-        self._learned: dict[str, tuple[tuple[int, int], HumanReward | None, Counter[str]]] = {}
+        self._read: dict[str, AnswerFeatures] = {}
+        self._learned: dict[str, tuple[tuple[int, int, str], HumanReward | None, Counter[str]]] = {}
 
     # Who and where --------------------------------------------------------------------------------------------------
 
@@ -69,11 +77,13 @@ class Session:
         with self.lock:
             self.log.refresh()
             presses = Counter(given.rater for rows in self.log.given.values() for given in rows)
+            presses += Counter(choice.rater for choice in self.log.choices.values())
             names = list(self.raters) or sorted({answer.rater for answer in self.log.of()})
         return {
             "name": self.name,
             "raters": [{"name": name, "done": presses[name]} for name in names],
             "open": not self.raters,
+            "form": self.form,
         }
 
     def state(self, rater: str) -> dict[str, Any]:
@@ -85,7 +95,7 @@ class Session:
             prompt = self._next(mine)
             return {
                 "rater": rater,
-                "messages": _plain(_after(mine[-1])) if mine else [],
+                "messages": _plain(self._after(mine[-1])) if mine else [],
                 "suggestion": _plain(prompt.messages) if prompt else None,
                 "prompts": {"seen": len(self._seen(mine)), "total": len(self.prompts)},
                 "learned": self.learned(rater),
@@ -102,9 +112,10 @@ class Session:
     # Turns ----------------------------------------------------------------------------------------------------------
 
     def say(self, rater: str, text: str | None, fresh: bool) -> dict[str, Any]:
-        """The policy's answer to what a rater says, chosen and logged. text: None for the next prompt.
+        """The policy's answers to what a rater says, chosen and logged: one, or two in the form `pairs`.
 
-        fresh: begin a conversation, instead of going on with the last one; a prompt always does.
+        text: None for the next prompt. fresh: begin a conversation, instead of going on with the last one; a prompt
+        always does.
         """
         with self.lock:
             rater = known_rater(rater, self.raters)
@@ -112,23 +123,36 @@ class Session:
             mine = self.log.of(rater)
             chat, prompt_id = self._turn(mine, text, fresh)
             reward, counts = self._human(rater)
-            n, turn = candidates(counts["feedbacks"]), (self.seed, rater, len(mine), [m.content for m in chat])
+            wanted = 2 if self.form == "pairs" else 1
+            n = max(wanted, candidates(counts["feedbacks"]))
+            turn = (self.seed, rater, len(mine), [m.content for m in chat])
             drawn = self.voice.answers(chat, [seed_of("live", number, *turn) for number in range(n)])
-            spoken = [answer for answer in drawn if answer.tokens] or drawn[:1]
-            best, predicted, error = 0, None, None
-            if reward and spoken[0].tokens:
-                means_MD = np.stack([answer.states_TD.mean(0) for answer in spoken])
-                best = int(np.argmax(reward.draw(means_MD, seed_of("thompson", *turn))))
-                predicted, error = (float(values[best]) for values in reward.predict(means_MD))
-            at, chosen = _now(), spoken[best]
-            answer = ShownAnswer(
-                id=identity("answer", rater, at, str(os.getpid())), rater=rater, policy=self.voice.digest,
-                prompt_id=prompt_id, messages=chat,
-                tokens=chosen.tokens, pieces=chosen.pieces, candidates=n, predicted=predicted, error=error, at=at,
-            )  # fmt: skip
-            self.log.append(answer)
-            self._states[answer.id] = chosen.states_TD
-            return {"answer": answer.id, "messages": _plain(chat), "candidates": n, "tokens": len(answer.tokens)}
+            spoken = [answer for answer in drawn if answer.tokens] or drawn
+            known = reward if spoken[0].tokens else None
+            shown = [
+                self._show(spoken[place], known, rater, chat, prompt_id, n)
+                for place in _chosen(spoken, known, min(wanted, len(spoken)), turn)
+            ]
+            return {
+                "answers": [{"id": answer.id, "text": answer.text, "tokens": len(answer.tokens)} for answer in shown],
+                "messages": _plain(chat),
+                "candidates": n,
+            }
+
+    def _show(
+        self, answer: Drawn, reward: HumanReward | None, rater: str, chat: Chat, prompt_id: str, n: int
+    ) -> ShownAnswer:
+        """Log an answer as the next one that a rater sees."""
+        predicted, error = (float(values[0]) for values in reward.predict([answer.read])) if reward else (None, None)
+        at = _now()
+        shown = ShownAnswer(
+            id=identity("answer", rater, at, str(os.getpid())), rater=rater, policy=self.voice.digest,
+            prompt_id=prompt_id, messages=chat,
+            tokens=answer.tokens, pieces=answer.pieces, candidates=n, predicted=predicted, error=error, at=at,
+        )  # fmt: skip
+        self.log.append(shown)
+        self._read[shown.id] = answer.read
+        return shown
 
     def _turn(self, mine: Sequence[ShownAnswer], text: str | None, fresh: bool) -> tuple[Chat, str]:
         """(what is to be answered, the id of the prompt that it began with or "")."""
@@ -141,11 +165,19 @@ class Session:
             text = text.strip()
             if not text or len(text) > LONGEST:
                 raise UserError(f"say something, in at most {LONGEST} characters", "", "type it below")
-            before = () if fresh or not mine else _after(mine[-1])
+            before = () if fresh or not mine else self._after(mine[-1])
             chat, prompt_id = (*before, Message("user", text)), "" if fresh or not mine else mine[-1].prompt_id
         if len(self.voice.ids(chat)) > self.voice.room:
             raise UserError("the conversation is too long for this policy", "", "begin a new one")
         return chat, prompt_id
+
+    def _after(self, last: ShownAnswer) -> Chat:
+        """The conversation that a rater's last answer leaves: with the one of two that was chosen."""
+        for choice in reversed(self.log.choices_of(last.rater)):
+            if last.id in (choice.left, choice.right):
+                last = self.log.answers[choice.chosen]
+                break
+        return (*last.messages, Message("assistant", last.text))
 
     def shown(self, answer: str) -> ShownAnswer:
         """An answer by its id, for the stream."""
@@ -176,16 +208,29 @@ class Session:
             about_T = credit(shown, seconds, ended)
             return self.learned(rater) | {"credit": [] if about_T is None else about_T.round(4).tolist()}
 
+    def choose(self, rater: str, left: str, right: str, chosen: str, seconds: float) -> dict[str, Any]:
+        """Write to the log which of two answers is the better one, and learn from all feedback anew."""
+        with self.lock:
+            rater = known_rater(rater, self.raters)
+            if fault := self.log.fault_of_choice(left, right, chosen, rater, seconds):
+                raise UserError(fault, "", "reload the page")
+            self.log.append(
+                AnswerChoice(left=left, right=right, chosen=chosen, rater=rater, seconds=seconds, at=_now())
+            )
+            return self.learned(rater) | {"messages": _plain(self._after(self.shown(chosen)))}
+
     def learned(self, rater: str) -> dict[str, Any]:
         """Counts of a rater's feedback, and how well each is predicted when its answer is left out."""
         reward, counts = self._human(rater)
-        answers = self.log.of(rater)
+        answers, choices = self.log.of(rater), self.log.choices_of(rater)
+        spoken_of = {answer for choice in choices for answer in (choice.left, choice.right)}
         return {
             "feedbacks": counts["feedbacks"],
             "good": counts["good"],
             "bad": counts["bad"],
+            "choices": counts["choices"],
             "answers": len(answers),
-            "silent": sum(not self.log.given[answer.id] for answer in answers),
+            "silent": sum(not self.log.given[answer.id] and answer.id not in spoken_of for answer in answers),
             "correlation": reward.correlation() if reward else None,
             "candidates": candidates(counts["feedbacks"]),
             "faults": dict(self.log.count()),
@@ -194,13 +239,14 @@ class Session:
     def _human(self, rater: str) -> tuple[HumanReward | None, Counter[str]]:
         """The rater's reward by all that is in the log now, also what another session wrote there."""
         answers = [a for a in self.log.of(rater) if a.policy == self.voice.digest]
-        size = len(answers), sum(len(self.log.given[answer.id]) for answer in answers)
+        presses = sum(len(self.log.given[answer.id]) for answer in answers)
+        size = len(answers), presses, max((choice.at for choice in self.log.choices_of(rater)), default="")
         if rater not in self._learned or self._learned[rater][0] != size:
-            missing = [answer for answer in answers if answer.id not in self._states]
-            states = self.voice.states([(answer.messages, answer.tokens) for answer in missing])
-            self._states |= {answer.id: states_TD for answer, states_TD in zip(missing, states, strict=True)}
+            missing = [answer for answer in answers if answer.id not in self._read]
+            read = self.voice.read([(answer.messages, answer.tokens) for answer in missing])
+            self._read |= {answer.id: features for answer, features in zip(missing, read, strict=True)}
             counts: Counter[str] = Counter()
-            reward = learn(answers, self.log.given, [self._states[answer.id] for answer in answers], counts)
+            reward = learn(self.log, answers, [self._read[answer.id] for answer in answers], counts)
             self._learned[rater] = size, reward, counts
         return self._learned[rater][1:]
 
@@ -210,8 +256,19 @@ class Session:
             return self._human(rater)[0]
 
 
-def _after(answer: ShownAnswer) -> Chat:
-    return (*answer.messages, Message("assistant", answer.text))
+def _chosen(drawn: Sequence[Drawn], reward: HumanReward | None, wanted: int, turn: tuple) -> list[int]:
+    """Which of the answers to show: the best under a function drawn for each; without a reward, the first ones."""
+    if reward is None:
+        return list(range(wanted))
+    places: list[int] = []
+    for number in range(wanted):
+        values = reward.draw(
+            [answer.read for answer in drawn], seed_of("thompson", *turn, *([number] if number else []))
+        )
+        values[places] = -np.inf
+        places.append(int(np.argmax(values)))
+    # The sides are drawn as well: the better one by the first draw is not always on the left.
+    return places if uniform("sides", *turn) < 0.5 else places[::-1]
 
 
 def _plain(chat: Chat) -> list[dict[str, str]]:

@@ -82,6 +82,9 @@ def talking(session: "Session", pace: float) -> Starlette:
         "press": lambda body: session.press(
             body["rater"], body["answer"], body["value"], body["seconds"], body["shown"], body["ended"]
         ),
+        "choose": lambda body: session.choose(
+            body["rater"], body["left"], body["right"], body["chosen"], body["seconds"]
+        ),
     }
     # In threads: the policy and the regression take their time, and meanwhile a stream must flow.
     posts = [Route(f"/api/{name}", answering(act, slow=True), methods=["POST"]) for name, act in actions.items()]

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from cai.core.records import Chat
@@ -13,16 +12,17 @@ from cai.models.engines import Sampling
 from cai.models.engines.sampling import sample_ids, stop_ids
 from cai.models.loading import load_causal, load_tokenizer
 from cai.models.references import Dtype, ModelRef
-from cai.train.live.reward import states_of
+from cai.train.live.features import AnswerFeatures
+from cai.train.live.reward import read_answers
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """One answer. tokens: without what ends the turn. pieces: their texts. states_TD: the features of each."""
+    """One answer. tokens: without what ends the turn. pieces: their texts. read: its features."""
 
     tokens: tuple[int, ...]
     pieces: tuple[str, ...]
-    states_TD: np.ndarray
+    read: AnswerFeatures
 
 
 class Voice:
@@ -49,16 +49,16 @@ class Voice:
             self.model, [ids] * len(seeds), seeds, self.sampling, self.tokenizer.pad_token_id, self._stops
         )
         tokens = [tuple(token for token in answer if token not in self._stops) for answer in drawn]
-        states = self.states([(chat, answer) for answer in tokens])
+        read = self.read([(chat, answer) for answer in tokens])
         return [
-            Drawn(answer, pieces(self.tokenizer, answer), states_TD)
-            for answer, states_TD in zip(tokens, states, strict=True)
+            Drawn(answer, pieces(self.tokenizer, answer), features)
+            for answer, features in zip(tokens, read, strict=True)
         ]
 
-    def states(self, answers: Sequence[tuple[Chat, Sequence[int]]]) -> list[np.ndarray]:
-        """(T, D) features of the tokens of each answer."""
-        rows = [(self.ids(chat), list(tokens)) for chat, tokens in answers]
-        return states_of(self.model, rows, self.tokenizer.pad_token_id, self.batch_tokens)
+    def read(self, answers: Sequence[tuple[Chat, Sequence[int]]]) -> list[AnswerFeatures]:
+        """The features of each answer to a conversation."""
+        chats = [(with_system(chat, self.system), tokens) for chat, tokens in answers]
+        return read_answers(self.model, self.tokenizer, chats, self.batch_tokens)
 
 
 def pieces(tokenizer: Any, tokens: Sequence[int]) -> tuple[str, ...]:

@@ -1,10 +1,10 @@
-"""`python -m cai.bench labels|reads|ppo|card|report|refusals`: measurements of one's machine, a benchmark a file."""
+"""`python -m cai.bench labels|reads|ppo|live|card|report|refusals`: measurements, a benchmark a file."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
-from cai.bench import card, labels, ppo, reads, refusals, report
+from cai.bench import card, labels, live, ppo, reads, refusals, report
 from cai.bench.common import positive
 from cai.core.errors import run_main
 
@@ -16,6 +16,7 @@ def main(argv: Sequence[str]) -> int:
         ("labels", labels, "AI labels a second, beside a pass for each question and written verdicts"),
         ("reads", reads, "what it costs to see whether a judge reads, beside one labelling of the same pairs"),
         ("ppo", ppo, "time and memory of PPO, beside the last PPOTrainer that TRL had (1.12)"),
+        ("live", live, "what live feedback by scripted raters teaches the policy, by each form of feedback"),
     ):
         command = commands.add_parser(name, help=text)
         benchmark.add_arguments(command)

@@ -75,6 +75,7 @@ class Cell:
     labellers: dict[str, Artifact]
     lineage: tuple[Iteration, ...]
     pretrained: Artifact | None = None  # the start model, where it was made here
+    taught: Artifact | None = None  # the start model that learnt the constitution's reasons (`why: train`)
     acceptance: Artifact | None = None  # of a judge that was slimmed
     attacks: Artifact | None = None  # what exploits do to the judge
     # `moderation:`: what was filtered -> what it left. `data` and `helpful` are as they were loaded.
@@ -140,7 +141,7 @@ class Cell:
         """All that its stages left, in the order of the pipeline."""
         rounds = [made for it in self.lineage for made in (it.pairs, it.labels, it.reward, it.policy)]
         rounds += [made for it in self.lineage for own in it.criteria.values() for made in own.artifacts.values()]
-        first = (self.pretrained, self.data, self.helpful, self.revised, self.sft, self.preflight)
+        first = (self.pretrained, self.taught, self.data, self.helpful, self.revised, self.sft, self.preflight)
         judged = (*self.labellers.values(), self.acceptance, self.attacks)
         return tuple(made for made in (*first, *judged, *rounds, *self.moderated.values()) if made)
 

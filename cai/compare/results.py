@@ -37,6 +37,7 @@ LINKED = (
     "acceptance",
     "attacks",
     "pretrained",
+    "taught",
 )
 
 

@@ -189,7 +189,7 @@ def cell_of(run: FinishedRun, name: str, arm: Arm, seed: int) -> Cell:
         run.arm_name(name), seed, arm, law, needed("data"), made("helpful"), needed("revised"), needed("sft"),
         last.pairs, made("preflight"), last.labels, last.reward, last.policy,
         {who: _artifact(run, folder) for who, folder in links["said"].items()}, lineage,
-        pretrained=made("pretrained"), acceptance=made("acceptance"), attacks=made("attacks"),
+        pretrained=made("pretrained"), taught=made("taught"), acceptance=made("acceptance"), attacks=made("attacks"),
         moderated={name: _artifact(run, folder) for name, folder in links.get("moderated", {}).items()},
     )  # fmt: skip
 

@@ -55,8 +55,9 @@ class Criterion(Section):
             reads = judge.preflight.reads and judge.preflight.reads.model_copy(update={"gain": -1.0})
             preflight = judge.preflight.model_copy(update={"accuracy": 0.0, "reads": reads})
             judge = judge.model_copy(update={"preflight": preflight})
+        constitution = arm.constitution.model_copy(update={"file": self.constitution})
         return {
-            "constitution": self.constitution, "labels": self.labels or arm.labels, "judge": judge, "criteria": {},
+            "constitution": constitution, "labels": self.labels or arm.labels, "judge": judge, "criteria": {},
         }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from cai.config.labels import Labels, Sources, check_given
 from cai.config.layers import OWN_KEYS, arm_of, faults_of_names, with_pool
 from cai.config.moderation import Moderation
 from cai.config.pretrain import MADE_HERE, Pretrain
+from cai.config.reasons import ConstitutionKey
 from cai.config.rl import Rl
 from cai.config.runtime import Runtime
 from cai.config.section import Seed
@@ -47,7 +48,7 @@ from cai.core.shipped import locate
 class Arm(Section):
     """One arm of an experiment: everything that decides its result."""
 
-    constitution: str
+    constitution: ConstitutionKey
     # A principle of it that this arm does without; `each`: this arm as it is, and one more without each of its
     # principles (cai/constitution/each.py).
     without: str | None = None

@@ -190,6 +190,10 @@ class Judge(Section):
     principles: Positive | Literal["all"] = 1
     # Of several principles: the mean of their log-odds, or the share of them that prefer an answer.
     combine: Literal["average", "vote"] = "average"
+    # `Priority:`: a level of principles ties, and the next one is heard, where its P is this near to one half.
+    tie: Annotated[float, Field(ge=0, lt=0.5, exclude_if=lambda held: held == 0.05)] = 0.05
+    # `Never:`: an answer breaks a limit where the judge's P of Yes (of Yes or No) is at least this.
+    breach: Share = Field(default=0.5, exclude_if=lambda held: held == 0.5)
     # Worked examples for a method, shown before its question: a file of turns, as in prompts/examples/.
     examples: dict[Method, str] = Field(default={})
     # Behind those, so many of people's verdicts on training pairs (cai/data/shots.py): it then reads more than a text.

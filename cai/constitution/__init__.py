@@ -8,10 +8,10 @@ following). Imports the rooms above: core and config.
 
 from cai.constitution.drawing import draw, some
 from cai.constitution.parse import read_constitution
-from cai.constitution.records import Checked, Constitution, Judging, Principle, Revising, worded
+from cai.constitution.records import Checked, Constitution, Judging, Limit, Order, Principle, Revising, worded
 from cai.constitution.without import less
 
 __all__ = [
-    "Checked", "Constitution", "Judging", "Principle", "Revising", "draw", "less", "read_constitution", "some",
-    "worded",
+    "Checked", "Constitution", "Judging", "Limit", "Order", "Principle", "Revising", "draw", "less",
+    "read_constitution", "some", "worded",
 ]  # fmt: skip

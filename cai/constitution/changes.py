@@ -9,7 +9,7 @@ from typing import Any
 from cai.constitution.lint import short
 from cai.constitution.records import Constitution, Principle
 
-FIELDS = ("critique", "revise", "prefer", "against", "check", "why", "applies_to", "weight")
+FIELDS = ("critique", "revise", "prefer", "against", "check", "why", "applies_to", "weight", "priority", "never")
 # A principle that is gone and one that is new are taken for one, renamed or reworded, when their standards share this
 # much (difflib's ratio of words). In the short form the text is the name, so every edit looks like that.
 SAME = 0.6
@@ -27,7 +27,12 @@ class Change:
     def kind(self) -> str:
         if self.old is None or self.new is None:
             return "added" if self.old is None else "removed"
-        return "reweighted" if self.fields == ("weight",) else "renamed" if self.fields == ("name",) else "reworded"
+        by_field: dict[tuple[str, ...], str] = {
+            ("weight",): "reweighted",
+            ("priority",): "reordered",
+            ("name",): "renamed",
+        }
+        return by_field.get(self.fields, "reworded")
 
     @property
     def name(self) -> str:
@@ -58,7 +63,7 @@ def changes(old: Constitution, new: Constitution) -> list[Change]:
 def _partners(gone: Sequence[Principle], fresh: Sequence[Principle]) -> dict[str, Principle]:
     """Name of a new principle -> the removed one that it continues; the most alike first, each of them once."""
     alike = [
-        (_alike(p.prefer or p.check, q.prefer or q.check), i, j)
+        (_alike(p.prefer or p.never or p.check, q.prefer or q.never or q.check), i, j)
         for i, p in enumerate(gone)
         for j, q in enumerate(fresh)
     ]
@@ -90,7 +95,7 @@ def applied(old: Constitution, change: Change) -> Constitution:
 def headline(changed: Sequence[Change]) -> str:
     """`1 added, 2 reworded`"""
     counts = Counter(change.kind for change in changed)
-    kinds = ("added", "removed", "reworded", "renamed", "reweighted")
+    kinds = ("added", "removed", "reworded", "renamed", "reweighted", "reordered")
     return ", ".join(f"{counts[kind]} {kind}" for kind in kinds if counts[kind]) or "no principle differs"
 
 
@@ -109,14 +114,14 @@ def show(change: Change) -> str:
 
 def _standards(principle: Principle | None) -> tuple[str, ...]:
     """By which of its fields answers are compared."""
-    return tuple(field for field in ("prefer", "check") if getattr(principle, field))
+    return tuple(field for field in ("prefer", "never", "check") if getattr(principle, field))
 
 
 def _shown(principle: Principle, field: str) -> str:
     value: Any = getattr(principle, field)
     if field == "applies_to":
         return ", ".join(value) or "everything"
-    return f"{value:g}" if field == "weight" else value or "(none)"
+    return f"{value:g}" if field == "weight" else str(value or "(none)")
 
 
 def as_json(change: Change) -> dict[str, Any]:

@@ -23,7 +23,7 @@ LONGEST = 32  # characters of a principle's name in that of an arm
 
 def expanded(
     experiment: Experiment,
-    read: Callable[[str, Arm], Constitution] = lambda name, arm: read_constitution(arm.constitution),
+    read: Callable[[str, Arm], Constitution] = lambda name, arm: read_constitution(arm.constitution.file),
 ) -> Experiment:
     """Every arm `without: each` becomes the arm itself and, behind all others, one without each of its principles.
 

@@ -11,7 +11,7 @@ from cai.core.textstats import words
 Warnings = list[tuple[int, str]]  # (line, what looks unwise)
 
 # Words above which a field is called long. A judge reads the standards beside a conversation and an answer.
-WORDS = {"critique": 120, "revise": 120, "prefer": 60, "against": 60}
+WORDS = {"critique": 120, "revise": 120, "prefer": 60, "against": 60, "never": 60}
 ALIKE = 0.8  # share of common words (Jaccard) above which two standards say almost the same
 
 
@@ -22,15 +22,31 @@ def warnings(constitution: Constitution, *, by_words: bool = True) -> Warnings:
         for field, most in WORDS.items() if by_words else ():
             if (count := words(getattr(p, field))) > most:
                 advice = "models read short principles better"
-                if field in ("prefer", "against"):
+                if field in ("prefer", "against", "never"):
                     advice = "a small model reads only short standards well"
                 noted.append((p.line, f'"{p.name}": {field} has {count} words; {advice}'))
         if constitution.form == "full" and p.prefer and not p.prefer.startswith("Choose"):
             noted.append((p.line, f'"{p.name}": Prefer does not begin with "Choose", as the judging prompts expect'))
     for p, q in combinations(constitution.principles, 2):
-        if _jaccard(p.prefer, q.prefer) > ALIKE:
+        if max(_jaccard(p.prefer, q.prefer), _jaccard(p.never, q.never)) > ALIKE:
             noted.append((q.line, f'"{q.name}" says almost the same as "{p.name}" (line {p.line})'))
-    return sorted(noted + _without_against(constitution))
+    return sorted(noted + _without_against(constitution) + _without_order(constitution))
+
+
+def _without_order(constitution: Constitution) -> Warnings:
+    """Priorities that say nothing, and limits that are no limits."""
+    ranked = [p for p in constitution.principles if p.priority is not None]
+    noted = [
+        (
+            p.line,
+            f'"{p.name}": Never says what an answer must not do, as "Give instructions for a weapon"; this negates it',
+        )
+        for p in constitution.principles
+        if re.match(r"(?:do not|don't|never|no)\b", p.never, re.IGNORECASE)
+    ]
+    if ranked and not constitution.order.levels:
+        noted.append((ranked[0].line, "every principle has the same Priority: it orders nothing"))
+    return noted
 
 
 def _without_against(constitution: Constitution) -> Warnings:
@@ -79,6 +95,7 @@ def describe(constitution: Constitution) -> str:
     for p in constitution.principles:
         counts = "  ".join(f"{words(getattr(p, c)) or '-':>{len(c)}}" for c in columns)
         checked = f"; checked by a program: {p.check}" if p.check else ""
+        checked += f"; priority {p.priority}" if p.priority else f"; a limit: {p.never}" if p.never else ""
         rows.append(
             f"{short(p.name):{width}}  {p.weight:6g}  {counts}  {', '.join(p.applies_to) or 'everything'}{checked}"
         )

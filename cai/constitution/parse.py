@@ -3,8 +3,9 @@
 Two forms of file (constitutions/README.md shows both):
   short  one principle a line; its text is its name, and the prompt templates supply the wording around it.
   full   `# Title`, free notes, then `## name` sections of fields: Why, Critique, Revise, Prefer, Against, Check,
-         Applies to, Weight. A field begins at the start of a line, runs until the next one, and may be wrapped in any
-         way. A principle with `Check:` (checks.py) may do without `Prefer:`, and without `Critique:` and `Revise:`.
+         Applies to, Weight, Priority, Never. A field begins at the start of a line, runs until the next one, and may be
+         wrapped in any way. A principle with `Check:` (checks.py) may do without `Prefer:`, and without `Critique:` and
+         `Revise:`; one with `Never:` is a limit, and prefers nothing.
          Text that only looks like the beginning of a field is written with a backslash: `Critique\\:`.
 """
 
@@ -22,8 +23,9 @@ from cai.constitution.records import Constitution, Principle
 from cai.core.errors import UserError, UserErrors, suggest
 from cai.core.shipped import locate
 
-FIELDS = ("Why", "Critique", "Revise", "Prefer", "Against", "Check", "Applies to", "Weight")
+FIELDS = ("Why", "Critique", "Revise", "Prefer", "Against", "Check", "Applies to", "Weight", "Priority", "Never")
 REQUIRED = ("Critique", "Revise", "Prefer")
+NOT_OF_LIMITS = ("Prefer", "Against", "Weight", "Priority")
 
 _SECTION = re.compile(r"##(?!#)\s*(.*)")
 _NAMES = "|".join(FIELDS)
@@ -266,23 +268,34 @@ def _principle(name: str, line: int, fields: dict[str, tuple[int, str]], faults:
         if not weight:
             remedy = 'write a number above 0, such as "Weight: 2"'
             faults.append((fields["Weight"][0], f'weight "{raw}" is not a positive number', remedy))
-    critique, revise, prefer, against, why, check = (
-        get(field, "") for field in ("Critique", "Revise", "Prefer", "Against", "Why", "Check")
+    priority = None
+    if raw := get("Priority"):
+        priority = int(raw) if re.fullmatch(r"[1-9][0-9]{0,8}", raw) else None
+        if priority is None:
+            remedy = 'write a whole number from 1, which comes first: "Priority: 1"'
+            faults.append((fields["Priority"][0], f'priority "{raw}" is not a whole number from 1', remedy))
+    for field in NOT_OF_LIMITS if "Never" in fields else ():
+        if field in fields:
+            remedy = "a limit stands above every principle and is weighed against none: make two sections of it"
+            faults.append((fields[field][0], f'"{name}" has a "Never:", and "{field}:" beside it', remedy))
+    critique, revise, prefer, against, why, check, never = (
+        get(field, "") for field in ("Critique", "Revise", "Prefer", "Against", "Why", "Check", "Never")
     )
     if check and not isinstance(known := parse_check(check), Check):
         faults.append((fields["Check"][0], *known))
     return Principle(
         name=name, critique=critique, revise=revise, prefer=prefer, against=against, why=why, applies_to=subsets,
-        weight=weight, line=line, check=check,
+        weight=weight, line=line, check=check, never=never, priority=priority,
     )  # fmt: skip
 
 
 def _required(fields: Mapping[str, Any]) -> tuple[str, ...]:
-    """A check speaks for itself; a revision is asked for in whole or not at all, and an opposite is of something."""
-    if "Check" not in fields:
+    """A check or a limit speaks for itself; a revision is asked for in whole or not at all, and an opposite is of
+    something."""
+    if not {"Check", "Never"} & fields.keys():
         return REQUIRED
     both = ("Critique", "Revise") if {"Critique", "Revise"} & fields.keys() else ()
-    return (*both, "Prefer") if "Against" in fields else both
+    return (*both, "Prefer") if "Against" in fields and "Never" not in fields else both
 
 
 def _positive(raw: str) -> float:

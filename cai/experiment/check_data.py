@@ -227,7 +227,9 @@ def check_principles(arm: Arm, rows: Rows, constitution: Constitution) -> None:
     elif arm.asks_judge and arm.judge.method != "provenance":
         uses.append((principles_for(constitution, arm.judge), [*pairs, *fresh], "to judge by"))
     for principles, prompts, what in uses:
-        _check_subsets(principles, prompts, what, arm.constitution, "constitution")
+        if not principles and constitution.order.limits:  # they alone decide
+            continue
+        _check_subsets(principles, prompts, what, arm.constitution.file, "constitution")
 
 
 def check_yardsticks(arm: Arm, rows: Rows) -> None:

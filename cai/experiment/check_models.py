@@ -15,18 +15,19 @@ from typing import Any
 from cai.config.load import Arm
 from cai.config.runtime import Runtime
 from cai.config.sections import Judge
-from cai.constitution import Constitution, Judging, worded
+from cai.constitution import Constitution, Judging
 from cai.core.errors import UserError
 from cai.core.records import Chat, Message, Pair, Prompt
 from cai.core.templates import load_template
 from cai.experiment.check_data import Reader
+from cai.judge.asked import AskedJudge
 from cai.judge.ballots import Templates
-from cai.judge.checkers import check_allowed
-from cai.judge.methods import METHODS, methods_of, principles_for, templates_for
+from cai.judge.limits import sides
+from cai.judge.methods import METHODS, methods_of
 from cai.models.adapters import adapter_settings, is_adapter
 from cai.models.architectures import HEAD, ensure_reward_head, head_width, length_limit, lora
 from cai.models.chat import answer_ids, chat_ids, option_ids, with_system
-from cai.models.engines import Reply
+from cai.models.engines import Question, Reply
 from cai.models.loading import load_tokenizer, pick_device
 from cai.models.references import ModelRef, base_of, find, local, model_of
 from cai.models.slim.state import check_slimming, check_trainable
@@ -252,20 +253,22 @@ def _build(source: ModelRef, adapter: tuple[int, int | None] | None, critic: boo
 
 def check_judge(judge: Judge, prompts: Sequence[Prompt], constitution: Constitution) -> None:
     """Every method's questions are rendered whole, and their options told apart; what is to be run may run here."""
-    check_allowed(principles_for(constitution, judge), judge, str(constitution.path))
     model = model_of(judge)
+    judged_by = AskedJudge(judge, model, (), {}, "float32", 0).under(constitution)
     if model.hosted:  # which renders for itself
         return
     # Of what is served no weights need to be here.
     tokenizer, config = (load_tokenizer(model), None) if model.server else read_model(model)
-    principles, templates = worded(principles_for(constitution, judge)), templates_for(judge)
-    if not principles:  # all are checked by programs
-        return
-    principle = principles[0]
+    principles, templates = judged_by.principles, judged_by.templates
+    shown = [principle for principle in principles if principle.prefer][:1]  # the others are checked by programs
     ids: set[int] = set()
-    for method in methods_of(judge):
-        for prompt in kinds_of(prompts):
-            ids |= _asked(method, Pair("sample", prompt, ANSWER, OTHER), principle, templates, tokenizer, judge)
+    for prompt in kinds_of(prompts):
+        pair = Pair("sample", prompt, ANSWER, OTHER)
+        for method in methods_of(judge):
+            for principle in shown:
+                ids |= _asked(method, pair, principle, templates, tokenizer, judge)
+        both = sides(pair, judged_by.order.limits, judge, templates)
+        ids |= _tokens([look.question for each in both for look in each if look.question], tokenizer, judge)
     if config:
         check_vocabulary(tokenizer, config, ids)
 
@@ -282,7 +285,12 @@ def _asked(
         for order, chat in thinking.chats(pair, principle, templates):
             ids |= {*chat_ids(tokenizer, with_system(chat, judge.system), answer=True)}
             papers.append(thinking.ballot(principle.name, order, chat, reply, templates))
-    for question in (question for paper in papers for question in paper.questions):
+    return ids | _tokens([question for paper in papers for question in paper.questions], tokenizer, judge)
+
+
+def _tokens(questions: Iterable[Question], tokenizer: Any, judge: Judge) -> set[int]:
+    ids: set[int] = set()
+    for question in questions:
         chat = with_system(question.chat, judge.system)
         start, tails = option_ids(tokenizer, chat, question.lead, question.options)
         ids |= {*start, *(token for tail in tails for token in tail)}

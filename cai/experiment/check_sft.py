@@ -4,6 +4,7 @@ from typing import Any
 
 from cai.config.load import Arm
 from cai.constitution import Constitution, less, read_constitution
+from cai.constitution.reasons import as_read
 from cai.core.draws import pick
 from cai.core.errors import UserError
 from cai.core.records import Revision
@@ -16,7 +17,7 @@ from cai.train.revise import revising
 
 
 def constitution_of(arm: Arm) -> Constitution:
-    return less(read_constitution(arm.constitution), arm.without)
+    return as_read(less(read_constitution(arm.constitution.file), arm.without), arm.constitution)
 
 
 def how_it_revises(arm: Arm) -> dict[str, Any] | None:

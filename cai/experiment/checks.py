@@ -257,7 +257,7 @@ def _look(experiment: Experiment, plan: bool, seen: dict[str, Any]) -> list[User
             if unused or hosted or (plan and not _here(judge.model)):
                 continue
             for by in read_by(arm, section):
-                key = digest_of([judge, model_of(judge), by.text])
+                key = digest_of([judge, model_of(judge), by.text, by.reasons])
                 if key not in seen:
                     seen[key] = True
                     faults.attempt([partial(check_judge, judge, prompts, by)], name, section)

@@ -57,7 +57,7 @@ def label(
     """last: of the round before, whose looks at the judge are not done again. replica: whose coin is tossed."""
     if arm.rl.ends_with_sft:
         return Labelling()
-    constitution, dtype = work.constitution(arm.constitution, arm.without), work.dtype(arm)
+    constitution, dtype = work.constitution_of(arm), work.dtype(arm)
     labellers, rule = arm.labels.all, arm.labels.rule
     given = {"pairs": pairs, "rule": rule}
     by: dict[str, Artifact] = {}

@@ -26,7 +26,7 @@ KINDS: dict[str, Kind] = {
     "attack_judge": "read",
     **dict.fromkeys(("rate_revisions", "rate_controlled", "judge_items", "choose_items"), "read"),
     **dict.fromkeys(("score_pairs", "score_answers", "score_ratings", "score_items", "scale_reward"), "score"),
-    **dict.fromkeys(("train_sft", "train_reward", "train_harm", "train_dpo"), "train"),
+    **dict.fromkeys(("train_reasons", "train_sft", "train_reward", "train_harm", "train_dpo"), "train"),
     **dict.fromkeys(("train_ppo", "train_rloo", "train_grpo", *JUDGED), "roll"),
 }  # fmt: skip
 PAIRED = ("train_reward", "train_dpo")  # a row of a batch is two answers

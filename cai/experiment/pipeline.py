@@ -21,6 +21,7 @@ from cai.experiment.sampling import answer_everyday_prompts, answers_to_learn, l
 from cai.models.references import answering, drafting, model_of, trained
 from cai.models.workbench import Workbench
 from cai.train.pretrain import pretrained
+from cai.train.reasons import teach_reasons
 from cai.train.reward import train_reward
 from cai.train.rl.given import Given
 from cai.train.rl.gold import yardstick
@@ -33,7 +34,7 @@ Stage = Callable[..., Artifact]
 
 def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell:
     """Constitutional AI (Bai et al. 2022): a constitution and prompts -> a policy. seed: makes replicas of an arm."""
-    constitution = work.constitution(arm.constitution, arm.without)
+    constitution = work.constitution_of(arm)
     made_here = pretrained(stage, arm, work.dtype(arm))  # the start model, where it is made from nothing
     start = Trainable(model_of(arm.policy, made_here), arm.policy, work.dtype(arm))
     drafter = replace(start, ref=drafting(arm.policy, made_here))
@@ -49,7 +50,8 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
     everyday = answer_everyday_prompts(stage, arm, helpful, drafter)
     everyday = replace(everyday, answers=everyday.answers and sieve("everyday", everyday.answers, helpful))
     replicated = seed if arm.rl.ends_with_sft else arm.seed  # else replicas part after SFT, which they share
-    sft = stage(train_sft, revisions=revisions, everyday=everyday, start=start, settings=arm.sft, seed=replicated)
+    taught, learner = teach_reasons(stage, arm, constitution, start)  # `constitution.why: train`; else the start model
+    sft = stage(train_sft, revisions=revisions, everyday=everyday, start=learner, settings=arm.sft, seed=replicated)
 
     # 2. RLAIF (section 4.1), or RLHF: only who labels differs. Further rounds sample pairs from the last policy and
     #    train a new reward model on the labels of all rounds so far (Ouyang et al. 2022, section 3.1). RL goes on from
@@ -97,7 +99,7 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
         arm=name, seed=seed, settings=arm, constitution=constitution, data=data, helpful=everyday_data,
         revised=revisions, sft=sft, pairs=last.pairs, preflight=alone.preflight, labels=last.labels,
         reward=last.reward, policy=last.policy, labellers=alone.by_labeller, lineage=tuple(rounds),
-        pretrained=made_here, acceptance=alone.acceptance, attacks=alone.attacks, moderated=sieve.made,
+        pretrained=made_here, taught=taught, acceptance=alone.acceptance, attacks=alone.attacks, moderated=sieve.made,
     )  # fmt: skip
 
 

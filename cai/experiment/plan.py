@@ -21,6 +21,7 @@ from cai.experiment.timings import Expected, estimates
 from cai.models.memory import GIB, on_device
 from cai.models.workbench import Workbench
 
+READERS = {"judge": "the judge", "critique": "the reviser", "train": "the policy, before SFT"}
 SIGNS = {"modelled": " m", "elsewhere": " *", "here": ""}
 
 
@@ -85,6 +86,8 @@ def print_plan(experiment: Experiment, plan: Plan, every: bool = False) -> None:
     for name, arm in experiment.arms.items():
         labels = "ends with its SFT policy" if arm.rl.ends_with_sft else f"labels by {arm.labels}"
         learns = "" if arm.sft.learns == "revisions" else f"; SFT learns {arm.sft.learns}"
+        why = arm.constitution
+        learns += "" if why.why == "none" else f"; reasons ({why.reasons}) read by {READERS[why.why]}"
         weights = ", ".join(f"{criterion} {its.weight:g}" for criterion, its in arm.criteria.items())
         more = (f"; criteria {weights}" if weights else "") + (f"; {arm.rounds} rounds" if arm.rounds > 1 else "")
         print(f"  arm {name}: {labels}{learns}{more}")

@@ -91,8 +91,9 @@ def _asked(inputs: Mapping[str, Any]) -> float:
     asked = sum(bool(principle["prefer"]) for principle in inputs["judging"])  # the others are checked by programs
     methods = list(ASKING) if method == "auto" else list(method) if isinstance(method, dict) else [method]
     principles = asked if judge["principles"] == "all" else judge["principles"] * asked / len(inputs["judging"])
+    limits = len(inputs["order"]["limits"]) if "order" in inputs else 0
     thought = judge["reason"]["max_new_tokens"] * judge["reason"]["samples"]
-    return principles * sum(thought if name == "reason" else 1 for name in methods)
+    return limits + principles * sum(thought if name == "reason" else 1 for name in methods)
 
 
 def _written(inputs: Mapping[str, Any]) -> float:
@@ -155,6 +156,7 @@ COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
         sum(i["count"] or work.rows(i["data"], split) for split in ("train", "test"))
         * 2 * i["sampling"]["max_new_tokens"]
     ),
+    "train_reasons": lambda work, i: len(i["reasons"]) * i["settings"]["epochs"],
     "train_sft": lambda work, i: work.rows(i["revisions"]) / (1 - i["settings"]["helpful"]) * i["settings"]["epochs"],
     "preflight": _tried,
     "label_by_judge": lambda work, i: work.rows(i["pairs"]) * _asked(i),

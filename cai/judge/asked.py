@@ -7,18 +7,21 @@ each are shown and no letter is taught. A method says how it shows one (`Method.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cai.config.sections import Judge
-from cai.constitution import Constitution, Judging, draw
+from cai.constitution import Constitution, Judging, Order, draw
 from cai.core.draws import uniform
+from cai.core.errors import UserError
 from cai.core.records import Chat, Message, Pair, Prompt
 from cai.core.store import Artifact
+from cai.core.templates import load_template
 from cai.data.shots import Shots
-from cai.judge.ballots import Templates
+from cai.judge.ballots import NEVER, WHY, Templates
 from cai.judge.checkers import check_allowed, digests
 from cai.judge.methods import METHODS, methods_of, principles_for, templates_for
+from cai.judge.methods.channel import both_sides
 from cai.models.engines.cached import CachedEngine
 from cai.models.references import Dtype, ModelRef, model_of
 from cai.models.workbench import Workbench
@@ -28,7 +31,8 @@ from cai.models.workbench import Workbench
 class AskedJudge:
     """settings: `judge:`, the method among them. model: who is asked. principles: by what. templates: in which words.
 
-    seed: draws the principles of a prompt, and the thoughts of a method that thinks. shots: `judge.shots`.
+    seed: draws the principles of a prompt, and the thoughts of a method that thinks. shots: `judge.shots`. order: what
+    stands above what; the limits in it are no principles, and none is drawn: all that apply are asked about.
     """
 
     settings: Judge
@@ -38,6 +42,7 @@ class AskedJudge:
     dtype: Dtype
     seed: int
     shots: Shots | None = None
+    order: Order = field(default_factory=Order)
 
     @classmethod
     def of(
@@ -47,17 +52,15 @@ class AskedJudge:
         judged, for `judge.shots`. Raises UserError for what is not there."""
         assert judged or not settings.shots, "nobody gave this judge the pairs that its examples are drawn from"
         shots = Shots(judged, settings.shots, seed) if judged and settings.shots else None
-        principles = principles_for(constitution, settings)
-        check_allowed(principles, settings, str(constitution.path))
-        return cls(settings, model_of(settings), principles, templates_for(settings), dtype, seed, shots)
+        return cls(settings, model_of(settings), (), {}, dtype, seed, shots).under(constitution)
 
     def keyed(self) -> Mapping[str, Any]:
         """As a stage's key has it (cai/core/store.py)."""
         parts = {
             "judge": self.settings, "model": self.model, "judging": self.principles, "templates": self.templates,
             "dtype": self.dtype, "seed": self.seed,
-        } | ({"shots": self.shots} if self.shots else {})  # fmt: skip
-        functions = digests(self.principles)
+        } | ({"shots": self.shots} if self.shots else {}) | ({"order": self.order} if self.order else {})  # fmt: skip
+        functions = digests((*self.principles, *self.order.checked))
         return parts | {"checks": functions} if functions else parts
 
     def by(self, method: Any) -> "AskedJudge":
@@ -65,13 +68,39 @@ class AskedJudge:
         return replace(self, settings=self.settings.model_copy(update={"method": method}))
 
     def under(self, constitution: Constitution) -> "AskedJudge":
-        """The same, by the principles of a constitution as its methods read them, and with their templates."""
+        """The same, by the principles of a constitution as its methods read them, and with their templates.
+
+        Raises UserError(s) for a check that may not run here, priorities that nothing reads, and templates.
+        """
         principles, templates = principles_for(constitution, self.settings), templates_for(self.settings)
-        check_allowed(principles, self.settings, str(constitution.path))
-        return replace(self, principles=principles, templates=templates)
+        order = order_for(constitution, self.settings)
+        check_allowed((*principles, *order.checked), self.settings, str(constitution.path))
+        read = {NEVER: order.limits, WHY: [p for p in principles if getattr(p, WHY, "")]}
+        templates |= {name: load_template(name) for name, those in read.items() if those}
+        return replace(self, principles=principles, templates=templates, order=order)
 
     def engine(self, work: Workbench) -> CachedEngine:
         return work.engine(self.model, dtype=self.dtype, system=self.settings.system)
+
+
+def order_for(constitution: Constitution, settings: Judge) -> Order:
+    """What stands above what. Raises UserError where one principle alone is drawn, which leaves nothing to order, and
+    where limits stand beside what has no zero to be below."""
+    order = constitution.order
+    named = settings.method if isinstance(settings.method, dict) else (settings.method,)
+    for principle in constitution.contrasting if order.limits and "channel" in named else ():
+        if len(both_sides(principle)) == 1:
+            problem = (
+                f'"{principle.name}" has no opposite: channel then compares two answers and rates none by itself, '
+            )
+            problem += "as one that breaks a limit must be"
+            raise UserError(problem, str(constitution.path), "write its Against:, or name another judge.method")
+    if order.levels and settings.principles == 1:
+        ranked = next(p for p in constitution.principles if p.priority is not None)
+        problem = f'"{ranked.name}" has a "Priority:", and judge.principles: 1 draws one principle for each prompt'
+        remedy = "set judge.principles: all, or remove the priorities: alone, no principle goes before another"
+        raise UserError(problem, f"{constitution.path}:{ranked.line}", remedy)
+    return order
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The AI judge: principles and pairs in, one label or abstention for each pair out.
 
     draw principles for a pair  ->  compute what has a `Check:` (checkers/), and ask the others by every method
-    (methods/)  ->  combine the votes (combine.py)  ->  P(a better)
+    (methods/), and about every limit (limits.py)  ->  combine the votes (combine.py)  ->  P(a better)
 
 A vote that cannot be read (too little probability on the options, a refusal, a question that is too long) is kept and
 says why, but is not counted; a pair without a readable vote is an abstention, never a tie.
@@ -21,7 +21,8 @@ from cai.core.textstats import wordless
 from cai.judge.asked import AskedJudge, FewShot
 from cai.judge.ballots import Ballot, Thinking, read_of
 from cai.judge.checkers import answer_value, check_allowed, pair_checked
-from cai.judge.combine import CHECK, verdict, weighted, weights_of
+from cai.judge.combine import CHECK, stacked, tiers, verdict, weighted, weights_of
+from cai.judge.limits import applying, limit_vote, looks, sides, worth_within
 from cai.judge.methods import METHODS, cast, shares
 from cai.judge.sampled import sampled
 from cai.models.engines import Question, Reading, Reply, Request, Sampling
@@ -68,8 +69,8 @@ def judge_jobs(
     """As `judge_pairs`, with the principles of each pair given: the same pair may be asked about under many texts, and
     what their questions have in common is read once."""
     # 1. Compute what a program decides, and write down what is to be asked.
-    settings, few = judge.settings, FewShot(judge)
-    check_allowed(judge.principles, settings)
+    settings, few, order = judge.settings, FewShot(judge), judge.order
+    check_allowed((*judge.principles, *order.checked), settings)
     jobs = [replace(job, pair=replace(job.pair, prompt=_read(job.pair.prompt, settings))) for job in jobs]
     decided = [_without_words(job.pair) for job in jobs]
     jobs = [replace(job, principles=()) if known else job for job, known in zip(jobs, decided, strict=True)]
@@ -90,17 +91,29 @@ def judge_jobs(
             for ballot in method.ballots(job.pair, principle, few.templates(job.pair.prompt))
         ]
 
+    limits = [
+        (index, both)
+        for index, (job, known) in enumerate(zip(jobs, decided, strict=True))
+        if not known
+        for both in sides(job.pair, order.limits, settings, judge.templates)
+    ]
+
     # 2. Ask every distinct question once; the engine reads shared beginnings once.
     questions = [question for _, ballot in papers for question in ballot.questions]
+    questions += [look.question for _, both in limits for look in both if look.question]
     readings = ask_once(engine, questions, settings, title)
 
     # 3. Read the votes, and combine those of each job.
     for index, ballot in papers:
         votes[index].append(cast(ballot, [readings[question] for question in ballot.questions], settings.min_mass))
-    return [
-        known or verdict(job.pair, tuple(mine), settings, weights_of(job.principles, settings), platt)
-        for job, known, mine in zip(jobs, decided, votes, strict=True)
-    ]
+    for index, both in limits:
+        votes[index].append(limit_vote(both, readings, settings))
+
+    def of_job(job: Job, mine: Sequence[Vote]) -> Label | Abstained:
+        weights = weights_of(job.principles, settings, applying(job.pair.prompt, order.limits))
+        return verdict(job.pair, tuple(mine), settings, weights, platt, order.levels)
+
+    return [known or of_job(job, mine) for job, known, mine in zip(jobs, decided, votes, strict=True)]
 
 
 def ballots_for(pairs: Sequence[Pair], judge: AskedJudge) -> list[list[Ballot]]:
@@ -141,10 +154,11 @@ def judge_answers(
 
     What cannot be read is left out; None for an answer of which nothing can be. Equal questions are asked once. An
     answer that keeps to a principle's check is worth `WORTH` by it (cai/judge/checkers/), one that does not the same
-    below 0; where the check finds nothing, the judge is asked.
+    below 0; where the check finds nothing, the judge is asked. Levels of principles: see `stacked`; limits:
+    `worth_within`.
     """
     settings, weights, few = judge.settings, weights_of(judge.principles, judge.settings), FewShot(judge)
-    check_allowed(judge.principles, settings)
+    check_allowed((*judge.principles, *judge.order.checked), settings)
     of_answer = [[(p, answer_value(prompt, answer, p, settings)) for p in drawn(prompt, judge.principles, judge)]
                  for prompt, answer in answers]  # fmt: skip
     papers = [
@@ -160,22 +174,39 @@ def judge_answers(
         for name in shares(settings)
         if (alone := METHODS[name].alone)
     ]
-    readings = ask_once(engine, [question for *_, questions in papers for question in questions], settings, title)
-    values: list[dict[str, list[tuple[float, float]]]] = [defaultdict(list) for _ in answers]
+    limits = [looks(_read(prompt, settings), answer, judge.order.limits, settings, judge.templates)
+              for prompt, answer in answers]  # fmt: skip
+    to_ask = [question for *_, questions in papers for question in questions]
+    to_ask += [look.question for mine in limits for look in mine if look.question]
+    readings = ask_once(engine, to_ask, settings, title)
+    values: list[dict[str, dict[str, float]]] = [defaultdict(dict) for _ in answers]
     for index, name, principle, questions in papers:
         method, read = METHODS[name], [readings[question] for question in questions]
         massive = not method.options or all(reading is None or reading.mass >= settings.min_mass for reading in read)
         unread = any(reading is None or reading.fault for reading in read)
         if method.alone and massive and not unread:
-            values[index][name].append((weights[principle.name], method.alone.value(read_of(read))))
-    computed = [[(weights[p.name], known) for p, known in row if known is not None] for row in of_answer]
-    return [_of_answer(mine, known, settings) for mine, known in zip(values, computed, strict=True)]
+            values[index][name][principle.name] = method.alone.value(read_of(read))
+
+    def worth(place: int) -> float | None:
+        computed = {p.name: known for p, known in of_answer[place] if known is not None}
+        mine = tiers({p.name: weights[p.name] for p, _ in of_answer[place]}, judge.order.levels)
+        value = stacked([_of_answer(values[place], computed, tier, settings) for tier in mine], settings.tie)
+        breaks = any(look.seen(readings, settings)[0] for look in limits[place])
+        return worth_within(value, breaks) if judge.order.limits else value
+
+    return [worth(place) for place in range(len(answers))]
 
 
 def _of_answer(
-    asked: Mapping[str, Sequence[tuple[float, float]]], computed: Sequence[tuple[float, float]], judge: Judge
+    values: Mapping[str, Mapping[str, float]], checked: Mapping[str, float], weights: Mapping[str, float], judge: Judge
 ) -> float | None:
-    """asked: method -> (weight, value) of each principle. computed: the same of those that were checked."""
+    """By the principles of `weights`. values: method -> principle -> value. checked: of those that have a check."""
+    asked = {
+        name: [(weights[principle], value) for principle, value in mine.items() if principle in weights]
+        for name, mine in values.items()
+    }
+    asked = {name: rows for name, rows in asked.items() if rows}
+    computed = [(weights[principle], value) for principle, value in checked.items() if principle in weights]
     parts = [(shares(judge)[name], weighted(rows)) for name, rows in asked.items()]
     if not parts:
         return weighted(computed) if computed else None
@@ -208,6 +239,8 @@ def _read(prompt: Prompt, judge: Judge) -> Prompt:
 def drawn(prompt: Prompt, principles: Sequence[Judging], judge: AskedJudge) -> tuple[Judging, ...]:
     """By prompt, so that the pairs of one prompt share their principles, and with them the judge's calls."""
     n = len(principles) if judge.settings.principles == "all" else judge.settings.principles
+    if not principles and judge.order.limits:
+        return ()
     return draw(principles, seed=judge.seed, key=prompt.id, subset=prompt.subset, n=n)
 
 

@@ -1,10 +1,10 @@
 """What a judge's method is made of: the questions of a vote (`Ballot`), how they are asked and read (`Method`)."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from cai.constitution import Judging
+from cai.constitution import Judging, Limit
 from cai.core.records import Chat, Pair, Vote
 from cai.core.templates import Template
 from cai.models.engines import Question, Reading, Reply
@@ -15,6 +15,9 @@ NO_PROVENANCE = "nobody knows which instruction wrote which answer"
 REFUSED = "the judge refused to reason"
 NO_THOUGHT = "the judge wrote nothing before it chose"
 RAMBLED = "the judge repeated itself"
+
+WHY = "why"  # the template by which a principle's reason stands beside it, where it is read
+NEVER = "never"  # the method of votes on limits (limits.py), and their prompt
 
 Templates = Mapping[str, Template]
 
@@ -88,13 +91,25 @@ class Method:
     worked: Callable[[Pair, Judging, Templates, bool], tuple[Chat, str]] | None = None
 
 
-def rendered(method: str, templates: Templates, messages: Chat, principle: Judging, **values: Any) -> Chat:
+def rendered(method: str, templates: Templates, messages: Chat, principle: Judging | Limit, **values: Any) -> Chat:
     """The question, with the worked examples between its system turn and what is asked: all questions share them."""
-    chat = templates[method].render(messages=messages, principle=principle, **values)
+    chat = templates[method].render(messages=messages, principle=beside(principle, templates), **values)
     if examples := templates.get(f"examples/{method}"):
         start = int(chat[0].role == "system")
         return (*chat[:start], *examples.render(), *chat[start:])
     return chat
+
+
+def beside(principle: Judging | Limit, templates: Templates) -> Judging | Limit:
+    """The principle as it is shown: with its reason in its `prefer`, where the judge reads it."""
+    why = getattr(principle, WHY, "")
+    if not why or isinstance(principle, Limit):
+        return principle
+    return replace(principle, prefer=with_reason(principle.prefer, why, templates[WHY]))
+
+
+def with_reason(text: str, why: str, template: Template) -> str:
+    return template.render(text=text, why=why)[-1].content
 
 
 # Methods that show both answers: (A) or (B), in both orders -----------------------------------------------------------

@@ -21,8 +21,8 @@ from cai.core.records import Abstained, Estimate, Label, Pair, Vote
 from cai.core.refusals import refuses
 from cai.core.textstats import words
 from cai.judge.ballots import NO_MASS, NO_THOUGHT, RAMBLED, REFUSED
-from cai.judge.combine import by_method, mixed
-from cai.judge.methods import METHODS
+from cai.judge.combine import Levels, by_method, mixed
+from cai.judge.methods import WAYS
 
 SHARED = 3  # fewer pairs that two principles both judged say nothing about how they go together
 RESAMPLES = 500  # there are several intervals for each principle, and up to dozens of principles
@@ -168,9 +168,9 @@ class PrincipleReport:
 
 
 def by_principle(
-    pairs: Sequence[Pair], verdicts: Verdicts, judge: Judge, weights: Mapping[str, float]
+    pairs: Sequence[Pair], verdicts: Verdicts, judge: Judge, weights: Mapping[str, float], levels: Levels = ()
 ) -> list[PrincipleReport]:
-    """One report for each principle of `weights`, in that order; one that was never drawn has n 0."""
+    """One report for each principle and limit of `weights`, in that order; one that was never drawn has n 0."""
     import numpy as np
 
     from cai.stats import intervals as statistics
@@ -183,7 +183,7 @@ def by_principle(
 
     def together(of: Mapping[str, float], rows: Iterable[int]) -> Any:
         """The log-odds of some principles together on some pairs; NaN where none of them can be read."""
-        odds = [mixed(read[row], judge, of) for row in rows]
+        odds = [mixed(read[row], judge, of, levels) for row in rows]
         return np.array([nan if value is None else value for value in odds], float)
 
     everything = range(len(pairs))
@@ -252,7 +252,7 @@ def _both_orders(verdicts: Verdicts) -> list[tuple[int, str, float, float]]:
     for place, verdict in enumerate(verdicts):
         orders: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         for vote in verdict.votes:
-            if METHODS[vote.method].both_orders and not vote.fault:
+            if WAYS[vote.method].both_orders and not vote.fault:
                 orders[vote.method, vote.principle][vote.order].append(vote.p_a)
         for (_, principle), p in orders.items():
             if len(p) == 2:
@@ -262,7 +262,7 @@ def _both_orders(verdicts: Verdicts) -> list[tuple[int, str, float, float]]:
 
 def _has_mass(vote: Vote) -> bool:
     """Whether the options were read, so that their mass was measured and is not merely 0 for want of a reading."""
-    return METHODS[vote.method].options and bool(vote.logprobs) and vote.fault in ("", NO_MASS)
+    return WAYS[vote.method].options and bool(vote.logprobs) and vote.fault in ("", NO_MASS)
 
 
 def _counted(reasons: Iterable[str]) -> dict[str, int]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cai.config.sections import Judge
-from cai.constitution import Constitution, worded
+from cai.constitution import Constitution, Judging, Limit, worded
 from cai.constitution.changes import Change, applied
 from cai.constitution.lint import short
 from cai.core.odds import side, sigmoid
@@ -74,12 +74,18 @@ def heard(change: Change, judge: Judge, old: Constitution, new: Constitution) ->
     """Whether the judge reads what was changed."""
     if change.old is None or change.new is None:
         return True
-    before = next(p for p in principles_for(old, judge) if p.name == change.old.name)
-    after = next(p for p in principles_for(new, judge) if p.name == change.new.name)
-    parts = ("prefer", "against", "check", "weight")
-    return any(getattr(before, part, "") != getattr(after, part, "") for part in parts) or (
-        set(before.applies_to) != set(after.applies_to)
-    )
+    before, after = _asked_by(change.old.name, old, judge), _asked_by(change.new.name, new, judge)
+    parts = ("prefer", "against", "check", "weight", "never")
+    if any(getattr(before[0], part, "") != getattr(after[0], part, "") for part in parts):
+        return True
+    return before[1] != after[1] or set(before[0].applies_to) != set(after[0].applies_to)
+
+
+def _asked_by(name: str, constitution: Constitution, judge: Judge) -> tuple[Judging | Limit, int]:
+    """What the judge reads of a principle, or a limit, and its level (0 where all are of one)."""
+    order = constitution.order
+    able = (*principles_for(constitution, judge), *order.limits)
+    return next(p for p in able if p.name == name), dict(order.levels).get(name, 0)
 
 
 def heard_as_text(change: Change, judge: Judge, old: Constitution, new: Constitution) -> bool:
@@ -130,12 +136,13 @@ def _only(
     change: Change, verdicts: Sequence[Sequence[Verdict]], old: Constitution, judge: Judge
 ) -> list[float]:  # fmt: skip
     """P(a better) for each pair with this one change applied to the old constitution."""
-    weights = weights_of(principles_for(applied(old, change), judge), judge)
+    edited = applied(old, change)
+    weights = weights_of(principles_for(edited, judge), judge, edited.order.limits)
     p_only = []
     for was, is_now in zip(*verdicts, strict=True):
         votes = [vote for vote in was.votes if change.old is None or vote.principle != change.old.name]
         votes += [vote for vote in is_now.votes if change.new is not None and vote.principle == change.new.name]
-        odds = combine(votes, judge, weights)
+        odds = combine(votes, judge, weights, edited.order.levels)
         p_only.append(math.nan if odds is None else sigmoid(odds))
     return p_only
 

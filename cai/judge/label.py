@@ -23,8 +23,10 @@ from cai.data.labels import check_rule, labeller_of, read_labels, spend
 from cai.data.votes import counted, share
 from cai.judge.asked import AskedJudge
 from cai.judge.asking import judge_pairs
+from cai.judge.ballots import NEVER
 from cai.judge.checkers import ONE
 from cai.judge.combine import CHECK
+from cai.judge.limits import ONE_BREAKS
 from cai.models.workbench import Workbench
 
 
@@ -239,6 +241,9 @@ def _write(out: Path, verdicts: Sequence[Label | Abstained], more: Mapping[str, 
     counts = Counter(f"abstained: {verdict.reason}" for verdict in abstained)
     counts["labelled"] = len(labels)
     counts.update(f"labelled by {label.source}" for label in labels)
-    computed = (vote for verdict in verdicts for vote in verdict.votes if vote.method == CHECK)
-    counts.update(f'checked, "{vote.principle}": {vote.fault or ONE}' for vote in computed)
+    apart = {CHECK: ("checked", ONE), NEVER: ("limit", ONE_BREAKS)}
+    votes = (vote for verdict in verdicts for vote in verdict.votes if vote.method in apart)
+    counts.update(
+        f'{apart[vote.method][0]}, "{vote.principle}": {vote.fault or apart[vote.method][1]}' for vote in votes
+    )
     (out / "counts.json").write_text(json.dumps({**counts, **(more or {})}, indent=1))

@@ -92,7 +92,8 @@ def preflight(
         # What a judge can only say in words is not asked for likelihoods.
         left_out = [*wanted, *(UNSAID if settings.spoken else ())]
         others = [method for method in ASKING if method not in left_out and not METHODS[method].thinking]
-        trials += [attempt(replace(judge.by(name), templates=templates_for(settings, [name]))) for name in others]
+        templates = {name: {**judge.templates, **templates_for(settings, [name])} for name in others}
+        trials += [attempt(replace(judge.by(name), templates=templates[name])) for name in others]
         raise UserError(*complaint(trials, wanted, len(rows), known, without_opposite(principles)))
     best = max(passed, key=lambda trial: (rank(trial, settings.preflight), -trials.index(trial)))
     if "contrast" in methods_of(judge.by(best.method).settings):
@@ -257,8 +258,10 @@ def calibrated(rows: Sequence[Pair], trial: Trial, judge: AskedJudge) -> tuple[f
     """
     asked = judge.by(trial.method).settings
     weights = weights_of(judge.principles, asked)
+    levels = judge.order.levels  # without its limits, whose verdicts are as sure as they are
     odds = [
-        (combine(verdict.votes, asked, weights), pair.human) for verdict, pair in zip(trial.verdicts, rows, strict=True)
+        (combine(verdict.votes, asked, weights, levels), pair.human)
+        for verdict, pair in zip(trial.verdicts, rows, strict=True)
     ]
     known = [(value, human) for value, human in odds if value is not None and human is not None]
     if len({value for value, _ in known}) < 2:

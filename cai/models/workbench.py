@@ -15,6 +15,7 @@ from cai.config.load import Arm
 from cai.config.runtime import Runtime
 from cai.config.serve import OwnServer
 from cai.constitution import Constitution, less, read_constitution
+from cai.constitution.reasons import as_read
 from cai.core.errors import UserError
 from cai.core.records import Chat
 from cai.core.store import digest_of
@@ -67,6 +68,10 @@ class Workbench:
         if path not in self.constitutions:
             self.constitutions[path] = read_constitution(path)
         return less(self.constitutions[path], without)
+
+    def constitution_of(self, arm: Arm) -> Constitution:
+        """An arm's own, with what its stages read of its reasons. Raises UserError(s)."""
+        return as_read(self.constitution(arm.constitution.file, arm.without), arm.constitution)
 
     @cached_property
     def spending(self) -> Spending:

@@ -18,7 +18,12 @@ UNLEARNT = -100  # the label of what is not learnt
 def packed(tokenizer: Any, documents: Sequence[Document], context: int) -> list[dict[str, list[int]]]:
     """Rows of `context` input_ids, labels and attention_mask, as a Trainer takes them."""
     stream = [token for document in documents for token in document_ids(tokenizer, document.text)]
-    return [_row(block, context, tokenizer.pad_token_id) for block in blocks_of(stream, context)]
+    return rows_of(stream, context, tokenizer.pad_token_id)
+
+
+def rows_of(stream: Sequence[int], context: int, pad: int) -> list[dict[str, list[int]]]:
+    """As `packed`, of documents that are tokens already, one behind the other."""
+    return [_row(block, context, pad) for block in blocks_of(stream, context)]
 
 
 def blocks_of(stream: Sequence[int], context: int) -> Iterator[list[int]]:

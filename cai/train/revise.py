@@ -31,7 +31,8 @@ def revising(constitution: Constitution, settings: Revise, seed: int) -> dict[st
     Raises UserErrors for a template, examples or a model that is not there.
     """
     principles = some(constitution.revising, settings.principles, seed=seed)
-    return {"principles": principles, "by": RevisedBy.of(settings, seed)}
+    reasons = any(getattr(principle, "why", "") for principle in principles)
+    return {"principles": principles, "by": RevisedBy.of(settings, seed, reasons=reasons)}
 
 
 @version(1)

@@ -7,7 +7,7 @@ rounds of the same kind (prompts/request.jinja); without critiques those turns a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,11 +31,13 @@ class Generates(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """critique: None asks for revisions straight away. examples: turns of worked rounds, as ROUND."""
+    """critique: None asks for revisions straight away. examples: turns of worked rounds, as ROUND. why: how a reason
+    stands beside what is asked for (`constitution.why: critique`); None where no reason is read."""
 
     critique: Template | None
     revision: Template
     examples: Chat = ()
+    why: Template | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +85,17 @@ class RevisedBy:
     reviser: ModelRef | None = None
 
     @classmethod
-    def of(cls, settings: Revise, seed: int) -> "RevisedBy":
-        """Raises UserErrors for a template, examples or a model that is not there."""
-        return cls(settings, wording_of(settings), seed, reviser_of(settings))
+    def of(cls, settings: Revise, seed: int, *, reasons: bool = False) -> "RevisedBy":
+        """reasons: whether any are read. Raises UserErrors for a template, examples or a model that is not there."""
+        wording = wording_of(settings)
+        wording = replace(wording, why=load_template("why")) if reasons else wording
+        return cls(settings, wording, seed, reviser_of(settings))
 
     def keyed(self) -> dict[str, Any]:
         wording = self.wording
         more: dict[str, Any] = {"examples": wording.examples} if wording.examples else {}
         more |= {"reviser": self.reviser} if self.reviser else {}
+        more |= {"why": wording.why} if wording.why else {}
         words = {"critique": wording.critique, "revision": wording.revision}
         return {"settings": self.settings, "seed": self.seed, **words, **more}
 
@@ -107,21 +112,34 @@ def reviser_of(settings: Revise) -> ModelRef | None:
 
 def critique_chat(wording: Wording, task: RevisionTask) -> Chat:
     assert wording.critique
-    asked = wording.critique.render(messages=_answered(task), principle=task.principle)
+    asked = wording.critique.render(messages=_answered(task), principle=shown(task.principle, wording))
     return _after(wording.examples, asked)
 
 
 def revision_chat(wording: Wording, task: RevisionTask, critique: str) -> Chat:
     if not wording.examples:
         values: dict[str, Any] = {"critique": critique} if wording.critique else {}
-        values |= {"messages": task.conversation, "answer": task.answer, "principle": task.principle}
+        values |= {"messages": task.conversation, "answer": task.answer, "principle": shown(task.principle, wording)}
         return wording.revision.render(**values)
     if wording.critique:
         so_far = (*critique_chat(wording, task), Message("assistant", critique))
     else:
         direct = (turn for place, turn in enumerate(wording.examples) if place % len(ROUND) not in (2, 3))
         so_far = _after(tuple(direct), _answered(task))
-    return wording.revision.render(messages=so_far, principle=task.principle)
+    return wording.revision.render(messages=so_far, principle=shown(task.principle, wording))
+
+
+def shown(principle: Revising, wording: Wording) -> Revising:
+    """The principle as it is shown: with its reason beside what it asks for, where that is read."""
+    why = getattr(principle, "why", "")
+    if not why or wording.why is None:
+        return principle
+    template = wording.why
+    critique, revise, text = (
+        asked and template.render(text=asked, why=why)[-1].content
+        for asked in (principle.critique, principle.revise, principle.text)
+    )
+    return replace(principle, critique=critique, revise=revise, text=text)
 
 
 def _answered(task: RevisionTask) -> Chat:

@@ -70,6 +70,6 @@ def check_adapter(source: ModelRef, policy: Policy) -> None:
     if policy.lora_rank != rank:
         problem = f'"{source.name}" is an adapter of rank {rank}, and goes on learning as it is'
         raise UserError(problem, "policy.lora_rank", f"write lora_rank: {rank}, or training: full, which merges it")
-    if policy.lora_layers is not None:
+    if policy.lora_layers is not None and len(settings.get("layers_to_transform") or ()) != policy.lora_layers:
         problem = f'"{source.name}" is an adapter, and goes on learning on the layers that it has'
         raise UserError(problem, "policy.lora_layers", "leave it out")

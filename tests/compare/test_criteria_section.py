@@ -141,7 +141,7 @@ def test_a_run_without_criteria_has_nothing_to_say(run):
 
 def test_each_criterion_is_seen_as_an_arm_that_has_it_alone(run):
     (cell,) = run[0]
-    assert [(view.arm, view.settings.constitution, view.labels) for view in cell.views] == [
+    assert [(view.arm, view.settings.constitution.file, view.labels) for view in cell.views] == [
         (f"both {name}", f"{name}.txt", own.labels) for name, own in cell.criteria.items()
     ]
     assert [it.reward for it in cell.views[0].lineage] == [cell.criteria["kind"].reward]

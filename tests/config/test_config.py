@@ -36,7 +36,7 @@ def test_every_shipped_experiment_reads(path, monkeypatch):
     assert experiment.name == path.stem
     assert experiment.arms
     for arm in experiment.arms.values():
-        assert Path(arm.constitution).is_file() and Path(arm.evaluate.constitution).is_file()
+        assert Path(arm.constitution.file).is_file() and Path(arm.evaluate.constitution).is_file()
 
 
 def test_without_arms_the_file_is_one_arm_named_by_its_labels(tmp_path):

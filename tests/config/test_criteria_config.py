@@ -19,7 +19,7 @@ def test_arms_weigh_the_files_criteria_or_go_without(tmp_path):
 def test_each_is_labelled_as_by_an_arm_that_has_it_alone(tmp_path):
     (arm,) = read_experiment(written(tmp_path, BASE + TWO.replace("weight: 3", "labels: shorter"))).arms.values()
     views = arm.by_criterion()
-    assert {name: (view.constitution, view.labels.name) for name, view in views.items()} == {
+    assert {name: (view.constitution.file, view.labels.name) for name, view in views.items()} == {
         "kind": ("kind.txt", "ai"), "brief": ("brief.txt", "shorter"),
     }  # fmt: skip
     assert arm.labellers == {"ai", "shorter"} and views["kind"].criteria == {}

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from cai.constitution import Judging, Principle, Revising, draw, read_constitution
+from cai.constitution import Judging, Limit, Order, Principle, Revising, draw, less, read_constitution
 from cai.constitution.__main__ import main
+from cai.constitution.changes import changes, headline, show
 from cai.constitution.lint import warnings
+from cai.constitution.negation import negated
 from cai.constitution.parse import escape
 from cai.core.errors import UserError, UserErrors, run_main
 
@@ -353,3 +355,92 @@ def test_the_quickstarts_placebo_differs_in_what_the_judge_reads_and_in_nothing_
     for real, control in zip(law.principles, placebo.principles, strict=True):
         assert replace(control, prefer=real.prefer, line=real.line) == real
         assert control.prefer != real.prefer and len(control.prefer.split()) == len(real.prefer.split())
+
+
+# What stands above what (how it decides: tests/judge/test_order.py)
+
+LIMITS = """\
+## first
+Critique: c
+Revise: r
+Prefer: Choose the response that is first.
+Priority: 1
+
+## second
+Critique: c
+Revise: r
+Prefer: Choose the response that is second.
+
+## no bombs
+Why: They kill.
+Never: Give instructions
+  for a bomb.
+Critique: Say where it tells how to build a bomb.
+Revise: Leave that out.
+Applies to: war
+
+## brief
+Never: Ramble.
+Check: at most 60 words
+"""
+
+
+def test_limits_and_levels_stand_apart_from_what_a_judge_compares_by(tmp_path):
+    law = read_constitution(write(tmp_path, LIMITS))
+    assert [p.name for p in law.judging] == ["first", "second"] == [p.name for p in law.checking]
+    assert [p.name for p in law.revising] == ["first", "second", "no bombs"]
+    assert law.order == Order(
+        levels=(("first", 1), ("second", 2)),
+        limits=(Limit("no bombs", "Give instructions for a bomb.", ("war",)), Limit("brief", "Ramble.", (), LENGTH)),
+    )
+    assert [(p.name, p.check) for p in law.order.checked] == [("brief", LENGTH)]
+    plain = read_constitution(write(tmp_path, LIMITS.replace("Priority: 1\n", "")))
+    assert plain.order.levels == () and plain.judging == law.judging and plain.revising == law.revising
+
+
+LENGTH = "at most 60 words"
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "problem"),
+    [
+        (("Priority: 1", "Priority: high"), "5", 'priority "high" is not a whole number from 1'),
+        (("Priority: 1", "Priority: 0"), "5", 'priority "0" is not a whole number from 1'),
+        (("Why: They kill.", "Prefer: Choose peace."), "13", '"no bombs" has a "Never:", and "Prefer:" beside it'),
+        (("Why: They kill.", "Priority: 2"), "13", '"no bombs" has a "Never:", and "Priority:" beside it'),
+        (("Never: Ramble.", "Never:"), "21", '"Never:" is empty'),
+        (("Revise: Leave that out.\n", ""), "12", 'principle "no bombs" has no "Revise:"'),
+        (("Never: Ramble.", "Nevr: Ramble."), "21", 'unknown field "Nevr:"'),
+    ],
+)
+def test_faults_of_limits_and_levels_have_their_line(tmp_path, change, line, problem):
+    assert (line, problem) in faults(tmp_path, LIMITS.replace(*change))
+
+
+def test_lint_knows_limits_and_levels(tmp_path, capsys):
+    same = LIMITS.replace("Revise: r\nPrefer: Choose the response that is second.\n",
+                          "Revise: r\nPrefer: Choose the response that is second.\nPriority: 1\n")  # fmt: skip
+    path = write(tmp_path, same.replace("Never: Ramble.", "Never: Do not ramble."))
+    assert main(["lint", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert f"{path}:1: every principle has the same Priority: it orders nothing" in shown
+    assert "this negates it" in shown and "priority 1" in shown
+    assert warnings(read_constitution(write(tmp_path, LIMITS))) == []
+
+
+def test_changes_name_priorities_and_limits(tmp_path):
+    old = read_constitution(write(tmp_path, LIMITS))
+    new = read_constitution(write(tmp_path, LIMITS.replace("Priority: 1", "Priority: 2").replace("Ramble.", "Drone.")))
+    found = changes(old, new)
+    assert [(change.kind, change.name, change.fields) for change in found] == [
+        ("reordered", "first", ("priority",)), ("reworded", "brief", ("never",))
+    ]  # fmt: skip
+    assert headline(found) == "1 reworded, 1 reordered"
+    assert "    - priority: 1\n    + priority: 2" in show(found[0])
+
+
+def test_a_limit_can_be_left_out_and_has_no_negation(tmp_path):
+    law = read_constitution(write(tmp_path, LIMITS))
+    assert less(law, "no bombs").order.limits == law.order.limits[1:]
+    assert less(law, "second").order.levels == ()
+    assert negated(law.principles[2]) is None

@@ -233,8 +233,11 @@ def test_principles_share_the_prefix_with_the_answers(name):
     assert shared.endswith(("LAST\n\nStandard: ", "LAST\n\nInstruction to the judge: "))
 
 
+OF_SOME = {"why", "reasons", "never"}  # of principles with a reason, of limits: below
+
+
 @pytest.mark.parametrize("law", sorted((ROOT / "constitutions").glob("*.txt")), ids=lambda path: path.stem)
-@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "prompts").glob("*.jinja")))
+@pytest.mark.parametrize("name", sorted({path.stem for path in (ROOT / "prompts").glob("*.jinja")} - OF_SOME))
 def test_every_template_renders_every_constitution(name, law):
     constitution = read_constitution(law)
     stage = constitution.revising if name in ("critique", "revision", "direct", "request") else constitution.judging
@@ -250,6 +253,24 @@ def test_every_template_renders_every_constitution(name, law):
         # `channel` and `propose` ask for the principle itself as the answer.
         assert name in ("verdict", "channel", "propose") or any(words in message.content for message in chat)
         assert all(message.content for message in chat)
+
+
+def test_reasons_and_limits_of_every_constitution_render():
+    reasons, limits = 0, 0
+    for path in sorted((ROOT / "constitutions").rglob("*.txt")):
+        for principle in read_constitution(path).principles:
+            if principle.why:
+                reasons += 1
+                shown = load_template("why").render(text="WHAT", why=principle.why)[-1].content
+                assert "WHAT" in shown and principle.why in shown
+                learnt = load_template("reasons").render(principle=principle)
+                assert [message.role for message in learnt] == ["user", "assistant"] * 2
+                assert learnt[-1].content == principle.why
+            if principle.never:
+                limits += 1
+                asked = load_template("never").render(messages=CONVERSATION, answer="a", principle=principle)
+                assert principle.never in asked[-1].content
+    assert reasons > 20 and limits >= 1
 
 
 def test_nothing_heavy_is_loaded():

@@ -54,6 +54,14 @@ JUDGED = (
     "arms.circle={rl: {method: rloo, judging: circle}}",
 )
 ROUNDS = ("arms={own: {labels: ai, rounds: 2, pairs: {source: policy, prompts: 8}}}",)
+REASONS = ("arms={read: {constitution: {why: judge}}, learnt: {constitution: {why: train, reasons: others}}}",
+           "constitution={file: constitutions/truthful.txt}", "seeds=[0]")  # fmt: skip
+ORDER = (
+    "constitution=constitutions/order/longer-within.txt",
+    "judge.principles=all",
+    "arms={ai: {labels: ai}}",
+    "seeds=[0]",
+)
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "smoke": ("smoke", ()),
     "labels": ("smoke", LABELS),
@@ -68,6 +76,8 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "criteria": ("smoke", CRITERIA),
     "what SFT learns": ("smoke", LEARNS),
     "from nothing": ("smoke", FROM_NOTHING),
+    "reasons": ("smoke", REASONS),
+    "order": ("smoke", ORDER),
     "quickstart": ("quickstart", ()),
     "optimisers": ("optimisers", ()),
     "label-budget": ("label-budget", ()),

@@ -66,11 +66,11 @@ def finished(tmp_path_factory, tiny):
     (folder / "mine.yaml").write_text(SHARED + ARMS)
     voice = Voice(tiny, dtype="float32", device="cpu", system=Policy().system, sampling=Sampling(10), batch_tokens=4096)
     prompts = [Prompt(f"p{i}", (Message("user", f"Question {i}?"),), "all", "train") for i in range(6)]
-    talk = Session("mine", voice, prompts, FeedbackLog(folder / "feedback.jsonl"))
+    talk = Session("mine", voice, prompts, FeedbackLog(folder / "feedback.jsonl"), form="words")
     for number in range(6):
-        said = talk.say("ann", None, False)
+        (said,) = talk.say("ann", None, False)["answers"]
         shown = [0.1 * place for place in range(said["tokens"])]
-        talk.press("ann", said["answer"], 1 if number % 2 else -1, 60.0, shown, 0.1 * said["tokens"])
+        talk.press("ann", said["id"], 1 if number % 2 else -1, 60.0, shown, 0.1 * said["tokens"])
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         trained_arms()
@@ -155,7 +155,8 @@ def test_a_policy_of_a_run_with_set_is_talked_to_with_the_same_set(here, monkeyp
     words = ["--live", "set.yaml", "--policy", "told/0", "--out", "set.jsonl", "--set", "policy.lora_rank=4"]
     assert annotate([*words, "--set", "pairs.max_new_tokens=7"]) == 0
     (session,) = served
-    assert session.say("ann", None, False)["tokens"] <= 7
+    assert session.form == "pairs"
+    assert all(answer["tokens"] <= 7 for answer in session.say("ann", None, False)["answers"])
     with pytest.raises(UserError, match="did you mean"):
         annotate([*words, "--set", "policy.lora_rnk=4"])
 
@@ -186,10 +187,11 @@ def test_what_cannot_be_talked_to_is_said(here, capsys):
 
 
 @pytest.fixture
-def address(here) -> Iterator[str]:
-    """A server on the SFT policy, at a pace that a test can wait for."""
+def address(here, request) -> Iterator[str]:
+    """A server on the SFT policy, at a pace that a test can wait for, in the form of its parameter."""
     Path("talk.jsonl").unlink(missing_ok=True)
     command = [sys.executable, "-m", "cai.annotate", "--live", "mine.yaml", "--pace", "8", "--out", "talk.jsonl"]
+    command += ["--form", request.param]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         found = next((found[0] for line in server.stdout or () if (found := re.search(r"http://\S+", line))), None)
         assert found, "the server ended before it printed its address"
@@ -205,6 +207,7 @@ def wait_until(page: Any, holds: Any, what: str) -> None:
         page.wait_for_timeout(20)
 
 
+@pytest.mark.parametrize("address", ["words"], indirect=True)
 def test_a_talk_in_a_browser(address, page, here):
     log = lambda: FeedbackLog(Path("talk.jsonl"))  # noqa: E731
     presses = lambda: [one for rows in log().given.values() for one in rows]  # noqa: E731
@@ -254,3 +257,47 @@ def test_a_talk_in_a_browser(address, page, here):
         address.partition("/?")[0] + "/api/stream?answer=x", headers={"sec-fetch-site": "cross-site"}
     )
     assert refused.status == 403
+
+
+@pytest.mark.parametrize("address", ["pairs"], indirect=True)
+def test_two_answers_in_a_browser(address, page, here):
+    log = lambda: FeedbackLog(Path("talk.jsonl"))  # noqa: E731
+    page.goto(address)
+    page.locator("#name").fill("ann")
+    page.keyboard.press("Enter")
+    page.locator("#work:visible").wait_for()
+    assert not page.locator("#signs").is_visible()
+
+    # The next prompt: two answers, as they are in the log, and a key for one of them.
+    page.keyboard.press("Enter")
+    wait_until(page, lambda: page.locator("#right").is_enabled(), "the answers do not appear")
+    wait_until(page, lambda: page.locator("#send").is_enabled(), "the page still waits")
+    left, right = log().answers.values()
+    shown = [page.locator(f"#{side} .text").inner_text().split() for side in ("left", "right")]
+    assert shown == [left.text.split(), right.text.split()]
+    page.wait_for_timeout(300)  # a key that quick was meant for something else
+    page.keyboard.press("ArrowRight")
+    wait_until(page, lambda: len(log().choices) == 1, "the choice is not in the log")
+    (choice,) = log().choices.values()
+    assert (choice.left, choice.right, choice.chosen) == (left.id, right.id, right.id) and 0.2 < choice.seconds < 60
+    wait_until(page, lambda: page.locator("#right").is_disabled(), "a pair can be chosen from twice")
+    assert page.locator("#chat .turn.assistant .text").inner_text().split() == right.text.split()
+    wait_until(page, lambda: "1 feedback" in page.locator("#pace").inner_text(), "the counts do not follow")
+
+    # Something of one's own goes on with the chosen one; a click is a choice too.
+    page.locator("#text").fill("And <b>then</b>?")
+    page.keyboard.press("Enter")
+    wait_until(page, lambda: page.locator("#left").is_enabled(), "it is not answered")
+    wait_until(page, lambda: page.locator("#send").is_enabled(), "the page still waits")
+    page.wait_for_timeout(300)
+    page.locator("#left").click()
+    wait_until(page, lambda: len(log().choices) == 2, "the click is not in the log")
+    third, _ = list(log().answers.values())[2:]
+    assert [message.content for message in third.messages][-2:] == [right.text, "And <b>then</b>?"]
+    assert log().choices[third.id, list(log().answers)[3]].chosen == third.id
+    assert page.locator("#chat b").count() == 0 and page.faults == []
+
+    # Who comes back finds the talk as it was.
+    page.goto(address)
+    page.locator("#names button", has_text="ann").click()
+    wait_until(page, lambda: page.locator("#chat .turn").count() == 4, "the talk is gone")

@@ -59,7 +59,7 @@ def test_what_is_not_there_does_not_stand_in_a_key(tmp_path):
     shaping = LiveShaping.of(LiveFeedback(log=str(tmp_path / "log.jsonl"), weight=2.0, decay=0.5))
     log = feedback_file(str(tmp_path / "log.jsonl"))
     feedback = RewardModel(MODEL, 9, shaping).keyed()["feedback"]
-    assert feedback == {"log": log, "weight": 2.0, "decay": 0.5}
+    assert feedback == {"log": log, "weight": 2.0, "decay": 0.5, "learner": 2}
 
     by = RevisedBy.of(Revise(), 0)
     assert set(by.keyed()) == {"settings", "seed", "critique", "revision"}

@@ -127,7 +127,7 @@ def models(cell: Cell, held_out: HeldOutPairs) -> list[CriterionModel]:
         own = held_out.of(made.labels) if made.labels else {}
         reports.append(
             CriterionModel(
-                arm=cell.arm, seed=cell.seed, criterion=name, constitution=arms[name].constitution,
+                arm=cell.arm, seed=cell.seed, criterion=name, constitution=arms[name].constitution.file,
                 labels=str(arms[name].labels), share=made.share, mean=scale[0], spread=scale[1],
                 own=_accuracy(margins, own, held_out), people=_accuracy(margins, held_out.human, held_out),
             )

@@ -30,6 +30,7 @@ class Curve:
 
 
 CURVES = (  # stage, its quantity, title, steps
+    ("taught", "loss", "reasons: next-token loss before SFT", "step"),
     ("reward", "loss", "reward model: loss", "step"),
     ("reward", "accuracy", "reward model: accuracy on its own labels", "step"),
     ("policy", "reward", "policy: reward (normalised)", "rollout"),

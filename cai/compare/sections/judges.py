@@ -18,7 +18,7 @@ from cai.core.odds import sigmoid
 from cai.core.records import Abstained, Estimate, Label, Pair, read_jsonl
 from cai.core.store import Artifact
 from cai.judge.checkers import ONE
-from cai.judge.combine import CHECK, combine, weights_of
+from cai.judge.combine import CHECK, Levels, combine, weights_of
 from cai.judge.diagnostics import by_principle, diagnose
 from cai.judge.methods import name_of, principles_for
 from cai.stats import calibration
@@ -61,10 +61,10 @@ def _in_words(name: str, headroom: dict[str, Any]) -> str:
 
 def method_of(cell: Cell) -> str:
     """The method that labelled an AI arm, in words; of `auto`, the one that was picked."""
-    return name_of(_asked(cell).method)
+    return name_of(asked(cell).method)
 
 
-def _asked(cell: Cell) -> Labeller:
+def asked(cell: Cell) -> Labeller:
     found = _preflight(cell)
     return cell.settings.judge.model_copy(update={"method": found["method"]} if found else {})
 
@@ -86,8 +86,9 @@ def judge_of(cell: Cell, labels: Artifact) -> dict[str, Any]:
     pairs = [held[verdict.pair_id] for verdict in verdicts]
     said = {verdict.pair_id: verdict.p_a for verdict in verdicts if isinstance(verdict, Label)}
     people = [(said[pair.id], pair.human) for pair in pairs if pair.id in said and pair.human is not None]
-    found, judge = _preflight(cell), _asked(cell)
-    weights = weights_of(principles_for(cell.constitution, judge), judge)
+    found, judge = _preflight(cell), asked(cell)
+    order = cell.constitution.order
+    weights = weights_of(principles_for(cell.constitution, judge), judge, order.limits)
     return {
         "checks": checked(cell.constitution, verdicts),
         "arm": cell.arm,
@@ -97,10 +98,10 @@ def judge_of(cell: Cell, labels: Artifact) -> dict[str, Any]:
         "preflight": found,
         "labels": diagnose(pairs, verdicts),
         "reliability": calibration.reliability([p for p, _ in people], [human for _, human in people]),
-        "calibration": calibrated(pairs, verdicts, judge, weights, found["platt"])
+        "calibration": calibrated(pairs, verdicts, judge, (weights, order.levels), found["platt"])
         if found and found["platt"]
         else None,
-        "principles": by_principle(pairs, verdicts, judge, weights),
+        "principles": by_principle(pairs, verdicts, judge, weights, order.levels),
         "attacks": attacks_on(cell),
     }
 
@@ -115,7 +116,7 @@ def checked(constitution: Constitution, verdicts: Sequence[Label | Abstained]) -
             "outcomes": dict(Counter(vote.fault or ONE for vote in votes if vote.principle == principle.name)),
         }
         for principle in constitution.principles
-        if principle.check
+        if principle.check and not principle.never
     ]
 
 
@@ -149,13 +150,16 @@ def auc_of(trial: dict[str, Any]) -> float:
 
 
 def calibrated(
-    pairs: Sequence[Pair], verdicts: Sequence[Label | Abstained], judge: Any, weights: dict[str, float], platt: Any
+    pairs: Sequence[Pair], verdicts: Sequence[Label | Abstained], judge: Any, order: tuple[Any, Levels], platt: Any
 ) -> dict[str, Any]:
-    """Slope, bias, and the scores of the held-out labels before and after; a reliability curve of both."""
+    """Slope, bias, and the scores of the held-out labels before and after; a reliability curve of both.
+
+    order: weights and levels of the principles.
+    """
     rows = [
         (odds, pair.human, pair.prompt.id)
         for pair, verdict in zip(pairs, verdicts, strict=True)
-        if pair.human is not None and (odds := combine(verdict.votes, judge, weights)) is not None
+        if pair.human is not None and (odds := combine(verdict.votes, judge, *order)) is not None
     ]
     slope, bias = platt
     human, clusters = [row[1] for row in rows], [row[2] for row in rows]

@@ -143,7 +143,7 @@ def judge_of(arm: Arm, work: Workbench, data: Any) -> AskedJudge:
         raise UserError(
             "judge.method: provenance reads no answer, so none can attack it", "judge.method", "name another"
         )
-    constitution = work.constitution(arm.constitution, arm.without)
+    constitution = work.constitution_of(arm)
     return AskedJudge.of(arm.judge, constitution, work.dtype(arm), arm.seed, data)
 
 

@@ -28,7 +28,10 @@ from cai.judge.checkers import code, units
 from cai.judge.checkers.function import Failed, load, source_digest
 from cai.judge.checkers.result import CheckResult
 
-__all__ = ["SURE", "WORTH", "CheckResult", "answer_checked", "answer_value", "check_allowed", "digests", "pair_checked"]
+__all__ = [
+    "SURE", "WORTH", "CheckResult", "answer_checked", "answer_keeps", "answer_value", "check_allowed", "digests",
+    "pair_checked",
+]  # fmt: skip
 
 SURE = 0.99  # as `provenance`: what a verdict without a probability counts as, 4.6 nats of log-odds
 WORTH = logit(SURE) / 2  # what an answer that holds is worth by itself: of two answers, the difference is a vote's
@@ -85,7 +88,8 @@ def pair_checked(pair: Pair, principle: Judging, judge: Judge) -> Vote:
     if not isinstance(principle, Checked):
         return _vote(principle, 0.5, NO_CHECK)
     try:
-        a, b = (_checked(principle, pair.prompt, answer, judge) for answer in (pair.a, pair.b))
+        run = _unconfined(judge)
+        a, b = (answer_checked(principle.check, pair.prompt, answer, run) for answer in (pair.a, pair.b))
     except Failed as error:
         return _vote(principle, 0.5, FAILED, str(error))
     seen = f"checked by {principle.check}: a {_words(a)}; b {_words(b)}"
@@ -98,11 +102,16 @@ def pair_checked(pair: Pair, principle: Judging, judge: Judge) -> Vote:
 
 def answer_value(prompt: Prompt, answer: str, principle: Judging, judge: Judge) -> float | None:
     """What an answer alone is worth by a principle's check, in log-odds; None where that says nothing of it."""
+    holds = answer_keeps(principle.check, prompt, answer, judge) if isinstance(principle, Checked) else None
+    return None if holds is None else WORTH if holds else -WORTH
+
+
+def answer_keeps(text: str, prompt: Prompt, answer: str, judge: Judge) -> bool | None:
+    """Whether an answer keeps to a check; None where that says nothing of it."""
     try:
-        outcome = _checked(principle, prompt, answer, judge) if isinstance(principle, Checked) else None
+        return answer_checked(text, prompt, answer, _unconfined(judge)).holds
     except Failed:
-        outcome = None
-    return None if outcome is None or outcome.holds is None else WORTH if outcome.holds else -WORTH
+        return None
 
 
 def _vote(principle: Judging, p_a: float, fault: str, seen: str = "") -> Vote:
@@ -112,9 +121,8 @@ def _vote(principle: Judging, p_a: float, fault: str, seen: str = "") -> Vote:
     )
 
 
-def _checked(principle: Checked, prompt: Prompt, answer: str, judge: Judge) -> CheckResult:
-    unconfined = code.UNCONFINED in judge.checkers and "code" not in judge.checkers
-    return answer_checked(principle.check, prompt, answer, unconfined)
+def _unconfined(judge: Judge) -> bool:
+    return code.UNCONFINED in judge.checkers and "code" not in judge.checkers
 
 
 def _words(outcome: CheckResult) -> str:

@@ -13,10 +13,11 @@ from typing import Any
 
 from cai.config.sections import Judge
 from cai.constitution import Constitution, Judging
-from cai.core.odds import sigmoid
+from cai.core.odds import logit, sigmoid
 from cai.core.records import Vote
 from cai.core.templates import Template, load_template
-from cai.judge.ballots import NO_MASS, TOO_LONG, Ballot, Method, read_of
+from cai.judge.ballots import NEVER, NO_MASS, TOO_LONG, Ballot, Method, read_of
+from cai.judge.checkers import SURE
 from cai.models.engines import Reading
 
 
@@ -28,6 +29,8 @@ def _found() -> dict[str, Method]:
 
 
 METHODS = _found()
+# What votes may be of: a judge is asked about limits by all of the methods that ask, and by none is it asked for them.
+WAYS = METHODS | {NEVER: Method(NEVER, 9, (NEVER,), lambda vote: logit(vote.p_a, SURE))}
 ASKING = tuple(name for name, method in METHODS.items() if method.prompts)  # all but those that ask nothing
 # Those that can reward a single answer; a check looks at each of two anyhow.
 ALONE = tuple(name for name, method in METHODS.items() if method.alone or name == "check")
@@ -95,4 +98,4 @@ def cast(ballot: Ballot, readings: Sequence[Reading | None], min_mass: float) ->
 
 def log_odds(vote: Vote) -> float:
     """Of "a is better". Read off the raw log-probabilities: of a sure vote, P(a better) has been rounded to 0 or 1."""
-    return METHODS[vote.method].log_odds(vote)
+    return WAYS[vote.method].log_odds(vote)

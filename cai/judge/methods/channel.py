@@ -11,16 +11,20 @@ from dataclasses import replace
 from cai.constitution import Judging
 from cai.constitution.negation import as_standard, negate
 from cai.core.records import Chat, Vote
-from cai.judge.ballots import Alone, Templates, method_alone, rendered
+from cai.judge.ballots import WHY, Alone, Templates, method_alone, rendered, with_reason
 from cai.models.engines import Question
 
 
 def described(messages: Chat, answer: str, principle: Judging, templates: Templates) -> Question:
     """How likely the principle is as a description of an answer: P(principle | answer), by the words of the principle.
 
-    What the principle's words are worth by themselves is the same for both answers and cancels.
+    What the principle's words are worth by themselves is the same for both answers and cancels. Its reason, where it is
+    read, stands beside the question, and so the same one where the opposite is asked about.
     """
-    return Question(rendered("channel", templates, messages, principle, answer=answer), (principle.prefer,))
+    chat = rendered("channel", templates, messages, principle, answer=answer)
+    if why := getattr(principle, WHY, ""):
+        chat = (*chat[:-1], replace(chat[-1], content=with_reason(chat[-1].content, why, templates[WHY])))
+    return Question(chat, (principle.prefer,))
 
 
 def both_sides(principle: Judging) -> tuple[Judging, ...]:

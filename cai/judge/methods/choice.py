@@ -6,7 +6,7 @@ Departs from the paper, which shows the two answers in one order: here both orde
 from cai.constitution import Judging
 from cai.core.records import Chat, Pair
 from cai.data.shots import sides
-from cai.judge.ballots import Ballot, Method, Templates, letter, letter_odds, shown
+from cai.judge.ballots import Ballot, Method, Templates, beside, letter, letter_odds, shown
 
 
 def _ballots(pair: Pair, principle: Judging, templates: Templates) -> list[Ballot]:
@@ -18,7 +18,7 @@ def _worked(pair: Pair, principle: Judging, templates: Templates, first: bool) -
     better, worse = sides(pair)
     shown_first, shown_second = (better, worse) if first else (worse, better)
     chat = templates["choice"].render(
-        messages=pair.prompt.messages, principle=principle, first=shown_first, second=shown_second
+        messages=pair.prompt.messages, principle=beside(principle, templates), first=shown_first, second=shown_second
     )
     return chat, "(A)" if first else "(B)"
 

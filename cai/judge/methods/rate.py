@@ -6,7 +6,7 @@ A method of our own: a small judge that is shown two answers likes a position be
 from cai.constitution import Judging
 from cai.core.records import Chat, Pair
 from cai.data.shots import sides
-from cai.judge.ballots import Alone, Templates, method_alone, rendered
+from cai.judge.ballots import Alone, Templates, beside, method_alone, rendered
 from cai.models.engines import Question
 
 
@@ -17,7 +17,8 @@ def _questions(messages: Chat, answer: str, principle: Judging, templates: Templ
 def _worked(pair: Pair, principle: Judging, templates: Templates, first: bool) -> tuple[Chat, str]:
     better, worse = sides(pair)
     answer = better if first else worse
-    chat = templates["rate"].render(messages=pair.prompt.messages, principle=principle, answer=answer)
+    asked = beside(principle, templates)
+    chat = templates["rate"].render(messages=pair.prompt.messages, principle=asked, answer=answer)
     return chat, "Yes" if first else "No"
 
 

@@ -9,7 +9,9 @@ from cai.config.sections import Policy
 from cai.core.records import Revision
 from cai.data.feedback import FeedbackLog
 from cai.data.input_file import InputFile, feedback_file
-from cai.models.chat import chat_ids, harmless, with_system
+from cai.models.chat import harmless, with_system
+
+LEARNER = 2  # to be raised where the same log begins to teach something else: no other stage's version need be
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class LiveShaping:
         return cls(feedback_file(settings.log), settings.weight, settings.decay)
 
     def keyed(self) -> dict[str, Any]:
-        return {"feedback": {"log": self.log, "weight": self.weight, "decay": self.decay}}
+        return {"feedback": {"log": self.log, "weight": self.weight, "decay": self.decay, "learner": LEARNER}}
 
     def shaped(
         self, reward: Any, network: Any, tokenizer: Any, policy: Policy, known: Sequence[Revision], updates: int,
@@ -40,14 +42,14 @@ class LiveShaping:
 
         learnt, learned = of_log(FeedbackLog(self.log.path), network.eval(), tokenizer, policy.system, batch_tokens)
         made = Shaped(reward, learnt, network, tokenizer, Annealing(self.weight, self.decay, updates), batch_tokens)
-        rows = [
+        answers = [
             (
-                chat_ids(tokenizer, with_system(revision.prompt.messages, policy.system), answer=True),
-                list(tokenizer(harmless(tokenizer, revision.final), add_special_tokens=False)["input_ids"]),
+                with_system(revision.prompt.messages, policy.system),
+                tokenizer(harmless(tokenizer, revision.final), add_special_tokens=False)["input_ids"],
             )
             for revision in known
         ]
-        scale = made.normalise(rows)
+        scale = made.normalise(answers)
         correlation = learnt.correlation()
         counts: dict[str, Any] = {f"live feedback: {what}": n for what, n in learned.items()}
         counts |= {f"human reward {name} on the SFT answers": round(value, 4) for name, value in scale.items()}

@@ -28,6 +28,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cai.train.live.features import AnswerFeatures
+
 WINDOW = (0.2, 4.0)  # seconds between what a person reacts to and the key: the least and the most
 BURST = 0.5  # seconds between two presses of one feedback
 ANSWERS = 10  # with feedback, before a correlation is worth showing
@@ -36,11 +38,21 @@ NOISE = np.logspace(-2, 3, 16)  # variance of a feedback's noise, in units of th
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One feedback on one answer. credit_T: of each of its tokens, sums to 1. value: signed."""
+    """One feedback: a press on one answer, or a choice between two.
+
+    answer: its place. value: signed. credit_T: of each of its tokens, sums to 1; None for the whole. over: the place of
+    the other answer of a choice, whose value says by how much the first is the better one.
+    """
 
     answer: int
-    credit_T: np.ndarray
     value: float
+    credit_T: np.ndarray | None = None
+    over: int | None = None
+
+    @property
+    def first(self) -> int:
+        """The same for all feedback on one answer, and on two that were shown together."""
+        return self.answer if self.over is None else min(self.answer, self.over)
 
 
 def bursts(presses: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -82,38 +94,41 @@ def credit(
 class HumanReward:
     """What is known of a person's reward: a posterior over linear functions of the features.
 
-    center_D, scale_D: by which features are standardised. seen_ND: of each feedback, credit-weighted. values_N: theirs.
-    inverse_NN: of the kernel plus noise. noise, variance: see `fit`. answers_N: which answer each feedback was about.
+    center_D, scale_D: by which features are standardised, see `fit`; D is of states and statistics together. seen_ND,
+    values_N: of each feedback. level_N: 1 for a press, 0 for a choice, in which the level of all answers cancels.
+    shown_N: the same for feedback on the same answers. inverse_NN: of the kernel plus noise. noise, variance: see
+    `fit`.
     """
 
     center_D: np.ndarray
     scale_D: np.ndarray
     seen_ND: np.ndarray
+    level_N: np.ndarray
     values_N: np.ndarray
-    answers_N: np.ndarray
+    shown_N: np.ndarray
     inverse_NN: np.ndarray
     noise: float
     variance: float
 
-    def posterior(self, features_MD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(M,) mean and (M, M) covariance of the reward of answers, each given by the mean of its tokens' features."""
-        asked_MD = (features_MD - self.center_D) / self.scale_D
-        known_MN = kernel(asked_MD, self.seen_ND)
-        spread_MM = kernel(asked_MD, asked_MD) - known_MN @ self.inverse_NN @ known_MN.T
+    def posterior(self, answers: Sequence[AnswerFeatures]) -> tuple[np.ndarray, np.ndarray]:
+        """(M,) mean and (M, M) covariance of the reward of answers."""
+        asked_MD = (np.stack([answer.about() for answer in answers]) - self.center_D) / self.scale_D
+        known_MN = asked_MD @ self.seen_ND.T + self.level_N
+        spread_MM = asked_MD @ asked_MD.T + 1 - known_MN @ self.inverse_NN @ known_MN.T
         return known_MN @ (self.inverse_NN @ self.values_N), self.variance * spread_MM
 
-    def predict(self, features_MD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def predict(self, answers: Sequence[AnswerFeatures]) -> tuple[np.ndarray, np.ndarray]:
         """(M,) reward of each answer and (M,) its standard error, in the feedback's own units."""
-        mean_M, covariance_MM = self.posterior(features_MD)
+        mean_M, covariance_MM = self.posterior(answers)
         return mean_M, np.sqrt(np.clip(np.diag(covariance_MM), 0, None))
 
-    def draw(self, features_MD: np.ndarray, seed: int) -> np.ndarray:
+    def draw(self, answers: Sequence[AnswerFeatures], seed: int) -> np.ndarray:
         """(M,) rewards under one function that is drawn from the posterior.
 
         To take the answer that is best under a drawn function is Thompson sampling (Thompson 1933): answers are tried
         as often as they may be the best ones, and less and less often where that is known not to be so.
         """
-        mean_M, covariance_MM = self.posterior(features_MD)
+        mean_M, covariance_MM = self.posterior(answers)
         size, axes = np.linalg.eigh(covariance_MM)
         normal_M = np.random.default_rng(seed).standard_normal(len(mean_M))
         return mean_M + axes @ (np.sqrt(np.clip(size, 0, None)) * normal_M)
@@ -125,8 +140,8 @@ class HumanReward:
         one that was found with all of them.
         """
         alpha_N, predicted_N = self.inverse_NN @ self.values_N, np.empty_like(self.values_N)
-        for answer in np.unique(self.answers_N):
-            mine = np.flatnonzero(self.answers_N == answer)
+        for answer in np.unique(self.shown_N):
+            mine = np.flatnonzero(self.shown_N == answer)
             off = np.linalg.solve(self.inverse_NN[np.ix_(mine, mine)], alpha_N[mine])
             predicted_N[mine] = self.values_N[mine] - off
         return predicted_N
@@ -137,40 +152,57 @@ class HumanReward:
         Of few answers it does not: a mean that leaves a value out is low where the value is high.
         """
         predicted_N = self.left_out()
-        if len(np.unique(self.answers_N)) < ANSWERS or min(np.ptp(predicted_N), np.ptp(self.values_N)) < 1e-9:
+        if len(np.unique(self.shown_N)) < ANSWERS or min(np.ptp(predicted_N), np.ptp(self.values_N)) < 1e-9:
             return None
         return float(np.corrcoef(predicted_N, self.values_N)[0, 1])
 
 
-def fit(states: Sequence[np.ndarray], examples: Sequence[Example]) -> HumanReward:
-    """The posterior after all feedback. states: (T, D) features of each answer that was shown, with feedback or not.
+def fit(answers: Sequence[AnswerFeatures], examples: Sequence[Example]) -> HumanReward:
+    """The posterior after all feedback. answers: all that were shown, with feedback or not.
 
-    reward(x) = w . x + b with x the standardised features, w ~ N(0, variance / D), b ~ N(0, variance), and a feedback
-    is the credit-weighted mean reward plus noise of variance `noise * variance`. `noise` maximises the evidence, and
-    `variance` is then known in closed form; one feedback of size 1 that was never given keeps it away from 0.
-    Answers without feedback only say how features are distributed. Deterministic.
+    reward(x) = w . x + b with x the standardised features. In units of `variance`, the prior variance of each weight of
+    the D states is 0.5 / D, of the F statistics 0.5 / F, and of b 1: half and half did as well as any split, and as one
+    chosen by the evidence. A press is the reward of what it is about plus noise of variance `noise * variance`; a
+    choice is so of the difference of two rewards, from which b is gone. `noise` maximises the evidence on a grid, and
+    `variance` is then known in closed form; one feedback of size 1 that was never given keeps it away from 0. Features
+    are standardised over whole answers, which they are to tell apart; one that never differed says nothing. Answers
+    without feedback only say how features are distributed. Deterministic.
     """
     assert examples, "nothing to learn from"
-    tokens = np.concatenate([states_TD for states_TD in states if len(states_TD)])
-    center_D, scale_D = tokens.mean(0), np.maximum(tokens.std(0), 1e-6)
-    seen_ND = np.stack([example.credit_T @ ((states[example.answer] - center_D) / scale_D) for example in examples])
+    whole = np.stack([answer.about() for answer in answers if answer.tokens])
+    center_D, spread_D = whole.mean(0), whole.std(0)
+    spread_D = np.where(spread_D > 1e-6, spread_D, np.inf)
+    level_N = np.array([float(example.over is None) for example in examples])
     values_N = np.array([example.value for example in examples], float)
-    # One decomposition for all noises: K + noise I has the same axes.
-    size_N, axes_NN = np.linalg.eigh(kernel(seen_ND, seen_ND))
-    size_N, along_N = np.clip(size_N, 0, None), axes_NN.T @ values_N
-    weight = len(values_N) + 1
-
-    def variance(noise: float) -> float:
-        return float((along_N**2 / (size_N + noise)).sum() + 1) / weight
-
-    evidence = [-weight * np.log(variance(noise)) - np.log(size_N + noise).sum() for noise in NOISE]
-    noise = float(NOISE[int(np.argmax(evidence))])
+    statistics = len(answers[0].statistics_F)
+    states = len(center_D) - statistics
+    weight_D = np.sqrt(np.repeat([0.5 / max(states, 1), 0.5 / max(statistics, 1)], [states, statistics]))
+    scale_D = spread_D / weight_D
+    seen_ND = np.stack([_seen(answers, example, center_D) for example in examples]) / scale_D
+    kernel_NN = seen_ND @ seen_ND.T + np.outer(level_N, level_N)
+    noise, variance = most_evident(kernel_NN, values_N)
     return HumanReward(
-        center_D, scale_D, seen_ND, values_N, np.array([example.answer for example in examples]),
-        (axes_NN / (size_N + noise)) @ axes_NN.T, noise, variance(noise),
+        center_D=center_D, scale_D=scale_D, seen_ND=seen_ND, level_N=level_N, values_N=values_N,
+        shown_N=np.array([example.first for example in examples]),
+        inverse_NN=np.linalg.inv(kernel_NN + noise * np.eye(len(values_N))), noise=noise, variance=variance,
     )  # fmt: skip
 
 
-def kernel(one_MD: np.ndarray, two_ND: np.ndarray) -> np.ndarray:
-    """(M, N) covariance of the rewards of two sets of standardised features, over the variance: x . y / D + 1."""
-    return one_MD @ two_ND.T / one_MD.shape[1] + 1
+def _seen(answers: Sequence[AnswerFeatures], example: Example, center_D: np.ndarray) -> np.ndarray:
+    """(D,) the features that a feedback is about, from their center; of a choice, how the two answers differ."""
+    about_D = answers[example.answer].about(example.credit_T)
+    return about_D - (center_D if example.over is None else answers[example.over].about())
+
+
+def most_evident(kernel_NN: np.ndarray, values_N: np.ndarray) -> tuple[float, float]:
+    """(noise, variance) of the noise on the grid under which the values are most likely, see `fit`."""
+    # One decomposition for all noises: K + noise I has the same axes.
+    size_N, axes_NN = np.linalg.eigh(kernel_NN)
+    size_N, along_N, weight = np.clip(size_N, 0, None), axes_NN.T @ values_N, len(values_N) + 1
+    variances = [float((along_N**2 / (size_N + noise)).sum() + 1) / weight for noise in NOISE]
+    evidence = [
+        -weight * np.log(variance) - np.log(size_N + noise).sum()
+        for noise, variance in zip(NOISE, variances, strict=True)
+    ]
+    best = int(np.argmax(evidence))
+    return float(NOISE[best]), variances[best]

@@ -14,7 +14,7 @@ as a request by the rule that puts opposites:
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cai.constitution import Constitution, Judging, Revising
 from cai.constitution.negation import negated
@@ -57,7 +57,7 @@ def instructions_for(constitution: Constitution) -> tuple[Instruction, ...]:
     """The constitution's principles, then the checked ones in the constitution's form, full or short."""
     own = []
     by_name = {principle.name: principle for principle in constitution.principles}
-    for text in constitution.revising:
+    for text in replace(constitution, reasons="").revising:  # a reason would stand beside the principle alone
         principle = by_name[text.name]
         against = negated(principle)
         opposite = as_request(against, constitution.form) if against else None

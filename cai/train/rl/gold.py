@@ -17,16 +17,16 @@ from typing import Any
 
 from cai.config.load import Arm
 from cai.config.sections import Policy
+from cai.constitution import Order
 from cai.core.draws import identity, pick, seed_of
 from cai.core.errors import UserError
 from cai.core.records import Abstained, Pair, Prompt, read_jsonl
 from cai.judge.asked import AskedJudge
 from cai.judge.asking import judge_pairs
 from cai.judge.combine import combine, weights_of
-from cai.judge.methods import principles_for, templates_for
 from cai.models.chat import chat_ids, plain, with_system
 from cai.models.engines import Sampling
-from cai.models.references import Dtype, find, local, model_of
+from cai.models.references import Dtype, find, local
 from cai.models.workbench import Workbench
 from cai.train.rl.given import OnlineRun
 
@@ -40,9 +40,9 @@ def yardstick(arm: Arm, work: Workbench) -> dict[str, Any] | None:
         return None
     if gold.by != "judge":
         return {"model": find(gold.by), "seed": arm.seed}
-    judging = principles_for(work.constitution(evaluation.constitution), evaluation.judge)
-    asked = {"judge": evaluation.judge, "judging": judging, "templates": templates_for(evaluation.judge)}
-    return {"model": model_of(evaluation.judge), "seed": arm.seed} | asked
+    judge = AskedJudge.of(evaluation.judge, work.constitution(evaluation.constitution), "float32", arm.seed)
+    asked = {"judge": judge.settings, "judging": judge.principles, "templates": judge.templates}
+    return {"model": judge.model, "seed": arm.seed} | asked | ({"order": judge.order} if judge.order else {})
 
 
 def held_out(work: Workbench, run: OnlineRun, tokenizer: Any) -> Any:
@@ -91,8 +91,9 @@ def by_judge(
     """Gold by the evaluation's judge. Raises UserError at the first look where it can read no answer at all."""
     from cai.models.sharded import shared_out
 
-    judge, judging = yardstick["judge"], yardstick["judging"]
-    asked = AskedJudge(judge, yardstick["model"], judging, yardstick["templates"], dtype, yardstick["seed"])
+    judge, judging, order = yardstick["judge"], yardstick["judging"], yardstick.get("order", Order())
+    templates, seed = yardstick["templates"], yardstick["seed"]
+    asked = AskedJudge(judge, yardstick["model"], judging, templates, dtype, seed, order=order)
     engine = asked.engine(work)
 
     def gold(texts: list[str], first: list[str]) -> list[float | None]:
@@ -105,11 +106,11 @@ def by_judge(
         if len(unread) == len(verdicts):
             remedy = "ask it by another method, or name another model"
             raise UserError(f"the judge of rl.gold can read no answer: {unread[0]}", "evaluate.judge", remedy)
-        weights = weights_of(judging, judge)
+        weights = weights_of(judging, judge, order.limits)
         return [
             None if isinstance(verdict, Abstained)
             else 0.0 if pair.a == pair.b  # a draw by definition, whatever a chain of thought makes of it
-            else combine(verdict.votes, judge, weights)
+            else combine(verdict.votes, judge, weights, order.levels)
             for pair, verdict in zip(pairs, verdicts, strict=True)
         ]  # fmt: skip
 
