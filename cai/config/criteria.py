@@ -23,6 +23,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from cai.config.labels import Labels, Sources
+from cai.config.rl import Rl
 from cai.config.section import Amount, Section
 from cai.config.sections import Labeller
 from cai.config.tree import Tree, show
@@ -78,11 +79,11 @@ def check_weights(criteria: Mapping[str, Criterion]) -> None:
         raise Fault("every weight is 0: nothing is left to be paid for", "give one a weight above 0", "criteria")
 
 
-def check_readers(rl_method: str, judge: Labeller, without: str | None) -> None:
+def check_readers(rl: Rl, judge: Labeller, without: str | None) -> None:
     """Raises Fault for what cannot be done under several constitutions."""
-    if rl_method in ("dpo", "direct"):
-        reads = "one label a pair" if rl_method == "dpo" else "the judge under one constitution"
-        problem = f"rl.method: {rl_method} reads {reads}, and criteria weigh the rewards of several reward models"
+    if rl.method == "dpo" or rl.asked:
+        reads = "one label a pair" if rl.method == "dpo" else "the judge under one constitution"
+        problem = f"rl.method: {rl.method} reads {reads}, and criteria weigh the rewards of several reward models"
         raise Fault(problem, "name ppo, rloo, grpo or best_of_n, or remove criteria", "rl.method")
     for key, wanted in (("method", judge.method == "auto"), ("calibrate", judge.calibrate)):
         if wanted:

@@ -77,7 +77,7 @@ class Arm(Section):
 
     @property
     def asks_judge(self) -> bool:
-        """Whether `judge:` is asked, for labels or for rewards (`rl.method: direct`)."""
+        """Whether `judge:` is asked, for labels or for rewards (`rl.asked`)."""
         return "ai" in self.labellers and not self.rl.ends_with_sft
 
     @model_validator(mode="after")
@@ -144,8 +144,8 @@ class Arm(Section):
 
     @model_validator(mode="after")
     def _shots_are_drawn_where_they_are_shown(self) -> "Arm":
-        if self.rl.method == "direct" and self.judge.shots:
-            problem = "rl.method: direct asks the judge as the policy learns, and judge.shots are for labels"
+        if self.rl.asked and self.judge.shots:
+            problem = f"rl.method: {self.rl.method} asks the judge as the policy learns, and judge.shots are for labels"
             raise Fault(problem, "set judge.shots: 0, or name another rl.method", "judge.shots")
         if self.rl.gold and self.rl.gold.by == "judge" and self.evaluate.judge.shots:
             problem = "rl.gold asks the evaluation's judge as the policy learns, and shows it no examples"
@@ -165,7 +165,7 @@ class Arm(Section):
     def _criteria_can_be_weighed(self) -> "Arm":
         if self.criteria:
             check_weights(self.criteria)
-            check_readers(self.rl.method, self.judge, self.without)
+            check_readers(self.rl, self.judge, self.without)
             check_labels(self.criteria, self.labels)
             if self.judge.slim:
                 problem = "slim: is measured on one set of labels, and each of criteria: has its own"
@@ -173,18 +173,26 @@ class Arm(Section):
         return self
 
     @model_validator(mode="after")
-    def _direct_rewards_can_be_asked_for(self) -> "Arm":
-        if self.rl.method != "direct":
+    def _the_judge_can_be_asked_for_rewards(self) -> "Arm":
+        how, judge = self.rl.asked, self.judge
+        if how is None:
             return self
+        about = "each answer" if how == "alone" else "fresh answers"
+        asks = f"rl.method: {self.rl.method} asks the judge about {about}"
         if self.labels.all != ("ai",):
-            problem = "rl.method: direct asks the judge about each answer and reads no label"
-            raise Fault(problem, "set labels: ai, or name another rl.method", "labels")
-        if self.judge.slim:
-            problem = "rl.method: direct asks the judge about single answers, and slim: is measured on its labels"
-            raise Fault(problem, "slim it by hand (python -m cai.models slim) and name its folder", "judge.slim")
-        if self.judge.combine != "average":
-            problem = "rl.method: direct averages the principles' opinions of an answer; there is nothing to vote on"
+            raise Fault(f"{asks} and reads no label", "set labels: ai, or name another rl.method", "labels")
+        if judge.slim:
+            remedy = "slim it by hand (python -m cai.models slim) and name its folder"
+            raise Fault(f"{asks}, and slim: is measured on its labels", remedy, "judge.slim")
+        if how == "alone" and judge.combine != "average":
+            problem = f"{asks} and averages what the principles say of it; there is nothing to vote on"
             raise Fault(problem, "set judge.combine: average", "judge.combine")
+        if how != "alone" and judge.calibrate:
+            raise Fault(f"{asks}, and calibrate: is for labels", "set judge.temperature instead", "judge.calibrate")
+        unsettled = {"auto", "provenance"} & ({judge.method} if isinstance(judge.method, str) else {*judge.method})
+        if how != "alone" and unsettled:
+            problem = f"{asks}, and judge.method: {unsettled.pop()} knows only pairs that were made for labels"
+            raise Fault(problem, "name another method, such as choice or rate", "judge.method")
         return self
 
     @property

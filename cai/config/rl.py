@@ -38,12 +38,16 @@ class LiveFeedback(Section):
     decay: Share = 0.8
 
 
-RlMethod = Literal["ppo", "rloo", "grpo", "direct", "dpo", "best_of_n", "sft", "none"]
+RlMethod = Literal["ppo", "rloo", "grpo", "direct", "online_dpo", "dpo", "best_of_n", "sft", "none"]
+# How a judge is asked while the policy learns: about each answer alone, or about two at a time of one prompt's answers.
+Judging = Literal["alone", "pairs", "circle"]
 # What a method is unless it is named here: it samples answers as it learns from a reward model, and its KL's price is
 # fixed. To add one: its name above, and a file of that name in cai/train/rl/methods/.
 WITHOUT_ROLLOUTS: tuple[RlMethod, ...] = ("dpo", "best_of_n", "sft", "none")
-WITHOUT_REWARD_MODEL: tuple[RlMethod, ...] = ("direct", "dpo", "sft")
-WITHOUT_LABELS: tuple[RlMethod, ...] = ("direct", "sft")
+WITHOUT_REWARD_MODEL: tuple[RlMethod, ...] = ("direct", "online_dpo", "dpo", "sft")
+WITHOUT_LABELS: tuple[RlMethod, ...] = ("direct", "online_dpo", "sft")
+ASKS_JUDGE: dict[RlMethod, Judging] = {"direct": "alone", "online_dpo": "pairs"}  # and how
+BY_GROUP: tuple[RlMethod, ...] = ("rloo", "grpo")  # advantages within a prompt's answers: `judging` is theirs
 WITHOUT_TRAINING: tuple[RlMethod, ...] = ("best_of_n", "sft", "none")
 BY_PPO: tuple[RlMethod, ...] = ("ppo", "direct")  # they have a critic, and can adapt the price of KL
 
@@ -55,6 +59,8 @@ class Rl(Section):
     rloo       REINFORCE, with a prompt's other answers as baseline (Ahmadian et al. 2024); on a reward model
     grpo       advantages by group instead of a critic (Shao et al. 2024); on a reward model
     direct     PPO on the judge's rating of each answer, asked as it goes (d-RLAIF, Lee et al. 2023); no labels
+    online_dpo each step the policy writes two answers to each of `batch_size` / 2 prompts, the judge says which is
+               better, and DPO learns from its probabilities, `epochs` times (Guo et al. 2024); `beta` as for dpo
     dpo        from the labels, without a reward model (Rafailov et al. 2023): `epochs` passes over the labelled pairs,
                `batch_size` of them a step; `beta` is the price of a nat, in log-odds of the preference
     best_of_n  no training: the SFT policy answers `best_of` times, and the reward model picks (Stiennon et al. 2020)
@@ -63,8 +69,9 @@ class Rl(Section):
 
     Of sft and none the rest of this section is read by nobody.
 
-    Read by ppo and direct alone: kl_target, kl_horizon, kl_stop, cliprange_value, vf_coef, gamma, lam. By dpo alone:
-    beta. By best_of_n alone: best_of. By all that sample as they learn: num_generations.
+    Read by ppo and direct alone: kl_target, kl_horizon, kl_stop, cliprange_value, vf_coef, gamma, lam. By dpo and
+    online_dpo: beta, and not kl_coef. By best_of_n alone: best_of. By all that sample as they learn: num_generations.
+    By rloo and grpo alone: judging.
 
     Names are those of TRL's trainers: kl_coef (`beta` in its GRPO and RLOO), cliprange (`epsilon` there),
     cliprange_value, vf_coef, gamma, lam, missing_eos_penalty, num_generations, beta. `best_of` is that of OpenAI's and
@@ -77,6 +84,11 @@ class Rl(Section):
     method: RlMethod = Field(default="ppo", exclude=True)
     best_of: Annotated[int, Field(ge=2)] = Field(default=4, exclude=True)
     beta: Rate = Field(default=0.05, exclude=True)
+    # rloo and grpo on the judge, without labels and without a reward model; null: on the reward model.
+    #   alone   its rating of each answer by itself, normalised on the SFT answers, as of `direct`
+    #   pairs   each answer against every other to its prompt: the reward is its mean probability to win, 0 to 1
+    #   circle  each against the one before and the one after: n games in place of n (n - 1) / 2
+    judging: Judging | None = Field(default=None, exclude=True)
     # Rollouts; each is `batch_size` answers, trained on for `epochs`.
     steps: Positive = 16
     batch_size: Positive = 8
@@ -145,8 +157,15 @@ class Rl(Section):
             for key in ("kl_target", "kl_stop"):
                 if getattr(self, key) is not None:
                     raise Fault(f"method: {self.method} cannot hold a {key}", f"set {key}: null, or method: ppo", key)
+        if self.judging and self.method not in BY_GROUP:
+            problem = f"judging says how the judge compares the answers of a group, and method: {self.method} has none"
+            raise Fault(problem, "remove it, or name rloo or grpo", "judging")
+        if self.method == "online_dpo" and self.num_generations != 2:
+            problem = f"method: online_dpo learns from pairs, and num_generations is {self.num_generations}"
+            raise Fault(problem, "write num_generations: 2", "num_generations")
         if self.feedback and not (self.is_online and self.reads_rewards):
-            problem = f"method: {self.method} has no reward model for live feedback to be added to"
+            how = " with judging" if self.judging else ""
+            problem = f"method: {self.method}{how} has no reward model for live feedback to be added to"
             raise Fault(problem, "set feedback: null, or method: ppo", "feedback")
         if self.snapshots and not self.is_online:
             problem = f"method: {self.method} has no rollouts to keep a policy after"
@@ -171,8 +190,13 @@ class Rl(Section):
         return self.method not in WITHOUT_TRAINING
 
     @property
+    def asked(self) -> Judging | None:
+        """How the judge is asked as the policy learns; None where it is not."""
+        return ASKS_JUDGE.get(self.method, self.judging)
+
+    @property
     def reads_labels(self) -> bool:
-        return self.method not in WITHOUT_LABELS
+        return self.method not in WITHOUT_LABELS and not self.judging
 
     @property
     def ends_with_sft(self) -> bool:
@@ -182,7 +206,7 @@ class Rl(Section):
     @property
     def reads_rewards(self) -> bool:
         """Whether the method needs a reward model."""
-        return self.method not in WITHOUT_REWARD_MODEL
+        return self.method not in WITHOUT_REWARD_MODEL and not self.judging
 
     @property
     def prompts_a_rollout(self) -> int:

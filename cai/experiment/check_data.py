@@ -223,7 +223,7 @@ def check_principles(arm: Arm, rows: Rows, constitution: Constitution) -> None:
         uses.append((revising(constitution, arm.revise, arm.seed)["principles"], revised, "to revise by"))
     if arm.pairs.source == "opposed":
         uses.append((constitution.contrasting, fresh, "to answer by"))
-    if arm.rl.method == "direct":
+    if arm.rl.asked:
         kind = [prompt for prompt in rows.helpful if prompt.split == "train"] if arm.rl.helpful else []
         uses.append((principles_for(constitution, arm.judge), [*train, *kind], "to judge by"))
     elif arm.asks_judge:

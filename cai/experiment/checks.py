@@ -158,9 +158,9 @@ def rewards_alone(arm: Arm) -> None:
     """Can the judge's method reward a single answer, where RL asks it to? Raises UserError."""
     methods = arm.judge.method if isinstance(arm.judge.method, dict) else [arm.judge.method]
     comparing = [method for method in methods if method not in ALONE]
-    if arm.rl.method == "direct" and comparing:
-        does = "may come to compare" if comparing == ["auto"] else "compares"
-        problem = f"rl.method: direct rewards single answers, and judge.method: {' and '.join(comparing)} {does} two"
+    if arm.rl.asked == "alone" and comparing:
+        does = f"{' and '.join(comparing)} {'may come to compare' if comparing == ['auto'] else 'compares'} two"
+        problem = f"rl.method: {arm.rl.method} rewards single answers, and judge.method: {does}"
         raise UserError(problem, "judge.method", f"name {' or '.join(ALONE)}")
 
 

@@ -14,7 +14,7 @@ from cai.config.runtime import Runtime
 from cai.core.errors import UserError, UserErrors
 from cai.core.store import Artifact
 from cai.experiment.check_servers import asked_judges, servers_of, with_revisers
-from cai.experiment.work import model_of
+from cai.experiment.work import JUDGED, model_of
 from cai.models import memory
 from cai.models.memory import GIB, Batch, Learning
 from cai.models.shapes import Shape, shape_named
@@ -27,7 +27,7 @@ KINDS: dict[str, Kind] = {
     **dict.fromkeys(("rate_revisions", "rate_controlled", "judge_items", "choose_items"), "read"),
     **dict.fromkeys(("score_pairs", "score_answers", "score_ratings", "score_items", "scale_reward"), "score"),
     **dict.fromkeys(("train_reasons", "train_sft", "train_reward", "train_harm", "train_dpo"), "train"),
-    **dict.fromkeys(("train_ppo", "train_rloo", "train_grpo", "train_direct"), "roll"),
+    **dict.fromkeys(("train_ppo", "train_rloo", "train_grpo", *JUDGED), "roll"),
 }  # fmt: skip
 PAIRED = ("train_reward", "train_dpo")  # a row of a batch is two answers
 PROMPT = 256  # tokens of a prompt, where no limit says more
@@ -146,8 +146,8 @@ def _learner(start: Need, inputs: Mapping[str, Any], settings: Mapping[str, Any]
         rows = micro * (2 if stage in PAIRED else 1)
         return replace(start, rows=rows, width=settings["max_length"], learning=how, beside=beside)
     judge = (inputs.get("judge") or {}).get("model", "")
-    reward = start.shape if stage != "train_direct" else shape_named(judge)
-    beside = adapter if how.lora and stage != "train_direct" and sharded == 1 else 0.0
+    reward = start.shape if stage not in JUDGED else shape_named(judge)
+    beside = adapter if how.lora and stage not in JUDGED and sharded == 1 else 0.0
     if not beside and reward:
         beside = memory.weights(reward, start.dtype)
     beside *= len(inputs.get("criteria") or "1")  # reward models, one for each criterion

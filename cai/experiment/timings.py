@@ -21,7 +21,7 @@ from statistics import median
 from typing import Literal
 
 from cai.core.store import MANIFEST, Artifact
-from cai.experiment.work import Work, model_of
+from cai.experiment.work import JUDGED, Work, model_of
 from cai.models.shapes import shape_named, size_named
 
 REFERENCE = Path(__file__).with_name("timings.json")
@@ -42,7 +42,7 @@ KIN = (
         }
     ),
     frozenset({"score_answers", "score_ratings", "scale_reward", "score_drift"}),
-    frozenset({"train_ppo", "train_rloo", "train_grpo"}),
+    frozenset({"train_ppo", "train_rloo", "train_grpo", *JUDGED}),
 )
 ALIKE = 1.6  # two sizes of models that are not further apart than this take about as long
 

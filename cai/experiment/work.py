@@ -13,6 +13,7 @@ from typing import Any
 from cai.core.store import digest_of
 from cai.judge.methods import ALONE, ASKING
 
+JUDGED = ("train_direct", "train_judged_rloo", "train_judged_grpo", "train_online_dpo")  # they ask a judge as they go
 RATINGS = 968  # of rated-answers (cai/data/sources/)
 XSTEST = 450.0  # prompts
 ATTACKED = 51.0  # answers to a pair: as it was, by each of 25 exploits, and their controls
@@ -167,7 +168,7 @@ COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
     "attack_judge": lambda work, i: ATTACKED * i["count"] * _asked(i),
     "train_reward": _learnt,
     "train_dpo": _learnt,
-    **dict.fromkeys(("train_ppo", "train_rloo", "train_grpo", "train_direct"), _rollouts),
+    **dict.fromkeys(("train_ppo", "train_rloo", "train_grpo", *JUDGED), _rollouts),
     "scale_reward": lambda work, i: work.rows(i["revisions"]),
     "score_pairs": lambda work, i: work.rows(i["pairs"], "test"),
     "train_harm": _harm,

@@ -56,6 +56,10 @@ PANEL = (
     "arms.alone={judge: {panel: null}}",
     "rl={method: none}",
 )
+JUDGED = (
+    "arms={fresh: {rl: {method: online_dpo}}, ranked: {rl: {method: grpo, judging: pairs}}}",
+    "arms.circle={rl: {method: rloo, judging: circle}}",
+)
 ROUNDS = ("arms={own: {labels: ai, rounds: 2, pairs: {source: policy, prompts: 8}}}",)
 REASONS = ("arms={read: {constitution: {why: judge}}, learnt: {constitution: {why: train, reasons: others}}}",
            "constitution={file: constitutions/truthful.txt}", "seeds=[0]")  # fmt: skip
@@ -71,6 +75,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "rules": ("smoke", RULES),
     "own pairs": ("smoke", OWN_PAIRS),
     "rounds": ("smoke", ROUNDS),
+    "judged": ("smoke", JUDGED),
     "moderated": ("smoke", MODERATED),
     "slim": ("smoke", SLIM),
     "panel": ("smoke", PANEL),

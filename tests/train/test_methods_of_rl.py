@@ -28,15 +28,17 @@ from cai.train.rl.online import left_out
 from cai.train.rl.rewards import judged_reward
 from cai.train.trainable import Draws, PromptSet, Trainable
 
-METHODS = ("ppo", "rloo", "grpo", "direct", "dpo", "best_of_n")
-ONLINE = ("ppo", "rloo", "grpo", "direct")
+METHODS = ("ppo", "rloo", "grpo", "direct", "online_dpo", "dpo", "best_of_n")
+ONLINE = ("ppo", "rloo", "grpo", "direct", "online_dpo")
+JUDGED = ("direct", "online_dpo")
 KEPT = dict.fromkeys(ONLINE, ", snapshots: 1")
 ARMS = "arms:\n" + "".join(f"  {name}: {{rl: {{method: {name}{KEPT.get(name, '')}}}}}\n" for name in METHODS)
+ARMS += "  circle: {rl: {method: rloo, judging: circle, num_generations: 4, gold: null}}\n"
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, tiny):
-    """A folder in which all six have run, as arms of one experiment."""
+    """A folder in which all have run, as arms of one experiment."""
     folder = tmp_path_factory.mktemp("methods")
     lay_out(folder)
     shared = EXPERIMENT[: EXPERIMENT.index("arms:")].replace("max_new_tokens: 6, epochs: 1", "max_new_tokens: 6")
@@ -58,8 +60,9 @@ def test_every_method_leaves_a_policy_that_is_measured(finished):
         policy = finished / links[f"{method}/0"]["policy"]
         assert (policy / "curves.json").is_file() and (policy / "counts.json").is_file()
         assert (policy / "model").is_dir() == (method != "best_of_n")
-        assert ("reward" in links[f"{method}/0"]) == (method not in ("direct", "dpo"))
-        assert ("labels" in links[f"{method}/0"]) == (method != "direct")
+        assert ("reward" in links[f"{method}/0"]) == (method not in ("dpo", *JUDGED))
+        assert ("labels" in links[f"{method}/0"]) == (method not in JUDGED)
+    assert not {"reward", "labels"} & set(links["circle/0"])
     measures = {measure["key"]: measure["arms"] for measure in results(finished)["measures"]}
     for method in METHODS:
         assert measures["win_rate_vs_sft"][method]["n"] == 4 and measures["words"][method]["n"] == 4
@@ -72,10 +75,13 @@ def test_every_method_leaves_a_policy_that_is_measured(finished):
 
 def test_the_same_curves_where_they_mean_the_same(finished):
     curves = {(curve["title"], line["arm"]): line for curve in results(finished)["curves"] for line in curve["lines"]}
-    online = set(ONLINE)
-    for title in ("reward (normalised)", "entropy, nats a token", "answer length, tokens", "clip fraction"):
+    online, ours = {*ONLINE, "circle"}, {"online_dpo", "circle"}
+    for title, without in {
+        "reward (normalised)": ours, "clip fraction": {"online_dpo"}, "answer length, tokens": set(),
+        "entropy, nats a token": set(), "how sure the judge is of a prompt's better answer": online - ours,
+    }.items():  # fmt: skip
         arms = {arm for name, arm in curves if name == f"policy: {title}"}
-        assert arms == online | ({"dpo"} if "entropy" in title else set())
+        assert arms == online - without | ({"dpo"} if "entropy" in title else set()), title
     for arm in online:
         line = curves["policy: KL to the SFT policy, nats an answer", arm]
         assert line["x"] == [1, 2], "one row a rollout, however many epochs are made of it"
@@ -83,7 +89,8 @@ def test_the_same_curves_where_they_mean_the_same(finished):
             assert line["y"][0] == pytest.approx(0, abs=1e-6)
     bound = curves["policy: KL to the SFT policy, nats an answer", "best_of_n"]["y"]
     assert bound == [pytest.approx(1.386294 - 0.75, abs=1e-5)]  # log 4 - 3/4
-    assert curves["DPO: loss on its own labels", "dpo"]["y"][0] == pytest.approx(0.6931, abs=1e-4)
+    for arm in ("dpo", "online_dpo"):
+        assert curves["DPO: loss on its own labels", arm]["y"][0] == pytest.approx(0.6931, abs=1e-4)
     page = (finished / "runs/mine/report.html").read_text()
     assert all(method in page for method in METHODS)
 
@@ -109,6 +116,9 @@ def test_the_counts_say_what_was_drawn_and_judged(finished):
     assert counts["red-team answers: drawn", "best_of_n/0"] == 16  # 4 prompts, 4 answers each
     assert counts["policy: judge: SFT answers it cannot read", "direct/0"] == 0
     assert counts["policy: best of", "best_of_n/0"] == 4
+    for arm, judged in {"online_dpo/0": 2 * 2, "circle/0": 2 * 4}.items():  # two rollouts of four answers
+        assert counts["policy: pairs judged", arm] == judged
+        assert counts["policy: pairs that the judge could not read", arm] == 0
 
 
 def test_a_plan_estimates_each_and_a_second_run_does_nothing(finished, monkeypatch, capsys):
@@ -119,7 +129,15 @@ def test_a_plan_estimates_each_and_a_second_run_does_nothing(finished, monkeypat
     assert set(planned(["rl.best_of=3"])) == again
     assert main(["mine.yaml", "--plan", "--all", "--set", "rl.epochs=5000", "--set", "rl.best_of=900"]) == 0
     said = capsys.readouterr().out
-    for stage in ("train_ppo", "train_rloo", "train_grpo", "train_direct", "train_dpo", "respond_best"):
+    for stage in (
+        "train_ppo",
+        "train_rloo",
+        "train_grpo",
+        "train_direct",
+        "train_online_dpo",
+        "train_dpo",
+        "respond_best",
+    ):
         assert (found := re.search(rf"to run +{stage} +[0-9a-f]+ +about (\d+) (s|min)", said)), stage
         assert found[2] == "min" or int(found[1]) >= 3, f"{stage}, which is not in the table, is said to take 1 s"
 

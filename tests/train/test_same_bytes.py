@@ -28,9 +28,11 @@ from cai.models.workbench import Workbench
 from cai.train.harm import train_harm
 from cai.train.reward import train_reward
 from cai.train.rl.given import OnlineRun, RewardModel
-from cai.train.rl.methods.direct import RatedBy, train_direct
+from cai.train.rl.judged import RatedBy
+from cai.train.rl.methods.direct import train_direct
 from cai.train.rl.methods.dpo import DpoSettings, train_dpo
-from cai.train.rl.methods.grpo import train_grpo
+from cai.train.rl.methods.grpo import train_grpo, train_judged_grpo
+from cai.train.rl.methods.online_dpo import train_online_dpo
 from cai.train.rl.methods.ppo import train_ppo
 from cai.train.rl.methods.rloo import train_rloo
 from cai.train.sft import Everyday, train_sft
@@ -136,4 +138,7 @@ def test_against_the_judge(tmp_path, given, tiny):
         settings=Judge(model="tiny-random", min_mass=0.0), model=tiny, templates={"rate": load_template("rate")},
         principles=(Judging("kind", "Choose the kind one.", (), 1.0),), dtype="float32", seed=0,
     )  # fmt: skip
-    both(tmp_path, train_direct, run=given["run"], rater=RatedBy(judge))
+    run, rater = given["run"], RatedBy(judge)
+    both(tmp_path / "direct", train_direct, run=run, rater=rater)
+    both(tmp_path / "circle", train_judged_grpo, run=run, rater=rater, asked="circle")
+    both(tmp_path / "dpo", train_online_dpo, run=run, rater=rater, beta=0.1)

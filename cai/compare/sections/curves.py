@@ -34,6 +34,7 @@ CURVES = (  # stage, its quantity, title, steps
     ("reward", "loss", "reward model: loss", "step"),
     ("reward", "accuracy", "reward model: accuracy on its own labels", "step"),
     ("policy", "reward", "policy: reward (normalised)", "rollout"),
+    ("policy", "win_share", "policy: how sure the judge is of a prompt's better answer", "rollout"),
     ("policy", "loss", "DPO: loss on its own labels", "step"),
     ("policy", "accuracy", "DPO: implicit reward agrees with its own labels", "step"),
     ("policy", "margin", "DPO: implicit reward of the preferred answer minus the other's", "step"),

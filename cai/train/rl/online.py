@@ -29,6 +29,8 @@ CURVES = (
     "reward", "kl", "kl_coef", "entropy", "clip_fraction", "approx_kl", "ratio_variance", "policy_loss", "value_loss",
     "explained_variance", "completion_length", "eos_rate", "unscored", "early_stop", "repetition", "distinct_2",
 )  # fmt: skip
+# Where rewards compare a prompt's answers, their mean is always a half, and says nothing.
+COMPARED = (*(name for name in CURVES if name != "reward"), "win_share", "abstained")
 # (policy, reward function, settings, arguments of TRL's config, **options of TRL's trainer) -> the trainer
 MakeTrainer = Callable[..., Any]
 
@@ -37,7 +39,8 @@ MakeTrainer = Callable[..., Any]
 class Ready:
     """What there must be before the first rollout. counts: what was found on the way, for counts.json.
 
-    paid: what each of several criteria paid in the last call of the reward, `criterion NAME` -> mean, for the curves.
+    paid: what the last call of the reward was made of, for the curves: what each of several criteria paid, as
+    `criterion NAME` -> mean; or `paid` of cai/train/rl/judged.py. columns: of the log, that become curves.
     """
 
     network: Any
@@ -46,6 +49,7 @@ class Ready:
     reward: RewardFunction
     counts: Mapping[str, Any]
     paid: Callable[[], dict[str, float]] = dict
+    columns: Sequence[str] = CURVES
 
 
 # 1. Before the first rollout ------------------------------------------------------------------------------------------
@@ -125,7 +129,8 @@ def optimise(out: Path, work: Workbench, run: OnlineRun, ready: Ready, make: Mak
         watched = watch.leave(trainer.model, out)
     rollouts = [row for row in trainer.state.log_history if "reward" in row]
     history = [row | row["answers"] | row.get("paid", {}) | {"step": number} for number, row in enumerate(rollouts, 1)]
-    names = [*CURVES, *(name for name in history[0] if name.startswith("criterion "))] if history else CURVES
+    criteria = (name for name in history[0] if name.startswith("criterion ")) if history else ()
+    names = [*ready.columns, *criteria]
     (out / "curves.json").write_text(json.dumps(curves(history, {name: name for name in names})))
     counts = {**ready.counts, **watched, **left_out(history, settings.batch_size)}
     (out / "counts.json").write_text(json.dumps(counts, indent=1))
@@ -158,10 +163,33 @@ def by_groups(method: str, network: Any, reward: Any, settings: Rl, arguments: d
     return trainer(network, reward, made, missing_eos_penalty=penalty, **options)
 
 
+def by_online_dpo(
+    beta: float, network: Any, reward: Any, settings: Rl, arguments: dict[str, Any], **options: Any
+) -> Any:
+    """beta: `rl.beta`."""
+    from trl import GRPOConfig
+
+    from cai.train.rl.online_dpo import OnlineDPOTrainer
+
+    if arguments["per_device_train_batch_size"] % 2:  # `runtime.micro_batch`: a pair goes through the model together
+        arguments["per_device_train_batch_size"] *= 2
+        arguments["gradient_accumulation_steps"] //= 2
+    steps: dict[str, Any] = {"max_steps": settings.steps * settings.epochs, "logging_steps": settings.epochs}
+    made = GRPOConfig(**arguments | steps, num_iterations=settings.epochs)
+    return OnlineDPOTrainer(network, reward, made, dpo_beta=beta, **options)
+
+
 def left_out(history: Sequence[Mapping[str, float]], answers: int) -> dict[str, int]:
-    """How many answers had no reward and took no part, where there were any. answers: of a rollout."""
+    """How many answers had no reward and took no part, where there were any; and pairs, where a judge compares.
+
+    answers: of a rollout.
+    """
     lost = round(sum(row["unscored"] * answers for row in history))
-    return {"answers without a reward": lost} if lost else {}
+    counts = {"answers without a reward": lost} if lost else {}
+    if any("judged" in row for row in history):
+        counts["pairs judged"] = round(sum(row["judged"] for row in history))
+        counts["pairs that the judge could not read"] = round(sum(row["abstained"] for row in history))
+    return counts
 
 
 # 3. What TRL is told --------------------------------------------------------------------------------------------------

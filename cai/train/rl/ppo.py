@@ -28,12 +28,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
-from trl.trainer.utils import pad
 
 from cai.core.errors import UserError
 from cai.models.sharded import put_whole, whole_weights
 from cai.train.rl.critic import add_critic
-from cai.train.rl.forwards import answer_states
 from cai.train.rl.ppo_config import PPOConfig
 from cai.train.rl.ppo_math import (
     adapted_kl_coef,
@@ -134,10 +132,6 @@ class PPOTrainer(RolloutTrainer):
         if self.use_vllm:
             keep_from_vllm(self.vllm_generation)
 
-    def _forward(self, model: Any, rollout: dict[str, Any], **kwargs: Any) -> Any:
-        with self.accelerator.autocast():
-            return answer_states(model, rollout, pads_left=self.pads_left, **kwargs)
-
     @torch.no_grad()
     def _evaluate_rollout(self, rollout: dict[str, Any]) -> dict[str, Tensor]:
         """old_logprobs and old_values of the policy, ref_logprobs of the reference, each (B, T), in minibatches."""
@@ -221,13 +215,6 @@ class PPOTrainer(RolloutTrainer):
             "advantages": whiten(advantages_BT, mask_BT),
         }
 
-    def _padded(self, name: str, rows: list[list[int]], side: str) -> dict[str, Tensor]:
-        """{name}_ids and {name}_mask of a padded batch."""
-        ids, device = [torch.tensor(row) for row in rows], self.accelerator.device
-        mask = [torch.ones_like(row) for row in ids]
-        padded = pad(ids, self._tokenizer.pad_token_id, side).to(device)
-        return {f"{name}_ids": padded, f"{name}_mask": pad(mask, 0, side).to(device)}
-
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         """Loss of one minibatch in one PPO epoch (steps 7-9)."""
         args, mask_BT, advantages_BT = self.config, inputs["mask"], inputs["advantages"]
@@ -269,12 +256,6 @@ class PPOTrainer(RolloutTrainer):
         known = dict(zip(means, sums[:-1] / sums[-1].clamp(min=1), strict=True))
         known["ratio_variance"] = (known["ratio_variance"] - known.pop("ratio_mean") ** 2).clamp(min=0)
         self._log_rollout(**known)
-
-    def _log_rollout(self, **metrics: Tensor) -> None:
-        """Add to the means that the next row of the log will show (TRL leaves NaN out of them)."""
-        mode = "train" if self.policy.training else "eval"
-        for name, value in metrics.items():
-            self._metrics[mode][name].append(value.item())
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward of a minibatch, unless the policy has moved by `kl_stop` from the one that sampled.

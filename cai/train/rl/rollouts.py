@@ -31,7 +31,7 @@ from torch.utils.data import Sampler
 from trl import GRPOTrainer
 from trl.data_utils import is_conversational
 from trl.models.utils import unwrap_model_for_generation
-from trl.trainer.utils import RepeatSampler
+from trl.trainer.utils import RepeatSampler, pad
 
 from cai.core.draws import seed_of
 from cai.core.errors import UserError
@@ -41,6 +41,7 @@ from cai.models.engines.sampling import reads_left_padding, sample_ids, stop_ids
 from cai.models.sharded import is_sharded, whole_state
 from cai.train.checkpoints import Sealing, last_checkpoint, state_of
 from cai.train.common import Unpublished
+from cai.train.rl.forwards import answer_states
 from cai.train.rl.reference import Remembers
 from cai.train.still import without_dropout
 
@@ -250,10 +251,28 @@ class RolloutTrainer(Rollouts, GRPOTrainer):
     """GRPOTrainer that resumes exactly and deals a rollout's minibatches to all processes alike.
 
     A subclass's `_generate_and_score_completions` returns the whole rollout, all processes' rows (`_gathered`), with a
-    "mask" (B, T) of the tokens that are learnt from.
+    "mask" (B, T) of the tokens that are learnt from. `bundle` rows that follow one another stay together.
     """
 
+    bundle = 1
     _buffered_inputs: Any
+
+    def _padded(self, name: str, rows: list[list[int]], side: str) -> dict[str, Tensor]:
+        """{name}_ids and {name}_mask of a padded batch."""
+        ids, device = [torch.tensor(row) for row in rows], self.accelerator.device
+        mask = [torch.ones_like(row) for row in ids]
+        padded = pad(ids, self._tokenizer.pad_token_id, side).to(device)
+        return {f"{name}_ids": padded, f"{name}_mask": pad(mask, 0, side).to(device)}
+
+    def _forward(self, model: Any, rollout: dict[str, Any], **kwargs: Any) -> Any:
+        with self.accelerator.autocast():
+            return answer_states(model, rollout, pads_left=self.pads_left, **kwargs)
+
+    def _log_rollout(self, **metrics: Tensor) -> None:
+        """Add to the means that the next row of the log will show (TRL leaves NaN out of them)."""
+        mode = "train" if self._training else "eval"
+        for name, value in metrics.items():
+            self._metrics[mode][name].append(value.item())
 
     def _gathered(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
         """Each process's rows, one process after the other, padded to one width."""
@@ -284,13 +303,15 @@ class RolloutTrainer(Rollouts, GRPOTrainer):
         padding and changes no update, whose loss is a mean over all its tokens.
         """
         mask_BT, deal = rollout["mask"], seed_of("deal", self.args.seed, self.rollout)
-        order = torch.randperm(len(mask_BT), generator=torch.Generator().manual_seed(deal))
+        order = torch.randperm(len(mask_BT) // self.bundle, generator=torch.Generator().manual_seed(deal))
         count, together = self.args.steps_per_generation, self.args.gradient_accumulation_steps
         if together > 1 and (count % together == 0 or together % count == 0):
             length = (rollout["prompt_mask"].sum(dim=1) + rollout["completion_mask"].sum(dim=1)).cpu()
+            length = length.view(-1, self.bundle).amax(dim=1)
             updates = order.chunk(max(1, count // together))
             order = torch.cat([rows[length[rows].argsort(stable=True)] for rows in updates])
-        minibatches = order.chunk(count)
+        rows_of = order.unsqueeze(1) * self.bundle + torch.arange(self.bundle)
+        minibatches = [rows.flatten() for rows in rows_of.chunk(count)]
         tokens = [int(mask_BT[rows].sum()) for rows in minibatches]
         slices = [self._slice(rollout, rows) for rows in minibatches] * self.num_iterations
         of_updates = tokens_of_updates(tokens, self.num_iterations, together)

@@ -283,11 +283,13 @@ def measure(
     # 3. Rewards.
     chats = [plain(tokenizer, chat) for chat in held_out.chats]
     completions = [[{"role": "assistant", "content": text}] for text in texts]
+    first = before[0]["texts"] if before else texts
     columns = {"prompts": chats, "completions": completions, "completion_ids": answers, "prompt_id": held_out.ids}
+    columns |= {"baseline": first}  # for rewards that compare: the SFT policy's answers to the same prompts
     proxies = shared_out(
         range(count), lambda some: proxy(**{name: [column[i] for i in some] for name, column in columns.items()})
     )
-    golds = held_out.gold(texts, before[0]["texts"] if before else texts)
+    golds = held_out.gold(texts, first)
     return describe(texts, answers, stops) | {
         "kl": _mean(kls), "entropy": _mean(entropies), "proxy": _mean(proxies), "gold": _mean(golds),
         "proxies": proxies, "golds": golds, "kls": kls, "texts": texts,

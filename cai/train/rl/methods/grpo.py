@@ -4,10 +4,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from cai.config.rl import Judging
 from cai.core.store import Artifact, version
 from cai.models.workbench import Workbench
 from cai.train.launch import launched
 from cai.train.rl.given import Given, OnlineRun, RewardModel, against_rewards
+from cai.train.rl.judged import RatedBy, learn_from_judge
 from cai.train.rl.online import by_groups, learn_from_rewards
 
 
@@ -18,5 +20,14 @@ def train_grpo(out: Path, work: Workbench, *, run: OnlineRun, reward: RewardMode
     learn_from_rewards(out, work, run, reward, partial(by_groups, "grpo"))
 
 
+@version(1)
+def train_judged_grpo(out: Path, work: Workbench, *, run: OnlineRun, rater: RatedBy, asked: Judging) -> None:
+    """As `train_grpo`, on the judge (cai/train/rl/judged.py)."""
+    learn_from_judge(out, work, run, rater.judge, asked, partial(by_groups, "grpo"))
+
+
 def policy(stage: Callable[..., Artifact], given: Given) -> Artifact:
+    if given.arm.rl.judging:
+        run, rater = OnlineRun.of(given), RatedBy.of(given)
+        return stage(train_judged_grpo, run=run, rater=rater, asked=given.arm.rl.judging)
     return stage(train_grpo, **against_rewards(given))

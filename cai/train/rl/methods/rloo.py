@@ -5,10 +5,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from cai.config.rl import Judging
 from cai.core.store import Artifact, version
 from cai.models.workbench import Workbench
 from cai.train.launch import launched
 from cai.train.rl.given import Given, OnlineRun, RewardModel, against_rewards
+from cai.train.rl.judged import RatedBy, learn_from_judge
 from cai.train.rl.online import by_groups, learn_from_rewards
 
 
@@ -19,5 +21,14 @@ def train_rloo(out: Path, work: Workbench, *, run: OnlineRun, reward: RewardMode
     learn_from_rewards(out, work, run, reward, partial(by_groups, "rloo"))
 
 
+@version(1)
+def train_judged_rloo(out: Path, work: Workbench, *, run: OnlineRun, rater: RatedBy, asked: Judging) -> None:
+    """As `train_rloo`, on the judge (cai/train/rl/judged.py)."""
+    learn_from_judge(out, work, run, rater.judge, asked, partial(by_groups, "rloo"))
+
+
 def policy(stage: Callable[..., Artifact], given: Given) -> Artifact:
+    if given.arm.rl.judging:
+        run, rater = OnlineRun.of(given), RatedBy.of(given)
+        return stage(train_judged_rloo, run=run, rater=rater, asked=given.arm.rl.judging)
     return stage(train_rloo, **against_rewards(given))
