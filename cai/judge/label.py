@@ -48,7 +48,7 @@ def label_by_judge(
     chosen = json.loads((preflight / "preflight.json").read_text()) if preflight else {}
     judge = judge.by(chosen.get("method", judge.settings.method))
     platt = chosen.get("platt")
-    _write(out, judge_pairs(judge.engine(work), rows, judge, title="judge the pairs", platt=platt))
+    write_labels(out, judge_pairs(judge.engine(work), rows, judge, title="judge the pairs", platt=platt))
 
 
 @version(3)
@@ -89,7 +89,7 @@ def label_by_people(
     for reason in dict.fromkeys(row.reason for row in aside):
         places = [row.where for row in aside if row.reason == reason]
         print(f"labels set aside: {reason}: {some(places)}", file=sys.stderr)
-    _write(out, [labels.get(pair.id) or Abstained(pair.id, "no human judged this pair") for pair in rows], counts)
+    write_labels(out, [labels.get(pair.id) or Abstained(pair.id, "no human judged this pair") for pair in rows], counts)
 
 
 def _votes_in_data(pair: Pair) -> tuple[RaterVote, ...]:
@@ -140,7 +140,7 @@ def label_by_simulation(
                 turned += turn
                 verdict = Label(verdict.pair_id, p_a, "simulated", verdict.votes, (vote,))
             verdicts[verdict.pair_id] = verdict
-    _write(out, [verdicts[pair.id] for pair in rows], {"simulated choices turned round": turned})
+    write_labels(out, [verdicts[pair.id] for pair in rows], {"simulated choices turned round": turned})
 
 
 @version(1)
@@ -154,7 +154,7 @@ def label_by_coin(out: Path, work: Any, *, pairs: Artifact, rule: Sources | None
     seed: who labels which pair, where several do; replica: the coin's.
     """
     rows = _pairs_for("shuffled", pairs, rule, seed)
-    _write(out, [Label(pair.id, float(uniform("coin", replica, pair.id) < 0.5), "shuffled") for pair in rows])
+    write_labels(out, [Label(pair.id, float(uniform("coin", replica, pair.id) < 0.5), "shuffled") for pair in rows])
 
 
 @version(1)
@@ -168,7 +168,7 @@ def label_by_length(out: Path, work: Any, *, pairs: Artifact, rule: Sources | No
         longer = words(pair.a) - words(pair.b)
         return Label(pair.id, float(longer < 0), "shorter") if longer else Abstained(pair.id, "answers of one length")
 
-    _write(out, [verdict(pair) for pair in _pairs_for("shorter", pairs, rule, seed)])
+    write_labels(out, [verdict(pair) for pair in _pairs_for("shorter", pairs, rule, seed)])
 
 
 @version(1)
@@ -193,7 +193,7 @@ def mix_labels(
         counts = {"budget of human labels": rule.budget, "budget spent": len(chosen)}
     else:
         of = {pair.id: labeller_of(pair, rule, seed) for pair in rows}
-    _write(out, [verdicts[of[pair.id]][pair.id] for pair in rows], counts)
+    write_labels(out, [verdicts[of[pair.id]][pair.id] for pair in rows], counts)
 
 
 @version(1)
@@ -212,7 +212,7 @@ def draw_labels(out: Path, work: Any, *, pairs: Artifact, labels: Artifact, coun
             "lower the budget, or raise data.train_pairs (null: all that there are)",
         )
     drawn = sorted(known, key=lambda label: uniform("label budget", seed, label.pair_id))[:count]
-    _write(out, drawn, {"labels to draw from": len(known)})
+    write_labels(out, drawn, {"labels to draw from": len(known)})
 
 
 def _pairs_for(who: str, pairs: Artifact, rule: Sources | None, seed: int) -> list[Pair]:
@@ -233,7 +233,8 @@ def _pairs_for(who: str, pairs: Artifact, rule: Sources | None, seed: int) -> li
     return [pair for pair in rows if labeller_of(pair, rule, seed) == who]
 
 
-def _write(out: Path, verdicts: Sequence[Label | Abstained], more: Mapping[str, int] | None = None) -> None:
+def write_labels(out: Path, verdicts: Sequence[Label | Abstained], more: Mapping[str, int] | None = None) -> None:
+    """What every stage of labels leaves: labels.jsonl, abstained.jsonl and counts.json, with `more` counts."""
     labels = [verdict for verdict in verdicts if isinstance(verdict, Label)]
     abstained = [verdict for verdict in verdicts if isinstance(verdict, Abstained)]
     write_jsonl(out / "labels.jsonl", labels)

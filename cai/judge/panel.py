@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cai.core.odds import logit, sigmoid
-from cai.core.records import Abstained, Label, Pair, RaterVote, read_jsonl, write_jsonl
+from cai.core.records import Abstained, Label, Pair, RaterVote, read_jsonl
 from cai.core.store import Artifact, version
 from cai.judge.asked import AskedJudge
 from cai.judge.asking import judge_pairs
+from cai.judge.label import write_labels
 from cai.models.workbench import Workbench
 
 # A vote is taken to be no surer than this: a probability that was rounded to 1 would outvote everybody.
@@ -63,7 +64,7 @@ def label_the_unsure(
     judge = judge.by(chosen.get("method", judge.settings.method))
     platt = chosen.get("platt")
     made = judge_pairs(judge.engine(work), rows, judge, title="judge what is unsure", platt=platt) if rows else []
-    _leave(out, made, {"sure already": len(before) - len(rows)})
+    write_labels(out, made, {"sure already": len(before) - len(rows)})
 
 
 def is_unsure(verdict: Verdict, below: float) -> bool:
@@ -81,7 +82,7 @@ def combine_panel(out: Path, work: Any, *, pairs: Artifact, parts: Mapping[str, 
     said = {name: verdicts_of(labels) for name, labels in parts.items()}
     asked = [pair.id for pair in read_jsonl(pairs / "pairs.jsonl", Pair) if any(pair.id in of for of in said.values())]
     made, judges = together(asked, said, rule)
-    _leave(out, made)
+    write_labels(out, made)
     (out / "judges.json").write_text(json.dumps([asdict(judge) for judge in judges], indent=1))
 
 
@@ -149,14 +150,3 @@ def _odds(p_a: float) -> float:
 
 def _number(value: float) -> float | None:
     return None if value != value else float(value)
-
-
-def _leave(out: Path, verdicts: Sequence[Verdict], more: Mapping[str, int] | None = None) -> None:
-    labels = [verdict for verdict in verdicts if isinstance(verdict, Label)]
-    abstained = [verdict for verdict in verdicts if isinstance(verdict, Abstained)]
-    write_jsonl(out / "labels.jsonl", labels)
-    write_jsonl(out / "abstained.jsonl", abstained)
-    counts = Counter(f"abstained: {verdict.reason}" for verdict in abstained)
-    counts["labelled"] = len(labels)
-    counts.update(f"labelled by {label.source}" for label in labels)
-    (out / "counts.json").write_text(json.dumps({**counts, **(more or {})}, indent=1))
