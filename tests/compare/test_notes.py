@@ -21,6 +21,7 @@ arms:
   human: {labels: human}
   long: {labels: {shares: {ai: 0.9, human: 0.1}}, rl: {steps: 9}, judge: {temperature: 2.0}}
   dpo: {rl: {method: dpo}}
+  unseen: {judge: {preflight: null}}
 policy: {model: tiny-random}
 data: {source: rated-answers}
 """
@@ -29,7 +30,7 @@ data: {source: rated-answers}
 def test_differences_of_the_arms_are_named_as_the_command_line_names_them(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(Path(__file__).parents[2])
     (tmp_path / "one.yaml").write_text(CONFIG)
-    human, long, dpo = differences(read_experiment(tmp_path / "one.yaml"))
+    human, long, dpo, unseen = differences(read_experiment(tmp_path / "one.yaml"))
     assert (human["arm"], human["from"], [key["key"] for key in human["keys"]]) == ("human", "ai", ["labels"])
     assert human["keys"][0]["from"] == "the AI judge" and human["keys"][0]["to"] == "people"
     assert sorted(key["key"] for key in long["keys"]) == ["judge.temperature", "labels", "rl.steps"]
@@ -37,6 +38,7 @@ def test_differences_of_the_arms_are_named_as_the_command_line_names_them(tmp_pa
     assert steps["to"] == "9" != steps["from"]
     # No key of a stage holds `rl.method`, and yet it is what differs.
     assert dpo["keys"] == [{"key": "rl.method", "from": "ppo", "to": "dpo"}]
+    assert unseen["keys"] == [{"key": "judge.preflight", "from": "{…}", "to": "None"}]
     read_back = read_experiment(tmp_path / "one.yaml", [f"rl.steps={steps['to']}"])
     assert "rl.steps" not in {key["key"] for key in differences(read_back)[1]["keys"]}
 

@@ -17,17 +17,29 @@ from cai.config.serve import OwnServer
 def differences(experiment: Experiment) -> list[dict[str, Any]]:
     """Each further arm's settings that are not the first arm's: {"arm", "from", "keys": [{"key", "from", "to"}]}.
 
-    Keys are dotted, as `--set` takes them, and the labels are spelled as in the config.
+    Keys are dotted, as `--set` takes them, and the labels are spelled as in the config. A section that one of the two
+    does without stands for all that the other has in it.
     """
     (first, base), *others = experiment.arms.items()
     start = _spelt(base)
     found = []
     for name, arm in others:
         mine = _spelt(arm)
-        keys = [key for key in dict.fromkeys([*start, *mine]) if start.get(key) != mine.get(key)]
-        changed = [{"key": key, "from": start.get(key, "–"), "to": mine.get(key, "–")} for key in keys]
+        both = dict.fromkeys([*start, *mine])
+        keys = [key for key in both if start.get(key) != mine.get(key) and both.keys().isdisjoint(_sections(key))]
+        changed = [{"key": key, "from": _shown(start, key), "to": _shown(mine, key)} for key in keys]
         found.append({"arm": name, "from": first, "keys": changed})
     return found
+
+
+def _sections(key: str) -> list[str]:
+    """judge.preflight.pairs -> [judge, judge.preflight]"""
+    parts = key.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _shown(settings: dict[str, str], key: str) -> str:
+    return settings.get(key) or ("{…}" if any(each.startswith(f"{key}.") for each in settings) else "–")
 
 
 def _spelt(arm: Arm) -> dict[str, str]:

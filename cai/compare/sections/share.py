@@ -174,27 +174,25 @@ def _sentence(
     about = f"over {ratio.clusters} held-out prompts and {ratio.seeds} seeds"
     if ratio.seeds == 1:
         about = f"over {ratio.clusters} held-out prompts, for this seed only"
+    named = f'"{measure.title}"'
     whole_gain = f"{reference} − {null} = {_number(gained.estimate, measure.unit)}"
     if ratio.form == "unknown":
-        return f"By {measure.title}: nothing varies, or there is one prompt, so a share has no interval."
+        return f"By {named}: nothing varies, or there is one prompt, so a share has no interval."
     if ratio.form != "interval":
         where = {
             "outside": f"; a share would be at most {_percent(ratio.low)} or at least {_percent(ratio.high)}",
             "anything": "; every share would be believable",
         }[ratio.form]
         return (
-            f"By {measure.title}, what {reference} labels give over a coin's cannot be shown ({whole_gain}, {about}), "
+            f"By {named}, what {reference} labels give over a coin's cannot be shown ({whole_gain}, {about}), "
             f"so no share is given{where}."
         )
     if gained.estimate.value < 0:
-        return (
-            f"By {measure.title}, {reference} labels give less than a coin's ({whole_gain}, {about}), so no share is "
-            "given."
-        )
+        return f"By {named}, {reference} labels give less than a coin's ({whole_gain}, {about}), so no share is given."
     what = f"{arm} labels give" if over == null else f"what {arm} labels give beyond those of {over} is"
     gain_of = f"{arm} − {over} = {_number(gain.estimate, measure.unit)}"
     return (
-        f"By {measure.title}, {what} {_percent(ratio.value)} [{_percent(ratio.low)}, {_percent(ratio.high)}] of what "
+        f"By {named}, {what} {_percent(ratio.value)} [{_percent(ratio.low)}, {_percent(ratio.high)}] of what "
         f"{reference} labels give over a coin's ({gain_of}, {whole_gain}, {about})."
     )
 
