@@ -45,8 +45,8 @@ def test_the_share_of_the_judge_by_hand(monkeypatch: pytest.MonkeyPatch) -> None
     assert (line.share.value, line.share.low, line.share.high) == pytest.approx((1 / 3, -0.1871, 0.6537), abs=1e-4)
     # Standard errors sqrt(1/6) and sqrt(1/3), times 3.18245: 1.299 and 1.837.
     assert found.sentence == (
-        'By "merit", ai labels give 33% [−19%, 65%] of what people labels give over a coin\'s (ai − coin = +1.00 [−0.30, '
-        "+2.30], people − coin = +3.00 [+1.16, +4.84], over 4 held-out prompts, for this seed only)."
+        'By "merit", ai labels give 33% [−19%, 65%] of what people labels give over a coin\'s (ai − coin = +1.00 '
+        "[−0.30, +2.30], people − coin = +3.00 [+1.16, +4.84], over 4 held-out prompts, for this seed only)."
     )
 
 
