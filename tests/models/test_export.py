@@ -261,19 +261,3 @@ def test_sentencepiece_reward_models_and_thin_matrices_are_refused(sharp, tmp_pa
 
 
 # 4. By llama.cpp ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_llama_cpp_says_what_the_model_in_process_says(sharp, tmp_path, monkeypatch):
-    """The tiny model, in float32 on both sides: a real server, started and ended."""
-    pytest.importorskip("xllamacpp", reason="xllamacpp is not installed (pip install xllamacpp)")
-    monkeypatch.undo()
-    from cai.config.runtime import Runtime
-    from cai.models.engines.transformers import open_engine
-
-    file = tmp_path / "sharp.gguf"
-    lines = export(sharp.place, file)
-    assert "served by llama.cpp: Yes and No differ by at most" in lines[3]
-    here = open_engine(sharp, dtype="float32", system=None, device="cpu", runtime=Runtime())
-    found = check.by_llama(file, sharp, here, False)
-    assert found.apart < 0.02 and found.same == found.asked == 3 and found.alike == found.texts
