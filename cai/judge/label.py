@@ -6,8 +6,8 @@ what they said together. Whoever labelled a pair is in its label's `source`, and
 
 import json
 import sys
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,7 @@ from cai.data.labels import check_rule, labeller_of, read_labels, spend
 from cai.data.votes import counted, share
 from cai.judge.asked import AskedJudge
 from cai.judge.asking import judge_pairs
-from cai.judge.ballots import NEVER
-from cai.judge.checkers import ONE
-from cai.judge.combine import CHECK
-from cai.judge.limits import ONE_BREAKS
+from cai.judge.labels_file import write_labels
 from cai.models.workbench import Workbench
 
 
@@ -231,20 +228,3 @@ def _pairs_for(who: str, pairs: Artifact, rule: Sources | None, seed: int) -> li
         return rows
     check_rule(rows, rule, seed)
     return [pair for pair in rows if labeller_of(pair, rule, seed) == who]
-
-
-def write_labels(out: Path, verdicts: Sequence[Label | Abstained], more: Mapping[str, int] | None = None) -> None:
-    """What every stage of labels leaves: labels.jsonl, abstained.jsonl and counts.json, with `more` counts."""
-    labels = [verdict for verdict in verdicts if isinstance(verdict, Label)]
-    abstained = [verdict for verdict in verdicts if isinstance(verdict, Abstained)]
-    write_jsonl(out / "labels.jsonl", labels)
-    write_jsonl(out / "abstained.jsonl", abstained)
-    counts = Counter(f"abstained: {verdict.reason}" for verdict in abstained)
-    counts["labelled"] = len(labels)
-    counts.update(f"labelled by {label.source}" for label in labels)
-    apart = {CHECK: ("checked", ONE), NEVER: ("limit", ONE_BREAKS)}
-    votes = (vote for verdict in verdicts for vote in verdict.votes if vote.method in apart)
-    counts.update(
-        f'{apart[vote.method][0]}, "{vote.principle}": {vote.fault or apart[vote.method][1]}' for vote in votes
-    )
-    (out / "counts.json").write_text(json.dumps({**counts, **(more or {})}, indent=1))

@@ -17,7 +17,7 @@ from cai.core.records import Abstained, Label, Pair, RaterVote, read_jsonl
 from cai.core.store import Artifact, version
 from cai.judge.asked import AskedJudge
 from cai.judge.asking import judge_pairs
-from cai.judge.label import write_labels
+from cai.judge.labels_file import write_labels
 from cai.models.workbench import Workbench
 
 # A vote is taken to be no surer than this: a probability that was rounded to 1 would outvote everybody.
