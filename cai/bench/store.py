@@ -1,8 +1,8 @@
 """`python -m cai.bench store`: what a long project's own files cost: the cache of model calls, and the store of stages.
 
 calls    a cache of so many made-up calls (two log-probabilities each, as of a judge) is written in batches,
-         compacted and opened anew; then some of them are looked up, beside one SQLite table that finds them by their text key
-         (what diskcache and most scripts do). Both must give the same answers.
+         compacted and opened anew; then some of them are looked up, beside one SQLite table that finds them by
+         their text key (what diskcache and most scripts do). Both must give the same answers.
 stages   so many finished stages are keyed, found as a run with nothing to do finds them, and listed as
          `python -m cai.core gc` lists them
 """
