@@ -3,13 +3,13 @@ its extremes over the rounds (of five rounds they hold the median with 94%, of s
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 from cai.config.runtime import Runtime
+from cai.core.usage import used
 from cai.models.loading import pick_dtype
 from cai.models.references import find
 from cai.models.workbench import Workbench
@@ -32,7 +32,8 @@ def show(spread: MedianRange) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One way, one round. seconds: by the clock; cpu: of all threads of this process. result: what came of it."""
+    """One way, one round. seconds: by the clock; cpu: of all threads and of processes that it started. result: what it
+    gave."""
 
     seconds: float
     cpu: float
@@ -45,9 +46,9 @@ def take_turns(ways: Mapping[str, Callable[[], Any]], rounds: int, title: str) -
     for number in range(rounds):
         start = number % len(names)
         for name in names[start:] + names[:start]:
-            clock, cpu = time.perf_counter(), time.process_time()
-            result = ways[name]()
-            turn = Turn(time.perf_counter() - clock, time.process_time() - cpu, result)
+            with used() as usage:
+                result = ways[name]()
+            turn = Turn(usage["seconds"], usage["cpu"], result)
             took[name].append(turn)
             print(f"  {title}, round {number + 1}/{rounds}: {name}, {turn.seconds:.3g} s", file=sys.stderr, flush=True)
     return took
@@ -73,6 +74,10 @@ class Ratio:
 
 def seconds(turns: Sequence[Turn]) -> MedianRange:
     return MedianRange.of([turn.seconds for turn in turns])
+
+
+def cpu_seconds(turns: Sequence[Turn]) -> MedianRange:
+    return MedianRange.of([turn.cpu for turn in turns])
 
 
 def positive(text: str) -> int:

@@ -20,7 +20,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from cai.bench.common import MedianRange, Ratio, Turn, open_engine, positive, seconds, show, take_turns
+from cai.bench.common import MedianRange, Ratio, Turn, cpu_seconds, open_engine, positive, seconds, show, take_turns
 from cai.bench.labels import some_pairs, votes_on
 from cai.constitution import Judging, read_constitution
 from cai.core.errors import UserError
@@ -40,10 +40,11 @@ AT_MOST = 1.0  # seconds that a program which computes nothing may take
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """seconds: of the whole process. torch: whether it imported it."""
+    """seconds: of the whole process; cpu: of the processor. torch: whether it imported it."""
 
     name: str
     seconds: MedianRange
+    cpu: MedianRange
     torch: bool
 
 
@@ -86,7 +87,7 @@ def programs(rounds: int, root: Path) -> list[Program]:
              for name, words in PROGRAMS.items()}  # fmt: skip
     ways = {name: lambda words=words: run_program(words) for name, words in words.items()}
     took = take_turns(ways, rounds, "programs")
-    return [Program(name, seconds(took[name]), imports_torch(words[name])) for name in ways]
+    return [Program(name, seconds(took[name]), cpu_seconds(took[name]), imports_torch(words[name])) for name in ways]
 
 
 def again(config: str, root: Path, rounds: int) -> MedianRange:
@@ -206,7 +207,7 @@ def page(args: argparse.Namespace, parts: Mapping[str, Any]) -> list[str]:
     for each in parts.get("programs", ()):
         imports = "imports torch" if each.torch else "no torch"
         over = "" if each.seconds.median <= AT_MOST else f", over {AT_MOST:g} s"
-        lines.append(f"{each.name}: {show(each.seconds)} s, {imports}{over}")
+        lines.append(f"{each.name}: {show(each.seconds)} s ({show(each.cpu)} CPU seconds), {imports}{over}")
     if "again" in parts:
         lines.append(f"{args.config} again, nothing changed: {show(parts['again'])} s")
     if edit := parts.get("edited"):

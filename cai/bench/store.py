@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cai.bench.common import MedianRange, Ratio, positive, seconds, show, take_turns
+from cai.bench.common import MedianRange, Ratio, cpu_seconds, positive, seconds, show, take_turns
 from cai.config.sections import Judge
 from cai.core.store import MANIFEST, key_of, read_stage, version
 from cai.core.upkeep import manifests
@@ -36,7 +36,7 @@ Rows = list[tuple[str, dict[str, Any]]]
 class CallsCost:
     """calls: in the cache; wanted: looked up at once. write: seconds until all were kept, compaction on the way
     included; compact: of the last one, with nothing else to do. opened, lookup, table: milliseconds to open the cache,
-    and to look up by the cache and by the table of text keys. ratio: cache to table."""
+    and to look up by the cache (cpu: of the processor) and by the table of text keys. ratio: cache to table."""
 
     calls: int
     wanted: int
@@ -45,6 +45,7 @@ class CallsCost:
     bytes_each: float
     opened: MedianRange
     lookup: MedianRange
+    cpu: MedianRange
     table: MedianRange
     ratio: Ratio
 
@@ -127,6 +128,7 @@ def measure_calls(folder: Path, count: int, wanted: int, rounds: int) -> CallsCo
         bytes_each=size / count,
         opened=MedianRange.of(opened),
         lookup=milliseconds(seconds(ours)),
+        cpu=milliseconds(cpu_seconds(ours)),
         table=milliseconds(seconds(theirs)),
         ratio=Ratio.of(ours, theirs),
     )
@@ -177,29 +179,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stages", type=positive, default=10_000, help="in the store (default: 10,000)")
     parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--folder", type=Path, help="where they are made for the time being (default: a temporary one)")
+    parser.add_argument("--only", choices=("calls", "stages"), help="one part of it")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
 
 
 def run(args: argparse.Namespace) -> None:
+    """The benchmark `store`."""
+    parts: dict[str, CallsCost | StagesCost] = {}
     with tempfile.TemporaryDirectory(dir=args.folder) as place:
-        calls = measure_calls(Path(place), args.calls, args.wanted, args.rounds)
-        stages = measure_stages(Path(place), args.stages, args.rounds)
+        if args.only != "stages":
+            parts["calls"] = measure_calls(Path(place), args.calls, args.wanted, args.rounds)
+        if args.only != "calls":
+            parts["stages"] = measure_stages(Path(place), args.stages, args.rounds)
     about = {"rounds": args.rounds, "sqlite": sqlite3.sqlite_version, "cores": os.cpu_count()}
     if args.json:
-        print(json.dumps(about | {"calls": asdict(calls), "stages": asdict(stages)}, indent=1))
-    else:
-        print("\n".join(page(about, calls, stages)))
+        print(json.dumps(about | {name: asdict(part) for name, part in parts.items()}, indent=1))
+        return
+    print(", ".join(f"{name} {value}" for name, value in about.items()), "", sep="\n")
+    for part in parts.values():
+        print("\n".join(calls_page(part) if isinstance(part, CallsCost) else stages_page(part)))
 
 
-def page(about: dict[str, Any], calls: CallsCost, stages: StagesCost) -> Sequence[str]:
+def calls_page(calls: CallsCost) -> Sequence[str]:
     return [
-        ", ".join(f"{name} {value}" for name, value in about.items()),
-        "",
         f"{calls.calls:,} calls: kept in {calls.write:.1f} s, compacted in {calls.compact:.1f} s, "
         f"{calls.bytes_each:.0f} bytes each (at most {CALL_BYTES:.0f})",
         f"  opened in {show(calls.opened)} ms",
         f"  {calls.wanted:,} looked up in {show(calls.lookup)} ms (at most {LOOKUP_MS:.0f} for 1,000)",
+        f"  in CPU milliseconds {show(calls.cpu)}",
         f"  by a table of text keys {show(calls.table)} ms; the cache takes {show(calls.ratio.clock)} of that",
+    ]
+
+
+def stages_page(stages: StagesCost) -> Sequence[str]:
+    return [
         f"{stages.stages:,} stages: keyed in {show(stages.key)} ms, found in {show(stages.find)} ms, "
         f"listed in {show(stages.list)} ms",
     ]
