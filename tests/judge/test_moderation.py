@@ -220,10 +220,17 @@ def test_false_alarms_are_of_safe_prompts_and_hits_of_unsafe_ones():
     unread = Flag("judge", "no readable vote", unread=True)
     flags = [("safe", [by_words]), ("safe", []), ("safe", [unread]), ("safe", []), ("unsafe", [by_words, by_judge])]
     flags += [("unsafe", [by_judge])]
-    found = rates([Flagged(str(n), subset, tuple(mine)) for n, (subset, mine) in enumerate(flags)])
+    found = rates([Flagged(str(n), subset, tuple(mine)) for n, (subset, mine) in enumerate(flags)], ["words", "judge"])
     shares = [(rate.filter, rate.false_alarms.value, rate.hits.value) for rate in found]
     assert shares == [("words", 0.25, 0.5), ("judge", 0.0, 1.0), ("any of them", 0.25, 1.0)]
     assert found[0].false_alarms.low < 0.25 < found[0].false_alarms.high and found[0].false_alarms.n == 4
+
+
+def test_a_filter_that_lets_everything_pass_is_shown_with_nothing_found():
+    rows = [Flagged("1", "safe", (Flag("words", "kill"),)), Flagged("2", "unsafe", ())]
+    found = rates(rows, ["judge", "words"])
+    shares = [(rate.filter, rate.false_alarms.value, rate.hits.value) for rate in found]
+    assert shares == [("words", 1.0, 0.0), ("judge", 0.0, 0.0), ("any of them", 1.0, 0.0)]
 
 
 def test_the_command_measures_a_filter_alone(tmp_path, capsys, monkeypatch):
