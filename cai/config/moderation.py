@@ -3,8 +3,8 @@
 moderation:
   words: experiments/data/blocked.txt      a file with one pattern a line (cai/judge/moderation.py), or
   classifier: {model: FOLDER, above: 0.5}  a model with one number for a text, such as a run's harmfulness model, or
-  judge: {constitution: FILE, below: 0}    a judge by a constitution, in log-odds (lowest: 0.1 removes the worst tenth of
-                                           the rows whatever the scale); or several filters: any removes a row
+  judge: {constitution: FILE, below: 0}    a judge by a constitution, in log-odds (lowest: 0.1 removes the worst tenth
+                                           of the rows whatever the scale); or several filters: any removes a row
   at: [prompts, pairs]                     where; everywhere unless it says so
 
 Off unless it stands there. Held-out prompts are never filtered: all arms answer the same ones, whether an arm filters
