@@ -31,7 +31,7 @@ def show(spread: MedianRange) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class TimedTurn:
     """One way, one round. seconds: by the clock; cpu: of all threads and of processes that it started. result: what it
     gave."""
 
@@ -40,7 +40,7 @@ class Turn:
     result: Any
 
 
-def take_turns(ways: Mapping[str, Callable[[], Any]], rounds: int, title: str) -> dict[str, list[Turn]]:
+def take_turns(ways: Mapping[str, Callable[[], Any]], rounds: int, title: str) -> dict[str, list[TimedTurn]]:
     """Every way once a round; each round begins with another of them, so that what slows the machine slows them all."""
     names, took = list(ways), {name: [] for name in ways}
     for number in range(rounds):
@@ -48,7 +48,7 @@ def take_turns(ways: Mapping[str, Callable[[], Any]], rounds: int, title: str) -
         for name in names[start:] + names[:start]:
             with used() as usage:
                 result = ways[name]()
-            turn = Turn(usage["seconds"], usage["cpu"], result)
+            turn = TimedTurn(usage["seconds"], usage["cpu"], result)
             took[name].append(turn)
             print(f"  {title}, round {number + 1}/{rounds}: {name}, {turn.seconds:.3g} s", file=sys.stderr, flush=True)
     return took
@@ -63,7 +63,7 @@ class Ratio:
     cpu: MedianRange
 
     @classmethod
-    def of(cls, one: Sequence[Turn], other: Sequence[Turn]) -> "Ratio":
+    def of(cls, one: Sequence[TimedTurn], other: Sequence[TimedTurn]) -> "Ratio":
         pairs = list(zip(one, other, strict=True))
         least = 1e-9  # a clock may not have moved
         return cls(
@@ -72,11 +72,11 @@ class Ratio:
         )
 
 
-def seconds(turns: Sequence[Turn]) -> MedianRange:
+def seconds(turns: Sequence[TimedTurn]) -> MedianRange:
     return MedianRange.of([turn.seconds for turn in turns])
 
 
-def cpu_seconds(turns: Sequence[Turn]) -> MedianRange:
+def cpu_seconds(turns: Sequence[TimedTurn]) -> MedianRange:
     return MedianRange.of([turn.cpu for turn in turns])
 
 

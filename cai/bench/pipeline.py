@@ -40,7 +40,7 @@ class StageKind:
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class TimeSpent:
     """A run. wall: seconds by the clock; in_stages: of the stages that it made; between: None where they were made side
     by side. cpu: of all its stages, None where some were not counted."""
 
@@ -52,7 +52,7 @@ class Spent:
     kinds: list[StageKind]
 
 
-def spent(results: Results) -> Spent:
+def spent(results: Results) -> TimeSpent:
     groups: dict[str, list[StageMade]] = defaultdict(list)
     for made in results.stages:
         groups[made.stage].append(made)
@@ -60,7 +60,7 @@ def spent(results: Results) -> Spent:
     kinds = [_kind(stage, stages, whole) for stage, stages in groups.items()]
     wall = float(results.provenance[WALL])
     in_stages = sum(made.seconds or 0.0 for made in results.stages if not made.cached)
-    return Spent(
+    return TimeSpent(
         name=results.name,
         wall=wall,
         in_stages=in_stages,
@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> None:
     print(json.dumps(asdict(found), indent=1) if args.json else "\n".join(page(found)))
 
 
-def page(found: Spent) -> list[str]:
+def page(found: TimeSpent) -> list[str]:
     head = f"{found.name}: {found.wall:.0f} s by the clock, {found.in_stages:.0f} s in stages that it made"
     if found.between is not None:
         head += f", {found.between:.0f} s between them ({found.between / max(found.wall, 1e-9):.1%})"

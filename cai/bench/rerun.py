@@ -20,7 +20,17 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from cai.bench.common import MedianRange, Ratio, Turn, cpu_seconds, open_engine, positive, seconds, show, take_turns
+from cai.bench.common import (
+    MedianRange,
+    Ratio,
+    TimedTurn,
+    cpu_seconds,
+    open_engine,
+    positive,
+    seconds,
+    show,
+    take_turns,
+)
 from cai.bench.labels import some_pairs, votes_on
 from cai.constitution import Judging, read_constitution
 from cai.core.errors import UserError
@@ -49,7 +59,7 @@ class Program:
 
 
 @dataclass(frozen=True, slots=True)
-class Edit:
+class EditCost:
     """One of `principles` principles edited, on `pairs` pairs. Seconds, by way; asked: questions to the model, by way;
     of_full, of_apart: the edit, in what the other ways take. difference: the largest in a log-probability, between
     the edited principle's questions as they were read and each alone."""
@@ -117,7 +127,7 @@ class AsksOfJudge:
 
 def measure_edit(
     engine: Any, pairs: Sequence[Pair], principles: Sequence[Judging], method: str, rounds: int, folder: Path
-) -> Edit:
+) -> EditCost:
     """Each round edits the first principle in other words, so that nothing of it is known."""
     judge, number = AsksOfJudge(engine, folder), count(1)
 
@@ -136,10 +146,10 @@ def measure_edit(
         "full": lambda: judge.ask(judge.empty(), before),
         "apart": lambda: judge.ask(judge.empty(), before, share=False),
     }
-    took: dict[str, list[Turn]] = take_turns(ways, rounds, f"{method}, {len(principles)} principles")
+    took: dict[str, list[TimedTurn]] = take_turns(ways, rounds, f"{method}, {len(principles)} principles")
     full, apart = took["full"][-1].result, took["apart"][-1].result
     mine = len(asked(principles[:1]))
-    return Edit(
+    return EditCost(
         method=method,
         principles=len(principles),
         pairs=len(pairs),

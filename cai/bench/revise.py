@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from cai.bench.common import MedianRange, Ratio, Turn, in_order, open_engine, positive, show, take_turns
+from cai.bench.common import MedianRange, Ratio, TimedTurn, in_order, open_engine, positive, show, take_turns
 from cai.config.runtime import Runtime
 from cai.config.sections import Data, Revise
 from cai.config.serve import OwnServer, Serve
@@ -41,7 +41,7 @@ Engine = Any  # cai.models.engines.transformers.TransformersEngine, which is hea
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class KindWritten:
     """One kind of text. pace: tokens a second, by way. ratio: seconds of `generate` in those of ours; served: in those
     of llama.cpp's, by the pace. same: of how many texts both ways are alike. ended: the share of texts that end by
     themselves; tokens: of all texts of ours."""
@@ -140,7 +140,7 @@ def llama(name: str, dtype: Any, args: argparse.Namespace) -> Iterator[Any]:
 
 def measure(
     kind: str, engine: Engine, requests: Sequence[Request], sampling: Sampling, batch: int, rounds: int, served: Any
-) -> tuple[Written, list[Reply]]:
+) -> tuple[KindWritten, list[Reply]]:
     """Every way, taking turns; also what ours wrote."""
     longest = max(len(engine.prompt_ids(request.chat)) for request in requests) + sampling.max_new_tokens
     engine.batch_tokens = batch * longest
@@ -152,7 +152,7 @@ def measure(
         ways["served"] = lambda: by_engine(served, requests, sampling)
     took = take_turns(ways, rounds, kind)
     ours, theirs = took["ours"][-1].result, took["generate"][-1].result
-    written = Written(
+    written = KindWritten(
         kind=kind,
         texts=len(requests),
         tokens=tokens_in(engine, ours),
@@ -170,11 +170,11 @@ def tokens_in(engine: Engine, replies: Sequence[Reply]) -> int:
     return sum(map(len, ids)) + sum(reply.finish == "stop" for reply in replies)
 
 
-def pace(engine: Engine, turn: Turn) -> float:
+def pace(engine: Engine, turn: TimedTurn) -> float:
     return tokens_in(engine, turn.result) / turn.seconds
 
 
-def measure_all(args: argparse.Namespace, engine: Engine, served: Any) -> list[Written]:
+def measure_all(args: argparse.Namespace, engine: Engine, served: Any) -> list[KindWritten]:
     principles = read_constitution(CONSTITUTION).revising
     sampling = Sampling(args.tokens, temperature=0)
 
@@ -224,7 +224,7 @@ def run(args: argparse.Namespace) -> None:
         print("\n".join(page(about, found)))
 
 
-def page(about: Mapping[str, Any], found: Sequence[Written]) -> list[str]:
+def page(about: Mapping[str, Any], found: Sequence[KindWritten]) -> list[str]:
     lines = [", ".join(f"{name} {value}" for name, value in about.items())]
     for written in found:
         ended = f"{written.ended:.0%} end by themselves"

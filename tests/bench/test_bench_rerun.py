@@ -8,7 +8,7 @@ import pytest
 
 import cai.bench.rerun
 from cai.bench.__main__ import main
-from cai.bench.common import MedianRange, Ratio, Turn, take_turns
+from cai.bench.common import MedianRange, Ratio, TimedTurn, take_turns
 from cai.bench.rerun import imports_torch, run_program
 from cai.core.errors import UserError
 
@@ -21,8 +21,8 @@ def test_ways_take_turns_and_each_comes_first_once() -> None:
 
 
 def test_a_ratio_is_that_of_each_round() -> None:
-    one = [Turn(2.0, 1.0, None), Turn(6.0, 4.0, None), Turn(1.0, 3.0, None)]
-    other = [Turn(1.0, 2.0, None), Turn(2.0, 2.0, None), Turn(2.0, 2.0, None)]
+    one = [TimedTurn(2.0, 1.0, None), TimedTurn(6.0, 4.0, None), TimedTurn(1.0, 3.0, None)]
+    other = [TimedTurn(1.0, 2.0, None), TimedTurn(2.0, 2.0, None), TimedTurn(2.0, 2.0, None)]
     assert Ratio.of(one, other) == Ratio(MedianRange(2.0, 0.5, 3.0), MedianRange(1.5, 0.5, 2.0))
 
 
