@@ -44,7 +44,7 @@ def trainer_arguments(work: Workbench, out: Path, dtype: Dtype, seed: int) -> di
         "save_strategy": "no",
         **tracked(work, out),
         "disable_tqdm": True,
-        "dataloader_pin_memory": work.device == "cuda",
+        "dataloader_pin_memory": work.device.startswith("cuda"),
     }
 
 
