@@ -65,6 +65,7 @@ def reward(session: CardRun, subject: Subject, who: str) -> dict[str, Any]:
     from trl.trainer.reward_trainer import RewardTrainer
 
     from cai.models.resident import with_reward_head
+    from cai.train.common import checkpointing
     from cai.train.reward_trainer import SoftRewardTrainer, element
 
     rows = max(1, PAIRS if subject.shape.rows > 2 else 2)
@@ -84,7 +85,7 @@ def reward(session: CardRun, subject: Subject, who: str) -> dict[str, Any]:
         for name in ("num_ppo_epochs", "temperature"):
             del arguments[name]
         config = RewardConfig(
-            max_length=None, max_steps=STEPS + 1, activation_checkpointing=subject.shape.recomputes, **arguments
+            max_length=None, max_steps=STEPS + 1, **checkpointing(subject.shape.recomputes), **arguments
         )
         kind: Any = SoftRewardTrainer if who == "ours" else RewardTrainer
         trainer: Any = kind(
@@ -109,6 +110,7 @@ def ppo(session: CardRun, subject: Subject) -> dict[str, Any]:
     from transformers import PrinterCallback
 
     from cai.train import PPOConfig, PPOTrainer
+    from cai.train.common import checkpointing
 
     rows, new, network = max(2, subject.shape.rows // 4), subject.new, subject.network
     meter = Meter("cuda" if session.cuda else session.device)
@@ -116,7 +118,7 @@ def ppo(session: CardRun, subject: Subject) -> dict[str, Any]:
         spec = {"folder": folder, "batch": rows, "epochs": 1, "device": session.device}
         config = PPOConfig(
             rollouts=2, generation_batch_size=rows, max_completion_length=new,
-            gradient_checkpointing=subject.shape.recomputes, **common_arguments(spec),
+            **checkpointing(subject.shape.recomputes), **common_arguments(spec),
         )  # fmt: skip
         chats = [subject.chat(k, subject.tokens // 2) for k in range(2 * rows)]
         prompts = [[{"role": turn.role, "content": turn.content} for turn in chat] for chat in chats]
