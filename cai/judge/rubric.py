@@ -261,7 +261,7 @@ def holding(gate: Vote | None) -> tuple[bool, bool]:
     return yes_a >= no_a, yes_b >= no_b
 
 
-# 4. What a stage of labels leaves --------------------------------------------------------------------------------------
+# 4. What a stage of labels leaves -------------------------------------------------------------------------------------
 
 
 def leave_rubrics(out: Path, pairs: Iterable[Pair], rubrics: Rubrics) -> None:
