@@ -7,8 +7,8 @@ favour one of the two that they are to tell apart. The reply is read strictly, a
     +5: It tells the human to see a doctor.      points from -10 to 10 and not 0, with their sign; a colon; a sentence
     -3: It names a dose. | only if: it names a medicine
 
-What is of another form is dropped and counted, as are lines that say a criterion again, lines over the number asked for,
-and the last line of a reply that was cut off. A prompt for which nothing can be read has no criteria, and its pairs
+What is of another form is dropped and counted, as are lines that say a criterion again, those over the number asked
+for, and the last line of a reply that was cut off. A prompt for which nothing can be read has no criteria, and its pairs
 are abstentions.
 """
 

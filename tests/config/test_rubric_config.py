@@ -1,7 +1,8 @@
 """`judge.rubric` in the YAML: its short form, what it stands beside, and what is refused, with its line."""
 
-import pytest
 from pathlib import Path
+
+import pytest
 
 from cai.config.load import read_experiment
 from cai.core.errors import UserError
@@ -20,9 +21,15 @@ def read(tmp_path: Path, text: str):
 
 
 def test_a_path_is_short_for_a_file_and_makes_the_method(tmp_path) -> None:
-    for text in ("  rubric: r.jsonl\n", "  {method: rubric, rubric: {file: r.jsonl}}\n", "  {method: channel, rubric: r.jsonl}\n"):
+    for text in (
+        "  rubric: r.jsonl\n",
+        "  {method: rubric, rubric: {file: r.jsonl}}\n",
+        "  {method: channel, rubric: r.jsonl}\n",
+    ):
         judge = read(tmp_path, text).judge
-        assert judge.rubric and judge.rubric.file == "r.jsonl" and judge.rubric.write is None and judge.method == "rubric"
+        assert (
+            judge.rubric and judge.rubric.file == "r.jsonl" and judge.rubric.write is None and judge.method == "rubric"
+        )
         assert "rubric" not in judge.model_dump()
     judge = read(tmp_path, "  rubric: {write: {}}\n").judge
     assert judge.rubric and judge.rubric.write and judge.rubric.write.criteria == 5
@@ -60,7 +67,10 @@ def test_what_is_refused(tmp_path, text, line, problem) -> None:
 
 
 def test_one_of_several_criteria_may_have_a_rubric(tmp_path) -> None:
-    arm = read(tmp_path, "  {method: channel}\ncriteria: {good: {constitution: c.txt}, scored: {constitution: d.txt, rubric: r.jsonl}}\n")
+    arm = read(
+        tmp_path,
+        "  {method: channel}\ncriteria: {good: {constitution: c.txt}, scored: {constitution: d.txt, rubric: r.jsonl}}",
+    )
     views = arm.by_criterion()
     assert views["good"].judge.rubric is None and views["good"].judge.method == "channel"
     assert views["scored"].judge.rubric and views["scored"].judge.method == "rubric"

@@ -1,4 +1,4 @@
-"""Files of rubrics: HealthBench's form and others, for which prompts their criteria are, and faults by file and line."""
+"""Files of rubrics: HealthBench's form and others, whom their criteria are for, and faults by file and line."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,11 @@ def test_healthbench_is_read_and_found_by_its_conversation(tmp_path) -> None:
         ],
         "prompt_id": "d2a9-001",
         "rubrics": [
-            {"criterion": "Advises to call emergency services", "points": 10, "tags": ["level:example", "axis:accuracy"]},
+            {
+                "criterion": "Advises to call emergency services",
+                "points": 10,
+                "tags": ["level:example", "axis:accuracy"],
+            },
             {"criterion": "Names a medicine without asking for allergies", "points": -6, "tags": []},
         ],
         "canary": "healthbench:...",
@@ -120,7 +124,7 @@ def test_a_name_is_one_text_and_its_points_may_differ(tmp_path) -> None:
     same = [{"prompt_id": name, "rubrics": [{**KIND, "points": points}]} for name, points in (("a", 5), ("b", -1))]
     assert read_rubrics(write(tmp_path, *same)).of(prompt("?", name="b"))[0].points == -1
     other = {"rubrics": [{"name": "It is kind.", "criterion": "It is rude.", "points": 1}]}
-    with pytest.raises(UserError, match="has another text at .*:1"):
+    with pytest.raises(UserError, match=r"has another text at .*:1"):
         read_rubrics(write(tmp_path, *same, other))
 
 

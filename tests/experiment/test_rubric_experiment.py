@@ -1,4 +1,4 @@
-"""`judge.rubric` end to end on the tiny model: by a file, written, as the reward itself, and as one of several criteria."""
+"""`judge.rubric` end to end on the tiny model: a file, written, as the reward itself, and as one of several criteria."""
 
 import json
 import re
@@ -37,7 +37,9 @@ ROWS = [
 
 def read_for(reply: Any, most: int) -> tuple[list[RubricItem], Counter[str]]:
     """Whatever a model of random weights writes, it is read so."""
-    return [RubricItem("It is true.", 5.0, "It is true."), RubricItem("It is long.", -2.0, "It is long.")], Counter(cut=1)
+    return [RubricItem("It is true.", 5.0, "It is true."), RubricItem("It is long.", -2.0, "It is long.")], Counter(
+        cut=1
+    )
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,7 @@ def results(folder: Path) -> Any:
 
 
 def test_stages_are_made_once(finished):
-    """Labels: of plain, which is also those of criterion `good`; by the file, which are those of `scored` too; written."""
+    """Labels: of plain, also those of criterion `good`; by the file, also those of `scored`; and by what was written."""
     made = Counter(path.name.rpartition("-")[0] for path in (finished / "runs/store").iterdir() if path.is_dir())
     assert (made["label_by_judge"], made["write_rubrics"], made["train_direct"], made["train_rloo"]) == (3, 1, 1, 1)
 
@@ -73,7 +75,9 @@ def test_the_report_shows_criteria(finished):
     assert rows["It names a number."]["asked"] <= 1
     decided = sum(row["decided"]["value"] for row in rows.values())
     assert decided == pytest.approx(1.0)
-    assert "lines dropped" in found["written"]["about"] and found["written"]["examples"][0]["items"][0] == "+5 It is true."
+    assert (
+        "lines dropped" in found["written"]["about"] and found["written"]["examples"][0]["items"][0] == "+5 It is true."
+    )
     page = (finished / "runs/mine/report.html").read_text()
     assert "Rubric of arm written" in page and "Gated out" in page
     assert "are scores by criteria; whether they come from a constitution was not measured" in page
