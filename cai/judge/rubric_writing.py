@@ -8,8 +8,8 @@ favour one of the two that they are to tell apart. The reply is read strictly, a
     -3: It names a dose. | only if: it names a medicine
 
 What is of another form is dropped and counted, as are lines that say a criterion again, those over the number asked
-for, and the last line of a reply that was cut off. A prompt for which nothing can be read has no criteria, and its pairs
-are abstentions.
+for, and the last line of a reply that was cut off. A prompt for which nothing can be read has no criteria, and its
+pairs are abstentions.
 """
 
 import json

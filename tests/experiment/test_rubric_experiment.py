@@ -1,4 +1,4 @@
-"""`judge.rubric` end to end on the tiny model: a file, written, as the reward itself, and as one of several criteria."""
+"""`judge.rubric` end to end on the tiny model: a file, written, as the reward itself, as one of several criteria."""
 
 import json
 import re
@@ -60,7 +60,7 @@ def results(folder: Path) -> Any:
 
 
 def test_stages_are_made_once(finished):
-    """Labels: of plain, also those of criterion `good`; by the file, also those of `scored`; and by what was written."""
+    """Labels: of plain, also those of criterion `good`; by the file, also those of `scored`; by what was written."""
     made = Counter(path.name.rpartition("-")[0] for path in (finished / "runs/store").iterdir() if path.is_dir())
     assert (made["label_by_judge"], made["write_rubrics"], made["train_direct"], made["train_rloo"]) == (3, 1, 1, 1)
 
