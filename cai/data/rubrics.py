@@ -18,6 +18,7 @@ Criteria of all rows that are for a prompt count together; of two with one name,
 later one. Everything that is wrong is told at once, by file and line.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,26 +67,27 @@ class RubricRow:
     def reach(self) -> int:
         return FOR_PROMPT if self.asked or self.prompt_id else FOR_SUBSET if self.subsets else FOR_ALL
 
-    def is_for(self, prompt: Prompt, asked: str) -> bool:
-        if self.reach == FOR_PROMPT:
-            return (bool(self.asked) and self.asked == asked) or (bool(self.prompt_id) and self.prompt_id == prompt.id)
-        return not self.subsets or prompt.subset in self.subsets
-
 
 @dataclass
 class Rubrics:
     """The criteria of a file, found by prompt."""
 
     rows: Sequence[RubricRow] = ()
-    _known: dict[str, tuple[RubricItem, ...]] = field(default_factory=dict)
+    _of_many: list[RubricRow] = field(default_factory=list)  # for all, then for subsets
+    _of_prompt: dict[str, dict[int, RubricRow]] = field(default_factory=lambda: defaultdict(dict))
+
+    def __post_init__(self) -> None:
+        self._of_many = sorted((row for row in self.rows if row.reach < FOR_PROMPT), key=lambda row: row.reach)
+        for place, row in enumerate(self.rows):
+            for name in {row.asked, row.prompt_id} - {""}:
+                self._of_prompt[name][place] = row
 
     def of(self, prompt: Prompt) -> tuple[RubricItem, ...]:
-        """The criteria of a prompt, in the order of the file; () where there are none."""
-        if prompt.id not in self._known:
-            asked = spoken(prompt.messages)
-            mine = sorted((row for row in self.rows if row.is_for(prompt, asked)), key=lambda row: row.reach)
-            self._known[prompt.id] = tuple({item.name: item for row in mine for item in row.items}.values())
-        return self._known[prompt.id]
+        """The criteria of a prompt: for all, for its subset, its own; () where there are none."""
+        many = (row for row in self._of_many if row.reach == FOR_ALL or prompt.subset in row.subsets)
+        own = self._of_prompt.get(prompt.id, {}) | self._of_prompt.get(spoken(prompt.messages), {})
+        mine = [*many, *(own[place] for place in sorted(own))]
+        return tuple({item.name: item for row in mine for item in row.items}.values())
 
 
 def spoken(messages: Chat) -> str:

@@ -32,6 +32,7 @@ def label_contents(arm: Arm) -> list[Any]:
     views = arm.by_criterion().values()
     files = [label_file(view.labels.file) for view in views if view.labels.file]
     files += [file for view in views if (file := criteria_of(view))]
+    files += [load_template("rubric_write") for view in views if view.judge.rubric and view.judge.rubric.write]
     return [[constitution_of(view).text for view in views], files]
 
 

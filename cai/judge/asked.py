@@ -79,7 +79,7 @@ class AskedJudge:
         """
         principles, templates = principles_for(constitution, self.settings), templates_for(self.settings)
         if self.settings.method == RUBRIC:
-            return replace(self, principles=(), templates={**templates, RUBRIC: load_template(RUBRIC)}, order=Order())
+            return replace(self, principles=(), templates=templates, order=Order())
         order = order_for(constitution, self.settings)
         check_allowed((*principles, *order.checked), self.settings, str(constitution.path))
         read = {NEVER: order.limits, WHY: [p for p in principles if getattr(p, WHY, "")]}

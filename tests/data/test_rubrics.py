@@ -78,6 +78,8 @@ def test_rows_for_all_for_subsets_and_for_a_prompt_count_together_and_the_nearer
     def of(name: str, subset: str) -> dict[str, float]:
         return {item.name: item.points for item in found.of(prompt("?", name=name, subset=subset))}
 
+    beside = {"prompt": "Another?", "subset": "sport", "rubrics": [KIND]}  # of that prompt alone, whatever its subset
+    assert read_rubrics(write(tmp_path, beside)).of(prompt("?", subset="sport")) == ()
     assert of("p0", "sport") == {"It is kind.": 5, "It is short.": 1}
     assert of("p2", "crime") == {"It is kind.": 5, "It is short.": 1, "means": -4}
     assert of("p1", "war") == {"It is kind.": 9, "It is short.": 1, "means": -4, "It is calm.": 2}

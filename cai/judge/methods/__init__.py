@@ -36,7 +36,8 @@ WAYS = METHODS | {
     NEVER: Method(NEVER, 9, (NEVER,), lambda vote: logit(vote.p_a, SURE)),
     GATE: Method(GATE, 9, (), lambda vote: 0.0),
 }
-ASKING = tuple(name for name, method in METHODS.items() if method.prompts)  # all but those that ask nothing
+# All that ask about principles.
+ASKING = tuple(name for name, method in METHODS.items() if method.prompts and (method.ballots or method.thinking))
 # Those that can reward a single answer; a check looks at each of two anyhow, and so does a rubric.
 ALONE = tuple(name for name, method in METHODS.items() if method.alone or name in ("check", RUBRIC))
 

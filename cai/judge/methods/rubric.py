@@ -25,4 +25,4 @@ def _log_odds(vote: Vote) -> float:
     return WHOLE * (a - b)
 
 
-METHOD = Method(RUBRIC, 9, (), _log_odds)
+METHOD = Method(RUBRIC, 9, (RUBRIC,), _log_odds)
