@@ -147,7 +147,9 @@ def compared(
         return rows
 
     learnt = mine[0].settings.reward.subsets
-    sets = [(ALL, False, on_pairs(lambda subset: True), held_out.cluster)]
+    sets: list[tuple[str, bool, Callable[[Cell], Rows], Callable[[str], str]]] = [
+        (ALL, False, on_pairs(lambda subset: True), held_out.cluster)
+    ]
     if learnt:
         sets.append((LEARNT, False, on_pairs(lambda subset: subset in learnt), held_out.cluster))
         sets.append((OTHERS, True, on_pairs(lambda subset: subset not in learnt), held_out.cluster))
