@@ -10,23 +10,24 @@ from fakes import ScriptedJudge
 from test_stages import Bench, artifact
 
 from cai.config.sections import Policy, Reward
-from cai.constitution import Judging
+from cai.constitution import Judging, read_constitution
 from cai.core.errors import UserError
 from cai.core.odds import logit
-from cai.core.records import Comparison, Label, Message, Pair, Prompt, Vote, read_jsonl
+from cai.core.records import Comparison, Label, Message, Pair, Prompt, Response, Vote, read_jsonl
 from cai.core.templates import load_template
 from cai.data.comparisons import Item
 from cai.judge.items import ItemChoice
-from cai.models.engines import Sampling
+from cai.models.engines import Reply, Sampling
 from cai.models.loading import load_tokenizer
 from cai.models.references import ModelRef
 from cai.train.generative.asking import GenerativeReader, RationaleAsking, Thought, deliberate, voted
 from cai.train.generative.comparing import Deliberated, Swap, compare_items, compare_pairs
+from cai.train.generative.picking import GenerativePicker, marks, respond_compared, score_beside
 from cai.train.generative.selection import letter_liking, preferences, right_ones
 from cai.train.generative.stages import RationaleTraining, nothing_right
 from cai.train.generative.written import preferred, spoken
-from cai.train.scores import Score
-from cai.train.trainable import Labelled, Trainable
+from cai.train.scores_file import Score
+from cai.train.trainable import Draws, Labelled, PromptSet, Trainable
 
 MODEL = Trainable(ModelRef("m", "", "m"), Policy(), "float32", role="reward")
 
@@ -292,6 +293,64 @@ def test_comparisons_that_people_have_decided(tmp_path):
     work: Any = Bench(Mind(reads=True))
     compare_items(tmp_path, work, items=items, reader=GenerativeReader(MODEL, asking(), 0))
     assert [row.p_a for row in read_jsonl(tmp_path / "opinions.jsonl", ItemChoice)] == pytest.approx([0.1, 0.9])
+
+
+# 5. Answers -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_best_of_several_is_the_one_that_wins_most():
+    """Of three answers the first beats the second by 0.8 and the third by 0.6; of second and third there is no verdict.
+    Two of the same words are a tie."""
+    drawn = [[Reply(text, "stop") for text in "abc"], [Reply("x", "stop")] * 2, [Reply("y", "stop")], []]
+    odds = {(0, 0, 1): logit(0.8), (0, 0, 2): logit(0.6), (0, 1, 2): None}
+    first, tie, alone, none = marks(drawn, odds)
+    assert first == pytest.approx([0.7, 0.2, 0.4])
+    assert (tie, alone, none) == ([0.5, 0.5], [None], [])
+
+
+def test_an_answer_that_no_verdict_is_about_has_no_mark():
+    assert marks([[Reply("a", "stop"), Reply("b", "stop")]], {(0, 0, 1): None}) == [[None, None]]
+
+
+def test_it_picks_what_it_prefers(tmp_path):
+    class Writer(Mind):
+        def generate(self, requests, sampling, title):
+            if "answers" not in title:
+                return super().generate(requests, sampling, title)
+            return [Reply("Yes." if number < 2 else "Yes!", "stop") for number in range(len(requests))]
+
+    data = artifact(tmp_path / "data", prompts=[each.prompt for each in PAIRS[:2]])
+    work: Any = Bench(Writer(reads=True))
+    prompts, draws = PromptSet(data, "test"), Draws(Sampling(4), 0)
+    picker = GenerativePicker(GenerativeReader(MODEL, asking(), 0), 2)
+    respond_compared(tmp_path, work, prompts=prompts, model=MODEL, picker=picker, draws=draws)
+    assert [row.text for row in read_jsonl(tmp_path / "responses.jsonl", Response)] == ["Yes!", "Yes!"]
+    counts = json.loads((tmp_path / "counts.json").read_text())
+    assert (counts["drawn"], counts["prompts whose first answer is the best"]) == (4, 0)
+
+
+def test_a_score_is_the_log_odds_of_beating_the_answer_beside_it(tmp_path):
+    prompts = [each.prompt for each in PAIRS[:4]]
+    texts = {"answers": ["Yes!", "Yes.", "Same.", "Yes!"], "beside": ["No.", "No!", "Same."]}
+    made = {
+        name: artifact(
+            tmp_path / name,
+            responses=[Response(p.id, text, "m", "stop") for p, text in zip(prompts, rows, strict=False)],
+        )
+        for name, rows in texts.items()
+    }
+    work: Any = Bench(Mind(reads=True))
+    data, reader = artifact(tmp_path / "data", prompts=prompts), GenerativeReader(MODEL, asking(), 0)
+    score_beside(tmp_path, work, prompts=data, answers=made["answers"], beside=made["beside"], reader=reader)
+    rewards = [row.reward for row in read_jsonl(tmp_path / "scores.jsonl", Score)]
+    assert rewards[:3] == pytest.approx([math.log(9), -math.log(9), 0.0]) and rewards[3] is None
+
+
+def test_without_words_to_ask_by_it_is_refused(tmp_path):
+    file = tmp_path / "checks.txt"
+    file.write_text("# Checks\n\n## short\n\nCheck: at most 60 words\n")
+    with pytest.raises(UserError, match="no principle in words"):
+        RationaleAsking.of(Reward(kind="generative"), read_constitution(str(file)), 0, samples=2)
 
 
 def test_what_a_key_says_of_how_it_is_asked():

@@ -17,6 +17,7 @@ from typing import Any
 from cai.config.sections import Reward
 from cai.constitution import Constitution, Judging, draw
 from cai.core.draws import seed_of
+from cai.core.errors import UserError
 from cai.core.odds import logit, sigmoid
 from cai.core.records import Chat, Message, Pair, Vote
 from cai.core.templates import Template, load_template
@@ -49,6 +50,10 @@ class RationaleAsking:
 
     @classmethod
     def of(cls, reward: Reward, constitution: Constitution, seed: int, *, samples: int) -> "RationaleAsking":
+        """Raises UserError for a constitution without a principle in words."""
+        if not constitution.judging:
+            problem = "no principle in words: a generative reward model is asked by one (`Prefer:`)"
+            raise UserError(problem, str(constitution.path), "write a Prefer:, or reward.kind: scalar")
         return cls(
             principles=constitution.judging, templates={name: load_template(name) for name in REASON.prompts},
             sampling=Sampling(reward.rationale_tokens, reward.temperature), samples=samples, min_mass=reward.min_mass,
