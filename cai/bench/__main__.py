@@ -1,9 +1,10 @@
-"""`python -m cai.bench labels|reads|ppo|live|card|report|refusals`: measurements, a benchmark a file."""
+"""`python -m cai.bench labels|reads|ppo|live|card|all|report|refusals`: measurements, a benchmark a file."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
+from cai.bench import all as every
 from cai.bench import card, labels, live, ppo, reads, refusals, report
 from cai.bench.common import positive
 from cai.core.errors import run_main
@@ -29,6 +30,9 @@ def main(argv: Sequence[str]) -> int:
     command = commands.add_parser("card", help="what a card reads, writes and trains a second, for random weights")
     card.add_arguments(command)
     command.set_defaults(run=card.run)
+    command = commands.add_parser("all", help="everything that a card matters to, in one script under one budget")
+    every.add_arguments(command)
+    command.set_defaults(run=every.run)
     command = commands.add_parser("report", help="time and size of a report of many examples, and how fast it scrolls")
     report.add_arguments(command)
     command.set_defaults(run=report.run)
