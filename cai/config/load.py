@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cai.config.comparable import policy_faults, uneven_faults
 from cai.config.criteria import Criteria, check_labels, check_readers, check_weights, faults_between
+from cai.config.generative import check_generative
 from cai.config.labels import Labels, Sources, check_given
 from cai.config.layers import OWN_KEYS, arm_of, faults_of_names, with_judges
 from cai.config.moderation import Moderation
@@ -21,21 +22,8 @@ from cai.config.pretrain import MADE_HERE, Pretrain
 from cai.config.reasons import ConstitutionKey
 from cai.config.rl import Rl
 from cai.config.runtime import Runtime
-from cai.config.section import Seed
-from cai.config.sections import (
-    Count,
-    Data,
-    Evaluate,
-    Helpful,
-    Pairs,
-    Policy,
-    Positive,
-    Revise,
-    Reward,
-    Section,
-    Sft,
-    Simulated,
-)
+from cai.config.section import Count, Positive, Section, Seed
+from cai.config.sections import Data, Evaluate, Helpful, Pairs, Policy, Revise, Reward, Sft, Simulated
 from cai.config.serve import served_by_run
 from cai.config.slim import check_distilled
 from cai.config.sweep import points
@@ -163,6 +151,7 @@ class Arm(Section):
 
     @model_validator(mode="after")
     def _criteria_can_be_weighed(self) -> "Arm":
+        check_generative(self)
         if self.criteria:
             check_weights(self.criteria)
             check_readers(self.rl, self.judge, self.without)
@@ -244,7 +233,7 @@ class Experiment(BaseModel):
 
 def opponents(arms: Mapping[str, Arm]) -> tuple[str, str] | None:
     """(the arm that the judge labels, the arm that people label), the first of each; None where one is missing."""
-    plain = {name: arm for name, arm in arms.items() if not arm.criteria}  # with one reward model
+    plain = {name: arm for name, arm in arms.items() if not (arm.criteria or arm.reward.generates)}  # one scalar
     judge = next((name for name, arm in plain.items() if arm.labels.all == ("ai",) and arm.rl.reads_rewards), None)
     people = next((name for name, arm in plain.items() if arm.labels.comes_with_pairs), None)
     return (judge, people) if judge is not None and people is not None else None

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from cai.config.chat_template import ChatTemplate
 from cai.config.checkers import Checkers
+from cai.config.generative import RewardKind
 from cai.config.methods import NAMES, SHOWN, UNSAID
 from cai.config.preflight import Preflight
 from cai.config.rubric import RUBRIC
@@ -264,8 +265,8 @@ class Simulated(Section):
     flip: Share = 0.25
 
 
-class Reward(Section):
-    """The reward model.
+class Reward(RewardKind):
+    """The reward model. kind, and what a generative one reads: cai/config/generative.py.
 
     group: what stands together in one batch element, of which a step takes `batch_size`. pair: one comparison. prompt:
     all comparisons among the answers to one prompt, each answer read once (Ouyang et al. 2022, section 3.5); where

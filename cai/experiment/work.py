@@ -47,7 +47,7 @@ class Work:
         for name in ("pairs", "responses", "revisions", "labels", "prompts", "items"):
             if (file := folder / f"{name}.jsonl").is_file():
                 return _lines(file, split if name in ("pairs", "prompts") else None)
-        if stage in ("respond", "respond_best"):
+        if stage in ("respond", "respond_best", "respond_compared"):
             return _answers(self, inputs)
         if stage == "revise":
             return inputs["settings"]["prompts"]
@@ -121,6 +121,11 @@ def _learnt(work: Work, inputs: Mapping[str, Any]) -> float:
     return sum(training(labels, pairs) for labels, pairs in rounds) * inputs.get("settings", inputs)["epochs"]
 
 
+def _thought(inputs: Mapping[str, Any]) -> float:
+    """Tokens that a generative reward model writes about a pair, in both orders."""
+    return 2 * inputs["samples"] * inputs["sampling"]["max_new_tokens"]
+
+
 def _tried(work: Work, inputs: Mapping[str, Any]) -> float:
     """The questions about the sample that a judge is tried on: the calibration split, or so many training pairs."""
     data = work.inputs[inputs["data"]["digest"]][1]["data"]
@@ -172,6 +177,14 @@ COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
     "label_by_simulation": lambda work, i: work.rows(i["pairs"]),
     "attack_judge": lambda work, i: ATTACKED * i["count"] * _asked(i),
     "train_reward": _learnt,
+    "draw_rationales": lambda work, i: _learnt(work, {**i, "epochs": 1}) * _thought(i),
+    **dict.fromkeys(("learn_rationales", "prefer_rationales"), _learnt),  # at most: of one right rationale an order
+    "compare_pairs": lambda work, i: work.rows(i["pairs"], "test") * _thought(i),
+    "compare_items": lambda work, i: work.rows(i["items"]) * _thought(i),
+    "score_beside": lambda work, i: work.rows(i["answers"]) * _thought(i),
+    "respond_compared": lambda work, i: (
+        _answers(work, i) * i["n"] * (i["sampling"]["max_new_tokens"] + (i["n"] - 1) / 2 * _thought(i["picker"]))
+    ),
     "train_dpo": _learnt,
     **dict.fromkeys(("train_ppo", "train_rloo", "train_grpo", *JUDGED), _rollouts),
     "scale_reward": lambda work, i: work.rows(i["revisions"]),
@@ -196,7 +209,7 @@ COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
 CALLS = (
     *("revise", "revise_controls", "respond", "sample_pairs", "preflight", "label_by_judge", "label_by_simulation"),
     *("label_the_unsure", "play", "rate_answers", "rate_revisions", "rate_controlled", "judge_items", "choose_items"),
-    "attack_judge",
+    *("attack_judge", "draw_rationales", "compare_pairs", "compare_items", "score_beside", "respond_compared"),
 )
 
 

@@ -61,6 +61,12 @@ JUDGED = (
     "arms.circle={rl: {method: rloo, judging: circle}}",
 )
 ROUNDS = ("arms={own: {labels: ai, rounds: 2, pairs: {source: policy, prompts: 8}}}",)
+GENERATIVE = (
+    "arms={scalar: {labels: human}, generative: {labels: human, reward: {kind: generative}}}",
+    "rl={method: best_of_n, snapshots: 0}",
+    "arms.some={labels: human, reward: {subsets: [harassment]}}",
+    "seeds=[0]",
+)
 REASONS = ("arms={read: {constitution: {why: judge}}, learnt: {constitution: {why: train, reasons: others}}}",
            "constitution={file: constitutions/truthful.txt}", "seeds=[0]")  # fmt: skip
 ORDER = (
@@ -92,6 +98,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "reasons": ("smoke", REASONS),
     "order": ("smoke", ORDER),
     "rubrics": ("smoke", RUBRICS),
+    "generative": ("smoke", GENERATIVE),
     "quickstart": ("quickstart", ()),
     "optimisers": ("optimisers", ()),
     "label-budget": ("label-budget", ()),
