@@ -12,6 +12,7 @@ from cai.compare.sections import (
     criteria,
     cross,
     curves,
+    distillation,
     from_nothing,
     harmfulness,
     judges,
@@ -60,6 +61,7 @@ SECTIONS: tuple[ReportSection[Any], ...] = (
     counts.SECTION,
     moderation.SECTION,
     curves.SECTION,
+    distillation.SECTION,
     watched.SECTION,
     from_nothing.SECTION,
 )
