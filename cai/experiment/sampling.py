@@ -51,9 +51,11 @@ def answers_to_learn(
         return stage(load_demonstrations, file=file, prompts=prompts, helpful=helpful)
     if arm.sft.learns == "preferred":
         return stage(take_preferred, pairs=prompts)
-    alone = {"rounds": 0, "model": None, "server": None} if arm.sft.learns == "nothing" else {}
-    settings = arm.revise.model_copy(update=alone)
-    revisions = stage(revise, data=prompts, split="train", start=start, **revising(constitution, settings, arm.seed))
+    given = revising(constitution, arm.revise, arm.seed)
+    if arm.sft.learns == "nothing":
+        settings = arm.revise.model_copy(update={"rounds": 0, "critique": False, "model": None, "server": None})
+        given = revising(constitution, settings, arm.seed) | {"principles": ()}
+    revisions = stage(revise, data=prompts, split="train", start=start, **given)
     return stage(take_drafts, revisions=revisions) if arm.sft.learns == "drafts" else revisions
 
 
