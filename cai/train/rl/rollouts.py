@@ -22,6 +22,7 @@ of them draws from a generator of its own, and shuffles and averages what is its
 
 import gc
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -53,21 +54,25 @@ Online = GRPOTrainer if TYPE_CHECKING else object  # what `Rollouts` is laid ove
 class WholeRun(Sampler[int]):
     """Prompt numbers for a whole run: pass after pass of TRL's sampler, each in an order of its own.
 
-    Iterated again it says the same again.
+    Iterated again it says the same again. There are just as many as the run takes: Trainer makes one step more than it
+    should where a run that is done is resumed, and there is a batch left.
     """
 
     def __init__(self, one_pass: RepeatSampler, rows: int) -> None:
-        """rows: how many the run takes; it is given at least as many."""
-        self.one_pass, self.passes = one_pass, -(-rows // max(len(one_pass), 1))
+        """rows: how many the run takes."""
+        self.one_pass, self.rows = one_pass, rows if len(one_pass) else 0
 
     def __iter__(self) -> Iterator[int]:
         if self.one_pass.shuffle:
             self.one_pass.generator.manual_seed(self.one_pass.seed or 0)
-        for _ in range(self.passes):
-            yield from self.one_pass
+        left = self.rows
+        while left:
+            for row in islice(self.one_pass, left):
+                left -= 1
+                yield row
 
     def __len__(self) -> int:
-        return self.passes * len(self.one_pass)
+        return self.rows
 
 
 def check_prompts(dataset: Any, args: Any) -> None:
