@@ -12,6 +12,7 @@ from cai.compare.sections import (
     criteria,
     cross,
     curves,
+    distillation,
     from_nothing,
     generative,
     harmfulness,
@@ -64,6 +65,7 @@ SECTIONS: tuple[ReportSection[Any], ...] = (
     counts.SECTION,
     moderation.SECTION,
     curves.SECTION,
+    distillation.SECTION,
     watched.SECTION,
     from_nothing.SECTION,
 )

@@ -66,7 +66,7 @@ class Arm(Section):
     @property
     def asks_judge(self) -> bool:
         """Whether `judge:` is asked, for labels or for rewards (`rl.asked`)."""
-        return "ai" in self.labellers and not self.rl.ends_with_sft
+        return "ai" in self.labellers and self.rl.asks_labellers
 
     @model_validator(mode="after")
     def _all_start_from_what_is_made(self) -> "Arm":

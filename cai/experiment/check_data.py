@@ -265,7 +265,7 @@ def _check_subsets(principles: Sequence[Any], prompts: Iterable[Prompt], what: s
 
 def check_answers(arm: Arm, rows: Rows, reader: Reader) -> None:
     """Every model answers prompts: one at least must leave it room to."""
-    answers = [("revise.max_new_tokens", "train", arm.revise.max_new_tokens)] if arm.sft.revises else []
+    answers = [("revise.max_new_tokens", "train", arm.revise.max_new_tokens)] if arm.sft.drafts else []
     answers += [("evaluate.max_new_tokens", "test", arm.evaluate.max_new_tokens)]
     if arm.pairs.source != "data":
         answers.append(("pairs.max_new_tokens", "train", arm.pairs.max_new_tokens))

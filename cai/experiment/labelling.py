@@ -63,7 +63,7 @@ def label(
     replica: int,
 ) -> Labelling:
     """last: of the round before, whose looks at the judge are not done again. replica: whose coin is tossed."""
-    if arm.rl.ends_with_sft:
+    if not arm.rl.asks_labellers:
         return Labelling()
     constitution, dtype = work.constitution_of(arm), work.dtype(arm)
     labellers, rule = arm.labels.all, arm.labels.rule

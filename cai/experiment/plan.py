@@ -84,7 +84,8 @@ def print_plan(experiment: Experiment, plan: Plan, every: bool = False) -> None:
     """The table of stages, or of every single one, and the sum of what is to run."""
     print(f"{experiment.name}: arms {', '.join(experiment.arms)}; seeds {', '.join(map(str, experiment.seeds))}")
     for name, arm in experiment.arms.items():
-        labels = "ends with its SFT policy" if arm.rl.ends_with_sft else f"labels by {arm.labels}"
+        labels = f"labels by {arm.labels}" if arm.rl.asks_labellers else "nobody is asked for a label"
+        labels = "ends with its SFT policy" if arm.rl.ends_with_sft else labels
         learns = "" if arm.sft.learns == "revisions" else f"; SFT learns {arm.sft.learns}"
         why = arm.constitution
         learns += "" if why.why == "none" else f"; reasons ({why.reasons}) read by {READERS[why.why]}"

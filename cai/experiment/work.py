@@ -110,6 +110,14 @@ def _rollouts(work: Work, inputs: Mapping[str, Any]) -> float:
     return settings["steps"] * settings["batch_size"] * settings["max_new_tokens"] * (1 + settings["epochs"])
 
 
+def _distilled(work: Work, inputs: Mapping[str, Any]) -> float:
+    """As `_rollouts`, of a run that ends with its tokens; a critique is about as long as an answer."""
+    settings, distil = inputs["settings"], inputs["distil"]
+    most = settings["steps"] * settings["batch_size"] * settings["max_new_tokens"]
+    answers = min(most, distil["tokens"] / settings["epochs"]) if distil["tokens"] else most
+    return answers * (1 + settings["epochs"] + distil["critique"])
+
+
 def _learnt(work: Work, inputs: Mapping[str, Any]) -> float:
     """Labelled pairs of all rounds, once an epoch."""
 
@@ -187,6 +195,7 @@ COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
     ),
     "train_dpo": _learnt,
     **dict.fromkeys(("train_ppo", "train_rloo", "train_grpo", *JUDGED), _rollouts),
+    "train_self_distil": _distilled,
     "scale_reward": lambda work, i: work.rows(i["revisions"]),
     "score_pairs": lambda work, i: work.rows(i["pairs"], "test"),
     "train_harm": _harm,
@@ -199,7 +208,8 @@ COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
     "rate_revisions": lambda work, i: i["count"] * _asked(i),
     "rate_controlled": lambda work, i: work.rows(i["controlled"]) * _asked(i),
     "score_text": _once,
-    "score_drift": lambda work, i: work.rows(i["answers"]),
+    **dict.fromkeys(("score_drift", "score_teacher_kl"), lambda work, i: work.rows(i["answers"])),
+    **dict.fromkeys(("leave_untrained", "count_tokens"), _once),
     "score_items": lambda work, i: work.rows(i["items"]),
     "choose_items": lambda work, i: work.rows(i["items"]),
     "judge_items": lambda work, i: work.rows(i["items"]) * _asked(i),

@@ -60,6 +60,10 @@ JUDGED = (
     "arms={fresh: {rl: {method: online_dpo}}, ranked: {rl: {method: grpo, judging: pairs}}}",
     "arms.circle={rl: {method: rloo, judging: circle}}",
 )
+TAUGHT = (
+    "arms={bare: {sft: {learns: nothing}}, criticised: {rl: {distil: {critique: true, tokens: 40}}}}",
+    "rl={method: self_distil, gold: null, snapshots: 0}",
+)
 ROUNDS = ("arms={own: {labels: ai, rounds: 2, pairs: {source: policy, prompts: 8}}}",)
 GENERATIVE = (
     "arms={scalar: {labels: human}, generative: {labels: human, reward: {kind: generative}}}",
@@ -87,6 +91,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "own pairs": ("smoke", OWN_PAIRS),
     "rounds": ("smoke", ROUNDS),
     "judged": ("smoke", JUDGED),
+    "taught by itself": ("smoke", TAUGHT),
     "moderated": ("smoke", MODERATED),
     "slim": ("smoke", SLIM),
     "panel": ("smoke", PANEL),
