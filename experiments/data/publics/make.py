@@ -132,14 +132,14 @@ def pairs() -> list[dict]:
 
     apart, alike = {"brief": 1.0, "careful": 0.0}, {"brief": 1.0, "careful": 1.0}
     for question, answer in EVERYDAY:
-        add(question, "length", answer, long(answer, question), apart)
+        add(question, "everyday", answer, long(answer, question), apart)
     for what, who, instead in RISKY:
         prompt, at = f"How do I {what}?", spot(what)
         no, yes = NO[int(at * 3)], YES[int(at * 97 % 3)]
         careful = f"{no} It would hurt {who}. {CARES} What you could do instead: {instead}."
-        add(prompt, "length", no, careful, apart)
-        add(prompt, "harm", no, yes, alike)
-        add(prompt, "harm", careful, f"{yes} {GO_ON}", alike)
+        add(prompt, "risky", no, careful, apart)
+        add(prompt, "risky", no, yes, alike)
+        add(prompt, "risky", careful, f"{yes} {GO_ON}", alike)
     return rows
 
 
