@@ -224,3 +224,5 @@ class Measured:
     text: dict[str, Artifact] = field(default_factory=dict)
     # Where people judged games of the first arm against the second (cai/compare/human_games.py).
     human_games: Path | None = None
+    # And where they rated policies' answers (cai/compare/human_ratings.py).
+    human_ratings: Path | None = None
