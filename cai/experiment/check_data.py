@@ -179,7 +179,7 @@ def labelled(arm: Arm, rows: Rows) -> list[Pair] | None:
 
 def judged_by_people(arm: Arm, pairs: Sequence[Pair]) -> set[str]:
     if arm.labels.file:
-        return set(read_labels(label_file(arm.labels.file).path, pairs, arm.labels.raters)[0])
+        return set(read_labels(label_file(arm.labels.file).path, pairs, arm.labels.known)[0])
     return {pair.id for pair in pairs if pair.human is not None}
 
 
@@ -207,7 +207,7 @@ def check_shots(arm: Arm, rows: Rows) -> None:
     wanted |= {"evaluate.shots": arm.answer_shots, "evaluate.judge.shots": arm.evaluate.judge.shots}
     for key, count in wanted.items():
         own = is_labeller(key)  # it labels training pairs too
-        if count > there - own:
+        if count and count > there - own:
             raise too_few(key, count, max(0, there - own))
 
 

@@ -17,6 +17,7 @@ from cai.experiment.criteria import apart, weighed
 from cai.experiment.evaluate import evaluate
 from cai.experiment.labelling import Labelling, label
 from cai.experiment.moderating import Sieve
+from cai.experiment.publics import hear_publics
 from cai.experiment.sampling import answer_everyday_prompts, answers_to_learn, load_prompts, pairs_to_label
 from cai.models.references import answering, drafting, model_of, trained
 from cai.models.workbench import Workbench
@@ -111,4 +112,5 @@ def run(experiment: Experiment, store: Store, work: Workbench) -> tuple[list[Cel
     cells = [train(stage, work, name, arm, seed) for name, arm in experiment.arms.items() for seed in experiment.seeds]
     measured = evaluate(stage, work, cells)
     train_budgets(stage, work, cells, drawn, measured)
+    hear_publics(stage, work, cells, experiment, measured)
     return cells, measured

@@ -96,6 +96,9 @@ def print_plan(experiment: Experiment, plan: Plan, every: bool = False) -> None:
         print(f"  arm {name}: {labels}{panel}{learns}{more}")
     if experiment.label_budget:
         print(f"  reward models from {', '.join(map(str, experiment.label_budget))} human labels as well")
+    if experiment.publics:
+        groups = (f"{name} ({len(raters)} people)" for name, raters in experiment.publics.groups.items())
+        print(f"  held against the labels of {', '.join(groups)}")
     _print_each(plan) if every else _print_groups(plan)
     print_sum(plan)
     print_served(experiment, plan)
