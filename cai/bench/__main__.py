@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from cai.bench import all as every
 from cai.bench import card, labels, live, pipeline, ppo, reads, refusals, report, rerun, revise, store
 from cai.bench.common import positive
 from cai.core.errors import run_main
@@ -31,6 +32,9 @@ def main(argv: Sequence[str]) -> int:
     command = commands.add_parser("card", help="what a card reads, writes and trains a second, for random weights")
     card.add_arguments(command)
     command.set_defaults(run=card.run)
+    command = commands.add_parser("all", help="everything that a card matters to, in one script under one budget")
+    every.add_arguments(command)
+    command.set_defaults(run=every.run)
     command = commands.add_parser("report", help="time and size of a report of many examples, and how fast it scrolls")
     report.add_arguments(command)
     command.set_defaults(run=report.run)
