@@ -229,7 +229,9 @@ def sentence(rows: Sequence[CriterionInUse], labels: int) -> str:
     text += "labels" + (", more than any other." if len(rows) > 1 else ".")
     known = [row for row in rows if row.agreement.clusters >= FEWEST]
     if not known:
-        return text + f" Whether people share them is not known: fewer than {FEWEST} held-out prompts that people judged."
+        return (
+            text + f" Whether people share them is not known: fewer than {FEWEST} held-out prompts that people judged."
+        )
     better = [row for row in known if row.agreement.low > 0.5]
     worse = [row for row in known if row.agreement.high < 0.5]
     text += f" People are seen to share {len(better)} of {len(known)} criteria"
