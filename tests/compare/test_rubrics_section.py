@@ -1,6 +1,7 @@
 """The section of rubrics: which criterion decided, what was gated out, what people share, counted by hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ from cai.compare import report
 from cai.compare.schema import as_json
 from cai.compare.sections.rubrics import FOR_ONE, about, rubrics, sentence
 from cai.config.panel import ArmJudge
-from cai.core.records import Message, Pair, Prompt, write_jsonl
+from cai.core.records import Estimate, Message, Pair, Prompt, write_jsonl
 from cai.core.templates import load_template
 from cai.data.rubrics import RubricItem
 from cai.judge.labels_file import write_labels
@@ -98,7 +99,12 @@ def test_many_criteria_of_single_prompts_are_a_row_for_each_sign(tmp_path) -> No
 def test_in_words(tmp_path) -> None:
     (found,) = run(tmp_path, [(KIND, RUDE, CARE)] * 4)
     assert found.sentence.startswith("“care” decides 25% [") and "of 4 labels, more than any other." in found.sentence
-    assert "People are seen to share" in found.sentence
+    assert found.sentence.endswith("not known: fewer than 10 held-out prompts that people judged.")
+    known = [replace(row, agreement=Estimate(0.7, 0.6, 0.8, 20, 10)) for row in found.criteria[:2]]
+    known += [replace(known[0], agreement=Estimate(0.7, 0.4, 0.9, 20, 10))]
+    assert "People are seen to share 2 of 3 criteria (each" in sentence(known, 4)
+    against = [replace(known[0], agreement=Estimate(0.3, 0.2, 0.4, 20, 10))]
+    assert "share 0 of 1 criteria, and to prefer the opposite of 1" in sentence(against, 4)
     assert found.about == (
         "Criteria stand for 4 of 4 prompts. Of 12 questions about a criterion and a pair, no part of a score: 3 "
         f"({GATED_OUT})."

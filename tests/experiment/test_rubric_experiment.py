@@ -1,7 +1,6 @@
 """`judge.rubric` end to end on the tiny model: a file, written, as the reward itself, as one of several criteria."""
 
 import json
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,11 @@ import pytest
 from test_experiment import lay_out
 from test_panel_experiment import SHARED
 
+from cai.config.load import read_sweep
 from cai.data.rubrics import RubricItem
-from cai.experiment.command import main
+from cai.experiment.command import main, plan
 from cai.judge import rubric_writing
+from cai.models.workbench import Workbench
 
 ARMS = """
 arms:
@@ -95,12 +96,13 @@ def test_a_plan_after_it_has_nothing_to_run(finished, monkeypatch, capsys):
     assert "0 of" in capsys.readouterr().out
 
 
-def test_an_edit_of_the_template_that_writes_reruns_it_and_what_reads_it_alone(finished, monkeypatch, capsys):
+def test_an_edit_of_the_template_that_writes_reruns_it_and_what_reads_it_alone(finished, monkeypatch):
     monkeypatch.chdir(finished)
     shipped = Path(rubric_writing.__file__).parents[2] / "prompts/rubric_write.jinja"
     (finished / "prompts").mkdir()
     (finished / "prompts/rubric_write.jinja").write_text(shipped.read_text().replace("You write", "You now write"))
-    assert main(["mine.yaml", "--plan"]) == 0
-    ran = re.findall(r"to run +(\w+)", capsys.readouterr().out)
-    assert ran[:2] == ["write_rubrics", "label_by_judge"] and ran.count("label_by_judge") == 1
+    grid = read_sweep(Path("mine.yaml"), [])
+    ledger, _ = plan(grid, Workbench.open(grid[0].runtime))
+    ran = [stage.stage for stage in ledger if not stage.cached]
+    assert ran[:3] == ["write_rubrics", "label_by_judge", "train_reward"] and ran.count("label_by_judge") == 1
     assert not {"load_data", "revise", "train_sft", "train_direct", "train_rloo"} & set(ran)

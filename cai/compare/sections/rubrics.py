@@ -26,6 +26,7 @@ from cai.judge.rubric import FILE, contributions, entering, holding
 from cai.stats import intervals as statistics
 
 SHOWN = 12
+FEWEST = 10  # prompts, below which an interval of agreement is not spoken of
 FOR_ONE = {True: "for one prompt, points above 0", False: "for one prompt, points below 0"}
 EXAMPLES = 2  # rubrics that are shown in full
 DROPPED, LEFT_OUT = "written: lines dropped: ", "criteria left out: "  # of counts.json
@@ -226,9 +227,11 @@ def sentence(rows: Sequence[CriterionInUse], labels: int) -> str:
         f"“{rows[0].criterion}” decides {100 * top.value:.0f}% [{100 * top.low:.0f}, {100 * top.high:.0f}] of {labels} "
     )
     text += "labels" + (", more than any other." if len(rows) > 1 else ".")
-    known = [row for row in rows if row.agreement.n]
+    known = [row for row in rows if row.agreement.clusters >= FEWEST]
     if not known:
-        return text + " No person judged the held-out pairs: whether people share these criteria is not known."
+        return (
+            text + f" Whether people share them is not known: fewer than {FEWEST} held-out prompts that people judged."
+        )
     better = [row for row in known if row.agreement.low > 0.5]
     worse = [row for row in known if row.agreement.high < 0.5]
     text += f" People are seen to share {len(better)} of {len(known)} criteria"
