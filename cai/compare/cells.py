@@ -220,6 +220,9 @@ class Measured:
     budgets: dict[int, dict[str, Artifact]] = field(default_factory=dict)
     # criteria: (criterion, policy, "red-team" | "helpful") -> the judge's ratings of its answers by that constitution.
     criteria: dict[tuple[str, str, str], Artifact] = field(default_factory=dict)
+    # publics: group -> its people's labels; (group, policy) -> games against SFT, judged by the group's constitution.
+    publics: dict[str, Artifact] = field(default_factory=dict)
+    public_games: dict[tuple[str, str], Artifact] = field(default_factory=dict)
     # pretrain: policy -> how likely it finds the documents that were held out.
     text: dict[str, Artifact] = field(default_factory=dict)
     # rl.method: self_distil. (arm whose teacher it is, policy) -> how far the policy is from it; cell -> the tokens of
@@ -228,3 +231,5 @@ class Measured:
     tokens: dict[str, Artifact] = field(default_factory=dict)
     # Where people judged games of the first arm against the second (cai/compare/human_games.py).
     human_games: Path | None = None
+    # And where they rated policies' answers (cai/compare/human_ratings.py).
+    human_ratings: Path | None = None

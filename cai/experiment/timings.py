@@ -35,6 +35,7 @@ TELLING = 1.0  # stages that took less say nothing of how fast a machine is
 KIN = (
     frozenset({"respond", "respond_best", "sample_pairs"}),
     frozenset({"revise", "revise_controls"}),
+    frozenset({"draw_rationales", "compare_pairs", "compare_items", "score_beside", "respond_compared"}),
     frozenset(
         {
             *("preflight", "label_by_judge", "label_the_unsure", "play", "rate_answers", "rate_revisions"),
@@ -81,7 +82,7 @@ class Took:
 CALLS = (
     *("revise", "revise_controls", "respond", "sample_pairs", "preflight", "label_by_judge", "label_by_simulation"),
     *("label_the_unsure", "play", "rate_answers", "rate_revisions", "rate_controlled", "judge_items", "choose_items"),
-    "attack_judge",
+    *("attack_judge", "write_rubrics"),
 )
 
 
