@@ -27,7 +27,8 @@ from cai.train.trainable import Labelled, Trainable
 class TextTokens:
     """sft: learnt by SFT, in all epochs. labelled: answers of all labelled training pairs, once.
 
-    sft_written: what the start model wrote for SFT. pairs_written: answers that were sampled to be labelled.
+    sft_written: what the start model wrote for SFT; drafts of which nothing is learnt are none of it. pairs_written:
+    answers that were sampled to be labelled.
     """
 
     sft: int
@@ -65,7 +66,7 @@ def count_tokens(
     if settings:
         rows, _ = rows_to_learn(tokenizer, revisions, everyday, start.policy.system, settings, sft.seed)
         learnt = round(settings.epochs * sum(sum(row["completion_mask"]) for row in rows))
-    texts = own_texts(revisions) if revisions.stage in ("revise", "take_drafts", "moderate") else []
+    texts = own_texts(revisions) if settings and revisions.stage in ("revise", "take_drafts", "moderate") else []
     if everyday.answers:
         texts += [row.text for row in read_jsonl(everyday.answers / "responses.jsonl", Response)]
     compared = labelled_pairs(labelled.pairs, labelled.labels)
