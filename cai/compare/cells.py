@@ -8,7 +8,7 @@ from cai.config.load import Arm
 from cai.config.panel import alone
 from cai.constitution import Constitution
 from cai.core.store import Artifact
-from cai.train.sft import Everyday
+from cai.train.learnt import Everyday
 
 NOTHING = Everyday()
 ROUND = ("pairs", "labels", "reward", "policy")  # stages of one

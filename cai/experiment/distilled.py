@@ -8,7 +8,7 @@ from cai.core.store import Artifact, digest_of
 from cai.models.references import Dtype, ModelRef, drafting, trained
 from cai.train.rl.teacher import TeacherContext
 from cai.train.teacher_kl import Teacher, score_teacher_kl
-from cai.train.tokens import count_tokens
+from cai.train.tokens import SftTexts, count_tokens
 from cai.train.trainable import Labelled, PromptSet, Trainable
 
 Stage = Callable[..., Artifact]
@@ -51,12 +51,10 @@ def texts_of(cell: Cell, dtype: Dtype) -> dict[str, object]:
     labelled = Labelled()
     for made in cell.lineage if arm.rl.reads_labels else ():
         labelled = labelled.with_round(made.pairs, made.labels)
+    settings = None if arm.sft.learns == "nothing" else arm.sft
     return {
-        "revisions": cell.revised,
-        "everyday": cell.everyday,
         "start": Trainable(drafting(arm.policy, cell.pretrained), arm.policy, dtype),
-        "settings": None if arm.sft.learns == "nothing" else arm.sft,
+        "sft": SftTexts(cell.revised, cell.everyday, settings, cell.seed if arm.rl.ends_with_sft else arm.seed),
         "labelled": labelled,
         "sampled": arm.rl.reads_labels and arm.pairs.source != "data",
-        "seed": cell.seed if arm.rl.ends_with_sft else arm.seed,
     }

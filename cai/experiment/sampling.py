@@ -12,9 +12,9 @@ from cai.data.demonstrations import demonstrations_file, load_demonstrations, ta
 from cai.data.labels import check_rule
 from cai.data.sources import load_data, load_helpful, source_digest
 from cai.models.engines import Sampling
+from cai.train.learnt import Everyday
 from cai.train.respond import Opposition, respond, sample_pairs
 from cai.train.revise import revise, revising, take_drafts
-from cai.train.sft import Everyday
 from cai.train.trainable import Draws, PromptSet, Trainable
 
 Stage = Callable[..., Artifact]

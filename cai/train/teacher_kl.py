@@ -1,7 +1,7 @@
 """How far a policy is from a teacher with principles in its context (`rl.method: self_distil`), on held-out prompts.
 
 At every token of the policy's own answers the exact KL(policy || teacher) over the vocabulary, both at the temperature
-of the answers (cai/train/drift.py says why it is exact); the answer's end is one of its tokens where the policy ended
+of the answers (cai/train/distributions.py); the answer's end is one of its tokens where the policy ended
 it. The policy reads the prompt as it is asked it, the teacher behind the principles that are drawn for it. A critique
 is none of the context here: it is of another answer each time.
 """
@@ -17,7 +17,7 @@ from cai.models.chat import answer_ids, with_system
 from cai.models.loading import shared_tokenizer
 from cai.models.references import ModelRef
 from cai.models.workbench import Workbench
-from cai.train.drift import ROOM, AnswerDrift, Row, as_sampled, blocks, divergence_from, log_distributions
+from cai.train.distributions import ROOM, AnswerDrift, Row, as_sampled, blocks, divergence_from, log_distributions
 from cai.train.rl.teacher import TeacherContext
 from cai.train.trainable import PromptSet, Trainable
 

@@ -19,7 +19,7 @@ from cai.core.store import Artifact, version
 from cai.models.chat import encode, harmless
 from cai.models.loading import load_tokenizer
 from cai.models.workbench import Workbench
-from cai.train.sft import Everyday, rows_to_learn
+from cai.train.learnt import Everyday, rows_to_learn
 from cai.train.trainable import Labelled, Trainable
 
 
@@ -27,7 +27,8 @@ from cai.train.trainable import Labelled, Trainable
 class TextTokens:
     """sft: learnt by SFT, in all epochs. labelled: answers of all labelled training pairs, once.
 
-    sft_written: what the start model wrote for SFT. pairs_written: answers that were sampled to be labelled.
+    sft_written: what the start model wrote for SFT; drafts of which nothing is learnt are none of it. pairs_written:
+    answers that were sampled to be labelled.
     """
 
     sft: int
@@ -36,22 +37,36 @@ class TextTokens:
     pairs_written: int
 
 
+@dataclass(frozen=True, slots=True)
+class SftTexts:
+    """What SFT is given. settings: None where it learns nothing. seed: that of SFT."""
+
+    revisions: Artifact
+    everyday: Everyday
+    settings: Sft | None
+    seed: int
+
+    def keyed(self) -> dict[str, Any]:
+        own = {"revisions": self.revisions, "settings": self.settings, "seed": self.seed}
+        return {**own, **self.everyday.keyed()}
+
+
 @version(1)
 def count_tokens(
-    out: Path, work: Workbench, *, revisions: Artifact, everyday: Everyday, start: Trainable, settings: Sft | None,
-    labelled: Labelled, sampled: bool, seed: int,
-) -> None:  # fmt: skip
+    out: Path, work: Workbench, *, start: Trainable, sft: SftTexts, labelled: Labelled, sampled: bool
+) -> None:
     """tokens.json: a `TextTokens`.
 
-    settings: None where SFT learns nothing. labelled: pairs and labels of all rounds that the arm reads. sampled:
-    whether the pairs' answers were written for them. seed: that of SFT.
+    labelled: pairs and labels of all rounds that the arm reads. sampled: whether the pairs' answers were written for
+    them.
     """
     tokenizer = load_tokenizer(start.ref)
+    revisions, everyday, settings = sft.revisions, sft.everyday, sft.settings
     learnt = 0
     if settings:
-        rows, _ = rows_to_learn(tokenizer, revisions, everyday, start.policy.system, settings, seed)
+        rows, _ = rows_to_learn(tokenizer, revisions, everyday, start.policy.system, settings, sft.seed)
         learnt = round(settings.epochs * sum(sum(row["completion_mask"]) for row in rows))
-    texts = own_texts(revisions) if revisions.stage in ("revise", "take_drafts", "moderate") else []
+    texts = own_texts(revisions) if settings and revisions.stage in ("revise", "take_drafts", "moderate") else []
     if everyday.answers:
         texts += [row.text for row in read_jsonl(everyday.answers / "responses.jsonl", Response)]
     compared = labelled_pairs(labelled.pairs, labelled.labels)

@@ -21,7 +21,7 @@ from cai.config.sections import Data, Pairs
 from cai.core.records import Label, Message, Pair, Prompt, Response, plain, write_jsonl
 from cai.core.store import Artifact
 from cai.judge.rate import TextRating
-from cai.train.drift import AnswerDrift
+from cai.train.distributions import AnswerDrift
 from cai.train.scores import Score
 
 TEST = [Prompt(f"q{n}", (Message("user", f"Question {n}?"),), "all", "test") for n in range(2)]

@@ -18,7 +18,7 @@ from cai.models.chat_templates import PLAIN
 from cai.models.loading import load_tokenizer
 from cai.models.references import find, model_of
 from cai.models.workbench import Workbench
-from cai.train.sft import encode
+from cai.train.learnt import encode
 
 OFF = {"enable_thinking": False}
 EMPTY_THOUGHT = "<|im_start|>assistant\n<think>\n\n</think>\n\n"

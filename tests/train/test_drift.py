@@ -16,7 +16,8 @@ from cai.core.records import Message, Prompt, Response, read_jsonl
 from cai.models.loading import load_causal, shared_tokenizer
 from cai.models.references import ModelRef, local
 from cai.train import drift
-from cai.train.drift import AnswerDrift, as_sampled, blocks, score_drift
+from cai.train.distributions import AnswerDrift, as_sampled, blocks
+from cai.train.drift import score_drift
 from cai.train.rl.watch import divergence
 from cai.train.trainable import PromptSet, Trainable
 

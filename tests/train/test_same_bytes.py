@@ -15,10 +15,10 @@ import torch
 from test_harm import ratings
 from test_stages import artifact, prompt
 
-from cai.config.rl import Rl
+from cai.config.rl import Rl, SelfDistil
 from cai.config.runtime import Runtime
 from cai.config.sections import Harmfulness, Judge, Policy, Reward, Sft
-from cai.constitution import Judging
+from cai.constitution import Judging, read_constitution
 from cai.core.records import Label, Pair, Response, Revision
 from cai.core.store import Artifact, Store
 from cai.core.templates import load_template
@@ -26,6 +26,7 @@ from cai.judge.asked import AskedJudge
 from cai.models.references import trained
 from cai.models.workbench import Workbench
 from cai.train.harm import train_harm
+from cai.train.learnt import Everyday
 from cai.train.reward import train_reward
 from cai.train.rl.given import OnlineRun, RewardModel
 from cai.train.rl.judged import RatedBy
@@ -35,7 +36,9 @@ from cai.train.rl.methods.grpo import train_grpo, train_judged_grpo
 from cai.train.rl.methods.online_dpo import train_online_dpo
 from cai.train.rl.methods.ppo import train_ppo
 from cai.train.rl.methods.rloo import train_rloo
-from cai.train.sft import Everyday, train_sft
+from cai.train.rl.methods.self_distil import train_self_distil
+from cai.train.rl.teacher import TeacherContext
+from cai.train.sft import leave_untrained, train_sft
 from cai.train.trainable import Labelled, Trainable
 
 POLICY = Policy(model="tiny-random", system=None, lora_rank=2)
@@ -142,3 +145,11 @@ def test_against_the_judge(tmp_path, given, tiny):
     both(tmp_path / "direct", train_direct, run=run, rater=rater)
     both(tmp_path / "circle", train_judged_grpo, run=run, rater=rater, asked="circle")
     both(tmp_path / "dpo", train_online_dpo, run=run, rater=rater, beta=0.1)
+
+
+def test_from_its_own_teacher_and_without_sft(tmp_path, given):
+    constitution = read_constitution(Path(__file__).parents[2] / "constitutions/quickstart.txt")
+    distil = SelfDistil(critique=True, tokens=20)
+    teacher = TeacherContext.of(constitution, distil, 0)
+    both(tmp_path / "taught", train_self_distil, run=given["run"], teacher=teacher, distil=distil)
+    both(tmp_path / "bare", leave_untrained, start=given["start"], seed=3)

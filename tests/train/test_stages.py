@@ -31,11 +31,11 @@ from cai.judge.play import play
 from cai.models.engines import Reply, Sampling
 from cai.models.loading import load_tokenizer
 from cai.models.references import ModelRef
+from cai.train.learnt import Everyday, encode, helpful_rows
 from cai.train.respond import Opposition, respond, sample_pairs
 from cai.train.revise import revise
 from cai.train.revising import RevisedBy
 from cai.train.rl.rewards import mix
-from cai.train.sft import Everyday, encode, helpful_rows
 from cai.train.trainable import Draws, PromptSet, Trainable
 
 POLICY = Trainable(ModelRef("m", "", "m"), Policy(), "float32")

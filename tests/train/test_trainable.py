@@ -11,12 +11,12 @@ from cai.core.store import Artifact, digest_of, keyed
 from cai.data.input_file import feedback_file
 from cai.models.engines import Sampling
 from cai.models.references import ModelRef
+from cai.train.learnt import Everyday
 from cai.train.live.shaping import LiveShaping
 from cai.train.respond import Opposition, Picker
 from cai.train.revising import RevisedBy
 from cai.train.rl.given import OnlineRun, RewardModel
 from cai.train.rl.methods.dpo import DpoSettings
-from cai.train.sft import Everyday
 from cai.train.trainable import Draws, Labelled, PromptSet, Scorer, Trainable
 
 TRAIN = Path(__file__).parents[2] / "cai" / "train"

@@ -16,7 +16,7 @@ from cai.compare.measures import Measure, Rows, measure
 from cai.compare.schema import MeasureLine
 from cai.compare.section import ReportSection
 from cai.core.records import read_jsonl
-from cai.train.drift import AnswerDrift
+from cai.train.distributions import AnswerDrift
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,7 +46,7 @@ from cai.core.records import Estimate, Label, Pair, labelled_pairs, read_jsonl
 from cai.core.store import Artifact
 from cai.core.textstats import words
 from cai.stats import intervals as statistics
-from cai.train.drift import AnswerDrift
+from cai.train.distributions import AnswerDrift
 from cai.train.scores import Score
 
 

@@ -3,7 +3,8 @@ labels, no reward model and no judge; the teacher is the policy that training st
 context (cai/train/rl/teacher.py).
 
 `rl.distil` says what it reads and for how many tokens; `rl.epochs` is the updates on each rollout. Nothing else than
-the teacher holds the policy near what it was: `rl.kl_coef` and what clips or penalises are read by nobody.
+the teacher holds the policy near what it was: `rl.kl_coef` and what clips or penalises are read by nobody. Not tried in
+several processes.
 """
 
 from collections.abc import Callable
