@@ -8,7 +8,9 @@ from cai.config.load import Arm
 from cai.config.panel import alone
 from cai.constitution import Constitution
 from cai.core.store import Artifact
+from cai.train.sft import Everyday
 
+NOTHING = Everyday()
 ROUND = ("pairs", "labels", "reward", "policy")  # stages of one
 
 
@@ -92,6 +94,7 @@ class Cell:
     attacks: Artifact | None = None  # what exploits do to the judge
     # `moderation:`: what was filtered -> what it left. `data` and `helpful` are as they were loaded.
     moderated: Mapping[str, Artifact] = field(default_factory=dict)
+    everyday: Everyday = NOTHING  # what SFT learnt besides `revised`
 
     @property
     def policies(self) -> dict[str, Iteration]:
@@ -222,6 +225,10 @@ class Measured:
     public_games: dict[tuple[str, str], Artifact] = field(default_factory=dict)
     # pretrain: policy -> how likely it finds the documents that were held out.
     text: dict[str, Artifact] = field(default_factory=dict)
+    # rl.method: self_distil. (arm whose teacher it is, policy) -> how far the policy is from it; cell -> the tokens of
+    # texts that its policy and reward model learnt from, and that were written for them.
+    teacher_kl: dict[tuple[str, str], Artifact] = field(default_factory=dict)
+    tokens: dict[str, Artifact] = field(default_factory=dict)
     # Where people judged games of the first arm against the second (cai/compare/human_games.py).
     human_games: Path | None = None
     # And where they rated policies' answers (cai/compare/human_ratings.py).

@@ -59,7 +59,7 @@ def policy_faults(tree: Tree, arms: Mapping[str, Any]) -> list[UserError]:
 
 def opponents(arms: Mapping[str, Any]) -> tuple[str, str] | None:
     """(the arm that the judge labels, the arm that people label), the first of each; None where one is missing."""
-    plain = {name: arm for name, arm in arms.items() if not arm.criteria}  # with one reward model
+    plain = {name: arm for name, arm in arms.items() if not (arm.criteria or arm.reward.generates)}  # one scalar
     judge = next((name for name, arm in plain.items() if arm.labels.all == ("ai",) and arm.rl.reads_rewards), None)
     people = next((name for name, arm in plain.items() if arm.labels.comes_with_pairs), None)
     return (judge, people) if judge is not None and people is not None else None

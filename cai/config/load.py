@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cai.config.comparable import budget_faults, policy_faults, uneven_faults
 from cai.config.criteria import Criteria, check_labels, check_readers, check_weights, faults_between
+from cai.config.generative import check_generative
 from cai.config.labels import Labels, Sources, check_given
 from cai.config.layers import OWN_KEYS, arm_of, faults_of_names, with_judges
 from cai.config.moderation import Moderation
@@ -22,21 +23,8 @@ from cai.config.publics import Publics
 from cai.config.reasons import ConstitutionKey
 from cai.config.rl import Rl
 from cai.config.runtime import Runtime
-from cai.config.section import Seed
-from cai.config.sections import (
-    Count,
-    Data,
-    Evaluate,
-    Helpful,
-    Pairs,
-    Policy,
-    Positive,
-    Revise,
-    Reward,
-    Section,
-    Sft,
-    Simulated,
-)
+from cai.config.section import Count, Positive, Section, Seed
+from cai.config.sections import Data, Evaluate, Helpful, Pairs, Policy, Revise, Reward, Sft, Simulated
 from cai.config.serve import served_by_run
 from cai.config.slim import check_distilled
 from cai.config.sweep import points
@@ -79,7 +67,7 @@ class Arm(Section):
     @property
     def asks_judge(self) -> bool:
         """Whether `judge:` is asked, for labels or for rewards (`rl.asked`)."""
-        return "ai" in self.labellers and not self.rl.ends_with_sft
+        return "ai" in self.labellers and self.rl.asks_labellers
 
     @model_validator(mode="after")
     def _all_start_from_what_is_made(self) -> "Arm":
@@ -164,6 +152,7 @@ class Arm(Section):
 
     @model_validator(mode="after")
     def _criteria_can_be_weighed(self) -> "Arm":
+        check_generative(self)
         if self.criteria:
             check_weights(self.criteria)
             check_readers(self.rl, self.judge, self.without)

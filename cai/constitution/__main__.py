@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cai.core.records import Pair  # needs pydantic, which takes longer to load than a lint
 
 T = TypeVar("T")
-METHODS = tuple(name for name in NAMES if name not in ("check", "provenance"))  # those ask nothing
+METHODS = tuple(name for name in NAMES if name not in ("check", "provenance", "rubric"))  # those ask about no principle
 KIND = "edits of this kind"
 PLACEBO = "in place of the shipped texts about other things, by which it is told whether the judge follows an edit"
 
