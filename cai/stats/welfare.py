@@ -9,7 +9,8 @@ Each group has a rate (how often a model says what the group says). Of one model
 A group counts as one, however many rows or raters it has. Intervals are by the cluster bootstrap of intervals.py: a
 prompt is drawn with what all groups say of it, for their rates rest on the same prompts. Where two groups are about
 equally badly off, the least of what was measured lies below the least of what is true; the interval is drawn down with
-it. So it is careful about the worst-off, never flattering.
+it. So it is careful about the worst-off, never flattering. A group on which no prompt differs from another only looks
+certain, and a bootstrap would believe it: its rate is drawn from Jeffreys' Beta with as many trials as it has prompts.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cai.core.records import Estimate
-from cai.stats.intervals import EMPTY, LIMITS, Clusters, draws, wilson
+from cai.stats.intervals import EMPTY, LIMITS, Clusters, draws
 
 RESAMPLES = 2000
 
@@ -34,9 +35,7 @@ class Welfare:
 
 
 def welfare(groups: Sequence[tuple[ArrayLike, Clusters]], *, seed: int = 0) -> Welfare:
-    """groups: (outcomes of 0 to 1, the prompt of each) of each group. EMPTY where a group has no outcome.
-
-    Where nothing varies the ends are Wilson's with as many trials as there are prompts."""
+    """groups: (outcomes of 0 to 1, the prompt of each) of each group. EMPTY where a group has no outcome."""
     names = np.unique(np.concatenate([np.asarray(clusters, str) for _, clusters in groups]))
     sums, sizes = (np.zeros((len(groups), len(names))) for _ in range(2))
     for row, (values, clusters) in enumerate(groups):
@@ -48,15 +47,18 @@ def welfare(groups: Sequence[tuple[ArrayLike, Clusters]], *, seed: int = 0) -> W
     counts = np.concatenate(list(draws(len(names), seed, RESAMPLES)))
     with np.errstate(invalid="ignore"):
         drawn = (counts @ sums.T) / (counts @ sizes.T)  # (resamples, groups); NaN where a group was not drawn
-    drawn = drawn[~np.isnan(drawn).any(axis=1)]
     rates, size = sums.sum(axis=1) / sizes.sum(axis=1), (int(sizes.sum()), len(names))
+    rng = np.random.default_rng(seed)
+    for row, (values, _) in enumerate(groups):
+        if np.ptp(np.asarray(values, float)) == 0:
+            trials = np.count_nonzero(sizes[row])
+            drawn[:, row] = rng.beta(rates[row] * trials + 0.5, (1 - rates[row]) * trials + 0.5, len(drawn))
+    drawn = drawn[~np.isnan(drawn).any(axis=1)]
 
     def estimate(of: Callable[[np.ndarray], np.ndarray]) -> Estimate:
         value = float(of(rates[None])[0])
         low, high = (float(end) for end in np.percentile(of(drawn), LIMITS)) if len(names) > 1 else (np.nan, np.nan)
-        if low == high:
-            low, high = wilson(value, len(names))
-        return Estimate(value, low, high, *size)
+        return Estimate(value, min(low, value), max(high, value), *size)
 
     return Welfare(
         mean=estimate(lambda rates: rates.mean(axis=1)),

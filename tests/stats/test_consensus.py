@@ -48,9 +48,12 @@ def test_a_group_without_a_row_leaves_nothing_to_say():
     assert of.mean.n == of.least.n == of.nash.n == 0 and math.isnan(of.nash.value)
 
 
-def test_where_nothing_varies_the_ends_are_wilsons():
+def test_where_nothing_varies_the_ends_are_not_believed():
+    """Jeffreys' Beta(3.5, 0.5): its 2.5% is 0.47, and the least of two such draws lies lower. Nobody is above 1."""
     of = welfare([([1, 1, 1], ["p", "q", "r"]), ([1, 1, 1], ["p", "q", "r"])])
-    assert of.least.value == 1 and of.least.low == pytest.approx(0.4385, abs=1e-3) and of.least.high == 1
+    assert of.least.value == 1 and 0.3 < of.least.low < of.mean.low and of.least.high == of.mean.high == 1
+    one = welfare([([0.5] * 8, list("abcdefgh")), ([1, 1, 1, 1, 1, 1, 0, 0], list("abcdefgh"))])
+    assert one.least.value == 0.5 and one.least.low < 0.4
 
 
 @pytest.mark.parametrize(("rates", "least"), [((0.8, 0.6), 0.93), ((0.7, 0.7), 0.90)])

@@ -227,7 +227,8 @@ def _worst_in_words(of: WorstOff) -> str:
     gap = f"{of.group} less {of.next}: {_points(of.gap)}" if of.gap.n else f"{of.group} and {of.next} share no prompt"
     if shown:
         return f"Worst off under {of.arm} is {of.group} ({gap})."
-    return f"Who is worst off under {of.arm} cannot be told; {of.group} has the lowest rate ({gap})."
+    lowest = f"{of.group} has the lowest rate" if of.gap.value else "their rates are the same"
+    return f"Who is worst off under {of.arm} cannot be told; {lowest} ({gap})."
 
 
 def _below(e: Estimate) -> bool:
