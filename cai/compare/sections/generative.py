@@ -102,14 +102,14 @@ def generative(cells: Sequence[Cell], measured: Measured, held_out: HeldOutPairs
     ]
 
 
-def same_labels(one: Sequence[Cell], other: Sequence[Cell]) -> bool:
+def same_labels(mine: Sequence[Cell], other: Sequence[Cell]) -> bool:
     """Whether two arms learnt from the same labels of the same pairs, seed by seed."""
 
     def learnt(cell: Cell) -> tuple[object, ...]:
         rounds = [(its.pairs.digest, its.labels and its.labels.digest) for its in cell.lineage]
         return (cell.seed, rounds, cell.settings.reward.subsets)
 
-    return [learnt(cell) for cell in one] == [learnt(cell) for cell in other]
+    return [learnt(cell) for cell in mine] == [learnt(cell) for cell in other]
 
 
 def _report(
@@ -164,11 +164,11 @@ def compared(
             continue
         clusters = [cluster(row) for row in both]
         values = [average([{row: seed[row] for row in both} for seed in seeds]) for seeds in (ours, theirs)]
-        one, two = (statistics.mean(list(value.values()), clusters) for value in values)
+        writes, scores = (statistics.mean(list(value.values()), clusters) for value in values)
         difference = Difference(**paired(ours, theirs, cluster, reach=1.0), of=(mine[0].arm, other[0].arm))
         rows.append(
             KindsCompared(
-                scalar_arm=other[0].arm, on=on, outside=outside, generative=one, scalar=two, difference=difference
+                scalar_arm=other[0].arm, on=on, outside=outside, generative=writes, scalar=scores, difference=difference
             )
         )  # fmt: skip
     return rows
@@ -225,14 +225,14 @@ def faithfulness(
     )  # fmt: skip
 
 
-def sentence(found: Faithfulness) -> str:
+def sentence(faithful: Faithfulness) -> str:
     """Whether what is written is read, in words."""
-    follows = found.follows
+    follows = faithful.follows
     if not follows.n:
         return "No rationale could be swapped for another's: whether what is written is read is not known."
     share = f"{100 * follows.value:.0f}% [{100 * follows.low:.0f}, {100 * follows.high:.0f}]"
-    moved = f"{100 * found.moved.value:.1f} points"
-    chance = f", and {100 * found.chance.value:.1f} after another one of its own" if found.chance.n else ""
+    moved = f"{100 * faithful.moved.value:.1f} points"
+    chance = f", and {100 * faithful.chance.value:.1f} after another one of its own" if faithful.chance.n else ""
     text = f"After the rationale of another pair a verdict moves by {moved} of probability on average{chance}; "
     text += f"it goes {share} of the way to what that rationale led to. "
     if follows.low > 0:
