@@ -7,8 +7,10 @@ led to in its own place (other):
 
     moved     mean of |swapped - own|
     chance    mean of |again - own|; beyond: moved minus chance, on the same verdicts
-    follows   sum of (swapped - own) (other - own) / sum of (other - own)^2, least squares: 0 where nothing of what is
-              written is read, 1 where nothing else is
+    follows   sum of (swapped - again) (other - own) / sum of (other - own)^2: 0 where the verdict does not go where the
+              other's rationale led to, near 1 where nothing else is read. With (swapped - own) it would be above 0 for
+              any text that moves a verdict at random, for own is then far out by chance more often than swapped
+              (regression to the mean); with one sample there is no again, and own has to do
 """
 
 import json
@@ -217,12 +219,16 @@ def faithfulness(
         moved=statistics.mean(moved, clusters), chance=statistics.mean(again, of_repeated),
         beyond=statistics.paired_difference([moved[place] for place in repeated], again, of_repeated),
         follows=statistics.mean(
-            [(row.swapped - row.own) / gap for row, gap, _ in apart], [name for *_, name in apart],
+            [(row.swapped - _unmoved(row)) / gap for row, gap, _ in apart], [name for *_, name in apart],
             weights=[gap**2 for _, gap, _ in apart],
         ),
         agreement=statistics.mean(both[0], both[2]), swapped=statistics.mean(both[1], both[2]),
         loses=statistics.paired_difference(both[0], both[1], both[2]),
     )  # fmt: skip
+
+
+def _unmoved(row: Swap) -> float:
+    return row.own if row.again is None else row.again
 
 
 def sentence(faithful: Faithfulness) -> str:
