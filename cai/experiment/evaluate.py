@@ -19,6 +19,7 @@ from cai.data.comparisons import comparisons_file
 from cai.data.shots import Shots
 from cai.data.sources import load_data, source_digest
 from cai.data.xstest import load_xstest, xstest_file
+from cai.experiment.distilled import compare_with_teachers
 from cai.experiment.follow import follow_rounds
 from cai.experiment.generative import answering_stage, compare_generatively, reader_of
 from cai.experiment.moderating import moderator_of
@@ -237,7 +238,8 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
             for name in dict.fromkeys((*main, *cell.policies)) if cell.policy else ():
                 answers = measured.answers[name, "red-team"]
                 measured.scores[model, name] = stage(score_answers, prompts=first.data, answers=answers, scorer=scorer)
-    follow_rounds(stage, cells, measured, PromptSet(first.data, "test", evaluation.prompts, shots), dtype)
+    red_team = PromptSet(first.data, "test", evaluation.prompts, shots)
+    follow_rounds(stage, cells, measured, red_team, dtype)
 
     # 3. Games: arm against arm seed by seed, every cell against the SFT policy, and seed against seed for the noise.
     yardstick = work.constitution(evaluation.constitution)
@@ -254,6 +256,7 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
     score_harm(stage, cells, measured, dtype)
     asked_alone = {n: policies[n] for n in main if n not in best}
     bench_all(stage, work, cells, asked_alone, measured)
+    compare_with_teachers(stage, cells, asked_alone, measured, red_team, dtype)
     if first.pretrained:
         for name, source in asked_alone.items():
             model = Trainable(source, made_by.get(name, arm.policy), dtype)

@@ -3,7 +3,8 @@
 import pytest
 from test_config import BASE, fault, written
 
-from cai.config.load import opponents, read_experiment
+from cai.config.comparable import opponents
+from cai.config.load import read_experiment
 from cai.core.store import canonical
 
 SCALAR = {"group": "pair", "epochs": 1, "learning_rate": 1e-4, "batch_size": 8, "max_length": 384}

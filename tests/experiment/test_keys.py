@@ -60,6 +60,10 @@ JUDGED = (
     "arms={fresh: {rl: {method: online_dpo}}, ranked: {rl: {method: grpo, judging: pairs}}}",
     "arms.circle={rl: {method: rloo, judging: circle}}",
 )
+TAUGHT = (
+    "arms={bare: {sft: {learns: nothing}}, criticised: {rl: {distil: {critique: true, tokens: 40}}}}",
+    "rl={method: self_distil, gold: null, snapshots: 0}",
+)
 ROUNDS = ("arms={own: {labels: ai, rounds: 2, pairs: {source: policy, prompts: 8}}}",)
 GENERATIVE = (
     "arms={scalar: {labels: human}, generative: {labels: human, reward: {kind: generative}}}",
@@ -75,6 +79,11 @@ ORDER = (
     "arms={ai: {labels: ai}}",
     "seeds=[0]",
 )
+RUBRICS = (
+    "arms={read: {judge: {rubric: experiments/data/rubric-harmless.jsonl}}, written: {judge: {rubric: {write: {}}}}}",
+    "arms.paid={judge: {rubric: {write: {}}}, rl: {method: direct}}",
+    "seeds=[0]",
+)
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "smoke": ("smoke", ()),
     "labels": ("smoke", LABELS),
@@ -82,6 +91,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "own pairs": ("smoke", OWN_PAIRS),
     "rounds": ("smoke", ROUNDS),
     "judged": ("smoke", JUDGED),
+    "taught by itself": ("smoke", TAUGHT),
     "moderated": ("smoke", MODERATED),
     "slim": ("smoke", SLIM),
     "panel": ("smoke", PANEL),
@@ -92,6 +102,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "from nothing": ("smoke", FROM_NOTHING),
     "reasons": ("smoke", REASONS),
     "order": ("smoke", ORDER),
+    "rubrics": ("smoke", RUBRICS),
     "generative": ("smoke", GENERATIVE),
     "quickstart": ("quickstart", ()),
     "optimisers": ("optimisers", ()),

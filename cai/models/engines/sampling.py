@@ -6,7 +6,7 @@ on the padding).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from cai.core.records import Message
 from cai.models.architectures import probed
 from cai.models.chat import frame_of
 from cai.models.engines import Reply, Sampling
+from cai.models.engines.growing import growing_in_place
 from cai.models.engines.recorded import drawn
 
 
@@ -106,7 +107,8 @@ def _sampled(
         pad_token_id=pad,
         eos_token_id=sorted(stops),
     )
-    with whole_states(model), settings_of_its_own(model):
+    grows = growing_in_place(sampling.max_new_tokens) if model.device.type == "cpu" else nullcontext()
+    with whole_states(model), settings_of_its_own(model), grows:
         output_BT = model.generate(
             **inputs, generation_config=settings, logits_processor=processors, streamer=stream
         )  # fmt: skip
