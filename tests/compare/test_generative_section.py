@@ -1,6 +1,7 @@
 """The section of generative reward models: agreement in and out of distribution and faithfulness, by hand."""
 
 import json
+import random
 from typing import Any
 
 import pytest
@@ -92,17 +93,32 @@ def test_by_hand_in_and_out_of_distribution(run):
 
 
 def test_faithfulness_by_hand(run):
-    """Moved 0.4, 0.8 and 0; by chance 0.1, 0 and 0. Of 0.8 and 0.8, 0.4 and 0.8 are gone: three quarters."""
+    """Moved 0.4, 0.8 and 0; by chance 0.1, 0 and 0. Of 0.8 and 0.8 to go, from after another of its own: 0.3 and 0.8,
+    which is (0.3 + 0.8) / 1.6, for both gaps weigh alike."""
     cells, measured = run
     (found,) = generative(cells, measured, HeldOutPairs(cells, measured))
     faithful = found.faithfulness
     assert faithful.moved.value == pytest.approx(0.4) and faithful.chance.value == pytest.approx(0.1 / 3)
     assert faithful.beyond.value == pytest.approx(0.4 - 0.1 / 3)
-    assert faithful.follows.value == pytest.approx(0.75) and faithful.follows.n == 2
+    assert faithful.follows.value == pytest.approx(0.6875) and faithful.follows.n == 2
     assert (faithful.agreement.value, faithful.swapped.value) == (6 / 8, 5 / 8)  # p0 turns
     assert faithful.loses.value == pytest.approx(1 / 8)
     assert "by 40.0 points of probability on average, and 3.3 after another one of its own" in found.sentence
-    assert found.sentence == sentence(faithful) and "75% [50, 100] of the way" in found.sentence
+    assert found.sentence == sentence(faithful) and "69% [38, 100] of the way" in found.sentence
+
+
+def test_a_text_that_moves_verdicts_at_random_is_not_followed(run, tmp_path):
+    """Verdicts that any text moves up or down by chance: from its own place each is drawn back to the middle, and the
+    other's place has nothing to do with it."""
+    cells, measured = run
+    chance = random.Random(0)
+    drawn = [[chance.choice((0.3, 0.7)) for _ in range(4)] for _ in range(4000)]
+    rows = [swap(n % 7, *ps) for n, ps in enumerate(drawn)]
+    measured.pair_scores["written/0"] = made(tmp_path, "at random", scores=scores(WRITTEN), verdicts=[], swaps=rows)
+    (arm,) = generative(cells, measured, HeldOutPairs(cells, measured))
+    assert abs(arm.faithfulness.follows.value) < 0.05 and arm.faithfulness.follows.low < 0
+    naive = sum((row.swapped - row.own) * (row.other - row.own) for row in rows)
+    assert naive / sum((row.other - row.own) ** 2 for row in rows) == pytest.approx(0.5, abs=0.05)
 
 
 def test_arms_of_other_labels_are_not_set_beside_it(run, tmp_path):
@@ -121,7 +137,7 @@ def test_the_page_shows_it_and_runs_nothing_that_was_written(run, tmp_path):
     results = as_json(given(**{SECTION.key: found}))
     report.write_report(json.loads(json.dumps(results)), [], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    for text in ("Generative reward model of arm written", "out of distribution", "follows the rationale", "75%"):
+    for text in ("Generative reward model of arm written", "out of distribution", "follows the rationale", "68.8%"):
         assert text in page
     assert "&lt;b&gt;kind&lt;/b&gt;" in page and "<b>kind</b>" not in page
 

@@ -1,6 +1,7 @@
 """A generative reward model end to end on the tiny model: trained, compared, and picking the best of two answers."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,17 @@ def test_it_picks_the_best_of_two(finished):
     picked = [json.loads((stage / "counts.json").read_text()) for stage in stages(finished, "respond_compared")]
     assert len(picked) == 1 and all(counts["drawn"] == 2 * counts["prompts asked"] for counts in picked)
     assert len(stages(finished, "respond_best")) == 1
+
+
+def test_what_was_lost_is_made_again_to_the_same_bytes(place):
+    """What a kill leaves undone: one stage of the training; its calls are kept, and all after it is found."""
+    (learnt,) = stages(place, "learn_rationales")
+    before = json.loads((learnt / "manifest.json").read_text())["digest"]
+    (last,) = stages(place, "prefer_rationales")
+    shutil.rmtree(learnt)
+    assert main(["mine.yaml"]) == 0
+    assert json.loads((learnt / "manifest.json").read_text())["digest"] == before
+    assert stages(place, "prefer_rationales") == [last]
 
 
 def test_a_plan_after_it_has_nothing_to_run(finished, monkeypatch, capsys):

@@ -7,8 +7,10 @@ led to in its own place (other):
 
     moved     mean of |swapped - own|
     chance    mean of |again - own|; beyond: moved minus chance, on the same verdicts
-    follows   sum of (swapped - own) (other - own) / sum of (other - own)^2, least squares: 0 where nothing of what is
-              written is read, 1 where nothing else is
+    follows   sum of (swapped - again) (other - own) / sum of (other - own)^2: 0 where the verdict does not go where the
+              other's rationale led to, near 1 where nothing else is read. With (swapped - own) it would be above 0 for
+              any text that moves a verdict at random, for own is then far out by chance more often than swapped
+              (regression to the mean); with one sample there is no again, and own has to do
 """
 
 import json
@@ -102,14 +104,14 @@ def generative(cells: Sequence[Cell], measured: Measured, held_out: HeldOutPairs
     ]
 
 
-def same_labels(one: Sequence[Cell], other: Sequence[Cell]) -> bool:
+def same_labels(mine: Sequence[Cell], other: Sequence[Cell]) -> bool:
     """Whether two arms learnt from the same labels of the same pairs, seed by seed."""
 
     def learnt(cell: Cell) -> tuple[object, ...]:
         rounds = [(its.pairs.digest, its.labels and its.labels.digest) for its in cell.lineage]
         return (cell.seed, rounds, cell.settings.reward.subsets)
 
-    return [learnt(cell) for cell in one] == [learnt(cell) for cell in other]
+    return [learnt(cell) for cell in mine] == [learnt(cell) for cell in other]
 
 
 def _report(
@@ -164,11 +166,11 @@ def compared(
             continue
         clusters = [cluster(row) for row in both]
         values = [average([{row: seed[row] for row in both} for seed in seeds]) for seeds in (ours, theirs)]
-        one, two = (statistics.mean(list(value.values()), clusters) for value in values)
+        writes, scores = (statistics.mean(list(value.values()), clusters) for value in values)
         difference = Difference(**paired(ours, theirs, cluster, reach=1.0), of=(mine[0].arm, other[0].arm))
         rows.append(
             KindsCompared(
-                scalar_arm=other[0].arm, on=on, outside=outside, generative=one, scalar=two, difference=difference
+                scalar_arm=other[0].arm, on=on, outside=outside, generative=writes, scalar=scores, difference=difference
             )
         )  # fmt: skip
     return rows
@@ -217,7 +219,7 @@ def faithfulness(
         moved=statistics.mean(moved, clusters), chance=statistics.mean(again, of_repeated),
         beyond=statistics.paired_difference([moved[place] for place in repeated], again, of_repeated),
         follows=statistics.mean(
-            [(row.swapped - row.own) / gap for row, gap, _ in apart], [name for *_, name in apart],
+            [(row.swapped - _unmoved(row)) / gap for row, gap, _ in apart], [name for *_, name in apart],
             weights=[gap**2 for _, gap, _ in apart],
         ),
         agreement=statistics.mean(both[0], both[2]), swapped=statistics.mean(both[1], both[2]),
@@ -225,14 +227,18 @@ def faithfulness(
     )  # fmt: skip
 
 
-def sentence(found: Faithfulness) -> str:
+def _unmoved(row: Swap) -> float:
+    return row.own if row.again is None else row.again
+
+
+def sentence(faithful: Faithfulness) -> str:
     """Whether what is written is read, in words."""
-    follows = found.follows
+    follows = faithful.follows
     if not follows.n:
         return "No rationale could be swapped for another's: whether what is written is read is not known."
     share = f"{100 * follows.value:.0f}% [{100 * follows.low:.0f}, {100 * follows.high:.0f}]"
-    moved = f"{100 * found.moved.value:.1f} points"
-    chance = f", and {100 * found.chance.value:.1f} after another one of its own" if found.chance.n else ""
+    moved = f"{100 * faithful.moved.value:.1f} points"
+    chance = f", and {100 * faithful.chance.value:.1f} after another one of its own" if faithful.chance.n else ""
     text = f"After the rationale of another pair a verdict moves by {moved} of probability on average{chance}; "
     text += f"it goes {share} of the way to what that rationale led to. "
     if follows.low > 0:
