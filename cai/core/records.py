@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
-from cai.core.errors import UserError
+from cai.core.errors import DIGITS, UserError
 
 T = TypeVar("T")
 Role = Literal["system", "user", "assistant"]
@@ -228,6 +228,10 @@ def parse_json(line: str, where: str) -> Any:
             where,
             "each line must be one whole JSON object; the file may be cut off",
         ) from None
+    except ValueError:
+        raise UserError(f"not valid JSON: {DIGITS[0]}", where, DIGITS[1]) from None
+    except RecursionError:
+        raise UserError("not valid JSON: nested too deeply", where, "mend or remove this row") from None
 
 
 @cache

@@ -14,6 +14,7 @@ from cai.core.durable import make_folders, sync
 from cai.core.errors import UserError, suggest
 from cai.core.places import check_folder
 from cai.core.progress import quiet
+from cai.core.shipped import at_home
 from cai.models.adapters import adapter_settings, is_adapter
 from cai.models.loading import load_tokenizer, loading_from
 from cai.models.references import ModelRef, beneath, find, local
@@ -35,7 +36,7 @@ def add_command(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    file = Path(args.gguf).expanduser()
+    file = at_home(args.gguf)
     if args.type not in WEIGHT_TYPES:
         raise UserError(f'there is no type of weights "{args.type}"', "--type", suggest(args.type, WEIGHT_TYPES))
     if file.suffix != ".gguf":
