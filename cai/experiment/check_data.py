@@ -207,7 +207,7 @@ def check_shots(arm: Arm, rows: Rows) -> None:
     wanted |= {"evaluate.shots": arm.answer_shots, "evaluate.judge.shots": arm.evaluate.judge.shots}
     for key, count in wanted.items():
         own = is_labeller(key)  # it labels training pairs too
-        if count > there - own:
+        if count and count > there - own:
             raise too_few(key, count, max(0, there - own))
 
 

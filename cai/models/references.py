@@ -26,6 +26,11 @@ from cai.models.embedded import EMBEDDED, TAUGHT, TINY, build, tokenizer_folder
 Dtype = Literal["float32", "bfloat16"]
 
 
+# Of every `from_pretrained`: code that lies beside weights (`auto_map` in a config.json) is never run, and nobody is
+# asked on the terminal whether it may be. Weights are safetensors: a pickle is a program.
+NO_CODE: dict[str, Any] = {"trust_remote_code": False}
+SAFE: dict[str, Any] = {**NO_CODE, "use_safetensors": True}
+
 _met: dict[str, str] = {}  # digest -> the reference by which this process has last met that folder
 
 

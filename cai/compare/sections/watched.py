@@ -44,7 +44,7 @@ def unlearnt(cells: Sequence[Cell]) -> list[str]:
 
 def warnings(cells: Sequence[Cell]) -> list[str]:
     """Lights of collapse, over-optimisation, and what the choice of a policy by gold does to the comparison."""
-    notes = unlearnt(cells)
+    notes = []
     for cell in cells:
         file = cell.policy and cell.policy / "warnings.json"
         for light in json.loads(file.read_text()) if file and file.is_file() else ():

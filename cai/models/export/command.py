@@ -17,7 +17,7 @@ from cai.core.progress import quiet
 from cai.core.shipped import at_home
 from cai.models.adapters import adapter_settings, is_adapter
 from cai.models.loading import load_tokenizer, loading_from
-from cai.models.references import ModelRef, beneath, find, local
+from cai.models.references import NO_CODE, ModelRef, beneath, find, local
 from cai.models.slim.state import READ_ONLY, slimmed
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def check_model(model: ModelRef) -> None:
         )
     place, base = Path(local(model)), beneath(model)
     with loading_from(place):
-        config = AutoConfig.from_pretrained(local(base), revision=base.commit)
+        config = AutoConfig.from_pretrained(local(base), revision=base.commit, **NO_CODE)
     kind = adapter_settings(place).get("task_type") if is_adapter(place) else str(config.architectures)
     if "SEQ_CLS" in str(kind) or "SequenceClassification" in str(kind):
         raise UserError(f'"{model.name}" is a reward model: it has no words', "MODEL", "export a language model")
