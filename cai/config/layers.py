@@ -9,7 +9,7 @@ from cai.config.tree import Tree, merge, show
 from cai.core.errors import UserError
 from cai.core.places import fault_of_arm, fault_of_name
 
-OWN_KEYS = ("name", "question", "seeds", "label_budget", "arms", "runtime")
+OWN_KEYS = ("name", "question", "seeds", "label_budget", "publics", "arms", "runtime")
 
 
 def arm_of(shared: Tree, own: Tree) -> Tree:
@@ -25,7 +25,7 @@ def with_judges(tree: Tree) -> Tree:
     judge = tree.at("judge") if isinstance(tree.get(("judge",)), dict) else None
     if judge is None:
         return tree
-    base = judge.without("panel", "slim", "attacks")
+    base = judge.without("panel", "rubric", "slim", "attacks")
     tree = _laid_over(base.without("calibrate", "preflight"), tree, ("simulated", "pool"))
     return _laid_over(base, tree, ("judge", "panel", "judges"))
 

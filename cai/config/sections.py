@@ -9,8 +9,10 @@ from pydantic import Field, model_validator
 
 from cai.config.chat_template import ChatTemplate
 from cai.config.checkers import Checkers
+from cai.config.generative import RewardKind
 from cai.config.methods import NAMES, SHOWN, UNSAID
 from cai.config.preflight import Preflight
+from cai.config.rubric import RUBRIC
 from cai.config.section import Count, LearningRate, Positive, Rate, Section, Share, Temperature, Warm
 from cai.config.served import DRAWS, Served, check_server_of_policy
 from cai.config.slim import Slimming
@@ -108,7 +110,7 @@ class Revise(Section):
         return self
 
 
-LESSONS = ("revisions", "drafts", "preferred")
+LESSONS = ("revisions", "drafts", "preferred", "nothing")
 
 
 class Sft(Section):
@@ -118,6 +120,7 @@ class Sft(Section):
     revisions  the last revisions of `revise:` (Bai et al. 2022, section 3.1)
     drafts     what these revisions were made of, on the very same prompts: the control
     preferred  of the training pairs, the answers that people preferred
+    nothing    no SFT: the arm goes on from the start model, of which its drafts are kept to normalise rewards on
     FILE       demonstrations: prompts and answers, in every form that cai/data/rows/answered.py reads
     """
 
@@ -132,6 +135,11 @@ class Sft(Section):
     def revises(self) -> bool:
         """Whether anything is drafted and revised for it."""
         return self.learns in ("revisions", "drafts")
+
+    @property
+    def drafts(self) -> bool:
+        """Whether the start model drafts for this arm, whether or not it revises."""
+        return self.revises or self.learns == "nothing"
 
     @property
     def file(self) -> str | None:
@@ -219,6 +227,9 @@ class Judge(Section):
     @model_validator(mode="after")
     def _can_be_asked(self) -> "Judge":
         methods = {self.method} if isinstance(self.method, str) else {*self.method}
+        if RUBRIC in methods and (len(methods) > 1 or "rubric" not in type(self).model_fields):
+            problem = "method: rubric scores by criteria, which the judge of an arm alone has"
+            raise Fault(problem, "name another method here; write judge: {rubric: FILE.jsonl} for the arm's", "method")
         if len(methods) > 1 and "check" in methods:
             raise Fault("`Check:` votes by every method, and is no share of a mix", "leave check out", "method")
         if self.spoken and (silent := sorted(methods & {*UNSAID})):
@@ -260,8 +271,8 @@ class Simulated(Section):
     flip: Share = 0.25
 
 
-class Reward(Section):
-    """The reward model.
+class Reward(RewardKind):
+    """The reward model. kind, and what a generative one reads: cai/config/generative.py.
 
     group: what stands together in one batch element, of which a step takes `batch_size`. pair: one comparison. prompt:
     all comparisons among the answers to one prompt, each answer read once (Ouyang et al. 2022, section 3.5); where

@@ -179,7 +179,7 @@ def labelled(arm: Arm, rows: Rows) -> list[Pair] | None:
 
 def judged_by_people(arm: Arm, pairs: Sequence[Pair]) -> set[str]:
     if arm.labels.file:
-        return set(read_labels(label_file(arm.labels.file).path, pairs, arm.labels.raters)[0])
+        return set(read_labels(label_file(arm.labels.file).path, pairs, arm.labels.known)[0])
     return {pair.id for pair in pairs if pair.human is not None}
 
 
@@ -223,10 +223,10 @@ def check_principles(arm: Arm, rows: Rows, constitution: Constitution) -> None:
         uses.append((revising(constitution, arm.revise, arm.seed)["principles"], revised, "to revise by"))
     if arm.pairs.source == "opposed":
         uses.append((constitution.contrasting, fresh, "to answer by"))
-    if arm.rl.asked:
+    if arm.rl.asked and not arm.judge.rubric:
         kind = [prompt for prompt in rows.helpful if prompt.split == "train"] if arm.rl.helpful else []
         uses.append((principles_for(constitution, arm.judge), [*train, *kind], "to judge by"))
-    elif arm.asks_judge:
+    elif arm.asks_judge and not arm.judge.rubric:
         asked = (judge for judge in arm.judge.asked.values() if judge.method != "provenance")
         uses += [(principles_for(constitution, judge), [*pairs, *fresh], "to judge by") for judge in asked]
     for principles, prompts, what in uses:
@@ -265,7 +265,7 @@ def _check_subsets(principles: Sequence[Any], prompts: Iterable[Prompt], what: s
 
 def check_answers(arm: Arm, rows: Rows, reader: Reader) -> None:
     """Every model answers prompts: one at least must leave it room to."""
-    answers = [("revise.max_new_tokens", "train", arm.revise.max_new_tokens)] if arm.sft.revises else []
+    answers = [("revise.max_new_tokens", "train", arm.revise.max_new_tokens)] if arm.sft.drafts else []
     answers += [("evaluate.max_new_tokens", "test", arm.evaluate.max_new_tokens)]
     if arm.pairs.source != "data":
         answers.append(("pairs.max_new_tokens", "train", arm.pairs.max_new_tokens))

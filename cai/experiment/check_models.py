@@ -13,17 +13,20 @@ from types import SimpleNamespace
 from typing import Any
 
 from cai.config.load import Arm
+from cai.config.rubric import RUBRIC
 from cai.config.runtime import Runtime
 from cai.config.sections import Judge
 from cai.constitution import Constitution, Judging
 from cai.core.errors import UserError
 from cai.core.records import Chat, Message, Pair, Prompt
 from cai.core.templates import load_template
+from cai.data.rubrics import RubricItem
 from cai.experiment.check_data import Reader
 from cai.judge.asked import AskedJudge
 from cai.judge.ballots import Templates
 from cai.judge.limits import sides
 from cai.judge.methods import METHODS, methods_of
+from cai.judge.rubric import asked_of
 from cai.models.adapters import adapter_settings, is_adapter
 from cai.models.architectures import HEAD, ensure_reward_head, head_width, length_limit, lora
 from cai.models.chat import answer_ids, chat_ids, option_ids, with_system
@@ -33,6 +36,7 @@ from cai.models.references import NO_CODE, ModelRef, base_of, find, local, model
 from cai.models.slim.state import check_slimming, check_trainable
 from cai.train.revise import revising
 from cai.train.revising import RevisionTask, critique_chat, reviser_of, revision_chat
+from cai.train.rl.teacher import TeacherContext
 from cai.train.starting import check_adapter
 
 ANSWER, OTHER = "Yes, of course: here it is.", "No, I would rather not."
@@ -113,9 +117,16 @@ def check_rendering(
 
 
 def requests(arm: Arm, prompts: Sequence[Prompt], constitution: Constitution) -> Iterator[Chat]:
-    """What the policy is asked besides the prompts: critiques and revisions, if it revises, and opposed answers."""
+    """What the policy is asked besides the prompts: critiques and revisions, if it revises, opposed answers, and what
+    it reads as its own teacher."""
     if arm.sft.revises and not arm.revise.model:
         yield from revision_requests(arm, prompts, constitution)
+    if arm.rl.method == "self_distil":
+        teacher = TeacherContext.of(constitution, arm.rl.distil, arm.seed)
+        for prompt in prompts:
+            yield teacher.chat(prompt, arm.policy.system, *((ANSWER, ANSWER) if teacher.critiquing else ()))
+            if asked := teacher.critique_chat(prompt, ANSWER):
+                yield asked
     if arm.pairs.source == "opposed":
         template = load_template("contrast")
         for prompt in prompts:
@@ -267,6 +278,10 @@ def check_judge(judge: Judge, prompts: Sequence[Prompt], constitution: Constitut
         for method in methods_of(judge):
             for principle in shown:
                 ids |= _asked(method, pair, principle, templates, tokenizer, judge)
+        if judge.method == RUBRIC:
+            sample = RubricItem("It is kind.", 1.0, "sample", only_if="It is an answer.")
+            asked = asked_of(prompt.messages, ANSWER, [sample], templates)
+            ids |= _tokens([question for each in asked for question in each.questions], tokenizer, judge)
         both = sides(pair, judged_by.order.limits, judge, templates)
         ids |= _tokens([look.question for each in both for look in each if look.question], tokenizer, judge)
     if config:

@@ -28,6 +28,7 @@ from cai.judge.label import (
 from cai.judge.panel import combine_panel, label_the_unsure
 from cai.judge.preflight import preflight
 from cai.judge.reads.controls import controls_for
+from cai.judge.rubric_writing import criteria_for
 from cai.judge.slimming.acceptance import with_orders, without_principles
 from cai.judge.slimming.stages import accept_slim, distil_judge, slim_judge
 from cai.models.references import trained
@@ -62,7 +63,7 @@ def label(
     replica: int,
 ) -> Labelling:
     """last: of the round before, whose looks at the judge are not done again. replica: whose coin is tossed."""
-    if arm.rl.ends_with_sft:
+    if not arm.rl.asks_labellers:
         return Labelling()
     constitution, dtype = work.constitution_of(arm), work.dtype(arm)
     labellers, rule = arm.labels.all, arm.labels.rule
@@ -82,6 +83,11 @@ def label(
         by["ai"] = stage(combine_panel, pairs=pairs, parts=parts, rule=arm.judge.panel.rule)
     elif "ai" in labellers:
         whole = judge = AskedJudge.of(arm.judge, constitution, dtype, arm.seed, prompts)
+        looked_at = (prompts, pairs) if arm.judge.preflight or arm.judge.calibrate else ()
+        judged = looked_at or ((pairs,) if arm.rl.reads_labels else ())  # RL's own prompts are seen to by its method
+        if arm.judge.rubric and judged:
+            criteria = criteria_for(stage, arm.judge, constitution, dtype, arm.seed, pairs=judged)
+            judge = replace(judge, rubric=criteria)
         if arm.judge.slim:
             judge = slimmed(stage, whole, arm.judge.slim, prompts)
         passed = passed or try_judge(stage, arm.judge, constitution, {"data": prompts, "pairs": pairs}, judge)
@@ -100,7 +106,8 @@ def label(
             )  # fmt: skip
     if "human" in labellers:
         file = label_file(arm.labels.file) if arm.labels.file else None
-        by["human"] = stage(label_by_people, file=file, raters=arm.labels.raters, seed=arm.seed, **given)
+        raters = arm.labels.groups or arm.labels.raters
+        by["human"] = stage(label_by_people, file=file, raters=raters, seed=arm.seed, **given)
     if "simulated" in labellers:
         pool = tuple(AskedJudge.of(judge, constitution, dtype, arm.seed, prompts) for judge in arm.simulated.pool)
         people = Simulation(pool, arm.simulated.flip, arm.seed)
@@ -168,7 +175,7 @@ def try_judge(
     """The judge on a sample, before it labels all: its method is chosen, calibrated, and seen to read; or None."""
     if not (settings.preflight or settings.method == "auto" or settings.calibrate):
         return None
-    if not settings.preflight:
+    if not settings.preflight or judge.rubric:  # by a rubric no principle is read
         return stage(preflight, **rows, judge=judge, controls=None)
     # Where the judge does not pass, every other method is tried, as it would be asked.
     tried = replace(judge, principles=constitution.checking)

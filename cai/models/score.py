@@ -73,7 +73,7 @@ def finite(reward: float, model: PreTrainedModel) -> float:
     that it could not read."""
     if not math.isfinite(reward):
         remedy = "train it again with a lower learning rate, or name another"
-        raise UserError(f"a reward model gives {reward} to an answer: it diverged", model.name_or_path, remedy)
+        raise UserError(f"a reward model gives {reward} to an answer: it diverged", model.name_or_path or "", remedy)
     return reward
 
 

@@ -132,7 +132,7 @@ def optimise(out: Path, work: Workbench, run: OnlineRun, ready: Ready, make: Mak
     criteria = (name for name in history[0] if name.startswith("criterion ")) if history else ()
     names = [*ready.columns, *criteria]
     (out / "curves.json").write_text(json.dumps(curves(history, {name: name for name in names})))
-    counts = {**ready.counts, **watched, **left_out(history, settings.batch_size)}
+    counts = {**ready.counts, **watched, **left_out(history, settings.batch_size), **trainer.counts()}
     (out / "counts.json").write_text(json.dumps(counts, indent=1))
     trainer.end()
 
@@ -217,7 +217,6 @@ def rollout_arguments(work: Workbench, out: Path, run: OnlineRun) -> dict[str, A
         "temperature": settings.temperature,
         "max_completion_length": settings.max_new_tokens,
         "disable_dropout": True,
-        "activation_checkpointing": work.runtime.checkpointing,
         "save_strategy": "steps",
         "save_steps": rollouts * settings.epochs,
         "save_total_limit": 2,  # the last may be half written when the run is killed
