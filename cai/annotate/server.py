@@ -108,7 +108,7 @@ def answering(action: Callable[[dict[str, Any]], Any], *, slow: bool = False) ->
             result = await run_in_threadpool(action, body) if slow else action(body)
         except UserError as error:
             return JSONResponse({"error": error.problem, "remedy": error.remedy}, 400)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return JSONResponse({"error": "this is not what the page sends", "remedy": "reload the page"}, 400)
         except OSError as error:
             problem = f"not saved: {error.strerror or error}"

@@ -73,7 +73,7 @@ def finish(
         for cell in cells
     }
     write_whole(home / "links.json", json.dumps(links, indent=1))
-    write_whole(home / "results.json", json.dumps(results, indent=1, ensure_ascii=False))
+    write_whole(home / "results.json", json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False))
     write_report(results, rows, home / "report.html")
     return results
 

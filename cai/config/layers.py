@@ -74,15 +74,3 @@ def faults_of_names(tree: Tree, path: Path, name: str, arms: Sequence[str]) -> I
         elif [str(other).casefold() for other in arms].index(str(arm).casefold()) < arms.index(arm):
             problem = f"two arms are called {show(arm)}, but for capitals: some disks know no difference"
             yield UserError(problem, tree.where(("arms", arm)), "give one another name")
-    for key, place in _texts(tree.data, ()):
-        if "\0" in key:
-            yield UserError("a NUL character stands in this text", tree.where(place), "remove it")
-
-
-def _texts(data: Any, place: tuple) -> Iterator[tuple[str, tuple]]:
-    """Every text in a tree, with its key path."""
-    if isinstance(data, dict | list):
-        for key, inner in data.items() if isinstance(data, dict) else enumerate(data):
-            yield from _texts(inner, (*place, key))
-    elif isinstance(data, str):
-        yield data, place

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from cai.config.section import Amount, Positive, Rate, Section, Share
+from cai.config.section import Amount, LearningRate, Positive, Rate, Section, Share
 from cai.config.validation import Fault
 
 MADE_HERE = "pretrained"  # what `policy.model` is called in an experiment that makes it
@@ -37,7 +37,7 @@ class Pretrain(Section):
     # a cosine to a tenth of `learning_rate`.
     epochs: Rate = 1
     batch_size: Positive = 16
-    learning_rate: Rate = 1e-3
+    learning_rate: LearningRate = 1e-3
     warmup: Share = 0.05
     weight_decay: Amount = 0.1
 

@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from cai.config.section import Positive, Section
 from cai.config.validation import Fault
+from cai.core.errors import input_bytes
 from cai.core.shipped import locate
 
 
@@ -46,12 +47,14 @@ def read_accelerate(path: str) -> Mapping[str, Any]:
     """What a file of `accelerate config` says. Raises Fault where there is none, or none for one machine."""
     again = "name a file that `accelerate config` wrote, or one of experiments/accelerate/"
     try:
-        read = yaml.safe_load(locate(path).read_text(encoding="utf-8"))
+        read = yaml.safe_load(input_bytes(locate(path)).decode())
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise Fault(f"cannot read {path}: {reason}", again, "accelerate") from None
     except yaml.YAMLError as error:
         raise Fault(f"{path} is no YAML: {str(error).splitlines()[0]}", again, "accelerate") from None
+    except (ValueError, RecursionError) as error:
+        raise Fault(f"{path} cannot be read: {str(error).splitlines()[0]}", again, "accelerate") from None
     if not isinstance(read, dict) or "distributed_type" not in read:
         raise Fault(f"{path} is no file of `accelerate config`: it has no distributed_type", again, "accelerate")
     number = read.get("num_processes")

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from cai.config.section import Positive, Rate, Section
+from cai.config.section import LearningRate, Positive, Rate, Section
 from cai.config.tree import show
 from cai.config.validation import Fault
 
@@ -27,7 +27,7 @@ class ReasonTraining(Section):
     """Next-token training on documents of reasons. batch_size: blocks a step, each of `max_length` tokens."""
 
     epochs: Rate = 8
-    learning_rate: Rate = 1e-4
+    learning_rate: LearningRate = 1e-4
     batch_size: Positive = 4
     max_length: Annotated[int, Field(ge=2)] = 256
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from cai.config.section import Amount, Count, Positive, Rate, Section, Share, Warm
+from cai.config.section import Amount, Count, LearningRate, Positive, Rate, Section, Share, Warm
 from cai.config.validation import Fault
 
 
@@ -116,7 +116,7 @@ class Rl(Section):
     # Answers to each prompt: the group of rloo and grpo. In a key only where it is not 2, which it once always was.
     num_generations: Annotated[int, Field(ge=2)] = Field(default=2, exclude_if=lambda count: count == 2)
     epochs: Positive = 2
-    learning_rate: Rate = 5e-5
+    learning_rate: LearningRate = 5e-5
     # Keys of the store know a setting by its first name (`serialization_alias`).
     # Price, in reward, of one nat of KL to the SFT policy: as it is, or only at first, where a target is to be held.
     kl_coef: Amount = Field(default=0.05, serialization_alias="kl")

@@ -10,6 +10,8 @@ Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0)]
+# Adam moves every weight by about so much a step, and weights are smaller than 1: beyond it nothing is learnt any more.
+LearningRate = Annotated[float, Field(gt=0, le=1)]
 Amount = Annotated[float, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy takes, and with it every trainer
 COLDEST = 0.01  # below it, log-probabilities divided by a temperature soon are infinite

@@ -13,7 +13,7 @@ from cai.config.generative import RewardKind
 from cai.config.methods import NAMES, SHOWN, UNSAID
 from cai.config.preflight import Preflight
 from cai.config.rubric import RUBRIC
-from cai.config.section import Count, Positive, Rate, Section, Share, Temperature, Warm
+from cai.config.section import Count, LearningRate, Positive, Rate, Section, Share, Temperature, Warm
 from cai.config.served import DRAWS, Served, check_server_of_policy
 from cai.config.slim import Slimming
 from cai.config.validation import Fault
@@ -126,7 +126,7 @@ class Sft(Section):
 
     learns: str = Field(default="revisions", exclude=True)  # no part of a key: the stage is given it
     epochs: Rate = 1
-    learning_rate: Rate = 1e-4
+    learning_rate: LearningRate = 1e-4
     batch_size: Positive = 8
     helpful: Annotated[float, Field(ge=0, lt=1)] = 0.0
     max_length: Positive = 512
@@ -281,7 +281,7 @@ class Reward(RewardKind):
 
     group: Literal["pair", "prompt"] = "pair"
     epochs: Rate = 1
-    learning_rate: Rate = 1e-4
+    learning_rate: LearningRate = 1e-4
     batch_size: Positive = 8
     max_length: Positive = 384
 
@@ -297,7 +297,7 @@ class Harmfulness(Section):
     # At most this many rated answers to learn from, chosen by hash; null: all.
     answers: Positive | None = None
     epochs: Rate = 2
-    learning_rate: Rate = 5e-4
+    learning_rate: LearningRate = 5e-4
     batch_size: Positive = 8
     # Tokens of conversation and answer; longer ones are dropped and counted, in training and where they are scored.
     max_length: Positive = 512

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from cai.config.section import Positive, Rate, Section
+from cai.config.section import LearningRate, Positive, Section
 from cai.config.validation import Fault
 from cai.core.errors import suggest
 
@@ -32,7 +32,7 @@ class Distil(Section):
     pairs: Positive = 128
     epochs: Positive = 1
     batch_size: Positive = 4
-    learning_rate: Rate = 3e-5
+    learning_rate: LearningRate = 3e-5
     # false: the smaller judge is asked without the principles, which are then in its weights alone (context
     # distillation, Askell et al. 2021): its questions are shorter, and all principles are one question.
     context: bool = True

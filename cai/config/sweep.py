@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import product
+from math import prod
 from typing import Any
 
 from cai.config.tree import SWEEP, Key, Tree, name_of, show
@@ -20,6 +21,7 @@ from cai.config.validation import raise_all
 from cai.core.errors import UserError
 
 LONGEST = 100  # characters of a point's folder
+MOST = 2_000  # points of a grid
 # Keys of the file that say nothing of a single arm, and why none of them is an axis.
 FIXED = {
     "name": "it names the whole sweep",
@@ -68,7 +70,13 @@ def points(tree: Tree) -> list[SweepPoint]:
     """
     axes = dict(_axes(tree.data, ()))
     raise_all(fault for path in axes for fault in _faults(tree, path, axes[path]))
-    grid = product(*(range(len(axis[SWEEP])) for axis in axes.values()))
+    sizes = [len(axis[SWEEP]) for axis in axes.values()]
+    if prod(sizes) > MOST:
+        problem = (
+            f"a sweep of {' x '.join(map(str, sizes))} = {prod(sizes):,} experiments: at most {MOST:,} can be made"
+        )
+        raise UserError(problem, tree.where(next(iter(axes))), "sweep fewer keys, or fewer values, at once")
+    grid = product(*map(range, sizes))
     made = [_point(tree, dict(zip(axes, places, strict=True))) for places in grid]
     slugs = [point.slug for point in made]
     if len(set(slugs)) < len(slugs):

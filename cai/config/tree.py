@@ -17,9 +17,12 @@ from typing import Any
 
 import yaml
 
-from cai.core.errors import UserError, suggest
+from cai.core.errors import DIGITS, UserError, input_bytes, suggest
 
 Key = tuple[str | int, ...]
+# What a file may hold: aliases unfold (`&a [*b, *b]`), and a few lines of them would fill the memory.
+LARGEST_FILE, LETTERS, VALUES, DEPTH = 2_000_000, 4_000_000, 100_000, 60
+LARGEST_WHOLE, DOUBLE = 2**1023, 250  # of whole numbers, as of all; it has more signs, written in any way
 SWEEP = "sweep"  # a mapping with this key stands for several values in turn (cai/config/sweep.py)
 
 
@@ -130,7 +133,11 @@ def _emptied(data: Any, path: Sequence[str]) -> Any:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8")
+        raw = input_bytes(path)
+        if len(raw) > LARGEST_FILE:
+            problem = f"{len(raw):,} bytes are no experiment: at most {LARGEST_FILE:,} are read"
+            raise UserError(problem, str(path), "name the YAML file; data stand in files of their own")
+        return raw.decode("utf-8")
     except FileNotFoundError:
         folder = path.parent
         if not folder.is_dir():
@@ -217,6 +224,7 @@ class _Reader:
         self.places: dict[Key, str] = {}
         self.faults: list[UserError] = []
         self.open: list[yaml.Node] = []  # around the present one: an alias to one of these would never end
+        self.values, self.letters = 0, 0  # so far, with what aliases stand for
 
     def read(self, text: str) -> Any:
         try:
@@ -240,14 +248,12 @@ class _Reader:
 
     def value(self, node: yaml.Node, path: Key, line: int) -> Any:
         self.places[path] = self.place(line)
+        self.count(node, line)
         tag = node.tag.removeprefix(_TAG)
         if node in self.open:
             self.fault("this alias contains itself", line, "write the value out")
         elif isinstance(node, yaml.ScalarNode) and tag in _SCALARS:
-            try:
-                return _SCALARS[tag](node.value)
-            except (ValueError, KeyError):
-                self.fault(f"{show(node.value)} is not of the type !!{tag}", line, "drop the tag")
+            return self.scalar(node, tag, line)
         elif tag not in ("map", "seq"):
             self.fault(f'unknown tag "{node.tag}"', line, 'drop the tag, or put a text that begins with "!" in quotes')
         else:
@@ -257,6 +263,38 @@ class _Reader:
             self.places[path] = self.place(line)  # again: a merge key read another mapping at this path
             return items
         return None
+
+    def count(self, node: yaml.Node, line: int) -> None:
+        """Raises UserError for a text that unfolds into more than an experiment can hold."""
+        self.values += 1
+        self.letters += len(node.value) if isinstance(node, yaml.ScalarNode) else 0
+        if len(self.open) > DEPTH:
+            raise UserError("nested too deeply", self.place(line), "flatten it")
+        if self.values > VALUES or self.letters > LETTERS:
+            problem = f"more than {VALUES:,} values, or {LETTERS:,} letters, with what its aliases stand for"
+            raise UserError(problem, self.place(line), "write fewer aliases (*name)")
+
+    def scalar(self, node: yaml.ScalarNode, tag: str, line: int) -> Any:
+        try:
+            value = _SCALARS[tag](node.value)
+        except (ValueError, KeyError):
+            value = None
+        whole = value if isinstance(value, int) else 0
+        if tag == "int" and (value is None or abs(whole) > LARGEST_WHOLE) and len(node.value) > DOUBLE:
+            self.fault(DIGITS[0], line, DIGITS[1])
+            return None
+        if value is None and tag != "null":
+            self.fault(f"{show(node.value)} is not of the type !!{tag}", line, "drop the tag")
+        return self.whole(value, line) if isinstance(value, str) else value
+
+    def whole(self, text: str, line: int) -> str:
+        """The text itself. A fault where it holds what no file and no name of one can hold."""
+        if "\0" in text:
+            self.fault("a NUL character stands in this text", line, "remove it")
+        elif any("\ud800" <= letter <= "\udfff" for letter in text):
+            self.fault("a \\u escape that is half of a character", line, "write the character itself")
+            return ""
+        return text
 
     def sequence(self, node: yaml.Node, path: Key) -> list[Any]:
         return [self.value(item, (*path, i), item.start_mark.line) for i, item in enumerate(node.value)]
@@ -283,7 +321,8 @@ class _Reader:
                 self.fault(problem, line, "remove one of them")
             else:
                 lines[key.value] = line
-                data[key.value] = self.value(value, (*path, key.value), line)
+                name = self.whole(key.value, line)
+                data[name] = self.value(value, (*path, name), line)
         return data
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from cai.constitution.parse import escape, interrupts, parse
 from cai.constitution.records import Constitution
-from cai.core.errors import UserError, UserErrors
+from cai.core.errors import DIGITS, UserError, UserErrors, input_bytes
 
 CRITIQUE_FILE, STANDARD_FILE = "CritiqueRevisionInstructions.json", "RLMadisonInstructions.json"
 TITLE = "Principles published with the Constitutional AI paper"
@@ -95,7 +95,7 @@ def _read(path: Path) -> Any:
         return dict(pairs)
 
     try:
-        content = json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=once)
+        content = json.loads(input_bytes(path).decode("utf-8-sig"), object_pairs_hook=once)
         json.dumps(content, ensure_ascii=False).encode()
         return content
     except OSError as error:
@@ -108,6 +108,8 @@ def _read(path: Path) -> Any:
     except UnicodeEncodeError:
         problem = "a \\u escape that is half of a character (a lone surrogate)"
         raise UserError(problem, str(path), "write the character itself") from None
+    except ValueError:
+        raise UserError(f"not valid JSON: {DIGITS[0]}", str(path), DIGITS[1]) from None
     except RecursionError:
         raise UserError("not valid JSON: nested too deeply", str(path), _formats()) from None
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from cai.constitution.checks import Check, parse_check
 from cai.constitution.records import Constitution, Principle
-from cai.core.errors import UserError, UserErrors, suggest
+from cai.core.errors import UserError, UserErrors, input_bytes, suggest
 from cai.core.shipped import locate
 
 FIELDS = ("Why", "Critique", "Revise", "Prefer", "Against", "Check", "Applies to", "Weight", "Priority", "Never")
@@ -79,7 +79,7 @@ def parse(text: str, path: Path) -> Constitution:
 def _read_text(path: Path) -> str:
     """The file's text: line ends as "\\n", Unicode in its composed form, so that equal names are equal strings."""
     try:
-        raw = path.read_bytes()
+        raw = input_bytes(path)
     except OSError as error:
         raise UserErrors([UserError(f"cannot read it: {error.strerror}", str(path), _siblings(path))]) from None
     try:

@@ -6,6 +6,8 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
+from stat import S_ISBLK, S_ISCHR, S_ISFIFO, S_ISSOCK
 
 
 class UserError(Exception):
@@ -21,8 +23,9 @@ class UserError(Exception):
         self.problem, self.where, self.remedy = problem, where, remedy
 
     def __str__(self) -> str:
-        text = f"{self.where}: {self.problem}" if self.where else self.problem
-        return f"{text}\n  -> {self.remedy}" if self.remedy else text
+        where, problem, remedy = map(shortened, (self.where, self.problem, self.remedy))
+        text = f"{where}: {problem}" if where else problem
+        return f"{text}\n  -> {remedy}" if remedy else text
 
 
 class UserErrors(UserError):
@@ -37,6 +40,11 @@ class UserErrors(UserError):
         return "\n".join(str(error) for error in self.errors)
 
 
+def shortened(text: str, most: int = 2000) -> str:
+    """The text, or its beginning and its end: what is wrong may stand in a word of a million letters."""
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 4 :]}"
+
+
 def suggest(word: str, known: Sequence[str]) -> str:
     """`did you mean "temperature"?`, or the list of what is known when nothing is close."""
     close = get_close_matches(word, known, n=1, cutoff=0.6)
@@ -47,6 +55,34 @@ def some(things: Sequence[str], most: int = 3) -> str:
     """The first of many, and how many more there are: `a, b, c and 4 more`."""
     more = len(things) - most
     return ", ".join(things[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+# Files that people name -----------------------------------------------------------------------------------------------
+
+KINDS = {"a pipe": S_ISFIFO, "a socket": S_ISSOCK, "a device": S_ISCHR, "a disk": S_ISBLK}
+# Python reads no whole number with more digits (sys.get_int_max_str_digits), nor writes one.
+DIGITS = ("a whole number with more digits than can be read", "write it with fewer")
+
+
+def check_input(path: Path) -> None:
+    """Raises UserError for a name that no file can have, and for what is neither a file nor a folder: a pipe would be
+    waited on for ever. What is not there, or may not be read, is for whoever opens it to say."""
+    try:
+        mode = path.stat().st_mode
+    except ValueError:  # a NUL, or half of a character
+        problem = "no file can have this name"
+        raise UserError(problem, ascii(str(path))[1:-1], "remove the characters that cannot be seen") from None
+    except OSError:
+        return
+    kind = next((kind for kind, holds in KINDS.items() if holds(mode)), "")
+    if kind:
+        raise UserError(f"this is {kind}, not a file", str(path), "save what comes from it, and name that file")
+
+
+def input_bytes(path: Path) -> bytes:
+    """The contents of a file that a user names. Raises UserError as `check_input` does, and OSError."""
+    check_input(path)
+    return path.read_bytes()
 
 
 # What a machine does to a program -------------------------------------------------------------------------------------

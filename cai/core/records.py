@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
-from cai.core.errors import UserError
+from cai.core.errors import DIGITS, UserError
 
 T = TypeVar("T")
 Role = Literal["system", "user", "assistant"]
@@ -195,7 +195,7 @@ def write_jsonl(path: Path, records: Iterable[Any]) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Records as dictionaries, NaN as null: what JSON can hold."""
+    """Records as dictionaries, NaN and infinities as null: what JSON can hold."""
     if is_dataclass(value) and not isinstance(value, type):
         return plain(asdict(value))
     if isinstance(value, dict):
@@ -203,7 +203,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     value = value.item() if hasattr(value, "item") else value
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_jsonl(path: Path, kind: type[T]) -> list[T]:
@@ -228,6 +228,10 @@ def parse_json(line: str, where: str) -> Any:
             where,
             "each line must be one whole JSON object; the file may be cut off",
         ) from None
+    except ValueError:
+        raise UserError(f"not valid JSON: {DIGITS[0]}", where, DIGITS[1]) from None
+    except RecursionError:
+        raise UserError("not valid JSON: nested too deeply", where, "mend or remove this row") from None
 
 
 @cache

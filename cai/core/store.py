@@ -304,7 +304,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
             raise TypeError
     except (FileNotFoundError, IsADirectoryError):
         raise Damage(f"it has no {MANIFEST}") from None
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         raise Damage(f"{MANIFEST} is cut off or is no manifest") from None
     return said | {"files": files}
 

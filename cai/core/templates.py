@@ -20,15 +20,17 @@ from typing import Any, get_args
 
 import jinja2
 from jinja2 import meta, nodes
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 
-from cai.core.errors import UserError, UserErrors, suggest
+from cai.core.errors import DIGITS, UserError, UserErrors, input_bytes, suggest
 from cai.core.records import Chat, Message, Role
 from cai.core.shipped import HOME, locate
 
 PROMPTS = Path("prompts")
 LABELS = {"system": "System", "user": "Human", "assistant": "Assistant"}
 SPLICE = "messages"
+
+LARGEST, POWER = 1_000_000, 1_000  # letters, and base or exponent, of what a template may reckon
 
 _TURN = re.compile(r"##(?!#)\s*(.*?)\s*")
 _COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
@@ -67,9 +69,21 @@ def neutralise(text: str, special_tokens: Sequence[str]) -> str:
     return text
 
 
-_ENVIRONMENT = ImmutableSandboxedEnvironment(
-    undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
-)
+class BoundedSandbox(ImmutableSandboxedEnvironment):
+    """The sandbox, whose arithmetic can neither go on for ever nor fill the memory: jinja works out `9 ** 9 ** 9` when
+    it reads it."""
+
+    intercepted_binops = frozenset({"**", "*"})
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        size = max((len(side) for side in (left, right) if hasattr(side, "__len__")), default=0)
+        times = max((abs(side) for side in (left, right) if isinstance(side, int | float)), default=0)
+        if size * times > LARGEST or (operator == "**" and times > POWER):
+            raise SecurityError(f"{operator} would give more than a prompt can hold")
+        return super().call_binop(context, operator, left, right)
+
+
+_ENVIRONMENT = BoundedSandbox(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
 _ENVIRONMENT.filters |= {"transcript": transcript, "indented": indented}
 
 
@@ -148,7 +162,7 @@ def load_template(name_or_path: str | Path) -> Template:
     """
     path = _find(Path(name_or_path))
     try:
-        source = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        source = input_bytes(path).decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError:
         raise UserError("not UTF-8 text", str(path), "save the file as plain text in UTF-8") from None
     return _parse(source, path)
@@ -219,4 +233,13 @@ def _compile(body: str, path: Path, variables: dict[str, int], faults: list[User
         return _ENVIRONMENT.from_string(body)
     except jinja2.TemplateSyntaxError as error:
         faults.append(UserError(f"not valid jinja: {error.message}", f"{path}:{error.lineno}", "mend the template"))
-        return None
+    except (RecursionError, MemoryError, SyntaxError):  # what Python says of the program that jinja makes of it
+        faults.append(UserError("nested too deeply", f"{path}:{_first_line(body)}", "write it with fewer brackets"))
+    except ValueError:
+        faults.append(UserError(f"not valid jinja: {DIGITS[0]}", f"{path}:{_first_line(body)}", DIGITS[1]))
+    return None
+
+
+def _first_line(body: str) -> int:
+    """Of a turn's text, which stands behind as many empty lines as are before it in the file."""
+    return len(body) - len(body.lstrip("\n")) + 1

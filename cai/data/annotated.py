@@ -21,6 +21,7 @@ from cai.core.odds import side
 from cai.core.records import Chat, Pair
 from cai.core.templates import transcript
 from cai.data.rows.files import read_raw
+from cai.data.rows.values import mapping
 
 VERSION = "2.0"
 PRINCIPLE = "principle"
@@ -61,7 +62,7 @@ def principle_votes(path: Path) -> tuple[list[str], dict[str, dict[str, float]]]
 
     Raises UserError for a file that is none of these, or that no principle annotates."""
     rows = [raw.value for raw in read_raw(path) if isinstance(raw.value, dict) and "_icai" in raw.value]
-    known = (rows[0]["_icai"].get("annotators") or {}) if rows else {}
+    known = mapping(mapping(rows[0]["_icai"]).get("annotators")) if rows else {}
     texts = {
         name: str(who.get("description") or who.get("name") or name)
         for name, who in known.items()
@@ -72,7 +73,7 @@ def principle_votes(path: Path) -> tuple[list[str], dict[str, dict[str, float]]]
         raise UserError("no principle annotates the comparisons of this file", str(path), remedy)
     votes = {}
     for row in rows:
-        given = row.get("annotations") or {}
+        given = mapping(row.get("annotations"))
         words = {text: _word(given.get(name)) for name, text in texts.items()}
         texts_of = [_text(row, end) for end in "ab"]
         votes[comparison_key(str(row.get("prompt")), *texts_of)] = {t: _side(word) for t, word in words.items()}

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cai.core.errors import UserError
+from cai.core.errors import UserError, check_input
 from cai.core.records import decode
 from cai.data.rows.values import HALF_WRITTEN, LAST, parse_row
 
@@ -28,6 +28,7 @@ class RowLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        check_input(path)
         self._reset()
         self.refresh()
 

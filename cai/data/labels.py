@@ -108,10 +108,12 @@ def _read(row: Any) -> tuple[str, float, RaterVote]:
     vote = RaterVote(str(row.get("rater") or UNNAMED), math.nan, str(row.get("note") or ""), took)
     if choice is None and given is None:
         return "neither choice nor p_a", math.nan, vote
-    if choice is not None and choice not in READ_AS:
+    if choice is not None and not (isinstance(choice, str) and choice in READ_AS):
         return "choice must be a, b, tie, skip or undo", math.nan, vote
     if given is not None and p_a is None:
         return "p_a out of range: it is P(a better), from 0 to 1", math.nan, vote
+    if not isinstance(row.get("principle") or "", str):
+        return "principle must be a text", math.nan, vote
     if choice is not None and p_a not in (None, READ_AS[choice]):
         return "p_a is not what the choice says", math.nan, vote
     if seconds is not None and (took is None or took < 0):

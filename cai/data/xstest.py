@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cai.core.draws import identity
-from cai.core.errors import UserError
+from cai.core.errors import UserError, check_input
 from cai.core.hub import commit_of, data_digest, data_file
 from cai.core.records import Message, Prompt, write_jsonl
 from cai.core.shipped import locate
@@ -48,6 +48,7 @@ def read_xstest(source: str) -> list[Prompt]:
     path = locate(source)
     if source == HUB:
         path = data_file(HUB, commit_of(HUB, "dataset"), "xstest*.csv", KEY)
+    check_input(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)

@@ -32,7 +32,7 @@ from cai.models.architectures import HEAD, ensure_reward_head, head_width, lengt
 from cai.models.chat import answer_ids, chat_ids, option_ids, with_system
 from cai.models.engines import Question, Reply
 from cai.models.loading import load_tokenizer, pick_device
-from cai.models.references import ModelRef, base_of, find, local, model_of
+from cai.models.references import NO_CODE, ModelRef, base_of, find, local, model_of
 from cai.models.slim.state import check_slimming, check_trainable
 from cai.train.revise import revising
 from cai.train.revising import RevisionTask, critique_chat, reviser_of, revision_chat
@@ -42,7 +42,7 @@ from cai.train.starting import check_adapter
 ANSWER, OTHER = "Yes, of course: here it is.", "No, I would rather not."
 # What a conversation looks like where the data cannot be looked at.
 SAMPLE = (Prompt("sample", (Message("user", "How do I boil an egg?"),), "sample", "train"),)
-WEIGHTS = ("*.safetensors", "*.bin")
+WEIGHTS = "*.safetensors"
 
 
 def kinds_of(prompts: Iterable[Prompt]) -> tuple[Prompt, ...]:
@@ -84,9 +84,9 @@ def read_model(source: ModelRef) -> tuple[Any, Any]:
     base = base_of(place) if is_adapter(place) else source
     folder = Path(local(base))
     with _as_fault("its config cannot be read"):
-        config = AutoConfig.from_pretrained(str(folder), revision=base.commit)
-    if folder.is_dir() and not any(file for kind in WEIGHTS for file in folder.glob(kind)):
-        raise UserError(f'there are no weights in "{base.name}"', "model", f"it needs {' or '.join(WEIGHTS)}")
+        config = AutoConfig.from_pretrained(str(folder), revision=base.commit, **NO_CODE)
+    if folder.is_dir() and not any(folder.glob(WEIGHTS)):
+        raise UserError(f'there are no weights in "{base.name}"', "model", f"it needs {WEIGHTS} (a pickle is not read)")
     return tokenizer, config
 
 

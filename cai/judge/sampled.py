@@ -77,7 +77,7 @@ def named_in(text: str, options: Sequence[str]) -> str | None:
     "(A)", "A.", "Answer: A" and "**A**" name A. Case counts, for "a" is a word; a sentence after the first word does
     not ("Yes, because no harm ..."), for what is asked is answered first.
     """
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         value = json.loads(text)
         if isinstance(value, dict):
             value = value.get("answer")

@@ -17,6 +17,7 @@ from typing import Any
 
 from cai.config.serve import Serve
 from cai.core.errors import UserError, run_main
+from cai.core.shipped import at_home
 from cai.judge.slimming import command as slimming
 from cai.models.embedded import EMBEDDED
 from cai.models.export import command as exporting
@@ -52,7 +53,7 @@ def gguf_of(model: str) -> Path:
     """The weights' file. Raises UserError where there is none."""
     if model in EMBEDDED:
         return EMBEDDED[model].gguf()
-    path = Path(model).expanduser()
+    path = at_home(model)
     if path.suffix != ".gguf" or not path.is_file():
         remedy = f"name a .gguf file or one of {', '.join(EMBEDDED)}; other weights: --engine vllm"
         raise UserError(f'"{model}" is no GGUF file', "MODEL", remedy)

@@ -15,6 +15,7 @@ from cai.core.store import digest_file, digest_of
 SETTINGS = "adapter_config.json"
 BASE = "base.json"
 NAME = "base_model_name_or_path"
+WEIGHTS, PICKLED = "adapter_model.safetensors", "adapter_model.bin"
 
 
 def is_adapter(folder: Path) -> bool:
@@ -31,6 +32,11 @@ def adapter_settings(folder: Path) -> dict[str, Any]:
         raise UserError(problem, str(file), remedy) from None
     if not isinstance(settings, dict) or not isinstance(settings.get("peft_type"), str):
         raise UserError("not the settings of an adapter: it has no peft_type", str(file), remedy)
+    if (folder / PICKLED).is_file() and not (folder / WEIGHTS).is_file():
+        remedy = "get it as safetensors; who trusts it may convert it (peft: save_pretrained)"
+        raise UserError(
+            "the weights of this adapter are a pickle, which may run anything", str(folder / PICKLED), remedy
+        )
     if not isinstance(settings.get(NAME), str) or not settings[NAME]:
         raise UserError("this adapter names no base", str(file), f"write the name of its base there, as {NAME}")
     return settings

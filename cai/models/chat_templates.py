@@ -15,10 +15,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from cai.core.errors import UserError, suggest
+from cai.core.shipped import at_home
 
 Choice = str | Mapping[str, Any] | None
 
@@ -85,7 +85,7 @@ def _named(own: Any, choice: str, name: str) -> str:
         return PLAIN
     if isinstance(own, Mapping) and choice in own:
         return own[choice]
-    file = Path(choice).expanduser()
+    file = at_home(choice)
     if file.suffix in (".jinja", ".jinja2", ".j2") and file.is_file():
         return file.read_text(encoding="utf-8")
     known = [PLAIN_NAME, *(own if isinstance(own, Mapping) else ())]

@@ -19,7 +19,18 @@ from cai.core.store import digest_file, digest_of
 from cai.models.adapters import BASE, SETTINGS, adapter_settings, is_adapter, note_base
 from cai.models.architectures import HEAD, ensure_reward_head, read_at_the_last_token
 from cai.models.chat_templates import settle, written_by
-from cai.models.references import Dtype, ModelRef, _find_plain, _template_key, base_of, beneath, local, nested
+from cai.models.references import (
+    NO_CODE,
+    SAFE,
+    Dtype,
+    ModelRef,
+    _find_plain,
+    _template_key,
+    base_of,
+    beneath,
+    local,
+    nested,
+)
 from cai.models.slim.folder import ranks_to_load
 
 if TYPE_CHECKING:
@@ -69,7 +80,7 @@ def load_tokenizer(ref: ModelRef) -> "PreTrainedTokenizerBase":
     if is_adapter(place) and not list(place.glob("*token*")):
         return load_tokenizer(replace(base_of(place), template=ref.template))
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(str(place), revision=ref.commit)
+        tokenizer: Any = AutoTokenizer.from_pretrained(str(place), revision=ref.commit, **NO_CODE)
     except (OSError, ValueError) as error:
         raise UserError(
             f"cannot load the tokenizer: {_first_line(error)}", str(place), "check the model folder"
@@ -149,7 +160,7 @@ def load_reward(ref: ModelRef, dtype: Dtype, device: str) -> "PreTrainedModel":
     if adapter and adapter_settings(place)["task_type"] != "SEQ_CLS":
         raise UserError("this adapter is of a language model: it has no head for rewards", str(place), "give another")
     with loading_from(place):
-        config = AutoConfig.from_pretrained(local(base), revision=base.commit)
+        config = AutoConfig.from_pretrained(local(base), revision=base.commit, **NO_CODE)
         ensure_reward_head(config)
     fresh = not adapter and "SequenceClassification" not in str(config.architectures)
     model = _load(AutoModelForSequenceClassification, ref, dtype, device, num_labels=1)
@@ -172,7 +183,9 @@ def _load(kind: Any, ref: ModelRef, dtype: Dtype, device: str, train: bool = Fal
         if ranks:
             model = load_factorised(kind, Path(local(base)), ranks, getattr(torch, dtype))
         else:
-            model = kind.from_pretrained(local(base), dtype=getattr(torch, dtype), revision=base.commit, **options)
+            model = kind.from_pretrained(
+                local(base), dtype=getattr(torch, dtype), revision=base.commit, **SAFE, **options
+            )
             if hasattr(model.config, RANKS):  # its layers were made at random, for none has their weights
                 problem = "this model is factorised, and what says which of its layers are is not beside its weights"
                 raise UserError(problem, base.name, "get the whole folder, with its slim.json, and name that")

@@ -17,6 +17,7 @@ from cai.config.served import Server
 from cai.core.errors import UserError, suggest
 from cai.core.hub import UNREACHABLE, adapter_folder, commit_of, hub_adapter, hub_digest
 from cai.core.memo import remembered
+from cai.core.shipped import at_home
 from cai.core.store import Artifact, digest_file, digest_folder, digest_of
 from cai.models.adapters import NAME, SETTINGS, adapter_digest, adapter_settings, is_adapter, noted_base
 from cai.models.chat_templates import PLAIN, PLAIN_NAME, Choice
@@ -24,6 +25,11 @@ from cai.models.embedded import EMBEDDED, TAUGHT, TINY, build, tokenizer_folder
 
 Dtype = Literal["float32", "bfloat16"]
 
+
+# Of every `from_pretrained`: code that lies beside weights (`auto_map` in a config.json) is never run, and nobody is
+# asked on the terminal whether it may be. Weights are safetensors: a pickle is a program.
+NO_CODE: dict[str, Any] = {"trust_remote_code": False}
+SAFE: dict[str, Any] = {**NO_CODE, "use_safetensors": True}
 
 _met: dict[str, str] = {}  # digest -> the reference by which this process has last met that folder
 
@@ -77,7 +83,7 @@ def _template_key(template: Choice) -> Any:
     """What stands for a template in a key: of a file, or of ours, its contents."""
     if template == PLAIN_NAME:
         return PLAIN
-    file = Path(template).expanduser() if isinstance(template, str) else None
+    file = at_home(template) if isinstance(template, str) else None
     return digest_file(file) if file and file.suffix and file.is_file() else template
 
 
@@ -107,7 +113,7 @@ def find_served(ref: str, server: Server, template: Choice = None) -> ModelRef:
         if not servable(ref, server.serve.engine):
             return find(ref, template)
         # Of a folder its own name: where it lies is in no key.
-        server = server.model_copy(update={"name": Path(ref).name if Path(ref).expanduser().is_dir() else ref})
+        server = server.model_copy(update={"name": Path(ref).name if at_home(ref).is_dir() else ref})
     name = server.name or ref
     if server.api == "chat":
         thinking = [server.thinking] if server.thinking else []
@@ -152,7 +158,7 @@ def servable(ref: str, engine: ServingEngine) -> bool:
     """llama.cpp: the models that are here as GGUF. vLLM: these, folders and hub ids; no adapters, no tiny model."""
     if ref in EMBEDDED:
         return True
-    folder = Path(ref).expanduser()
+    folder = at_home(ref)
     if engine == "llama.cpp" or ref == TINY or ref in TAUGHT or is_adapter(folder):
         return False
     return folder.is_dir() or (_is_hub_id(ref) and not hub_adapter(ref, commit_of(ref)))
@@ -163,7 +169,7 @@ def _find_plain(ref: str) -> ModelRef:
         return ModelRef(name=ref, place="", digest=digest_of([ref, EMBEDDED[ref].carrier.sha256, "safetensors-1"]))
     if ref == TINY:
         return ModelRef(name=ref, place="", digest=digest_of([ref, "1"]))
-    folder = TAUGHT.get(ref) or Path(ref).expanduser()
+    folder = TAUGHT.get(ref) or at_home(ref)
     if folder.is_dir():
         adapter = is_adapter(folder)
         if not (folder / "config.json").is_file() and not adapter:
@@ -203,7 +209,7 @@ def base_of(folder: Path) -> ModelRef:
     """
     settings = adapter_settings(folder)
     name, revision, wanted = settings[NAME], settings.get("revision"), noted_base(folder)
-    if is_adapter(TAUGHT.get(name) or Path(name).expanduser()):
+    if is_adapter(TAUGHT.get(name) or at_home(name)):
         raise nested(name, folder)
     if revision and _is_hub_id(name) and not Path(name).is_dir():
         return _of_hub(name, commit_of(name, revision=str(revision)))

@@ -25,7 +25,7 @@ from cai.core.store import digest_of
 from cai.models.adapters import NAME, adapter_settings, is_adapter
 from cai.models.architectures import HEAD, ensure_reward_head
 from cai.models.loading import load_causal, load_reward, loading_from, pad_as, with_adapter
-from cai.models.references import Dtype, ModelRef, base_of, local
+from cai.models.references import NO_CODE, Dtype, ModelRef, base_of, local
 
 Task = Literal["CAUSAL_LM", "SEQ_CLS"]  # as PEFT calls them
 
@@ -143,7 +143,7 @@ def _is_causal(base: ModelRef) -> bool:
     place = local(base)
     with loading_from(Path(place)):
         return "SequenceClassification" not in str(
-            AutoConfig.from_pretrained(place, revision=base.commit).architectures
+            AutoConfig.from_pretrained(place, revision=base.commit, **NO_CODE).architectures
         )
 
 

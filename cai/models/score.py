@@ -5,12 +5,14 @@ line break after the end-of-turn token?) and the position at which the scalar is
 `score` the second: the value is read at the last token of the rendered conversation, in every batch.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cai.core.batching import by_length
+from cai.core.errors import UserError
 from cai.core.records import Chat
 from cai.models.chat import chat_ids
 
@@ -58,12 +60,21 @@ def score_rows(
     try:
         for batch in by_length(fitting, [len(ids) for ids in rows], batch_tokens, padding=0.1):
             for i, reward in zip(batch, score_ids(model, tokenizer, [rows[i] for i in batch]), strict=True):
-                rewards[i] = reward
+                rewards[i] = finite(reward, model)
             if progress is not None:
                 progress(len(batch))
     finally:
         model.train(was_training)
     return rewards
+
+
+def finite(reward: float, model: PreTrainedModel) -> float:
+    """The reward itself. Raises UserError where it is no number: a model that diverged would make of every answer one
+    that it could not read."""
+    if not math.isfinite(reward):
+        remedy = "train it again with a lower learning rate, or name another"
+        raise UserError(f"a reward model gives {reward} to an answer: it diverged", model.name_or_path or "", remedy)
+    return reward
 
 
 @torch.no_grad()

@@ -24,6 +24,7 @@ from cai.config.serve import OwnServer, Serve
 from cai.config.served import Server
 from cai.core.durable import make_folders
 from cai.core.errors import UserError
+from cai.core.shipped import at_home
 from cai.models.embedded import EMBEDDED
 from cai.models.engines import Engine, Question, Reading, Reply, Request, Sampling
 from cai.models.references import ModelRef, local
@@ -83,7 +84,7 @@ def nothing_to_serve(serve: Serve) -> None:
 
 def program(command: str | None) -> str:
     """Where vLLM is. Raises UserError where it is not."""
-    found = shutil.which(Path(command).expanduser() if command else "vllm")
+    found = shutil.which(at_home(command) if command else "vllm")
     if found is None:
         problem = f"there is no program {command}" if command else "vLLM is not installed: no `vllm` on the PATH"
         remedy = "install it in an environment of its own, and name its program: "

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from cai.core.shipped import at_home
 from cai.models.adapters import NAME, SETTINGS
 from cai.models.embedded import TAUGHT
 
@@ -134,13 +135,13 @@ def shape_named(model: str) -> Shape | None:
 
 def base_named(model: str) -> str:
     """The model that an adapter in a folder was put on; of any other model, its own name."""
-    settings = (TAUGHT.get(model) or Path(model).expanduser()) / SETTINGS
+    settings = (TAUGHT.get(model) or at_home(model)) / SETTINGS
     return json.loads(settings.read_text(encoding="utf-8"))[NAME] if model and settings.is_file() else model
 
 
 def config_of(model: str) -> Mapping[str, Any] | None:
     """config.json of a folder, or of the hub's local cache."""
-    file = Path(model).expanduser() / "config.json"
+    file = at_home(model) / "config.json"
     if model and file.is_file():
         return json.loads(file.read_text(encoding="utf-8"))
     if model.count("/") == 1 and not model.startswith((".", "/", "~")):

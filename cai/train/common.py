@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sys
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from cai.core.progress import progress
 from cai.models.loading import save
 from cai.models.references import Dtype
 from cai.models.workbench import Workbench
+from cai.stats.losses import ended_worse
 from cai.train.shares import split, together
 from cai.train.trainable import Trainable
 
@@ -184,7 +186,12 @@ def fit(
     section: of its settings in the config. Raises UserError where it diverges.
     """
     quiet(trainer, title, section).train()
-    (out / "curves.json").write_text(json.dumps(curves(trainer.state.log_history, columns)))
+    table = curves(trainer.state.log_history, columns)
+    if worse := ended_worse(table.get("loss", ())):
+        began, ended = worse
+        said = f"its loss was {began:.3g} at first and {ended:.3g} in the end, so it learnt nothing"
+        print(f"note: {title}: {said}: lower {section}.learning_rate", file=sys.stderr, flush=True)
+    (out / "curves.json").write_text(json.dumps(table))
     (out / "counts.json").write_text(json.dumps(counts, indent=1))
     save(trainer.model, tokenizer, out / "model")
 

@@ -49,12 +49,15 @@ class RewardScale:
         return [None if value is None else (value - self.mean) / self.spread for value in values]
 
 
+FLOOR = 1e-6  # of a spread: below it a reward says nothing
+
+
 def scale_of(values: Values, fault: UserError) -> RewardScale:
     """Of what there is; raises `fault` where that is nothing."""
     known = [value for value in values if value is not None]
     if len(known) < 2:
         raise fault
-    return RewardScale(fmean(known), max(pstdev(known), 1e-6))
+    return RewardScale(fmean(known), max(pstdev(known), FLOOR))
 
 
 def tells_apart(values: Values) -> bool:
@@ -72,6 +75,24 @@ def reference_answers(revisions: Artifact, policy: Policy) -> list[Chat]:
 def no_scale(name: str = "") -> UserError:
     of = f" of criterion {name}" if name else ""
     return UserError(f"the reward model{of} can score no answer of the SFT policy", "reward.max_length", "raise it")
+
+
+def spread_of(values: Values, fault: UserError, who: str, key: str) -> RewardScale:
+    """`scale_of`. Raises UserError too where all values are alike: RL would learn from what rounding left of them.
+
+    who: gave them. key: where what makes them stands.
+    """
+    scale = scale_of(values, fault)
+    if scale.spread <= FLOOR or not tells_apart(values):
+        count = sum(value is not None for value in values)
+        problem = (
+            f"{who} gives all {count} answers of the SFT policy the same reward, {scale.mean:.4g}: RL has nothing "
+        )
+        remedy = "train the reward model longer (reward.epochs, reward.learning_rate), or look at its labels"
+        if key != "reward":
+            remedy = "name another method or model, or reword the principles"
+        raise UserError(problem + "to learn from", key, remedy)
+    return scale
 
 
 # 2. Weight ------------------------------------------------------------------------------------------------------------

@@ -66,6 +66,22 @@ def test_the_wanted_folder_is_unpacked_once(cache: Path, wheel: Path, monkeypatc
     assert {"--no-deps", "--only-binary=:all:", "--require-hashes"} <= {*calls[0]}
 
 
+def test_a_name_that_climbs_is_not_unpacked_elsewhere(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a wheel that has the pinned digest: whoever pinned it may not have looked."""
+    wheel = tmp_path / "parcel-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("parcel/data/rows.csv", "a,b\n")
+        archive.writestr("parcel/data/../../../../../climbed", "x")
+        archive.writestr("parcel/data/../beside", "x")
+        archive.writestr("/parcel/data/rooted", "x")
+    fake_pip(monkeypatch, wheel)
+    with pytest.raises(UserError, match="climbs out of its folder"):
+        fetch(parcel(wheel))
+    assert files(cache) == [] and not list(tmp_path.rglob("climbed")) and not list(tmp_path.rglob("beside"))
+
+
 def test_another_file_than_the_pinned_one(cache: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pinned = parcel(wheel)
     with zipfile.ZipFile(wheel, "a") as archive:

@@ -369,6 +369,7 @@ def test_rated_answers_a_row_are_compared_within_their_conversation_and_rater(tm
         ({"x", "y"}, "x", ()),
     ]
     assert [reason.replace(str(tmp_path), "") for _, reason in reasons(reading)] == [
+        "a rated answer with no other to compare it with",  # bob's, of Q?
         "the same rating as /rows.jsonl:5",
         "a rated answer with no other to compare it with",
     ]

@@ -8,6 +8,7 @@ from cai.compare.cells import Cell
 from cai.compare.measures import HeldOutPairs
 from cai.compare.schema import Headline, MeasureLine
 from cai.compare.sections.judges import gamed
+from cai.compare.sections.watched import unlearnt
 from cai.compare.sections.watched import warnings as watched
 from cai.config.load import Arm, Experiment, flat
 from cai.config.sections import Judge, Policy, Revise
@@ -126,4 +127,4 @@ def warnings(experiment: Experiment, cells: Sequence[Cell], held_out: HeldOutPai
                 f"On these pairs people prefer the shorter answer {100 * shorter.value:.0f}% of the time (refusals are "
                 "short), so agreement is also shown with length balanced out."
             )
-    return notes + gamed(cells) + watched(cells)
+    return notes + gamed(cells) + unlearnt(cells) + watched(cells)

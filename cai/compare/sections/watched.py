@@ -6,6 +6,7 @@ from typing import Any
 
 from cai.compare.cells import Cell
 from cai.compare.section import ReportSection
+from cai.stats.losses import ended_worse
 from cai.stats.overoptimisation import plots
 
 
@@ -18,6 +19,27 @@ def overoptimisation(cells: Sequence[Cell]) -> list[dict[str, Any]]:
             found = json.loads(file.read_text())
             runs.append({"arm": cell.arm, "seed": cell.seed, **{key: found[key] for key in ("by", "kept", "looks")}})
     return plots(runs)
+
+
+TRAINED = {"taught": "constitution.training", "sft": "sft", "reward": "reward", "policy": "rl"}
+
+
+def unlearnt(cells: Sequence[Cell]) -> list[str]:
+    """One line for each training whose loss ended higher than it began: what it left was compared all the same."""
+    notes: dict[tuple[str, str], str] = {}
+    for cell in cells:
+        for stage, section in TRAINED.items():
+            made = getattr(cell, stage)
+            table = json.loads((made / "curves.json").read_text()) if made else {}
+            worse = ended_worse(table.get("loss", ()))
+            if worse and (stage != "policy" or cell.settings.rl.method == "dpo"):
+                notes.setdefault(
+                    (section, str(made.path)),
+                    f"Arm {cell.arm}, seed {cell.seed}: the loss of `{section}:` was {worse[0]:.3g} at first and "
+                    f"{worse[1]:.3g} in the end: it learnt nothing, and what it left was compared all the same. Lower "
+                    f"{section}.learning_rate.",
+                )
+    return list(notes.values())
 
 
 def warnings(cells: Sequence[Cell]) -> list[str]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cai.core.errors import UserError
+from cai.core.errors import DIGITS, UserError, check_input
 from cai.data.rows.values import MEND, parse_row, whole_text
 
 
@@ -92,6 +92,7 @@ def read_text(path: Path) -> str:
 
 def _bytes(path: Path) -> bytes:
     """The unpacked contents."""
+    check_input(path)
     if path.is_dir():
         raise UserError("Is a directory, not a file", str(path), "name a file in it: a .jsonl, .csv or .parquet")
     number, text = 0, bytearray()
@@ -201,9 +202,9 @@ def _array(path: Path, raw: bytes) -> Iterator[Raw]:
         where = f"{path}:row {n}"
         try:
             _, end = decoder.raw_decode(text, at)
-        except (json.JSONDecodeError, RecursionError) as error:
-            why = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-            problem = f"not valid JSON from here on: {why}"
+        except (ValueError, RecursionError) as error:
+            why = "nested too deeply" if isinstance(error, RecursionError) else DIGITS[0]
+            problem = f"not valid JSON from here on: {error.msg if isinstance(error, json.JSONDecodeError) else why}"
             yield Raw(
                 where=where, value=None, text=text[at:], fault=problem, remedy="the file may be cut off: get it again"
             )
@@ -220,7 +221,7 @@ def _object(path: Path, raw: bytes) -> list[Raw]:
     text = _text(path, raw)
     try:
         content = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return []
     lists = [name for name, rows in content.items() if isinstance(rows, list) and rows and isinstance(rows[0], dict)]
     of_comparisons = "comparisons" in content and isinstance(content["comparisons"], list)  # ICAI's annotated pairs
@@ -279,7 +280,7 @@ def _cell(cell: str) -> Any:
     if cell.lstrip()[:2] in ("[{", '["', '{"', "[[", "[1", "[2", "[3", "[4", "[5", "[0", "[n"):
         try:
             return json.loads(cell)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             return cell
     return cell or None
 

@@ -191,7 +191,7 @@ def compare(scored: Iterable[tuple[str, ScoredAnswer]]) -> tuple[list[tuple[str,
             )
             rows.append((places[a, b], row))
         if not compared:
-            where, answer = group[0]
-            rows.append((where, first))
+            rows.append((group[0][0], first))
+        for where, answer in (next(iter(own.values())) for own in words.values() if len(own) == 1):
             aside.append(SetAside(where, "a rated answer with no other to compare it with", answer.answer))
     return rows, aside

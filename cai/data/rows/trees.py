@@ -90,12 +90,16 @@ def read_message(row: Mapping) -> Node | None:
 
 def join(placed: Iterable[tuple[str, Node]]) -> tuple[list[tuple[str, FileRow]], list[tuple[str, str]]]:
     """((where, row) of each person's message with ranked answers, (where, why) of messages without their parent)."""
-    nodes = {node.id: (where, node) for where, node in placed}
+    nodes: dict[str, tuple[str, Node]] = {}
+    rows, lost = [], []
+    for where, node in placed:
+        if node.id in nodes:
+            lost.append((where, f'another message has the id "{node.id}": {nodes[node.id][0]}'))
+        nodes.setdefault(node.id, (where, node))
     answers: dict[str, list[Node]] = defaultdict(list)
     for _, node in nodes.values():
         if node.role == "assistant" and node.rank is not None:
             answers[node.parent].append(node)
-    rows, lost = [], []
     for where, node in nodes.values():
         if node.role != "user":
             if node.parent not in nodes:

@@ -6,9 +6,10 @@ probabilities 1 and 0 and no other number. NaN and infinities are no numbers.
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
-from cai.core.errors import UserError
+from cai.core.errors import DIGITS, UserError
 
 MEND = "mend or remove this row"
 HALF_WRITTEN, LAST = "a half-written line", "a half-written last line"
@@ -44,6 +45,11 @@ def given(value: Any) -> bool:
     return value is not None and value != "" and value != [] and value != {}
 
 
+def mapping(value: Any) -> Mapping[str, Any]:
+    """What a cell holds by names; empty where it holds anything else."""
+    return value if isinstance(value, Mapping) else {}
+
+
 def parse_row(line: str, last: bool = False) -> Any:
     """The JSON value of one line. last: nothing follows it, so that its writer may have been cut off.
 
@@ -56,6 +62,8 @@ def parse_row(line: str, last: bool = False) -> Any:
         torn = error.pos >= len(line.rstrip()) or error.msg.startswith("Unterminated")
         problem = (LAST if last else HALF_WRITTEN) if torn else f"not valid JSON: {error.msg} at column {error.colno}"
         raise UserError(problem, "", "each line must be one whole JSON object; the file may be cut off") from None
+    except ValueError:
+        raise UserError(f"not valid JSON: {DIGITS[0]}", "", DIGITS[1]) from None
     except RecursionError:
         raise UserError("not valid JSON: nested too deeply", "", MEND) from None
     return whole_text(value)

@@ -24,7 +24,7 @@ from cai.data.rows.pairs import NEEDS_TWO, PARTED, rater_of
 from cai.data.rows.prompts import ASKED, about, asked_of
 from cai.data.rows.records import FileRow, Judged
 from cai.data.rows.turns import messages_of, transcript_in
-from cai.data.rows.values import MEND, given, number, probability
+from cai.data.rows.values import MEND, given, mapping, number, probability
 
 _STEMS = (
     "response", "answer", "output", "completion", "text", "reply", "summary", "human_ref", "generation", "model_output",
@@ -268,13 +268,13 @@ def _people(row: Mapping, names: tuple[str, str, str, str]) -> tuple[RaterVote, 
     individual = row.get("individual_preference")
     if isinstance(individual, list) and individual and all(isinstance(each, Mapping) for each in individual):
         return tuple(RaterVote("", _signed(each.get("score"), "1", "2", ("", ""), "score")) for each in individual)
-    individual, file = row.get("annotations"), row.get("_icai") or {}
+    individual, file = row.get("annotations"), mapping(row.get("_icai"))
     if not isinstance(individual, Mapping):
         return ()
-    known, default = file.get("annotators") or {}, (file.get("metadata") or {}).get("default_annotator")
+    known, default = mapping(file.get("annotators")), mapping(file.get("metadata")).get("default_annotator")
     votes = []
     for name, each in individual.items():
-        who = known.get(name) or {}
+        who = mapping(known.get(name))
         word = each.get("pref") if isinstance(each, Mapping) else each
         if (
             given(word)

@@ -27,6 +27,7 @@ from cai.core.draws import uniform
 from cai.core.errors import UserError, suggest
 from cai.core.places import check_folder
 from cai.core.records import Chat, Estimate, Message, Pair, plain
+from cai.core.shipped import at_home
 from cai.data.comparisons import read_comparisons
 from cai.judge.asked import AskedJudge
 from cai.judge.common import check_machine, count, methods_named
@@ -69,7 +70,7 @@ def add_command(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     # 1. Everything that can be wrong is found before a model is loaded.
-    how, out = settings_of(args), Path(args.out).expanduser()
+    how, out = settings_of(args), at_home(args.out)
     if out.exists():
         raise UserError("something stands here already", str(out), "name a folder that is not there yet: --out")
     check_folder(out.parent, "make it writable, or name another folder: --out")

@@ -21,7 +21,7 @@ from cai.core.errors import UserError, suggest
 from cai.models.engines import Reading, Sampling
 from cai.models.engines.dialects import DIALECTS, Dialect, choice_of, finite, sampled
 from cai.models.engines.faults import GivenUp, Malformed, Refused, hidden
-from cai.models.engines.transport import Call, Pool
+from cai.models.engines.transport import SHAPES, Call, Pool
 
 TEXT = "One, two, three, four, five, six, seven, eight, nine, ten. Café naïve: 3.14 x 27 = ?"
 CLOSE = 0.05  # nats: the likeliest token in two requests
@@ -226,11 +226,11 @@ async def probe_chat(pool: Pool) -> Probed:
         raise thinks(pool)
     body, top, structured = {**base, word: tokens, "temperature": 1.0}, 0, False
     if not pool.server.thinking:  # else the first tokens are those of a thought
-        with suppress(Refused, Malformed):
+        with suppress(Refused, Malformed, *SHAPES):
             tried = await ask(pool, CHATS, {**body, "logprobs": True, "top_logprobs": 20}, tokens)
             steps = (choice_of(tried).get("logprobs") or {}).get("content") or [{}]
             top = len(steps[0].get("top_logprobs") or ())
-    with suppress(Refused, Malformed, ValueError):
+    with suppress(Refused, Malformed, RecursionError, *SHAPES):
         body |= {word: tokens + BRACES, "response_format": schema(("Yes", "No"))}
         tried = await ask(pool, CHATS, body, tokens + BRACES)
         structured = json.loads(spoken(tried)).get("answer") in ("Yes", "No")

@@ -235,7 +235,7 @@ class Pool:
                 answer = await self._send(replica, call)
             if self.answers_as is not None and answer.get("model", self.answers_as) != self.answers_as:
                 raise other_model(replica.url, self.answers_as, answer["model"])
-            found, usage = call.read(answer), answer.get("usage") or answer.get("meta_info") or {}
+            found, usage = read_by(call, answer), answer.get("usage") or answer.get("meta_info")
         except Malformed as error:
             self._lost(call)
             raise Passing(str(error)) from None
@@ -257,9 +257,11 @@ class Pool:
             if sent:
                 self._lost(call)
             raise Passing("the connection was cut" if sent else "no connection", sick=not sent) from None
-        read, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
         if call.reads:
-            self.spending.took(self.name, call.reads if read is None else read, written or 0)
+            read = tokens_of(usage, "prompt_tokens")
+            self.spending.took(
+                self.name, call.reads if read is None else read, tokens_of(usage, "completion_tokens") or 0
+            )
         return found
 
     async def _send(self, replica: Endpoint, call: Call) -> dict[str, Any]:
@@ -274,7 +276,7 @@ class Pool:
             response = await replica.client.post(path, cast_to=httpx2.Response, body=call.body)
         try:
             answer = json.loads(response.text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Malformed("what came is no JSON") from None
         if not isinstance(answer, dict):
             raise Malformed("what came is no JSON object")
@@ -282,3 +284,21 @@ class Pool:
 
     def _lost(self, call: Call) -> None:
         self.spending.took(self.name, call.reads, call.writes)
+
+
+# What reading an answer of another shape raises: a text for a list, a list without items, a logarithm of nothing.
+SHAPES = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError)
+
+
+def read_by(call: Call, answer: dict[str, Any]) -> Any:
+    """What the call makes of the answer. Raises Malformed also where that has another shape than was asked for."""
+    try:
+        return call.read(answer)
+    except SHAPES as error:
+        raise Malformed(f"an answer came in another shape than was asked for ({type(error).__name__})") from None
+
+
+def tokens_of(usage: Any, name: str) -> int | None:
+    """How many tokens the server says that it took; None where it says no number."""
+    count = usage.get(name) if isinstance(usage, dict) else None
+    return count if isinstance(count, int) and not isinstance(count, bool) and count >= 0 else None

@@ -14,9 +14,10 @@ from cai.core.durable import make_folders, sync
 from cai.core.errors import UserError, suggest
 from cai.core.places import check_folder
 from cai.core.progress import quiet
+from cai.core.shipped import at_home
 from cai.models.adapters import adapter_settings, is_adapter
 from cai.models.loading import load_tokenizer, loading_from
-from cai.models.references import ModelRef, beneath, find, local
+from cai.models.references import NO_CODE, ModelRef, beneath, find, local
 from cai.models.slim.state import READ_ONLY, slimmed
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def add_command(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    file = Path(args.gguf).expanduser()
+    file = at_home(args.gguf)
     if args.type not in WEIGHT_TYPES:
         raise UserError(f'there is no type of weights "{args.type}"', "--type", suggest(args.type, WEIGHT_TYPES))
     if file.suffix != ".gguf":
@@ -66,7 +67,7 @@ def check_model(model: ModelRef) -> None:
         )
     place, base = Path(local(model)), beneath(model)
     with loading_from(place):
-        config = AutoConfig.from_pretrained(local(base), revision=base.commit)
+        config = AutoConfig.from_pretrained(local(base), revision=base.commit, **NO_CODE)
     kind = adapter_settings(place).get("task_type") if is_adapter(place) else str(config.architectures)
     if "SEQ_CLS" in str(kind) or "SequenceClassification" in str(kind):
         raise UserError(f'"{model.name}" is a reward model: it has no words', "MODEL", "export a language model")

@@ -82,7 +82,7 @@ def load_factorised(kind: Any, folder: Path, ranks: dict[str, int], dtype: Any) 
     from safetensors.torch import load_file
     from transformers import AutoConfig, GenerationConfig
 
-    config = AutoConfig.from_pretrained(str(folder))
+    config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
     with init_empty_weights(include_buffers=False):
         model: Any = kind.from_config(config, dtype=dtype)
         for name, rank in ranks.items():

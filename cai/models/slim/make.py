@@ -25,7 +25,7 @@ from cai.core.records import Chat, Message
 from cai.core.store import canonical
 from cai.models.chat import chat_ids
 from cai.models.loading import load_causal, load_tokenizer, save
-from cai.models.references import Dtype, ModelRef, beneath, local
+from cai.models.references import NO_CODE, Dtype, ModelRef, beneath, local
 from cai.models.slim.blocks import LayerInputs, block_by_block, blocks_of
 from cai.models.slim.folder import write_note
 from cai.models.slim.low_rank import RANKS, directions, factorised, rank_for, replace_layer, saves
@@ -105,7 +105,7 @@ def stored_dtype(model: ModelRef) -> Any:
     from transformers import AutoConfig
 
     base = beneath(model)
-    return AutoConfig.from_pretrained(local(base), revision=base.commit).dtype or torch.float32
+    return AutoConfig.from_pretrained(local(base), revision=base.commit, **NO_CODE).dtype or torch.float32
 
 
 def in_dtype(network: Any, dtype: Any) -> Any:

@@ -36,5 +36,5 @@ def quantise(dense: Path, how: str, dtype: Any, device: str) -> Any:
     }
     config: Any = TorchAoConfig(kinds[how]())
     return AutoModelForCausalLM.from_pretrained(
-        str(dense), dtype=dtype, quantization_config=config, device_map={"": device}
+        str(dense), dtype=dtype, quantization_config=config, device_map={"": device}, trust_remote_code=False
     ).eval()

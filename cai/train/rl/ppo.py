@@ -126,7 +126,7 @@ class PPOTrainer(RolloutTrainer):
         self.remember()
         if isinstance(value_model, str):
             value_model = AutoModelForSequenceClassification.from_pretrained(
-                value_model, num_labels=1, dtype=self.network.dtype
+                value_model, num_labels=1, dtype=self.network.dtype, trust_remote_code=False, use_safetensors=True
             )
         self.value_head = add_critic(self.network, value_model)
         if self.use_vllm:

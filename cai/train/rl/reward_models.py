@@ -18,7 +18,7 @@ from cai.core.errors import UserError
 from cai.core.records import Message
 from cai.models.chat import text_ids
 from cai.models.loading import pick_dtype
-from cai.models.references import find, local
+from cai.models.references import NO_CODE, find, local
 from cai.models.score import render_scored, score_rows
 from cai.train.rl.backbone import load_reward_on
 
@@ -45,7 +45,7 @@ def reward_function(
     if model.config.num_labels != 1:
         raise UserError(f"a reward model has one label, this one {model.config.num_labels}", name, "give another model")
     commit = getattr(model, "base_commit", None)  # of the hub: the tokenizer is that of the weights
-    own: Any = tokenizer or AutoTokenizer.from_pretrained(name, revision=commit or "main")
+    own: Any = tokenizer or AutoTokenizer.from_pretrained(name, revision=commit or "main", **NO_CODE)
     reader = with_padding(own)
     model = model.to(device).eval().requires_grad_(False)
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None) or reader.model_max_length

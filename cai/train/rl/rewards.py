@@ -25,7 +25,7 @@ from cai.models.chat import chat_ids, with_system
 from cai.models.loading import load_tokenizer
 from cai.models.references import ModelRef
 from cai.models.workbench import Workbench
-from cai.train.criteria import WeighedRewards, no_scale, reference_answers, scale_of, summed
+from cai.train.criteria import WeighedRewards, no_scale, reference_answers, spread_of, summed
 from cai.train.rl.given import OnlineRun, RewardFunction, RewardModel
 
 
@@ -107,7 +107,8 @@ def normalised_reward(work: Workbench, network: Any, run: OnlineRun, reward: Rew
         counts["reward spread on the SFT answers, of the sum"] = scorers.spread()
     else:
         names, shares, readers = ("",), (1.0,), (reader(scorers),)
-        scales = (scale_of(shared_out(reference_answers(run.revisions, start.policy), readers[0]), no_scale()),)
+        values = shared_out(reference_answers(run.revisions, start.policy), readers[0])
+        scales = (spread_of(values, no_scale(), "the reward model", "reward"),)
     for name, scale in zip(names, scales, strict=True):
         on = f"on the SFT answers{', ' if name else ''}{name}"
         counts |= {f"reward mean {on}": scale.mean, f"reward spread {on}": scale.spread}
@@ -148,7 +149,7 @@ def judged_reward(
     answers = [(revision.prompt, revision.final) for revision in known]
     values = shared_out(answers, lambda some: rate(some, "judge the SFT answers"))
     fault = UserError("the judge can read no answer of the SFT policy", "judge.min_mass", "lower it, or reword")
-    scale = scale_of(values, fault)
+    scale = spread_of(values, fault, "the judge", "judge.method")
     by_id = {prompt.id: prompt for prompt in prompts}
 
     def reward(prompt_id: list[str], completions: list, **_: Any) -> list[float | None]:
