@@ -23,6 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
+from cai.train.checkpoints import Sealing
 from cai.train.common import Unpublished
 from cai.train.reward_trainer import cross_entropies
 from cai.train.shares import StepShares
@@ -39,7 +40,7 @@ class SoftPairCollator(DataCollatorForPreference):
         return super().torch_call(examples) | {"p": torch.tensor([row["p"] for row in examples], dtype=torch.float32)}
 
 
-class SoftDPOTrainer(Unpublished, StepShares, DPOTrainer):
+class SoftDPOTrainer(Unpublished, Sealing, StepShares, DPOTrainer):
     """DPOTrainer over a tokenised dataset: `prompt_ids`, `chosen_ids` (of a), `rejected_ids` (b), `p` = P(a better).
 
     Log rows: loss, accuracy (the implicit reward is on the label's side; p == 1/2 has none and is not counted), margin
