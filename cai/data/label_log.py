@@ -114,7 +114,7 @@ class LabelLog(RowLog):
         return ""
 
     def in_force(self, rater: str | None = None) -> list[LabelRow]:
-        """Each rater's last row, skips among them, for each pair and principle, as written. rater: of this one alone."""
+        """Each rater's last row, skips among them, for each pair and principle, as written. rater: of one alone."""
         tops = sorted((stack[-1] for stack in self._all(rater) if stack), key=lambda top: top[0])
         return [row for _, row in tops]
 

@@ -146,10 +146,23 @@ class Finite(TrainerCallback):
 
 class Saves(TrainerCallback):
     """A checkpoint whenever a kill would cost OFTEN seconds: a short training writes none. All processes write it when
-    the first one's clock says so."""
+    the first one's clock says so.
+
+    In several processes accelerate does not tell the sampler which pass is gone on with, and a training that was killed
+    in the second would have the order of the first: it is told here.
+    """
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._last = time.monotonic()
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
+    ) -> None:
+        batches = more["train_dataloader"].batch_sampler
+        while hasattr(batches, "batch_sampler"):
+            batches = batches.batch_sampler
+        if hasattr(batches.sampler, "set_epoch"):
+            batches.sampler.set_epoch(int(state.epoch or 0))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         due = everyones([time.monotonic() - self._last >= OFTEN])[0]

@@ -6,12 +6,15 @@ weights. Online methods: test_resume.py (PPO), test_online_dpo.py, test_resume_g
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from accelerate.data_loader import BatchSamplerShard, DataLoaderShard, SeedableRandomSampler, skip_first_batches
 from test_harm import ratings
 from test_same_bytes import given  # noqa: F401
+from torch.utils.data import BatchSampler
 
 from cai.config.runtime import Runtime
 from cai.config.sections import Harmfulness, Policy, Reward, Sft
@@ -119,6 +122,32 @@ def test_a_checkpoint_of_dpo_that_is_damaged_is_passed_over(trainings, tmp_path,
     (folder / "checkpoint-4" / COMPLETE).unlink()
     assert last_checkpoint(folder) == folder / "checkpoint-3"
     same(made(tmp_path / "killed", train_dpo, inputs), whole)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_pass_that_is_gone_on_with_has_its_own_order(processes):
+    """accelerate's loaders of 12 rows in batches of 2, gone on with in the second pass after its first batch."""
+
+    def loader() -> Any:
+        batches: Any = BatchSampler(SeedableRandomSampler(range(12), data_seed=3), 2, False)
+        if processes > 1:
+            batches = BatchSamplerShard(batches, num_processes=processes, process_index=0)
+        return DataLoaderShard(list(range(12)), batch_sampler=batches)
+
+    def rows(of: Any, epoch: int) -> list[list[int]]:
+        of.set_epoch(epoch)
+        return [batch.tolist() for batch in of]
+
+    def begin(of: Any, epoch: float) -> None:
+        common.Saves().on_epoch_begin(None, SimpleNamespace(epoch=epoch), None, train_dataloader=of)
+
+    whole, killed, passes = loader(), loader(), []
+    for epoch in range(2):
+        begin(whole, float(epoch))
+        passes.append(rows(whole, epoch))
+    assert passes[0] != passes[1]
+    begin(killed, 1 + processes / 6)
+    assert rows(skip_first_batches(killed, 1), 1) == passes[1][1:]
 
 
 def test_a_short_training_writes_no_checkpoint(trainings, tmp_path, monkeypatch):
