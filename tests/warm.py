@@ -15,8 +15,8 @@ from pathlib import Path
 
 SERVE = """
 import json, os, sys, traceback
-import datasets, matplotlib.pyplot, peft, torch, transformers, trl
-import cai.compare.page, cai.models.engines.transformers, cai.train.common, cai.train.rl.ppo
+import datasets, peft, torch, transformers, trl
+import cai.compare.report, cai.compare.results, cai.models.engines.transformers, cai.train.common, cai.train.rl.ppo
 from cai.core.errors import run_main
 from cai.core.__main__ import main as core
 from cai.experiment.command import main as experiment

@@ -2,8 +2,9 @@
 
     CAI_LOAD_SECONDS=300 python -m pytest tests/annotate/test_load.py -m slow -n 0 -s        (10 s without the variable)
 
-Each rater is a thread with a connection of its own that labels as fast as it is answered (skips, ties and undos among
-it), over HTTP as the page does. On 2,000 pairs of 2 principles.
+Each rater is a thread with a connection of its own that labels (skips, ties and undos among it) over HTTP as the page
+does, a quarter of a second after it was shown a pair at the earliest, 1.5 s at the latest. On 2,000 pairs of 2
+principles.
 """
 
 import http.client
@@ -23,6 +24,7 @@ from cai.data.label_log import LabelLog
 
 SECONDS = float(os.environ.get("CAI_LOAD_SECONDS", "10"))
 RATERS, PAIRS = 20, 2000
+PAUSE = (0.25, 1.5)  # seconds: the page takes no key before 0.25
 
 
 class Rater(threading.Thread):
@@ -53,6 +55,7 @@ class Rater(threading.Thread):
         try:
             state = self.ask("next")
             while time.monotonic() < self.until and state["task"]:
+                time.sleep(self.chance.uniform(*PAUSE))
                 key = (state["task"]["pair_id"], (state["task"]["principle"] or {}).get("name"))
                 choice = self.chance.choices(["left", "right", "tie", "skip"], [8, 8, 2, 1])[0]
                 body = {"pair_id": key[0], "principle": key[1], "choice": choice, "note": "", "seconds": 1.0}

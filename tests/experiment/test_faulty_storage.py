@@ -162,7 +162,7 @@ def test_a_store_that_was_copied_elsewhere_is_a_store(place, capsys, tmp_path, m
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("share", [0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.97])
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.7])
 def test_a_disk_that_becomes_full_is_named_and_the_run_goes_on_when_there_is_room(place, capsys, tmp_path, share):
     """A disk that holds a share of what the run writes, as it is at its end."""
     before = outcome()

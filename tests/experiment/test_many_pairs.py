@@ -44,7 +44,7 @@ sft: {helpful: 0, batch_size: 2}
 judge: {model: tiny-random, min_mass: 0.0, preflight: {mass: 0, accuracy: 0, reads: off}}
 reward: {batch_size: 16, epochs: 0.01}
 rl: {method: none}
-evaluate: {prompts: 2, helpful: 1, max_new_tokens: 4, judge: {model: tiny-random, min_mass: 0.0}}
+evaluate: {prompts: 2, helpful: 0, max_new_tokens: 4, judge: {model: tiny-random, min_mass: 0.0}}
 arms: {human: {labels: human}}
 """
 
