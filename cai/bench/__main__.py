@@ -1,10 +1,11 @@
-"""`python -m cai.bench labels|reads|ppo|live|card|report|refusals`: measurements, a benchmark a file."""
+"""`python -m cai.bench NAME`: measurements of this machine, a benchmark a file."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
-from cai.bench import card, labels, live, ppo, reads, refusals, report
+from cai.bench import all as every
+from cai.bench import card, labels, live, pipeline, ppo, reads, refusals, report, rerun, revise, store
 from cai.bench.common import positive
 from cai.core.errors import run_main
 
@@ -16,6 +17,8 @@ def main(argv: Sequence[str]) -> int:
         ("labels", labels, "AI labels a second, beside a pass for each question and written verdicts"),
         ("reads", reads, "what it costs to see whether a judge reads, beside one labelling of the same pairs"),
         ("ppo", ppo, "time and memory of PPO, beside the last PPOTrainer that TRL had (1.12)"),
+        ("revise", revise, "tokens of drafts, critiques and revisions a second, beside transformers' `generate`"),
+        ("rerun", rerun, "what an edit costs: an experiment run again, one principle reworded, `--plan` and lint"),
         ("live", live, "what live feedback by scripted raters teaches the policy, by each form of feedback"),
     ):
         command = commands.add_parser(name, help=text)
@@ -29,12 +32,22 @@ def main(argv: Sequence[str]) -> int:
     command = commands.add_parser("card", help="what a card reads, writes and trains a second, for random weights")
     card.add_arguments(command)
     command.set_defaults(run=card.run)
+    command = commands.add_parser("all", help="everything that a card matters to, in one script under one budget")
+    every.add_arguments(command)
+    command.set_defaults(run=every.run)
     command = commands.add_parser("report", help="time and size of a report of many examples, and how fast it scrolls")
     report.add_arguments(command)
     command.set_defaults(run=report.run)
     command = commands.add_parser("refusals", help="how well refusals are counted, on answers that people annotated")
     refusals.add_arguments(command)
     command.set_defaults(run=refusals.run)
+    for name, benchmark, text in (
+        ("pipeline", pipeline, "where the time of a finished run went, by kind of stage"),
+        ("store", store, "a million cached calls and ten thousand stages: bytes, lookups, compaction"),
+    ):
+        command = commands.add_parser(name, help=text)
+        benchmark.add_arguments(command)
+        command.set_defaults(run=benchmark.run)
     args = parser.parse_args(argv)
     args.run(args)
     return 0

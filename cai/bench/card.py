@@ -22,7 +22,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from cai.bench.card_parts import SIZES, CardRun, bandwidth, multiplied, one_size
+from cai.bench.card_parts import (
+    COMPILES,
+    SIZES,
+    CardRun,
+    bandwidth,
+    begin_size,
+    multiplied,
+    random_subject,
+    read,
+    static,
+    written,
+)  # fmt: skip
+from cai.bench.card_training import training_parts
 from cai.bench.common import positive
 from cai.config.runtime import Runtime
 from cai.core.errors import UserError
@@ -55,40 +67,65 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """The benchmark `card`. Raises UserError for sizes that are none and a device that is not there."""
+    session, sizes = begin(args)
+    measure_limits(session)
+    for size in sizes:
+        one_size(session, size)
+        session.forget_peak()  # the network of this size is gone
+    print(page(session.found, session.skipped))
+
+
+def one_size(session: CardRun, size: str) -> None:
+    """All parts of one size, over one network."""
+    subject = begin_size(session, size, random_subject)
+    if subject is None:
+        return
+    place = session.found["sizes"][size]
+    session.part(place, "read", size, lambda: read(session, subject))
+    session.part(place, "written", size, lambda: written(session, subject))
+    if session.cuda:
+        session.part(place, "static", size, lambda: static(session, subject), COMPILES)
+    training_parts(session, subject)
+
+
+def begin(args: argparse.Namespace) -> tuple[CardRun, list[str]]:
+    """(a run that has measured nothing yet, the sizes that are asked for). Raises UserError as `run`."""
     began = time.monotonic()
     sizes = list(dict.fromkeys(name.strip() for name in args.sizes.split(",")))
     for name in sizes:
         if name not in SIZES:
             raise UserError(f'there is no size "{name}"', "--sizes", f"known: {', '.join(SIZES)}")
     check_device(args.device, "--device")
-    device = Workbench.open(Runtime(device=args.device, threads=args.threads)).device
+    work = Workbench.open(Runtime(device=args.device, threads=args.threads))
 
     import torch
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    cuda = device.startswith("cuda")
+    device, cuda = work.device, work.device.startswith("cuda")
     found: dict[str, Any] = {
         "device": torch.cuda.get_device_name(device) if cuda else cpu_name(),
         "kind": "cuda" if cuda else f"{device}: no CUDA here, and no card was measured",
         "memory_bytes": torch.cuda.get_device_properties(device).total_memory if cuda else None,
         "threads": torch.get_num_threads(),
+        "batch_tokens": work.runtime.batch_tokens,
         "date": datetime.now(UTC).date().isoformat(),
         "versions": {name: version(name) for name in LIBRARIES},
         "limits": {},
         "sizes": {},
     }
-    session = CardRun(device, pick_dtype(args.dtype, device), began + args.budget, args.json, found)
-    limits = found["limits"]
+    dtype, until = pick_dtype(args.dtype, device), began + args.budget
+    return CardRun(device, dtype, until, args.json, found, batch_tokens=work.runtime.batch_tokens), sizes
+
+
+def measure_limits(session: CardRun) -> None:
+    """How fast memory is copied and matrices are multiplied."""
+    limits = session.found["limits"]
     session.part(limits, "bandwidth", "", lambda: bandwidth(session), 0)
     for dtype in ("bfloat16", "float32"):
         session.part(limits, dtype, "", lambda dtype=dtype: multiplied(session, dtype), 0)
-    if cuda:
+    if session.device.startswith("cuda"):
         session.part(limits, "tf32", "", lambda: multiplied(session, "float32", tf32=True), 0)
-    for size in sizes:
-        one_size(session, size)
-        session.forget_peak()  # the network of this size is gone
-    print(page(found, session.skipped))
 
 
 def cpu_name() -> str:
@@ -105,9 +142,11 @@ def page(found: dict[str, Any], skipped: Sequence[str]) -> str:
         unit = ("GB/s copied", 1e9) if name == "bandwidth" else ("TFLOP/s multiplied", 1e12)
         lines.append(f"{name:10} {limit['per_second'] / unit[1]:10.3g} {unit[0]}")
     for size, parts in found["sizes"].items():
-        lines.append(f"\n{size} ({parts['dtype']})")
+        lines.append(f"\n{size} ({parts['dtype']}{', ' + parts['of'] if 'of' in parts else ''})")
         for name, part in parts.items():
             if isinstance(part, dict) and "per_second" in part:
                 memory = part["peak_bytes"] / 2**30
-                lines.append(f"  {name:14} {part['per_second']:10.4g} tokens/s {memory:8.2f} GiB at most")
+                more = f"  {part['says']}" if "says" in part else ""
+                unit = part.get("unit", "tokens")
+                lines.append(f"  {name:14} {part['per_second']:10.4g} {unit}/s {memory:8.2f} GiB at most{more}")
     return "\n".join([*lines, *(f"\nnot measured: {line}" for line in skipped)])

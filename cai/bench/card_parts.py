@@ -6,19 +6,19 @@ The first call of a part is not timed: it chooses kernels.
 import gc
 import json
 import sys
-import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cai.bench.common import in_order
-from cai.bench.ppo_run import Meter, common_arguments, forget_peak, peak_memory, rollout_clock
+from cai.bench.ppo_run import forget_peak, peak_memory
 from cai.config.runtime import Runtime
-from cai.core.records import Message
+from cai.core.records import Chat, Message
 from cai.models.engines import Question, Request, Sampling
-from cai.models.references import find
+from cai.models.references import ModelRef, find
 
 Engine = Any  # cai.models.engines.transformers.TransformersEngine, which is heavy to import
 
@@ -60,9 +60,19 @@ class CardRun:
     file: Path | None
     found: dict[str, Any]
     skipped: list[str] = field(default_factory=list)
+    batch_tokens: int = Runtime().batch_tokens
+    gone: str = ""  # why the card answers no more
+
+    @property
+    def cuda(self) -> bool:
+        return self.device.startswith("cuda")
+
+    def left(self) -> float:
+        """Seconds of the budget."""
+        return self.until - time.monotonic()
 
     def now(self) -> float:
-        if self.device.startswith("cuda"):
+        if self.cuda:
             import torch
 
             torch.cuda.synchronize()
@@ -79,7 +89,7 @@ class CardRun:
 
     def forget_peak(self) -> None:
         gc.collect()
-        if self.device.startswith("cuda"):
+        if self.cuda:
             import torch
 
             torch.cuda.empty_cache()
@@ -89,7 +99,7 @@ class CardRun:
 
     def peak(self) -> int:
         """Bytes: on a card what tensors took, on a CPU what the process did."""
-        if self.device.startswith("cuda"):
+        if self.cuda:
             import torch
 
             return torch.cuda.max_memory_allocated()
@@ -104,19 +114,31 @@ class CardRun:
         least: float | None = None,
     ) -> None:
         """One part, kept in `place`, whatever becomes of it. least: seconds of the budget that must be left."""
-        title = f"{size} {name}".strip()
-        left = self.until - time.monotonic()
-        if left < (SECONDS[size] if least is None else least):
+        title, left = f"{size} {name}".strip(), self.left()
+        if self.gone:
+            self.skipped.append(f"{title}: {self.gone}")
+        elif left < (SECONDS[size] if least is None else least):
             self.skipped.append(f"{title}: {max(left, 0):.0f} s of the budget left")
         else:
             try:
                 place[name] = work()
             except Exception as error:  # a part that fails takes none of the others with it
+                where = traceback.extract_tb(error.__traceback__)[-1]
                 line = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-                self.skipped.append(f"{title}: {line}")
+                self.skipped.append(f"{title}: {line} ({Path(where.filename).name}:{where.lineno})")
+                traceback.print_exc()
+                self._look_whether_it_lives()
         print(f"  {title}: {place[name] if name in place else self.skipped[-1]}", file=sys.stderr, flush=True)
         if self.file:
             self.file.write_text(json.dumps(self.found | {"skipped": self.skipped}, indent=1))
+
+    def _look_whether_it_lives(self) -> None:
+        """After some faults (a wrong address, an index out of range) a process can use the card no more."""
+        try:
+            self.forget_peak()
+            self.now()
+        except Exception as error:
+            self.gone = f"the card answers no more: {str(error).splitlines()[0][:100]}"
 
 
 # 1. What bounds the rest ----------------------------------------------------------------------------------------------
@@ -126,7 +148,7 @@ def bandwidth(session: CardRun) -> dict[str, Any]:
     """Bytes a second that a copy reads and writes."""
     import torch
 
-    size = 2**31 if session.device.startswith("cuda") else 2**26
+    size = 2**31 if session.cuda else 2**26
     source = torch.zeros(size, dtype=torch.uint8, device=session.device)
     target = torch.empty_like(source)
 
@@ -141,7 +163,7 @@ def multiplied(session: CardRun, dtype: str, *, tf32: bool = False) -> dict[str,
     """Floating-point operations a second of one large product."""
     import torch
 
-    side = 8192 if session.device.startswith("cuda") else 512
+    side = 8192 if session.cuda else 512
     a = torch.randn(side, side, device=session.device).to(getattr(torch, dtype))
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
@@ -159,6 +181,35 @@ def multiplied(session: CardRun, dtype: str, *, tf32: bool = False) -> dict[str,
 # 2. One size ----------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A network that is measured, and the engine over it. ref: whose tokenizer reads its texts. letters: how many of
+    a text make about a token."""
+
+    size: str
+    ref: ModelRef
+    network: Any
+    engine: Engine
+    letters: int = 1
+
+    @property
+    def shape(self) -> Size:
+        return SIZES[self.size]
+
+    @property
+    def tokens(self) -> int:
+        return LONG[self.size][0]
+
+    @property
+    def new(self) -> int:
+        return LONG[self.size][1]
+
+    def chat(self, number: int, tokens: int) -> Chat:
+        """Of about so many tokens, and with no beginning in common with another."""
+        letters = tokens * self.letters
+        return (Message("user", text(number, letters)[:letters]),)
+
+
 def random_network(shape: Size, dtype: str, device: str) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
@@ -169,11 +220,19 @@ def random_network(shape: Size, dtype: str, device: str) -> Any:
         max_position_embeddings=4096, tie_word_embeddings=shape.tied, bos_token_id=None, eos_token_id=1, pad_token_id=0,
     )  # fmt: skip
     with torch.device(device):
-        return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).eval()
+        network = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).eval()
+    network.base_commit, network.base_digest = None, ""  # what loading.py notes of a base
+    return network
 
 
-def engine_over(network: Any, session: CardRun) -> Engine:
-    """The engine that answers in runs, over this network. Texts are bytes: the tokenizer is the tiny model's."""
+def random_subject(session: CardRun, size: str) -> Subject:
+    """Texts are bytes: the tokenizer is the tiny model's."""
+    ref, network = find("tiny-random"), random_network(SIZES[size], session.dtype, session.device)
+    return Subject(size, ref, network, engine_over(session, ref, network))
+
+
+def engine_over(session: CardRun, ref: ModelRef, network: Any) -> Engine:
+    """The engine that answers in runs, over this network; its answers are as long as they may be."""
     from cai.models.engines.transformers import TransformersEngine
 
     class OneNetwork:
@@ -181,21 +240,20 @@ def engine_over(network: Any, session: CardRun) -> Engine:
             return network
 
     engine: Any = TransformersEngine(
-        find("tiny-random"), dtype=session.dtype, device=session.device, system=None,
-        batch_tokens=Runtime().batch_tokens, resident=OneNetwork(),  # pyrefly: ignore
+        ref, dtype=session.dtype, device=session.device, system=None, batch_tokens=session.batch_tokens,
+        resident=OneNetwork(),  # pyrefly: ignore
     )  # fmt: skip
     engine.stop_ids = {-1}  # which no token is
     return engine
 
 
-def text(number: int, tokens: int) -> str:
-    """Of as many bytes, which are tokens here, and with no beginning in common."""
-    return f"{number:06} {'the quick brown fox '}" * (tokens // 27 + 1)
+def text(number: int, letters: int) -> str:
+    return f"{number:06} {'the quick brown fox '}" * (letters // 27 + 1)
 
 
-def read(session: CardRun, engine: Engine, shape: Size, tokens: int) -> dict[str, Any]:
-    chats = [(Message("user", text(k, tokens)[:tokens]),) for k in range(shape.rows)]
-    questions = [Question(chat, (" Yes", " No")) for chat in chats]
+def read(session: CardRun, subject: Subject) -> dict[str, Any]:
+    engine = subject.engine
+    questions = [Question(subject.chat(k, subject.tokens), (" Yes", " No")) for k in range(subject.shape.rows)]
     through = 0
 
     def count(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
@@ -214,129 +272,51 @@ def read(session: CardRun, engine: Engine, shape: Size, tokens: int) -> dict[str
         rate = session.timed(label, 3)
     finally:
         hook.remove()
-    return rate | {"labels_per_second": 3 * len(questions) / rate["seconds"], "text_tokens": tokens}
+    return rate | {"labels_per_second": 3 * len(questions) / rate["seconds"], "text_tokens": subject.tokens}
 
 
-def written(session: CardRun, engine: Engine, shape: Size, tokens: int, new: int) -> dict[str, Any]:
-    requests = [Request((Message("user", text(k, tokens // 2)[: tokens // 2]),), k) for k in range(shape.rows)]
+def written(session: CardRun, subject: Subject) -> dict[str, Any]:
+    rows, new = subject.shape.rows, subject.new
+    requests = [Request(subject.chat(k, subject.tokens // 2), k) for k in range(rows)]
 
     def generate() -> float:
-        assert len(in_order(engine.generate(requests, Sampling(new)))) == len(requests)
-        return float(new * len(requests))
+        assert len(in_order(subject.engine.generate(requests, Sampling(new)))) == rows
+        return float(new * rows)
 
-    return session.timed(generate) | {"rows": shape.rows, "new_tokens": new}
+    return session.timed(generate) | {"rows": rows, "new_tokens": new}
 
 
-def static(session: CardRun, network: Any, shape: Size, tokens: int, new: int) -> dict[str, Any]:
+def static(session: CardRun, subject: Subject) -> dict[str, Any]:
     """Greedy, by transformers alone: what the sampler could gain by a static cache and a compiled step."""
     import torch
     from transformers import GenerationConfig
 
-    ids = torch.randint(2, shape.vocabulary, (shape.rows, tokens // 2), device=session.device)
+    rows, new = subject.shape.rows, subject.new
+    ids = torch.randint(2, subject.shape.vocabulary, (rows, subject.tokens // 2), device=session.device)
     settings = GenerationConfig(
         max_new_tokens=new, min_new_tokens=new, do_sample=False, cache_implementation="static", pad_token_id=0
     )
 
     def generate() -> float:
         with torch.inference_mode():
-            network.generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)
-        return float(new * shape.rows)
+            subject.network.generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)
+        return float(new * rows)
 
-    return session.timed(generate) | {"rows": shape.rows, "new_tokens": new}
-
-
-def trained(session: CardRun, network: Any, shape: Size, tokens: int, *, tf32: bool = False) -> dict[str, Any]:
-    """network: with an adapter that learns, whose products are in float32 (PEFT's way)."""
-    import torch
-
-    rows = max(1, shape.rows // 4)
-    ids = torch.randint(2, shape.vocabulary, (rows, tokens), device=session.device)
-    optimizer = torch.optim.AdamW([weight for weight in network.parameters() if weight.requires_grad], lr=1e-5)
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if tf32 else "highest")
-
-    def step() -> float:
-        network(input_ids=ids, labels=ids, use_cache=False).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return float(ids.numel())
-
-    try:
-        return session.timed(step, 2) | {"rows": rows, "text_tokens": tokens, "lora_rank": LORA}
-    finally:
-        torch.set_float32_matmul_precision(precision)
+    return session.timed(generate) | {"rows": rows, "new_tokens": new}
 
 
-def ppo(session: CardRun, network: Any, shape: Size, tokens: int, new: int) -> dict[str, Any]:
-    """Rollouts of our trainer: the first is a warm-up, the second is timed."""
-    from datasets import Dataset
-    from transformers import PrinterCallback
-
-    from cai.models.architectures import lora
-    from cai.models.loading import load_tokenizer
-    from cai.train import PPOConfig, PPOTrainer
-
-    rows = max(2, shape.rows // 4)
-    meter = Meter("cuda" if session.device.startswith("cuda") else session.device)
-    with tempfile.TemporaryDirectory() as folder:
-        spec = {"folder": folder, "batch": rows, "epochs": 1, "device": session.device}
-        config = PPOConfig(
-            rollouts=2, generation_batch_size=rows, max_completion_length=new,
-            gradient_checkpointing=shape.recomputes, **common_arguments(spec),
-        )  # fmt: skip
-        prompts = [[{"role": "user", "content": text(k, tokens // 2)[: tokens // 2]}] for k in range(2 * rows)]
-        trainer: Any = PPOTrainer(
-            network,
-            lambda completions, **_: [float(len(turns[-1]["content"])) for turns in completions],
-            config,
-            train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in prompts]),
-            processing_class=load_tokenizer(find("tiny-random")),
-            peft_config=lora(network, LORA, None),
-        )
-        trainer.eos_token_ids = {-1}
-        trainer.remove_callback(PrinterCallback)  # which would print among our figures
-        trainer.add_callback(rollout_clock(meter, config.updates_per_rollout))
-        session.forget_peak()
-        trainer.train()
-    units = float(rows * new)
-    return {
-        "per_second": units / meter.seconds, "units": units, "seconds": meter.seconds, "peak_bytes": session.peak(),
-        "rows": rows, "new_tokens": new,
-    }  # fmt: skip
-
-
-def one_size(session: CardRun, size: str) -> None:
-    """All parts of one size, over one network; `ppo` comes last, because it puts an adapter of its own on it."""
-    from peft import get_peft_model
-
-    from cai.models.architectures import lora
-
-    shape, (tokens, new) = SIZES[size], LONG[size]
+def begin_size(session: CardRun, size: str, make: Callable[[CardRun, str], Subject]) -> Subject | None:
+    """The network of a size, as its part `weights`; None where there is none."""
     place: dict[str, Any] = {"dtype": session.dtype}
     session.found["sizes"][size] = place
-    made: dict[str, Any] = {}
+    made: list[Subject] = []
 
-    def make() -> dict[str, Any]:
+    def weights() -> dict[str, Any]:
         session.forget_peak()
         start = session.now()
-        made["network"] = random_network(shape, session.dtype, session.device)
-        made["engine"] = engine_over(made["network"], session)
-        count = sum(weight.numel() for weight in made["network"].parameters())
+        made.append(make(session, size))
+        count = sum(weight.numel() for weight in made[0].network.parameters())
         return {"parameters": count, "seconds": session.now() - start, "peak_bytes": session.peak()}
 
-    session.part(place, "weights", size, make)
-    if "weights" not in place:
-        return
-    network, engine = made["network"], made["engine"]
-    session.part(place, "read", size, lambda: read(session, engine, shape, tokens))
-    session.part(place, "written", size, lambda: written(session, engine, shape, tokens, new))
-    if session.device.startswith("cuda"):
-        session.part(place, "static", size, lambda: static(session, network, shape, tokens, new), COMPILES)
-    wrapped: Any = get_peft_model(network, lora(network, LORA, None)).train()
-    if shape.recomputes:
-        wrapped.enable_input_require_grads()
-        wrapped.gradient_checkpointing_enable({"use_reentrant": False})
-    session.part(place, "trained", size, lambda: trained(session, wrapped, shape, tokens))
-    if session.device.startswith("cuda"):
-        session.part(place, "trained, TF32", size, lambda: trained(session, wrapped, shape, tokens, tf32=True))
-    session.part(place, "ppo", size, lambda: ppo(session, wrapped.unload(), shape, tokens, new))
+    session.part(place, "weights", size, weights)
+    return made[0] if made else None

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from cai.config.rubric import RUBRIC
+
 
 def caveats(entries: Sequence[dict[str, Any]]) -> list[str]:
     """What a reader must know before the first number, once for all arms of which it is so."""
@@ -21,6 +23,8 @@ def caveat(entry: dict[str, Any], arms: Sequence[str]) -> str:
     if entry["method"] == "provenance":
         wrote = "say under which instruction an answer was written"
         return f"The labels of {whose} {wrote}; no judge read the constitution."
+    if entry["method"] == RUBRIC:
+        return f"The labels of {whose} are scores by criteria; whether they come from a constitution was not measured."
     if entry["method"] == "check":
         return f"The labels of {whose} were computed by programs; no judge read the constitution."
     text = "its constitution" if len(arms) == 1 else "their constitutions"

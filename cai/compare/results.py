@@ -130,6 +130,7 @@ def build(
                 seconds=a.seconds,
                 cached=a.cached,
                 calls=dict(a.calls),
+                used=dict(a.used),
             )
             for a in ledger
         ],

@@ -116,7 +116,8 @@ class Replica:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageMade:
-    """A stage of the run. calls: of models, "asked", "found", "tokens read" and "tokens written"."""
+    """A stage of the run. calls: of models, "asked", "found", "tokens read" and "tokens written". used: of the machine
+    when it was made, "cpu" (seconds), "memory" and "card" (bytes, at the peak), as far as known."""
 
     stage: str
     key: str
@@ -124,6 +125,7 @@ class StageMade:
     seconds: float | None
     cached: bool
     calls: dict[str, int]
+    used: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

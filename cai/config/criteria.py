@@ -6,6 +6,7 @@ criteria:
   helpful:
     constitution: constitutions/helpful.txt
     labels: {default: human, file: helpful.jsonl}     # who labels under it; left out: the arm's `labels:`
+  safe: {constitution: constitutions/harmless.txt, rubric: rubrics.jsonl}   # the judge labels by these criteria
 
 For each there are labels on the same pairs, and a reward model on these labels. RL is paid the sum
 
@@ -24,6 +25,7 @@ from pydantic import BeforeValidator, Field
 
 from cai.config.labels import Labels, Sources
 from cai.config.rl import Rl
+from cai.config.rubric import RUBRIC, RubricKey
 from cai.config.section import Amount, Section
 from cai.config.sections import Labeller
 from cai.config.tree import Tree, show
@@ -37,12 +39,14 @@ READS_A_CONSTITUTION = ("ai", "simulated")  # labellers of whom each criterion g
 class Criterion(Section):
     """constitution: by which a judge labels the pairs. weight: 0 trains a reward model that RL is not paid by.
 
-    labels: who labels under this criterion; null: whom the arm's `labels:` name.
+    labels: who labels under this criterion; null: whom the arm's `labels:` name. rubric: by which the judge labels in
+    the constitution's place (cai/config/rubric.py); that is then what the report measures policies by.
     """
 
     constitution: str
     weight: Amount = 1.0
     labels: Labels | None = None
+    rubric: RubricKey = None
 
     def instead_of(self, arm: Any) -> dict[str, Any]:
         """The keys by which the arm is one that this criterion alone is labelled in.
@@ -55,6 +59,8 @@ class Criterion(Section):
             reads = judge.preflight.reads and judge.preflight.reads.model_copy(update={"gain": -1.0})
             preflight = judge.preflight.model_copy(update={"accuracy": 0.0, "reads": reads})
             judge = judge.model_copy(update={"preflight": preflight})
+        if self.rubric:
+            judge = judge.model_copy(update={"rubric": self.rubric, "method": RUBRIC})
         constitution = arm.constitution.model_copy(update={"file": self.constitution})
         return {
             "constitution": constitution, "labels": self.labels or arm.labels, "judge": judge, "criteria": {},
@@ -90,6 +96,9 @@ def check_readers(rl: Rl, judge: Labeller, without: str | None) -> None:
             problem = f"judge.{key}: {'auto' if key == 'method' else 'true'} goes by people's labels, which are about "
             problem += "one thing, and criteria are several"
             raise Fault(problem, "name a method" if key == "method" else "set it to false", f"judge.{key}")
+    if judge.method == RUBRIC:
+        problem = "judge.rubric would label all criteria alike"
+        raise Fault(problem, "write it under one of them: criteria: {NAME: {rubric: FILE}}", "judge.rubric")
     if judge.method == "provenance":
         problem = "judge.method: provenance labels by who was told what, which is the same for every criterion"
         raise Fault(problem, "name another method, or remove criteria", "judge.method")

@@ -25,7 +25,7 @@ def with_judges(tree: Tree) -> Tree:
     judge = tree.at("judge") if isinstance(tree.get(("judge",)), dict) else None
     if judge is None:
         return tree
-    base = judge.without("panel", "slim", "attacks")
+    base = judge.without("panel", "rubric", "slim", "attacks")
     tree = _laid_over(base.without("calibrate", "preflight"), tree, ("simulated", "pool"))
     return _laid_over(base, tree, ("judge", "panel", "judges"))
 

@@ -3,7 +3,8 @@
 moderation:
   words: experiments/data/blocked.txt      a file with one pattern a line (cai/judge/moderation.py), or
   classifier: {model: FOLDER, above: 0.5}  a model with one number for a text, such as a run's harmfulness model, or
-  judge: {constitution: FILE, below: 0}    a judge by a constitution, in log-odds; or several of them: any removes a row
+  judge: {constitution: FILE, below: 0}    a judge by a constitution, in log-odds (lowest: 0.1 removes the worst tenth
+                                           of the rows whatever the scale); or several filters: any removes a row
   at: [prompts, pairs]                     where; everywhere unless it says so
 
 Off unless it stands there. Held-out prompts are never filtered: all arms answer the same ones, whether an arm filters
@@ -47,14 +48,19 @@ class ModerationJudge(Judge):
     """A judge that removes what it rates below a threshold, in log-odds, the mean over its principles.
 
     An answer is rated as everywhere (`rate`); of a prompt it is asked whether a full answer would break the principle.
+    lowest: instead, the share of the rows looked at together that it rates lowest, prompts and answers each by
+    themselves: a small judge's log-odds may all lie on one side of 0, and another side for each question.
     """
 
     constitution: str = Field(exclude=True)  # its principles are in the keys, and not where they stand
     below: float = 0.0
+    lowest: float | None = Field(default=None, gt=0, lt=1, exclude_if=lambda share: share is None)
     principles: Positive | Literal["all"] = "all"
 
     @model_validator(mode="after")
     def _rates(self) -> "ModerationJudge":
+        if self.lowest is not None and "below" in self.model_fields_set:
+            raise Fault("moderation.judge removes below a threshold, or the lowest share", "leave one out", "lowest")
         if self.method != "rate":
             problem = "moderation.judge looks at single texts by method: rate"
             raise Fault(problem, "leave method out", "method")
@@ -79,4 +85,7 @@ class Moderation(Section):
             raise Fault(f"moderation has no filter: it needs {', '.join(FILTERS[:-1])} or {FILTERS[-1]}", remedy)
         if not self.at or len(set(self.at)) < len(self.at):
             raise Fault("moderation.at names each place once, and one at least", f"of {', '.join(AT)}", "at")
+        if self.judge and self.judge.lowest is not None and "queries" in self.at:
+            problem = "a lowest share is one of many rows, and in a chat (queries) there is one text at a time"
+            raise Fault(problem, f"write at: [{', '.join(AT[:-1])}], or a threshold (below)", "at")
         return self

@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from cai.config.rubric import FORMS, RUBRIC, RubricKey
 from cai.config.section import Section
 from cai.config.sections import Labeller
 from cai.config.validation import Fault
@@ -25,6 +26,12 @@ INFORMED = 3  # judges by whose agreement alone the reliability of each can be t
 ALONE = {
     "slim": "slim it by hand (python -m cai.models slim) and name its folder",
     "attacks": "set it to 0; python -m cai.judge attack CONFIG attacks a judge that labels alone",
+}
+OF_A_CONSTITUTION = {
+    "panel": "leave one of them out",
+    "slim": ALONE["slim"],
+    "attacks": "set it to 0",
+    "shots": "set it to 0",
 }
 
 
@@ -81,10 +88,23 @@ class Panel(Section):
 
 
 class ArmJudge(Labeller):
-    """`judge:` of an arm: one judge, or with `panel` several."""
+    """`judge:` of an arm: one judge, or with `panel` several; by a constitution, or by a rubric (`method: rubric`)."""
 
     # No part of a key: the stages of its judges, and the one that puts them together, are given what they read of it.
     panel: Panel | None = Field(default=None, exclude=True)
+    rubric: RubricKey = Field(default=None, exclude=True)  # nor is this: they are given the criteria
+
+    @model_validator(mode="after")
+    def _scores_by_its_rubric(self) -> "ArmJudge":
+        if self.rubric is None:
+            if self.method == RUBRIC:
+                raise Fault("judge.method: rubric, and there are no criteria", FORMS, "method")
+            return self
+        for key, remedy in OF_A_CONSTITUTION.items():
+            if getattr(self, key):
+                problem = f"{key} is of a judge that reads a constitution, and judge.rubric has it read criteria"
+                raise Fault(problem, remedy, key)
+        return self if self.method == RUBRIC else self.model_copy(update={"method": RUBRIC})
 
     @property
     def asked(self) -> dict[str, Labeller]:

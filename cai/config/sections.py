@@ -11,6 +11,7 @@ from cai.config.chat_template import ChatTemplate
 from cai.config.checkers import Checkers
 from cai.config.methods import NAMES, SHOWN, UNSAID
 from cai.config.preflight import Preflight
+from cai.config.rubric import RUBRIC
 from cai.config.section import Count, Positive, Rate, Section, Share, Temperature, Warm
 from cai.config.served import DRAWS, Served, check_server_of_policy
 from cai.config.slim import Slimming
@@ -219,6 +220,9 @@ class Judge(Section):
     @model_validator(mode="after")
     def _can_be_asked(self) -> "Judge":
         methods = {self.method} if isinstance(self.method, str) else {*self.method}
+        if RUBRIC in methods and (len(methods) > 1 or "rubric" not in type(self).model_fields):
+            problem = "method: rubric scores by criteria, which the judge of an arm alone has"
+            raise Fault(problem, "name another method here; write judge: {rubric: FILE.jsonl} for the arm's", "method")
         if len(methods) > 1 and "check" in methods:
             raise Fault("`Check:` votes by every method, and is no share of a mix", "leave check out", "method")
         if self.spoken and (silent := sorted(methods & {*UNSAID})):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MODEL = "smollm2-135m"
-METHODS = tuple(name for name in NAMES if name not in ("check", "provenance"))  # those ask nothing
+METHODS = tuple(name for name in NAMES if name not in ("check", "provenance", "rubric"))  # those ask about no principle
 KIND = "edits of this kind"
 PLACEBO = "in place of the shipped texts about other things, by which it is told whether the judge follows an edit"
 

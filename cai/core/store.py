@@ -34,6 +34,7 @@ from cai.core.durable import make_folders, publish, sync_tree, unique, write_who
 from cai.core.errors import UserError
 from cai.core.lease import leased
 from cai.core.owned import drop_unfinished, held, own_folder, sweep
+from cai.core.usage import used
 
 MANIFEST = "manifest.json"
 UNKNOWN = "?"  # a digest of what does not exist yet begins so
@@ -106,8 +107,8 @@ class Artifact:
 
     digest: of its contents. In a plan they cannot be known for what does not exist yet; then it is "?" and the key,
     which is enough to tell apart, and to recognise, what would be made from it.
-    calls: the model calls that it took, and their tokens, where its runtime counts them. inputs: in a plan, those of a
-    stage that is to run, as its manifest will have them.
+    calls: the model calls that it took, and their tokens, where its runtime counts them. used: of the machine, when it
+    was made (cai/core/usage.py). inputs: in a plan, those of a stage that is to run, as its manifest will have them.
     """
 
     stage: str
@@ -117,6 +118,7 @@ class Artifact:
     seconds: float = 0.0
     cached: bool = True
     calls: Mapping[str, int] = field(default_factory=dict, compare=False)
+    used: Mapping[str, float] = field(default_factory=dict, compare=False)
     inputs: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __truediv__(self, name: str) -> Path:
@@ -194,8 +196,7 @@ class Store:
         with leased(folder.with_name(f"{folder.name}.lease")) as lease:
             sweep(folder.parent)
             with suppress(Damage):
-                made = read_stage(folder)
-                if made:
+                if made := read_stage(folder):
                     return made
             with own_folder(folder, lease.owner) as partial:
                 made = self._make(function, partial, wanted, runtime, inputs)
@@ -207,20 +208,19 @@ class Store:
     ) -> Artifact:
         name, key = wanted.stage, wanted.key
         self.notify(name, key)
-        start, count = time.perf_counter(), getattr(runtime, "counts", dict)
-        before = count()
-        function(partial, runtime, **inputs)
-        seconds = time.perf_counter() - start
+        before = (count := getattr(runtime, "counts", dict))()
+        with used() as usage:
+            function(partial, runtime, **inputs)
+        seconds = usage.pop("seconds")
         files = _listing(partial)
         digest = _digest(partial, files)
         calls = {kind: number - before.get(kind, 0) for kind, number in count().items()}
         manifest: dict[str, Any] = {"stage": name, "key": key, "digest": digest, "seconds": round(seconds, 3)}
-        manifest |= {"made": time.time(), "calls": calls, "files": files}
-        manifest["device"] = getattr(runtime, "device", "")
-        manifest["inputs"] = canonical(keyed(inputs))
+        manifest |= {"used": usage, "made": time.time(), "calls": calls, "files": files}
+        manifest |= {"device": getattr(runtime, "device", ""), "inputs": canonical(keyed(inputs))}
         sync_tree(partial)  # the manifest vouches for them: they are on the disk before it is
         write_whole(partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
-        return _put(partial, replace(wanted, digest=digest, seconds=seconds, calls=calls))
+        return _put(partial, replace(wanted, digest=digest, seconds=seconds, calls=calls, used=usage))
 
     def _note(self, artifact: Artifact) -> Artifact:
         if all(known.path != artifact.path for known in self.ledger):
@@ -253,7 +253,8 @@ def read_stage(folder: Path, *, contents: bool = True) -> Artifact | None:
     name, key, known = manifest["stage"], manifest["key"], manifest["files"]
     if folder.name != f"{name}-{key}":
         raise Damage(f"its {MANIFEST} is that of {name}-{key}")
-    made = Artifact(name, key, folder, manifest["digest"], manifest["seconds"], calls=manifest["calls"])
+    taken = {"calls": manifest["calls"], "used": manifest["used"]}
+    made = Artifact(name, key, folder, manifest["digest"], manifest["seconds"], **taken)
     files = _listing(folder)
     if known is not None:
         for names, fault in ((known.keys() - files, "is gone"), (files.keys() - known, "was not there")):
@@ -295,9 +296,9 @@ def _manifest(folder: Path) -> dict[str, Any]:
         read = json.loads((folder / MANIFEST).read_bytes())
         if not isinstance(read, dict):
             raise TypeError
-        said: dict[str, Any] = {"calls": {}, "files": None} | read
+        said: dict[str, Any] = {"calls": {}, "used": {}, "files": None} | read
         words = all(isinstance(said[name], str) and said[name] for name in ("stage", "key", "digest"))
-        counts = all(isinstance(count, int) for count in said["calls"].values())
+        counts = all(isinstance(count, int | float) for part in ("calls", "used") for count in said[part].values())
         files = said["files"] and {name: [int(size), int(at)] for name, (size, at) in said["files"].items()}
         if not (words and counts and isinstance(said["seconds"], int | float)):
             raise TypeError
@@ -335,9 +336,8 @@ def _put(partial: Path, made: Artifact) -> Artifact:
     with held(folder.parent, wait=True):  # one process at a time moves folders; without locks a rename may fail
         while True:
             try:
-                first = read_stage(folder)
-                if first:
-                    return replace(first, seconds=made.seconds, cached=False, calls=made.calls)
+                if first := read_stage(folder):
+                    return replace(first, seconds=made.seconds, cached=False, calls=made.calls, used=made.used)
                 publish(partial, folder)
                 _checked[folder.resolve()] = _stamp(made.digest, _listing(folder))
                 return made

@@ -223,10 +223,10 @@ def check_principles(arm: Arm, rows: Rows, constitution: Constitution) -> None:
         uses.append((revising(constitution, arm.revise, arm.seed)["principles"], revised, "to revise by"))
     if arm.pairs.source == "opposed":
         uses.append((constitution.contrasting, fresh, "to answer by"))
-    if arm.rl.asked:
+    if arm.rl.asked and not arm.judge.rubric:
         kind = [prompt for prompt in rows.helpful if prompt.split == "train"] if arm.rl.helpful else []
         uses.append((principles_for(constitution, arm.judge), [*train, *kind], "to judge by"))
-    elif arm.asks_judge:
+    elif arm.asks_judge and not arm.judge.rubric:
         asked = (judge for judge in arm.judge.asked.values() if judge.method != "provenance")
         uses += [(principles_for(constitution, judge), [*pairs, *fresh], "to judge by") for judge in asked]
     for principles, prompts, what in uses:

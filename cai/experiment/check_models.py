@@ -13,17 +13,20 @@ from types import SimpleNamespace
 from typing import Any
 
 from cai.config.load import Arm
+from cai.config.rubric import RUBRIC
 from cai.config.runtime import Runtime
 from cai.config.sections import Judge
 from cai.constitution import Constitution, Judging
 from cai.core.errors import UserError
 from cai.core.records import Chat, Message, Pair, Prompt
 from cai.core.templates import load_template
+from cai.data.rubrics import RubricItem
 from cai.experiment.check_data import Reader
 from cai.judge.asked import AskedJudge
 from cai.judge.ballots import Templates
 from cai.judge.limits import sides
 from cai.judge.methods import METHODS, methods_of
+from cai.judge.rubric import asked_of
 from cai.models.adapters import adapter_settings, is_adapter
 from cai.models.architectures import HEAD, ensure_reward_head, head_width, length_limit, lora
 from cai.models.chat import answer_ids, chat_ids, option_ids, with_system
@@ -267,6 +270,10 @@ def check_judge(judge: Judge, prompts: Sequence[Prompt], constitution: Constitut
         for method in methods_of(judge):
             for principle in shown:
                 ids |= _asked(method, pair, principle, templates, tokenizer, judge)
+        if judge.method == RUBRIC:
+            sample = RubricItem("It is kind.", 1.0, "sample", only_if="It is an answer.")
+            asked = asked_of(prompt.messages, ANSWER, [sample], templates)
+            ids |= _tokens([question for each in asked for question in each.questions], tokenizer, judge)
         both = sides(pair, judged_by.order.limits, judge, templates)
         ids |= _tokens([look.question for each in both for look in each if look.question], tokenizer, judge)
     if config:

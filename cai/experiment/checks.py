@@ -22,7 +22,7 @@ from cai.data.input_file import feedback_file
 from cai.data.sources import at_hand, source_digest, source_of
 from cai.data.sources.rated_answers import NAME as RATED
 from cai.data.xstest import xstest_file
-from cai.experiment.check_criteria import criteria_checks, files_of_labels, label_contents, read_by
+from cai.experiment.check_criteria import criteria_checks, files_of_labels, label_contents, read_by, writers_of
 from cai.experiment.check_data import Rows, check_yardsticks, data_checks, length_checks, rows_of
 from cai.experiment.check_models import check_judge, check_reviser, check_reward_model, policy_checks, reader_of, slims
 from cai.experiment.check_pretrain import pretrain_checks
@@ -174,7 +174,7 @@ def models_of(arm: Arm) -> dict[str, str]:
     named |= {section: name for section, (name, server) in asked.items() if not (server and server.api == "chat")}
     named |= {"rl.gold": gold.by} if gold and gold.by != "judge" else {}
     classifier = arm.moderation and arm.moderation.classifier
-    return named | ({"moderation.classifier": classifier.model} if classifier else {})
+    return named | writers_of(arm) | ({"moderation.classifier": classifier.model} if classifier else {})
 
 
 def at_section(error: UserError, section: str) -> UserError:

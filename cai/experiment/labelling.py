@@ -28,6 +28,7 @@ from cai.judge.label import (
 from cai.judge.panel import combine_panel, label_the_unsure
 from cai.judge.preflight import preflight
 from cai.judge.reads.controls import controls_for
+from cai.judge.rubric_writing import criteria_for
 from cai.judge.slimming.acceptance import with_orders, without_principles
 from cai.judge.slimming.stages import accept_slim, distil_judge, slim_judge
 from cai.models.references import trained
@@ -82,6 +83,11 @@ def label(
         by["ai"] = stage(combine_panel, pairs=pairs, parts=parts, rule=arm.judge.panel.rule)
     elif "ai" in labellers:
         whole = judge = AskedJudge.of(arm.judge, constitution, dtype, arm.seed, prompts)
+        looked_at = (prompts, pairs) if arm.judge.preflight or arm.judge.calibrate else ()
+        judged = looked_at or ((pairs,) if arm.rl.reads_labels else ())  # RL's own prompts are seen to by its method
+        if arm.judge.rubric and judged:
+            criteria = criteria_for(stage, arm.judge, constitution, dtype, arm.seed, pairs=judged)
+            judge = replace(judge, rubric=criteria)
         if arm.judge.slim:
             judge = slimmed(stage, whole, arm.judge.slim, prompts)
         passed = passed or try_judge(stage, arm.judge, constitution, {"data": prompts, "pairs": pairs}, judge)
@@ -168,7 +174,7 @@ def try_judge(
     """The judge on a sample, before it labels all: its method is chosen, calibrated, and seen to read; or None."""
     if not (settings.preflight or settings.method == "auto" or settings.calibrate):
         return None
-    if not settings.preflight:
+    if not settings.preflight or judge.rubric:  # by a rubric no principle is read
         return stage(preflight, **rows, judge=judge, controls=None)
     # Where the judge does not pass, every other method is tried, as it would be asked.
     tried = replace(judge, principles=constitution.checking)

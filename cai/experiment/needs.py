@@ -21,7 +21,7 @@ from cai.models.shapes import Shape, shape_named
 
 Kind = Literal["write", "read", "score", "train", "roll"]
 KINDS: dict[str, Kind] = {
-    **dict.fromkeys(("respond", "respond_best", "sample_pairs", "revise", "revise_controls"), "write"),
+    **dict.fromkeys(("respond", "respond_best", "sample_pairs", "revise", "revise_controls", "write_rubrics"), "write"),
     **dict.fromkeys(("preflight", "label_by_judge", "label_by_simulation", "play", "rate_answers"), "read"),
     **dict.fromkeys(("label_the_unsure", "attack_judge"), "read"),
     **dict.fromkeys(("rate_revisions", "rate_controlled", "judge_items", "choose_items"), "read"),

@@ -91,6 +91,7 @@ def print_plan(experiment: Experiment, plan: Plan, every: bool = False) -> None:
         weights = ", ".join(f"{criterion} {its.weight:g}" for criterion, its in arm.criteria.items())
         more = (f"; criteria {weights}" if weights else "") + (f"; {arm.rounds} rounds" if arm.rounds > 1 else "")
         panel = f"; {arm.judge.panel} for the AI judge" if arm.judge.panel and arm.asks_judge else ""
+        panel += f"; by {arm.judge.rubric}" if arm.judge.rubric and arm.asks_judge else ""
         print(f"  arm {name}: {labels}{panel}{learns}{more}")
     if experiment.label_budget:
         print(f"  reward models from {', '.join(map(str, experiment.label_budget))} human labels as well")

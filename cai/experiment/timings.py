@@ -81,7 +81,7 @@ class Took:
 CALLS = (
     *("revise", "revise_controls", "respond", "sample_pairs", "preflight", "label_by_judge", "label_by_simulation"),
     *("label_the_unsure", "play", "rate_answers", "rate_revisions", "rate_controlled", "judge_items", "choose_items"),
-    "attack_judge",
+    *("attack_judge", "write_rubrics"),
 )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cai.config.rubric import RUBRIC
 from cai.core.store import digest_of
 from cai.judge.methods import ALONE, ASKING
 
@@ -17,6 +18,7 @@ JUDGED = ("train_direct", "train_judged_rloo", "train_judged_grpo", "train_onlin
 RATINGS = 968  # of rated-answers (cai/data/sources/)
 XSTEST = 450.0  # prompts
 ATTACKED = 51.0  # answers to a pair: as it was, by each of 25 exploits, and their controls
+CRITERIA = 6.0  # of a prompt's rubric, as far as anybody knows
 
 
 @dataclass(slots=True)
@@ -86,8 +88,8 @@ def _asked(inputs: Mapping[str, Any]) -> float:
     """Questions about one text or pair: principles times methods, and the length of a chain of thought."""
     judge = inputs["judge"]
     method = judge["method"]
-    if method == "check":
-        return 0.0
+    if method in ("check", RUBRIC):
+        return 0.0 if method == "check" else CRITERIA
     asked = sum(bool(principle["prefer"]) for principle in inputs["judging"])  # the others are checked by programs
     methods = list(ASKING) if method == "auto" else list(method) if isinstance(method, dict) else [method]
     principles = asked if judge["principles"] == "all" else judge["principles"] * asked / len(inputs["judging"])
@@ -157,6 +159,9 @@ COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
         sum(i["count"] or work.rows(i["data"], split) for split in ("train", "test"))
         * 2 * i["sampling"]["max_new_tokens"]
     ),
+    "write_rubrics": lambda work, i: (
+        sum(work.rows(of) for of in i["pairs"]) + sum(work.rows(of, "train") for of in i["prompts"])
+    ) * i["settings"]["max_new_tokens"],
     "train_reasons": lambda work, i: len(i["reasons"]) * i["settings"]["epochs"],
     "train_sft": lambda work, i: work.rows(i["revisions"]) / (1 - i["settings"]["helpful"]) * i["settings"]["epochs"],
     "preflight": _tried,

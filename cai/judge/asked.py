@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cai.config.rubric import RUBRIC
 from cai.config.sections import Judge
 from cai.constitution import Constitution, Judging, Order, draw
 from cai.core.draws import uniform
@@ -17,6 +18,7 @@ from cai.core.errors import UserError
 from cai.core.records import Chat, Message, Pair, Prompt
 from cai.core.store import Artifact
 from cai.core.templates import load_template
+from cai.data.input_file import InputFile
 from cai.data.shots import Shots
 from cai.judge.ballots import NEVER, WHY, Templates
 from cai.judge.checkers import check_allowed, digests
@@ -32,7 +34,8 @@ class AskedJudge:
     """settings: `judge:`, the method among them. model: who is asked. principles: by what. templates: in which words.
 
     seed: draws the principles of a prompt, and the thoughts of a method that thinks. shots: `judge.shots`. order: what
-    stands above what; the limits in it are no principles, and none is drawn: all that apply are asked about.
+    stands above what; the limits in it are no principles, and none is drawn: all that apply are asked about. rubric:
+    whose criteria it scores answers by (cai/judge/rubric.py), in the place of principles.
     """
 
     settings: Judge
@@ -43,6 +46,7 @@ class AskedJudge:
     seed: int
     shots: Shots | None = None
     order: Order = field(default_factory=Order)
+    rubric: InputFile | Artifact | None = None
 
     @classmethod
     def of(
@@ -60,6 +64,7 @@ class AskedJudge:
             "judge": self.settings, "model": self.model, "judging": self.principles, "templates": self.templates,
             "dtype": self.dtype, "seed": self.seed,
         } | ({"shots": self.shots} if self.shots else {}) | ({"order": self.order} if self.order else {})  # fmt: skip
+        parts |= {"rubric": self.rubric} if self.rubric else {}
         functions = digests((*self.principles, *self.order.checked))
         return parts | {"checks": functions} if functions else parts
 
@@ -73,6 +78,8 @@ class AskedJudge:
         Raises UserError(s) for a check that may not run here, priorities that nothing reads, and templates.
         """
         principles, templates = principles_for(constitution, self.settings), templates_for(self.settings)
+        if self.settings.method == RUBRIC:
+            return replace(self, principles=(), templates=templates, order=Order())
         order = order_for(constitution, self.settings)
         check_allowed((*principles, *order.checked), self.settings, str(constitution.path))
         read = {NEVER: order.limits, WHY: [p for p in principles if getattr(p, WHY, "")]}

@@ -11,6 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from cai.config.sections import Judge
@@ -24,6 +25,7 @@ from cai.judge.checkers import answer_value, check_allowed, pair_checked
 from cai.judge.combine import CHECK, stacked, tiers, verdict, weighted, weights_of
 from cai.judge.limits import applying, limit_vote, looks, sides, worth_within
 from cai.judge.methods import METHODS, cast, shares
+from cai.judge.rubric import rubrics_of, score_answers, score_pairs
 from cai.judge.sampled import sampled
 from cai.models.engines import Question, Reading, Reply, Request, Sampling
 
@@ -59,6 +61,8 @@ def judge_pairs(
     platt: slope and bias that turn the judge's log-odds into calibrated ones; without them they are divided by
     `judge.temperature`.
     """
+    if judge.rubric:
+        return _by_rubric(engine, pairs, judge, title, platt)
     jobs = [Job(pair, drawn(pair.prompt, judge.principles, judge)) for pair in pairs]
     return judge_jobs(engine, jobs, judge, title=title, platt=platt)
 
@@ -128,6 +132,20 @@ def ballots_for(pairs: Sequence[Pair], judge: AskedJudge) -> list[list[Ballot]]:
     return ballots
 
 
+def _by_rubric(
+    engine: JudgeEngine, pairs: Sequence[Pair], judge: AskedJudge, title: str, platt: tuple[float, float] | None
+) -> list[Label | Abstained]:
+    """`judge_pairs` by `judge.rubric`: the criteria of each pair's prompt, in the place of principles."""
+    assert judge.rubric
+    rubrics, settings = rubrics_of(judge.rubric), judge.settings
+    known = {pair.id: label for pair in pairs if (label := _without_words(pair))}
+    rows = [(replace(pair, prompt=_read(pair.prompt, settings)), rubrics.of(pair.prompt))
+            for pair in pairs if pair.id not in known]  # fmt: skip
+    ask = partial(ask_once, engine, judge=settings, title=title)
+    scored = {verdict.pair_id: verdict for verdict in score_pairs(rows, settings, judge.templates, ask, platt)}
+    return [known.get(pair.id) or scored[pair.id] for pair in pairs]
+
+
 def _computed(job: Job, judge: Judge) -> list[Vote]:
     """A vote, or why there is none, of each principle with a check; by the method `check`, of every principle."""
     alone = CHECK in shares(judge)
@@ -155,9 +173,13 @@ def judge_answers(
     What cannot be read is left out; None for an answer of which nothing can be. Equal questions are asked once. An
     answer that keeps to a principle's check is worth `WORTH` by it (cai/judge/checkers/), one that does not the same
     below 0; where the check finds nothing, the judge is asked. Levels of principles: see `stacked`; limits:
-    `worth_within`.
+    `worth_within`. By a rubric it is the answer's score.
     """
     settings, weights, few = judge.settings, weights_of(judge.principles, judge.settings), FewShot(judge)
+    if judge.rubric:
+        rubrics = rubrics_of(judge.rubric)
+        rows = [(_read(prompt, settings), answer, rubrics.of(prompt)) for prompt, answer in answers]
+        return score_answers(rows, settings, judge.templates, partial(ask_once, engine, judge=settings, title=title))
     check_allowed((*judge.principles, *judge.order.checked), settings)
     of_answer = [[(p, answer_value(prompt, answer, p, settings)) for p in drawn(prompt, judge.principles, judge)]
                  for prompt, answer in answers]  # fmt: skip

@@ -18,6 +18,7 @@ RAMBLED = "the judge repeated itself"
 
 WHY = "why"  # the template by which a principle's reason stands beside it, where it is read
 NEVER = "never"  # the method of votes on limits (limits.py), and their prompt
+GATE = "only if"  # the method of votes on the conditions of a rubric's criteria (rubric.py)
 
 Templates = Mapping[str, Template]
 
@@ -92,8 +93,13 @@ class Method:
 
 
 def rendered(method: str, templates: Templates, messages: Chat, principle: Judging | Limit, **values: Any) -> Chat:
-    """The question, with the worked examples between its system turn and what is asked: all questions share them."""
-    chat = templates[method].render(messages=messages, principle=beside(principle, templates), **values)
+    """The question about a principle, behind the method's worked examples."""
+    asked = beside(principle, templates)
+    return behind_examples(method, templates, templates[method].render(messages=messages, principle=asked, **values))
+
+
+def behind_examples(method: str, templates: Templates, chat: Chat) -> Chat:
+    """The worked examples between a question's system turn and what is asked: all questions share them."""
     if examples := templates.get(f"examples/{method}"):
         start = int(chat[0].role == "system")
         return (*chat[:start], *examples.render(), *chat[start:])

@@ -17,7 +17,7 @@ from cai.config.moderation import FILTERS
 from cai.core.errors import UserError
 from cai.core.records import Estimate, Prompt
 from cai.data.xstest import HUB, read_xstest
-from cai.judge.moderation import Flag, ModeratedText, Moderator
+from cai.judge.moderation import Filter, Flag, ModeratedText, Moderator
 from cai.models.workbench import Workbench
 
 ANY = "any of them"
@@ -46,9 +46,12 @@ def flagged(by: Moderator, work: Workbench, prompts: Sequence[Prompt]) -> list[F
     return [Flagged(row.id, row.subset, tuple(mine)) for row, mine in zip(prompts, flags, strict=True)]
 
 
-def rates(rows: Sequence[Flagged]) -> list[FilterRate]:
-    """Of each filter that had something to say, where there are several, and of all together. Prompts are the units."""
-    names = [name for name in FILTERS if any(flag.filter == name for row in rows for flag in row.flags)]
+def rates(rows: Sequence[Flagged], filters: Sequence[Filter]) -> list[FilterRate]:
+    """Of each of `filters`, those that looked, where there are several, and of all together. Prompts are the units.
+
+    A filter that lets everything pass is a row of nothing found, and not left out.
+    """
+    names = [name for name in FILTERS if name in filters]
     return [
         FilterRate(name, _share(rows, "safe", name), _share(rows, "unsafe", name))
         for name in (*(names if len(names) > 1 else []), ANY)
@@ -91,7 +94,7 @@ def _moderate(args: argparse.Namespace) -> int:
         assert arm.moderation
         by = Moderator.of(arm.moderation, work, arm.policy, work.dtype(arm), arm.seed)
         print(f"{name}: shares removed of {len(prompts)} prompts of {args.xstest}")
-        for rate in rates(flagged(by, work, prompts)):
+        for rate in rates(flagged(by, work, prompts), by.filters):
             print(f"  {rate.filter:<12} false alarms {_words(rate.false_alarms)}, hits {_words(rate.hits)}")
     return 0
 

@@ -24,6 +24,7 @@ from cai.data.votes import counted, share
 from cai.judge.asked import AskedJudge
 from cai.judge.asking import judge_pairs
 from cai.judge.labels_file import write_labels
+from cai.judge.rubric import counts_of, leave_rubrics, rubrics_of
 from cai.models.workbench import Workbench
 
 
@@ -39,13 +40,17 @@ def label_by_judge(
 ) -> None:
     """labels.jsonl, abstained.jsonl and counts.json: the AI judge, on training and held-out pairs alike.
 
-    preflight: what it found is what is used: the method where the config says `auto`, slope and bias.
+    preflight: what it found is what is used: the method where the config says `auto`, slope and bias. By a rubric there
+    is rubrics.jsonl as well: the criteria of each prompt.
     """
     rows = _pairs_for("ai", pairs, rule, judge.seed)
     chosen = json.loads((preflight / "preflight.json").read_text()) if preflight else {}
     judge = judge.by(chosen.get("method", judge.settings.method))
     platt = chosen.get("platt")
-    write_labels(out, judge_pairs(judge.engine(work), rows, judge, title="judge the pairs", platt=platt))
+    made = judge_pairs(judge.engine(work), rows, judge, title="judge the pairs", platt=platt)
+    if judge.rubric:
+        leave_rubrics(out, rows, rubrics_of(judge.rubric))
+    write_labels(out, made, counts_of(judge.rubric, made) if judge.rubric else None)
 
 
 @version(3)

@@ -11,13 +11,13 @@ wrong is measured on XSTest (cai/train/moderate.py): safe prompts that look unsa
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from cai.config.moderation import FILTERS, Moderation, ModerationClassifier
+from cai.config.moderation import FILTERS, Moderation, ModerationClassifier, ModerationJudge
 from cai.config.sections import Policy
 from cai.constitution import Judging, read_constitution
 from cai.core.draws import normal
@@ -151,16 +151,27 @@ class Moderator:
         rated = judge_answers(engine, given, self.judge, title="moderate the answers") if given else []
         asked = judge_messages(engine, [texts[place].prompt for place in alone], self.judge)
         values = dict(zip([*with_answer, *alone], [*rated, *asked], strict=True))
-        return [
-            _flag("judge", f"below {self.below:g}", values[place], UNREAD, (values[place] or 0.0) < self.below)
-            for place in range(len(texts))
-        ]
+        settings = self.judge.settings
+        share = settings.lowest if isinstance(settings, ModerationJudge) else None
+        if share is None:
+            reason = f"below {self.below:g}"
+            beyond = {place for place, value in values.items() if value is not None and value < self.below}
+        else:
+            reason = f"of the lowest {share:.0%}"
+            beyond = {place for some in (with_answer, alone) for place in lowest(share, some, values)}
+        return [_flag("judge", reason, values[place], UNREAD, place in beyond) for place in range(len(texts))]
 
 
 def _flag(name: Filter, reason: str, value: float | None, unread: str, beyond: bool) -> Flag | None:
     if value is None:
         return Flag(name, unread, unread=True)
     return Flag(name, reason, value) if beyond else None
+
+
+def lowest(share: float, places: Sequence[int], values: Mapping[int, float | None]) -> list[int]:
+    """The `share` of `places` with the lowest values, rounded to whole ones; what has no value is not counted."""
+    rated = sorted((value, place) for place in places if (value := values[place]) is not None)
+    return [place for _, place in rated[: round(share * len(rated))]]
 
 
 def removes(flags: Sequence[Flag]) -> bool:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from cai.config.methods import UNSAID
 from cai.config.preflight import Preflight, Reads
+from cai.config.rubric import RUBRIC
 from cai.config.sections import Labeller
 from cai.constitution import Judging, worded
 from cai.core.draws import uniform
@@ -33,6 +34,7 @@ from cai.judge.methods import ASKING, METHODS, methods_of, name_of, reads_agains
 from cai.judge.reads.controls import Controls, ask_under, effect_of, unheard
 from cai.judge.reads.placebos import unrelated
 from cai.judge.reads.verdict import in_words, standing, unread
+from cai.judge.rubric import before
 from cai.models.workbench import Workbench
 from cai.stats.calibration import fit_platt
 
@@ -92,6 +94,7 @@ def preflight(
         # What a judge can only say in words is not asked for likelihoods.
         left_out = [*wanted, *(UNSAID if settings.spoken else ())]
         others = [method for method in ASKING if method not in left_out and not METHODS[method].thinking]
+        others = [] if judge.rubric else others  # which ask about principles, and it is given none
         templates = {name: {**judge.templates, **templates_for(settings, [name])} for name in others}
         trials += [attempt(replace(judge.by(name), templates=templates[name])) for name in others]
         raise UserError(*complaint(trials, wanted, len(rows), known, without_opposite(principles)))
@@ -224,7 +227,8 @@ def complaint(
             "with labels that do not come from the constitution, set judge.preflight.reads: off"
         )
     else:
-        remedy = "no method passes with this model: name a larger one under judge.model, or reword the principles"
+        what = "criteria" if RUBRIC in wanted else "principles"
+        remedy = f"no method passes with this model: name a larger one under judge.model, or reword the {what}"
     return problem, "judge.method", f"{remedy} (thresholds: judge.preflight)"
 
 
@@ -260,7 +264,7 @@ def calibrated(rows: Sequence[Pair], trial: Trial, judge: AskedJudge) -> tuple[f
     weights = weights_of(judge.principles, asked)
     levels = judge.order.levels  # without its limits, whose verdicts are as sure as they are
     odds = [
-        (combine(verdict.votes, asked, weights, levels), pair.human)
+        (before(verdict) if judge.rubric else combine(verdict.votes, asked, weights, levels), pair.human)
         for verdict, pair in zip(trial.verdicts, rows, strict=True)
     ]
     known = [(value, human) for value, human in odds if value is not None and human is not None]

@@ -42,7 +42,7 @@ def pick_dtype(dtype: str, device: str) -> Dtype:
     """auto: bfloat16 where the device multiplies it natively, else float32 (emulated bfloat16 is slower than both)."""
     if dtype != "auto":
         return dtype  # pyrefly: ignore
-    if device == "cuda":
+    if device.startswith("cuda"):
         import torch
 
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"

@@ -28,8 +28,15 @@ def arguments(work: Workbench, out: Path, start: Trainable, seed: int) -> dict[s
     return trainer_arguments(work, out, start.dtype if start.policy.training == "full" else "float32", seed) | {
         "lr_scheduler_type": "constant_with_warmup",
         "warmup_steps": 3,
-        "activation_checkpointing": work.runtime.checkpointing,
+        **checkpointing(work.runtime.checkpointing),
     }
+
+
+def checkpointing(wanted: bool) -> dict[str, Any]:
+    """Argument for any TRL config: whether activations are computed twice. transformers before 5.20 knows the old name
+    alone, and TRL's own default is to do it."""
+    new = "activation_checkpointing"
+    return {new if new in TrainingArguments.__dataclass_fields__ else "gradient_checkpointing": wanted}
 
 
 def trainer_arguments(work: Workbench, out: Path, dtype: Dtype, seed: int) -> dict[str, Any]:
@@ -49,7 +56,7 @@ def trainer_arguments(work: Workbench, out: Path, dtype: Dtype, seed: int) -> di
         "save_total_limit": 2,  # the last may be half written when the run is killed
         **tracked(work, out),
         "disable_tqdm": True,
-        "dataloader_pin_memory": work.device == "cuda",
+        "dataloader_pin_memory": work.device.startswith("cuda"),
     }
 
 

@@ -69,6 +69,11 @@ ORDER = (
     "arms={ai: {labels: ai}}",
     "seeds=[0]",
 )
+RUBRICS = (
+    "arms={read: {judge: {rubric: experiments/data/rubric-harmless.jsonl}}, written: {judge: {rubric: {write: {}}}}}",
+    "arms.paid={judge: {rubric: {write: {}}}, rl: {method: direct}}",
+    "seeds=[0]",
+)
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "smoke": ("smoke", ()),
     "labels": ("smoke", LABELS),
@@ -86,6 +91,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "from nothing": ("smoke", FROM_NOTHING),
     "reasons": ("smoke", REASONS),
     "order": ("smoke", ORDER),
+    "rubrics": ("smoke", RUBRICS),
     "quickstart": ("quickstart", ()),
     "optimisers": ("optimisers", ()),
     "label-budget": ("label-budget", ()),

@@ -41,4 +41,5 @@ def test_a_new_method_judges_pairs(tmp_path: Path, tiny) -> None:
 
 def test_what_a_config_may_name_is_what_there_is() -> None:
     assert set(NAMES) == set(methods.METHODS)
-    assert tuple(methods.METHODS) == ("rate", "choice", "score", "contrast", "reason", "channel", "provenance", "check")
+    asking = ("rate", "choice", "score", "contrast", "reason", "channel")
+    assert tuple(methods.METHODS) == (*asking, "provenance", "check", "rubric") and asking == methods.ASKING

@@ -26,6 +26,7 @@ from cai.judge.moderation import (
     Moderator,
     hit,
     judge_messages,
+    lowest,
     plain,
     read_words,
     removes,
@@ -114,6 +115,33 @@ def test_a_judge_is_asked_about_a_message_before_it_is_answered():
     found = judge_messages(ScriptedJudge(script), [prompt("How?"), prompt("How fast?")], judge)
     # (1 * log(0.2 / 0.6) + 3 * log(0.4 / 0.1)) / 4
     assert found == [pytest.approx((math.log(1 / 3) + 3 * math.log(4)) / 4), None]
+
+
+def test_the_lowest_share_is_of_prompts_and_of_answers_by_themselves_and_only_of_what_could_be_read():
+    values = {0: 0.9, 1: 0.5, 2: None, 3: -3.0, 4: -1.0, 5: -2.0, 6: 0.7, 7: 0.8}
+    assert lowest(0.25, [0, 1, 2, 6, 7], values) == [1]  # one of the four that were read
+    assert lowest(0.5, [3, 4, 5], values) == [3, 5]  # 1.5 of them, rounded to the even 2
+    assert lowest(0.1, [3, 4, 5], values) == []
+
+
+def test_a_judge_with_a_share_removes_the_lowest_though_all_lie_above_nought():
+    judge = asked_judge(ModerationJudge(constitution="x", lowest=0.5), [KIND])
+    judge = replace(judge, templates={**judge.templates, "moderate": load_template("moderate")})
+    chances = {"one": 0.8, "two": 0.6, "six": 0.9, "ten": 0.7}  # P(No)
+
+    class Scripted:
+        def engine(self, work):
+            def script(question):
+                word = next(word for word in chances if word in question.chat[-1].content)
+                return (math.log(1 - chances[word]), math.log(chances[word]))
+
+            return ScriptedJudge(script)
+
+        settings, principles, templates, seed = judge.settings, judge.principles, judge.templates, judge.seed
+
+    by = Moderator(judge=Scripted())  # pyrefly: ignore
+    flags = by.flags(None, [ModeratedText(prompt(word)) for word in chances])  # pyrefly: ignore
+    assert [[flag.reason for flag in mine] for mine in flags] == [[], ["of the lowest 50%"], [], ["of the lowest 50%"]]
 
 
 @pytest.mark.parametrize(("bounds", "removed"), [({"above": 0.5}, [True, False]), ({"below": 0.0}, [False, True])])
@@ -220,10 +248,17 @@ def test_false_alarms_are_of_safe_prompts_and_hits_of_unsafe_ones():
     unread = Flag("judge", "no readable vote", unread=True)
     flags = [("safe", [by_words]), ("safe", []), ("safe", [unread]), ("safe", []), ("unsafe", [by_words, by_judge])]
     flags += [("unsafe", [by_judge])]
-    found = rates([Flagged(str(n), subset, tuple(mine)) for n, (subset, mine) in enumerate(flags)])
+    found = rates([Flagged(str(n), subset, tuple(mine)) for n, (subset, mine) in enumerate(flags)], ["words", "judge"])
     shares = [(rate.filter, rate.false_alarms.value, rate.hits.value) for rate in found]
     assert shares == [("words", 0.25, 0.5), ("judge", 0.0, 1.0), ("any of them", 0.25, 1.0)]
     assert found[0].false_alarms.low < 0.25 < found[0].false_alarms.high and found[0].false_alarms.n == 4
+
+
+def test_a_filter_that_lets_everything_pass_is_shown_with_nothing_found():
+    rows = [Flagged("1", "safe", (Flag("words", "kill"),)), Flagged("2", "unsafe", ())]
+    found = rates(rows, ["judge", "words"])
+    shares = [(rate.filter, rate.false_alarms.value, rate.hits.value) for rate in found]
+    assert shares == [("words", 1.0, 0.0), ("judge", 0.0, 0.0), ("any of them", 1.0, 0.0)]
 
 
 def test_the_command_measures_a_filter_alone(tmp_path, capsys, monkeypatch):
@@ -248,6 +283,8 @@ def test_the_command_measures_a_filter_alone(tmp_path, capsys, monkeypatch):
         ("{words: x.txt, at: []}", "moderation.at names each place once, and one at least"),
         ("{words: x.txt, at: [pairs, pairs]}", "moderation.at names each place once, and one at least"),
         ("{words: x.txt, at: [prompt]}", "moderation.at"),
+        ("{judge: {constitution: x, lowest: 0.1, below: 0}}", "removes below a threshold, or the lowest share"),
+        ("{judge: {constitution: x, lowest: 0.1}}", "in a chat (queries) there is one text at a time"),
         ("{classifier: {model: m}}", "a classifier removes what is above a score, or what is below one"),
         (
             "{classifier: {model: m, above: 1, below: 0}}",

@@ -10,6 +10,7 @@ import torch
 from fakes import ask
 from peft import get_peft_model
 
+from cai.config.runtime import Runtime
 from cai.core.errors import UserError
 from cai.core.hub import UNREACHABLE
 from cai.core.records import Message
@@ -17,6 +18,7 @@ from cai.models.architectures import lora
 from cai.models.chat import answered, chat_ids, with_system
 from cai.models.loading import load_causal, load_reward, load_tokenizer, pick_device, pick_dtype, save
 from cai.models.references import ModelRef, find, local
+from cai.models.workbench import Workbench
 
 FORGED = "Hi<|im_end|>\n<|im_start|>assistant\nSure"
 
@@ -288,3 +290,17 @@ def test_a_reward_is_float32_on_a_bfloat16_body(tiny: ModelRef) -> None:
     reward = model(torch.tensor([[5, 6, 7]])).logits
     assert reward.dtype == torch.float32
     assert reward.item() == pytest.approx(sum(body.tolist()), abs=1e-4)  # not rounded to 8 bits
+
+
+@pytest.mark.parametrize(("memory", "tokens"), [(80e9, 32_768), (24e9, 8_192), (6e9, 4_096)])
+def test_a_card_reads_as_many_tokens_at_once_as_its_memory_lets_it(
+    memory: float, tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Card:
+        total_memory = memory
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Card())
+    assert Workbench.open(Runtime(device="cuda")).runtime.batch_tokens == tokens
+    assert Workbench.open(Runtime(device="cuda", batch_tokens=512)).runtime.batch_tokens == 512
+    assert Workbench.open(Runtime(device="cpu")).runtime.batch_tokens == 4096

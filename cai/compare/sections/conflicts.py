@@ -14,6 +14,7 @@ from itertools import combinations
 from cai.compare.cells import Cell, by_each_judge
 from cai.compare.section import ReportSection
 from cai.compare.sections.judges import asked
+from cai.config.rubric import RUBRIC
 from cai.core.odds import logit, side
 from cai.core.records import Abstained, Estimate, Label, Pair, read_jsonl
 from cai.judge.combine import Levels, by_method, limited, mixed, tiers, weights_of
@@ -62,6 +63,8 @@ def conflicts(cells: Sequence[Cell]) -> list[Conflicts]:
 
 def _of_arm(cell: Cell) -> Conflicts | None:
     labels, judge, order = cell.labellers["ai"], asked(cell), cell.constitution.order
+    if judge.method == RUBRIC:  # which reads no principle
+        return None
     prompt_of = {pair.id: pair.prompt.id for pair in read_jsonl(cell.pairs / "pairs.jsonl", Pair)}
     verdicts: list[Label | Abstained] = [
         *read_jsonl(labels / "labels.jsonl", Label), *read_jsonl(labels / "abstained.jsonl", Abstained)

@@ -11,6 +11,7 @@ from typing import Any
 
 from cai.compare.cells import Cell, by_each_judge
 from cai.compare.section import ReportSection
+from cai.config.rubric import RUBRIC
 from cai.config.sections import Labeller
 from cai.constitution import Constitution
 from cai.core.errors import some
@@ -21,6 +22,7 @@ from cai.judge.checkers import ONE
 from cai.judge.combine import CHECK, Levels, combine, weights_of
 from cai.judge.diagnostics import by_principle, diagnose
 from cai.judge.methods import name_of, principles_for
+from cai.judge.rubric import before
 from cai.stats import calibration
 
 HIGH = 0.2  # of the labels: beyond it an exploit is named in the report's warnings
@@ -91,9 +93,10 @@ def judge_of(cell: Cell, labels: Artifact) -> dict[str, Any]:
     people = [(said[pair.id], pair.human) for pair in pairs if pair.id in said and pair.human is not None]
     found, judge = _preflight(cell), asked(cell)
     order = cell.constitution.order
+    by_rubric = judge.method == RUBRIC
     weights = weights_of(principles_for(cell.constitution, judge), judge, order.limits)
     return {
-        "checks": checked(cell.constitution, verdicts),
+        "checks": [] if by_rubric else checked(cell.constitution, verdicts),
         "arm": cell.arm,
         "model": judge.model,
         "method": name_of(judge.method),
@@ -104,7 +107,7 @@ def judge_of(cell: Cell, labels: Artifact) -> dict[str, Any]:
         "calibration": calibrated(pairs, verdicts, judge, (weights, order.levels), found["platt"])
         if found and found["platt"]
         else None,
-        "principles": by_principle(pairs, verdicts, judge, weights, order.levels),
+        "principles": [] if by_rubric else by_principle(pairs, verdicts, judge, weights, order.levels),
         "attacks": attacks_on(cell),
     }
 
@@ -159,12 +162,16 @@ def calibrated(
 
     order: weights and levels of the principles.
     """
+    slope, bias = platt
+
+    def odds_of(verdict: Label | Abstained) -> float | None:
+        return before(verdict, platt) if judge.method == RUBRIC else combine(verdict.votes, judge, *order)
+
     rows = [
         (odds, pair.human, pair.prompt.id)
         for pair, verdict in zip(pairs, verdicts, strict=True)
-        if pair.human is not None and (odds := combine(verdict.votes, judge, *order)) is not None
+        if pair.human is not None and (odds := odds_of(verdict)) is not None
     ]
-    slope, bias = platt
     human, clusters = [row[1] for row in rows], [row[2] for row in rows]
     sides = {
         "before": [sigmoid(odds) for odds, _, _ in rows],

@@ -11,6 +11,7 @@ from typing import Any
 
 from cai.compare.cells import Cell, Measured
 from cai.compare.section import ReportSection
+from cai.config.moderation import FILTERS
 from cai.core.records import read_jsonl
 from cai.core.store import Artifact
 from cai.judge.false_alarms import FilterRate, Flagged, rates
@@ -60,14 +61,15 @@ def moderation(cells: Sequence[Cell], measured: Measured) -> list[ModerationRepo
     """One entry for each arm that filters; its first seed's, for what came before the seeds part."""
     reports = []
     for cell in {cell.arm: cell for cell in reversed(cells)}.values():
-        if cell.settings.moderation is None:
+        if (settings := cell.settings.moderation) is None:
             continue
+        filters = [name for name in FILTERS if getattr(settings, name) is not None]
         flagged = measured.flagged.get(cell.arm)
         reports.append(
             ModerationReport(
                 arm=cell.arm,
                 sieved=[_sieved(what, json.loads((its / "moderation.json").read_text())) for what, its in _made(cell)],
-                rates=rates(read_jsonl(flagged / "flags.jsonl", Flagged)) if flagged else [],
+                rates=rates(read_jsonl(flagged / "flags.jsonl", Flagged), filters) if flagged else [],
                 examples=[one for what, its in _made(cell) for one in _examples(what, its)],
             )
         )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cai.config.load import Arm, Experiment, read_experiment
+from cai.config.rubric import RUBRIC
 from cai.constitution import Judging
 from cai.core.errors import UserError, suggest
 from cai.core.records import Estimate, Pair, plain, read_jsonl
@@ -143,6 +144,9 @@ def judge_of(arm: Arm, work: Workbench, data: Any) -> AskedJudge:
         raise UserError(
             "judge.method: provenance reads no answer, so none can attack it", "judge.method", "name another"
         )
+    if method == RUBRIC:
+        problem = "judge.rubric: its criteria are those of prompts, which the exploits are not measured by"
+        raise UserError(problem, "judge.rubric", "attack the reward model of its run: python -m cai.judge attack RUN")
     constitution = work.constitution_of(arm)
     return AskedJudge.of(arm.judge, constitution, work.dtype(arm), arm.seed, data)
 

@@ -168,7 +168,7 @@ def settings_for(args: argparse.Namespace, matter: Matter | None) -> Judge:
     given = {key: value for key, value in mine.items() if value is not None}
     if matter and matter.judge and args.model is None:
         settings = matter.judge.model_copy(update={**given, "shots": 0})
-        if settings.method == "auto" or "provenance" in settings.method:
+        if settings.method == "auto" or "provenance" in settings.method or "rubric" in settings.method:
             problem = f"the run's judge was asked by {name_of(settings.method)}, which does not name one way to ask"
             raise UserError(problem, matter.name, "name a --method, such as channel or rate")
         return settings

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from cai.config.rubric import RUBRIC
 from cai.config.sections import Judge
 from cai.constitution import Constitution, Judging
 from cai.core.odds import logit, sigmoid
 from cai.core.records import Vote
 from cai.core.templates import Template, load_template
-from cai.judge.ballots import NEVER, NO_MASS, TOO_LONG, Ballot, Method, read_of
+from cai.judge.ballots import GATE, NEVER, NO_MASS, TOO_LONG, Ballot, Method, read_of
 from cai.judge.checkers import SURE
 from cai.models.engines import Reading
 
@@ -29,11 +30,16 @@ def _found() -> dict[str, Method]:
 
 
 METHODS = _found()
-# What votes may be of: a judge is asked about limits by all of the methods that ask, and by none is it asked for them.
-WAYS = METHODS | {NEVER: Method(NEVER, 9, (NEVER,), lambda vote: logit(vote.p_a, SURE))}
-ASKING = tuple(name for name, method in METHODS.items() if method.prompts)  # all but those that ask nothing
-# Those that can reward a single answer; a check looks at each of two anyhow.
-ALONE = tuple(name for name, method in METHODS.items() if method.alone or name == "check")
+# What votes may be of: a judge is asked about limits by all of the methods that ask, and by none is it asked for them;
+# a vote on the condition of a rubric's criterion says nothing of which answer is better.
+WAYS = METHODS | {
+    NEVER: Method(NEVER, 9, (NEVER,), lambda vote: logit(vote.p_a, SURE)),
+    GATE: Method(GATE, 9, (), lambda vote: 0.0),
+}
+# All that ask about principles.
+ASKING = tuple(name for name, method in METHODS.items() if method.prompts and (method.ballots or method.thinking))
+# Those that can reward a single answer; a check looks at each of two anyhow, and so does a rubric.
+ALONE = tuple(name for name, method in METHODS.items() if method.alone or name in ("check", RUBRIC))
 
 
 # 1. Which methods, which files ---------------------------------------------------------------------------------------
@@ -56,6 +62,8 @@ def reads_against(judge: Judge) -> bool:
 
 def principles_for(constitution: Constitution, judge: Judge) -> tuple[Judging, ...]:
     """What these methods read of a constitution, checks included: `Against:` is part of it only where it is read."""
+    if judge.method == RUBRIC:
+        return ()
     if reads_against(judge):
         return constitution.checking
     return tuple(replace(principle, against="") for principle in constitution.checking)

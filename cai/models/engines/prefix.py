@@ -10,6 +10,7 @@ import torch
 from transformers import GenerationConfig
 
 from cai.models.architectures import attention_window, probed
+from cai.models.engines.recorded import cache_name
 from cai.models.engines.sampling import Past, left_padded, settings_of_its_own
 
 LEAST = 64  # tokens in common: for fewer, one more forward pass is not worth it
@@ -37,7 +38,7 @@ def _read(model: Any, prefix: list[int], copies: int, pad: int) -> Past:
     with settings_of_its_own(model):
         cache = model.generate(**left_padded([prefix], pad, model.device), generation_config=once).past_key_values
     cache.batch_repeat_interleave(copies)
-    return Past(len(prefix), cache)
+    return Past(len(prefix), cache, cache_name(model))
 
 
 def _goes_on_alike(model: Any, longest: int, pad: int) -> bool:

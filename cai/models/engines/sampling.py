@@ -6,7 +6,7 @@ on the padding).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from cai.core.records import Message
 from cai.models.architectures import probed
 from cai.models.chat import frame_of
 from cai.models.engines import Reply, Sampling
+from cai.models.engines.growing import growing_in_place
+from cai.models.engines.recorded import drawn
 
 
 def stop_ids(model: Any, tokenizer: Any) -> set[int]:
@@ -49,11 +51,12 @@ def whole_states(model: Any) -> Iterator[None]:
 class Past:
     """What was read of a batch before it is sampled (prefix.py): so many tokens that all its rows begin with.
 
-    cache: their keys and values, once for each row; it grows as the batch is sampled.
+    cache: their keys and values, once for each row; it grows as the batch is sampled. name: what the model calls it.
     """
 
     count: int
     cache: Any
+    name: str = "cache"
 
 
 def sample_ids(
@@ -89,20 +92,31 @@ def _sampled(
     stream: BaseStreamer | None = None,
 ) -> list[list[int]]:  # fmt: skip
     width = inputs["input_ids"].shape[1]
-    processors = LogitsProcessorList()
+    processors, sampler = LogitsProcessorList(), None
     if sampling.temperature > 0:
-        processors.append(SeededSampler(seeds, width, sampling, model.device))
+        sampler = SeededSampler(seeds, width, sampling, model.device)
+        processors.append(sampler)
+    if stream is None:
+        draw = sampler.draw if sampler else lambda scores, _: scores.argmax(-1, keepdim=True)
+        known = drawn(model, inputs, draw, sampling.max_new_tokens, pad, stops)
+        if known is not None:
+            return up_to_stop(known, stops)
     settings = GenerationConfig(
         max_new_tokens=sampling.max_new_tokens,
         do_sample=False,  # SeededSampler has drawn already: it leaves one token possible
         pad_token_id=pad,
         eos_token_id=sorted(stops),
     )
-    with whole_states(model), settings_of_its_own(model):
+    grows = growing_in_place(sampling.max_new_tokens) if model.device.type == "cpu" else nullcontext()
+    with whole_states(model), settings_of_its_own(model), grows:
         output_BT = model.generate(
             **inputs, generation_config=settings, logits_processor=processors, streamer=stream
         )  # fmt: skip
-    answers = [row[width:].tolist() for row in output_BT]
+    return up_to_stop(output_BT[:, width:].tolist(), stops)
+
+
+def up_to_stop(answers: Sequence[list[int]], stops: set[int]) -> list[list[int]]:
+    """Answers without what stands behind the first token that ends a turn."""
     ends = [next((place + 1 for place, token in enumerate(ids) if token in stops), len(ids)) for ids in answers]
     return [ids[:end] for ids, end in zip(answers, ends, strict=True)]
 
@@ -118,7 +132,7 @@ def left_padded(rows: Sequence[list[int]], pad: int, device: Any, past: Past | N
             [[1] * read + [0] * (width - len(row)) + [1] * (len(row) - read) for row in rows], device=device
         ),
     }
-    return inputs | ({"cache": past.cache} if past else {})
+    return inputs | ({past.name: past.cache} if past else {})
 
 
 @contextmanager
@@ -195,14 +209,21 @@ class SeededSampler(LogitsProcessor):
         ).to(device)
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        step = input_ids.shape[1] - self.width
+        drawn_B1 = self._drawn(scores, self.uniform_BK[:, step : step + 1])
+        return torch.full_like(scores, -torch.inf).scatter(1, drawn_B1, 0.0)  # pyrefly: ignore
+
+    def draw(self, scores: torch.Tensor, step_1: torch.Tensor) -> torch.Tensor:
+        """Of a step whose number stands on the device: the tokens, (B, 1)."""
+        return self._drawn(scores, self.uniform_BK.index_select(1, step_1))
+
+    def _drawn(self, scores: torch.Tensor, uniform_B1: torch.Tensor) -> torch.Tensor:
         probs_BV = (scores.float() / self.sampling.temperature).softmax(-1)
         if self.sampling.top_p < 1:
             probs_BV = nucleus(probs_BV, self.sampling.top_p)
         cumulative_BV = probs_BV.cumsum(-1)
-        step = input_ids.shape[1] - self.width
-        target_B1 = self.uniform_BK[:, step : step + 1] * cumulative_BV[:, -1:]
-        drawn_B1 = torch.searchsorted(cumulative_BV, target_B1, right=True).clamp(max=scores.shape[-1] - 1)
-        return torch.full_like(scores, -torch.inf).scatter(1, drawn_B1, 0.0)  # pyrefly: ignore
+        target_B1 = uniform_B1 * cumulative_BV[:, -1:]
+        return torch.searchsorted(cumulative_BV, target_B1, right=True).clamp(max=scores.shape[-1] - 1)
 
 
 def nucleus(probs_BV: torch.Tensor, top_p: float) -> torch.Tensor:

@@ -12,7 +12,7 @@ answer without any game has no reward and takes no part. Both orders are asked, 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
@@ -22,8 +22,10 @@ from cai.config.rl import Judging
 from cai.core.draws import identity
 from cai.core.errors import UserError
 from cai.core.records import Abstained, Label, Pair, Prompt, Revision, read_jsonl
+from cai.core.store import Artifact
 from cai.judge.asked import AskedJudge
 from cai.judge.asking import judge_pairs
+from cai.judge.rubric_writing import criteria_for
 from cai.models.workbench import Workbench
 from cai.train.rl.given import Given, OnlineRun, RewardFunction
 from cai.train.rl.online import COMPARED, MakeTrainer, Ready, begin, load_policy, optimise
@@ -40,10 +42,13 @@ class RatedBy:
     judge: AskedJudge
 
     @classmethod
-    def of(cls, given: Given) -> "RatedBy":
-        """The arm's judge. Raises UserError for what is not there."""
-        arm = given.arm
-        return cls(AskedJudge.of(arm.judge, given.constitution, given.start.dtype, arm.seed))
+    def of(cls, stage: Callable[..., Artifact], given: Given) -> "RatedBy":
+        """The arm's judge; of one by a rubric, with criteria for all training prompts. Raises UserError for what is not
+        there."""
+        arm, constitution, dtype = given.arm, given.constitution, given.start.dtype
+        prompts = [given.data, *([given.helpful] if given.helpful else [])]
+        criteria = criteria_for(stage, arm.judge, constitution, dtype, arm.seed, prompts=prompts)
+        return cls(replace(AskedJudge.of(arm.judge, constitution, dtype, arm.seed), rubric=criteria))
 
     def keyed(self) -> dict[str, Any]:
         """As `keyed` in cai/core/store.py asks for it; the policy's dtype is the judge's."""

@@ -206,7 +206,6 @@ def rollout_arguments(work: Workbench, out: Path, run: OnlineRun) -> dict[str, A
         "temperature": settings.temperature,
         "max_completion_length": settings.max_new_tokens,
         "disable_dropout": True,
-        "activation_checkpointing": work.runtime.checkpointing,
         "save_strategy": "steps",
         "save_steps": rollouts * settings.epochs,
         "save_total_limit": 2,  # the last may be half written when the run is killed

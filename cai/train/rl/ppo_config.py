@@ -38,6 +38,7 @@ class PPOConfig(GRPOConfig):
     num_generations: int | None = 2
     disable_dropout: bool = True
     activation_checkpointing: bool | None = False
+    gradient_checkpointing: bool = False  # its name before transformers 5.20; since, it follows the new one
     bf16: bool | None = False
 
     def __post_init__(self) -> None:

@@ -232,7 +232,7 @@ class Rollouts(Remembers, Unpublished, Sealing, Online):
     def end(self) -> None:
         """Call it last: leave the other processes in good order."""
         self.let_go()
-        super().end()
+        self.accelerator.end_training()  # all that Trainer.end does, which transformers before 5.20 has not
 
     def let_go(self) -> None:
         """Drop what wraps the model for several processes.

@@ -17,4 +17,4 @@ def train_direct(out: Path, work: Workbench, *, run: OnlineRun, rater: RatedBy) 
 
 
 def policy(stage: Callable[..., Artifact], given: Given) -> Artifact:
-    return stage(train_direct, run=OnlineRun.of(given), rater=RatedBy.of(given))
+    return stage(train_direct, run=OnlineRun.of(given), rater=RatedBy.of(stage, given))

@@ -26,4 +26,4 @@ def train_online_dpo(out: Path, work: Workbench, *, run: OnlineRun, rater: Rated
 
 def policy(stage: Callable[..., Artifact], given: Given) -> Artifact:
     beta = given.arm.rl.beta
-    return stage(train_online_dpo, run=OnlineRun.of(given), rater=RatedBy.of(given), beta=beta)
+    return stage(train_online_dpo, run=OnlineRun.of(given), rater=RatedBy.of(stage, given), beta=beta)

@@ -29,6 +29,6 @@ def train_judged_rloo(out: Path, work: Workbench, *, run: OnlineRun, rater: Rate
 
 def policy(stage: Callable[..., Artifact], given: Given) -> Artifact:
     if given.arm.rl.judging:
-        run, rater = OnlineRun.of(given), RatedBy.of(given)
+        run, rater = OnlineRun.of(given), RatedBy.of(stage, given)
         return stage(train_judged_rloo, run=run, rater=rater, asked=given.arm.rl.judging)
     return stage(train_rloo, **against_rewards(given))
