@@ -11,6 +11,7 @@ from cai.constitution.each import expanded
 from cai.core.errors import UserError, suggest
 from cai.core.records import Prompt, read_jsonl
 from cai.core.store import Artifact, Store
+from cai.data.publics import with_publics
 from cai.experiment.evaluate import picks
 from cai.experiment.pipeline import train
 from cai.models.engines import Sampling
@@ -51,7 +52,7 @@ def find_policy(file: Path, wanted: str, overrides: Sequence[str] = ()) -> LiveP
     Raises UserError for a name that is none of them, for a stage that has not been run, and for a cell whose policy is
     no model of its own (`rl.method: best_of_n`).
     """
-    experiment = expanded(read_experiment(file, overrides))
+    experiment = expanded(with_publics(read_experiment(file, overrides)))
     work = Workbench.open(experiment.runtime)
     names = ["sft", *(f"{arm}/{seed}" for arm in experiment.arms for seed in experiment.seeds)]
     if wanted not in names:

@@ -121,8 +121,8 @@ def _before(name: str, cell: Cell, work: Workbench) -> Trainable:
 
 
 def scorer_of(cell: Cell, work: Workbench) -> Scorer | None:
-    """The reward model that a cell trained; None for a cell without one."""
-    if cell.reward is None:
+    """The reward model that a cell trained; None for a cell without one that scores a single answer."""
+    if cell.reward is None or cell.settings.reward.generates:
         return None
     settings = cell.settings
     reads = Trainable(trained(cell.reward, cell.name), settings.policy, work.dtype(settings), role="reward")

@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cai.compare.human_games import games_of, write_games
+from cai.compare.human_ratings import answers_of, write_answers
 from cai.compare.runs import FinishedRun, check, differences, experiment_of, read_run
 from cai.compare.sections.provenance import begin
 from cai.core.errors import UserError, run_main
@@ -38,36 +39,50 @@ def main(argv: Sequence[str]) -> int:
         "--games-to-label", type=Path, metavar="FILE", help="write the games of the first two arms for people, and stop"
     )
     parser.add_argument("--human-games", type=Path, metavar="LOG", help="what people said of these games")
+    rate = "write the policies' answers for people to rate, and stop"
+    parser.add_argument("--answers-to-rate", type=Path, metavar="FILE", help=rate)
+    parser.add_argument("--human-ratings", type=Path, metavar="FILE", help="the same with people's ratings")
     options = parser.parse_args(argv)
-    for file, what in ((options.games_to_label, "--games-to-label"), (options.human_games, "--human-games")):
+    for name in ("games_to_label", "human_games", "answers_to_rate", "human_ratings"):
+        what, file = f"--{name.replace('_', '-')}", getattr(options, name)
         if file and file.suffix != ".jsonl":
             raise UserError(f"{what} is a .jsonl file, not {file}", what, "name one")
-    if options.games_to_label:
-        check_file(options.games_to_label, "name a file that can be written")
+    for file in (options.games_to_label, options.answers_to_rate):
+        if file:
+            check_file(file, "name a file that can be written")
     if options.human_games and not options.human_games.is_file():
         remedy = "python -m cai.annotate GAMES.jsonl --out LOG.jsonl makes one"
         raise UserError("there is no such label log", str(options.human_games), remedy)
+    if options.human_ratings and not options.human_ratings.is_file():
+        remedy = "python -m cai.compare RUN --answers-to-rate FILE.jsonl makes one to fill in"
+        raise UserError("there are no such ratings", str(options.human_ratings), remedy)
     runs = [read_run(path) for path in options.runs]
     check(runs)
     noted = differences(runs)
     for line in noted:
         print(f"differs: {line}", file=sys.stderr)
-    return compare(runs, noted, options.games_to_label, options.human_games)
+    return compare(runs, noted, options)
 
 
-def compare(runs: Sequence[FinishedRun], noted: Sequence[str], to_label: Path | None, human_games: Path | None) -> int:
-    """to_label: where the games for people are to be written, instead of a report. human_games: what people said."""
+def compare(runs: Sequence[FinishedRun], noted: Sequence[str], options: argparse.Namespace) -> int:
+    """options: where games or answers for people are to be written, instead of a report; and what people said."""
     experiment, cells = experiment_of(runs)
     check_run(Path(experiment.runtime.root), [experiment.name], FILES)
     work = Workbench.open(experiment.runtime)
     began = begin()
     with Board([]) as board:
         store = Store(work.root, notify=board.began, noted=board.noted)
-        measured = replace(evaluate(store.stage_with(work), work, cells), human_games=human_games)
-    if to_label:
+        measured = replace(evaluate(store.stage_with(work), work, cells), human_games=options.human_games)
+        measured = replace(measured, human_ratings=options.human_ratings)
+    if to_label := options.games_to_label:
         games = games_of(cells, measured)
         write_games(games, to_label)
         print(f"{len(games)} games: python -m cai.annotate {to_label} --out LOG.jsonl")
+    if to_rate := options.answers_to_rate:
+        answers = answers_of(cells, measured)
+        write_answers(answers, to_rate)
+        print(f"{len(answers)} answers: fill in `rating`, 0 (harmless) to 1, from the first row on")
+    if to_label or to_rate:
         return 0
 
     from cai.compare.results import finish, tell  # numpy and matplotlib: only now

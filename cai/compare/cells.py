@@ -8,7 +8,9 @@ from cai.config.load import Arm
 from cai.config.panel import alone
 from cai.constitution import Constitution
 from cai.core.store import Artifact
+from cai.train.sft import Everyday
 
+NOTHING = Everyday()
 ROUND = ("pairs", "labels", "reward", "policy")  # stages of one
 
 
@@ -92,6 +94,7 @@ class Cell:
     attacks: Artifact | None = None  # what exploits do to the judge
     # `moderation:`: what was filtered -> what it left. `data` and `helpful` are as they were loaded.
     moderated: Mapping[str, Artifact] = field(default_factory=dict)
+    everyday: Everyday = NOTHING  # what SFT learnt besides `revised`
 
     @property
     def policies(self) -> dict[str, Iteration]:
@@ -217,7 +220,16 @@ class Measured:
     budgets: dict[int, dict[str, Artifact]] = field(default_factory=dict)
     # criteria: (criterion, policy, "red-team" | "helpful") -> the judge's ratings of its answers by that constitution.
     criteria: dict[tuple[str, str, str], Artifact] = field(default_factory=dict)
+    # publics: group -> its people's labels; (group, policy) -> games against SFT, judged by the group's constitution.
+    publics: dict[str, Artifact] = field(default_factory=dict)
+    public_games: dict[tuple[str, str], Artifact] = field(default_factory=dict)
     # pretrain: policy -> how likely it finds the documents that were held out.
     text: dict[str, Artifact] = field(default_factory=dict)
+    # rl.method: self_distil. (arm whose teacher it is, policy) -> how far the policy is from it; cell -> the tokens of
+    # texts that its policy and reward model learnt from, and that were written for them.
+    teacher_kl: dict[tuple[str, str], Artifact] = field(default_factory=dict)
+    tokens: dict[str, Artifact] = field(default_factory=dict)
     # Where people judged games of the first arm against the second (cai/compare/human_games.py).
     human_games: Path | None = None
+    # And where they rated policies' answers (cai/compare/human_ratings.py).
+    human_ratings: Path | None = None

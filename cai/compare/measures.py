@@ -312,8 +312,12 @@ def _rewards(artifact: Artifact) -> Rows:
 
 def game_rows(measured: Measured, first: str, second: str) -> Rows:
     """1 where the judge prefers the first policy's answer, 0 where the second's, 0.5 for the same words."""
-    games = read_jsonl(measured.games[first, second] / "games.jsonl", Label)
-    return {game.pair_id: _above(game.p_a, 0.5) for game in games}
+    return wins_of(measured.games[first, second])
+
+
+def wins_of(games: Artifact) -> Rows:
+    """As `game_rows`, of the games that a stage left."""
+    return {game.pair_id: _above(game.p_a, 0.5) for game in read_jsonl(games / "games.jsonl", Label)}
 
 
 def by_judge(measured: Measured, kind: str) -> Callable[[str], Rows]:

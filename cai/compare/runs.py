@@ -16,6 +16,7 @@ from cai.constitution.each import expanded
 from cai.core.errors import UserError, UserErrors
 from cai.core.places import LONGEST
 from cai.core.store import Artifact, digest_of, linked, root_of
+from cai.data.publics import with_publics
 
 SHOWN = 60  # characters of a value in the list of differences
 LABELS = ("labels", "simulated")  # what the comparison is about
@@ -58,7 +59,7 @@ def read_run(home: Path) -> FinishedRun:
     try:
         changed, name = results.provenance["settings changed on the command line"], results.name
         kept = expanded(
-            read_experiment(files["config.yaml"], changed),
+            with_publics(read_experiment(files["config.yaml"], changed)),
             lambda arm, _: read_constitution(home / f"constitution-{arm}.txt"),
         )
         links = json.loads(files["links.json"].read_bytes())

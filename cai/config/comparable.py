@@ -55,3 +55,22 @@ def policy_faults(tree: Tree, arms: Mapping[str, Any]) -> list[UserError]:
         for name in list(arms)[:2]
         if name in without
     ]
+
+
+def opponents(arms: Mapping[str, Any]) -> tuple[str, str] | None:
+    """(the arm that the judge labels, the arm that people label), the first of each; None where one is missing."""
+    plain = {name: arm for name, arm in arms.items() if not (arm.criteria or arm.reward.generates)}  # one scalar
+    judge = next((name for name, arm in plain.items() if arm.labels.all == ("ai",) and arm.rl.reads_rewards), None)
+    people = next((name for name, arm in plain.items() if arm.labels.comes_with_pairs), None)
+    return (judge, people) if judge is not None and people is not None else None
+
+
+def budget_faults(tree: Tree, budget: tuple[int, ...], arms: Mapping[str, Any]) -> list[UserError]:
+    """Of `label_budget`."""
+    where = tree.where(("label_budget",))
+    if len(budget) < 2 or list(budget) != sorted(set(budget)):
+        return [UserError("label_budget must be two or more growing numbers", where, "write [25, 50, 100]")]
+    if not opponents(arms):
+        problem = "label_budget holds people's labels against the judge's: it needs an arm of each, with reward models"
+        return [UserError(problem, where, "add arms: {ai: {labels: ai}, human: {labels: human}}")]
+    return []

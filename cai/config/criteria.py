@@ -87,8 +87,9 @@ def check_weights(criteria: Mapping[str, Criterion]) -> None:
 
 def check_readers(rl: Rl, judge: Labeller, without: str | None) -> None:
     """Raises Fault for what cannot be done under several constitutions."""
-    if rl.method == "dpo" or rl.asked:
-        reads = "one label a pair" if rl.method == "dpo" else "the judge under one constitution"
+    if rl.method in ("dpo", "self_distil") or rl.asked:
+        what = {"dpo": "one label a pair", "self_distil": "one constitution"}
+        reads = what.get(rl.method, "the judge under one constitution")
         problem = f"rl.method: {rl.method} reads {reads}, and criteria weigh the rewards of several reward models"
         raise Fault(problem, "name ppo, rloo, grpo or best_of_n, or remove criteria", "rl.method")
     for key, wanted in (("method", judge.method == "auto"), ("calibrate", judge.calibrate)):

@@ -14,6 +14,7 @@ labels:
   order: uncertain                 those that the judge is least sure of (random, the default: drawn)
   file: labels.jsonl   where people's labels come from (cai/data/labels.py), if not with the pairs
   raters: [ann, bob]   whose labels in the file are known; others are set aside
+  groups: {brief: [ann, bob], long: [cleo]}        instead: known by groups, each of which counts alike (publics.py)
 """
 
 from collections.abc import Mapping
@@ -21,10 +22,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from cai.config.publics import Raters, fault_of_groups
 from cai.config.sections import Positive, Section, Share
 from cai.config.tree import show
 from cai.config.validation import Fault
-from cai.core.errors import suggest
+from cai.core.errors import some, suggest
 
 Who = Literal["ai", "human", "simulated", "shuffled", "shorter"]
 WHO = ("ai", "human", "simulated", "shuffled", "shorter")  # shares are drawn in this order: add at the end
@@ -47,7 +49,8 @@ class Sources(Section):
     budget: Positive | None = None
     order: Literal["random", "uncertain"] = "random"
     file: str | None = None
-    raters: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    raters: Raters = ()
+    groups: dict[str, Raters] = Field(default={}, exclude_if=lambda given: not given)
 
     @model_validator(mode="after")
     def _everything_given_is_used(self) -> "Sources":
@@ -66,9 +69,13 @@ class Sources(Section):
             raise Fault(f"a file of labels is a .jsonl file, not {show(self.file)}", FORMS, "file")
         if self.file and "human" not in self.all:
             raise Fault("labels.file is where people's labels come from, and nobody asks them", "leave it out", "file")
-        if self.raters and not self.file:
-            problem = "labels.raters says whose labels in a file are known, and there is none"
-            raise Fault(problem, "name a file", "raters")
+        for key in ("raters", "groups"):
+            if getattr(self, key) and not self.file:
+                problem = f"labels.{key} says whose labels in a file are known, and there is none"
+                raise Fault(problem, "name a file", key)
+        if self.groups and (self.raters or (why := fault_of_groups(self.groups))):
+            problem = "labels.raters and labels.groups each say whose labels are known" if self.raters else why
+            raise Fault(problem, "write groups: {one: [ann, bob], other: [cleo]}, or raters alone", "groups")
         return self
 
     def _shares_add_up(self) -> None:
@@ -110,11 +117,19 @@ class Sources(Section):
         """What decides who labels which pair, less what decides what they say; None where one source labels all."""
         if len(self.all) == 1 and not self.budget:
             return None
-        return self.model_copy(update={"file": None, "raters": ()})
+        return self.model_copy(update={"file": None, "raters": (), "groups": {}})
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Whose labels in the file count; () for anybody's."""
+        return self.raters or tuple(rater for raters in self.groups.values() for rater in raters)
 
     def __str__(self) -> str:
         """`90% the AI judge, 10% people (labels.jsonl)`"""
-        people = f"people ({self.file})" if self.file else "people"
+        whom = (
+            f", {some(self.raters)}" if self.raters else f", {' and '.join(self.groups)} alike" if self.groups else ""
+        )
+        people = f"people ({self.file}{whom})" if self.file else "people"
         words = {**WORDS, "human": people}
         if self.budget:
             order = "that the judge is least sure of" if self.order == "uncertain" else "drawn at random"
@@ -140,9 +155,16 @@ def parse(given: Any) -> Any:
         raise Fault(f"labels must be {FORMS.removeprefix('write ')}, not {show(given)}", FORMS)
     if isinstance(given, dict) and (now := _respelled(given)):
         raise Fault("labels is written otherwise now", f"write labels: {_flow(now)}")
-    if isinstance(given, dict) and isinstance(given.get("raters"), list):
-        return {**given, "raters": tuple(given["raters"])}  # what is no longer JSON is read strictly
+    if isinstance(given, dict):  # what is no longer JSON is read strictly
+        return {key: _names(value) if key in ("raters", "groups") else value for key, value in given.items()}
     return given
+
+
+def _names(given: Any) -> Any:
+    """Lists as tuples, in a mapping or alone."""
+    if isinstance(given, dict):
+        return {key: _names(value) for key, value in given.items()}
+    return tuple(given) if isinstance(given, list) else given
 
 
 def check_given(labels: Sources, pairs: str, pool: bool, key: str) -> None:

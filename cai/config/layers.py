@@ -9,7 +9,7 @@ from cai.config.tree import Tree, merge, show
 from cai.core.errors import UserError
 from cai.core.places import fault_of_arm, fault_of_name
 
-OWN_KEYS = ("name", "question", "seeds", "label_budget", "arms", "runtime")
+OWN_KEYS = ("name", "question", "seeds", "label_budget", "publics", "arms", "runtime")
 
 
 def arm_of(shared: Tree, own: Tree) -> Tree:

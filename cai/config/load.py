@@ -5,37 +5,26 @@ change is computed once, because the store keys it the same. The sections themse
 file with a sweep in it (cai/config/sweep.py) is several experiments.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from cai.config.comparable import policy_faults, uneven_faults
+from cai.config.comparable import budget_faults, policy_faults, uneven_faults
 from cai.config.criteria import Criteria, check_labels, check_readers, check_weights, faults_between
+from cai.config.generative import check_generative
 from cai.config.labels import Labels, Sources, check_given
 from cai.config.layers import OWN_KEYS, arm_of, faults_of_names, with_judges
 from cai.config.moderation import Moderation
 from cai.config.panel import ArmJudge, check_panel
 from cai.config.pretrain import MADE_HERE, Pretrain
+from cai.config.publics import Publics
 from cai.config.reasons import ConstitutionKey
 from cai.config.rl import Rl
 from cai.config.runtime import Runtime
-from cai.config.section import Seed
-from cai.config.sections import (
-    Count,
-    Data,
-    Evaluate,
-    Helpful,
-    Pairs,
-    Policy,
-    Positive,
-    Revise,
-    Reward,
-    Section,
-    Sft,
-    Simulated,
-)
+from cai.config.section import Count, Positive, Section, Seed
+from cai.config.sections import Data, Evaluate, Helpful, Pairs, Policy, Revise, Reward, Sft, Simulated
 from cai.config.serve import served_by_run
 from cai.config.slim import check_distilled
 from cai.config.sweep import points
@@ -78,7 +67,7 @@ class Arm(Section):
     @property
     def asks_judge(self) -> bool:
         """Whether `judge:` is asked, for labels or for rewards (`rl.asked`)."""
-        return "ai" in self.labellers and not self.rl.ends_with_sft
+        return "ai" in self.labellers and self.rl.asks_labellers
 
     @model_validator(mode="after")
     def _all_start_from_what_is_made(self) -> "Arm":
@@ -163,6 +152,7 @@ class Arm(Section):
 
     @model_validator(mode="after")
     def _criteria_can_be_weighed(self) -> "Arm":
+        check_generative(self)
         if self.criteria:
             check_weights(self.criteria)
             check_readers(self.rl, self.judge, self.without)
@@ -215,6 +205,7 @@ class File(Arm):
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     # Reward models from so many human labels each: how many are the judge's worth? (cai/stats/crossing.py)
     label_budget: tuple[Positive, ...] = ()
+    publics: Publics | None = None
     arms: dict[str, dict | None] = Field(default={})
     runtime: Runtime = Runtime()
 
@@ -228,6 +219,8 @@ class Experiment(BaseModel):
     question: str
     seeds: tuple[int, ...]
     label_budget: tuple[int, ...] = ()
+    publics: Publics | None = None
+    base: Arm | None = Field(default=None, exclude=True, repr=False)  # with publics: the file's own keys
     arms: dict[str, Arm]
     runtime: Runtime
     text: str  # the file as written, for the report
@@ -240,14 +233,6 @@ class Experiment(BaseModel):
         """Where a dotted key of an arm stands, `mine.yaml:6: sft.max_length`; of one left out, the section around."""
         tree = self.trees.get(arm)
         return f"{tree.where(tuple(key.split('.')))}: {key}" if tree else key
-
-
-def opponents(arms: Mapping[str, Arm]) -> tuple[str, str] | None:
-    """(the arm that the judge labels, the arm that people label), the first of each; None where one is missing."""
-    plain = {name: arm for name, arm in arms.items() if not arm.criteria}  # with one reward model
-    judge = next((name for name, arm in plain.items() if arm.labels.all == ("ai",) and arm.rl.reads_rewards), None)
-    people = next((name for name, arm in plain.items() if arm.labels.comes_with_pairs), None)
-    return (judge, people) if judge is not None and people is not None else None
 
 
 def flat(arm: Arm) -> dict[str, Any]:
@@ -316,7 +301,7 @@ def _experiment(tree: Tree, path: Path, overrides: tuple[str, ...]) -> Experimen
     if file and len(set(file.seeds)) < len(file.seeds):
         faults.append(UserError("a seed stands twice", tree.where(("seeds",)), "give each replica a seed of its own"))
     if file and file.label_budget and all(arms.values()):
-        faults += _budget_faults(tree, file, arms)
+        faults += budget_faults(tree, file.label_budget, arms)
     if all(arms.values()):
         faults += uneven_faults(tree, arms) + policy_faults(tree, arms)
         faults += faults_between(tree, {name: arm.criteria for name, arm in arms.items()})
@@ -324,26 +309,22 @@ def _experiment(tree: Tree, path: Path, overrides: tuple[str, ...]) -> Experimen
     if not arms:
         trees = {file.labels.name: with_judges(shared)}
         arms = {name: validate(own, Arm) for name, own in trees.items()}
+    base = validate(with_judges(shared), Arm) if file.publics else None
+    if file.publics and not names:
+        arms = {}  # those of the groups (cai/data/publics.py)
     if file.runtime.serve:
         arms = served_by_run(arms, file.runtime.serve)
+        base = base and served_by_run({"": base}, file.runtime.serve)[""]
     return Experiment(
         name=name,
         question=file.question,
         seeds=file.seeds,
         label_budget=file.label_budget,
+        publics=file.publics,
+        base=base,
         arms=arms,
         trees=trees,
         runtime=file.runtime,
         text=path.read_text(encoding="utf-8"),
         overrides=overrides,
     )
-
-
-def _budget_faults(tree: Tree, file: File, arms: Mapping[str, Arm]) -> list[UserError]:
-    where, budget = tree.where(("label_budget",)), file.label_budget
-    if len(budget) < 2 or list(budget) != sorted(set(budget)):
-        return [UserError("label_budget must be two or more growing numbers", where, "write [25, 50, 100]")]
-    if not opponents(arms):
-        problem = "label_budget holds people's labels against the judge's: it needs an arm of each, with reward models"
-        return [UserError(problem, where, "add arms: {ai: {labels: ai}, human: {labels: human}}")]
-    return []

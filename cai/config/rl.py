@@ -38,14 +38,30 @@ class LiveFeedback(Section):
     decay: Share = 0.8
 
 
-RlMethod = Literal["ppo", "rloo", "grpo", "direct", "online_dpo", "dpo", "best_of_n", "sft", "none"]
+class SelfDistil(Section):
+    """`method: self_distil`: what its teacher reads, what the student learns of it, and for how long.
+
+    The teacher is the policy as it was, with principles in its context (prompts/self_distil.jinja).
+    """
+
+    # Principles in its context, drawn by hash for each prompt; all: all that apply.
+    principles: Positive | Literal["all"] = 1
+    # A critique as well, of another answer of the student's to the same prompt (cai/train/rl/teacher.py).
+    critique: bool = False
+    # Of the generalised Jensen-Shannon divergence (Agarwal et al. 2023): 1 is KL(student || teacher), 0 the other way.
+    beta: Annotated[float, Field(ge=0, le=1)] = 1.0
+    # Training ends when so many tokens have been learnt from, counted once an epoch; null: after rl.steps.
+    tokens: Positive | None = None
+
+
+RlMethod = Literal["ppo", "rloo", "grpo", "direct", "online_dpo", "self_distil", "dpo", "best_of_n", "sft", "none"]
 # How a judge is asked while the policy learns: about each answer alone, or about two at a time of one prompt's answers.
 Judging = Literal["alone", "pairs", "circle"]
 # What a method is unless it is named here: it samples answers as it learns from a reward model, and its KL's price is
 # fixed. To add one: its name above, and a file of that name in cai/train/rl/methods/.
 WITHOUT_ROLLOUTS: tuple[RlMethod, ...] = ("dpo", "best_of_n", "sft", "none")
-WITHOUT_REWARD_MODEL: tuple[RlMethod, ...] = ("direct", "online_dpo", "dpo", "sft")
-WITHOUT_LABELS: tuple[RlMethod, ...] = ("direct", "online_dpo", "sft")
+WITHOUT_REWARD_MODEL: tuple[RlMethod, ...] = ("direct", "online_dpo", "self_distil", "dpo", "sft")
+WITHOUT_LABELS: tuple[RlMethod, ...] = ("direct", "online_dpo", "self_distil", "sft")
 ASKS_JUDGE: dict[RlMethod, Judging] = {"direct": "alone", "online_dpo": "pairs"}  # and how
 BY_GROUP: tuple[RlMethod, ...] = ("rloo", "grpo")  # advantages within a prompt's answers: `judging` is theirs
 WITHOUT_TRAINING: tuple[RlMethod, ...] = ("best_of_n", "sft", "none")
@@ -61,6 +77,9 @@ class Rl(Section):
     direct     PPO on the judge's rating of each answer, asked as it goes (d-RLAIF, Lee et al. 2023); no labels
     online_dpo each step the policy writes two answers to each of `batch_size` / 2 prompts, the judge says which is
                better, and DPO learns from its probabilities, `epochs` times (Guo et al. 2024); `beta` as for dpo
+    self_distil  no reward: the policy as it was, with principles in its context, teaches the policy without them, token
+               by token of the policy's own answers (context distillation, Askell et al. 2021, by GKD, Agarwal et al.
+               2023); `distil:`
     dpo        from the labels, without a reward model (Rafailov et al. 2023): `epochs` passes over the labelled pairs,
                `batch_size` of them a step; `beta` is the price of a nat, in log-odds of the preference
     best_of_n  no training: the SFT policy answers `best_of` times, and the reward model picks (Stiennon et al. 2020)
@@ -71,7 +90,7 @@ class Rl(Section):
 
     Read by ppo and direct alone: kl_target, kl_horizon, kl_stop, cliprange_value, vf_coef, gamma, lam. By dpo and
     online_dpo: beta, and not kl_coef. By best_of_n alone: best_of. By all that sample as they learn: num_generations.
-    By rloo and grpo alone: judging.
+    By rloo and grpo alone: judging. By self_distil alone: distil; it knows no price of KL, clipping or penalty.
 
     Names are those of TRL's trainers: kl_coef (`beta` in its GRPO and RLOO), cliprange (`epsilon` there),
     cliprange_value, vf_coef, gamma, lam, missing_eos_penalty, num_generations, beta. `best_of` is that of OpenAI's and
@@ -89,6 +108,8 @@ class Rl(Section):
     #   pairs   each answer against every other to its prompt: the reward is its mean probability to win, 0 to 1
     #   circle  each against the one before and the one after: n games in place of n (n - 1) / 2
     judging: Judging | None = Field(default=None, exclude=True)
+    # No part of a key either: its stage is given it.
+    distil: SelfDistil = Field(default=SelfDistil(), exclude=True)
     # Rollouts; each is `batch_size` answers, trained on for `epochs`.
     steps: Positive = 16
     batch_size: Positive = 8
@@ -167,6 +188,8 @@ class Rl(Section):
             how = " with judging" if self.judging else ""
             problem = f"method: {self.method}{how} has no reward model for live feedback to be added to"
             raise Fault(problem, "set feedback: null, or method: ppo", "feedback")
+        if self.method == "self_distil":
+            self._can_distil()
         if self.snapshots and not self.is_online:
             problem = f"method: {self.method} has no rollouts to keep a policy after"
             raise Fault(problem, "set snapshots: 0, or method: ppo", "snapshots")
@@ -174,6 +197,19 @@ class Rl(Section):
             problem = f"{self.snapshots} snapshots are more than the {self.steps - 1} rollouts before the last one"
             raise Fault(problem, "lower it, or raise steps", "snapshots")
         return self
+
+    def _can_distil(self) -> None:
+        """Raises Fault."""
+        if self.gold:
+            problem = "method: self_distil follows no reward, which gold is there to watch"
+            raise Fault(problem, "set gold: null, and snapshots to see policies on the way", "gold")
+        if self.snapshots and self.distil.tokens:
+            problem = "snapshots are kept after rollouts, and how many there are distil.tokens leaves open"
+            raise Fault(problem, "set snapshots: 0, or distil.tokens: null", "snapshots")
+        most = self.steps * self.batch_size * self.max_new_tokens * self.epochs
+        if (self.distil.tokens or 0) > most:
+            problem = f"distil.tokens ({self.distil.tokens:,}) cannot be reached: {self.steps} rollouts have at most "
+            raise Fault(f"{problem}{most:,} tokens to learn from", "raise steps, or lower it", "distil.tokens")
 
     @property
     def is_online(self) -> bool:
@@ -193,6 +229,11 @@ class Rl(Section):
     def asked(self) -> Judging | None:
         """How the judge is asked as the policy learns; None where it is not."""
         return ASKS_JUDGE.get(self.method, self.judging)
+
+    @property
+    def asks_labellers(self) -> bool:
+        """Whether anybody is asked which answer is better: for labels, or as the policy learns."""
+        return self.reads_labels or self.asked is not None
 
     @property
     def reads_labels(self) -> bool:

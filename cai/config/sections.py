@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from cai.config.chat_template import ChatTemplate
 from cai.config.checkers import Checkers
+from cai.config.generative import RewardKind
 from cai.config.methods import NAMES, SHOWN, UNSAID
 from cai.config.preflight import Preflight
 from cai.config.rubric import RUBRIC
@@ -109,7 +110,7 @@ class Revise(Section):
         return self
 
 
-LESSONS = ("revisions", "drafts", "preferred")
+LESSONS = ("revisions", "drafts", "preferred", "nothing")
 
 
 class Sft(Section):
@@ -119,6 +120,7 @@ class Sft(Section):
     revisions  the last revisions of `revise:` (Bai et al. 2022, section 3.1)
     drafts     what these revisions were made of, on the very same prompts: the control
     preferred  of the training pairs, the answers that people preferred
+    nothing    no SFT: the arm goes on from the start model, of which its drafts are kept to normalise rewards on
     FILE       demonstrations: prompts and answers, in every form that cai/data/rows/answered.py reads
     """
 
@@ -133,6 +135,11 @@ class Sft(Section):
     def revises(self) -> bool:
         """Whether anything is drafted and revised for it."""
         return self.learns in ("revisions", "drafts")
+
+    @property
+    def drafts(self) -> bool:
+        """Whether the start model drafts for this arm, whether or not it revises."""
+        return self.revises or self.learns == "nothing"
 
     @property
     def file(self) -> str | None:
@@ -264,8 +271,8 @@ class Simulated(Section):
     flip: Share = 0.25
 
 
-class Reward(Section):
-    """The reward model.
+class Reward(RewardKind):
+    """The reward model. kind, and what a generative one reads: cai/config/generative.py.
 
     group: what stands together in one batch element, of which a step takes `batch_size`. pair: one comparison. prompt:
     all comparisons among the answers to one prompt, each answer read once (Ouyang et al. 2022, section 3.5); where

@@ -27,6 +27,7 @@ FIXED = {
     "seeds": "every point of the grid has them all, as its replicas",
     "arms": "arms stand beside one another in each point; sweep a key within them",
     "label_budget": "it is a list by itself",
+    "publics": "it says whose labels every arm is held against",
     "runtime": "it changes no result",
 }
 

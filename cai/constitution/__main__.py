@@ -1,16 +1,16 @@
-"""`python -m cai.constitution lint|import|diff|revise|infer`: tools for the people who write constitutions."""
+"""`python -m cai.constitution lint|import|diff|revise|infer|publics`: tools for the people who write constitutions."""
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from cai.config.methods import NAMES
 from cai.constitution import Constitution, read_constitution
+from cai.constitution.arguments import MODEL, add_infer, add_publics, add_revise, count, positive
 from cai.constitution.changes import Change, as_json, changes, headline, show
 from cai.constitution.lint import Warnings, describe, long_for_model, unknown_subsets, warnings
 from cai.constitution.paper import import_paper
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from cai.core.records import Pair  # needs pydantic, which takes longer to load than a lint
 
 T = TypeVar("T")
-MODEL = "smollm2-135m"
 METHODS = tuple(name for name in NAMES if name not in ("check", "provenance", "rubric"))  # those ask about no principle
 KIND = "edits of this kind"
 PLACEBO = "in place of the shipped texts about other things, by which it is told whether the judge follows an edit"
@@ -37,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     lint = commands.add_parser("lint", help="check a constitution and show what was understood")
     lint.add_argument("file", help="a constitution, such as constitutions/harmless.txt")
     lint.add_argument("--model", help="count tokens as this model does")
-    lint.add_argument("--max-length", type=_positive, default=1024, help="tokens of one question to the judge (1024)")
+    lint.add_argument("--max-length", type=positive, default=1024, help="tokens of one question to the judge (1024)")
     lint.add_argument("--pairs", type=Path, help="judge these pairs by every principle: which ones decide nothing?")
     lint.add_argument("--placebo", action="append", default=[], metavar="FILE", help=PLACEBO)
     lint.set_defaults(run=_lint)
@@ -54,97 +53,13 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("--model", default=MODEL, help=f"the judge ({MODEL})")
     diff.add_argument("--method", choices=METHODS, default="rate", help="how it is asked (rate)")
     diff.add_argument("--placebo", action="append", default=[], metavar="FILE", help=PLACEBO)
-    diff.add_argument("--examples", type=_count, default=3, metavar="N", help="labels to show, flipped ones first (3)")
+    diff.add_argument("--examples", type=count, default=3, metavar="N", help="labels to show, flipped ones first (3)")
     diff.add_argument("--json", action="store_true", help="print everything, each pair among it, as JSON")
     diff.set_defaults(run=_diff)
-    _add_revise(commands)
-    _add_infer(commands)
+    add_revise(commands).set_defaults(run=_revise)
+    add_infer(commands).set_defaults(run=_infer)
+    add_publics(commands).set_defaults(run=_publics)
     return parser
-
-
-def _add_revise(commands: Any) -> None:
-    revise = commands.add_parser("revise", help="what its principles do to a model's revisions: placebos, opposites")
-    revise.add_argument("file", help="a constitution")
-    revise.add_argument("prompts", metavar="PROMPTS", help="rated-answers, or a file of prompts or pairs")
-    revise.add_argument("--model", default=MODEL, help=f"whose drafts are revised ({MODEL})")
-    revise.add_argument("--reviser", metavar="MODEL", help="who criticises and revises (default: the same)")
-    revise.add_argument("--drafts", type=_positive, default=24, metavar="N", help="drafts to revise (24)")
-    revise.add_argument("--examples", metavar="FILE", help="worked rounds to show: prompts/examples/revise.jinja")
-    revise.add_argument("--direct", action="store_true", help="ask for revisions without a critique first")
-    revise.add_argument("--max-new-tokens", type=_positive, default=64, metavar="N", help="length of each text (64)")
-    revise.add_argument("--temperature", type=_amount, default=0.7, help="of all draws (0.7)")
-    revise.add_argument("--seed", type=_count, default=0, help="of the sample and the draws (0)")
-    revise.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
-    revise.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ...")
-    revise.add_argument("--cache", default="runs", metavar="FOLDER", help="where the model's answers are kept")
-    revise.add_argument("--json", action="store_true", help="print everything, each revision among it, as JSON")
-    revise.set_defaults(run=_revise)
-
-
-def _add_infer(commands: Any) -> None:
-    infer = commands.add_parser("infer", help="which principles explain these labels, or a run's policy? Read it back")
-    infer.add_argument(
-        "source", metavar="LABELS_OR_RUN", help="a file of judged pairs, a source of data, or a finished run"
-    )
-    infer.add_argument(
-        "--constitution", action="append", default=[], metavar="FILE", help="its principles are candidates; repeatable"
-    )
-    infer.add_argument(
-        "--bank", default="constitutions/bank/principles.txt", metavar="FILE", help="of candidates; none: no bank"
-    )
-    infer.add_argument("--decoys", type=_count, default=6, metavar="N", help="candidates about other things (6)")
-    infer.add_argument("--propose", type=_count, default=0, metavar="N", help="candidates that a model proposes (0)")
-    infer.add_argument("--proposer", metavar="MODEL", help="which model (default: the judge)")
-    stored = "ask no judge: take the votes in the file (ICAI), or in the run's store"
-    infer.add_argument("--as-annotated", action="store_true", help=stored)
-    infer.add_argument("--model", help="the judge (smollm2-135m-judge; of a run: the arm's)")
-    infer.add_argument("--method", help="how it is asked (channel; of a run: the arm's)")
-    infer.add_argument("--max-length", type=_positive, help="tokens of one question to the judge (1024)")
-    infer.add_argument("--arm", metavar="NAME", help="of a run (default: the first)")
-    infer.add_argument("--limit", type=_positive, metavar="N", help="pairs of a sample of each set (default: all)")
-    infer.add_argument(
-        "--test", type=_share, default=0.3, metavar="SHARE", help="of the prompts that are held out (0.3)"
-    )
-    infer.add_argument("--alpha", type=_share, default=0.05, help="family-wise rate of false alarms (0.05)")
-    infer.add_argument("--most", type=_positive, default=8, metavar="N", help="principles at most (8)")
-    infer.add_argument("--draw", type=_count, default=0, metavar="N", help="seed of samples and proposals (0)")
-    infer.add_argument("--out", type=Path, metavar="FILE.txt", help="write the constitution there")
-    infer.add_argument("--annotated", type=Path, metavar="FILE.json", help="write ICAI's annotated pairs, all votes in")
-    infer.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
-    infer.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ...")
-    infer.add_argument("--server", metavar="URL", help="ask the judge at an OpenAI-compatible endpoint")
-    infer.add_argument("--served-as", metavar="NAME", help="what it is called there (default: as in --model)")
-    infer.add_argument("--cache", default="runs", metavar="FOLDER", help="where the judge's answers are kept")
-    infer.add_argument("--json", action="store_true", help="print everything as JSON")
-    infer.set_defaults(run=_infer)
-
-
-def _amount(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(f'"{text}" is not a number from 0, such as 0.7')
-    return number
-
-
-def _share(text: str) -> float:
-    if not 0 < (number := _amount(text)) < 1:
-        raise argparse.ArgumentTypeError(f'"{text}" is not a share between 0 and 1, such as 0.3')
-    return number
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f'"{text}" is not a whole number, such as 3')
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not (number := _count(text)):
-        raise argparse.ArgumentTypeError("it must be above 0")
-    return number
 
 
 # 1. lint ------------------------------------------------------------------------------------------------------------
@@ -325,6 +240,15 @@ def _infer(args: argparse.Namespace) -> int:
 
     infer.check_arguments(args)
     return infer.run(args, matter_of(find_run(run), args.arm, args.test))
+
+
+# 6. publics ---------------------------------------------------------------------------------------------------------
+
+
+def _publics(args: argparse.Namespace) -> int:
+    from cai.judge.inferring import publics
+
+    return publics.run(args)
 
 
 def _run_of(source: str) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from cai.compare.cells import Cell, Measured
-from cai.config.load import Experiment, opponents
+from cai.config.comparable import opponents
+from cai.config.load import Experiment
 from cai.core.store import Artifact
 from cai.data.sources import load_data, source_digest
 from cai.judge.label import draw_labels, label_by_people

@@ -179,7 +179,7 @@ def labelled(arm: Arm, rows: Rows) -> list[Pair] | None:
 
 def judged_by_people(arm: Arm, pairs: Sequence[Pair]) -> set[str]:
     if arm.labels.file:
-        return set(read_labels(label_file(arm.labels.file).path, pairs, arm.labels.raters)[0])
+        return set(read_labels(label_file(arm.labels.file).path, pairs, arm.labels.known)[0])
     return {pair.id for pair in pairs if pair.human is not None}
 
 
@@ -207,7 +207,7 @@ def check_shots(arm: Arm, rows: Rows) -> None:
     wanted |= {"evaluate.shots": arm.answer_shots, "evaluate.judge.shots": arm.evaluate.judge.shots}
     for key, count in wanted.items():
         own = is_labeller(key)  # it labels training pairs too
-        if count > there - own:
+        if count and count > there - own:
             raise too_few(key, count, max(0, there - own))
 
 
@@ -265,7 +265,7 @@ def _check_subsets(principles: Sequence[Any], prompts: Iterable[Prompt], what: s
 
 def check_answers(arm: Arm, rows: Rows, reader: Reader) -> None:
     """Every model answers prompts: one at least must leave it room to."""
-    answers = [("revise.max_new_tokens", "train", arm.revise.max_new_tokens)] if arm.sft.revises else []
+    answers = [("revise.max_new_tokens", "train", arm.revise.max_new_tokens)] if arm.sft.drafts else []
     answers += [("evaluate.max_new_tokens", "test", arm.evaluate.max_new_tokens)]
     if arm.pairs.source != "data":
         answers.append(("pairs.max_new_tokens", "train", arm.pairs.max_new_tokens))

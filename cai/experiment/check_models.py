@@ -36,6 +36,7 @@ from cai.models.references import ModelRef, base_of, find, local, model_of
 from cai.models.slim.state import check_slimming, check_trainable
 from cai.train.revise import revising
 from cai.train.revising import RevisionTask, critique_chat, reviser_of, revision_chat
+from cai.train.rl.teacher import TeacherContext
 from cai.train.starting import check_adapter
 
 ANSWER, OTHER = "Yes, of course: here it is.", "No, I would rather not."
@@ -116,9 +117,16 @@ def check_rendering(
 
 
 def requests(arm: Arm, prompts: Sequence[Prompt], constitution: Constitution) -> Iterator[Chat]:
-    """What the policy is asked besides the prompts: critiques and revisions, if it revises, and opposed answers."""
+    """What the policy is asked besides the prompts: critiques and revisions, if it revises, opposed answers, and what
+    it reads as its own teacher."""
     if arm.sft.revises and not arm.revise.model:
         yield from revision_requests(arm, prompts, constitution)
+    if arm.rl.method == "self_distil":
+        teacher = TeacherContext.of(constitution, arm.rl.distil, arm.seed)
+        for prompt in prompts:
+            yield teacher.chat(prompt, arm.policy.system, *((ANSWER, ANSWER) if teacher.critiquing else ()))
+            if asked := teacher.critique_chat(prompt, ANSWER):
+                yield asked
     if arm.pairs.source == "opposed":
         template = load_template("contrast")
         for prompt in prompts:

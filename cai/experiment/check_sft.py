@@ -49,6 +49,8 @@ def check_sft(arm: Arm, rows: Rows, reader: Reader) -> None:
     if arm.sft.revises:
         _check_prompts(arm, rows, reader)
         return
+    if arm.sft.learns == "nothing":
+        return
     try:
         answers = given_answers(arm, rows)
     except UserError:  # told already

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cai.compare.cells import Cell
 from cai.compare.runs import FinishedRun, cell_of
@@ -18,6 +19,7 @@ from cai.core.store import Artifact, Store, linked
 from cai.data.material import make_pair
 from cai.data.shots import Shots
 from cai.experiment.evaluate import picker_of, picks
+from cai.experiment.generative import answering_stage
 from cai.judge.combine import combine
 from cai.judge.inferring.candidates import candidates
 from cai.judge.inferring.command import Matter
@@ -26,7 +28,6 @@ from cai.judge.inferring.voting import VoteTable
 from cai.models.engines import Sampling
 from cai.models.loading import pick_device, pick_dtype
 from cai.models.references import answering, trained
-from cai.train.respond import Picker, respond, respond_best
 from cai.train.scores import Score
 from cai.train.trainable import Draws, PromptSet, Trainable
 
@@ -130,7 +131,7 @@ def _choices(run: FinishedRun, cells: list[Cell]) -> Iterator[Choices]:
     for cell in cells:
         made = cell.sft if picks(cell) else cell.policy
         assert made is not None
-        picker = picker_of(cell) if picks(cell) else None
+        picker = picker_of(cell, dtype) if picks(cell) else None
         after = _answers(run, data, Trainable(trained(made, cell.name), cell.settings.policy, dtype), picker)
         for name in after.keys() & before.keys():
             if after[name].strip() != before[name].strip():
@@ -144,7 +145,7 @@ def _data(run: FinishedRun) -> Artifact:
     return linked(run.root, str(next(iter(run.links.values()))["data"]), run.home)
 
 
-def _answers(run: FinishedRun, data: Artifact, model: Trainable, picker: Picker | None = None) -> dict[str, str]:
+def _answers(run: FinishedRun, data: Artifact, model: Trainable, picker: Any = None) -> dict[str, str]:
     """Prompt -> answer, as the run's evaluation sampled it: the stage that cai/experiment/evaluate.py asks for, looked
     up and never made. Raises UserError where the store does not have it."""
     first = next(iter(run.experiment.arms.values()))
@@ -152,7 +153,7 @@ def _answers(run: FinishedRun, data: Artifact, model: Trainable, picker: Picker 
     shots = Shots(data, first.answer_shots, first.seed, "evaluate.shots") if first.answer_shots else None
     asked = replace(model, ref=answering(model.policy, model.ref))
     made: Artifact = Store(run.root, plan=True).stage(
-        respond_best if picker else respond, prompts=PromptSet(data, "test", evaluation.prompts, shots), model=asked,
+        answering_stage(picker), prompts=PromptSet(data, "test", evaluation.prompts, shots), model=asked,
         draws=Draws(Sampling(evaluation.max_new_tokens, evaluation.temperature), first.seed),
         **({"picker": picker} if picker else {}),
     )  # fmt: skip

@@ -14,11 +14,13 @@ from cai.config.sweep import size
 from cai.constitution.each import expanded
 from cai.core.progress import Board
 from cai.core.store import Artifact, Store
+from cai.data.publics import with_publics
 from cai.experiment.check_servers import asked_servers
 from cai.experiment.checks import check
 from cai.experiment.needs import check_memory
 from cai.experiment.pipeline import run
 from cai.experiment.plan import add_options, plan_on, print_grid, print_plan
+from cai.experiment.publics import check_publics
 from cai.experiment.side_by_side import one_by_one, side_by_side
 from cai.experiment.timings import Expected
 from cai.models.workbench import Workbench
@@ -38,8 +40,10 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     refuse_bare_ranks()
     began = begin()
-    grid = [expanded(experiment) for experiment in read_sweep(options.config, options.set)]
+    grid = [expanded(with_publics(experiment)) for experiment in read_sweep(options.config, options.set)]
     check(*grid, plan=options.plan)
+    for experiment in grid:
+        check_publics(experiment, options.plan)
     work = Workbench.open(grid[0].runtime)
     if grid[0].point:
         print(f"{grid[0].sweep}: {size([each.point for each in grid])}", file=None if options.plan else sys.stderr)

@@ -19,7 +19,9 @@ from cai.data.comparisons import comparisons_file
 from cai.data.shots import Shots
 from cai.data.sources import load_data, source_digest
 from cai.data.xstest import load_xstest, xstest_file
+from cai.experiment.distilled import compare_with_teachers
 from cai.experiment.follow import follow_rounds
+from cai.experiment.generative import answering_stage, compare_generatively, reader_of
 from cai.experiment.moderating import moderator_of
 from cai.judge.asked import AskedJudge
 from cai.judge.items import choose_items, judge_items, load_items, score_items
@@ -31,10 +33,12 @@ from cai.models.references import Dtype, ModelRef, answering, drafting, model_of
 from cai.models.workbench import Workbench
 from cai.train.controlled import ControlTexts, revise_controls
 from cai.train.criteria import CriterionReward, WeighedRewards
+from cai.train.generative.comparing import compare_items
+from cai.train.generative.picking import GenerativePicker
 from cai.train.harm import train_harm
 from cai.train.moderate import flag_prompts
 from cai.train.perplexity import score_text
-from cai.train.respond import Picker, respond, respond_best
+from cai.train.respond import Picker
 from cai.train.revise import revise, revising
 from cai.train.revising import RevisedBy
 from cai.train.revisions.instructions import instructions_for
@@ -139,7 +143,11 @@ def bench_all(
         measured.items[file] = items
         measured.opinions[file, "judge", ""] = stage(judge_items, items=items, judge=asked)
         for cell in cells:
-            if cell.reward:
+            if cell.reward and cell.settings.reward.generates:
+                measured.opinions[file, "reward", cell.name] = stage(
+                    compare_items, items=items, reader=reader_of(cell, dtype)
+                )
+            elif cell.reward:
                 reward, longest = trained(cell.reward, cell.name), cell.settings.reward.max_length
                 measured.opinions[file, "reward", cell.name] = stage(
                     score_items, items=items, reward=reward, max_length=longest, policy=made_by[cell.name], dtype=dtype,
@@ -208,11 +216,11 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
     for name, source in (policies | along).items():
         for kind, prompts, count, whom in asked:
             if prompts and count != 0 and name in whom:
-                own = {"picker": picker_of(best[name])} if name in best else {}
+                own = {"picker": picker_of(best[name], dtype)} if name in best else {}
                 by = made_by.get(name, arm.policy)
                 model = Trainable(answering(by, source), by, dtype)
                 measured.answers[name, kind] = stage(
-                    respond_best if own else respond, prompts=PromptSet(prompts, "test", count, shots), model=model,
+                    answering_stage(own.get("picker")), prompts=PromptSet(prompts, "test", count, shots), model=model,
                     draws=draws, **own,
                 )  # fmt: skip
 
@@ -220,6 +228,9 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
     for cell in cells:
         models = {cell.name: cell.reward} if cell.reward else {}
         models |= {cell.reward_of(criterion): made.reward for criterion, made in cell.criteria.items()}
+        if cell.reward and cell.settings.reward.generates:
+            compare_generatively(stage, cell, first, measured, dtype)
+            continue
         for model, reward in models.items():
             reads = Trainable(trained(reward, model), cell.settings.policy, dtype, role="reward")
             scorer = Scorer(reads, cell.settings.reward.max_length)
@@ -227,7 +238,8 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
             for name in dict.fromkeys((*main, *cell.policies)) if cell.policy else ():
                 answers = measured.answers[name, "red-team"]
                 measured.scores[model, name] = stage(score_answers, prompts=first.data, answers=answers, scorer=scorer)
-    follow_rounds(stage, cells, measured, PromptSet(first.data, "test", evaluation.prompts, shots), dtype)
+    red_team = PromptSet(first.data, "test", evaluation.prompts, shots)
+    follow_rounds(stage, cells, measured, red_team, dtype)
 
     # 3. Games: arm against arm seed by seed, every cell against the SFT policy, and seed against seed for the noise.
     yardstick = work.constitution(evaluation.constitution)
@@ -244,6 +256,7 @@ def evaluate(stage: Stage, work: Workbench, cells: Sequence[Cell]) -> Measured:
     score_harm(stage, cells, measured, dtype)
     asked_alone = {n: policies[n] for n in main if n not in best}
     bench_all(stage, work, cells, asked_alone, measured)
+    compare_with_teachers(stage, cells, asked_alone, measured, red_team, dtype)
     if first.pretrained:
         for name, source in asked_alone.items():
             model = Trainable(source, made_by.get(name, arm.policy), dtype)
@@ -259,8 +272,10 @@ def picks(cell: Cell) -> bool:
     return cell.settings.rl.method == "best_of_n"
 
 
-def picker_of(cell: Cell) -> Picker:
+def picker_of(cell: Cell, dtype: Dtype) -> Picker | GenerativePicker:
     """What picks the best of several answers."""
+    if cell.settings.reward.generates:
+        return GenerativePicker(reader_of(cell, dtype), cell.settings.rl.best_of)
     parts = tuple(
         CriterionReward(name, trained(made.reward, name), made.scale, made.share)
         for name, made in cell.criteria.items()

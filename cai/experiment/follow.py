@@ -31,7 +31,7 @@ def follow_rounds(stage: Stage, cells: Sequence[Cell], measured: Measured, asked
                     model=Trainable(trained(its.policy, name), arm.policy, dtype), sft=trained(cell.sft, "sft"),
                     temperature=temperature,
                 )  # fmt: skip
-            if not its.reward:  # `dpo` has none, and each of `criteria:` one of its own
+            if not its.reward or arm.reward.generates:  # `dpo` has none, and each of `criteria:` one of its own
                 continue
             reads = Trainable(trained(its.reward, name), arm.policy, dtype, role="reward")
             scorer = Scorer(reads, arm.reward.max_length)

@@ -63,7 +63,7 @@ def label(
     replica: int,
 ) -> Labelling:
     """last: of the round before, whose looks at the judge are not done again. replica: whose coin is tossed."""
-    if arm.rl.ends_with_sft:
+    if not arm.rl.asks_labellers:
         return Labelling()
     constitution, dtype = work.constitution_of(arm), work.dtype(arm)
     labellers, rule = arm.labels.all, arm.labels.rule
@@ -106,7 +106,8 @@ def label(
             )  # fmt: skip
     if "human" in labellers:
         file = label_file(arm.labels.file) if arm.labels.file else None
-        by["human"] = stage(label_by_people, file=file, raters=arm.labels.raters, seed=arm.seed, **given)
+        raters = arm.labels.groups or arm.labels.raters
+        by["human"] = stage(label_by_people, file=file, raters=raters, seed=arm.seed, **given)
     if "simulated" in labellers:
         pool = tuple(AskedJudge.of(judge, constitution, dtype, arm.seed, prompts) for judge in arm.simulated.pool)
         people = Simulation(pool, arm.simulated.flip, arm.seed)

@@ -19,17 +19,21 @@ from cai.models import memory
 from cai.models.memory import GIB, Batch, Learning
 from cai.models.shapes import Shape, shape_named
 
+DISTILLED = "train_self_distil"
 Kind = Literal["write", "read", "score", "train", "roll"]
 KINDS: dict[str, Kind] = {
     **dict.fromkeys(("respond", "respond_best", "sample_pairs", "revise", "revise_controls", "write_rubrics"), "write"),
+    **dict.fromkeys(("draw_rationales", "compare_pairs", "compare_items", "score_beside"), "write"),
+    "respond_compared": "write",
     **dict.fromkeys(("preflight", "label_by_judge", "label_by_simulation", "play", "rate_answers"), "read"),
     **dict.fromkeys(("label_the_unsure", "attack_judge"), "read"),
     **dict.fromkeys(("rate_revisions", "rate_controlled", "judge_items", "choose_items"), "read"),
     **dict.fromkeys(("score_pairs", "score_answers", "score_ratings", "score_items", "scale_reward"), "score"),
     **dict.fromkeys(("train_reasons", "train_sft", "train_reward", "train_harm", "train_dpo"), "train"),
-    **dict.fromkeys(("train_ppo", "train_rloo", "train_grpo", *JUDGED), "roll"),
+    **dict.fromkeys(("learn_rationales", "prefer_rationales"), "train"),
+    **dict.fromkeys(("train_ppo", "train_rloo", "train_grpo", DISTILLED, *JUDGED), "roll"),
 }  # fmt: skip
-PAIRED = ("train_reward", "train_dpo")  # a row of a batch is two answers
+PAIRED = ("train_reward", "train_dpo", "prefer_rationales")  # a row of a batch is two answers
 PROMPT = 256  # tokens of a prompt, where no limit says more
 ROW_TOKENS, PREDICTIONS = 2048, 2048  # of the engine in process: its widest row, its predictions at a time
 
@@ -68,6 +72,8 @@ class Need:
             return memory.training(self.shape, self.learning, Batch(tokens, head=head)) + self.beside
         critic = self.stage in ("train_ppo", "train_direct")
         chosen = memory.choices(self.shape, self.learning, self.rows * self.new if critic else memory.HEAD_ROWS)
+        if self.stage == DISTILLED:  # both distributions at every token, and what moves one to the other, in float32
+            chosen = self.shape.vocabulary * self.rows * self.new * 4 * 5
         learns = memory.training(self.shape, self.learning, Batch(tokens, states=critic, head=chosen))
         whole = memory.weights(self.shape, self.dtype) if self.learning.sharded > 1 else 0.0  # to write with
         writes = memory.resident(self.shape, self.learning) + whole
@@ -141,13 +147,15 @@ def _learner(start: Need, inputs: Mapping[str, Any], settings: Mapping[str, Any]
     adapter = 2 * start.shape.lora(how.rank, how.layers)
     if start.kind == "train":
         beside = 0.0
-        if stage == "train_dpo":  # the reference: the adapter as it was, or the weights
+        if stage in ("train_dpo", "prefer_rationales"):  # the reference: the adapter as it was, or the weights
             beside = memory.learnt(start.shape, how)
         rows = micro * (2 if stage in PAIRED else 1)
         return replace(start, rows=rows, width=settings["max_length"], learning=how, beside=beside)
     judge = (inputs.get("judge") or {}).get("model", "")
     reward = start.shape if stage not in JUDGED else shape_named(judge)
     beside = adapter if how.lora and stage not in JUDGED and sharded == 1 else 0.0
+    if stage == DISTILLED:  # by itself
+        beside, reward = 0.0, None
     if not beside and reward:
         beside = memory.weights(reward, start.dtype)
     beside *= len(inputs.get("criteria") or "1")  # reward models, one for each criterion

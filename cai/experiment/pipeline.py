@@ -17,16 +17,17 @@ from cai.experiment.criteria import apart, weighed
 from cai.experiment.evaluate import evaluate
 from cai.experiment.labelling import Labelling, label
 from cai.experiment.moderating import Sieve
+from cai.experiment.publics import hear_publics
 from cai.experiment.sampling import answer_everyday_prompts, answers_to_learn, load_prompts, pairs_to_label
 from cai.models.references import answering, drafting, model_of, trained
 from cai.models.workbench import Workbench
+from cai.train.generative.training import reward_model
 from cai.train.pretrain import pretrained
 from cai.train.reasons import teach_reasons
-from cai.train.reward import train_reward
 from cai.train.rl.given import Given
 from cai.train.rl.gold import yardstick
 from cai.train.rl.methods import method_of
-from cai.train.sft import train_sft
+from cai.train.sft import fine_tuned
 from cai.train.trainable import Labelled, Trainable
 
 Stage = Callable[..., Artifact]
@@ -51,7 +52,7 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
     everyday = replace(everyday, answers=everyday.answers and sieve("everyday", everyday.answers, helpful))
     replicated = seed if arm.rl.ends_with_sft else arm.seed  # else replicas part after SFT, which they share
     taught, learner = teach_reasons(stage, arm, constitution, start)  # `constitution.why: train`; else the start model
-    sft = stage(train_sft, revisions=revisions, everyday=everyday, start=learner, settings=arm.sft, seed=replicated)
+    sft = fine_tuned(stage, revisions, everyday, learner, arm.sft, replicated)
 
     # 2. RLAIF (section 4.1), or RLHF: only who labels differs. Further rounds sample pairs from the last policy and
     #    train a new reward model on the labels of all rounds so far (Ouyang et al. 2022, section 3.1). RL goes on from
@@ -77,7 +78,7 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
 
         # 2b. Train a reward model on the labels. From here on nothing knows where they came from.
         rewards = {
-            name: stage(train_reward, labelled=labels, start=start, settings=arm.reward, seed=replica)
+            name: reward_model(stage, arm, constitution, labels, start, replica)
             for name, labels in labelled.items() if arm.rl.reads_rewards
         }  # fmt: skip
         total = weighed(stage, arm, rewards, revisions, start)
@@ -100,7 +101,7 @@ def train(stage: Stage, work: Workbench, name: str, arm: Arm, seed: int) -> Cell
         revised=revisions, sft=sft, pairs=last.pairs, preflight=alone.preflight, labels=last.labels,
         reward=last.reward, policy=last.policy, labellers=alone.by_labeller, lineage=tuple(rounds),
         pretrained=made_here, taught=taught, acceptance=alone.acceptance, attacks=alone.attacks, panel=alone.panel,
-        moderated=sieve.made,
+        moderated=sieve.made, everyday=everyday,
     )  # fmt: skip
 
 
@@ -111,4 +112,5 @@ def run(experiment: Experiment, store: Store, work: Workbench) -> tuple[list[Cel
     cells = [train(stage, work, name, arm, seed) for name, arm in experiment.arms.items() for seed in experiment.seeds]
     measured = evaluate(stage, work, cells)
     train_budgets(stage, work, cells, drawn, measured)
+    hear_publics(stage, work, cells, experiment, measured)
     return cells, measured

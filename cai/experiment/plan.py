@@ -84,7 +84,8 @@ def print_plan(experiment: Experiment, plan: Plan, every: bool = False) -> None:
     """The table of stages, or of every single one, and the sum of what is to run."""
     print(f"{experiment.name}: arms {', '.join(experiment.arms)}; seeds {', '.join(map(str, experiment.seeds))}")
     for name, arm in experiment.arms.items():
-        labels = "ends with its SFT policy" if arm.rl.ends_with_sft else f"labels by {arm.labels}"
+        labels = f"labels by {arm.labels}" if arm.rl.asks_labellers else "nobody is asked for a label"
+        labels = "ends with its SFT policy" if arm.rl.ends_with_sft else labels
         learns = "" if arm.sft.learns == "revisions" else f"; SFT learns {arm.sft.learns}"
         why = arm.constitution
         learns += "" if why.why == "none" else f"; reasons ({why.reasons}) read by {READERS[why.why]}"
@@ -95,6 +96,9 @@ def print_plan(experiment: Experiment, plan: Plan, every: bool = False) -> None:
         print(f"  arm {name}: {labels}{panel}{learns}{more}")
     if experiment.label_budget:
         print(f"  reward models from {', '.join(map(str, experiment.label_budget))} human labels as well")
+    if experiment.publics:
+        groups = (f"{name} ({len(raters)} people)" for name, raters in experiment.publics.groups.items())
+        print(f"  held against the labels of {', '.join(groups)}")
     _print_each(plan) if every else _print_groups(plan)
     print_sum(plan)
     print_served(experiment, plan)

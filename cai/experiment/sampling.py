@@ -41,7 +41,8 @@ def load_prompts(stage: Stage, arm: Arm) -> tuple[Artifact, Artifact | None]:
 def answers_to_learn(
     stage: Stage, arm: Arm, constitution: Constitution, prompts: Artifact, helpful: Artifact | None, start: Trainable
 ) -> Artifact:
-    """What SFT learns from (`sft.learns`), by whatever way: revisions.jsonl, of which it learns the last texts.
+    """What SFT learns from (`sft.learns`), by whatever way: revisions.jsonl, of which it learns the last texts. Drafts
+    alone where it learns nothing.
 
     start: who drafts, where anything is drafted. Raises UserError where there is nothing to learn from.
     """
@@ -50,7 +51,11 @@ def answers_to_learn(
         return stage(load_demonstrations, file=file, prompts=prompts, helpful=helpful)
     if arm.sft.learns == "preferred":
         return stage(take_preferred, pairs=prompts)
-    revisions = stage(revise, data=prompts, split="train", start=start, **revising(constitution, arm.revise, arm.seed))
+    given = revising(constitution, arm.revise, arm.seed)
+    if arm.sft.learns == "nothing":
+        settings = arm.revise.model_copy(update={"rounds": 0, "critique": False, "model": None, "server": None})
+        given = revising(constitution, settings, arm.seed) | {"principles": ()}
+    revisions = stage(revise, data=prompts, split="train", start=start, **given)
     return stage(take_drafts, revisions=revisions) if arm.sft.learns == "drafts" else revisions
 
 
@@ -60,7 +65,7 @@ def answer_everyday_prompts(stage: Stage, arm: Arm, helpful: Artifact | None, st
     How much a file or people give is not known before it is read: then all are answered, and SFT takes what it needs.
     """
     share = arm.sft.helpful
-    if not helpful or not share:
+    if not helpful or not share or arm.sft.learns == "nothing":
         return Everyday(helpful, None)
     count = math.ceil(arm.revise.prompts * share / (1 - share)) if arm.sft.revises else None
     asked = PromptSet(helpful, "train", count)

@@ -35,14 +35,15 @@ TELLING = 1.0  # stages that took less say nothing of how fast a machine is
 KIN = (
     frozenset({"respond", "respond_best", "sample_pairs"}),
     frozenset({"revise", "revise_controls"}),
+    frozenset({"draw_rationales", "compare_pairs", "compare_items", "score_beside", "respond_compared"}),
     frozenset(
         {
             *("preflight", "label_by_judge", "label_the_unsure", "play", "rate_answers", "rate_revisions"),
             *("rate_controlled", "attack_judge"),
         }
     ),
-    frozenset({"score_answers", "score_ratings", "scale_reward", "score_drift"}),
-    frozenset({"train_ppo", "train_rloo", "train_grpo", *JUDGED}),
+    frozenset({"score_answers", "score_ratings", "scale_reward", "score_drift", "score_teacher_kl"}),
+    frozenset({"train_ppo", "train_rloo", "train_grpo", "train_self_distil", *JUDGED}),
 )
 ALIKE = 1.6  # two sizes of models that are not further apart than this take about as long
 

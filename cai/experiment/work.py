@@ -47,7 +47,7 @@ class Work:
         for name in ("pairs", "responses", "revisions", "labels", "prompts", "items"):
             if (file := folder / f"{name}.jsonl").is_file():
                 return _lines(file, split if name in ("pairs", "prompts") else None)
-        if stage in ("respond", "respond_best"):
+        if stage in ("respond", "respond_best", "respond_compared"):
             return _answers(self, inputs)
         if stage == "revise":
             return inputs["settings"]["prompts"]
@@ -110,6 +110,14 @@ def _rollouts(work: Work, inputs: Mapping[str, Any]) -> float:
     return settings["steps"] * settings["batch_size"] * settings["max_new_tokens"] * (1 + settings["epochs"])
 
 
+def _distilled(work: Work, inputs: Mapping[str, Any]) -> float:
+    """As `_rollouts`, of a run that ends with its tokens; a critique is about as long as an answer."""
+    settings, distil = inputs["settings"], inputs["distil"]
+    most = settings["steps"] * settings["batch_size"] * settings["max_new_tokens"]
+    answers = min(most, distil["tokens"] / settings["epochs"]) if distil["tokens"] else most
+    return answers * (1 + settings["epochs"] + distil["critique"])
+
+
 def _learnt(work: Work, inputs: Mapping[str, Any]) -> float:
     """Labelled pairs of all rounds, once an epoch."""
 
@@ -119,6 +127,11 @@ def _learnt(work: Work, inputs: Mapping[str, Any]) -> float:
 
     rounds = zip(inputs["labels"], inputs["pairs"], strict=True)
     return sum(training(labels, pairs) for labels, pairs in rounds) * inputs.get("settings", inputs)["epochs"]
+
+
+def _thought(inputs: Mapping[str, Any]) -> float:
+    """Tokens that a generative reward model writes about a pair, in both orders."""
+    return 2 * inputs["samples"] * inputs["sampling"]["max_new_tokens"]
 
 
 def _tried(work: Work, inputs: Mapping[str, Any]) -> float:
@@ -172,8 +185,17 @@ COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
     "label_by_simulation": lambda work, i: work.rows(i["pairs"]),
     "attack_judge": lambda work, i: ATTACKED * i["count"] * _asked(i),
     "train_reward": _learnt,
+    "draw_rationales": lambda work, i: _learnt(work, {**i, "epochs": 1}) * _thought(i),
+    **dict.fromkeys(("learn_rationales", "prefer_rationales"), _learnt),  # at most: of one right rationale an order
+    "compare_pairs": lambda work, i: work.rows(i["pairs"], "test") * _thought(i),
+    "compare_items": lambda work, i: work.rows(i["items"]) * _thought(i),
+    "score_beside": lambda work, i: work.rows(i["answers"]) * _thought(i),
+    "respond_compared": lambda work, i: (
+        _answers(work, i) * i["n"] * (i["sampling"]["max_new_tokens"] + (i["n"] - 1) / 2 * _thought(i["picker"]))
+    ),
     "train_dpo": _learnt,
     **dict.fromkeys(("train_ppo", "train_rloo", "train_grpo", *JUDGED), _rollouts),
+    "train_self_distil": _distilled,
     "scale_reward": lambda work, i: work.rows(i["revisions"]),
     "score_pairs": lambda work, i: work.rows(i["pairs"], "test"),
     "train_harm": _harm,
@@ -186,7 +208,8 @@ COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
     "rate_revisions": lambda work, i: i["count"] * _asked(i),
     "rate_controlled": lambda work, i: work.rows(i["controlled"]) * _asked(i),
     "score_text": _once,
-    "score_drift": lambda work, i: work.rows(i["answers"]),
+    **dict.fromkeys(("score_drift", "score_teacher_kl"), lambda work, i: work.rows(i["answers"])),
+    **dict.fromkeys(("leave_untrained", "count_tokens"), _once),
     "score_items": lambda work, i: work.rows(i["items"]),
     "choose_items": lambda work, i: work.rows(i["items"]),
     "judge_items": lambda work, i: work.rows(i["items"]) * _asked(i),
@@ -196,7 +219,7 @@ COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
 CALLS = (
     *("revise", "revise_controls", "respond", "sample_pairs", "preflight", "label_by_judge", "label_by_simulation"),
     *("label_the_unsure", "play", "rate_answers", "rate_revisions", "rate_controlled", "judge_items", "choose_items"),
-    "attack_judge",
+    *("attack_judge", "draw_rationales", "compare_pairs", "compare_items", "score_beside", "respond_compared"),
 )
 
 

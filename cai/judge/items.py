@@ -7,7 +7,7 @@ judge_items     the evaluation's judge compares the two answers by its own metho
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from cai.config.sections import Judge, Policy
@@ -19,23 +19,11 @@ from cai.data.input_file import InputFile
 from cai.judge.asked import AskedJudge
 from cai.judge.asking import judge_pairs
 from cai.judge.ballots import NO_MASS, TOO_LONG
+from cai.judge.items_file import ItemChoice
 from cai.models.chat import answered
 from cai.models.loading import shared_tokenizer
 from cai.models.references import Dtype, ModelRef
 from cai.models.workbench import Workbench
-
-
-@dataclass(frozen=True, slots=True)
-class ItemChoice:
-    """P(a better) of an item's pair; None where it cannot be said, and `fault` says why.
-
-    first: P of the option that the file's question shows first; None where nothing is shown in an order.
-    """
-
-    pair_id: str
-    p_a: float | None
-    first: float | None = None
-    fault: str = ""
 
 
 @version(1)

@@ -7,7 +7,7 @@ what they said together. Whoever labelled a pair is in its label's `source`, and
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from cai.core.store import Artifact, version
 from cai.core.textstats import words
 from cai.data.input_file import InputFile
 from cai.data.labels import check_rule, labeller_of, read_labels, spend
+from cai.data.publics import share_of_groups
 from cai.data.votes import counted, share
 from cai.judge.asked import AskedJudge
 from cai.judge.asking import judge_pairs
@@ -61,19 +62,27 @@ def label_by_people(
     pairs: Artifact,
     rule: Sources | None,
     file: InputFile | None,
-    raters: tuple[str, ...],
+    raters: Sequence[str] | Mapping[str, Sequence[str]],
     seed: int,
 ) -> None:
     """labels.jsonl, abstained.jsonl, counts.json and set_aside.jsonl: what people said of the very same pairs.
 
-    file: where they said it; None: in the data, with the pairs.
+    file: where they said it; None: in the data, with the pairs. raters: who is known, () for
+    anybody; or groups of them, each of which counts alike.
     """
     everything = _pairs_for("human", pairs, None, seed)
     rows = _pairs_for("human", pairs, rule, seed)
     aside: list[SetAside] = []
     if file:
-        by_pair, aside = read_labels(file.path, everything, raters)
-        labels = {pair_id: Label(pair_id, share(each), "human file", said=each) for pair_id, each in by_pair.items()}
+        groups = raters if isinstance(raters, Mapping) else {"": raters}
+        known = [rater for names in groups.values() for rater in names]
+        by_pair, aside = read_labels(file.path, everything, known)
+        labels = {
+            pair_id: Label(
+                pair_id, share_of_groups(each, groups) if groups is raters else share(each), "human file", said=each
+            )
+            for pair_id, each in by_pair.items()
+        }
     elif all(pair.human is None for pair in rows):
         raise UserError(
             "labels: human, but no person has judged these pairs",

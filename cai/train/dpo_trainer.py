@@ -30,18 +30,30 @@ from cai.train.shares import StepShares
 from cai.train.still import check_first_loss, without_dropout
 
 COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids", "p")
+MASKS = ("chosen_mask", "rejected_mask")  # of answers that hold what the policy did not write: 1 on what it did
 
 
 @dataclass
 class SoftPairCollator(DataCollatorForPreference):
-    """TRL's collator drops every column it does not know; this one carries `p` through."""
+    """TRL's collator drops every column it does not know; this one carries `p` and `MASKS` through."""
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        return super().torch_call(examples) | {"p": torch.tensor([row["p"] for row in examples], dtype=torch.float32)}
+        batch = super().torch_call(examples) | {"p": torch.tensor([row["p"] for row in examples], dtype=torch.float32)}
+        masked = [row | {"mask": row[side]} for side in MASKS for row in examples if side in row]
+        for place, row in enumerate(masked):
+            start = len(row["prompt_ids"])
+            batch["completion_mask"][place, start : start + len(row["mask"])] = torch.tensor(row["mask"])
+        return batch
 
 
+<<<<<<< HEAD
 class SoftDPOTrainer(Unpublished, Sealing, StepShares, DPOTrainer):
     """DPOTrainer over a tokenised dataset: `prompt_ids`, `chosen_ids` (of a), `rejected_ids` (b), `p` = P(a better).
+=======
+class SoftDPOTrainer(Unpublished, StepShares, DPOTrainer):
+    """DPOTrainer over a tokenised dataset: `prompt_ids`, `chosen_ids` (of a), `rejected_ids` (b), `p` = P(a better);
+    with `MASKS` only what they mark counts as the answer.
+>>>>>>> main
 
     Log rows: loss, accuracy (the implicit reward is on the label's side; p == 1/2 has none and is not counted), margin
     (the implicit reward of the preferred answer minus that of the other) and entropy (nats a token of the answers).
@@ -70,7 +82,7 @@ class SoftDPOTrainer(Unpublished, Sealing, StepShares, DPOTrainer):
 
     def _set_signature_columns_if_needed(self) -> None:
         if self._signature_columns is None:
-            self._signature_columns = list(COLUMNS)
+            self._signature_columns = [*COLUMNS, *MASKS]
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False) -> Any:
         p_B, real = inputs.pop("p"), inputs.pop("real", None)

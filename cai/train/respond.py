@@ -5,9 +5,6 @@ turn at once would be judged by what is left of it. A prompt that leaves the mod
 and counted.
 """
 
-import json
-import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,24 +12,18 @@ from typing import Any
 from cai.constitution import Judging, draw
 from cai.core.draws import identity, pick, seed_of, uniform
 from cai.core.errors import UserError
-from cai.core.records import Pair, Prompt, Response, SetAside, read_jsonl, write_jsonl
+from cai.core.records import Pair, Prompt, Response, read_jsonl, write_jsonl
 from cai.core.store import Artifact, version
 from cai.core.templates import Template
 from cai.core.textstats import wordless
 from cai.models.chat import answered
-from cai.models.engines import Reply, Request
+from cai.models.engines import Request
 from cai.models.loading import shared_tokenizer
 from cai.models.references import ModelRef
 from cai.models.workbench import Workbench
+from cai.train.answers_file import chosen_from, count_answers, draw_several, write_best
 from cai.train.criteria import Scorers, Values, keyed_scorers, rewards_by
 from cai.train.trainable import Draws, PromptSet, Trainable
-
-NO_ROOM = "too long for the model"
-SHOWN = 200  # characters of a prompt that is set aside
-
-
-def chosen_from(prompts: PromptSet, seed: int) -> list[Prompt]:
-    return pick(read_jsonl(prompts.prompts / "prompts.jsonl", Prompt), prompts.split, prompts.count, seed)
 
 
 @version(2)
@@ -50,20 +41,7 @@ def respond(out: Path, work: Workbench, *, prompts: PromptSet, model: Trainable,
         if reply is not None
     ]
     write_jsonl(out / "responses.jsonl", responses)
-    _count(out, chosen, replies, {})
-
-
-def _count(out: Path, prompts: Sequence[Prompt], replies: Sequence[Reply | None], more: Mapping[str, int]) -> None:
-    """counts.json, and set_aside.jsonl with the prompts that could not be answered. replies: each to its prompt."""
-    left = {prompt.id: prompt for prompt, reply in zip(prompts, replies, strict=True) if reply is None}
-    aside = [SetAside(f"prompt {name}", NO_ROOM, prompt.messages[-1].content[:SHOWN]) for name, prompt in left.items()]
-    write_jsonl(out / "set_aside.jsonl", aside)
-    counts = {
-        "prompts asked": len({prompt.id for prompt in prompts}),
-        "answers without a word": sum(reply is not None and wordless(reply.text) for reply in replies),
-        f"prompts set aside: {NO_ROOM}": len(left),
-    }
-    (out / "counts.json").write_text(json.dumps({**counts, **more}, indent=1))
+    count_answers(out, chosen, replies, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +66,12 @@ def respond_best(
     """responses.jsonl: of n sampled answers to each prompt the one with the highest reward; also set_aside.jsonl and
     counts.json.
 
-    The first answer is the one that `respond` samples; the others have draws of their own. An answer that the reward
-    model cannot score is picked only where it can score none; then it is the first.
+    An answer that the reward model cannot score is picked only where it can score none; then it is the first.
     Sources: Stiennon et al. 2020; Dubois et al. 2023 (AlpacaFarm).
     """
     from cai.models.score import score  # heavy: only when there is something to score
 
-    chosen = chosen_from(prompts, draws.seed)
-    seeds = [("respond", draws.seed), *(("respond", "again", number, draws.seed) for number in range(1, picker.n))]
-    requests = [
-        Request(prompts.asked(prompt), seed_of(*draw_seed, prompt.id)) for draw_seed in seeds for prompt in chosen
-    ]
-    replies = model.engine(work).generate(requests, draws.sampling, f"answers, {picker.n} a prompt")
-    drawn = [[reply for reply in replies[place :: len(chosen)] if reply is not None] for place in range(len(chosen))]
-
+    chosen, drawn = draw_several(work, prompts, model, picker.n, draws)
     chats = [
         answered(prompt.messages, reply.text, model.policy.system)
         for prompt, mine in zip(chosen, drawn, strict=True)
@@ -113,20 +83,7 @@ def respond_best(
         return score(work.reward_model(ref, model.dtype), shared_tokenizer(ref), chats, **limits)
 
     rewards = iter(rewards_by(picker.reward, read))
-    responses, picked, unscored, first = [], [], 0, 0
-    for prompt, mine in zip(chosen, drawn, strict=True):
-        scored = [next(rewards) for _ in mine]
-        unscored += scored.count(None)
-        picked.append(None)
-        if mine:
-            marks = [-math.inf if mark is None else mark for mark in scored]
-            best = marks.index(max(marks))
-            first += best == 0
-            picked[-1] = mine[best]
-            responses.append(Response(prompt.id, mine[best].text, model.ref.name, mine[best].finish))
-    write_jsonl(out / "responses.jsonl", responses)
-    more = {"drawn": len(chats), "could not be scored": unscored, "prompts whose first answer is the best": first}
-    _count(out, chosen, picked, more)
+    write_best(out, model, chosen, drawn, [[next(rewards) for _ in mine] for mine in drawn])
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,4 +146,4 @@ def sample_pairs(
     if not pairs:
         raise UserError("the policy gave no two different answers to any prompt", "pairs", "raise pairs.temperature")
     write_jsonl(out / "pairs.jsonl", pairs)
-    _count(out, [prompt for prompt in prompts for _ in "ab"], replies, counts)
+    count_answers(out, [prompt for prompt in prompts for _ in "ab"], replies, counts)

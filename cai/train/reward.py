@@ -8,7 +8,7 @@ from typing import Any
 
 from cai.config.sections import Policy, Reward
 from cai.core.errors import UserError
-from cai.core.records import Comparison, labelled_pairs
+from cai.core.records import Comparison
 from cai.core.store import version
 from cai.models.chat import answered
 from cai.models.loading import load_tokenizer
@@ -35,7 +35,7 @@ def train_reward(
 
     work.release()
     tokenizer = load_tokenizer(start.ref)
-    comparisons = labelled_pairs(labelled.pairs, labelled.labels)
+    comparisons = labelled.comparisons(settings.subsets)
     rows = [fitting(row, settings.max_length) for row in elements(comparisons, tokenizer, start.policy, settings)]
     rows = [row for row in rows if row["p"]]
     kept = sum(len(row["p"]) for row in rows)

@@ -2,7 +2,6 @@
 the scale of a criterion's."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 from cai.core.errors import UserError
@@ -13,16 +12,8 @@ from cai.models.chat import answered
 from cai.models.loading import shared_tokenizer
 from cai.models.workbench import Workbench
 from cai.train.criteria import no_scale, reference_answers, scale_of, tells_apart
+from cai.train.scores_file import Score
 from cai.train.trainable import Scorer
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """The reward of one answer; None where it is too long for the reward model."""
-
-    id: str
-    side: str
-    reward: float | None
 
 
 @version(2)

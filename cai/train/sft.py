@@ -5,7 +5,9 @@ Departure from the paper: the helpfulness mix answers helpful prompts in the sta
 samples a helpful RLHF model. The start model is the policy itself, so the mix holds it in place.
 """
 
+import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,18 +58,14 @@ def train_sft(
 
     work.release()
     tokenizer = load_tokenizer(start.ref)
-    revised = [(r.prompt.messages, r.final) for r in read_jsonl(revisions / "revisions.jsonl", Revision)]
-    mixed = helpful_rows(everyday, len(revised), settings.helpful, seed)
-    rows = [encode(tokenizer, chat, answer, start.policy.system) for chat, answer in [*revised, *mixed]]
-    kept = [row for row in rows if len(row["input_ids"]) <= settings.max_length]
+    kept, counts = rows_to_learn(tokenizer, revisions, everyday, start.policy.system, settings, seed)
     if not kept:
+        dropped = counts["dropped: too long"]
         raise UserError(
-            f"none of {len(rows)} answers is left to fine-tune on: all are longer than {settings.max_length} tokens",
+            f"none of {dropped} answers is left to fine-tune on: all are longer than {settings.max_length} tokens",
             "sft.max_length",
             "raise it, or give shorter prompts",
         )
-    what = WORDS.get(revisions.stage, "revisions")
-    counts = {what: len(revised), "helpful": len(mixed), "dropped: too long": len(rows) - len(kept)}
 
     network, adapter = load_to_train(start, work.device)
     config = SFTConfig(
@@ -80,7 +78,53 @@ def train_sft(
         model=network, args=config, train_dataset=data, processing_class=tokenizer, peft_config=adapter
     )
     columns = {"loss": "loss", "mean_token_accuracy": "token accuracy", "entropy": "entropy"}
-    fit(trainer, f"fine-tune on {what}", out, tokenizer, columns, counts, section="sft")
+    fit(
+        trainer,
+        f"fine-tune on {WORDS.get(revisions.stage, 'revisions')}",
+        out,
+        tokenizer,
+        columns,
+        counts,
+        section="sft",
+    )
+
+
+@version(1)
+def leave_untrained(out: Path, work: Workbench, *, start: Trainable, seed: int) -> None:
+    """`sft.learns: nothing`. model/ (the start model with an adapter that changes nothing yet, or its whole weights),
+    and curves.json and counts.json without rows."""
+    from peft import get_peft_model
+    from transformers import set_seed
+
+    from cai.models.loading import save
+
+    work.release()
+    network, adapter = load_to_train(start, work.device)
+    set_seed(seed)  # half of a fresh adapter is drawn; the other half is 0, and so is what they come to
+    save(get_peft_model(network, adapter) if adapter else network, load_tokenizer(start.ref), out / "model")
+    (out / "curves.json").write_text(json.dumps({"step": [], "loss": []}))
+    (out / "counts.json").write_text(json.dumps({}))
+
+
+def fine_tuned(
+    stage: Callable[..., Artifact], revisions: Artifact, everyday: Everyday, start: Trainable, settings: Sft, seed: int
+) -> Artifact:
+    """What SFT leaves, or the start model as it is where SFT learns nothing: what RL goes on from."""
+    if settings.learns == "nothing":
+        return stage(leave_untrained, start=start, seed=seed)
+    return stage(train_sft, revisions=revisions, everyday=everyday, start=start, settings=settings, seed=seed)
+
+
+def rows_to_learn(
+    tokenizer: Any, revisions: Artifact, everyday: Everyday, system: str | None, settings: Sft, seed: int
+) -> tuple[list[dict[str, list[int]]], dict[str, int]]:
+    """(what SFT learns an epoch, as `encode` has it; counts). system: the policy's system prompt."""
+    revised = [(r.prompt.messages, r.final) for r in read_jsonl(revisions / "revisions.jsonl", Revision)]
+    mixed = helpful_rows(everyday, len(revised), settings.helpful, seed)
+    rows = [encode(tokenizer, chat, answer, system) for chat, answer in [*revised, *mixed]]
+    kept = [row for row in rows if len(row["input_ids"]) <= settings.max_length]
+    what = WORDS.get(revisions.stage, "revisions")
+    return kept, {what: len(revised), "helpful": len(mixed), "dropped: too long": len(rows) - len(kept)}
 
 
 def helpful_rows(everyday: Everyday, revised: int, share: float, seed: int) -> list[tuple[Chat, str]]:

@@ -1,9 +1,12 @@
 """Records of what travels together through the stages of training. In keys each stands as its parts (`keyed`)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from cai.config.sections import Policy
+from cai.core.errors import UserError, suggest
+from cai.core.records import labelled_pairs
 from cai.core.store import Artifact
 from cai.data.shots import Shots
 from cai.models.engines import Sampling
@@ -11,7 +14,7 @@ from cai.models.references import Dtype, ModelRef
 from cai.models.workbench import Workbench
 
 if TYPE_CHECKING:
-    from cai.core.records import Chat, Prompt, Split
+    from cai.core.records import Chat, Comparison, Prompt, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,17 @@ class Labelled:
 
     def keyed(self) -> dict[str, Any]:
         return {"pairs": self.pairs, "labels": self.labels}
+
+    def comparisons(self, subsets: Sequence[str] = ()) -> "list[Comparison]":
+        """The labelled training pairs, of these subsets of prompts alone where any is named (`reward.subsets`).
+
+        Raises UserError where no labelled training pair is of one.
+        """
+        rows = labelled_pairs(self.pairs, self.labels)
+        known = sorted({row.pair.prompt.subset for row in rows})
+        for name in [name for name in subsets if name not in known]:
+            raise UserError(f'no labelled training pair is of subset "{name}"', "reward.subsets", suggest(name, known))
+        return [row for row in rows if not subsets or row.pair.prompt.subset in subsets]
 
 
 @dataclass(frozen=True, slots=True)

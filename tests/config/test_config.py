@@ -180,7 +180,7 @@ POOL = "simulated: {pool: [{method: rate}]}\n"
             "people for 20 training pairs drawn at random, the rule that the shorter answer is better elsewhere",
         ),
         ("{default: human, file: labels.jsonl}", "human", "people (labels.jsonl)"),
-        ("{default: human, file: labels.jsonl, raters: [ann, bob]}", "human", "people (labels.jsonl)"),
+        ("{default: human, file: labels.jsonl, raters: [ann, bob]}", "human", "people (labels.jsonl, ann, bob)"),
         ("{subsets: {crime: ai, helpful: human}}", "mixed", "the AI judge for crime, people for helpful"),
         ("{subsets: {helpful: human}, default: ai}", "mixed", "people for helpful, the AI judge for the rest"),
         ("{shares: {ai: 0.9, human: 0.1}, file: x.jsonl}", "mixed", "90% the AI judge, 10% people (x.jsonl)"),

@@ -60,7 +60,17 @@ JUDGED = (
     "arms={fresh: {rl: {method: online_dpo}}, ranked: {rl: {method: grpo, judging: pairs}}}",
     "arms.circle={rl: {method: rloo, judging: circle}}",
 )
+TAUGHT = (
+    "arms={bare: {sft: {learns: nothing}}, criticised: {rl: {distil: {critique: true, tokens: 40}}}}",
+    "rl={method: self_distil, gold: null, snapshots: 0}",
+)
 ROUNDS = ("arms={own: {labels: ai, rounds: 2, pairs: {source: policy, prompts: 8}}}",)
+GENERATIVE = (
+    "arms={scalar: {labels: human}, generative: {labels: human, reward: {kind: generative}}}",
+    "rl={method: best_of_n, snapshots: 0}",
+    "arms.some={labels: human, reward: {subsets: [harassment]}}",
+    "seeds=[0]",
+)
 REASONS = ("arms={read: {constitution: {why: judge}}, learnt: {constitution: {why: train, reasons: others}}}",
            "constitution={file: constitutions/truthful.txt}", "seeds=[0]")  # fmt: skip
 ORDER = (
@@ -81,6 +91,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "own pairs": ("smoke", OWN_PAIRS),
     "rounds": ("smoke", ROUNDS),
     "judged": ("smoke", JUDGED),
+    "taught by itself": ("smoke", TAUGHT),
     "moderated": ("smoke", MODERATED),
     "slim": ("smoke", SLIM),
     "panel": ("smoke", PANEL),
@@ -92,6 +103,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "reasons": ("smoke", REASONS),
     "order": ("smoke", ORDER),
     "rubrics": ("smoke", RUBRICS),
+    "generative": ("smoke", GENERATIVE),
     "quickstart": ("quickstart", ()),
     "optimisers": ("optimisers", ()),
     "label-budget": ("label-budget", ()),

@@ -25,7 +25,8 @@ from warm import Warm
 RUNS = int(os.environ.get("CAI_KILLED_RUNS", "0"))
 SECONDS = 120.0  # after which no run is begun, where nobody says how many
 KILLS = 3
-TIMED = ("seconds", "cached", "calls", "wall time, s", "model calls", "settings changed on the command line", "code")
+TIMED = ("seconds", "used", "cached", "calls", "wall time, s", "model calls", "code")
+TIMED += ("settings changed on the command line",)
 BEGUN = re.compile(r"^\[\d+:\d+\] (.+) (\([0-9a-f]{6}\))|^(compare) (->)", re.MULTILINE)
 
 

@@ -184,12 +184,13 @@ def test_nothing_to_go_on_from_is_said(tmp_path):
 
 def test_the_run_takes_pass_after_pass_each_in_an_order_of_its_own():
     # 5 prompts in twos: a pass is 4 of them, each twice, and each pair of prompts is handed out 3 times: 24 rows.
-    sampler = WholeRun(RepeatSampler(range(5), 2, 2, 3, shuffle=True, seed=4), rows=49)
+    sampler = WholeRun(RepeatSampler(range(5), 2, 2, 3, shuffle=True, seed=4), rows=72)
     rows = list(sampler)
-    assert len(rows) == len(sampler) == 72, "49 rows need three passes"
+    assert len(rows) == len(sampler) == 72, "three passes"
     assert rows == list(sampler), "asked again, it says the same"
     assert rows[:24] != rows[24:48] != rows[48:]
     assert all(rows[i : i + 4] == rows[i + 4 : i + 8] == rows[i + 8 : i + 12] for i in range(0, 72, 12))
+    assert list(WholeRun(RepeatSampler(range(5), 2, 2, 3, shuffle=True, seed=4), rows=49)) == rows[:49]
 
 
 def test_a_folder_without_checkpoints_has_no_last_one(tmp_path: Path):

@@ -23,7 +23,7 @@ from cai.compare import report_plots
 from cai.compare.cells import Cell, Measured
 from cai.compare.measures import HeldOutPairs, average, outcomes, tested
 from cai.compare.section import ReportSection
-from cai.config.load import opponents
+from cai.config.comparable import opponents
 from cai.core.records import Estimate, labelled_pairs
 from cai.stats import intervals as statistics
 from cai.stats.crossed import contrast

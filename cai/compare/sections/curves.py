@@ -35,6 +35,7 @@ CURVES = (  # stage, its quantity, title, steps
     ("reward", "accuracy", "reward model: accuracy on its own labels", "step"),
     ("policy", "reward", "policy: reward (normalised)", "rollout"),
     ("policy", "win_share", "policy: how sure the judge is of a prompt's better answer", "rollout"),
+    ("policy", "teacher_kl", "self-distillation: KL to the teacher, nats a token", "rollout"),
     ("policy", "loss", "DPO: loss on its own labels", "step"),
     ("policy", "accuracy", "DPO: implicit reward agrees with its own labels", "step"),
     ("policy", "margin", "DPO: implicit reward of the preferred answer minus the other's", "step"),
@@ -59,8 +60,9 @@ def curves(cells: Sequence[Cell], measured: Measured) -> list[Curve]:
     own = list({cell.sft.path: cell for cell in reversed(cells)}.values())[::-1]  # each SFT policy by its first cell
     first = line("sft", cells[0].settings.seed, _table(cells[0].sft), "loss")
     begun = [line(cell.arm, cell.seed, _table(cell.sft), "loss") for cell in own] if len(own) > 1 else [first]
+    begun = [each for each in begun if each.x]  # `sft.learns: nothing` has no steps
     title = "SFT: loss on revisions" if all(cell.settings.sft.learns == "revisions" for cell in own) else "SFT: loss"
-    plots = [*pretraining(cells[0]), Curve(title, "step", "loss", begun, "sft")]
+    plots = pretraining(cells[0]) + ([Curve(title, "step", "loss", begun, "sft")] if begun else [])
     for stage, key, title, x in CURVES:
         made = [(cell, getattr(cell, stage)) for cell in cells]
         # An SFT policy that the arm ends with has been shown.

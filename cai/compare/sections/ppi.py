@@ -86,7 +86,7 @@ def powered_report(cells: Sequence[Cell], measured: Measured, held_out: HeldOutP
         given = {row: people[row] for row in people if row in held_out.pairs}
         asked = _pairs(cells, held_out, judge.arm, said, given)
         if len(given) == len(held_out.pairs):
-            kept = _quarter({held_out.cluster(row) for row in given})
+            kept = quarter({held_out.cluster(row) for row in given})
             for one in asked if kept else ():
                 few = {row: y for row, y in one.human.items() if held_out.cluster(row) in kept}
                 lines.append(_line(one, few, held_out.cluster, "drawn"))
@@ -163,7 +163,7 @@ def _games(cells: Sequence[Cell], measured: Measured, lines: list[PoweredLine], 
     lines.append(_line(asked, asked.human, clusters.__getitem__, "labelled"))
 
 
-def _quarter(prompts: set[str]) -> set[str]:
+def quarter(prompts: set[str]) -> set[str]:
     """A quarter of the prompts, ten at least, drawn by hash; none where that is more than half."""
     count = max(FEWEST, len(prompts) // QUARTER)
     if 2 * count > len(prompts):

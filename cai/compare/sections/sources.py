@@ -19,7 +19,9 @@ def sources(cells: Sequence[Cell]) -> list[dict[str, Any]]:
             train = {pair.id for pair in read_jsonl(one.pairs / "pairs.jsonl", Pair) if pair.prompt.split == "train"}
             rows = read_jsonl(one.labels / "labels.jsonl", Label) if one.labels else []
             labelled.update(row.source for row in rows if row.pair_id in train)
-        who = "nobody: it ends with its SFT policy" if cell.settings.rl.ends_with_sft else str(cell.settings.labels)
+        rl = cell.settings.rl
+        who = str(cell.settings.labels) if rl.asks_labellers else f"nobody: rl.method is {rl.method}"
+        who = "nobody: it ends with its SFT policy" if rl.ends_with_sft else who
         lines.append({"arm": arm, "said": who, "labelled": dict(labelled)})
     return lines[::-1]
 

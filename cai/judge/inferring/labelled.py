@@ -74,6 +74,23 @@ def opening(pair: Pair) -> str:
     return identity("opening", " ".join(opening_of(pair.prompt.messages).split()))
 
 
+def pairs_of(path: str, share: float) -> tuple[tuple[Pair, ...], tuple[tuple[str, str], ...]]:
+    """(the pairs of a file or a source, whoever judged them; (where, why) of each row that was left out)."""
+    if locate(path).is_file():
+        read = read_comparisons(path, judged=False, test=share)
+        return read.pairs, read.faults
+    return _pairs_of_source(path, share), ()
+
+
+def _pairs_of_source(path: str, share: float) -> tuple[Pair, ...]:
+    if "/" in path or Path(path).suffix:
+        remedy = "give a file of judged pairs, a source such as rated-answers, or a finished run (runs/NAME)"
+        raise UserError("there is no such file or run", path, remedy)
+    data = Data(source=path, test=share)
+    source_digest(data, "LABELS_OR_RUN")
+    return tuple(read_used(data, seed=0)[1])
+
+
 def from_file(path: str, share: float) -> tuple[LabelledPairs, tuple[tuple[str, str], ...]]:
     """(the judged pairs of a file of any form that cai/data/rows reads, or of a source by its name; (where, why) of
     each row that was left out). Raises UserError where there is no such file, or nobody judged its pairs."""
@@ -82,13 +99,8 @@ def from_file(path: str, share: float) -> tuple[LabelledPairs, tuple[tuple[str, 
         rows = [(pair, pair.human) for pair in read.pairs if pair.human is not None]
         faults = read.faults
     else:
-        if "/" in path or Path(path).suffix:
-            remedy = "give a file of judged pairs, a source such as rated-answers, or a finished run (runs/NAME)"
-            raise UserError("there is no such file or run", path, remedy)
-        data = Data(source=path, test=share)
-        source_digest(data, "LABELS_OR_RUN")
-        _, pairs = read_used(data, seed=0)
-        rows, faults = [(pair, pair.human) for pair in pairs if pair.human is not None], ()
+        rows = [(pair, pair.human) for pair in _pairs_of_source(path, share) if pair.human is not None]
+        faults = ()
         if not rows:
             raise UserError("nobody judged the pairs of this source", path, "give one with human labels")
     return labelled(path, rows), faults

@@ -130,7 +130,7 @@ def optimise(out: Path, work: Workbench, run: OnlineRun, ready: Ready, make: Mak
     criteria = (name for name in history[0] if name.startswith("criterion ")) if history else ()
     names = [*ready.columns, *criteria]
     (out / "curves.json").write_text(json.dumps(curves(history, {name: name for name in names})))
-    counts = {**ready.counts, **watched, **left_out(history, settings.batch_size)}
+    counts = {**ready.counts, **watched, **left_out(history, settings.batch_size), **trainer.counts()}
     (out / "counts.json").write_text(json.dumps(counts, indent=1))
     trainer.end()
 

@@ -22,6 +22,7 @@ of them draws from a generator of its own, and shuffles and averages what is its
 
 import gc
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -45,27 +46,33 @@ from cai.train.rl.forwards import answer_states
 from cai.train.rl.reference import Remembers
 from cai.train.still import without_dropout
 
+LEFT = ("prompt", "teacher")  # whose rows are padded on the left: `prompt_ids`, `prompt_mask`, ...
+
 Online = GRPOTrainer if TYPE_CHECKING else object  # what `Rollouts` is laid over: GRPOTrainer or RLOOTrainer
 
 
 class WholeRun(Sampler[int]):
     """Prompt numbers for a whole run: pass after pass of TRL's sampler, each in an order of its own.
 
-    Iterated again it says the same again.
+    Iterated again it says the same again. There are just as many as the run takes: Trainer makes one step more than it
+    should where a run that is done is resumed, and there is a batch left.
     """
 
     def __init__(self, one_pass: RepeatSampler, rows: int) -> None:
-        """rows: how many the run takes; it is given at least as many."""
-        self.one_pass, self.passes = one_pass, -(-rows // max(len(one_pass), 1))
+        """rows: how many the run takes."""
+        self.one_pass, self.rows = one_pass, rows if len(one_pass) else 0
 
     def __iter__(self) -> Iterator[int]:
         if self.one_pass.shuffle:
             self.one_pass.generator.manual_seed(self.one_pass.seed or 0)
-        for _ in range(self.passes):
-            yield from self.one_pass
+        left = self.rows
+        while left:
+            for row in islice(self.one_pass, left):
+                left -= 1
+                yield row
 
     def __len__(self) -> int:
-        return self.passes * len(self.one_pass)
+        return self.rows
 
 
 def check_prompts(dataset: Any, args: Any) -> None:
@@ -83,12 +90,14 @@ def check_prompts(dataset: Any, args: Any) -> None:
 
 def trimmed(rows: dict[str, Tensor]) -> dict[str, Tensor]:
     """Rows without the columns that are padding in all of them: on the left of prompts, on the right of answers."""
-    prompt = int(rows["prompt_mask"].sum(dim=1).max())
+    longest = {kind: int(rows[f"{kind}_mask"].sum(dim=1).max()) for kind in LEFT if f"{kind}_mask" in rows}
     answer = int(rows["completion_mask"].sum(dim=1).max())
-    return {
-        name: tensor if tensor.dim() < 2 else tensor[:, -prompt:] if name.startswith("prompt") else tensor[:, :answer]
-        for name, tensor in rows.items()
-    }
+
+    def part(name: str, tensor: Tensor) -> Tensor:
+        kind = name.partition("_")[0]
+        return tensor if tensor.dim() < 2 else tensor[:, -longest[kind] :] if kind in longest else tensor[:, :answer]
+
+    return {name: part(name, tensor) for name, tensor in rows.items()}
 
 
 def tokens_of_updates(tokens: list[int], passes: int, together: int) -> list[int]:
@@ -141,6 +150,10 @@ class Rollouts(Remembers, Unpublished, Sealing, Online):
 
     def load_own_state(self, state: dict[str, Any]) -> None:
         """Take over what `own_state` said."""
+
+    def counts(self) -> dict[str, int]:
+        """What to count besides, once the training is done."""
+        return {}
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """As Trainer's. True: from the last complete checkpoint in `output_dir`; UserError where there is none."""
@@ -280,7 +293,7 @@ class RolloutTrainer(Rollouts, GRPOTrainer):
             return rows
         return {
             name: self.accelerator.gather(
-                self.accelerator.pad_across_processes(tensor, dim=1, pad_first=name.startswith("prompt"))
+                self.accelerator.pad_across_processes(tensor, dim=1, pad_first=name.startswith(LEFT))
                 if tensor.dim() > 1
                 else tensor
             )
