@@ -46,14 +46,9 @@ class SoftPairCollator(DataCollatorForPreference):
         return batch
 
 
-<<<<<<< HEAD
 class SoftDPOTrainer(Unpublished, Sealing, StepShares, DPOTrainer):
-    """DPOTrainer over a tokenised dataset: `prompt_ids`, `chosen_ids` (of a), `rejected_ids` (b), `p` = P(a better).
-=======
-class SoftDPOTrainer(Unpublished, StepShares, DPOTrainer):
     """DPOTrainer over a tokenised dataset: `prompt_ids`, `chosen_ids` (of a), `rejected_ids` (b), `p` = P(a better);
     with `MASKS` only what they mark counts as the answer.
->>>>>>> main
 
     Log rows: loss, accuracy (the implicit reward is on the label's side; p == 1/2 has none and is not counted), margin
     (the implicit reward of the preferred answer minus that of the other) and entropy (nats a token of the answers).
