@@ -13,7 +13,7 @@ from cai.data.label_log import LabelRow
 def summary(desk: Desk, rater: str) -> dict[str, Any]:
     """Counts of one rater's choices, agreement of all pairs of raters, and the faults of the log."""
     desk.log.refresh()
-    rows = [row for row in desk.log.in_force() if row.key[1:] in {task.key for task in desk.tasks}]
+    rows = desk.rows()
     mine = [row for row in rows if row.rater == rater]
     chosen = Counter(_place(row) for row in mine)
     seconds = [row.seconds for row in mine if row.p_a is not None]

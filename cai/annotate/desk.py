@@ -5,6 +5,7 @@ servers on one log see each other's rows. What a rater is shown says nothing of 
 thinks of it; that can be asked for after the choice, and then the choice stands.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -69,12 +70,13 @@ class Desk:
     def welcome(self) -> dict[str, Any]:
         """What the page needs before a rater has a name: who may label, and who has."""
         self.log.refresh()
-        known = sorted({row.rater for row in self._rows()})
-        done = {name: sum(row.rater == name and row.p_a is not None for row in self._rows()) for name in known}
-        names = list(self.raters) or known
+        done: Counter[str] = Counter()
+        for row in self.rows():
+            done[row.rater] += row.p_a is not None
+        names = list(self.raters) or sorted(done)
         return {
             "name": self.name,
-            "raters": [{"name": name, "done": done.get(name, 0)} for name in names],
+            "raters": [{"name": name, "done": done[name]} for name in names],
             "open": not self.raters,
             "total": len(self.tasks),
             "pairs": len({task.pair.id for task in self.tasks}),
@@ -98,22 +100,23 @@ class Desk:
 
         again: skips above this line of the log are asked again; 0 lets all skips stand.
         """
-        mine = {task.key: self.log.get((rater, *task.key)) for task in self.tasks}
         others = set()
         if self.order == "uncertain":  # what no other rater has labelled is worth more
-            others = {row.pair_id for row in self._rows() if row.p_a is not None and row.rater != rater}
-        todo = [task for task in self.tasks if mine[task.key] is None]
-        todo.sort(key=lambda task: task.pair.id in others)  # stable: each part keeps its order
-        todo += [
-            task
-            for task in self.tasks
-            if (row := mine[task.key]) and row.choice == "skip" and self.log.line_of(row.key) < again
-        ]
-        return todo[0] if todo else None
+            others = {row.pair_id for row in self.rows() if row.p_a is not None and row.rater != rater}
+        todo = (task for task in self.tasks if self.log.get((rater, *task.key)) is None)
+        first = later = next(todo, None)
+        while first and first.pair.id in others:
+            first = next(todo, None)
+        if first or later:
+            return first or later
+        skipped = {row.key[1:] for row in self.log.in_force(rater) if row.choice == "skip"}
+        return next(
+            (task for task in self.tasks if task.key in skipped and self.log.line_of((rater, *task.key)) < again), None
+        )
 
     def progress(self, rater: str) -> dict[str, Any]:
         """Counts, and the seconds that the rest takes at this rater's own median pace (None until that is known)."""
-        mine = [row for row in self._rows() if row.rater == rater]
+        mine = self.rows(rater)
         labelled = [row for row in mine if row.p_a is not None]
         rest = len(self.tasks) - len(mine)
         pace = median(row.seconds for row in labelled) if len(labelled) >= PACE_FROM else None
@@ -163,7 +166,7 @@ class Desk:
         """Cancel the rater's last decision and show its pair again, with its note."""
         rater = self.rater(rater)
         self.log.refresh()
-        mine = [row for row in self._rows() if row.rater == rater]
+        mine = self.rows(rater)
         if not mine:
             raise UserError("there is nothing to undo", "", "label a pair first")
         last = mine[-1]
@@ -188,7 +191,7 @@ class Desk:
             return p_a if p_a is None or row.left == "a" else 1 - p_a
 
         margin = self.place.margins.get(pair_id)
-        others = [r for r in self._rows() if r.key[1:] == row.key[1:] and r.rater != rater and r.p_a is not None]
+        others = [r for r in self.rows() if r.key[1:] == row.key[1:] and r.rater != rater and r.p_a is not None]
         return {
             "mine": of_left(row.p_a),
             "judge": of_left(self.place.judge.get(pair_id)),
@@ -197,9 +200,9 @@ class Desk:
             "raters": [{"name": other.rater, "left": of_left(p_for(other, task.pair))} for other in others],
         }
 
-    def _rows(self) -> list[LabelRow]:
-        """Rows in force for what is to be labelled here."""
-        return [row for row in self.log.in_force() if row.key[1:] in self._by_key]
+    def rows(self, rater: str | None = None) -> list[LabelRow]:
+        """Rows in force for what is to be labelled here. rater: of this one alone."""
+        return [row for row in self.log.in_force(rater) if row.key[1:] in self._by_key]
 
     def _task(self, pair_id: str, principle: str | None) -> Task:
         task = self._by_key.get((pair_id, principle))

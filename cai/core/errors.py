@@ -106,6 +106,8 @@ FAULTS: dict[int, tuple[str, str]] = {
     errno.EISDIR: ("a folder stands where a file is needed", BLOCKED),
     errno.ENAMETOOLONG: ("the name is too long", "give it a shorter one"),
     errno.EMFILE: ("too many files are open", "raise the limit (ulimit -n) and run the same command again"),
+    errno.ENOLCK: ("the file system here has no locks", "name a folder on another one (runtime.root, --out)"),
+    errno.ENOTSUP: ("the file system here cannot do this", "name a folder on another one (runtime.root, --out)"),
     errno.EIO: BROKEN,
     errno.ENODEV: BROKEN,
     errno.ESTALE: BROKEN,

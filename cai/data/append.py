@@ -5,6 +5,7 @@ one file, and a kill can cost at most the row that was being written. Such a tor
 named and counted by every reader, and never removed.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -69,7 +70,7 @@ class RowLog:
             self._reset()
             return
         with file:
-            fcntl.flock(file, fcntl.LOCK_SH)  # no writer is in the middle of a row
+            _lock(file.fileno(), fcntl.LOCK_SH)  # no writer is in the middle of a row
             status = os.fstat(file.fileno())
             if status.st_ino != self._inode or status.st_size < self._offset:
                 self._reset()
@@ -95,7 +96,7 @@ def append_row(path: Path, row: Any) -> None:
     fresh = not path.exists()
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        _lock(file, fcntl.LOCK_EX)
         end = os.fstat(file).st_size
         if end and os.pread(file, 1, end - 1) != b"\n":
             line = b"\n" + line  # the row before was torn by a kill: it must not swallow this one
@@ -106,6 +107,15 @@ def append_row(path: Path, row: Any) -> None:
         os.close(file)
     if fresh:
         _sync_folder(path.parent)
+
+
+def _lock(file: int, how: int) -> None:
+    """Where the file system has no locks, a row is still one write."""
+    try:
+        fcntl.flock(file, how)
+    except OSError as error:
+        if error.errno not in (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL):
+            raise
 
 
 def _sync_folder(folder: Path) -> None:

@@ -9,6 +9,7 @@ written, and what a kill may cost, is in append.py.
 
 import hashlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -93,13 +94,14 @@ class LabelLog(RowLog):
 
     def _clear(self) -> None:
         self.rows = 0
-        self._stacks: dict[Key, list[tuple[int, LabelRow]]] = {}
+        # rater -> (pair, principle) -> (line, row) of each decision that is not undone, the last one in force
+        self._stacks: dict[str, dict[tuple[str, str | None], list[tuple[int, LabelRow]]]] = {}
 
     def _kind(self, row: Any) -> type:
         return LabelRow
 
     def _take(self, number: int, record: LabelRow) -> str:
-        stack = self._stacks.setdefault(record.key, [])
+        stack = self._stacks.setdefault(record.rater, {}).setdefault(record.key[1:], [])
         if fault := _fault(record):
             return fault
         if record.choice == "undo":
@@ -111,24 +113,28 @@ class LabelLog(RowLog):
         self.rows += 1
         return ""
 
-    def in_force(self) -> list[LabelRow]:
-        """Each rater's last row, skips among them, for each pair and principle, as written."""
-        tops = sorted((stack[-1] for stack in self._stacks.values() if stack), key=lambda top: top[0])
+    def in_force(self, rater: str | None = None) -> list[LabelRow]:
+        """Each rater's last row, skips among them, for each pair and principle, as written. rater: of one alone."""
+        tops = sorted((stack[-1] for stack in self._all(rater) if stack), key=lambda top: top[0])
         return [row for _, row in tops]
+
+    def _all(self, rater: str | None = None) -> Iterator[list[tuple[int, LabelRow]]]:
+        for stacks in self._stacks.values() if rater is None else [self._stacks.get(rater, {})]:
+            yield from stacks.values()
 
     def get(self, key: Key) -> LabelRow | None:
         """The row in force for a rater, a pair and a principle."""
-        stack = self._stacks.get(key)
+        stack = self._stacks.get(key[0], {}).get(key[1:])
         return stack[-1][1] if stack else None
 
     def line_of(self, key: Key) -> int:
         """The line of the row in force."""
-        return self._stacks[key][-1][0]
+        return self._stacks[key[0]][key[1:]][-1][0]
 
     def repeated(self) -> list[tuple[str, str]]:
         """(file:line, why) of each row in force that one rater's later row for the same pair replaces."""
         twice = []
-        for stack in self._stacks.values():
+        for stack in self._all():
             decided = [(number, row) for number, row in stack if row.p_a is not None]
             for number, row in decided[:-1]:
                 same = row.p_a == decided[-1][1].p_a

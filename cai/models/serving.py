@@ -12,8 +12,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,7 +26,6 @@ from cai.core.durable import make_folders
 from cai.core.errors import UserError
 from cai.core.shipped import at_home
 from cai.models.embedded import EMBEDDED
-from cai.models.engines import Engine, Question, Reading, Reply, Request, Sampling
 from cai.models.references import ModelRef, local
 
 HERE = "127.0.0.1"
@@ -190,37 +189,8 @@ def start_own(model: ModelRef, dtype: str, runtime: Runtime) -> ServerProcess:
     return running
 
 
-# 3. The engine --------------------------------------------------------------------------------------------------------
-
-
 def addressed(model: ModelRef, running: ServerProcess) -> ModelRef:
     """The model at the server that was started for it."""
     own = model.server
     assert isinstance(own, OwnServer)
     return replace(model, server=Server(url=(running.url,), name=own.name, revision=own.revision, same=own.same))
-
-
-@dataclass
-class OwnServedEngine:
-    """A served model whose server was started here: where that ends, its last words are the fault."""
-
-    engine: Engine
-    running: ServerProcess
-
-    def __post_init__(self) -> None:
-        self.identity, self.prompt_ids = self.engine.identity, self.engine.prompt_ids
-
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[tuple[int, Reply | None]]]:
-        with self._explained():
-            yield from self.engine.generate(requests, sampling)
-
-    def choose(self, questions: Sequence[Question], max_length: int) -> Iterator[list[tuple[int, Reading | None]]]:
-        with self._explained():
-            yield from self.engine.choose(questions, max_length)
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except UserError as error:
-            raise (self.running.ended() or error) from None

@@ -27,7 +27,7 @@ from cai.models.engines.spending import Spending
 from cai.models.loading import pick_device, pick_dtype, shared_tokenizer
 from cai.models.references import Dtype, ModelRef, beneath
 from cai.models.resident import Resident
-from cai.models.serving import OwnServedEngine, addressed, start_own
+from cai.models.serving import addressed, start_own
 
 
 @dataclass
@@ -126,7 +126,8 @@ class Workbench:
             self.resident.release()
             running = start_own(model, dtype, self.runtime)
             self._room.callback(running.stop)
-            return OwnServedEngine(load(addressed(model, running)), running)
+            given["gone"] = running.ended
+            return load(addressed(model, running))
 
         def open_engine() -> Engine:
             if model.server is None or isinstance(model.server, OwnServer):

@@ -1,15 +1,19 @@
 """Checkpoints of transformers' Trainer that say of themselves whether they are whole.
 
-A checkpoint is complete once it holds `rollouts.json`, which is written last, when all else is on the disk, and names
-every file with its size: a run that is killed while it saves leaves a folder that is passed over, as is one that has
-lost something since.
+A checkpoint is complete once it holds `rollouts.json`, which is written last, when all else is on the disk, and has
+the size and the sum of every file: a run that is killed while it saves leaves a folder that is passed over, as is one
+that was damaged since. Then the one before it is gone on from.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from cai.core.durable import sync, sync_tree, write_whole
+from cai.core.owned import unfinished
+from cai.core.store import digest_file
 
 COMPLETE = "rollouts.json"
 
@@ -32,29 +36,47 @@ class Sealing:
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             # Contents, then what says that they are complete, then the name by which they are found.
-            write_whole(folder / COMPLETE, json.dumps({"state": self.own_state(), "files": _sizes(folder)}))
+            write_whole(folder / COMPLETE, json.dumps({"state": self.own_state(), "files": _contents(folder)}))
             sync(folder.parent)
             sync(folder.parent.parent)
 
 
+@contextmanager
+def checkpoints_of(out: Path) -> Iterator[Path]:
+    """As `unfinished`; one folder for all processes that train together, which the first holds."""
+    from cai.models.sharded import everyones, writes  # heavy
+
+    with unfinished(out) if writes() else nullcontext(out) as folder:
+        yield everyones([folder])[0]
+
+
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint in a trainer's output folder."""
-    made = [path for path in folder.glob("checkpoint-*") if state_of(path) is not None]
-    return max(made, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    numbered = {int(path.name[11:]): path for path in folder.glob("checkpoint-*") if path.name[11:].isdecimal()}
+    newest_first = (numbered[number] for number in sorted(numbered, reverse=True))
+    return next((path for path in newest_first if state_of(path) is not None), None)
 
 
 def state_of(checkpoint: Path) -> dict[str, Any] | None:
-    """What `own_state` said when the checkpoint was made; None where it is not complete."""
+    """What `own_state` said when the checkpoint was made; None where it is not complete. All of it is read."""
     try:
         content = json.loads((checkpoint / COMPLETE).read_bytes())
-        files = content.get("files")
-        if files is None:  # an older version's holds the state alone
+        files, now = content.get("files"), _sizes(checkpoint)
+        if files is None:  # the oldest version's holds the state alone
             return content
-        return content["state"] if files == _sizes(checkpoint) else None
-    except (OSError, ValueError, KeyError, AttributeError):
+        if all(isinstance(size, int) for size in files.values()):  # an older version's has no sums
+            return content["state"] if files == now else None
+        if {name: size for name, (size, _) in files.items()} != now or files != _contents(checkpoint):
+            return None
+        return content["state"]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 
 def _sizes(checkpoint: Path) -> dict[str, int]:
     files = (path for path in checkpoint.rglob("*") if path.is_file() and path != checkpoint / COMPLETE)
     return {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in files}
+
+
+def _contents(checkpoint: Path) -> dict[str, list[int | str]]:
+    return {name: [size, digest_file(checkpoint / name)] for name, size in _sizes(checkpoint).items()}

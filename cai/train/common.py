@@ -4,6 +4,7 @@ import json
 import math
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,12 +14,15 @@ from cai.core.errors import UserError
 from cai.core.progress import progress
 from cai.models.loading import save
 from cai.models.references import Dtype
+from cai.models.sharded import everyones
 from cai.models.workbench import Workbench
 from cai.stats.losses import ended_worse
+from cai.train.checkpoints import checkpoints_of, last_checkpoint
 from cai.train.shares import split, together
 from cai.train.trainable import Trainable
 
 PROJECT = "cai"
+OFTEN = 300.0  # seconds of a training over rows that a kill may cost
 
 
 def arguments(work: Workbench, out: Path, start: Trainable, seed: int) -> dict[str, Any]:
@@ -51,6 +55,7 @@ def trainer_arguments(work: Workbench, out: Path, dtype: Dtype, seed: int) -> di
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "save_strategy": "no",
+        "save_total_limit": 2,  # the last may be half written when the run is killed
         **tracked(work, out),
         "disable_tqdm": True,
         "dataloader_pin_memory": work.device.startswith("cuda"),
@@ -71,7 +76,7 @@ class Passes(Protocol):
 def pass_arguments(
     work: Workbench, out: Path, start: Trainable, settings: Passes, seed: int, *, section: str
 ) -> dict[str, Any]:
-    """As `arguments`, of a training that passes over rows. The trainer's own folder is not kept.
+    """As `arguments`, of a training that passes over rows; `fit` gives the trainer its folder.
 
     section: of `settings` in the config. Raises UserError where its batches cannot be shared out.
     """
@@ -148,6 +153,34 @@ class Finite(TrainerCallback):
         )
 
 
+class Saves(TrainerCallback):
+    """A checkpoint whenever a kill would cost OFTEN seconds: a short training writes none. All processes write it when
+    the first one's clock says so.
+
+    In several processes accelerate does not tell the sampler which pass is gone on with, and a training that was killed
+    in the second would have the order of the first: it is told here.
+    """
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._last = time.monotonic()
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
+    ) -> None:
+        batches = more["train_dataloader"].batch_sampler
+        while hasattr(batches, "batch_sampler"):
+            batches = batches.batch_sampler
+        if hasattr(batches.sampler, "set_epoch"):
+            batches.sampler.set_epoch(int(state.epoch or 0))
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        due = everyones([time.monotonic() - self._last >= OFTEN])[0]
+        control.should_save = due and state.global_step < state.max_steps
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._last = time.monotonic()
+
+
 class Unpublished:
     """What TRL's trainers tell the world about a model; the store's manifest says how ours came about."""
 
@@ -183,9 +216,18 @@ def fit(
 ) -> None:
     """Train, and leave model/, curves.json (`columns` of the trainer's log, as `curves`) and counts.json.
 
-    section: of its settings in the config. Raises UserError where it diverges.
+    A killed run goes on from its last checkpoint, bit for bit on CPU; where the model is in parts, from the beginning.
+    trainer: a `Sealing` one. section: of its settings in the config. Raises UserError where it diverges.
     """
-    quiet(trainer, title, section).train()
+    quiet(trainer, title, section)
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        trainer.train()
+    else:
+        with checkpoints_of(out) as folder:
+            trainer.args.output_dir = str(folder)
+            trainer.add_callback(Saves())
+            last = last_checkpoint(folder)
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
     table = curves(trainer.state.log_history, columns)
     if worse := ended_worse(table.get("loss", ())):
         began, ended = worse

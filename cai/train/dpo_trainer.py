@@ -23,6 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
+from cai.train.checkpoints import Sealing
 from cai.train.common import Unpublished
 from cai.train.reward_trainer import cross_entropies
 from cai.train.shares import StepShares
@@ -45,7 +46,7 @@ class SoftPairCollator(DataCollatorForPreference):
         return batch
 
 
-class SoftDPOTrainer(Unpublished, StepShares, DPOTrainer):
+class SoftDPOTrainer(Unpublished, Sealing, StepShares, DPOTrainer):
     """DPOTrainer over a tokenised dataset: `prompt_ids`, `chosen_ids` (of a), `rejected_ids` (b), `p` = P(a better);
     with `MASKS` only what they mark counts as the answer.
 

@@ -4,10 +4,12 @@ from typing import Any
 
 from trl import SFTTrainer
 
+from cai.train.checkpoints import Sealing
+from cai.train.common import Unpublished
 from cai.train.shares import StepShares
 
 
-class AnswerTrainer(StepShares, SFTTrainer):
+class AnswerTrainer(Unpublished, Sealing, StepShares, SFTTrainer):
     """The mean over the answers' tokens of a whole step: TRL's own, which counts them in all processes and parts."""
 
     loss_is_scaled_for_ga: bool | None = None  # TRL says

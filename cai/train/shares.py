@@ -6,6 +6,7 @@ accelerate fills the last batch of an epoch up with rows from its beginning; so 
 number of rows of the whole step, and a row that only fills up has no part in it.
 """
 
+import math
 import os
 from collections.abc import Iterator
 from itertools import islice
@@ -55,9 +56,12 @@ class StepShares:
         self: Any, epoch_iterator: Iterator[Any], num_batches: int, device: Any
     ) -> tuple[list[Any], Any]:
         """Trainer's, which calls it once for each step."""
-        if epoch_iterator is not self._epoch:
-            self._epoch, self._taken = epoch_iterator, 0
         rows, processes, total = self._train_batch_size, self.accelerator.num_processes, len(self.train_dataset)
+        if epoch_iterator is not self._epoch:
+            # Where a killed run goes on inside an epoch, Trainer has skipped the batches of the steps before.
+            parts = self.args.gradient_accumulation_steps
+            steps = math.ceil(math.ceil(total / (rows * processes)) / parts)
+            self._epoch, self._taken = epoch_iterator, self.state.global_step % steps * parts
         batches, first = [], self._taken
         for batch in islice(epoch_iterator, num_batches):
             # accelerate deals whole batches out in turn: the first to the first process, the second to the second.

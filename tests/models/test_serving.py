@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from cai.config.serve import OwnServer, Serve, served_by_run
 from cai.core.errors import UserError
 from cai.core.records import Message
 from cai.experiment.check_servers import server_checks
-from cai.models import guard, serving
+from cai.models import guard, serving, workbench
 from cai.models.engines import Question
 from cai.models.references import find, find_served, local, model_of
 from cai.models.serving import ServerProcess, start
@@ -180,21 +181,34 @@ def test_a_server_that_dies_at_its_start_says_why(tiny, vllm: Path, tmp_path: Pa
     assert Path(caught.value.where).read_text() == "loading\nno room for the cache\n"
 
 
-def test_a_server_that_dies_later_says_so(tiny, vllm: Path, tmp_path: Path, monkeypatch) -> None:
-    from cai.models.engines import server, transport
-
-    quick = transport.Patience(answer=5.0, connect=0.5, server=0.5, tries=2, first=0.01, longest=0.02)
-    monkeypatch.setattr(server.Connection, "pool", lambda self, probed=None: transport.Pool(
-        self.server, self.name, self.spending, quick, probed.answers_as if probed else None
-    ))  # fmt: skip
+@pytest.mark.parametrize("when", ["between", "while it is asked"])
+def test_a_server_that_dies_later_is_noticed_at_once(tiny, vllm: Path, tmp_path: Path, when: str) -> None:
+    """Not after the five minutes for which a server that is none of ours is waited for; what it answered is kept."""
     serve = Serve(engine="vllm", command=str(vllm))
     work = bench(tmp_path, serve)
     engine = work.engine(find_served(local(tiny), OwnServer(serve=serve)), dtype="float32", system=None)
     engine.choose([Question(CHAT, ("Yes", "No"))], 999, "asked")
-    os.kill(int(started(tmp_path)[0][0]), signal.SIGKILL)
+
+    def kill(after: int) -> None:
+        assert waited(lambda: len(kept(work)) > after)
+        os.kill(int(started(tmp_path)[0][0]), signal.SIGKILL)
+
+    if when == "between":
+        kill(0)
+    else:
+        threading.Thread(target=kill, args=[20], daemon=True).start()
+    asked = [Question((Message("user", f"Is {number} even?"),), ("Yes", "No")) for number in range(3000)]
+    began = time.monotonic()
     with pytest.raises(UserError, match="the server of tiny-random has ended with code 137"):
-        engine.choose([Question(CHAT, ("a", "b"))], 999, "asked")
+        engine.choose(asked, 999, "asked")
+    assert time.monotonic() - began < 30
     work.release()
+    assert len(kept(work)) == 1 if when == "between" else 20 < len(kept(work)) < 3001
+
+
+def kept(work: Workbench) -> list[str]:
+    """The lines of the call cache."""
+    return [line for rows in (work.root / "calls").glob("*.rows") for line in rows.read_text().splitlines()]
 
 
 def test_who_waits_for_a_server_may_stop_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family) -> None:
@@ -312,14 +326,16 @@ def test_what_is_missing_is_said_before_the_first_stage(tmp_path: Path, tiny) ->
 
 
 @pytest.mark.real
-def test_a_real_judge_is_served_by_turns(gguf: Path, real, tmp_path: Path) -> None:
+def test_a_real_judge_is_served_by_turns(gguf: Path, real, tmp_path: Path, monkeypatch) -> None:
+    servers: list[ServerProcess] = []
+    monkeypatch.setattr(workbench, "start_own", lambda *given: servers.append(serving.start_own(*given)) or servers[-1])
     serve = Serve(engine="llama.cpp", args=("--context", "512"))
     work = bench(tmp_path, serve)
     arm = Arm.model_validate({"constitution": "constitutions/short.txt", "data": {"source": "rated-answers"}})
     judge = served_by_run({"ai": arm}, serve)["ai"].judge
     engine = work.engine(model_of(judge), dtype="float32", system=None)
     (reading,) = engine.choose([Question(CHAT, ("Yes", "No"))], 512, "asked")
-    running: ServerProcess = work._loaded[1].running
+    (running,) = servers
     assert reading.logprobs[0] != reading.logprobs[1] and running.process.poll() is None
     (here,) = work.engine(find("smollm2-135m"), dtype="float32", system=None).choose(
         [Question(CHAT, ("Yes", "No"))], 512, "asked"

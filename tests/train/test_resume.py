@@ -1,5 +1,9 @@
 """A killed PPO run goes on from its last checkpoint and ends, bit for bit, as the run that was not killed."""
 
+import json
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +14,7 @@ from transformers import TrainerCallback
 from trl.trainer.utils import RepeatSampler
 
 from cai.core.errors import UserError
-from cai.train.checkpoints import COMPLETE, last_checkpoint
+from cai.train.checkpoints import COMPLETE, last_checkpoint, state_of
 from cai.train.rl.ppo import PPOTrainer
 from cai.train.rl.rollouts import WholeRun
 
@@ -118,6 +122,59 @@ def test_a_checkpoint_that_was_being_written_is_passed_over(tmp_path):
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-4"
     with pytest.raises(UserError, match="not complete"):
         trainer(tmp_path, **options).train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+
+
+def flip(file: Path) -> None:
+    """One bit in the middle; the size and the time stay."""
+    raw, status = bytearray(file.read_bytes()), file.stat()
+    raw[len(raw) // 2] ^= 1
+    file.write_bytes(raw)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def test_a_checkpoint_that_was_damaged_is_passed_over_and_the_one_before_gone_on_from(tmp_path):
+    """Each of its files with a flipped bit, cut, empty or gone: never the damage, never a traceback."""
+    options = {"rollouts": 3, "save_strategy": "steps", "save_steps": 2}
+    whole = trainer(tmp_path / "whole", **options)
+    whole.train()
+    damages: dict[str, Callable[[Path], object]] = {
+        "flipped": flip, "cut": cut, "empty": lambda file: file.write_bytes(b""), "gone": Path.unlink,
+        "nested": lambda file: file.write_text("[" * 100_000), "a folder": lambda file: (file.unlink(), file.mkdir()),
+    }  # fmt: skip
+    names = sorted(file.name for file in (tmp_path / "whole" / "checkpoint-6").iterdir())
+    assert len(names) >= 9 and COMPLETE in names
+    for name in names:
+        for kind, damage in damages.items():
+            if name == COMPLETE and kind == "flipped":
+                continue  # what it still says may be true
+            copy = tmp_path / "copy"
+            shutil.copytree(tmp_path / "whole", copy)
+            damage(copy / "checkpoint-6" / name)
+            assert last_checkpoint(copy) == copy / "checkpoint-4", (name, kind)
+            shutil.rmtree(copy)
+    flip(tmp_path / "whole" / "checkpoint-6" / "model.safetensors")
+    again = trainer(tmp_path / "whole", **options)
+    again.train(resume_from_checkpoint=True)
+    ours = weights(again)
+    assert log(again) == log(whole) and all(torch.equal(ours[name], w) for name, w in weights(whole).items())
+
+
+def test_a_checkpoint_of_an_older_version_is_gone_on_from(tmp_path):
+    """It had sizes and no sums; before that it had the state alone."""
+    trainer(tmp_path, rollouts=3, save_strategy="steps", save_steps=2).train()
+    file = tmp_path / "checkpoint-6" / COMPLETE
+    said = json.loads(file.read_text())
+    sizes = {name: size for name, (size, _) in said["files"].items()}
+    file.write_text(json.dumps(said | {"files": sizes}))
+    assert state_of(tmp_path / "checkpoint-6") == said["state"]
+    file.write_text(json.dumps(said | {"files": sizes | {"model.safetensors": 1}}))
+    assert state_of(tmp_path / "checkpoint-6") is None
+    file.write_text(json.dumps(said["state"]))
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-6"
 
 
 def test_nothing_to_go_on_from_is_said(tmp_path):

@@ -23,7 +23,7 @@ class Connection:
     """What both engines need of a run.
 
     model: its name there, unless `server.name` gives another. lora: the adapter that the server is given on that model
-    before it is asked. wait: only tests change it.
+    before it is asked. wait: only tests change it. gone: as in `Pool`.
     """
 
     server: Server
@@ -33,6 +33,7 @@ class Connection:
     root: Path
     wait: Patience = field(default_factory=Patience)
     lora: Lora | None = None
+    gone: Callable[[], UserError | None] = lambda: None
 
     @property
     def name(self) -> str:
@@ -46,7 +47,7 @@ class Connection:
     def pool(self, probed: Probed | None = None) -> Pool:
         return Pool(
             self.server, self.name, self.spending, self.wait, probed.answers_as if probed else None,
-            called=self.called, adapter=self.lora.body if self.lora else None,
+            called=self.called, adapter=self.lora.body if self.lora else None, gone=self.gone,
         )  # fmt: skip
 
     def probe(self, how: Callable[[Pool], Awaitable[Probed]]) -> Probed:

@@ -1,6 +1,7 @@
 """How each kind of server is asked for log-probabilities of given tokens: the same question in four dialects.
 
-    llama.cpp   a grammar that leaves one token possible at each step; logprobs are those before it
+    llama.cpp   a grammar that leaves one token possible at each step; logprobs are those before it. Of a token that no
+                grammar lets pass: all logprobs of a step in which another one is drawn (logit_bias)
     vllm        logprob_token_ids of each place where options part; of long options, prompt_logprobs
     sglang      /generate: token_ids_logprob, and of long options logprob_start_len (after its documentation and
                 source: not run against SGLang)
@@ -12,8 +13,9 @@ is probed (probing.py), never believed.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice, pairwise
 from typing import Any, Protocol
 
 from cai.models.engines import Reading, Reply, Sampling, reading
@@ -21,6 +23,9 @@ from cai.models.engines.faults import Malformed
 from cai.models.engines.transport import Call, CallGroup
 
 Ids = Sequence[int]
+ALL = 1 << 20  # more tokens than a vocabulary has
+CERTAIN = 1e6  # added to a logit, for a token that is drawn whatever the others have
+CUT = "\N{REPLACEMENT CHARACTER}"  # what a part of a character is read as
 # Nothing is cut off, nothing is punished: the model's own distribution.
 NEUTRAL = {"top_p": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
 OPEN = {
@@ -109,21 +114,42 @@ def by_place(tails: Sequence[Ids], calls: Sequence[Call]) -> CallGroup:
 
 @dataclass(frozen=True, slots=True)
 class LlamaCpp:
-    """One request an option: the answer is held to its tokens, and each is reported with what it had before that."""
+    """One request an option: the answer is held to its tokens, and each is reported with what it had before that.
+
+    Its grammar lets no token pass that begins with a part of a character, or that ends an answer, not even the one that
+    it names: then none is left, it draws one all the same, and answers 500, "Unexpected empty grammar stack"
+    (llama-grammar.cpp, `llama_grammar_reject_candidates_for_stack`). Nor does it report a part of a character that it
+    has drawn. So each of these, as of an emoji, is looked up among all tokens, in a request of its own.
+
+    passes: whether a grammar can name a token. plain: one that it can.
+    """
 
     name: str = "llamacpp"
+    passes: Callable[[int], bool] = lambda token: True
+    plain: int = 0
 
     def score(self, model: str, start: Ids, tails: Sequence[Ids]) -> CallGroup:
-        return by_tail(tails, [self._held_to(model, start, tail) for tail in tails])
+        parts = [
+            [self._read(model, [*start, *tail[:at]], tail[at:end]) for at, end in self._runs(tail)] for tail in tails
+        ]
 
-    def _held_to(self, model: str, start: Ids, tail: Ids) -> Call:
-        body = {
-            **sampled(model, start, Sampling(len(tail)), 0),
-            **OPEN[self.name],
-            "logprobs": 1,
-            "grammar": "root ::= " + " ".join(f"<[{token}]>" for token in tail),
-            "cache_prompt": True,
-        }
+        def join(logps: list[float]) -> Reading:
+            left = iter(logps)
+            return reading(tails, [math.fsum(islice(left, len(calls))) for calls in parts])
+
+        return CallGroup(tuple(call for calls in parts for call in calls), join)
+
+    def _runs(self, tail: Ids) -> list[tuple[int, int]]:
+        """Where the tail is cut: runs that a grammar can hold to, and single tokens that it cannot."""
+        alone = (at + after for at, token in enumerate(tail) if not self.passes(token) for after in (0, 1))
+        return [(at, end) for at, end in pairwise([0, *alone, len(tail)]) if end > at]
+
+    def _read(self, model: str, start: Ids, tail: Ids) -> Call:
+        body = {**sampled(model, start, Sampling(len(tail)), 0), **OPEN[self.name], "cache_prompt": True}
+        return self._held_to(body, start, tail) if self.passes(tail[0]) else self._looked_up(body, start, tail[0])
+
+    def _held_to(self, body: dict[str, Any], start: Ids, tail: Ids) -> Call:
+        body |= {"logprobs": 1, "grammar": "root ::= " + " ".join(f"<[{token}]>" for token in tail)}
 
         def read(answer: dict[str, Any]) -> float:
             content = (choice_of(answer).get("logprobs") or {}).get("content") or []
@@ -132,6 +158,18 @@ class LlamaCpp:
             return math.fsum(finite(step.get("logprob")) for step in content)
 
         return Call("completions", body, read, len(start), len(tail))
+
+    def _looked_up(self, body: dict[str, Any], start: Ids, token: int) -> Call:
+        body |= {"logprobs": ALL, "logit_bias": [[self.plain, CERTAIN]]}
+
+        def read(answer: dict[str, Any]) -> float:
+            steps = (choice_of(answer).get("logprobs") or {}).get("content") or [{}]
+            known = next((row for row in steps[0].get("top_logprobs") or () if row.get("id") == token), None)
+            if known is None:
+                raise Malformed("log-probabilities came without the one that was asked for")
+            return finite(known.get("logprob"))
+
+        return Call("completions", body, read, len(start), 1)
 
     def write(self, model: str, ids: Ids, sampling: Sampling, seed: int, stops: dict[int, str]) -> CallGroup:
         body = {**sampled(model, ids, sampling, seed), **OPEN[self.name], "stop": list(stops.values())}
@@ -259,6 +297,15 @@ class Plain:
     def write(self, model: str, ids: Ids, sampling: Sampling, seed: int, stops: dict[int, str]) -> CallGroup:
         body = {**sampled(model, ids, sampling, seed), "stop": list(stops.values())[:4]}  # OpenAI takes four
         return CallGroup((Call("completions", body, reply_of, len(ids), sampling.max_new_tokens),), only)
+
+
+def knowing(dialect: Dialect, tokenizer: Any) -> Dialect:
+    """The dialect with what it must know of the tokens."""
+    if not isinstance(dialect, LlamaCpp):
+        return dialect
+    ends = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    passes = lambda token: token not in ends and tokenizer.decode([token])[:1] not in ("", CUT)  # noqa: E731
+    return replace(dialect, passes=passes, plain=tokenizer("a", add_special_tokens=False)["input_ids"][-1])
 
 
 DIALECTS: dict[str, Dialect] = {one.name: one for one in (LlamaCpp(), Vllm(), Sglang(), Plain())}

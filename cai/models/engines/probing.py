@@ -19,7 +19,7 @@ from typing import Any
 
 from cai.core.errors import UserError, suggest
 from cai.models.engines import Reading, Sampling
-from cai.models.engines.dialects import DIALECTS, Dialect, choice_of, finite, sampled
+from cai.models.engines.dialects import DIALECTS, Dialect, choice_of, finite, knowing, sampled
 from cai.models.engines.faults import GivenUp, Malformed, Refused, hidden
 from cai.models.engines.transport import SHAPES, Call, Pool
 
@@ -91,7 +91,7 @@ async def probe_completions(pool: Pool, tokenizer: Any) -> Probed:
     await same_tokens(pool, ids)
     first = await likeliest(pool, ids)
     owner = str(about.get("owned_by"))
-    kinds = [DIALECTS[owner]] if owner in DIALECTS else list(DIALECTS.values())
+    kinds = [knowing(kind, tokenizer) for kind in ([DIALECTS[owner]] if owner in DIALECTS else DIALECTS.values())]
     faults = [await wrong(pool, kind, ids, first) for kind in kinds]
     dialect = next((kind for kind, fault in zip(kinds, faults, strict=True) if not fault), None)
     if dialect is None:

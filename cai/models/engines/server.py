@@ -8,12 +8,13 @@ behind a name are still those of the labels before (identity.py). LoRA adapters 
 What a server draws, it draws by its own generator: other words than the model in process has for the same seed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cai.config.runtime import Runtime
+from cai.core.errors import UserError
 from cai.core.records import Chat, Message
 from cai.core.store import digest_of
 from cai.models.chat import chat_ids, frame_of, option_ids, with_system
@@ -32,12 +33,17 @@ SHORT = Patience(answer=120.0, server=20.0, tries=4)  # of one who looks whether
 
 
 def open_engine(
-    model: ModelRef, *, dtype: str, system: str | None, device: str, runtime: Runtime, spending: Spending
-) -> Engine:
-    """Raises UserError where the server cannot do what it must, or is not what it was."""
+    model: ModelRef, *, dtype: str, system: str | None, device: str, runtime: Runtime, spending: Spending,
+    gone: Callable[[], UserError | None] = lambda: None,
+) -> Engine:  # fmt: skip
+    """gone: of a server that was started here, what to say where it has ended.
+
+    Raises UserError where the server cannot do what it must, or is not what it was.
+    """
     assert model.server
     identity = digest_of(["served", model.digest, system])
-    connection = Connection(model.server, model.name, spending, runtime.concurrency, Path(runtime.root))
+    root = Path(runtime.root)
+    connection = Connection(model.server, model.name, spending, runtime.concurrency, root, gone=gone)
     if model.hosted:
         hosted = ChatEngine(connection, identity, system)
         check_identity(connection, model.digest, hosted.probed, ())

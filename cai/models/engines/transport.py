@@ -7,7 +7,8 @@
 What may pass is tried again: no connection, a cut one, an answer that does not come or cannot be read, 408, 409, 429
 and 5xx. The wait doubles, with jitter (Brooker 2015, "Exponential Backoff and Jitter"), and is never shorter than
 `Retry-After` asks. One job that fails while others are answered is given up after TRIES and named when the rest is
-done; a server that answers nobody for PATIENCE ends the run. What was answered is kept by then.
+done; a server that answers nobody for PATIENCE ends the run, and one that was started here ends it as soon as its
+process has ended. What was answered is kept by then.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cai.config.served import Server
+from cai.core.errors import UserError
 from cai.models.engines.faults import (
     AGAIN,
     GivenUp,
@@ -101,7 +103,8 @@ class Pool:
 
     name: of the model there, and of its price. called: the name that requests bear: of an adapter on that model, its
     own. adapter: what a replica that has lost it is told (LOAD). answers_as: the name that its answers must bear; None:
-    any. alive: when anybody was last answered. retried: how many calls were sent again.
+    any. alive: when anybody was last answered. retried: how many calls were sent again. gone: of a server that was
+    started here, what to say where it has ended.
     """
 
     server: Server
@@ -111,6 +114,7 @@ class Pool:
     answers_as: str | None = None
     called: str = ""
     adapter: dict[str, str] | None = None
+    gone: Callable[[], UserError | None] = lambda: None
     replicas: list[Endpoint] = field(default_factory=list)
     alive: float = 0.0
     retried: int = 0
@@ -145,7 +149,8 @@ class Pool:
             self.spending.give_back(self.name, reads, writes)
 
     async def ask(self, call: Call) -> Any:
-        """What the call reads of its answer. Raises Refused, GivenUp, and Spent where it may not be sent again."""
+        """What the call reads of its answer. Raises Refused, GivenUp, Spent where it may not be sent again, and what
+        `gone` says."""
         # tries: those before and after which others were answered; in an outage nobody's are counted.
         began = last = time.monotonic()
         failures = tries = 0
@@ -155,6 +160,7 @@ class Pool:
             try:
                 answer = await self._post(replica, call)
             except Passing as fault:
+                self._check_running()
                 now = time.monotonic()
                 failures += 1
                 tries += self.alive > last
@@ -181,6 +187,7 @@ class Pool:
             try:
                 return await self._tell(replica, path, body)
             except Passing as fault:
+                self._check_running()
                 failures += 1
                 if time.monotonic() - began > self.patience.server:
                     raise GivenUp(str(fault), outage=True) from None
@@ -198,6 +205,11 @@ class Pool:
         except openai.APIConnectionError:
             raise Passing("no connection") from None
         return ReplicaAnswer(replica.url, response.status_code, response.text)
+
+    def _check_running(self) -> None:
+        """Raises UserError where the server was started here and has ended: it will not come back."""
+        if fault := self.gone():
+            raise fault
 
     def _patient(self, fault: "Passing", tries: int, began: float, now: float, wait: float) -> None:
         """Raises GivenUp where waiting on is not reasonable."""

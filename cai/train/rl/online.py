@@ -7,15 +7,13 @@ timid reward model as for a bold one, and arms differ by what they prefer and no
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cai.config.rl import Rl
 from cai.core.errors import UserError
-from cai.core.owned import unfinished
 from cai.core.records import Prompt, Revision, read_jsonl
 from cai.models.chat import plain, with_system
 from cai.models.loading import load_causal, load_tokenizer
@@ -101,7 +99,7 @@ def optimise(out: Path, work: Workbench, run: OnlineRun, ready: Ready, make: Mak
     """
     from datasets import Dataset  # heavy: only when there is something to train
 
-    from cai.train.checkpoints import last_checkpoint
+    from cai.train.checkpoints import checkpoints_of, last_checkpoint
     from cai.train.common import curves, quiet
     from cai.train.rl.watch import Watch
 
@@ -135,15 +133,6 @@ def optimise(out: Path, work: Workbench, run: OnlineRun, ready: Ready, make: Mak
     counts = {**ready.counts, **watched, **left_out(history, settings.batch_size), **trainer.counts()}
     (out / "counts.json").write_text(json.dumps(counts, indent=1))
     trainer.end()
-
-
-@contextmanager
-def checkpoints_of(out: Path) -> Iterator[Path]:
-    """As `unfinished`; one folder for all processes that train together, which the first holds."""
-    from cai.models.sharded import everyones, writes
-
-    with unfinished(out) if writes() else nullcontext(out) as folder:
-        yield everyones([folder])[0]
 
 
 def by_ppo(network: Any, reward: Any, settings: Rl, arguments: dict[str, Any], **options: Any) -> Any:
