@@ -40,7 +40,7 @@ def test_what_cannot_be_saved_is_never_found(tmp_path: Path, monkeypatch: pytest
 def test_of_two_processes_that_make_a_model_at_once_the_first_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Seen with seven runs that began together in an empty cache: between the look and the rename another had been faster.
+    # Seen with seven runs that began together in an empty cache: another was faster between the look and the rename.
     home = tmp_path / "models" / TINY
 
     class Overtaken:
