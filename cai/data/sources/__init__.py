@@ -23,7 +23,7 @@ from cai.data.sources.local_file import SOURCE as FILE
 from cai.data.votes import name_aside
 
 
-@version(5)
+@version(6)
 def load_data(out: Path, runtime: Any, *, data: Data, contents: str, seed: int) -> None:
     """prompts.jsonl, pairs.jsonl, ratings.jsonl (where people rated answers), set_aside.jsonl and counts.json.
 
