@@ -88,9 +88,10 @@ def manifests(root: Path) -> dict[str, StageOnDisk]:
         with suppress(Damage, OSError):
             artifact = read_stage(folder, contents=False)
             read = json.loads((folder / MANIFEST).read_bytes())
-            if artifact:
-                inputs = {name: tuple(_digests(value)) for name, value in (read.get("inputs") or {}).items()}
-                known[folder.name] = StageOnDisk(artifact, read.get("made") or 0.0, inputs, size_of(folder))
+            given, at = read.get("inputs") or {}, read.get("made") or 0.0
+            if artifact and isinstance(given, dict) and isinstance(at, int | float):
+                inputs = {name: tuple(_digests(value)) for name, value in given.items()}
+                known[folder.name] = StageOnDisk(artifact, at, inputs, size_of(folder))
     return known
 
 
