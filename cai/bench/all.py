@@ -13,7 +13,7 @@ as they are known; a part that fails, or for which no time is left, is named wit
 pairs that are labelled are real ones where the package that carries them is here, else made up.
 
 What the card has no part in (reads, live, report, refusals) and the comparison with TRL 1.12's PPO, which wants an
-environment of its own (`cai.bench ppo --peer PYTHON`), are not in it. Not yet run on a card: on a CPU alone.
+environment of its own (`cai.bench ppo --peer PYTHON`), are not in it. Measured on one H100: experiments/benchmarks.md.
 """
 
 import argparse

@@ -11,7 +11,7 @@ the weights know. In the same run, what bounds them all is measured: how fast me
 
 A part that fails (out of memory) or for which the budget is too short is named, and the rest goes on; --json FILE is
 written after each part, so a run that is cut off leaves what it has. Where there is no CUDA, "kind" says what was
-measured instead. Not yet run on a card: on a CPU alone.
+measured instead. On one H100: experiments/benchmarks.md.
 """
 
 import argparse

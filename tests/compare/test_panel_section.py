@@ -15,7 +15,7 @@ from cai.compare import report
 from cai.compare.cells import Cell, JudgeMade, Measured, by_each_judge
 from cai.compare.measures import HeldOutPairs
 from cai.compare.schema import as_json
-from cai.compare.sections.panel import JudgeOfPanel, panels, sentence
+from cai.compare.sections.panel import JudgeOfPanel, panels, sentence, twins
 from cai.config.load import Arm
 from cai.config.panel import ArmJudge
 from cai.config.sections import Data
@@ -114,6 +114,13 @@ def test_the_sentence_claims_no_more_than_the_interval():
         "The panel agrees with people less"
     )
     assert sentence("mean", [judge(nan, Estimate(nan, nan, nan, 0, 0))]).startswith("No person judged")
+
+
+def test_judges_that_always_vote_alike_are_named_as_one():
+    # "a" and "b" share three pairs and differ on none; "c" differs on one; "d" shares one pair with each, which says nothing.
+    votes = [{"a": 0.7, "b": 0.7, "c": 0.7}, {"a": 0.2, "b": 0.2, "c": 0.3}, {"a": 0.5, "b": 0.5, "d": 0.5}, {"b": 0.9}]
+    assert twins(votes) == ["a and b gave the same votes on all 3 pairs: one judge, counted twice."]
+    assert twins([]) == []
 
 
 def test_the_page_shows_it(tmp_path):

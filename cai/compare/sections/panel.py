@@ -7,8 +7,9 @@ pairs alone that others left open, which are the harder ones. Alpha is Krippendo
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 from cai.compare.cells import Cell, by_each_judge
@@ -82,7 +83,9 @@ def panel_of(cell: Cell, held_out: HeldOutPairs) -> PanelOfArm:
         agreement=_mean(whole, held_out), people=people,
         alpha=agreement.alpha(_filled(votes), [held_out.cluster(pair_id) for pair_id in pairs]),
         alpha_people=agreement.alpha(_filled(by_rater(raters)), [pair.prompt.id for pair in rated]),
-        sentence=sentence(settings.rule, judges),
+        sentence=" ".join([sentence(settings.rule, judges), *twins([
+            {vote.rater: vote.p_a for vote in said[pair_id]} for pair_id in said
+        ])]),
     )  # fmt: skip
 
 
@@ -123,6 +126,20 @@ def sentence(rule: str, judges: Sequence[JudgeOfPanel]) -> str:
             f"{judge.found.name} was asked about {judge.share:.0%} of the pairs" for judge in judges[1:]
         ) + ", which are those that were left open."  # fmt: skip
     return text
+
+
+def twins(votes: Sequence[Mapping[str, float]]) -> list[str]:
+    """A sentence for every two judges whose votes were the same on all pairs that both were asked about, two or more.
+
+    votes: of one pair, by judge. Such judges are one witness that counts twice: `turns: 1` on conversations of one turn.
+    """
+    names = sorted({name for pair in votes for name in pair})
+    lines = []
+    for first, second in combinations(names, 2):
+        both = [(pair[first], pair[second]) for pair in votes if first in pair and second in pair]
+        if len(both) > 1 and all(one == other for one, other in both):
+            lines.append(f"{first} and {second} gave the same votes on all {len(both)} pairs: one judge, counted twice.")
+    return lines
 
 
 def _mean(right: Rows, held_out: HeldOutPairs) -> Estimate:
