@@ -13,9 +13,9 @@ from cai.models.chat import chat_ids, option_ids, plain, with_system
 from cai.models.chat_templates import shape_of
 from cai.models.loading import load_tokenizer
 from cai.models.references import find
+from cai.train.learnt import encode
 from cai.train.reward import elements
 from cai.train.rl.methods.dpo import encode as encode_pair
-from cai.train.sft import encode
 
 
 @pytest.fixture(params=zoo.TEMPLATES)
