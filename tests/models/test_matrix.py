@@ -127,7 +127,14 @@ def trained(folder: Path, source: ModelRef, policy: Policy, methods: Sequence[st
         one.mkdir(parents=True)
     train_sft(out["sft"], work, revisions=revised, everyday=Everyday(), start=start, settings=Sft(batch_size=4), seed=0)
     sft = replace(start, ref=ModelRef("sft", str(out["sft"] / "model"), "sft"), role="sft")
-    train_reward(out["reward"], work, labelled=labelled, start=start, settings=Reward(batch_size=4), seed=0)
+    train_reward(
+        out["reward"],
+        work,
+        labelled=labelled,
+        start=start,
+        settings=Reward(batch_size=4, epochs=3, learning_rate=0.01),
+        seed=0,
+    )
     if "dpo" in methods:
         dpo = DpoSettings(epochs=1, batch_size=4, learning_rate=1e-3, beta=0.1, max_length=384)
         train_dpo(out["dpo"], work, labelled=labelled, start=sft, settings=dpo, seed=0)
