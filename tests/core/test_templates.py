@@ -243,7 +243,11 @@ def test_every_template_renders_every_constitution(name, law):
     stage = constitution.revising if name in ("critique", "revision", "direct", "request") else constitution.judging
     messages = (*CONVERSATION, ANSWER) if name in ("critique", "verdict", "request") else CONVERSATION
     values = {"messages": messages, "critique": "c", "answer": "a", "first": "b", "second": "c", "side": "for"}
+    values |= {"condition": False, "count": 3, "limits": (), "draft": "d"}  # of rubrics and of self-distillation
     for principle in stage:
+        if isinstance(principle, Judging):
+            values["text"] = principle.prefer
+            values["principles"] = (principle if name == "self_distil" else principle.prefer,)
         chat = load_template(name).render(**values, principle=principle)
         words = (
             (getattr(principle, "critique" if name == "critique" else "revise", "") or principle.text)

@@ -190,7 +190,7 @@ def test_a_slip_of_a_word_is_no_file():
     assert caught.value.remedy == 'did you mean "preferred"?' and caught.value.where == "sft.learns"
     with pytest.raises(UserError) as caught:
         demonstrations_file("gone.jsonl")
-    assert caught.value.remedy == "write revisions, drafts, preferred, or a file that exists"
+    assert caught.value.remedy == "write revisions, drafts, preferred, nothing, or a file that exists"
 
 
 # 3. What people preferred ---------------------------------------------------------------------------------------------

@@ -123,7 +123,7 @@ def test_direct_rewards_need_a_judge_of_single_answers(place, method, problem):
     (place / "mine.yaml").write_text(text.replace("judge: {", f"judge: {{method: {method}, ", 1))
     told = said([], plan=True)
     assert f"mine.yaml:{LINES['judge']}: judge.method: rl.method: direct rewards single answers, and " in told
-    assert f"judge.method: {problem}" in told and told.endswith("-> name rate or score or channel or check")
+    assert f"judge.method: {problem}" in told and told.endswith("-> name rate or score or channel or check or rubric")
 
 
 # 2. Models ------------------------------------------------------------------------------------------------------------

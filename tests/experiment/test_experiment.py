@@ -611,6 +611,7 @@ def test_reward_models_alone_are_an_experiment(place, capsys):
 def test_rounds_go_on_from_the_last_policy_and_learn_from_all_labels(place, capsys):
     edit("mine.yaml", "  human: {labels: human}\n", "")
     fresh = ["rounds=2", "pairs.source=policy", "pairs.prompts=4", "pairs.max_new_tokens=6"]
+    fresh += ["reward.epochs=4"]  # of one step each, the first at a rate of 0 (warm-up)
     assert main(["mine.yaml", *(f"--set={one}" for one in fresh)]) == 0
     results = json.loads(Path("runs/mine/results.json").read_text())
     one, two = results["rounds"]

@@ -623,7 +623,11 @@ def test_revise_says_what_is_missing_before_it_asks(tmp_path, capsys, monkeypatc
 
 
 def test_methods_on_the_command_line_exist():
-    assert set(METHODS) == set(typing.get_args(Method)) - {"check", "provenance"}  # they ask no judge anything
+    assert set(METHODS) == set(typing.get_args(Method)) - {
+        "check",
+        "provenance",
+        "rubric",
+    }  # they ask about no principle
 
 
 def test_bad_numbers_are_refused(capsys):

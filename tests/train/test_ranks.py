@@ -141,6 +141,7 @@ def test_two_processes_and_their_parts_have_the_rows_of_one_batch():
         def __init__(self, rank: int) -> None:
             self._train_batch_size, self.train_dataset = 1, order
             self.accelerator = SimpleNamespace(num_processes=2, process_index=rank)
+            self.args, self.state = SimpleNamespace(gradient_accumulation_steps=2), SimpleNamespace(global_step=0)
 
         def _get_num_items_in_batch(self, batches, device):
             return None

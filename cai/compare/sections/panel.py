@@ -138,7 +138,9 @@ def twins(votes: Sequence[Mapping[str, float]]) -> list[str]:
     for first, second in combinations(names, 2):
         both = [(pair[first], pair[second]) for pair in votes if first in pair and second in pair]
         if len(both) > 1 and all(one == other for one, other in both):
-            lines.append(f"{first} and {second} gave the same votes on all {len(both)} pairs: one judge, counted twice.")
+            lines.append(
+                f"{first} and {second} gave the same votes on all {len(both)} pairs: one judge, counted twice."
+            )
     return lines
 
 
