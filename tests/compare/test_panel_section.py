@@ -117,7 +117,7 @@ def test_the_sentence_claims_no_more_than_the_interval():
 
 
 def test_judges_that_always_vote_alike_are_named_as_one():
-    # "a" and "b" share three pairs and differ on none; "c" differs on one; "d" shares one pair with each, which says nothing.
+    # "a" and "b" share three pairs and differ on none; "c" differs on one; "d" shares one pair with each: too few.
     votes = [{"a": 0.7, "b": 0.7, "c": 0.7}, {"a": 0.2, "b": 0.2, "c": 0.3}, {"a": 0.5, "b": 0.5, "d": 0.5}, {"b": 0.9}]
     assert twins(votes) == ["a and b gave the same votes on all 3 pairs: one judge, counted twice."]
     assert twins([]) == []

@@ -131,7 +131,7 @@ def sentence(rule: str, judges: Sequence[JudgeOfPanel]) -> str:
 def twins(votes: Sequence[Mapping[str, float]]) -> list[str]:
     """A sentence for every two judges whose votes were the same on all pairs that both were asked about, two or more.
 
-    votes: of one pair, by judge. Such judges are one witness that counts twice: `turns: 1` on conversations of one turn.
+    votes: of one pair, by judge. Such judges are one witness that counts twice: `turns: 1` where there is but one turn.
     """
     names = sorted({name for pair in votes for name in pair})
     lines = []
