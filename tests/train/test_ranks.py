@@ -243,8 +243,10 @@ def test_a_rank_that_is_killed_ends_the_stage_with_its_name_and_the_next_start_f
     assert ranks_of(tmp_path) == {}
     assert Path(caught.value.where).name == "rank-1.log" and Path(caught.value.where).is_file()
     assert "run the same command again" in caught.value.remedy
-    assert not list((tmp_path / "store").iterdir())
+    (unfinished,) = (tmp_path / "store").iterdir()  # where its checkpoints would stand, one every five minutes
+    assert unfinished.name.endswith(".unfinished") and not list(unfinished.rglob("checkpoint-*"))
     again = made(tmp_path, long(given), tiny, "sft", processes=2)
+    assert list((tmp_path / "store").iterdir()) == [again.path]
     assert len(json.loads((again / "curves.json").read_text())["step"]) == 60
     assert not list((tmp_path / "ranks").iterdir()), "the logs of the one that failed are gone"
 
