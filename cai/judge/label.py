@@ -24,7 +24,7 @@ from cai.data.publics import share_of_groups
 from cai.data.votes import counted, share
 from cai.judge.asked import AskedJudge
 from cai.judge.asking import judge_pairs
-from cai.judge.labels_file import write_labels
+from cai.judge.labels_file import verdicts_of, write_labels
 from cai.judge.rubric import counts_of, leave_rubrics, rubrics_of
 from cai.models.workbench import Workbench
 
@@ -190,10 +190,7 @@ def mix_labels(
 
     parts: source -> its labels. A pair that its source did not label is an abstention: nobody steps in.
     """
-    verdicts: dict[str, dict[str, Any]] = {}
-    for who, part in parts.items():
-        rows = [*read_jsonl(part / "labels.jsonl", Label), *read_jsonl(part / "abstained.jsonl", Abstained)]
-        verdicts[who] = {verdict.pair_id: verdict for verdict in rows}
+    verdicts: dict[str, dict[str, Any]] = {who: verdicts_of(part) for who, part in parts.items()}
     rows = _pairs_for("", pairs, None, seed)
     counts: dict[str, int] = {}
     if rule.budget:

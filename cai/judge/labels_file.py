@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cai.core.records import Abstained, Label, write_jsonl
+from cai.core.records import Abstained, Label, read_jsonl, write_jsonl
+from cai.core.store import Artifact
 from cai.judge.ballots import NEVER
 from cai.judge.checkers import ONE
 from cai.judge.combine import CHECK
@@ -27,3 +28,9 @@ def write_labels(out: Path, verdicts: Sequence[Label | Abstained], more: Mapping
         f'{apart[vote.method][0]}, "{vote.principle}": {vote.fault or apart[vote.method][1]}' for vote in votes
     )
     (out / "counts.json").write_text(json.dumps({**counts, **(more or {})}, indent=1))
+
+
+def verdicts_of(labels: Artifact) -> dict[str, Label | Abstained]:
+    """Pair -> what a stage of labels says of it: the labels first, then the abstentions."""
+    rows = [*read_jsonl(labels / "labels.jsonl", Label), *read_jsonl(labels / "abstained.jsonl", Abstained)]
+    return {row.pair_id: row for row in rows}

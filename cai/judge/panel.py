@@ -17,7 +17,7 @@ from cai.core.records import Abstained, Label, Pair, RaterVote, read_jsonl
 from cai.core.store import Artifact, version
 from cai.judge.asked import AskedJudge
 from cai.judge.asking import judge_pairs
-from cai.judge.labels_file import write_labels
+from cai.judge.labels_file import verdicts_of, write_labels
 from cai.models.workbench import Workbench
 
 # A vote is taken to be no surer than this: a probability that was rounded to 1 would outvote everybody.
@@ -136,12 +136,6 @@ def _fitted(votes: Sequence[Mapping[str, Label]], judges: Sequence[str]) -> Any:
 
     table = [[_odds(mine[name].p_a) if name in mine else nan for name in judges] for mine in votes]
     return reliability(np.array(table, float).reshape(len(votes), len(judges)))
-
-
-def verdicts_of(labels: Artifact) -> dict[str, Verdict]:
-    """Pair -> what a stage of labels says of it."""
-    rows = [*read_jsonl(labels / "labels.jsonl", Label), *read_jsonl(labels / "abstained.jsonl", Abstained)]
-    return {row.pair_id: row for row in rows}
 
 
 def _odds(p_a: float) -> float:

@@ -16,8 +16,9 @@ from cai.compare.section import ReportSection
 from cai.compare.sections.judges import asked
 from cai.config.rubric import RUBRIC
 from cai.core.odds import logit, side
-from cai.core.records import Abstained, Estimate, Label, Pair, read_jsonl
+from cai.core.records import Estimate, Label, Pair, read_jsonl
 from cai.judge.combine import Levels, by_method, limited, mixed, tiers, weights_of
+from cai.judge.labels_file import verdicts_of
 from cai.judge.methods import principles_for
 from cai.stats.intervals import mean
 
@@ -66,9 +67,7 @@ def _of_arm(cell: Cell) -> Conflicts | None:
     if judge.method == RUBRIC:  # which reads no principle
         return None
     prompt_of = {pair.id: pair.prompt.id for pair in read_jsonl(cell.pairs / "pairs.jsonl", Pair)}
-    verdicts: list[Label | Abstained] = [
-        *read_jsonl(labels / "labels.jsonl", Label), *read_jsonl(labels / "abstained.jsonl", Abstained)
-    ]  # fmt: skip
+    verdicts = [*verdicts_of(labels).values()]
     weights = weights_of(principles_for(cell.constitution, judge), judge, order.limits)
     read = [by_method(verdict.votes, judge) for verdict in verdicts]
     prompts = [prompt_of[verdict.pair_id] for verdict in verdicts]

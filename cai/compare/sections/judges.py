@@ -21,6 +21,7 @@ from cai.core.store import Artifact
 from cai.judge.checkers import ONE
 from cai.judge.combine import CHECK, Levels, combine, weights_of
 from cai.judge.diagnostics import by_principle, diagnose
+from cai.judge.labels_file import verdicts_of
 from cai.judge.methods import name_of, principles_for
 from cai.judge.rubric import before
 from cai.stats import calibration
@@ -80,14 +81,7 @@ def _preflight(cell: Cell) -> dict[str, Any] | None:
 
 def judge_of(cell: Cell, labels: Artifact) -> dict[str, Any]:
     held = {pair.id: pair for pair in read_jsonl(cell.pairs / "pairs.jsonl", Pair) if pair.prompt.split == "test"}
-    verdicts: list[Label | Abstained] = [
-        verdict
-        for verdict in (
-            *read_jsonl(labels / "labels.jsonl", Label),
-            *read_jsonl(labels / "abstained.jsonl", Abstained),
-        )
-        if verdict.pair_id in held
-    ]
+    verdicts = [verdict for verdict in verdicts_of(labels).values() if verdict.pair_id in held]
     pairs = [held[verdict.pair_id] for verdict in verdicts]
     said = {verdict.pair_id: verdict.p_a for verdict in verdicts if isinstance(verdict, Label)}
     people = [(said[pair.id], pair.human) for pair in pairs if pair.id in said and pair.human is not None]

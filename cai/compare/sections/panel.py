@@ -72,20 +72,20 @@ def panel_of(cell: Cell, held_out: HeldOutPairs) -> PanelOfArm:
     whole = held_out.agreement(rows, held_out.human)
     views = zip(by_each_judge(cell), left, strict=True)
     judges = [_judge(view, found, whole, left[0].asked, held_out) for view, found in views]
-    said = {label.pair_id: label.said for label in read_jsonl(together / "labels.jsonl", Label)}
-    pairs = [pair_id for pair_id in rows if pair_id in said]
-    votes = by_rater([{vote.rater: vote.p_a for vote in said[pair_id]} for pair_id in pairs])
+    labels = read_jsonl(together / "labels.jsonl", Label)
+    votes = {label.pair_id: {vote.rater: vote.p_a for vote in label.said} for label in labels}
+    pairs = [pair_id for pair_id in rows if pair_id in votes]
     people = held_out.ceiling().accuracy
     rated = [pair for pair in held_out.pairs.values() if pair.id in rows and len(pair.votes) > 1]
     raters = [dict(zip(pair.raters or range(len(pair.votes)), pair.votes, strict=True)) for pair in rated]
     return PanelOfArm(
         arm=cell.arm, rule=settings.rule, below=settings.escalate.below if settings.escalate else None, judges=judges,
         agreement=_mean(whole, held_out), people=people,
-        alpha=agreement.alpha(_filled(votes), [held_out.cluster(pair_id) for pair_id in pairs]),
+        alpha=agreement.alpha(
+            _filled(by_rater([votes[pair_id] for pair_id in pairs])), [held_out.cluster(pair_id) for pair_id in pairs]
+        ),
         alpha_people=agreement.alpha(_filled(by_rater(raters)), [pair.prompt.id for pair in rated]),
-        sentence=" ".join([sentence(settings.rule, judges), *twins([
-            {vote.rater: vote.p_a for vote in said[pair_id]} for pair_id in said
-        ])]),
+        sentence=" ".join([sentence(settings.rule, judges), *twins([*votes.values()])]),
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from cai.core.odds import side, sigmoid
 from cai.core.records import Abstained, Estimate, Label, Pair, Prompt, Vote, read_jsonl
 from cai.data.rubrics import RubricItem, Rubrics, read_rubrics
 from cai.judge.ballots import GATE
+from cai.judge.labels_file import verdicts_of
 from cai.judge.rubric import FILE, contributions, entering, holding
 from cai.stats import intervals as statistics
 
@@ -108,9 +109,7 @@ def _of_arm(cell: Cell, held_out: HeldOutPairs) -> RubricOfArm:
     folder, rubric = cell.labellers["ai"], cell.settings.judge.rubric
     assert rubric
     pairs = {pair.id: pair for pair in read_jsonl(cell.pairs / "pairs.jsonl", Pair)}
-    verdicts: list[Label | Abstained] = [
-        *read_jsonl(folder / "labels.jsonl", Label), *read_jsonl(folder / "abstained.jsonl", Abstained)
-    ]  # fmt: skip
+    verdicts = [*verdicts_of(folder).values()]
     file = folder / FILE
     of = read_rubrics(file) if file.stat().st_size else Rubrics()
     prompts = {(prompt := pairs[verdict.pair_id].prompt).id: prompt for verdict in verdicts}
