@@ -61,6 +61,7 @@ def some(things: Sequence[str], most: int = 3) -> str:
 
 KINDS = {"a pipe": S_ISFIFO, "a socket": S_ISSOCK, "a device": S_ISCHR, "a disk": S_ISBLK}
 # Python reads no whole number with more digits (sys.get_int_max_str_digits), nor writes one.
+HOLE = "zero bytes stand here, as a crash may leave them"
 DIGITS = ("a whole number with more digits than can be read", "write it with fewer")
 
 
@@ -83,6 +84,21 @@ def input_bytes(path: Path) -> bytes:
     """The contents of a file that a user names. Raises UserError as `check_input` does, and OSError."""
     check_input(path)
     return path.read_bytes()
+
+
+def input_text(path: Path) -> str:
+    """The contents of a text file that a user names, as written but for a byte order mark. Raises as `input_bytes`
+    does, and UserError, with the line, for what is not UTF-8 and for zero bytes: no text has them, and a crash may
+    leave a hole of them."""
+    remedy = "save the file as plain text in UTF-8"
+    try:
+        text = input_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        where = f"{path}:{error.object.count(10, 0, error.start) + 1}"
+        raise UserError("not UTF-8 text", where, remedy) from None
+    if (hole := text.find("\0")) >= 0:
+        raise UserError(HOLE, f"{path}:{text.count(chr(10), 0, hole) + 1}", "remove them, or get the file again")
+    return text
 
 
 # What a machine does to a program -------------------------------------------------------------------------------------

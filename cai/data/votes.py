@@ -83,6 +83,14 @@ def name_aside(aside: Sequence[SetAside], what: str) -> None:
         print(f"{what} set aside: {reason}: {some(each)}", file=sys.stderr)
 
 
+def why_so_few(aside: Sequence[SetAside]) -> str:
+    """For a message that too little is left: the first row that was set aside, and how many more; "" for none."""
+    if not aside:
+        return ""
+    more = f", and {len(aside) - 1} more rows set aside" if len(aside) > 1 else ""
+    return f" ({aside[0].where}: {aside[0].reason}{more})"
+
+
 # --- rows of K answers ------------------------------------------------------------------------------------------------
 
 

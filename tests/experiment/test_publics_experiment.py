@@ -104,3 +104,17 @@ def test_a_group_that_labelled_no_held_out_pair_is_found_out_before_the_first_st
     with pytest.raises(UserError) as error:
         main(["mine.yaml", "--plan"])
     assert "group one has labelled none of the" in str(error.value) or "training pairs" in str(error.value)
+
+
+def test_what_was_cut_from_its_labels_is_named(tmp_path, monkeypatch, tiny):
+    """All that group one says of held-out pairs stands in rows that are cut off: that it said nothing is half of it."""
+    laid_out(tmp_path)
+    rows = (tmp_path / "labels.jsonl").read_text().splitlines()
+    mine = [row for row in rows if '"ann"' in row]
+    kept = [*mine[:1], *(row for row in rows if '"ann"' not in row), mine[1][:-9]]
+    (tmp_path / "labels.jsonl").write_text("\n".join(kept))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as error:
+        main(["mine.yaml", "--plan"])
+    assert f"labels.jsonl:{len(kept)}: a half-written last line)" in str(error.value)
+    assert "mend or write again what was set aside, or have its people label them" in str(error.value)
