@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -161,12 +162,30 @@ def _number(error: BaseException) -> tuple[int | None, str]:
     return (errno.ENOSPC if isinstance(error, RuntimeError) and _TORCH.search(text) else None), ""
 
 
+INTERRUPTED = "\ninterrupted: everything finished so far is kept; run the same command again to go on"
+
+
+def quiet_interrupts() -> None:
+    """Ctrl-C ends the process at once, with a message and no traceback: where it is loading, or ending, and nothing
+    can be lost. It stays ignored where it was (nohup)."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)
+
+
+def _leave(*_: object) -> None:
+    os.write(2, f"{INTERRUPTED}\n".encode())
+    os._exit(130)
+
+
 def run_main(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
     """Run a command line program: its own exit code, 2 for a fault of the user or the machine, 130 for Ctrl-C, 141
     where whoever read its output went away (`| head`).
 
     No traceback for any of these.
     """
+    program = signal.getsignal(signal.SIGINT) is _leave  # and not a call from within another
+    if program:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code = main(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
@@ -178,7 +197,9 @@ def run_main(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = 
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ninterrupted: everything finished so far is kept; run the same command again to go on", file=sys.stderr)
+        if program:
+            signal.signal(signal.SIGINT, _leave)  # a second one while it ends
+        print(INTERRUPTED, file=sys.stderr, flush=True)
         return 130
     except Exception as error:
         fault = fault_of_machine(error)
