@@ -117,17 +117,17 @@ def _select(args: argparse.Namespace) -> int:
     judge = AskedJudge(settings, source, (), {}, dtype, args.seed)
     judges = {(path, method): judge.by(method).under(text) for path, text in texts.items() for method in methods}
     several = settings.principles == "all" or settings.principles > 1
-    found = selection(engine, ways_of(list(texts), methods, several), judges, parts, placebos)
+    selected = selection(engine, ways_of(list(texts), methods, several), judges, parts, placebos)
     if args.json:
         given = {"model": args.model, "weights": source.digest, "server": args.server, "dtype": dtype}
         given |= {"pairs": args.pairs, "constitutions": list(texts), "principles": settings.principles}
-        given |= {"turns": args.turns, "seed": args.seed, "choose": args.choose, "noted": noted, "selection": found}
+        given |= {"turns": args.turns, "seed": args.seed, "choose": args.choose, "noted": noted, "selection": selected}
         given["malformed"] = [{"where": where, "why": why} for where, why in comparisons.faults]
         print(json.dumps(plain(given), indent=1))
         return 0
     read = f"; turns read: {args.turns}" if args.turns else ""
     print(f"{args.model}, {computed(args, dtype, device)}; principles: {args.principles}{read}")
-    print("\n".join([*page(found, parts, args.pairs), *(f"note: {note}" for note in noted)]))
+    print("\n".join([*page(selected, parts, args.pairs), *(f"note: {note}" for note in noted)]))
     if comparisons.faults:
         print("\n".join(malformed(comparisons.faults)))
     return 0
@@ -210,40 +210,46 @@ def selection(
 # 3. Telling -----------------------------------------------------------------------------------------------------------
 
 
-def page(found: WaySelection, parts: tuple[Sequence[Item], Sequence[Item]], file: str) -> list[str]:
+def page(selected: WaySelection, parts: tuple[Sequence[Item], Sequence[Item]], file: str) -> list[str]:
     choosing, aside = ([*part] for part in parts)
     sizes = [f"{len(part)} pairs of {len({item.cluster for item in part})} openings" for part in (choosing, aside)]
     head = ["agrees with people", "under placebos", "gain, points", "AUC", "read"]
-    rows = [["way", *head], *([of.name, *_cells(of)] for of in found.tried)]
+    rows = [["way", *head], *([of.name, *_cells(of)] for of in selected.tried)]
     lines = [f"{file}: chosen on {sizes[0]}, measured on {sizes[1]}", "", "chosen on:", *columns(rows), ""]
 
-    measured = [found.pick, *([found.first] if found.first else [])]
+    measured = [selected.pick, *([selected.first] if selected.first else [])]
     rows = [["way", *head, "Brier", "ECE"]]
     rows += [[of.name, *_cells(of), _decimals(of.brier), _decimals(of.ece)] for of in measured]
-    rows += [[name, percent(of), *[""] * 6] for name, of in found.trivial.items()]
-    lines += ["kept aside:", *columns(rows), "", *verdict(found)]
-    if found.categories and not math.isnan(found.slope):
+    rows += [[name, percent(of), *[""] * 6] for name, of in selected.trivial.items()]
+    lines += ["kept aside:", *columns(rows), "", *verdict(selected)]
+    if selected.categories and not math.isnan(selected.slope):
         rows = [["category", "pairs", "agrees with people", "Brier", "calibrated", "ECE", "calibrated"]]
         rows += [
             [of.subset, str(of.pairs), percent(of.agreement), _decimals(of.brier), _decimals(of.brier_fitted),
              _decimals(of.ece), _decimals(of.ece_fitted)]
-            for of in found.categories
+            for of in selected.categories
         ]  # fmt: skip
-        lines += ["", f"calibration of the pick, kept aside (slope fitted where it was chosen: {found.slope:.2f}):"]
+        lines += ["", f"calibration of the pick, kept aside (slope fitted where it was chosen: {selected.slope:.2f}):"]
         lines += columns(rows)
     return lines
 
 
-def verdict(found: WaySelection) -> list[str]:
+def verdict(selected: WaySelection) -> list[str]:
     """What was shown, in words."""
-    pick, best = found.pick, max(found.trivial.items(), key=lambda row: row[1].value)
-    lines = [f"picked of {len(found.tried)} ways: {found.picked.name}"]
-    if found.ahead is None or found.ahead_placebo is None:
+    pick, best = selected.pick, max(selected.trivial.items(), key=lambda row: row[1].value)
+    lines = [f"picked of {len(selected.tried)} ways: {selected.picked.name}"]
+    if selected.ahead is None or selected.ahead_placebo is None:
         lines.append("that is the first way named: nothing else came before it where it was chosen")
     else:
-        shown = "ahead of" if found.ahead.low > 0 else "behind" if found.ahead.high < 0 else "not shown to differ from"
-        lines.append(f"it is {shown} the first way named: {points(found.ahead)} points")
-        lines.append(f"  under placebos by {points(found.ahead_placebo)}: what those gain too is not from the text")
+        shown = (
+            "ahead of"
+            if selected.ahead.low > 0
+            else "behind"
+            if selected.ahead.high < 0
+            else "not shown to differ from"
+        )
+        lines.append(f"it is {shown} the first way named: {points(selected.ahead)} points")
+        lines.append(f"  under placebos by {points(selected.ahead_placebo)}: what those gain too is not from the text")
     gains = "gains" if pick.gain.low > 0 else "loses" if pick.gain.high < 0 else "is not shown to gain"
     lines.append(f"its text {gains} over placebos: {points(pick.gain)} points")
     if best[1].value >= pick.agreement.value:
