@@ -15,6 +15,7 @@ from cai.core.batching import by_length
 from cai.core.errors import UserError
 from cai.core.records import Chat
 from cai.models.chat import chat_ids
+from cai.models.engines.packed import packed
 
 
 def render_scored(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> list[int]:
@@ -57,9 +58,12 @@ def score_rows(
     fitting = [i for i, ids in enumerate(rows) if len(ids) <= max_length]
     was_training = model.training
     model.eval()
+    quick = packed(model, tokens=sum(len(rows[i]) for i in fitting))
     try:
         for batch in by_length(fitting, [len(ids) for ids in rows], batch_tokens, padding=0.1):
-            for i, reward in zip(batch, score_ids(model, tokenizer, [rows[i] for i in batch]), strict=True):
+            with quick.in_use():
+                some = score_ids(model, tokenizer, [rows[i] for i in batch])
+            for i, reward in zip(batch, some, strict=True):
                 rewards[i] = finite(reward, model)
             if progress is not None:
                 progress(len(batch))

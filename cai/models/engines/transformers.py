@@ -21,6 +21,7 @@ from cai.core.store import digest_of
 from cai.models.architectures import attention_window, length_limit, probed
 from cai.models.chat import chat_ids, option_ids, with_system
 from cai.models.engines import LEAST, Question, Reading, Reply, Request, Sampling, longer_options, reading
+from cai.models.engines.packed import packed
 from cai.models.engines.prefix import read_prefix
 from cai.models.engines.sampling import reply_of, sample_ids, stop_ids, stream_ids
 from cai.models.engines.tree import Span, TreeRow, block_attention, pack, tree_mask
@@ -90,9 +91,11 @@ class TransformersEngine:
         if too_long:
             yield [(index, None) for index in too_long]
         fits = [index for index in range(len(ids)) if len(ids[index]) <= room]
+        quick = packed(self.model, tokens=sum(len(ids[index]) for index in fits), steps=sampling.max_new_tokens)
         for batch in by_length(fits, [len(row) + sampling.max_new_tokens for row in ids], self.batch_tokens):
             rows = [ids[index] for index in batch]
-            replies = self._sample(rows, [requests[index].seed for index in batch], sampling)
+            with quick.in_use():
+                replies = self._sample(rows, [requests[index].seed for index in batch], sampling)
             yield list(zip(batch, replies, strict=True))
 
     @torch.inference_mode()
@@ -135,9 +138,12 @@ class TransformersEngine:
                 options += [(index, option) for option in range(len(tails))]
         rows = self._pack(spans)
         logps_of: dict[int, dict[int, float]] = defaultdict(dict)
+        quick = packed(self.model, tokens=sum(len(row.tokens) for row in rows))
         for batch in self._batches(rows):
             done: list[tuple[int, Reading | None]] = []
-            for span, logp in self._read([rows[place] for place in batch], spans):
+            with quick.in_use():
+                read = list(self._read([rows[place] for place in batch], spans))
+            for span, logp in read:
                 index, option = options[span]
                 logps_of[index][option] = logp
                 if len(logps_of[index]) == len(asked[index][1]):
