@@ -15,7 +15,6 @@ from cai.core.batching import by_length
 from cai.core.errors import UserError
 from cai.core.records import Chat
 from cai.models.chat import chat_ids
-from cai.models.engines.packed import packed
 
 
 def render_scored(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> list[int]:
@@ -58,12 +57,9 @@ def score_rows(
     fitting = [i for i, ids in enumerate(rows) if len(ids) <= max_length]
     was_training = model.training
     model.eval()
-    quick = packed(model, tokens=sum(len(rows[i]) for i in fitting))
     try:
         for batch in by_length(fitting, [len(ids) for ids in rows], batch_tokens, padding=0.1):
-            with quick.in_use():
-                some = score_ids(model, tokenizer, [rows[i] for i in batch])
-            for i, reward in zip(batch, some, strict=True):
+            for i, reward in zip(batch, score_ids(model, tokenizer, [rows[i] for i in batch]), strict=True):
                 rewards[i] = finite(reward, model)
             if progress is not None:
                 progress(len(batch))

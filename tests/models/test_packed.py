@@ -9,13 +9,12 @@ import zoo
 from peft import LoraConfig, get_peft_model
 
 from cai.core.records import Message
-from cai.models.engines import Question, Request, Sampling, packed
+from cai.models.engines import Request, Sampling, packed
 from cai.models.engines.packed import layers_of
 from cai.models.engines.sampling import sample_ids
 from cai.models.engines.transformers import TransformersEngine
-from cai.models.loading import load_causal, load_reward
+from cai.models.loading import load_causal
 from cai.models.references import ModelRef, find
-from cai.models.score import score_rows
 
 pytestmark = pytest.mark.skipif(
     not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU does not multiply in bfloat16"
@@ -39,7 +38,7 @@ ROWS = [[7, 8, 11, 3], [20, 4, 6, 6, 17, 30, 2], [12, 9]]
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Layers and calls of any size are packed."""
-    for name in ("LEAST_WEIGHTS", "LEAST_TOKENS", "LEAST_STEPS"):
+    for name in ("LEAST_WEIGHTS", "LEAST_STEPS"):
         monkeypatch.setattr(packed, name, 0)
     monkeypatch.setattr(packed, "_left", {})
 
@@ -75,20 +74,19 @@ def drawn(model: Any) -> Any:
 
 
 def logits(model: Any) -> torch.Tensor:
-    with torch.no_grad(), packed.packed(model, steps=9).in_use():
+    with torch.no_grad(), packed.packed(model, 9).in_use():
         return model(input_ids=torch.tensor(ROWS[:1])).logits
 
 
 def answers(folder: Path) -> Any:
     engine = TransformersEngine(find(str(folder)), dtype="bfloat16", device="cpu", system=None, batch_tokens=256)
     chats = [(Message("user", text),) for text in TEXTS]
-    replies = list(engine.generate([Request(chat, seed=k) for k, chat in enumerate(chats)], Sampling(12)))
-    readings = list(engine.choose([Question(chat, ("Yes", "No", "Nobody")) for chat in chats], 256))
-    return replies, readings
+    requests = [Request(chat, seed=k) for k, chat in enumerate(chats)]
+    return list(engine.generate(requests, Sampling(12))), list(engine.generate(requests[:2], Sampling(9, 0.0)))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_every_architecture_answers_and_chooses_alike(
+def test_every_architecture_answers_alike(
     architecture: str, tmp_path: Path, used: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = zoo.make(tmp_path / "model", architecture, "chatml")
@@ -97,19 +95,16 @@ def test_every_architecture_answers_and_chooses_alike(
     assert quick == plainly(monkeypatch, lambda: answers(folder))
 
 
-def test_a_head_is_packed_to_write_with() -> None:
+def test_long_rows_are_read_plainly(used: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     model = llama()
-    assert len(packed.packed(model, steps=9).layers) == 15  # seven in each of two blocks
-    assert len(packed.packed(model, tokens=9).layers) == 14
-
-
-def test_rewards_are_alike(tiny: ModelRef, used: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    model: Any = load_reward(tiny, "bfloat16", "cpu")
-    torch.nn.init.normal_(model.score.weight)
-    tokenizer = zoo.tokenizer_of("chatml")
-    compute = lambda: score_rows(model, tokenizer, ROWS, max_length=64, batch_tokens=16)  # noqa: E731
-    quick = compute()
-    assert sum(used) and len(set(quick)) == 3 and quick == plainly(monkeypatch, compute)
+    quick = packed.packed(model, 9)
+    monkeypatch.setattr(packed, "MOST_ROWS", 8)
+    used.clear()
+    with torch.no_grad(), quick.in_use():
+        model(input_ids=torch.tensor([[1] * 9]))
+        assert not used
+        model(input_ids=torch.tensor([[1] * 8]))
+    assert len(used) == 15  # seven layers in each of two blocks, and the head
 
 
 # Weights that change ------------------------------------------------------------------------------------------------
@@ -174,7 +169,7 @@ def test_weights_that_change_between_two_batches_of_a_call_are_laid_out_anew(mon
     model = llama()
     ids = torch.tensor(ROWS[:1])
     with torch.no_grad():
-        quick = packed.packed(model, steps=9)
+        quick = packed.packed(model, 9)
         with quick.in_use():
             before = model(input_ids=ids).logits
         model.model.layers[0].mlp.up_proj.weight.mul_(2)
@@ -186,7 +181,7 @@ def test_weights_that_change_between_two_batches_of_a_call_are_laid_out_anew(mon
 def test_what_needs_gradients_is_computed_plainly(used: list[int]) -> None:
     model = llama()
     ids = torch.tensor(ROWS[:1])
-    quick = packed.packed(model, steps=9)
+    quick = packed.packed(model, 9)
     used.clear()
     with quick.in_use():
         model(input_ids=ids, labels=ids).loss.backward()
@@ -198,9 +193,9 @@ def test_what_needs_gradients_is_computed_plainly(used: list[int]) -> None:
 
 def test_layers_are_as_before_whatever_happens() -> None:
     model = llama()
-    quick = packed.packed(model, steps=9)
+    quick = packed.packed(model, 9)
     with pytest.raises(ValueError), quick.in_use():
-        with packed.packed(model, steps=9).in_use():  # within another call: nothing more to do
+        with packed.packed(model, 9).in_use():  # within another call: nothing more to do
             pass
         assert all("forward" in vars(some.layer) for some in quick.layers)
         raise ValueError
@@ -209,7 +204,7 @@ def test_layers_are_as_before_whatever_happens() -> None:
 
 def test_a_combination_that_differs_stays_plain(monkeypatch: pytest.MonkeyPatch) -> None:
     model = llama()
-    quick = packed.packed(model, steps=9)
+    quick = packed.packed(model, 9)
     wanted = plainly(monkeypatch, lambda: logits(model))
     for some in quick.layers:
         some.weight = torch.ops.mkldnn._reorder_linear_weight(some.layer.weight.detach() * 2, packed.ROWS)
@@ -227,7 +222,7 @@ def test_a_network_that_comes_out_otherwise_is_not_packed(monkeypatch: pytest.Mo
 
     model = llama()
     model.model.norm = Moody()
-    assert packed.packed(model, steps=9).layers == []
+    assert packed.packed(model, 9).layers == []
 
 
 @pytest.mark.parametrize("reason", ["float32", "no room", "little to do", "no operator", "cpu"])
@@ -238,13 +233,12 @@ def test_it_is_left_out(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     elif reason == "no room":
         monkeypatch.setattr(packed, "free_memory", lambda: 1000.0)
     elif reason == "little to do":
-        monkeypatch.setattr(packed, "LEAST_TOKENS", 10)
         monkeypatch.setattr(packed, "LEAST_STEPS", 10)
     elif reason == "no operator":
         monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     else:
         monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
-    assert packed.packed(model, tokens=9, steps=9).layers == []
+    assert packed.packed(model, 9).layers == []
 
 
 def test_the_copies_go_with_the_call() -> None:
@@ -252,7 +246,7 @@ def test_the_copies_go_with_the_call() -> None:
     import weakref
 
     model = llama()
-    quick = packed.packed(model, steps=9)
+    quick = packed.packed(model, 9)
     copy = weakref.ref(quick.layers[0].weight)
     with torch.no_grad(), quick.in_use():
         model(input_ids=torch.tensor(ROWS[:1]))
@@ -263,14 +257,13 @@ def test_the_copies_go_with_the_call() -> None:
 
 @pytest.mark.real
 def test_the_real_model_writes_and_reads_alike(real: ModelRef, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("LEAST_WEIGHTS", 2**15), ("LEAST_TOKENS", 0)):
-        monkeypatch.setattr(packed, name, value)
+    monkeypatch.setattr(packed, "LEAST_WEIGHTS", 2**15)
     model: Any = load_causal(real, "bfloat16", "cpu").eval()
     assert len(layers_of(model)) == 211
     rows = [[(13 * k * k + 7 * row) % 4000 for k in range(1, 40 + 9 * row)] for row in range(5)]
 
     def compute() -> Any:
-        with torch.inference_mode(), packed.packed(model, tokens=999).in_use():
+        with torch.inference_mode(), packed.packed(model, 99).in_use():
             read = [model(input_ids=torch.tensor([row])).logits for row in rows]
         return sample_ids(model, rows, [1, 2, 3, 4, 5], Sampling(12), 0, set()), read
 

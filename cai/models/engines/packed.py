@@ -1,8 +1,11 @@
 """Weights in the order in which a CPU multiplies them, laid out once and not at every call.
 
 torch's bfloat16 `linear` on a CPU hands oneDNN a plain matrix, which is laid out anew for the matrix units each time.
-Here the layers of a network are laid out once, for as long as one call of `generate`, `choose` or `score` lasts.
-SmolLM2-135M, 16 rows of one token, one thread: its linear layers take 37 ms instead of 50, a pass 51 instead of 58.
+Here the layers of a network are laid out once, for as long as one call of `generate` lasts: a step that writes a token
+of each row is mostly such products. SmolLM2-135M, 16 rows of one token, one thread: its linear layers take 37 ms
+instead of 50, a pass 51 instead of 58. Long rows gain nothing: `choose`, given 8,315 tokens, took 6.7 to 7.0 s instead
+of 6.1 to 6.5, so what is read is read plainly. Nor does one product for layers that read the same input (queries, keys
+and values), which besides rounds otherwise for some numbers of rows.
 What comes out is the same to the bit:
 
     1. A short row must come out the same with packed layers, or there are none (`_alike`).
@@ -25,11 +28,10 @@ from torch import Tensor, nn
 from cai.models.architectures import probed
 
 LEAST_WEIGHTS = 2**15  # of a layer: smaller ones (LoRA's own) are multiplied as quickly as they are laid out
-LEAST_TOKENS = 4096  # to be read, at least, or
 LEAST_STEPS = 16  # to be written one after another: below, laying out takes longer than it saves
+MOST_ROWS = 256  # that are multiplied at once
 ROWS = 64  # for which oneDNN lays out; a layout for one row is quicker there and rounds otherwise everywhere else
-CHECKS = 3  # of few numbers, and one of
-MANY = 2**16  # of them: two ways to add them up would differ in some
+CHECKS = 3
 ROOM = 0.5  # the share of the machine's free memory that the copies may take
 PROBE = (5, 1, 4, 2, 3, 1, 0, 6)  # any ids
 _left: dict[tuple[int, ...], int] = {}  # shapes and threads -> checks that are left, or DIFFERS
@@ -56,8 +58,8 @@ class PackedLayer:
             return self._plain(states)
         rows = states.numel() // self.shape[1]
         key = (*self.shape, rows, torch.get_num_threads())
-        left = _left.get(key, CHECKS if rows * self.shape[0] < MANY else 1)
-        if left == DIFFERS:
+        left = _left.get(key, CHECKS)
+        if rows > MOST_ROWS or left == DIFFERS:
             return self._plain(states)
         outcome = torch.ops.mkldnn._linear_pointwise(states, self.weight, self.bias, "none", [], "")
         if left:
@@ -92,15 +94,12 @@ class Packed:
                 vars(layer).pop("forward", None)
 
 
-def packed(model: Any, *, tokens: int = 0, steps: int = 0) -> Packed:
-    """What is worth packing of a network for so many tokens that are read, or steps that write a token of each row."""
-    if tokens < LEAST_TOKENS and steps < LEAST_STEPS:
+def packed(model: Any, steps: int) -> Packed:
+    """What is worth packing of a network for so many steps that write a token of each row."""
+    if steps < LEAST_STEPS:
         return Packed(())
     network: Any = getattr(model, "get_base_model", lambda: model)()
     layers = layers_of(network)
-    if not steps:  # a head is then asked once a pass, each time about another number of tokens
-        head = network.get_output_embeddings()
-        layers = {name: layer for name, layer in layers.items() if layer is not head}
     if any(getattr(part, "merged", False) and part.disable_adapters for part in network.modules()):
         return Packed(())  # PEFT takes the adapter out of the weights as they are next used
     if not layers or sum(layer.weight.nbytes for layer in layers.values()) > ROOM * free_memory():

@@ -109,7 +109,7 @@ def _sampled(
         eos_token_id=sorted(stops),
     )
     grows = growing_in_place(sampling.max_new_tokens) if model.device.type == "cpu" else nullcontext()
-    quick = packed(model, tokens=inputs["input_ids"].numel(), steps=sampling.max_new_tokens)
+    quick = packed(model, sampling.max_new_tokens)
     with whole_states(model), settings_of_its_own(model), grows, quick.in_use():
         output_BT = model.generate(
             **inputs, generation_config=settings, logits_processor=processors, streamer=stream

@@ -91,7 +91,7 @@ class TransformersEngine:
         if too_long:
             yield [(index, None) for index in too_long]
         fits = [index for index in range(len(ids)) if len(ids[index]) <= room]
-        quick = packed(self.model, tokens=sum(len(ids[index]) for index in fits), steps=sampling.max_new_tokens)
+        quick = packed(self.model, sampling.max_new_tokens)
         for batch in by_length(fits, [len(row) + sampling.max_new_tokens for row in ids], self.batch_tokens):
             rows = [ids[index] for index in batch]
             with quick.in_use():
@@ -138,12 +138,9 @@ class TransformersEngine:
                 options += [(index, option) for option in range(len(tails))]
         rows = self._pack(spans)
         logps_of: dict[int, dict[int, float]] = defaultdict(dict)
-        quick = packed(self.model, tokens=sum(len(row.tokens) for row in rows))
         for batch in self._batches(rows):
             done: list[tuple[int, Reading | None]] = []
-            with quick.in_use():
-                read = list(self._read([rows[place] for place in batch], spans))
-            for span, logp in read:
+            for span, logp in self._read([rows[place] for place in batch], spans):
                 index, option = options[span]
                 logps_of[index][option] = logp
                 if len(logps_of[index]) == len(asked[index][1]):
