@@ -4,7 +4,8 @@ Rows of a batch differ in length, and the two answers of a pair stand behind the
 go through the network as one row: each token once for all the rows that begin alike up to it (a trie), at the place
 that it has in its own row. Only attention looks from one token at another, so there alone they stand in rows again:
 
-    rows        (B, W) tokens, filled up on the right, where causal attention looks at nothing that is filled up
+    rows        (B, W) tokens, filled up on the right, where causal attention looks at nothing that is filled up; on a
+                CPU each row by itself, because attention and its gradient take a third of a step there
     packed      (N,) tokens, N <= the number of unpadded ones
     body        the network without its head; its callers get padded states, as ever
 
@@ -57,7 +58,8 @@ class PackedRows:
     def __init__(self, rows: Sequence[Sequence[int]], mask_BT: Tensor) -> None:
         device = mask_BT.device
         self.parents, self.shared = trie(rows)
-        self.width = width = max(map(len, rows))
+        self.lengths = [len(row) for row in rows]
+        self.width = width = max(self.lengths)
         ids: list[int] = []
         positions: list[int] = []
         first: list[int] = []  # of each packed token, its first place in the rows, flattened
@@ -155,9 +157,17 @@ def _attention(module: Any, query: Tensor, key: Tensor, value: Tensor, attention
 
     layout = _READING[-1]
     assert attention_mask is None, "this model masks attention in its own way"
-    given = [layout.rows(states[0].transpose(0, 1)).transpose(1, 2) for states in (query, key, value)]
-    output, weights = sdpa_attention_forward(module, *given, None, **kwargs)
-    return layout.packed(output)[None], weights
+    given = [layout.rows(states[0].transpose(0, 1)) for states in (query, key, value)]
+    if query.device.type != "cpu":  # one call, whatever the filling costs
+        output, weights = sdpa_attention_forward(module, *(x.transpose(1, 2) for x in given), None, **kwargs)
+        return layout.packed(output)[None], weights
+    fresh = []
+    for row, length, count in zip(
+        zip(*(x.unbind(0) for x in given), strict=True), layout.lengths, layout.shared, strict=True
+    ):
+        each = (x[:length].transpose(0, 1)[None] for x in row)
+        fresh.append(sdpa_attention_forward(module, *each, None, **kwargs)[0][0, count:])
+    return torch.cat(fresh)[None], None
 
 
 _READING: list[PackedRows] = []  # the batch that is being read
