@@ -62,8 +62,8 @@ def dpo_trainer(spec: dict[str, Any], ours: bool) -> Any:
 
     from cai.train.dpo_trainer import SoftDPOTrainer
 
-    class OfTokens(DPOTrainer):
-        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+    class OfTokens(DPOTrainer):  # its own steps
+        def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
             return dataset
 
     model = find(spec["model"])

@@ -15,7 +15,7 @@ copy of the adapter, or the weights that were loaded), the collator and the trai
 
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils import gather_object
@@ -139,7 +139,8 @@ class SoftDPOTrainer(Unpublished, Sealing, StepShares, DPOTrainer):
         if self.ref_model is None and isinstance(self.model, PeftModel):
             network: Any = self.accelerator.unwrap_model(self.model)
             adapter = use_adapter(network, "ref" if "ref" in network.peft_config else None)
-        again = disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs)
+        policy, settings = cast(Any, self.model), cast(Any, self.args.gradient_checkpointing_kwargs)
+        again = disable_gradient_checkpointing(policy, settings)
         with torch.no_grad(), again, adapter, self.accelerator.autocast():
             return self._of_answers(model, inputs)[0].chunk(2)
 

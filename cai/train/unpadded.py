@@ -159,14 +159,14 @@ def _attention(module: Any, query: Tensor, key: Tensor, value: Tensor, attention
     assert attention_mask is None, "this model masks attention in its own way"
     given = [layout.rows(states[0].transpose(0, 1)) for states in (query, key, value)]
     if query.device.type != "cpu":  # one call, whatever the filling costs
-        output, weights = sdpa_attention_forward(module, *(x.transpose(1, 2) for x in given), None, **kwargs)
+        q, k, v = (states.transpose(1, 2) for states in given)
+        output, weights = sdpa_attention_forward(module, q, k, v, None, **kwargs)
         return layout.packed(output)[None], weights
-    fresh = []
-    for row, length, count in zip(
-        zip(*(x.unbind(0) for x in given), strict=True), layout.lengths, layout.shared, strict=True
-    ):
-        each = (x[:length].transpose(0, 1)[None] for x in row)
-        fresh.append(sdpa_attention_forward(module, *each, None, **kwargs)[0][0, count:])
+    fresh: list[Tensor] = []
+    for number, row in enumerate(zip(*(states.unbind(0) for states in given), strict=True)):
+        q, k, v = (states[: layout.lengths[number]].transpose(0, 1)[None] for states in row)
+        output, _ = sdpa_attention_forward(module, q, k, v, None, **kwargs)
+        fresh.append(output[0, layout.shared[number] :])
     return torch.cat(fresh)[None], None
 
 

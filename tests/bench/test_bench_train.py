@@ -52,9 +52,9 @@ def test_too_few_pairs_are_told(tiny: Any, data: str) -> None:
 
 
 def test_a_training_that_fails_is_told_with_its_last_line(tmp_path: Path) -> None:
-    with Training({"way": "ours", "model": "nowhere"}, tmp_path) as training:
-        with pytest.raises(UserError, match="the training of ours failed: KeyError"):
-            training.heard()
+    failed = pytest.raises(UserError, match="the training of ours failed: KeyError")
+    with Training({"way": "ours", "model": "nowhere"}, tmp_path) as training, failed:
+        training.heard()
 
 
 def test_both_train_the_same(tiny: Any, data: str, capsys: pytest.CaptureFixture[str]) -> None:
