@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from cai.bench import all as every
-from cai.bench import card, labels, live, pipeline, ppo, reads, refusals, report, rerun, revise, store, train
+from cai.bench import card, labels, live, pipeline, ppo, reads, refusals, report, rerun, revise, scale, store, train
 from cai.bench.common import positive
 from cai.core.errors import run_main
 
@@ -43,7 +43,8 @@ def main(argv: Sequence[str]) -> int:
     refusals.add_arguments(command)
     command.set_defaults(run=refusals.run)
     for name, benchmark, text in (
-        ("pipeline", pipeline, "where the time of a finished run went, by kind of stage"),
+        ("pipeline", pipeline, "where a finished run's time went; or a small one beside a plain script (--by-hand)"),
+        ("scale", scale, "time and memory as pairs and principles grow, labelled by a judge and by people"),
         ("store", store, "a million cached calls and ten thousand stages: bytes, lookups, compaction"),
     ):
         command = commands.add_parser(name, help=text)
