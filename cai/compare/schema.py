@@ -78,7 +78,7 @@ class MeasureLine:
 class LabelLine:
     """A source of labels beside people. balanced: accuracy with length taken out. seed: of a reward model.
 
-    title: the name without the coefficient that stands behind it in brackets.
+    title: the name, with the arm where labellers of several arms have that name.
     """
 
     name: str

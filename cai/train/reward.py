@@ -20,7 +20,7 @@ from cai.train.trainable import Labelled, Trainable
 
 
 @launched
-@version(2)
+@version(3)
 def train_reward(
     out: Path, work: Workbench, *, labelled: Labelled, start: Trainable, settings: Reward, seed: int
 ) -> None:
@@ -32,6 +32,7 @@ def train_reward(
 
     from cai.train.common import fit, pass_arguments
     from cai.train.reward_trainer import SoftRewardTrainer, dataset_of, fitting
+    from cai.train.thrift import spare
 
     work.release()
     tokenizer = load_tokenizer(start.ref)
@@ -60,7 +61,7 @@ def train_reward(
     trainer = SoftRewardTrainer(
         model=network, args=config, train_dataset=data, processing_class=tokenizer, peft_config=adapter
     )
-    work.read_once(trainer.model, start.ref)
+    spare(work, trainer, start.ref)
     columns = {"loss": "loss", "accuracy": "accuracy", "margin": "margin"}
     fit(trainer, "train the reward model", out, tokenizer, columns, counts, section="reward")
 

@@ -1,6 +1,8 @@
 """Every source of labels beside people on the held-out pairs, from two people to the rule that knows nothing."""
 
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cai.compare.cells import Cell, Measured
 from cai.compare.measures import HeldOutPairs, rater_lines
@@ -33,7 +35,17 @@ def label_lines(cells: Sequence[Cell], measured: Measured, held_out: HeldOutPair
                 )
             )
     lines += [held_out.line(name, "baseline", rows, "test") for name, rows in held_out.baselines().items()]
-    return lines
+    return told_apart(lines)
+
+
+def told_apart(lines: Sequence[LabelLine]) -> list[LabelLine]:
+    """The lines, with the arm in the title of those whose name several arms' labellers share."""
+    arms = defaultdict(set)
+    for line in lines:
+        arms[line.name].add(line.arm)
+    return [
+        replace(line, title=f"{line.title}, arm {line.arm}") if len(arms[line.name]) > 1 else line for line in lines
+    ]
 
 
 SECTION = ReportSection(
