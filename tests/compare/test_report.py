@@ -111,7 +111,7 @@ def test_page_says_what_there_is(page: Path) -> None:
     assert "148 [141, 155]" in text and "no data" in text
     assert "too little probability on the options" in text and "4.0%" in text
     assert "2 min 22 s in this run" in text
-    assert "12.3 smade 1,234and 12 found 56,789–" in text and "6 min 40 skept – ––" in text
+    assert "12.3 s–made 1,234and 12 found 56,789–" in text and "6 min 40 s–kept – ––" in text
     assert "24 held-out prompts" in text and "2 held-out pairs" in text
 
 
