@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 LENGTH = 512
@@ -120,6 +120,13 @@ def sentencepiece(special: list[str], **named: Any) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", model_max_length=LENGTH, **named)
 
 
+def ordinary(marks: list[str], **named: Any) -> PreTrainedTokenizerFast:
+    """What marks its turns are added tokens that do not call themselves special."""
+    tokenizer = byte_level(["<|endoftext|>"], **named)
+    tokenizer.add_tokens([AddedToken(mark, special=False, normalized=False) for mark in marks])
+    return tokenizer
+
+
 # 2. Chat templates, in the manner of the models they are called after ------------------------------------------------
 
 CHATML = (
@@ -200,6 +207,16 @@ BUILTIN = [{"name": "tool_use", "template": "{{ 'tools' }}"}, {"name": "chat", "
 IM = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 ENDS_IM = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
 S = {"bos_token": "<s>", "eos_token": "</s>"}
+ZEPHYR = (
+    "{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] + eos_token + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+)
+VICUNA = (
+    "{% for m in messages %}{% if m['role'] == 'system' %}{{ m['content'] + ' ' }}"
+    "{% elif m['role'] == 'user' %}{{ 'USER: ' + m['content'] + ' ' }}"
+    "{% else %}{{ 'ASSISTANT: ' + m['content'] + eos_token }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+)
 # name -> (kind of tokenizer, its special tokens, its named ones, its chat template)
 TEMPLATES: dict[str, tuple[Any, list[str], dict[str, str], Any]] = {
     "chatml": (byte_level, IM, ENDS_IM, CHATML),
@@ -221,6 +238,9 @@ TEMPLATES: dict[str, tuple[Any, list[str], dict[str, str], Any]] = {
         {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}, PHI3,
     ),
     "alpaca": (byte_level, ["<|endoftext|>"], {"eos_token": "<|endoftext|>"}, ALPACA),
+    "zephyr": (sentencepiece, ["<s>", "</s>"], S, ZEPHYR),
+    "vicuna": (sentencepiece, ["<s>", "</s>"], S, VICUNA),
+    "ordinary": (ordinary, ["<|im_start|>", "<|im_end|>"], {"eos_token": "<|endoftext|>"}, CHATML),
     "several": (byte_level, IM, ENDS_IM, BUILTIN),
     "none": (byte_level, ["<|endoftext|>"], {"eos_token": "<|endoftext|>", "bos_token": "<|endoftext|>"}, None),
 }  # fmt: skip

@@ -43,14 +43,26 @@ def main(argv: Sequence[str]) -> int:
     if args.export:
         return _export(args, place)
     if args.labels:
-        place = replace(place, judge=judge_labels(args.labels))
-        if not place.judge:
+        judge = judge_labels(args.labels)
+        if not judge:
             raise UserError(
                 "no label in this file is from an AI judge", str(args.labels), "give a judge's labels.jsonl"
             )
+        place = replace(place, judge=_of_these(judge, place, args.labels))
     if args.scores:
-        place = replace(place, margins=reward_margins([args.scores]))
+        place = replace(place, margins=_of_these(reward_margins([args.scores]), place, args.scores))
     return _serve(args, place)
+
+
+def _of_these(known: dict[str, float], place: "PairsToLabel", file: Path) -> dict[str, float]:
+    """What a file says of pairs, where it says something of these; how many it leaves out is named."""
+    ids = {pair.id for pair in place.pairs}
+    missing = len(ids - known.keys())
+    if missing == len(ids):
+        raise UserError(f"nothing in it is of one of the {missing} pairs", str(file), "give the file of these pairs")
+    if missing:
+        print(f"note: {file}: nothing about {missing} of the {len(ids)} pairs", file=sys.stderr)
+    return known
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -22,6 +22,7 @@ from starlette.routing import Route
 from cai.annotate.agreement import summary
 from cai.annotate.desk import Decision, Desk
 from cai.annotate.guard import Guard
+from cai.annotate.patience import PatientProtocol
 from cai.core.errors import UserError
 from cai.core.records import decode
 
@@ -132,12 +133,17 @@ def listen(port: int) -> socket.socket:
     return listener
 
 
-def serve(app: Any, listener: socket.socket, token: str) -> None:
-    """Serve until Ctrl-C, behind the guard. The address with the token is printed by the caller."""
-    port = listener.getsockname()[1]
+def guarded_server(app: Any, port: int, token: str) -> uvicorn.Server:
+    """What serves an app behind the guard. The address with the token is printed by the caller."""
     guarded = Guard(app, token, cookie=f"cai-{port}")
-    # No access log: it would hold the token.
+    # No access log: it would hold the token. Errors alone: what strangers send is no news of ours.
     config = uvicorn.Config(
-        guarded, log_level="warning", access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=1
-    )
-    uvicorn.Server(config).run(sockets=[listener])
+        guarded, http=PatientProtocol, ws="none", log_level="error", access_log=False, lifespan="off",
+        server_header=False, timeout_graceful_shutdown=1,
+    )  # fmt: skip
+    return uvicorn.Server(config)
+
+
+def serve(app: Any, listener: socket.socket, token: str) -> None:
+    """Serve until Ctrl-C."""
+    guarded_server(app, listener.getsockname()[1], token).run(sockets=[listener])

@@ -20,7 +20,7 @@ from cai.core.durable import write_whole
 from cai.core.errors import UserError
 from cai.core.records import Pair, Prompt, Response, read_jsonl
 from cai.data.labels import read_labels
-from cai.data.votes import share
+from cai.data.votes import name_aside, share
 
 SKIPPED = 0.05  # the share of pairs that people may have passed over and still be said to have labelled a random part
 
@@ -82,7 +82,8 @@ def people_on(games: Sequence[Game], log: Path) -> dict[str, float]:
 
     Raises UserError where the log has no label of any of these games.
     """
-    by_pair, _ = read_labels(log, [game.pair for game in games])
+    by_pair, aside = read_labels(log, [game.pair for game in games])
+    name_aside(aside, "labels of games")
     turned = {game.pair.id: game.turned for game in games}
     said = {pair_id: share(votes) for pair_id, votes in by_pair.items()}
     return {pair_id: 1 - p if turned[pair_id] else p for pair_id, p in said.items()}

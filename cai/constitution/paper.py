@@ -19,7 +19,7 @@ from typing import Any
 
 from cai.constitution.parse import escape, interrupts, parse
 from cai.constitution.records import Constitution
-from cai.core.errors import DIGITS, UserError, UserErrors, input_bytes
+from cai.core.errors import DIGITS, UserError, UserErrors, input_text
 
 CRITIQUE_FILE, STANDARD_FILE = "CritiqueRevisionInstructions.json", "RLMadisonInstructions.json"
 TITLE = "Principles published with the Constitutional AI paper"
@@ -95,13 +95,11 @@ def _read(path: Path) -> Any:
         return dict(pairs)
 
     try:
-        content = json.loads(input_bytes(path).decode("utf-8-sig"), object_pairs_hook=once)
+        content = json.loads(input_text(path), object_pairs_hook=once)
         json.dumps(content, ensure_ascii=False).encode()
         return content
     except OSError as error:
         raise UserError(f"cannot read it: {error.strerror}", str(path), "give a file that exists") from None
-    except UnicodeDecodeError:
-        raise UserError("not UTF-8 text", str(path), _formats()) from None
     except json.JSONDecodeError as error:
         where = f"{path}:{error.lineno}"
         raise UserError(f"not valid JSON: {error.msg} at column {error.colno}", where, "mend the file") from None

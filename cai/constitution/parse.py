@@ -20,7 +20,7 @@ from typing import Any
 
 from cai.constitution.checks import Check, parse_check
 from cai.constitution.records import Constitution, Principle
-from cai.core.errors import UserError, UserErrors, input_bytes, suggest
+from cai.core.errors import UserError, UserErrors, input_text, suggest
 from cai.core.shipped import locate
 
 FIELDS = ("Why", "Critique", "Revise", "Prefer", "Against", "Check", "Applies to", "Weight", "Priority", "Never")
@@ -79,14 +79,11 @@ def parse(text: str, path: Path) -> Constitution:
 def _read_text(path: Path) -> str:
     """The file's text: line ends as "\\n", Unicode in its composed form, so that equal names are equal strings."""
     try:
-        raw = input_bytes(path)
+        text = input_text(path)
     except OSError as error:
         raise UserErrors([UserError(f"cannot read it: {error.strerror}", str(path), _siblings(path))]) from None
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        where = f"{path}:{raw[: error.start].count(10) + 1}"
-        raise UserErrors([UserError("not UTF-8 text", where, "save the file as plain text in UTF-8")]) from None
+    except UserError as error:
+        raise UserErrors([error]) from None
     return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 

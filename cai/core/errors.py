@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -61,6 +62,7 @@ def some(things: Sequence[str], most: int = 3) -> str:
 
 KINDS = {"a pipe": S_ISFIFO, "a socket": S_ISSOCK, "a device": S_ISCHR, "a disk": S_ISBLK}
 # Python reads no whole number with more digits (sys.get_int_max_str_digits), nor writes one.
+HOLE = "zero bytes stand here, as a crash may leave them"
 DIGITS = ("a whole number with more digits than can be read", "write it with fewer")
 
 
@@ -83,6 +85,21 @@ def input_bytes(path: Path) -> bytes:
     """The contents of a file that a user names. Raises UserError as `check_input` does, and OSError."""
     check_input(path)
     return path.read_bytes()
+
+
+def input_text(path: Path) -> str:
+    """The contents of a text file that a user names, as written but for a byte order mark. Raises as `input_bytes`
+    does, and UserError, with the line, for what is not UTF-8 and for zero bytes: no text has them, and a crash may
+    leave a hole of them."""
+    remedy = "save the file as plain text in UTF-8"
+    try:
+        text = input_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        where = f"{path}:{error.object.count(10, 0, error.start) + 1}"
+        raise UserError("not UTF-8 text", where, remedy) from None
+    if (hole := text.find("\0")) >= 0:
+        raise UserError(HOLE, f"{path}:{text.count(chr(10), 0, hole) + 1}", "remove them, or get the file again")
+    return text
 
 
 # What a machine does to a program -------------------------------------------------------------------------------------
@@ -145,12 +162,30 @@ def _number(error: BaseException) -> tuple[int | None, str]:
     return (errno.ENOSPC if isinstance(error, RuntimeError) and _TORCH.search(text) else None), ""
 
 
+INTERRUPTED = "\ninterrupted: everything finished so far is kept; run the same command again to go on"
+
+
+def quiet_interrupts() -> None:
+    """Ctrl-C ends the process at once, with a message and no traceback: where it is loading, or ending, and nothing
+    can be lost. It stays ignored where it was (nohup)."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)
+
+
+def _leave(*_: object) -> None:
+    os.write(2, f"{INTERRUPTED}\n".encode())
+    os._exit(130)
+
+
 def run_main(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
     """Run a command line program: its own exit code, 2 for a fault of the user or the machine, 130 for Ctrl-C, 141
     where whoever read its output went away (`| head`).
 
     No traceback for any of these.
     """
+    program = signal.getsignal(signal.SIGINT) is _leave  # and not a call from within another
+    if program:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code = main(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
@@ -162,7 +197,9 @@ def run_main(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = 
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ninterrupted: everything finished so far is kept; run the same command again to go on", file=sys.stderr)
+        if program:
+            signal.signal(signal.SIGINT, _leave)  # a second one while it ends
+        print(INTERRUPTED, file=sys.stderr, flush=True)
         return 130
     except Exception as error:
         fault = fault_of_machine(error)

@@ -22,7 +22,7 @@ import jinja2
 from jinja2 import meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 
-from cai.core.errors import DIGITS, UserError, UserErrors, input_bytes, suggest
+from cai.core.errors import DIGITS, UserError, UserErrors, input_text, suggest
 from cai.core.records import Chat, Message, Role
 from cai.core.shipped import HOME, locate
 
@@ -161,11 +161,7 @@ def load_template(name_or_path: str | Path) -> Template:
     Raises UserError for a missing file, UserErrors with file:line for everything that is wrong in it.
     """
     path = _find(Path(name_or_path))
-    try:
-        source = input_bytes(path).decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError:
-        raise UserError("not UTF-8 text", str(path), "save the file as plain text in UTF-8") from None
-    return _parse(source, path)
+    return _parse(input_text(path).replace("\r\n", "\n"), path)
 
 
 @cache

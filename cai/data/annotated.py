@@ -18,10 +18,11 @@ from typing import Any
 
 from cai.core.errors import UserError
 from cai.core.odds import side
-from cai.core.records import Chat, Pair
+from cai.core.records import Chat, Pair, SetAside
 from cai.core.templates import transcript
 from cai.data.rows.files import read_raw
 from cai.data.rows.values import mapping
+from cai.data.votes import why_so_few
 
 VERSION = "2.0"
 PRINCIPLE = "principle"
@@ -61,7 +62,8 @@ def principle_votes(path: Path) -> tuple[list[str], dict[str, dict[str, float]]]
     is known by its prompt and answers, which are all that a pair keeps of it: `comparison_key`.
 
     Raises UserError for a file that is none of these, or that no principle annotates."""
-    rows = [raw.value for raw in read_raw(path) if isinstance(raw.value, dict) and "_icai" in raw.value]
+    read = list(read_raw(path))
+    rows = [raw.value for raw in read if isinstance(raw.value, dict) and "_icai" in raw.value]
     known = mapping(mapping(rows[0]["_icai"]).get("annotators")) if rows else {}
     texts = {
         name: str(who.get("description") or who.get("name") or name)
@@ -70,7 +72,9 @@ def principle_votes(path: Path) -> tuple[list[str], dict[str, dict[str, float]]]
     }
     if not texts:
         remedy = "give annotated pairs (JSON with `annotators` and `comparisons`), or leave --annotated-votes out"
-        raise UserError("no principle annotates the comparisons of this file", str(path), remedy)
+        aside = [SetAside(raw.where, raw.fault, raw.text) for raw in read if raw.fault]
+        problem = "no principle annotates the comparisons of this file" + why_so_few(aside)
+        raise UserError(problem, str(path), remedy)
     votes = {}
     for row in rows:
         given = mapping(row.get("annotations"))

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cai.core.errors import UserError, check_input
+from cai.core.errors import HOLE, UserError, check_input
 from cai.core.records import decode
 from cai.data.rows.values import HALF_WRITTEN, LAST, parse_row
 
@@ -47,12 +47,12 @@ class RowLog:
         """One line that is not blank. last: no line end follows it, so its writer may have been cut off."""
         where = f"{self.path}:{number}"
         try:
-            row = parse_row(line.decode("utf-8"), last)
+            row = parse_row(line.decode("utf-8-sig" if number == 1 else "utf-8"), last)
             fault = self._take(number, decode(row, self._kind(row), where))
         except UnicodeDecodeError:
             fault = HALF_WRITTEN if last else "a line that is not UTF-8"
         except UserError as error:
-            torn = error.problem.startswith(("not valid JSON", HALF_WRITTEN, LAST))
+            torn = error.problem.startswith(("not valid JSON", HALF_WRITTEN, LAST, HOLE))
             fault = HALF_WRITTEN if torn else self.strange
         if fault:
             self.faults.append((where, fault))
@@ -69,6 +69,8 @@ class RowLog:
         except FileNotFoundError:
             self._reset()
             return
+        except IsADirectoryError:
+            raise UserError("this is a folder, not a file of rows", str(self.path), "name a file in it") from None
         with file:
             _lock(file.fileno(), fcntl.LOCK_SH)  # no writer is in the middle of a row
             status = os.fstat(file.fileno())

@@ -27,7 +27,7 @@ from cai.data.input_file import InputFile, input_file
 from cai.data.label_log import P_A, sha
 from cai.data.rows.files import Raw, read_raw
 from cai.data.rows.values import number, probability
-from cai.data.votes import Judgement, settle
+from cai.data.votes import Judgement, settle, why_so_few
 
 # A skip says nothing (NaN), an undo takes back what was said (infinite): neither ever leaves this module.
 READ_AS = P_A | {"skip": math.nan, "undo": math.inf}
@@ -69,8 +69,7 @@ def read_labels(
                 votes[pair_id][each.rater].append((principle, each))
     if not votes:
         problem = f"none of its rows is a label for one of the {len(pairs)} pairs"
-        first = f" ({aside[0].where}: {aside[0].reason})" if aside else ""
-        raise UserError(problem + first, str(path), "label the pairs of this run: python -m cai.annotate")
+        raise UserError(problem + why_so_few(aside), str(path), "label the pairs of this run: python -m cai.annotate")
     return {pair_id: tuple(_of_rater(rows) for rows in people.values()) for pair_id, people in votes.items()}, (
         aside + repeated
     )

@@ -10,11 +10,11 @@ from cai.config.load import Experiment
 from cai.config.publics import MERGED, Family, Publics, Raters, families, fault_of_groups
 from cai.config.validation import raise_all
 from cai.core.errors import UserError, UserErrors
-from cai.core.records import RaterVote
+from cai.core.records import RaterVote, SetAside
 from cai.data.input_file import InputFile, input_file
 from cai.data.labels import UNNAMED
 from cai.data.rows.files import read_raw
-from cai.data.votes import share
+from cai.data.votes import share, why_so_few
 
 COLUMN = "group"
 
@@ -28,12 +28,16 @@ def groups_in(path: Path) -> dict[str, Raters]:
     """Group -> its raters, by the column `group` of a file of labels; in the order of the alphabet.
 
     Raises UserErrors for every row that says no group and for raters who are in two; UserError where what they make is
-    no groups. Rows that are no labels are left to `read_labels`, which sets them aside.
+    no groups, with the first row that cannot be read: its group may be the one that is missing. Where the others make
+    groups, such rows, as those that are no labels, are left to `read_labels`, which names them.
     """
     homes: dict[str, tuple[str, str]] = {}
     faults: list[UserError] = []
+    aside: list[SetAside] = []
     for raw in read_raw(path):
         row = raw.value
+        if raw.fault:
+            aside.append(SetAside(raw.where, raw.fault, raw.text))
         if raw.fault or not isinstance(row, dict) or not row.get("pair_id"):
             continue
         rater, group = str(row.get("rater") or UNNAMED), row.get(COLUMN)
@@ -52,7 +56,7 @@ def groups_in(path: Path) -> dict[str, Raters]:
         groups[group] = (*groups.get(group, ()), rater)
     groups = dict(sorted(groups.items()))
     if why := fault_of_groups(groups):
-        raise UserError(why, str(path), f"mend its column `{COLUMN}`, or write publics.groups")
+        raise UserError(why + why_so_few(aside), str(path), f"mend its column `{COLUMN}`, or write publics.groups")
     return groups
 
 

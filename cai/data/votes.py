@@ -83,6 +83,18 @@ def name_aside(aside: Sequence[SetAside], what: str) -> None:
         print(f"{what} set aside: {reason}: {some(each)}", file=sys.stderr)
 
 
+def why_so_few(aside: Iterable[SetAside]) -> str:
+    """For the end of a message that too little is left: what was set aside, the rarest reason first (one cut row among
+    many of other pairs may be what is looked for), each with its first place; "" for none."""
+    places: dict[str, list[str]] = {}
+    for row in aside:
+        places.setdefault(row.reason, []).append(row.where)
+    if not places:
+        return ""
+    reasons = [f"{reason}: {some(where, 1)}" for reason, where in sorted(places.items(), key=lambda item: len(item[1]))]
+    return f" (set aside: {'; '.join(reasons[:3])}{f'; {len(reasons) - 3} other reasons' * (len(reasons) > 3)})"
+
+
 # --- rows of K answers ------------------------------------------------------------------------------------------------
 
 

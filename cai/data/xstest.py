@@ -9,12 +9,13 @@ their people said does (cai/core/refusals.py, which see for what it misses).
 """
 
 import csv
+import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from cai.core.draws import identity
-from cai.core.errors import UserError, check_input
+from cai.core.errors import UserError, input_text
 from cai.core.hub import commit_of, data_digest, data_file
 from cai.core.records import Message, Prompt, write_jsonl
 from cai.core.shipped import locate
@@ -48,12 +49,10 @@ def read_xstest(source: str) -> list[Prompt]:
     path = locate(source)
     if source == HUB:
         path = data_file(HUB, commit_of(HUB, "dataset"), "xstest*.csv", KEY)
-    check_input(path)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            return _prompts([(f"{path}:{reader.line_num}", row) for row in reader], str(path))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reader = csv.DictReader(io.StringIO(input_text(path), newline=""))
+        return _prompts([(f"{path}:{reader.line_num}", row) for row in reader], str(path))
+    except (OSError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         remedy = f"give the authors' xstest_prompts.csv, or {HUB} for the hub's copy"
         raise UserError(f"cannot read the XSTest prompts: {reason}", str(path), remedy) from None

@@ -21,6 +21,7 @@ from cai.core.records import Chat, Pair, Prompt, Rating, Split
 from cai.data.labels import check_rule, label_file, labeller_of, read_labels
 from cai.data.shots import ordered, too_few
 from cai.data.sources import read_helpful, read_used
+from cai.data.votes import why_so_few
 from cai.judge.attack.exploits import read_exploits
 from cai.judge.attack.measure import held_out
 from cai.judge.methods import principles_for
@@ -149,18 +150,16 @@ def labelled(arm: Arm, rows: Rows) -> list[Pair] | None:
         return None
     for split, what in (("train", "to train on"), ("test", "held out")):
         if not rows.pairs_of(split):
-            raise UserError(
-                f"there are no pairs {what}: {len(rows.pairs)} pairs, of {len(rows.prompts)} prompts",
-                "data.source" if not rows.pairs else "data.test",
-                "give a source that has pairs, or set pairs.source: policy to sample them"
-                if not rows.pairs
-                else f"{'lower' if split == 'train' else 'raise'} it, or give more pairs",
-            )
+            problem = f"there are no pairs {what}: {len(rows.pairs)} pairs, of {len(rows.prompts)} prompts"
+            remedy = f"{'lower' if split == 'train' else 'raise'} it, or give more pairs"
+            if not rows.pairs:
+                remedy = "give a source that has pairs, or set pairs.source: policy to sample them"
+            raise UserError(problem, "data.test" if rows.pairs else "data.source", remedy)
     pairs = [pair for pair in rows.pairs if pair.prompt.split != "calibration"]
     rule = arm.labels.rule
     if rule and not rule.budget:
         check_rule(pairs, rule, arm.seed)
-    judged = judged_by_people(arm, pairs) if "human" in arm.labels.all else set()
+    judged, left = judged_by_people(arm, pairs) if "human" in arm.labels.all else (set(), "")
 
     def has_label(pair: Pair) -> bool:
         if rule is None or rule.budget:
@@ -169,18 +168,18 @@ def labelled(arm: Arm, rows: Rows) -> list[Pair] | None:
 
     training = [pair for pair in pairs if has_label(pair) and pair.prompt.split == "train"]
     if not training:
-        raise UserError(
-            f"no person has judged one of the {len(rows.pairs_of('train'))} training pairs",
-            "labels",
-            "use a data source with human labels (`human` in a pair, or HH-RLHF), name a file of labels, or labels: ai",
-        )
+        problem = f"no person has judged one of the {len(rows.pairs_of('train'))} training pairs{left}"
+        remedy = "use data with human labels (`human` in a pair, or HH-RLHF), name a file of labels, or labels: ai"
+        raise UserError(problem, "labels", remedy)
     return training
 
 
-def judged_by_people(arm: Arm, pairs: Sequence[Pair]) -> set[str]:
+def judged_by_people(arm: Arm, pairs: Sequence[Pair]) -> tuple[set[str], str]:
+    """(ids of the pairs, what was set aside of the file: the end of a message)."""
     if arm.labels.file:
-        return set(read_labels(label_file(arm.labels.file).path, pairs, arm.labels.known)[0])
-    return {pair.id for pair in pairs if pair.human is not None}
+        votes, aside = read_labels(label_file(arm.labels.file).path, pairs, arm.labels.known)
+        return set(votes), why_so_few(aside)
+    return {pair.id for pair in pairs if pair.human is not None}, ""
 
 
 def check_judged_split(arm: Arm, rows: Rows) -> None:

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from importlib.util import find_spec
 from itertools import count
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Protocol
@@ -109,6 +109,7 @@ class ProcessPool:
             mine, theirs = context.Pipe()
             card = self._cards[number % len(self._cards)] if self._cards else None
             process = context.Process(target=serve, args=(theirs, card))
+            resource_tracker.ensure_running()  # `start` would, and would unblock what is blocked here
             signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPT)  # the new process has it so until it can clear up
             process.start()
             self._all.append(process)
@@ -134,15 +135,16 @@ class ProcessPool:
 def serve(line: Connection, card: str | None) -> None:
     """A worker process: it makes what it is handed until the leader hangs up, is gone, or interrupts it (Ctrl-C)."""
     signal.signal(signal.SIGINT, interrupt)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPT)
-    if card is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = card
-    threading.Thread(target=_end_with_leader, daemon=True).start()
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPT)
+        if card is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = card
+        threading.Thread(target=_end_with_leader, daemon=True).start()
         while True:
             task, orders = line.recv()
             line.send(make(task, orders))
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the leader's, which may come after the terminal's
         sys.exit()
 
 

@@ -12,6 +12,7 @@ from cai.core.store import Artifact
 from cai.data.labels import read_labels
 from cai.data.publics import constitutions_of, public_file
 from cai.data.sources import at_hand, read_used
+from cai.data.votes import why_so_few
 from cai.judge.asked import AskedJudge
 from cai.judge.label import label_by_people
 from cai.judge.play import play
@@ -52,10 +53,14 @@ def check_publics(experiment: Experiment, plan: bool = False) -> None:
         return
     pairs = [pair for pair in read_used(arm.data, arm.seed)[1] if pair.prompt.split != "calibration"]
     held_out = {pair.id for pair in pairs if pair.prompt.split == "test"}
+    everybody = [rater for raters in publics.groups.values() for rater in raters]
+    known, aside = read_labels(public_file(publics).path, pairs, everybody)
+    spoke = {vote.rater for pair_id in known.keys() & held_out for vote in known[pair_id]}
     for group, raters in publics.groups.items():
-        known = read_labels(public_file(publics).path, pairs, raters)[0]
-        if not known.keys() & held_out:
+        if spoke.isdisjoint(raters):
             problem = (
                 f"group {group} has labelled none of the {len(held_out)} held-out pairs, by which arms are compared"
             )
-            raise UserError(problem, "publics.file", "have its people label them: python -m cai.annotate")
+            remedy = "mend or write again what was set aside, or " if aside else ""
+            remedy += "have its people label them: python -m cai.annotate"
+            raise UserError(problem + why_so_few(aside), "publics.file", remedy)

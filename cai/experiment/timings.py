@@ -82,7 +82,8 @@ class Took:
 CALLS = (
     *("revise", "revise_controls", "respond", "sample_pairs", "preflight", "label_by_judge", "label_by_simulation"),
     *("label_the_unsure", "play", "rate_answers", "rate_revisions", "rate_controlled", "judge_items", "choose_items"),
-    *("attack_judge", "write_rubrics"),
+    *("attack_judge", "write_rubrics", "draw_rationales", "compare_pairs", "compare_items", "score_beside"),
+    "respond_compared",
 )
 
 

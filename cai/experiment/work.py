@@ -215,13 +215,6 @@ COUNTS: dict[str, Callable[[Work, Mapping[str, Any]], float]] = {
     "judge_items": lambda work, i: work.rows(i["items"]) * _asked(i),
 }  # fmt: skip
 
-# Stages whose time is that of their model calls, of which the call cache may have some.
-CALLS = (
-    *("revise", "revise_controls", "respond", "sample_pairs", "preflight", "label_by_judge", "label_by_simulation"),
-    *("label_the_unsure", "play", "rate_answers", "rate_revisions", "rate_controlled", "judge_items", "choose_items"),
-    *("attack_judge", "draw_rationales", "compare_pairs", "compare_items", "score_beside", "respond_compared"),
-)
-
 
 def _lines(file: Path, split: str | None) -> int:
     with file.open(encoding="utf-8") as lines:

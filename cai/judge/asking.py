@@ -25,7 +25,7 @@ from cai.judge.checkers import answer_value, check_allowed, pair_checked
 from cai.judge.combine import CHECK, stacked, tiers, verdict, weighted, weights_of
 from cai.judge.limits import applying, limit_vote, looks, sides, worth_within
 from cai.judge.methods import METHODS, cast, shares
-from cai.judge.rubric import rubrics_of, score_answers, score_pairs
+from cai.judge.rubric import rubric_scores, rubric_verdicts, rubrics_of
 from cai.judge.sampled import sampled
 from cai.models.engines import Question, Reading, Reply, Request, Sampling
 
@@ -142,7 +142,7 @@ def _by_rubric(
     rows = [(replace(pair, prompt=_read(pair.prompt, settings)), rubrics.of(pair.prompt))
             for pair in pairs if pair.id not in known]  # fmt: skip
     ask = partial(ask_once, engine, judge=settings, title=title)
-    scored = {verdict.pair_id: verdict for verdict in score_pairs(rows, settings, judge.templates, ask, platt)}
+    scored = {verdict.pair_id: verdict for verdict in rubric_verdicts(rows, settings, judge.templates, ask, platt)}
     return [known.get(pair.id) or scored[pair.id] for pair in pairs]
 
 
@@ -179,7 +179,7 @@ def judge_answers(
     if judge.rubric:
         rubrics = rubrics_of(judge.rubric)
         rows = [(_read(prompt, settings), answer, rubrics.of(prompt)) for prompt, answer in answers]
-        return score_answers(rows, settings, judge.templates, partial(ask_once, engine, judge=settings, title=title))
+        return rubric_scores(rows, settings, judge.templates, partial(ask_once, engine, judge=settings, title=title))
     check_allowed((*judge.principles, *judge.order.checked), settings)
     of_answer = [[(p, answer_value(prompt, answer, p, settings)) for p in drawn(prompt, judge.principles, judge)]
                  for prompt, answer in answers]  # fmt: skip

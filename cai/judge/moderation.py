@@ -21,7 +21,7 @@ from cai.config.moderation import FILTERS, Moderation, ModerationClassifier, Mod
 from cai.config.sections import Policy
 from cai.constitution import Judging, read_constitution
 from cai.core.draws import normal
-from cai.core.errors import UserError, UserErrors, input_bytes
+from cai.core.errors import UserError, UserErrors, input_text
 from cai.core.records import Chat, Prompt
 from cai.core.shipped import locate
 from cai.core.templates import load_template
@@ -215,12 +215,10 @@ def read_words(file: str) -> tuple[str, ...]:
     """The patterns of a list, in their one form and without repetitions. Raises UserErrors with the lines at fault."""
     path = locate(file)
     try:
-        lines = input_bytes(path).decode("utf-8-sig").splitlines()
+        lines = input_text(path).splitlines()
     except OSError as error:
         remedy = "give a plain text file, one word or phrase a line: experiments/data/blocked.txt is one"
         raise UserError(f"there is no list of words: {error.strerror}", f"moderation.words: {file}", remedy) from None
-    except UnicodeDecodeError:
-        raise UserError("not UTF-8 text", str(path), "save the file as plain text in UTF-8") from None
     patterns = [(number, plain(line)) for number, line in enumerate(lines, 1) if not line.strip().startswith("#")]
     patterns = [(number, pattern) for number, pattern in patterns if pattern]
     faults = [

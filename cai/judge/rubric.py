@@ -110,7 +110,7 @@ def divisor(points: Iterable[float]) -> float:
 # 2. One answer alone -------------------------------------------------------------------------------------------------
 
 
-def score_answers(
+def rubric_scores(
     rows: Sequence[tuple[Prompt, str, Sequence[RubricItem]]], judge: Judge, templates: Templates, ask: Ask
 ) -> list[float | None]:
     """The score of each answer by the criteria given with it; None where not one of them can be read, or there is none.
@@ -140,7 +140,7 @@ def _yes(answers: Answers, question: Question) -> float:
 # 3. Pairs ------------------------------------------------------------------------------------------------------------
 
 
-def score_pairs(
+def rubric_verdicts(
     rows: Sequence[tuple[Pair, Sequence[RubricItem]]],
     judge: Judge,
     templates: Templates,

@@ -9,13 +9,30 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cai.core.errors import UserError
+from cai.core.errors import UserError, input_text
 from cai.core.store import digest_file, digest_of
 
 SETTINGS = "adapter_config.json"
 BASE = "base.json"
 NAME = "base_model_name_or_path"
 WEIGHTS, PICKLED = "adapter_model.safetensors", "adapter_model.bin"
+
+
+def settings_in(file: Path) -> dict[str, Any]:
+    """What a JSON file in a model's folder says. Raises UserError where it is cut off, or no object."""
+    try:
+        settings = json.loads(input_text(file))
+    except (OSError, ValueError, RecursionError):
+        settings = None
+    if not isinstance(settings, dict):
+        raise UserError("this file of a model is cut off, or is no JSON object", str(file), "get the model again")
+    return settings
+
+
+def check_settings(place: Path) -> None:
+    """Raises UserError for the first JSON file in a model's folder that is none: libraries trust that it is one."""
+    for file in sorted(place.glob("*.json")):
+        settings_in(file)
 
 
 def is_adapter(folder: Path) -> bool:

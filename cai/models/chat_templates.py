@@ -15,9 +15,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from cai.core.errors import UserError, suggest
+from cai.core.errors import UserError, input_text, suggest
 from cai.core.shipped import at_home
 
 Choice = str | Mapping[str, Any] | None
@@ -87,13 +88,20 @@ def _named(own: Any, choice: str, name: str) -> str:
         return own[choice]
     file = at_home(choice)
     if file.suffix in (".jinja", ".jinja2", ".j2") and file.is_file():
-        return file.read_text(encoding="utf-8")
+        return _of_file(file)
     known = [PLAIN_NAME, *(own if isinstance(own, Mapping) else ())]
     raise UserError(
         f'"{name}" has no chat template called "{choice}"',
         "template",
         f"{suggest(choice, known)}, or give a .jinja file",
     )
+
+
+def _of_file(file: Path) -> str:
+    text = input_text(file)
+    if not text.strip():
+        raise UserError("this chat template is empty", str(file), "write one, or leave `template` out")
+    return text
 
 
 def _only(own: Mapping[str, str], name: str) -> str:

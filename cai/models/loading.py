@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cai.core.errors import UserError
 from cai.core.progress import quiet
 from cai.core.store import digest_file, digest_of
-from cai.models.adapters import BASE, SETTINGS, adapter_settings, is_adapter, note_base
+from cai.models.adapters import BASE, SETTINGS, adapter_settings, check_settings, is_adapter, note_base
 from cai.models.architectures import HEAD, ensure_reward_head, read_at_the_last_token
 from cai.models.chat_templates import settle, written_by
 from cai.models.references import (
@@ -85,6 +85,9 @@ def load_tokenizer(ref: ModelRef) -> "PreTrainedTokenizerBase":
         raise UserError(
             f"cannot load the tokenizer: {_first_line(error)}", str(place), "check the model folder"
         ) from None
+    except (TypeError, AttributeError, KeyError):
+        check_settings(place)
+        raise
     settle(tokenizer, ref.template, ref.name)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         tokenizer.pad_token = _spare_token(tokenizer)
@@ -212,6 +215,9 @@ def loading_from(place: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"cannot load the model: {_first_line(error)}", str(place), "check the model folder") from None
+    except (TypeError, AttributeError, KeyError):
+        check_settings(place)
+        raise
 
 
 def pad_as(model: Any, ref: ModelRef) -> None:

@@ -66,9 +66,13 @@ class ServerProcess:
 # 1. The commands ------------------------------------------------------------------------------------------------------
 
 
+def llama_installed() -> bool:
+    return find_spec("xllamacpp") is not None
+
+
 def check_program(serve: Serve) -> None:
     """Raises UserError where the engine is not installed."""
-    if serve.engine == "llama.cpp" and not find_spec("xllamacpp"):
+    if serve.engine == "llama.cpp" and not llama_installed():
         raise UserError("llama.cpp is not installed", "runtime.serve", "pip install xllamacpp")
     if serve.engine == "vllm":
         program(serve.command)

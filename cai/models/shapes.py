@@ -4,7 +4,6 @@ Memory (memory.py) and time (cai/experiment/cards.py) are reckoned from it befor
 at hand, the size in the model's name stands for it ("7B"), and those who print say so.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cai.core.shipped import at_home
-from cai.models.adapters import NAME, SETTINGS
+from cai.models.adapters import NAME, SETTINGS, settings_in
 from cai.models.embedded import TAUGHT
 
 UNGATED = ("gpt2", "gpt_neo", "gpt_neox", "gptj", "gpt_bigcode", "opt", "bloom", "falcon", "phi", "xglm", "biogpt")
@@ -136,20 +135,20 @@ def shape_named(model: str) -> Shape | None:
 def base_named(model: str) -> str:
     """The model that an adapter in a folder was put on; of any other model, its own name."""
     settings = (TAUGHT.get(model) or at_home(model)) / SETTINGS
-    return json.loads(settings.read_text(encoding="utf-8"))[NAME] if model and settings.is_file() else model
+    return settings_in(settings).get(NAME) or model if model and settings.is_file() else model
 
 
 def config_of(model: str) -> Mapping[str, Any] | None:
     """config.json of a folder, or of the hub's local cache."""
     file = at_home(model) / "config.json"
     if model and file.is_file():
-        return json.loads(file.read_text(encoding="utf-8"))
+        return settings_in(file)
     if model.count("/") == 1 and not model.startswith((".", "/", "~")):
         from huggingface_hub import try_to_load_from_cache
 
         cached = try_to_load_from_cache(model, "config.json")
         if isinstance(cached, str):
-            return json.loads(Path(cached).read_text(encoding="utf-8"))
+            return settings_in(Path(cached))
     return None
 
 

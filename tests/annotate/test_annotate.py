@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cai.annotate.__main__ import main
+from cai.annotate.__main__ import _of_these, main
 from cai.annotate.desk import Decision, Desk, left_of
 from cai.annotate.export import export
 from cai.annotate.guard import Guard
@@ -393,6 +393,20 @@ def test_the_command_line_refuses_what_would_do_harm(tmp_path):
     LabelLog(tmp_path / "l").append(make_row(PAIRS[0], "ana", "a", "a"))
     with pytest.raises(UserError, match="overwrite"):
         main([str(source), "--export", str(tmp_path / "l"), "--out", str(source)])
+
+
+def test_labels_and_rewards_of_other_pairs_are_refused_and_of_some_counted(tmp_path, capsys):
+    source, labels = tmp_path / "pairs.jsonl", tmp_path / "judge.jsonl"
+    rows = [{"id": f"n{i}", "prompt": f"Question {i}?", "a": "x", "b": "y"} for i in range(3)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    place = find_pairs(source)
+    write_jsonl(labels, [Label("another", 0.5, "ai")])
+    with pytest.raises(UserError, match="nothing in it is of one of the 3 pairs"):
+        main([str(source), "--out", str(tmp_path / "l"), "--labels", str(labels)])
+    with pytest.raises(UserError, match="nothing in it"):
+        _of_these({"another": 1.0}, place, labels)
+    assert _of_these({"n1": 1.0, "another": 0.0}, place, labels) == {"n1": 1.0, "another": 0.0}
+    assert "nothing about 2 of the 3 pairs" in capsys.readouterr().err
 
 
 # The guard ------------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from cai.core.records import Estimate, Message, Pair, Prompt, write_jsonl
 from cai.core.templates import load_template
 from cai.data.rubrics import RubricItem
 from cai.judge.labels_file import write_labels
-from cai.judge.rubric import FILE, GATED_OUT, score_pairs
+from cai.judge.rubric import FILE, GATED_OUT, rubric_verdicts
 from cai.models.engines import Reading
 
 KIND, RUDE = RubricItem("It is kind.", 3, "kind"), RubricItem("It is rude.", -2, "rude")
@@ -49,7 +49,7 @@ def run(tmp_path: Path, items: list[tuple[RubricItem, ...]], counts: dict[str, i
         return {q: answer(q, SEEN[n]) for q, n in of.items()}
 
     rows = list(zip(pairs, items, strict=True))
-    verdicts = score_pairs(rows, judge, {"rubric": load_template("rubric")}, ask)
+    verdicts = rubric_verdicts(rows, judge, {"rubric": load_template("rubric")}, ask)
     made = tmp_path / "made"
     made.mkdir()
     write_jsonl(made / "pairs.jsonl", pairs)

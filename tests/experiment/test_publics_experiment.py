@@ -7,7 +7,9 @@ import pytest
 from test_experiment import lay_out
 from test_panel_experiment import SHARED
 
+from cai.config.load import read_experiment
 from cai.core.errors import UserError
+from cai.data.sources import read_used
 from cai.experiment.command import main
 
 ARMS = """
@@ -104,3 +106,28 @@ def test_a_group_that_labelled_no_held_out_pair_is_found_out_before_the_first_st
     with pytest.raises(UserError) as error:
         main(["mine.yaml", "--plan"])
     assert "group one has labelled none of the" in str(error.value) or "training pairs" in str(error.value)
+
+
+def test_what_was_cut_from_its_labels_is_named(tmp_path, monkeypatch, tiny):
+    """That a group said nothing of held-out pairs is half of it where its row is the one that is cut off."""
+    laid_out(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    rows = (tmp_path / "labels.jsonl").read_text().splitlines()
+    base = read_experiment(tmp_path / "mine.yaml").base
+    assert base
+    split = {pair.id: pair.prompt.split for pair in read_used(base.data, 0)[1]}
+    kept = [row for row in rows if '"ann"' not in row or split[json.loads(row)["pair_id"]] == "train"]
+    kept.append(next(row for row in rows if row not in kept)[:-9])
+    (tmp_path / "labels.jsonl").write_text("\n".join(kept))
+    with pytest.raises(UserError) as error:
+        main(["mine.yaml", "--plan"])
+    assert "group one has labelled none of the" in str(error.value)
+    assert f"(set aside: a half-written last line: labels.jsonl:{len(kept)}; there is no such pair: labels" in str(
+        error.value
+    )
+    assert "mend or write again what was set aside, or have its people label them" in str(error.value)
+    (tmp_path / "labels.jsonl").write_text("\n".join([row for row in rows if '"bob"' in row] + [rows[0][:-9]]))
+    with pytest.raises(
+        UserError, match=r"publics are two groups or more, not 1 \(set aside: a half-written last line: .*:17\)"
+    ):
+        main(["mine.yaml", "--plan"])

@@ -243,12 +243,16 @@ def gone(process: int) -> bool:
     return not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
-@pytest.mark.parametrize("whom", ["all, as a terminal does", "the leader"])
+@pytest.mark.parametrize("whom", ["all, as a terminal does", "all, twice", "the leader"])
 def test_ctrl_c_ends_all_workers_and_leaves_nothing_half_made(tmp_path, whom):
     running = leader(tmp_path, 600)
     until(lambda: (tmp_path / "slow").exists() and (tmp_path / "slow").read_text())
     worker = int((tmp_path / "slow").read_text())
-    (os.killpg if whom.startswith("all") else os.kill)(running.pid, signal.SIGINT)
+    strike = os.killpg if whom.startswith("all") else os.kill
+    strike(running.pid, signal.SIGINT)
+    if whom == "all, twice":
+        time.sleep(0.05)
+        strike(running.pid, signal.SIGINT)
     told = running.communicate(timeout=300)[1]
     assert running.returncode == 130 and "Traceback" not in told, told
     assert gone(worker) and list((tmp_path / "runs" / "store").iterdir()) == []

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cai.annotate.server import answering
+from cai.compare.human_ratings import read_ratings
 from cai.config.load import read_experiment, read_sweep
 from cai.config.processes import read_accelerate
 from cai.config.sections import Data
@@ -22,13 +23,16 @@ from cai.core.records import Label, Message, Pair, Prompt, read_jsonl
 from cai.core.shipped import locate
 from cai.core.store import MANIFEST, Damage, Store, read_stage, version
 from cai.core.templates import load_template
+from cai.data.annotated import principle_votes
 from cai.data.comparisons import read_comparisons
 from cai.data.demonstrations import read_demonstrations
 from cai.data.feedback import FeedbackLog
 from cai.data.label_log import LabelLog
 from cai.data.labels import read_labels
+from cai.data.publics import groups_in
 from cai.data.rows.files import read_raw, read_text
 from cai.data.rows.reader import read_file
+from cai.data.rubrics import read_rubrics
 from cai.data.xstest import read_xstest
 from cai.judge.attack.exploits import read_exploits
 from cai.judge.moderation import read_words
@@ -48,7 +52,8 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "rows": lambda path: read_file(path, Data(source=str(path)), 0), "raw": lambda path: list(read_raw(path)),
     "text": read_text, "comparisons": read_comparisons, "labels": lambda path: read_labels(path, [PAIR]),
     "demonstrations": lambda path: read_demonstrations(path, str(path), ()), "label log": LabelLog,
-    "feedback log": FeedbackLog,
+    "feedback log": FeedbackLog, "groups": groups_in, "rubrics": read_rubrics, "annotated": principle_votes,
+    "ratings": lambda path: read_ratings(path, ()),
 }  # fmt: skip
 
 

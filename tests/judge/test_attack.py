@@ -281,7 +281,7 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("method", ["rate", "choice", "channel"])
+@pytest.mark.parametrize("method", ["rate", "choice", "contrast", "channel", "reason", "score"])
 def test_a_table_of_a_judge_and_the_same_as_json_from_the_cache(room, tiny, capsys, method):
     Path("mine.yaml").write_text(CONFIG.format(method=method))
     assert run_main(main, ["attack", "mine.yaml", "--exploits", "few.txt", "--limit", "6"]) == 0

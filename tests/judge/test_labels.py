@@ -122,7 +122,7 @@ def test_who_judged_by_principles_counts_with_their_mean_unless_they_judged_the_
 
 
 def test_a_file_about_other_pairs_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"none of its rows is a label .*labels.jsonl:1: there is no such"):
+    with pytest.raises(UserError, match=r"none of its rows is a label .*there is no such pair: .*labels.jsonl:1"):
         labels(tmp_path, row("p9"))
 
 

@@ -14,9 +14,10 @@ from peft import get_peft_model
 from cai.config.slim import Slim
 from cai.core.errors import UserError
 from cai.core.records import Message
+from cai.models import serving
 from cai.models.__main__ import main
 from cai.models.architectures import lora
-from cai.models.export import check, command
+from cai.models.export import command
 from cai.models.export.check import check_file, hostile_texts, load_gguf, log_probabilities
 from cai.models.export.command import WEIGHT_TYPES
 from cai.models.export.vocabulary import split_of, vocabulary_of
@@ -32,7 +33,7 @@ BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "
 @pytest.fixture(autouse=True)
 def no_llama(monkeypatch):
     """llama.cpp is tried in a test of its own."""
-    monkeypatch.setattr(check, "llama_installed", lambda: False)
+    monkeypatch.setattr(serving, "llama_installed", lambda: False)
 
 
 # 1. By hand -----------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from test_server import collected, engine_of
 from cai.config.runtime import Runtime
 from cai.config.served import Server
 from cai.core.records import Message
+from cai.models import serving
 from cai.models.chat import option_ids
 from cai.models.engines import Question
 from cai.models.engines.connection import Connection
@@ -25,7 +26,6 @@ from cai.models.engines.dialects import LlamaCpp
 from cai.models.engines.server import ServerEngine
 from cai.models.engines.spending import Spending
 from cai.models.engines.transformers import open_engine
-from cai.models.export import check
 from cai.models.export.command import exported
 from cai.models.loading import load_tokenizer
 
@@ -94,7 +94,7 @@ def test_llama_cpp_reads_them_as_the_model_in_process_does(sharp, tmp_path, monk
     """A real server with the tiny model, in float32 on both sides: parts of characters, and the end of an answer."""
     pytest.importorskip("xllamacpp", reason="xllamacpp is not installed (pip install xllamacpp)")
     with monkeypatch.context() as patch:
-        patch.setattr(check, "llama_installed", lambda: False)
+        patch.setattr(serving, "llama_installed", lambda: False)
         list(exported(sharp, tmp_path / "sharp.gguf", "f32"))
     options = ("café", "🎉", "Yes", "<|im_end|>")
     here = open_engine(sharp, dtype="float32", system=None, device="cpu", runtime=Runtime())

@@ -17,6 +17,7 @@ from cai.core.errors import UserError
 from cai.experiment.check_models import check_reward_model
 from cai.models.loading import load_causal, load_reward, load_tokenizer, save
 from cai.models.references import ModelRef, find, local
+from cai.models.shapes import config_of
 
 LOADERS: list[Callable[[ModelRef], Any]] = [
     load_tokenizer, lambda ref: load_causal(ref, "float32", "cpu"), lambda ref: load_reward(ref, "float32", "cpu"),
@@ -91,6 +92,32 @@ def test_an_adapter_that_is_a_pickle_is_refused_and_not_read(tiny: ModelRef, tmp
         load_causal(find(str(place)), "float32", "cpu")
     assert error.value.where == str(place / "adapter_model.bin")
     assert not ran.exists()
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "cut": lambda raw: raw[: len(raw) // 2], "empty": lambda raw: b"", "zeros": lambda raw: bytes(len(raw)),
+    "no UTF-8": lambda raw: raw.replace(b"{", b"{\xf6", 1), "no object": lambda raw: b"[1]",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_file_of_a_model_is_named_and_gives_no_traceback(folder: Path, tmp_path: Path, how: str) -> None:
+    """Whatever reads it: a loader, or the plan, which reads config.json alone."""
+    whole = [file.name for file in folder.iterdir() if file.suffix in (".json", ".safetensors")]
+    assert {"config.json", "tokenizer.json", "model.safetensors"} <= {*whole}
+    refused = set()
+    for name in whole:
+        damaged = tmp_path / f"{how}-{name}"
+        shutil.copytree(folder, damaged)
+        (damaged / name).write_bytes(DAMAGES[how]((damaged / name).read_bytes()))
+        for load in (*LOADERS, lambda ref: config_of(ref.name)):
+            try:
+                load(find(str(damaged)))
+            except UserError as error:
+                assert str(damaged) in str(error)
+                refused.add((name, load))
+    assert len([name for name, _ in refused if name == "config.json"]) == 4
+    assert {"tokenizer.json", "model.safetensors"} <= {name for name, _ in refused}
 
 
 def test_nothing_is_loaded_without_saying_that_no_code_may_run() -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cai.core.errors import DIGITS, UserError, check_input
+from cai.core.errors import DIGITS, HOLE, UserError, check_input
 from cai.data.rows.values import MEND, parse_row, whole_text
 
 
@@ -73,7 +73,7 @@ def read_raw(path: Path) -> Iterator[Raw]:
     if kind.endswith((".csv", ".tsv")):
         yield from _table(path, _text(path, raw), "\t" if kind.endswith(".tsv") else ",")
         return
-    if raw[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in raw[:64]:
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff") or _zeros(raw):
         raw = _text(path, raw).encode("utf-8", "surrogatepass")
     raw = raw.removeprefix(b"\xef\xbb\xbf")
     if _is_array(raw, kind):
@@ -87,7 +87,10 @@ def read_raw(path: Path) -> Iterator[Raw]:
 
 def read_text(path: Path) -> str:
     """A file of running text, unpacked. Raises UserError where it cannot be read, or is no text."""
-    return _text(path, _bytes(path))
+    text = _text(path, _bytes(path))
+    if (hole := text.find("\0")) >= 0:
+        raise UserError(HOLE, f"{path}:{text.count(chr(10), 0, hole) + 1}", "remove them, or get the file again")
+    return text
 
 
 def _bytes(path: Path) -> bytes:
@@ -139,14 +142,24 @@ def _text(path: Path, raw: bytes) -> str:
         names = ["utf-32"]
     elif raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
         names = ["utf-16"]
-    elif b"\0" in raw[:64]:
-        names = ["utf-16-le" if raw[1:2] == b"\0" else "utf-16-be"]
+    elif zeros := _zeros(raw):
+        names = [zeros]
     try:
         return raw.decode(names[0])
     except UnicodeDecodeError as error:
         where = f"{path}:{raw[: error.start].count(10) + 1}"
         problem = f"not {names[0].removesuffix('-sig').upper()} text: {error.reason}"
         raise UserError(problem, where, "save the file as UTF-8") from None
+
+
+def _zeros(raw: bytes) -> str:
+    """UTF-16 that does not say so, by every other of its first bytes, which are zeros (of most letters one byte is);
+    "" for anything else: a few zeros are a hole in a text of another kind."""
+    even, odd = (raw[at:64:2] for at in (0, 1))
+    for name, zero, other in (("utf-16-be", even, odd), ("utf-16-le", odd, even)):
+        if 2 * zero.count(0) > len(zero) and 0 not in other:
+            return name
+    return ""
 
 
 def _lines(path: Path, raw: bytes) -> Iterator[Raw]:
@@ -261,14 +274,11 @@ def _table(path: Path, text: str, comma: str) -> Iterator[Raw]:
             text_of_row = comma.join(cells)
             if not any(cell.strip() for cell in cells):
                 continue
+            fault = HOLE if "\0" in text_of_row else ""
             if len(cells) != len(names):
-                yield Raw(
-                    where=where,
-                    value=None,
-                    text=text_of_row,
-                    fault=f"{len(cells)} cells for {len(names)} columns",
-                    remedy=MEND,
-                )
+                fault = fault or f"{len(cells)} cells for {len(names)} columns"
+            if fault:
+                yield Raw(where=where, value=None, text=text_of_row, fault=fault, remedy=MEND)
             else:
                 yield _checked(where, {name: _cell(cell) for name, cell in zip(names, cells, strict=True)}, text_of_row)
     except csv.Error as error:

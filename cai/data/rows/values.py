@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from cai.core.errors import DIGITS, UserError
+from cai.core.errors import DIGITS, HOLE, UserError
 
 MEND = "mend or remove this row"
 HALF_WRITTEN, LAST = "a half-written line", "a half-written last line"
@@ -56,6 +56,8 @@ def parse_row(line: str, last: bool = False) -> Any:
     Raises UserError for what is no JSON, for a key that stands twice, for brackets that are nested too deeply, and for
     half of a character (a lone surrogate), which no file can be written with.
     """
+    if "\0" in line:
+        raise UserError(HOLE, "", MEND)
     try:
         value = json.loads(line, object_pairs_hook=_once)
     except json.JSONDecodeError as error:

@@ -9,7 +9,6 @@ import tempfile
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +116,6 @@ def _refused(file: Path, problem: str) -> UserError:
 
 
 # 2. By llama.cpp ------------------------------------------------------------------------------------------------------
-
-
-def llama_installed() -> bool:
-    return find_spec("xllamacpp") is not None
 
 
 def by_llama(file: Path, model: ModelRef, here: Engine, normalises: bool) -> ByLlama:

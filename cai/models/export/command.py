@@ -115,7 +115,8 @@ def exported(model: ModelRef, file: Path, kind: "WeightType") -> Iterator[str]:
 
 def _by_llama(model: ModelRef, file: Path, normalises: bool) -> Iterator[str]:
     from cai.models.engines.transformers import open_engine
-    from cai.models.export.check import by_llama, llama_installed
+    from cai.models.export.check import by_llama
+    from cai.models.serving import llama_installed
 
     if not llama_installed():
         yield "llama.cpp is not installed (pip install xllamacpp): not tried"
