@@ -27,7 +27,7 @@ EXPERIMENT = """\
 constitution: law.txt
 seeds: [0]
 policy: {model: tiny-random, lora_rank: 2}
-data: {source: pairs.jsonl, test: 0.1}
+data: {source: pairs.jsonl, test: 0.2}
 helpful: {source: helpful.jsonl}
 revise: {prompts: 2, rounds: 1, max_new_tokens: 4}
 sft: {helpful: 0, batch_size: 2}
