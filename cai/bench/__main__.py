@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from cai.bench import all as every
-from cai.bench import card, labels, live, pipeline, ppo, reads, refusals, report, rerun, revise, store
+from cai.bench import card, labels, live, pipeline, ppo, reads, refusals, report, rerun, revise, scale, store, train
 from cai.bench.common import positive
 from cai.core.errors import run_main
 
@@ -17,6 +17,7 @@ def main(argv: Sequence[str]) -> int:
         ("labels", labels, "AI labels a second, beside a pass for each question and written verdicts"),
         ("reads", reads, "what it costs to see whether a judge reads, beside one labelling of the same pairs"),
         ("ppo", ppo, "time and memory of PPO, beside the last PPOTrainer that TRL had (1.12)"),
+        ("train", train, "steps of a reward model and of DPO, beside TRL's own trainers"),
         ("revise", revise, "tokens of drafts, critiques and revisions a second, beside transformers' `generate`"),
         ("rerun", rerun, "what an edit costs: an experiment run again, one principle reworded, `--plan` and lint"),
         ("live", live, "what live feedback by scripted raters teaches the policy, by each form of feedback"),
@@ -42,7 +43,8 @@ def main(argv: Sequence[str]) -> int:
     refusals.add_arguments(command)
     command.set_defaults(run=refusals.run)
     for name, benchmark, text in (
-        ("pipeline", pipeline, "where the time of a finished run went, by kind of stage"),
+        ("pipeline", pipeline, "where a finished run's time went; or a small one beside a plain script (--by-hand)"),
+        ("scale", scale, "time and memory as pairs and principles grow, labelled by a judge and by people"),
         ("store", store, "a million cached calls and ten thousand stages: bytes, lookups, compaction"),
     ):
         command = commands.add_parser(name, help=text)

@@ -67,6 +67,7 @@ def reward(session: CardRun, subject: Subject, who: str) -> dict[str, Any]:
     from cai.models.resident import with_reward_head
     from cai.train.common import checkpointing
     from cai.train.reward_trainer import SoftRewardTrainer, element
+    from cai.train.thrift import thrifty
 
     rows = max(1, PAIRS if subject.shape.rows > 2 else 2)
     draw = torch.Generator().manual_seed(0)
@@ -92,6 +93,8 @@ def reward(session: CardRun, subject: Subject, who: str) -> dict[str, Any]:
             model=network, args=config, train_dataset=Dataset.from_list(ours if who == "ours" else theirs),
             processing_class=load_tokenizer(subject.ref), peft_config=lora(network, LORA, None, reward=True),
         )  # fmt: skip
+        if who == "ours" and not subject.shape.recomputes:  # as the stages do
+            thrifty(trainer.model)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(rollout_clock(meter))
         session.forget_peak()

@@ -3,15 +3,17 @@
     shared   ours: log-probabilities of the options, what questions have in common read once
              (cai/models/engines/tree.py)
     full     log-probabilities too, but a forward pass over the whole question for each of them
+    padded   log-probabilities by transformers alone: questions in the order in which they come, BATCH at a time, padded
     written  the usual way: the judge writes its verdict (greedily) and a regular expression reads it
 
-All three ask the same questions of the same model about the same pairs, real ones that people have rated. Rounds take
+All ask the same questions of the same model about the same pairs, real ones that people have rated. Rounds take
 turns, so that a machine which others use as well slows all of them; a ratio is that of one round, and what is printed
 is the median and the extremes over the rounds. Loading and a first, untimed question of each kind are left out.
 """
 
 import argparse
 import json
+import math
 import re
 import sys
 import time
@@ -28,11 +30,12 @@ from cai.core.records import Pair
 from cai.data.sources import read_source
 from cai.judge import methods as ways
 from cai.judge.methods import templates_for
-from cai.models.engines import Question, Reading, Request, Sampling
+from cai.models.engines import Question, Reading, Request, Sampling, reading
 
 CONSTITUTION = "constitutions/harmless.txt"
 METHODS = ("rate", "choice")
-WAYS = ("shared", "full", "written")
+WAYS = ("shared", "full", "padded", "written")
+BATCH = 8  # rows of `padded`
 WRITING = Sampling(max_new_tokens=32, temperature=0)
 # A verdict is the one option that a reply begins with, or else the one that it names while it does not name the other.
 NAMES = {
@@ -64,8 +67,8 @@ class Case:
     """One method of asking at one number of principles.
 
     votes, pairs: a second, by way. tokens: a vote, by way. ratios: of shared to the other ways, in votes a second.
-    difference: the largest between the log-probabilities of shared and full. written, unreadable: verdicts of one
-    round that were written, and those of them that name no option, or both.
+    difference: the largest between the log-probabilities of shared and full, or padded. written, unreadable: verdicts
+    of one round that were written, and those of them that name no option, or both.
     """
 
     method: str
@@ -122,6 +125,29 @@ def choose(engine: Engine, questions: Sequence[Question], share: bool) -> list[R
     return in_order(engine.choose(questions, engine.limit))
 
 
+def choose_padded(engine: Engine, questions: Sequence[Question]) -> list[Reading]:
+    """transformers' own way: a row for each text that must be read, one batch after another, the logits of all."""
+    import torch
+
+    asked = [engine.option_ids(question) for question in questions]
+    rows = list(dict.fromkeys((tuple(start), tuple(tail[:-1])) for start, tails in asked for tail in tails))
+    ahead: dict[Any, Any] = {}  # of each row: log P of what follows its last tokens, (tokens of the option, vocabulary)
+    for begin in range(0, len(rows), BATCH):
+        some = rows[begin : begin + BATCH]
+        ids = {"input_ids": [[*start, *body] for start, body in some]}
+        inputs = engine.tokenizer.pad(ids, padding_side="right", return_tensors="pt").to(engine.model.device)
+        with torch.inference_mode():
+            logits_BTV = engine.model(**inputs, use_cache=False).logits
+            for (start, body), logits_TV in zip(some, logits_BTV, strict=True):
+                part_KV = logits_TV[len(start) - 1 : len(start) + len(body)]
+                ahead[start, body] = part_KV.float().log_softmax(-1).cpu()
+
+    def log_prob(start: Sequence[int], tail: Sequence[int]) -> float:
+        return math.fsum(ahead[tuple(start), tuple(tail[:-1])][range(len(tail)), list(tail)].tolist())
+
+    return [reading(tails, [log_prob(start, tail) for tail in tails]) for start, tails in asked]
+
+
 def write(engine: Engine, questions: Sequence[Question]) -> list[str]:
     requests = [Request(question.chat, seed=0) for question in questions]
     return [reply.text for reply in in_order(engine.generate(requests, WRITING))]
@@ -151,7 +177,10 @@ def timed(engine: Engine, votes: Sequence[VoteQuestions], way: str) -> tuple[Lab
     hook = engine.model.register_forward_pre_hook(count, with_kwargs=True)
     try:
         start = time.perf_counter()
-        answers = write(engine, questions) if way == "written" else choose(engine, questions, share=way == "shared")
+        if way == "padded":
+            answers: list[Any] = choose_padded(engine, questions)
+        else:
+            answers = write(engine, questions) if way == "written" else choose(engine, questions, way == "shared")
         return LabelRound(len(votes), time.perf_counter() - start, tokens), answers
     finally:
         hook.remove()
@@ -161,11 +190,11 @@ def measure(
     engine: Engine, votes: Sequence[VoteQuestions], method: str, principles: int, rounds: int, written: int
 ) -> Case:
     """`rounds` rounds of each way, taking turns; at most `written` votes are written in each."""
-    asked = {"shared": votes, "full": votes, "written": spread_out(votes, written)}
+    asked = dict.fromkeys(WAYS, votes) | {"written": spread_out(votes, written)}
     took: dict[str, list[LabelRound]] = {way: [] for way in WAYS}
     answers: dict[str, list[Any]] = {}
     for number in range(rounds):
-        for way in WAYS[number % 3 :] + WAYS[: number % 3]:
+        for way in WAYS[number % len(WAYS) :] + WAYS[: number % len(WAYS)]:
             measured, answers[way] = timed(engine, asked[way], way)
             took[way].append(measured)
             head = f"{method}, {principles} principle{'s' if principles > 1 else ''}, round {number + 1}/{rounds}"
@@ -185,8 +214,9 @@ def measure(
         },
         difference=max(
             abs(x - y)
-            for reading, other in zip(answers["shared"], answers["full"], strict=True)
-            for x, y in zip(reading.logprobs, other.logprobs, strict=True)
+            for way in ("full", "padded")
+            for ours, other in zip(answers["shared"], answers[way], strict=True)
+            for x, y in zip(ours.logprobs, other.logprobs, strict=True)
         ),
         written=len(answers["written"]),
         unreadable=sum(verdict(reply, method) is None for reply in answers["written"]),
@@ -217,6 +247,8 @@ def run(args: argparse.Namespace) -> None:
         return max(len(engine.prompt_ids(q.chat)) for q in asked) + WRITING.max_new_tokens <= engine.limit
 
     pairs = some_pairs(args.data, args.pairs, fits)
+    for power in range(7, 12):  # whether the model reads rows that branch is tried once for each of these widths
+        engine.reads_trees(1 << power)
     for way in WAYS:
         timed(engine, votes_on(pairs[:1], principles[:2], "rate"), way)
     cases = [
@@ -243,6 +275,6 @@ def page(about: dict[str, Any], cases: Sequence[Case]) -> str:
             ratio = f"{show(case.ratios[way])} x" if way in case.ratios else ""
             cells = f"{show(case.votes[way]):>22}  {show(case.pairs[way]):>22}  {case.tokens[way]:>11.0f}"
             lines.append(f"  {way:8}  {cells}  {ratio:>22}".rstrip())
-        lines.append(f"  largest difference in a log-probability, shared from full: {case.difference:.2g}")
+        lines.append(f"  largest difference in a log-probability, shared from full or padded: {case.difference:.2g}")
         lines.append(f"  written verdicts that cannot be read: {case.unreadable} of {case.written}")
     return "\n".join(lines)

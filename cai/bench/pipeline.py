@@ -1,4 +1,5 @@
-"""`python -m cai.bench pipeline RUN`: where the time of a finished run goes, by kind of stage.
+"""`python -m cai.bench pipeline RUN`: where the time of a finished run goes, by kind of stage. `--by-hand` in place of
+a run: what the pipeline costs beside one plain script (cai/bench/overhead.py).
 
 What its stages took stands in results.json as the store's manifests have it: seconds by the clock, CPU seconds of all
 threads, and the peak of memory (cai/core/usage.py; unknown for stages that were made before it was counted). Stages
@@ -13,9 +14,12 @@ import argparse
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from cai.bench import overhead
+from cai.bench.common import positive
+from cai.bench.overhead import Size
 from cai.compare.schema import Results, StageMade, read_results
 from cai.core.errors import UserError
 
@@ -95,12 +99,29 @@ def _most(values: Iterable[float | None]) -> float | None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_folder", metavar="RUN", type=Path, help="a finished run, such as runs/quickstart")
+    parser.add_argument("run_folder", metavar="RUN", nargs="?", type=Path, help="a finished run: runs/quickstart, say")
+    parser.add_argument("--by-hand", action="store_true", help="a small experiment, beside one script of TRL's calls")
+    parser.add_argument(
+        "--model", default="smollm2-135m", help="of --by-hand: a Llama, by an embedded name or a folder"
+    )
+    parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
+    parser.add_argument("--data", default="rated-answers", help="of --by-hand: where pairs come from")
+    for part in fields(Size):
+        about = f"of --by-hand (default: {part.default})"
+        parser.add_argument(f"--{part.name}", type=positive, default=part.default, help=about)
+    parser.add_argument("--rounds", type=positive, default=3, help="of --by-hand (default: 3)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
 
 def run(args: argparse.Namespace) -> None:
     """The benchmark `pipeline`. Raises UserError where the folder is no finished run."""
+    if args.by_hand:
+        size = Size(**{part.name: getattr(args, part.name) for part in fields(Size)})
+        beside = overhead.measure(args.model, args.dtype, size, args.rounds, args.data)
+        print(json.dumps(asdict(beside), indent=1) if args.json else "\n".join(overhead.page(beside)))
+        return
+    if args.run_folder is None:
+        raise UserError("there is no run to look at", "RUN", "name a finished run's folder, or give --by-hand")
     file = args.run_folder / "results.json"
     if not file.is_file():
         raise UserError("this folder is no finished run: it holds no results.json", str(args.run_folder),

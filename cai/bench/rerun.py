@@ -27,13 +27,13 @@ from cai.bench.common import (
     cpu_seconds,
     open_engine,
     positive,
+    run_program,
     seconds,
     show,
     take_turns,
 )
 from cai.bench.labels import some_pairs, votes_on
 from cai.constitution import Judging, read_constitution
-from cai.core.errors import UserError
 from cai.core.records import Pair
 from cai.models.calls import CallCache
 from cai.models.engines import Question, Reading
@@ -75,14 +75,6 @@ class EditCost:
 
 
 # 1. Programs ----------------------------------------------------------------------------------------------------------
-
-
-def run_program(words: Sequence[str]) -> None:
-    """Raises UserError where it fails."""
-    done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise UserError(f"the program failed: {last}", f"python -m {' '.join(words)}", "see what it says by itself")
 
 
 def imports_torch(words: Sequence[str]) -> bool:

@@ -33,6 +33,8 @@ def identity(kind: str, *parts: str) -> str:
 
 def normal(text: str) -> str:
     """The text in its compatible composed form (NFKC), without characters that show nothing, one space for any gap."""
+    if text.isascii():  # nothing to compose, and nothing that does not show: the quick way for most texts
+        return " ".join(text.split())
     composed = unicodedata.normalize("NFKC", text)
     return " ".join("".join(" " if char in _BLANK else char for char in composed if _shows(char)).split())
 

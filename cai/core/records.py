@@ -7,7 +7,7 @@ conversations are shown to a model without letting their text forge a role.
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -189,9 +189,18 @@ class Estimate:
 
 def write_jsonl(path: Path, records: Iterable[Any]) -> None:
     """Write dataclass records, one JSON object a line, in UTF-8."""
+    encode = json.JSONEncoder(ensure_ascii=False, default=_parts).encode  # `asdict` would copy every text first
     with path.open("w", encoding="utf-8") as file:
-        for record in records:
-            file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
+        file.writelines(encode(record) + "\n" for record in records)
+
+
+def _parts(record: Any) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in _names(type(record))}
+
+
+@cache
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(part.name for part in fields(kind))
 
 
 def plain(value: Any) -> Any:

@@ -43,6 +43,8 @@ JUNK = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini|\._.*|\.nfs.*")  # what d
 
 def canonical(value: Any) -> Any:
     """`value` as plain JSON data with one spelling: what a key is made of."""
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
     if hasattr(value, "digest"):
         return {"digest": value.digest}
     if isinstance(value, BaseModel):
@@ -52,10 +54,8 @@ def canonical(value: Any) -> Any:
         return canonical({one.name: getattr(value, one.name) for one in fields(value)})
     if isinstance(value, Mapping):
         return {str(key): canonical(item) for key, item in sorted(value.items())}
-    if isinstance(value, (list, tuple)):
-        return [canonical(item) for item in value]
-    assert value is None or isinstance(value, (str, int, float, bool)), f"no canonical form for {type(value)}"
-    return value
+    assert isinstance(value, (list, tuple)), f"no canonical form for {type(value)}"
+    return [canonical(item) for item in value]
 
 
 def keyed(inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 PEAK = "VmHWM:"  # of /proc/self/status, in kB: the most that the process held since it was last set back
+_most = [0]  # bytes, of the spans that were set back
 
 
 @contextmanager
@@ -40,8 +41,18 @@ def _cpu() -> float:
     return sum(one.ru_utime + one.ru_stime for one in each)
 
 
+def most_memory() -> int | None:
+    """Bytes that this process has held at most since it began; None where the system does not keep that (not Linux).
+
+    What `getrusage` calls the maximum is that since the peak was last set back, and so too little after `used`.
+    """
+    peak = _peak()
+    return None if peak is None else max(peak, *_most)
+
+
 def _forget_peak() -> bool:
     """Whether the peak begins anew from what the process holds now."""
+    _most[:] = [most_memory() or 0]
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
         return True

@@ -8,9 +8,10 @@ from cai.core.errors import UserError, run_main, suggest
 from cai.judge import bench, calculator, false_alarms
 from cai.judge.attack import command as attack
 from cai.judge.reads import command as reads
+from cai.judge.selecting import command as select
 from cai.judge.teaching import command as train
 
-COMMANDS = (bench, reads, train, false_alarms, calculator)  # each adds its parser, and says what runs
+COMMANDS = (bench, reads, select, train, false_alarms, calculator)  # each adds its parser, and says what runs
 
 
 def main(argv: Sequence[str]) -> int:

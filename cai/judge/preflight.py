@@ -255,11 +255,7 @@ def figures(trial: Trial) -> str:
 
 
 def calibrated(rows: Sequence[Pair], trial: Trial, judge: AskedJudge) -> tuple[float, float]:
-    """Slope and bias for the log-odds of the method that was picked, from the pairs that people judged.
-
-    Every pair counts both ways round. To name the answers the other way negates the log-odds of each of our methods,
-    so a bias could only come from how the few pairs happen to be named: this way it is 0, and the slope is all.
-    """
+    """Slope and bias for the log-odds of the method that was picked, from the pairs that people judged."""
     asked = judge.by(trial.method).settings
     weights = weights_of(judge.principles, asked)
     levels = judge.order.levels  # without its limits, whose verdicts are as sure as they are
@@ -271,9 +267,18 @@ def calibrated(rows: Sequence[Pair], trial: Trial, judge: AskedJudge) -> tuple[f
     if len({value for value, _ in known}) < 2:
         problem = f"{len(known)} judged pairs with a readable verdict are too few to calibrate on"
         raise UserError(problem, "judge.calibrate", "raise data.calibration, or set judge.calibrate: false")
-    known += [(-value, 1 - human) for value, human in known]
-    slope, bias = fit_platt([value for value, _ in known], [human for _, human in known])
+    slope, bias = platt_both_ways(known)
     if slope <= 0:
         problem = f"on the calibration split the judge is no better than a coin (slope {slope:.2f})"
         raise UserError(problem, "judge.calibrate", "try judge.method: auto, a larger judge.model or other principles")
     return slope, bias
+
+
+def platt_both_ways(known: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Slope and bias from (log-odds, people's P) of pairs, each of which counts both ways round.
+
+    To name the answers the other way negates the log-odds of each of our methods, so a bias could only come from how
+    the few pairs happen to be named: this way it is 0, and the slope is all.
+    """
+    both = [*known, *((-value, 1 - human) for value, human in known)]
+    return fit_platt([value for value, _ in both], [human for _, human in both])

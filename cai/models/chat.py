@@ -11,8 +11,9 @@ a model is chosen, pinned and looked at in cai/models/chat_templates.py.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from cai.core.errors import UserError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 LETTERS = 4  # of a token, about
+TEXTS = 256  # tokenised at once
 ANCHORS = ("\n", "a", ":", ".")  # text to stand before a piece that is to be tokenised as the middle of a text
 
 
@@ -118,6 +120,14 @@ def text_numbers(chat: Chat) -> list[int]:
 def encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     """Ids of text that holds all its markers already."""
     return list(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
+
+
+def encoded(tokenizer: "PreTrainedTokenizerBase", texts: Iterable[str]) -> Iterator[list[int]]:
+    """`encode` of many texts, in their order; a call of the tokenizer for many takes half as long as one for each."""
+    rest = iter(texts)
+    while some := list(islice(rest, TEXTS)):
+        for text, ids in zip(some, tokenizer(some, add_special_tokens=False)["input_ids"], strict=True):
+            yield list(ids) if text else []
 
 
 def text_ids(tokenizer: "PreTrainedTokenizerBase", text: str, answer: str = "") -> list[int]:

@@ -6,7 +6,7 @@ line break after the end-of-turn token?) and the position at which the scalar is
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -14,13 +14,22 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from cai.core.batching import by_length
 from cai.core.errors import UserError
 from cai.core.records import Chat
-from cai.models.chat import chat_ids
+from cai.models.chat import chat_text, encoded
 
 
 def render_scored(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> list[int]:
     """Token ids of a whole conversation that ends with the assistant's answer, without a generation prompt."""
-    assert chat and chat[-1].role == "assistant", "a reward model scores an answer: the last turn is the assistant's"
-    return chat_ids(tokenizer, chat, answer=False)
+    return next(render_all_scored(tokenizer, [chat]))
+
+
+def render_all_scored(tokenizer: PreTrainedTokenizerBase, chats: Iterable[Chat]) -> Iterator[list[int]]:
+    """`render_scored` of each, in their order."""
+
+    def text_of(chat: Chat) -> str:
+        assert chat and chat[-1].role == "assistant", "a reward model scores an answer, the assistant's last turn"
+        return chat_text(tokenizer, chat, answer=False)
+
+    return encoded(tokenizer, map(text_of, chats))
 
 
 def score(
@@ -38,7 +47,7 @@ def score(
     batch_tokens: at most this many tokens, padding included, in one forward (a single longer chat goes alone).
     progress: called after each batch with the number of chats it scored.
     """
-    rows = [render_scored(tokenizer, chat) for chat in chats]
+    rows = list(render_all_scored(tokenizer, chats))
     return score_rows(model, tokenizer, rows, max_length=max_length, batch_tokens=batch_tokens, progress=progress)
 
 

@@ -61,7 +61,7 @@ def read_once(network: Any, base: str, states: States) -> "Trunk | None":
 
     if not isinstance(network, PeftModel):
         return None
-    found = _body_of(network.get_base_model())
+    found = body_of(network.get_base_model())
     if found is None:
         return None
     body, blocks = found
@@ -92,7 +92,7 @@ class Trunk:
 
     def _forward(self, *args: Any, **kwargs: Any) -> Any:
         kwargs |= zip(self._names, args, strict=False)
-        rows = None if self._read != "whole" or self.sound is False else _rows(kwargs)
+        rows = None if self._read != "whole" or self.sound is False else rows_alone(kwargs)
         if not rows or not self._is_sound(rows[0]):
             return self._whole(**kwargs)
         ids_BT = kwargs["input_ids"]
@@ -113,7 +113,8 @@ class Trunk:
             self._given_BTD = states_BTD
         elif place == 0:
             assert self._given_BTD is not None
-            states_BTD = self._given_BTD
+            packed = vars(self._body).get("packed")  # where rows are read without their padding (train/unpadded.py)
+            states_BTD = packed.pack(self._given_BTD) if packed else self._given_BTD
         return (states_BTD,) if self._tuple else states_BTD
 
     @torch.no_grad()
@@ -157,7 +158,7 @@ def _as(named: Callable[..., Any], does: Callable[..., Any]) -> Callable[..., An
     return function
 
 
-def _rows(kwargs: dict[str, Any]) -> list[tuple[int, ...]] | None:
+def rows_alone(kwargs: dict[str, Any]) -> list[tuple[int, ...]] | None:
     """The rows of a batch without their padding; None where they are not all that is read: with a cache, or with
     places other than those that a row has alone."""
     ids_BT, mask_BT = kwargs.get("input_ids"), kwargs.get("attention_mask")
@@ -182,7 +183,7 @@ def _rows(kwargs: dict[str, Any]) -> list[tuple[int, ...]] | None:
     return [tuple(row[start : start + count]) for row, start, count in zip(ids, starts, counts, strict=True) if count]
 
 
-def _body_of(network: nn.Module) -> tuple[nn.Module, nn.ModuleList] | None:
+def body_of(network: nn.Module) -> tuple[nn.Module, nn.ModuleList] | None:
     """The module that runs through the blocks, and the blocks; None where that is not plain to see."""
     count = network.config.get_text_config().num_hidden_layers  # pyrefly: ignore
     lists = [

@@ -35,13 +35,13 @@ result holds *for this seed only*. t wants some ten prompts or more, and outcome
 
 from dataclasses import dataclass
 from math import ceil, inf, nan, sqrt
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cai.core.records import Estimate
 from cai.stats.intervals import EMPTY, Clusters, wilson
+from cai.stats.roots import root
 
 LEVEL = 0.05
 POWER_QUANTILE = 0.8416212335729143  # of the normal distribution, at 80%
@@ -155,8 +155,6 @@ def half_width(of: Spread, alpha: float = LEVEL) -> float:
 
 def p_value(of: Spread, null: float = 0.0) -> float:
     """The least alpha whose interval leaves out null (at least 1e-15); NaN for one prompt or where nothing varies."""
-    from scipy.optimize import brentq
-
     distance = abs(of.value - null)
     if np.isnan(of.prompt) or not half_width(of):
         return nan
@@ -164,8 +162,7 @@ def p_value(of: Spread, null: float = 0.0) -> float:
         return 1.0
     if distance >= half_width(of, 1e-15):
         return 1e-15
-    exponent: Any = brentq(lambda x: half_width(of, float(np.exp(x))) - distance, np.log(1e-15), np.log(1 - 1e-12))
-    return float(np.exp(exponent))
+    return float(np.exp(root(lambda x: half_width(of, float(np.exp(x))) - distance, np.log(1e-15), np.log(1 - 1e-12))))
 
 
 def equivalence(of: Spread, margin: float, null: float = 0.0) -> float:
@@ -212,13 +209,14 @@ def noise_floor(gaps: ArrayLike, free: int) -> Estimate | None:
     them are independent, S - 1 for each arm; the interval is that of a standard deviation with as many degrees of
     freedom. n counts gaps, clusters counts `free`.
     """
-    from scipy.stats import chi2
+    from scipy.special import gammaincinv
 
     sizes = np.asarray(gaps, float)
     if not sizes.size or free < 1:
         return None
     value = float(np.sqrt(np.mean(sizes**2)))
-    low, high = (value * sqrt(free / float(chi2.ppf(q, free))) for q in (0.975, 0.025))
+    # The quantiles of chi squared with so many degrees of freedom: `scipy.stats` has them too, and is slow to load.
+    low, high = (value * sqrt(free / float(2 * gammaincinv(free / 2, q))) for q in (0.975, 0.025))
     return Estimate(value=value, low=low, high=high, n=int(sizes.size), clusters=free)
 
 

@@ -178,11 +178,23 @@ def _ratio(x: np.ndarray, w: np.ndarray, index: np.ndarray, seed: int, resamples
 
 def resampled(statistic: Callable[[Any], float], index: np.ndarray, seed: int, resamples: int) -> Estimate:
     """Any statistic of whole-number row weights, shape (rows,), with its interval. Undefined resamples are left out."""
+
+    def of_each(counts: np.ndarray) -> np.ndarray:
+        return np.array([statistic(weights) for weights in (drawn[index] for drawn in counts)])
+
+    return resampled_together(of_each, index, seed, resamples)
+
+
+def resampled_together(
+    statistic: Callable[[np.ndarray], np.ndarray], index: np.ndarray, seed: int, resamples: int
+) -> Estimate:
+    """`resampled`, of a statistic that is computed for many resamples at once: how often each of k clusters was drawn,
+    shape (resamples, k) -> (resamples,)."""
     k = int(index.max()) + 1
-    value = statistic(np.ones(len(index), int))
+    value = float(statistic(np.ones((1, k), int))[0])
     if k == 1:
         return Estimate(value=value, low=nan, high=nan, n=len(index), clusters=k)
-    values = np.array([statistic(counts[index]) for block in draws(k, seed, resamples) for counts in block])
+    values = np.concatenate([statistic(block) for block in draws(k, seed, resamples)])
     defined = values[~np.isnan(values)]
     low, high = np.percentile(defined, LIMITS) if len(defined) and not np.isnan(value) else (nan, nan)
     return Estimate(value=value, low=float(low), high=float(high), n=len(index), clusters=k)

@@ -51,7 +51,6 @@ care about a judge that is never seen to be wrong.
 
 from dataclasses import dataclass, replace
 from math import hypot, inf, isnan, nan
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -59,6 +58,7 @@ from numpy.typing import ArrayLike
 from cai.core.records import Estimate
 from cai.stats.crossed import Spread, half_width
 from cai.stats.intervals import EMPTY, Clusters
+from cai.stats.roots import root
 
 Reach = tuple[float, float]
 SHARE: Reach = (0.0, 1.0)
@@ -219,8 +219,6 @@ def _estimate(value: float, centre: float, half: float, size: tuple[int, int], r
 
 def _worth(alone: Spread, wanted: float, labels: int) -> float | None:
     """How many labels more people alone would need for half an interval of `wanted`: see `Powered`."""
-    from scipy.optimize import brentq
-
     if isnan(wanted) or not half_width(alone):
         return nan
 
@@ -236,5 +234,4 @@ def _worth(alone: Spread, wanted: float, labels: int) -> float | None:
     most = MOST_LABELS / labels
     if wider(most) > 0:
         return None
-    times: Any = brentq(wider, 1, most)
-    return labels * (float(times) - 1)
+    return labels * (root(wider, 1, most) - 1)

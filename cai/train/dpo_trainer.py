@@ -13,15 +13,19 @@ Departure from TRL: the loss is our own, of whole answers that were tokenised be
 copy of the adapter, or the weights that were loaded), the collator and the training loop.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils import gather_object
+from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
+from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.dpo_trainer import DataCollatorForPreference
+from trl.trainer.utils import use_adapter
 
 from cai.train.checkpoints import Sealing
 from cai.train.common import Unpublished
@@ -82,29 +86,63 @@ class SoftDPOTrainer(Unpublished, Sealing, StepShares, DPOTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False) -> Any:
         p_B, real = inputs.pop("p"), inputs.pop("real", None)
         # 1. log pi(y|x) of both answers, a's rows before b's, and the same under the reference.
-        mask_BT = inputs["completion_mask"]
-        labels_BT = inputs["input_ids"].masked_fill(mask_BT == 0, -100)
-        outputs = model(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], labels=labels_BT, use_cache=False,
-            fused_lm_head=True,
-        )  # fmt: skip
-        width = mask_BT.size(1) - 1  # of each token but the first, which nothing comes before
-        a_B, b_B = outputs.log_probs[:, -width:].sum(dim=1).chunk(2)
+        logp_B, entropy_N, row_N = self._of_answers(model, inputs)
+        a_B, b_B = logp_B.chunk(2)
         ref_a_B, ref_b_B = self.compute_ref_log_probs(self.ref_model or self.model, inputs)
 
         # 2. The implicit rewards' difference, and the cross-entropy with the labels.
         margin_B = self.beta * ((a_B - ref_a_B) - (b_B - ref_b_B))
         if self.is_in_train and self.state.global_step == 0 and not self._checked:
             network: Any = self.accelerator.unwrap_model(model)
-            check_first_loss(margin_B.detach(), int(mask_BT.sum(dim=1).max()), network.dtype)
+            check_first_loss(margin_B.detach(), int(inputs["completion_mask"].sum(dim=1).max()), network.dtype)
             self._checked = True
         loss_B = cross_entropies(margin_B, p_B, torch.arange(len(p_B), device=p_B.device))
         self._note_margins((torch.sign(p_B - 0.5) * margin_B.detach())[:real][p_B[:real] != 0.5])
-        entropy_BT, counted_BT = (outputs.entropy[:, -width:].detach() * mask_BT[:, 1:], mask_BT[:, 1:])
-        a_and_b = torch.arange(len(mask_BT), device=mask_BT.device) % len(p_B) < len(loss_B[:real])
-        self._note_entropy(entropy_BT[a_and_b].sum(), counted_BT[a_and_b].sum())
+        real_N = row_N % len(p_B) < len(loss_B[:real])
+        self._note_entropy(entropy_N[real_N].sum(), real_N.sum())
         loss = self.mean_of(loss_B, real)
-        return (loss, outputs) if return_outputs else loss
+        return (loss, {"logps": logp_B.detach()}) if return_outputs else loss
+
+    def _of_answers(self, model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+        """(log-probability of each answer (B,), entropy at each of their N tokens, the row of each).
+
+        TRL's fused head, over the states before the answers' tokens alone: without Triton it would score every place.
+        """
+        ids_BT, mask_BT = inputs["input_ids"], inputs["completion_mask"]
+        before_BT = torch.zeros_like(mask_BT, dtype=torch.bool)  # the places that predict what is learnt
+        before_BT[:, :-1] = mask_BT[:, 1:] != 0
+        place_N = before_BT.flatten().nonzero().squeeze(1)
+        network: Any = self.accelerator.unwrap_model(model)
+        base = network.get_base_model() if hasattr(network, "get_base_model") else network
+
+        def at_answers(_module: Any, _args: Any, output: Any) -> Any:
+            states_BTD = output.last_hidden_state
+            output.last_hidden_state = states_BTD.flatten(0, 1).index_select(0, place_N)[None]
+            return output
+
+        hook = base.base_model.register_forward_hook(at_answers)
+        try:
+            outputs = model(
+                input_ids=ids_BT, attention_mask=inputs["attention_mask"], use_cache=False, fused_lm_head=True,
+                shift_labels=ids_BT.flatten()[place_N + 1][None],
+            )  # fmt: skip
+        finally:
+            hook.remove()
+        row_N = place_N // ids_BT.size(1)
+        logp_N, entropy_N = outputs.log_probs[0], outputs.entropy
+        logp_B = logp_N.new_zeros(len(ids_BT)).index_add(0, row_N, logp_N)
+        return logp_B, logp_N if entropy_N is None else entropy_N[0].detach(), row_N
+
+    def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> Any:
+        """(of a's rows, of b's rows), each (B,): TRL's, over the answers' tokens alone."""
+        adapter: Any = nullcontext()
+        if self.ref_model is None and isinstance(self.model, PeftModel):
+            network: Any = self.accelerator.unwrap_model(self.model)
+            adapter = use_adapter(network, "ref" if "ref" in network.peft_config else None)
+        policy, settings = cast(Any, self.model), cast(Any, self.args.gradient_checkpointing_kwargs)
+        again = disable_gradient_checkpointing(policy, settings)
+        with torch.no_grad(), again, adapter, self.accelerator.autocast():
+            return self._of_answers(model, inputs)[0].chunk(2)
 
     def _note_margins(self, margin_B: Tensor) -> None:
         """One value a row that has a side, so that means are exact over processes and parts of a step."""

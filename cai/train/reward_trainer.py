@@ -19,11 +19,12 @@ with an answer that is too long, are left out.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from peft import PeftConfig
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -38,6 +39,7 @@ from cai.train.shares import StepShares
 from cai.train.still import without_dropout
 
 COLUMNS = ("answers", "first", "second", "p")
+BLOCK = 4096  # elements that are put into a dataset at once
 
 
 def soft_bradley_terry(margin_C: Tensor, p_C: Tensor, element_C: Tensor) -> Tensor:
@@ -76,12 +78,19 @@ def element(comparisons: Iterable[tuple[list[int], list[int], float]]) -> dict[s
 def fitting(row: dict[str, list], max_length: int | None) -> dict[str, list]:
     """The element without the comparisons that have an answer of more than `max_length` tokens; it may become empty."""
     answers = row["answers"]
+    if max_length is None or all(len(ids) <= max_length for ids in answers):
+        return row
     sides = zip(row["first"], row["second"], row["p"], strict=True)
     return element(
-        (answers[a], answers[b], p)
-        for a, b, p in sides
-        if max_length is None or max(len(answers[a]), len(answers[b])) <= max_length
+        (answers[a], answers[b], p) for a, b, p in sides if max(len(answers[a]), len(answers[b])) <= max_length
     )
+
+
+def dataset_of(elements: Iterable[dict[str, list]]) -> Dataset:
+    """The elements as a dataset, block by block: all of them as lists take several times its memory."""
+    rest = iter(elements)
+    blocks = [Dataset.from_list(some) for some in iter(lambda: list(islice(rest, BLOCK)), [])]
+    return concatenate_datasets(blocks) if len(blocks) > 1 else blocks[0] if blocks else Dataset.from_list([])
 
 
 def right_padded(rows: Iterable[Sequence[int]], padding: int) -> dict[str, Tensor]:
@@ -154,11 +163,14 @@ class SoftRewardTrainer(Unpublished, Sealing, StepShares, RewardTrainer):
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         missing = [column for column in COLUMNS if column not in dataset.column_names]
         assert not missing, f"the {dataset_name} dataset lacks {missing}: without p, hard labels would be trained on"
-        rows = list(dataset)
-        assert all(0 <= p <= 1 for row in rows for p in row["p"]), f"p must lie in [0, 1] ({dataset_name} dataset)"
-        kept = [fitting(row, args.max_length) for row in rows]
-        self.too_long[dataset_name] = sum(len(row["p"]) for row in rows) - sum(len(row["p"]) for row in kept)
-        return Dataset.from_list([row for row in kept if row["p"]]) if self.too_long[dataset_name] else dataset
+        self.too_long[dataset_name] = 0
+        for row in dataset:  # one at a time: all of them as lists are several times what the dataset holds
+            assert all(0 <= p <= 1 for p in row["p"]), f"p must lie in [0, 1] ({dataset_name} dataset)"
+            self.too_long[dataset_name] += len(row["p"]) - len(fitting(row, args.max_length)["p"])
+        if not self.too_long[dataset_name]:
+            return dataset
+        kept = (fitting(row, args.max_length) for row in dataset)
+        return dataset_of(row for row in kept if row["p"])
 
     def _set_signature_columns_if_needed(self) -> None:
         if self._signature_columns is None:

@@ -78,29 +78,34 @@ def test_a_sample_is_spread_over_all() -> None:
 
 def test_the_figures_of_a_case_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     # 2 pairs by 2 principles: 4 votes; two of them are written. Seconds of each round, by way:
-    seconds = {"shared": [1.0, 2.0, 4.0], "full": [8.0, 8.0, 8.0], "written": [10.0, 5.0, 20.0]}
+    seconds = {
+        "shared": [1.0, 2.0, 4.0], "full": [8.0, 8.0, 8.0], "padded": [2.0, 8.0, 4.0], "written": [10.0, 5.0, 20.0],
+    }  # fmt: skip
     rounds = {way: iter(took) for way, took in seconds.items()}
     order = []
 
     def timed(engine: Any, votes: Any, way: str) -> tuple[LabelRound, list[Any]]:
         order.append(way)
-        readings = {"shared": [Reading((-1.0, -2.0))], "full": [Reading((-1.0, -2.25))]}
+        readings = {
+            "shared": [Reading((-1.0, -2.0))], "full": [Reading((-1.0, -2.25))], "padded": [Reading((-1.5, -2.0))],
+        }  # fmt: skip
         return LabelRound(len(votes), next(rounds[way]), 100), readings.get(way, ["Yes.", "Maybe."])
 
     monkeypatch.setattr(cai.bench.labels, "timed", timed)
     case = measure(None, votes_on([pair("swim"), pair("sing")], LAW[:2], "rate"), "rate", 2, 3, 2)
-    # Each way comes first once.
-    assert order == ["shared", "full", "written", "full", "written", "shared", "written", "shared", "full"]
+    # Every round begins with another way.
+    assert order[:4] == list(WAYS) and order[4:8] == [*WAYS[1:], WAYS[0]] and order[8:] == [*WAYS[2:], *WAYS[:2]]
     assert case.votes["shared"] == MedianRange(2.0, 1.0, 4.0)  # 4 votes in 1, 2, 4 s
     assert case.votes["written"] == MedianRange(0.2, 0.1, 0.4)  # 2 votes in 10, 5, 20 s
     assert case.pairs["shared"] == MedianRange(1.0, 0.5, 2.0)  # two votes a pair
     assert case.ratios["full"] == MedianRange(4.0, 2.0, 8.0)  # 8/1, 8/2, 8/4
+    assert case.ratios["padded"] == MedianRange(2.0, 1.0, 4.0)  # 2/1, 8/2, 4/4
     # Votes a second, round by round: 4 to 0.2, 2 to 0.4, 1 to 0.1
     assert (case.ratios["written"].median, case.ratios["written"].low, case.ratios["written"].high) == pytest.approx(
         (10.0, 5.0, 20.0)
     )
-    assert case.tokens == {"shared": 25, "full": 25, "written": 50}
-    assert case.difference == 0.25 and (case.written, case.unreadable) == (2, 1)
+    assert case.tokens == {"shared": 25, "full": 25, "padded": 25, "written": 50}
+    assert case.difference == 0.5 and (case.written, case.unreadable) == (2, 1)
     assert "10 [5, 20] x" in page({"model": "m"}, [case]) and "1 of 2" in page({"model": "m"}, [case])
 
 
@@ -137,7 +142,8 @@ def test_the_program_on_the_tiny_model(tiny: Any, pairs_file: str, capsys: pytes
     cases = {(case["method"], case["principles"]): case for case in found["cases"]}
     assert list(cases) == [("rate", 1), ("rate", 3), ("choice", 1), ("choice", 3)]
     for (method, principles), case in cases.items():
-        assert list(case["votes"]) == list(case["pairs"]) == list(WAYS) and list(case["ratios"]) == ["full", "written"]
+        assert list(case["votes"]) == list(case["pairs"]) == list(WAYS)
+        assert list(case["ratios"]) == ["full", "padded", "written"]
         for spread in (*case["votes"].values(), *case["ratios"].values()):
             assert 0 < spread["low"] <= spread["median"] <= spread["high"]
         assert case["difference"] < 1e-3

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cai.core.store import Store, version
-from cai.core.usage import used
+from cai.core.usage import most_memory, used
 
 BUSY = "import time\nwhile time.process_time() < 0.3: pass"
 MB = 1 << 20
@@ -42,6 +42,15 @@ def test_the_peak_of_memory_is_that_of_its_own_time() -> None:
     with used() as after:
         pass
     assert large["memory"] - small["memory"] > 150 * MB and large["memory"] - after["memory"] > 150 * MB
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps the peak of a span of time")
+def test_the_most_that_the_process_held_outlives_the_span_it_was_held_in() -> None:
+    before = most_memory() or 0
+    bytearray(before + 100 * MB)  # outside of any span
+    with used() as inside:
+        bytearray(MB)
+    assert (most_memory() or 0) > before + 90 * MB > inside["memory"]
 
 
 def test_what_an_exception_leaves_is_counted_as_well() -> None:

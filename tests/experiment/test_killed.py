@@ -25,7 +25,7 @@ from warm import Warm
 RUNS = int(os.environ.get("CAI_KILLED_RUNS", "0"))
 SECONDS = 270.0  # after which no run is begun, where nobody says how many
 KILLS = 3
-TIMED = ("seconds", "used", "cached", "calls", "wall time, s", "model calls", "code")
+TIMED = ("seconds", "used", "cached", "calls", "wall time, s", "memory at most, MB", "model calls", "code")
 TIMED += ("settings changed on the command line",)
 BEGUN = re.compile(r"^\[\d+:\d+\] (.+) (\([0-9a-f]{6}\))|^(compare) (->)", re.MULTILINE)
 

@@ -5,67 +5,31 @@
 The reward model reads all pairs and learns from a few of them; the tiny model's numbers mean nothing.
 """
 
-import json
 import os
-import random
-import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
-from test_experiment import LAW
+
+from cai.bench.scale import labelled, make
+from cai.compare.schema import read_results
 
 PAIRS = int(os.environ.get("CAI_MANY_PAIRS", "5000"))
-GIGABYTES = 8
-WORDS = (
-    "bread",
-    "bake",
-    "kind",
-    "safe",
-    "plain",
-    "answer",
-    "water",
-    "cold",
-    "open",
-    "light",
-    "never",
-    "river",
-    "stone",
-)
-EXPERIMENT = """
-constitution: law.txt
-seeds: [0]
-policy: {model: tiny-random, lora_rank: 2}
-data: {source: pairs.jsonl, test: 0.05}
-helpful: {source: helpful.jsonl}
-revise: {prompts: 2, rounds: 1, max_new_tokens: 4}
-sft: {helpful: 0, batch_size: 2}
-judge: {model: tiny-random, min_mass: 0.0, preflight: {mass: 0, accuracy: 0, reads: off}}
-reward: {batch_size: 16, epochs: 0.01}
-rl: {method: none}
-evaluate: {prompts: 2, helpful: 0, max_new_tokens: 4, judge: {model: tiny-random, min_mass: 0.0}}
-arms: {human: {labels: human}}
-"""
+GIGABYTES, MEGABYTES = 8, 10
 
 
 @pytest.mark.slow
-def test_many_pairs_that_people_labelled(tiny, tmp_path):
-    """Three pairs a prompt, of some 80 letters an answer."""
-    chance = random.Random(0)
-    text = lambda count: " ".join(chance.choices(WORDS, k=count))  # noqa: E731
-    with (tmp_path / "pairs.jsonl").open("w") as file:
-        for number in range(PAIRS):
-            row = {"prompt": f"Question {number // 3}?", "a": text(14), "b": text(14), "human": chance.randint(0, 1)}
-            file.write(json.dumps(row) + "\n")
-    (tmp_path / "helpful.jsonl").write_text('{"prompt": "How do I bake?", "subset": "everyday"}\n' * 2)
-    (tmp_path / "law.txt").write_text(LAW)
-    (tmp_path / "mine.yaml").write_text(EXPERIMENT)
+def test_many_pairs_that_people_labelled(tiny: Any, tmp_path: Path) -> None:
+    make(tmp_path, PAIRS, 2, "human")
     command, began = [sys.executable, "-m", "cai.experiment", "mine.yaml"], time.monotonic()
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    gigabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    size = (tmp_path / "runs" / "mine" / "report.html").stat().st_size / 1e6
-    print(f"\n{PAIRS:,} pairs: {time.monotonic() - began:.0f} s, {gigabytes:.2f} GB at most, a report of {size:.1f} MB")
+    run = tmp_path / "runs" / "mine"
+    found = labelled(read_results(run / "results.json"), PAIRS, 2, "human", (run / "report.html").stat().st_size)
+    gigabytes, megabytes, seconds = found.most / 1e9, found.report / 1e6, time.monotonic() - began
+    print(f"\n{PAIRS:,} pairs: {seconds:.0f} s, {gigabytes:.2f} GB at most, a report of {megabytes:.1f} MB")
     print("\n".join(line for line in done.stderr.splitlines() if line.startswith("[")))
-    assert gigabytes < GIGABYTES and size < 10
+    assert gigabytes < GIGABYTES and megabytes < MEGABYTES

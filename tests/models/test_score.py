@@ -6,7 +6,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
 from cai.core.records import Chat, Message
-from cai.models.score import render_scored, score
+from cai.models.chat import TEXTS, encode, encoded
+from cai.models.score import render_all_scored, render_scored, score
 
 torch.set_num_threads(1)  # tiny matrices: a second thread only waits
 
@@ -105,3 +106,10 @@ def test_the_models_own_idea_of_padding_does_not_matter():
     right = score(model, tokenizer, CHATS, max_length=99, batch_tokens=10_000)
     model.config.pad_token_id = 4  # the line break: every conversation ends with it
     assert score(model, tokenizer, CHATS, max_length=99, batch_tokens=10_000) == right
+
+
+def test_many_conversations_are_tokenised_as_each_alone():
+    """More than are tokenised at once, and one of which nothing is left."""
+    tokenizer, texts = tiny_tokenizer(), [f"w{number % 7} no" * (number % 3) for number in range(2 * TEXTS + 1)]
+    assert list(encoded(tokenizer, iter(texts))) == [encode(tokenizer, text) for text in texts]
+    assert list(render_all_scored(tokenizer, CHATS)) == [render_scored(tokenizer, one) for one in CHATS]

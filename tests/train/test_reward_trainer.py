@@ -11,7 +11,14 @@ from test_score import CHATS, tiny_reward_model, tiny_tokenizer
 from trl import RewardConfig, RewardTrainer
 
 from cai.models.score import render_scored, score
-from cai.train.reward_trainer import ElementCollator, SoftRewardTrainer, element, fitting, soft_bradley_terry
+from cai.train.reward_trainer import (
+    ElementCollator,
+    SoftRewardTrainer,
+    dataset_of,
+    element,
+    fitting,
+    soft_bradley_terry,
+)
 
 torch.set_num_threads(1)
 
@@ -218,3 +225,9 @@ def test_an_adapter_under_a_frozen_head_is_refused(tmp_path):
     good = with_adapter(LoraConfig(r=2, target_modules=["q_proj"], task_type="SEQ_CLS", modules_to_save=["score"]))
     trained = {name for name, parameter in good.model.named_parameters() if parameter.requires_grad}
     assert any("score.modules_to_save" in name for name in trained) and any("lora_B" in name for name in trained)
+
+
+def test_a_dataset_made_in_blocks_has_the_rows_in_their_order(monkeypatch):
+    monkeypatch.setattr("cai.train.reward_trainer.BLOCK", 2)
+    rows = [element([([1, number], [2], 0.5)]) for number in range(5)]
+    assert list(dataset_of(iter(rows))) == rows and not len(dataset_of([]))

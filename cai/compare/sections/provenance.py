@@ -16,6 +16,7 @@ from cai.config.load import Experiment
 from cai.config.sections import Judge, Policy
 from cai.core.shipped import HOME
 from cai.core.store import digest_file, digest_of
+from cai.core.usage import most_memory
 from cai.models.references import model_of
 from cai.models.workbench import Workbench
 
@@ -49,6 +50,7 @@ def provenance(experiment: Experiment, cells: Sequence[Cell], work: Workbench, b
         )
     ]
     texts = {arm: cell.constitution.text for arm, cell in arms.items()}
+    most = most_memory()
     others = {path: one.text for path, one in work.constitutions.items() if one.text not in texts.values()}
     return {
         "versions": {"python": platform.python_version(), **{name: installed(name) for name in PACKAGES}},
@@ -57,6 +59,7 @@ def provenance(experiment: Experiment, cells: Sequence[Cell], work: Workbench, b
         "device": work.device,
         "dtype": work.dtype(cells[0].settings),
         "wall time, s": round(time.time() - began.at, 1),
+        "memory at most, MB": most and round(most / 1e6),  # of the process that leads, between stages too
         "model calls": work.counts(),
         "settings changed on the command line": list(experiment.overrides),
         "digests": {

@@ -98,6 +98,7 @@ class _Work:
     def __init__(self, reading: FileContents, data: Data, seed: int) -> None:
         self.reading, self.data, self.seed = reading, data, seed
         self.texts: dict[str, str] = {}
+        self.places: dict[str, str] = {}  # id of a pair -> where it stands
 
     def set_aside(self, where: str, error: UserError | str) -> None:
         if isinstance(error, UserError):
@@ -240,11 +241,11 @@ class _Work:
         votes, human = self._votes_on(rows)
         pair = _pair(prompt, first, votes, human, self.seed)
         if pair.id in self.reading.pairs:
-            before = next(placed.where for placed in self.reading.placed if placed.pair.id == pair.id)
-            problem = f'another pair has the id "{pair.id}": {before}'
+            problem = f'another pair has the id "{pair.id}": {self.places[pair.id]}'
             self.set_aside(where, UserError(problem, "", "give each pair its own id"))
             return
         self.reading.pairs[pair.id] = pair
+        self.places[pair.id] = where
         self.reading.placed.append(PlacedPair(where, row, pair))
 
     def _votes_on(self, rows: list[tuple[str, FileRow, Judged]]) -> tuple[tuple[RaterVote, ...], float | None]:

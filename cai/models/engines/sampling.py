@@ -19,6 +19,7 @@ from cai.models.architectures import probed
 from cai.models.chat import frame_of
 from cai.models.engines import Reply, Sampling
 from cai.models.engines.growing import growing_in_place
+from cai.models.engines.packed import packed
 from cai.models.engines.recorded import drawn
 
 
@@ -108,7 +109,8 @@ def _sampled(
         eos_token_id=sorted(stops),
     )
     grows = growing_in_place(sampling.max_new_tokens) if model.device.type == "cpu" else nullcontext()
-    with whole_states(model), settings_of_its_own(model), grows:
+    quick = packed(model, sampling.max_new_tokens)
+    with whole_states(model), settings_of_its_own(model), grows, quick.in_use():
         output_BT = model.generate(
             **inputs, generation_config=settings, logits_processor=processors, streamer=stream
         )  # fmt: skip

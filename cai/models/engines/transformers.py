@@ -21,6 +21,7 @@ from cai.core.store import digest_of
 from cai.models.architectures import attention_window, length_limit, probed
 from cai.models.chat import chat_ids, option_ids, with_system
 from cai.models.engines import LEAST, Question, Reading, Reply, Request, Sampling, longer_options, reading
+from cai.models.engines.packed import packed
 from cai.models.engines.prefix import read_prefix
 from cai.models.engines.sampling import reply_of, sample_ids, stop_ids, stream_ids
 from cai.models.engines.tree import Span, TreeRow, block_attention, pack, tree_mask
@@ -90,9 +91,11 @@ class TransformersEngine:
         if too_long:
             yield [(index, None) for index in too_long]
         fits = [index for index in range(len(ids)) if len(ids[index]) <= room]
+        quick = packed(self.model, sampling.max_new_tokens)
         for batch in by_length(fits, [len(row) + sampling.max_new_tokens for row in ids], self.batch_tokens):
             rows = [ids[index] for index in batch]
-            replies = self._sample(rows, [requests[index].seed for index in batch], sampling)
+            with quick.in_use():
+                replies = self._sample(rows, [requests[index].seed for index in batch], sampling)
             yield list(zip(batch, replies, strict=True))
 
     @torch.inference_mode()

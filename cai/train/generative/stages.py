@@ -105,7 +105,7 @@ def learn_rationales(
 
 
 @launched
-@version(1)
+@version(2)
 def prefer_rationales(
     out: Path, work: Workbench, *, rationales: Artifact, judged: PairsToJudge, start: Trainable,
     settings: RationaleTraining, seed: int,
@@ -120,6 +120,7 @@ def prefer_rationales(
 
     from cai.train.common import fit, pass_arguments
     from cai.train.dpo_trainer import SoftDPOTrainer
+    from cai.train.thrift import spare
 
     work.release()
     tokenizer = load_tokenizer(start.ref)
@@ -138,6 +139,7 @@ def prefer_rationales(
     )
     network = load_causal(start.ref, start.learning_dtype, work.device, train=True)
     trainer = SoftDPOTrainer(network, config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+    spare(work, trainer, start.ref)
     columns = {"loss": "loss", "accuracy": "accuracy", "margin": "margin", "entropy": "entropy"}
     fit(trainer, "prefer rationales", out, tokenizer, columns, counts, section="reward")
 

@@ -37,7 +37,7 @@ class DpoSettings:
 
 
 @launched
-@version(1)
+@version(2)
 def train_dpo(
     out: Path, work: Workbench, *, labelled: Labelled, start: Trainable, settings: DpoSettings, seed: int
 ) -> None:
@@ -47,6 +47,7 @@ def train_dpo(
 
     from cai.train.common import fit, pass_arguments
     from cai.train.dpo_trainer import SoftDPOTrainer
+    from cai.train.thrift import spare
 
     work.release()
     tokenizer = load_tokenizer(start.ref)
@@ -73,6 +74,7 @@ def train_dpo(
     network = load_causal(start.ref, start.learning_dtype, work.device, train=True)
     data = Dataset.from_list(kept)
     trainer = SoftDPOTrainer(network, config, train_dataset=data, processing_class=tokenizer)
+    spare(work, trainer, start.ref)
     columns = {"loss": "loss", "accuracy": "accuracy", "margin": "margin", "entropy": "entropy"}
     fit(trainer, "DPO", out, tokenizer, columns, counts, section="rl")
 
