@@ -247,6 +247,8 @@ def run(args: argparse.Namespace) -> None:
         return max(len(engine.prompt_ids(q.chat)) for q in asked) + WRITING.max_new_tokens <= engine.limit
 
     pairs = some_pairs(args.data, args.pairs, fits)
+    for power in range(7, 12):  # whether the model reads rows that branch is tried once for each of these widths
+        engine.reads_trees(1 << power)
     for way in WAYS:
         timed(engine, votes_on(pairs[:1], principles[:2], "rate"), way)
     cases = [

@@ -56,7 +56,7 @@ runtime: {threads: 1}
 
 
 @dataclass(frozen=True, slots=True)
-class HandSize:
+class OverheadSize:
     """pairs: to train on; test: held out. layers: the last so many have LoRA. steps: of PPO, of 8 answers each."""
 
     pairs: int = 32
@@ -96,7 +96,7 @@ class Overhead:
 # 1. One experiment, said twice ----------------------------------------------------------------------------------------
 
 
-def prepare(folder: Path, model: str, dtype: str, size: HandSize, pairs: Sequence[Pair]) -> None:
+def prepare(folder: Path, model: str, dtype: str, size: OverheadSize, pairs: Sequence[Pair]) -> None:
     """pairs.jsonl, law.txt, mine.yaml and spec.json: the same for both."""
     with (folder / "pairs.jsonl").open("w") as file:
         for number, pair in enumerate(pairs):
@@ -178,7 +178,7 @@ def largest(ours: Sequence[float], others: Sequence[float]) -> float:
 # 3. Measuring ---------------------------------------------------------------------------------------------------------
 
 
-def measure(model: str, dtype: str, size: HandSize, rounds: int, source: str) -> Overhead:
+def measure(model: str, dtype: str, size: OverheadSize, rounds: int, source: str) -> Overhead:
     """model: a name or a folder; dtype: "auto" for what suits this machine. source: of the pairs."""
     dtype = pick_dtype(dtype, "cpu")
     tokenizer = shared_tokenizer(find(model))

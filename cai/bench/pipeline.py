@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cai.bench import overhead
 from cai.bench.common import positive
-from cai.bench.overhead import HandSize
+from cai.bench.overhead import OverheadSize
 from cai.compare.schema import Results, StageMade, read_results
 from cai.core.errors import UserError
 
@@ -106,7 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
     parser.add_argument("--data", default="rated-answers", help="of --by-hand: where pairs come from")
-    for part in fields(HandSize):
+    for part in fields(OverheadSize):
         about = f"of --by-hand (default: {part.default})"
         parser.add_argument(f"--{part.name}", type=positive, default=part.default, help=about)
     parser.add_argument("--rounds", type=positive, default=3, help="of --by-hand (default: 3)")
@@ -116,7 +116,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """The benchmark `pipeline`. Raises UserError where the folder is no finished run."""
     if args.by_hand:
-        size = HandSize(**{part.name: getattr(args, part.name) for part in fields(HandSize)})
+        size = OverheadSize(**{part.name: getattr(args, part.name) for part in fields(OverheadSize)})
         beside = overhead.measure(args.model, args.dtype, size, args.rounds, args.data)
         print(json.dumps(asdict(beside), indent=1) if args.json else "\n".join(overhead.page(beside)))
         return

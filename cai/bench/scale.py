@@ -42,7 +42,7 @@ MB = 1e6
 
 
 @dataclass(frozen=True, slots=True)
-class GrowthCase:
+class GrownRun:
     """One experiment. seconds: by the clock, the whole; cpu: of all its stages; label: of the labels' stage, CPU
     seconds; most: bytes that the process held at most; stages: the most that it held in each kind of stage."""
 
@@ -79,7 +79,7 @@ def make(folder: Path, pairs: int, principles: int, who: str) -> None:
     (folder / "mine.yaml").write_text(EXPERIMENT.replace("WHO", who))
 
 
-def measure(pairs: int, principles: int, who: str) -> GrowthCase:
+def measure(pairs: int, principles: int, who: str) -> GrownRun:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make(folder, pairs, principles, who)
@@ -89,11 +89,11 @@ def measure(pairs: int, principles: int, who: str) -> GrowthCase:
         return labelled(read_results(run / "results.json"), pairs, principles, who, report)
 
 
-def labelled(results: Results, pairs: int, principles: int, who: str, report: int) -> GrowthCase:
+def labelled(results: Results, pairs: int, principles: int, who: str, report: int) -> GrownRun:
     stages: dict[str, float] = {}
     for made in results.stages:
         stages[made.stage] = max(stages.get(made.stage, 0), made.used.get("memory", 0))
-    return GrowthCase(
+    return GrownRun(
         who=who,
         pairs=pairs,
         principles=principles,
@@ -106,7 +106,7 @@ def labelled(results: Results, pairs: int, principles: int, who: str, report: in
     )
 
 
-def power(before: GrowthCase, now: GrowthCase) -> float:
+def power(before: GrownRun, now: GrownRun) -> float:
     """p where seconds grow as the number of pairs to the power of p."""
     return math.log(now.grown / before.grown) / math.log(now.pairs / before.pairs)
 
@@ -126,10 +126,10 @@ def run(args: argparse.Namespace) -> None:
     print(json.dumps([asdict(one) for one in found], indent=1) if args.json else "\n".join(page(found)))
 
 
-def page(found: Sequence[GrowthCase]) -> list[str]:
+def page(found: Sequence[GrownRun]) -> list[str]:
     lines = [f"{'labels':8}{'principles':>11}{'pairs':>9}{'CPU s':>9}{'ms a pair':>11}{'grows':>7}{'most MB':>9}"
              f"{'labels MB':>11}{'report MB':>11}"]  # fmt: skip
-    before: dict[tuple[str, int], GrowthCase] = {}
+    before: dict[tuple[str, int], GrownRun] = {}
     for one in found:
         last = before.get((one.who, one.principles))
         grows = "" if last is None else f"{power(last, one):.2f}"

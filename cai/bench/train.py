@@ -34,7 +34,6 @@ from cai.data.sources import read_source
 from cai.models.chat import answer_ids, answered, with_system
 from cai.models.loading import load_tokenizer, pick_device, pick_dtype
 from cai.models.references import find
-from cai.models.score import render_scored
 
 METHODS = ("reward", "dpo")
 WAYS = ("ours", "trl")
@@ -85,6 +84,8 @@ def preferred(pair: Pair) -> tuple[str, str] | None:
 
 def rows_of(model: str, source: str, count: int, method: str) -> list[dict[str, list[int]]]:
     """`count` pairs as token ids, drawn by hash, as the stages render and cut them. Raises UserError for too few."""
+    from cai.models.score import render_scored  # heavy
+
     tokenizer, rows = load_tokenizer(find(model)), []
     pairs = read_source(Data(source=source, max_words=160, pairs_per_prompt=3), seed=0).pairs.values()
     for pair in sorted(pairs, key=lambda pair: uniform("bench", pair.id)):

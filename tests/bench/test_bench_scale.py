@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from cai.bench.__main__ import main
-from cai.bench.scale import GrowthCase, make, page, power
+from cai.bench.scale import GrownRun, make, page, power
 
 
-def found(who: str, pairs: int, label: float, cpu: float) -> GrowthCase:
+def found(who: str, pairs: int, label: float, cpu: float) -> GrownRun:
     stages = {"label_by_judge": 5e8, "label_by_people": 6e8, "train_reward": 9e8}
-    return GrowthCase(
+    return GrownRun(
         who=who, pairs=pairs, principles=1, seconds=9.0, cpu=cpu, label=label, most=1e9, stages=stages, report=150_000
     )  # fmt: skip
 

@@ -166,8 +166,11 @@ HEAD = (
 
 
 def page(name: str, report: AttackReport, exploits: Exploits, examples: int) -> list[str]:
+    head = f"{name}; {report.pairs} held-out pairs of {report.prompts} prompts, {exploits.path}"
+    if not report.right.n:
+        return [head, "not one of these pairs can be read by this judge: ask another way (judge.method)"]
     lines = [
-        f"{name}; {report.pairs} held-out pairs of {report.prompts} prompts, {exploits.path}",
+        head,
         f"before: the better answer is preferred in {_share(report.right)}; "
         + ("all answers have one score" if math.isnan(report.unit) else f"1 sd is {report.unit:.3g} of its score"),
         "",
