@@ -134,7 +134,7 @@ def build(
             )
             for a in ledger
         ],
-        provenance=provenance(experiment, cells, work, began),
+        provenance=provenance(experiment, cells, work, began, ledger),
         examples=examples,
         sections=sections_of(run),
     )

@@ -316,6 +316,9 @@ def test_stages_side_by_side_come_out_as_one_after_another(finished, tmp_path, m
     for kind, count in beside["provenance"]["model calls"].items():
         assert count == sum(one.get(kind, 0) for one in calls)
     assert "model calls" in alone["provenance"] and "Traceback" not in capsys.readouterr().err
+    for results in (alone, beside):  # of a worker too
+        most = max(one["used"].get("memory", 0) for one in results["stages"])
+        assert results["provenance"]["memory at most, MB"] >= round(most / 1e6)
 
 
 def test_the_report_is_one_file_that_needs_nothing_else(finished):

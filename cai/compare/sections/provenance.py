@@ -15,7 +15,7 @@ from cai.compare.cells import Cell
 from cai.config.load import Experiment
 from cai.config.sections import Judge, Policy
 from cai.core.shipped import HOME
-from cai.core.store import digest_file, digest_of
+from cai.core.store import Artifact, digest_file, digest_of
 from cai.core.usage import most_memory
 from cai.models.references import model_of
 from cai.models.workbench import Workbench
@@ -37,8 +37,10 @@ def begin() -> Began:
     return Began(time.time(), code_of(CODE, HOME / "prompts"))
 
 
-def provenance(experiment: Experiment, cells: Sequence[Cell], work: Workbench, began: Began) -> dict[str, Any]:
-    """All that is needed to tell whether another run was the same one."""
+def provenance(
+    experiment: Experiment, cells: Sequence[Cell], work: Workbench, began: Began, ledger: Sequence[Artifact]
+) -> dict[str, Any]:
+    """All that is needed to tell whether another run was the same one. ledger: the stages of this run."""
     arms = {cell.arm: cell for cell in cells}
     chosen = [
         (one, made)
@@ -50,7 +52,7 @@ def provenance(experiment: Experiment, cells: Sequence[Cell], work: Workbench, b
         )
     ]
     texts = {arm: cell.constitution.text for arm, cell in arms.items()}
-    most = most_memory()
+    most = max(most_memory() or 0, *(made.used.get("memory", 0) for made in ledger if not made.cached))
     others = {path: one.text for path, one in work.constitutions.items() if one.text not in texts.values()}
     return {
         "versions": {"python": platform.python_version(), **{name: installed(name) for name in PACKAGES}},
@@ -59,7 +61,7 @@ def provenance(experiment: Experiment, cells: Sequence[Cell], work: Workbench, b
         "device": work.device,
         "dtype": work.dtype(cells[0].settings),
         "wall time, s": round(time.time() - began.at, 1),
-        "memory at most, MB": most and round(most / 1e6),  # of the process that leads, between stages too
+        "memory at most, MB": round(most / 1e6) or None,  # of one process, the one that leads or a worker
         "model calls": work.counts(),
         "settings changed on the command line": list(experiment.overrides),
         "digests": {
