@@ -7,9 +7,9 @@
               bits, so it writes other words, and only its pace is compared.
 
 All answer the same requests greedily: of real prompts first drafts, then critiques of those by principles that are
-drawn for each, then revisions, in the words of the stage `revise`. Ours is given the room of the other's largest batch:
-its batches hold no more tokens. Tokens are those of the texts; how many texts are the same is printed (in float32 all
-are; in bfloat16 other batches round otherwise).
+drawn for each, then revisions, in the words of the stage `revise` (--examples: behind worked rounds, which ours reads
+once a batch). Ours is given the room of the other's largest batch: its batches hold no more tokens. Tokens are those of
+the texts; how many texts are the same is printed (in float32 all are; in bfloat16 other batches round otherwise).
 """
 
 import argparse
@@ -70,12 +70,17 @@ def some_prompts(source: str, count: int, fits: Callable[[Prompt], bool]) -> lis
 
 
 def requests_of(
-    kind: str, prompts: Sequence[Prompt], drafts: Sequence[str], critiques: Sequence[str], by: Sequence[Revising]
+    kind: str,
+    prompts: Sequence[Prompt],
+    drafts: Sequence[str],
+    critiques: Sequence[str],
+    by: Sequence[Revising],
+    examples: str | None = None,
 ) -> list[Request]:
-    """As the stage `revise` asks for them. drafts, critiques: as far as they are there."""
+    """As the stage `revise` asks for them. drafts, critiques: as far as they are there; examples: `revise.examples`."""
     if kind == "drafts":
         return [Request(prompt.messages, seed=0) for prompt in prompts]
-    wording = wording_of(Revise())
+    wording = wording_of(Revise(examples=examples))
     tasks = [
         RevisionTask(prompt.id, prompt.messages, draft, principle)
         for prompt, draft, principle in zip(prompts, drafts, by, strict=True)
@@ -187,7 +192,7 @@ def measure_all(args: argparse.Namespace, engine: Engine, served: Any) -> list[K
     texts: dict[str, list[str]] = {"drafts": [], "critiques": []}
     found = []
     for kind in KINDS:
-        requests = requests_of(kind, prompts, texts["drafts"], texts["critiques"], drawn)
+        requests = requests_of(kind, prompts, texts["drafts"], texts["critiques"], drawn, args.examples)
         written, replies = measure(kind, engine, requests, sampling, args.batch, args.rounds, served)
         texts[kind] = [reply.text for reply in replies]
         found.append(written)
@@ -205,6 +210,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=positive, default=8, help="rows of a batch (default: 8)")
     parser.add_argument("--tokens", type=positive, default=48, help="of a text, at most (default: 48)")
     parser.add_argument("--rounds", type=positive, default=5)
+    parser.add_argument("--examples", help="worked rounds before each, as `revise.examples`: a file")
     parser.add_argument("--llama", action="store_true", help="also a llama.cpp server (pip install xllamacpp)")
 
 
@@ -212,6 +218,7 @@ def run(args: argparse.Namespace) -> None:
     """The benchmark `revise`."""
     engine, about = open_engine(args)
     about |= {"data": args.data, "prompts": args.prompts, "batch": args.batch, "tokens": args.tokens}
+    about |= {"examples": args.examples} if args.examples else {}
     if args.llama:
         with llama(args.model, about["dtype"], args) as served:
             found = measure_all(args, engine, served)

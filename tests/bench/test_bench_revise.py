@@ -12,6 +12,7 @@ from cai.config.sections import Revise
 from cai.constitution import read_constitution
 from cai.core.errors import UserError, run_main
 from cai.core.records import Message, Prompt
+from cai.core.shipped import HOME
 from cai.models.engines import Request, Sampling
 from cai.models.engines.transformers import TransformersEngine
 from cai.train.revising import RevisionTask, critique_chat, revision_chat, wording_of
@@ -31,6 +32,10 @@ def test_what_is_asked_is_what_the_stage_asks() -> None:
     wording = wording_of(Revise())
     assert requests_of("critiques", *given)[1].chat == critique_chat(wording, task)
     assert requests_of("revisions", *given)[1].chat == revision_chat(wording, task, "Rude.")
+    rounds = str(HOME / "prompts" / "examples" / "revise.jinja")
+    shown = wording_of(Revise(examples=rounds))
+    behind = requests_of("critiques", *given, examples=rounds)[1].chat
+    assert behind == critique_chat(shown, task) and len(behind) > len(shown.examples) > 0
 
 
 def test_both_ways_write_the_same(tiny: Any) -> None:
