@@ -11,7 +11,7 @@ from cai.config.sections import Judge
 from cai.config.served import Server
 from cai.core.errors import UserError, suggest
 from cai.core.places import check_folder
-from cai.judge.methods import METHODS
+from cai.judge.methods import ASKING, METHODS
 from cai.models.engines.cached import CachedEngine
 from cai.models.loading import pick_dtype
 from cai.models.references import Dtype, ModelRef
@@ -90,6 +90,15 @@ def methods_named(text: str) -> tuple[str, ...]:
         if name not in METHODS:
             raise UserError(f'there is no method "{name}"', "--method", suggest(name, ["all", *METHODS]))
     return tuple(names)
+
+
+def asking_methods(text: str, so: str) -> tuple[str, ...]:
+    """`methods_named`, all that ask the judge by default. Raises UserError for one that does not: `so` it is no use."""
+    methods = methods_named(text) or ASKING
+    if silent := [method for method in methods if method not in ASKING]:
+        problem = f"{silent[0]} asks the judge nothing, so {so}"
+        raise UserError(problem, "--method", f"name one of {', '.join(ASKING)}")
+    return methods
 
 
 def count(given: str | int, option: str) -> int:

@@ -23,11 +23,11 @@ from cai.judge.bench import sample
 from cai.judge.common import (
     add_asking,
     add_common,
+    asking_methods,
     check_machine,
     computed,
     judge_for,
     malformed,
-    methods_named,
     open_judge,
 )
 from cai.judge.methods import ASKING
@@ -60,10 +60,7 @@ def add_command(commands: Any) -> None:
 
 def _reads(args: argparse.Namespace) -> int:
     # 1. Everything that can be wrong is found before a model is loaded.
-    methods = methods_named(args.method) or ASKING
-    if silent := [method for method in methods if method not in ASKING]:
-        problem = f"{silent[0]} asks the judge nothing, so it has no log-probabilities and there is nothing to read"
-        raise UserError(problem, "--method", f"name one of {', '.join(ASKING)}")
+    methods = asking_methods(args.method, "it has no log-probabilities and there is nothing to read")
     settings = judge_for(args)
     constitution = read_constitution(args.constitution)
     other = args.other or next(path for path in OTHERS if Path(path).name != constitution.path.name)

@@ -24,11 +24,11 @@ from cai.judge.bench import sample
 from cai.judge.common import (
     add_asking,
     add_common,
+    asking_methods,
     check_machine,
     computed,
     judge_for,
     malformed,
-    methods_named,
     open_judge,
 )
 from cai.judge.methods import ASKING, templates_for
@@ -92,10 +92,7 @@ def add_command(commands: Any) -> None:
 
 def _select(args: argparse.Namespace) -> int:
     # 1. Everything that can be wrong is found before a model is loaded.
-    methods = methods_named(args.method) or ASKING
-    if silent := [method for method in methods if method not in ASKING]:
-        remedy = f"name one of {', '.join(ASKING)}"
-        raise UserError(f"{silent[0]} asks the judge nothing, so it is no way of asking", "--method", remedy)
+    methods = asking_methods(args.method, "it is no way of asking")
     if not 0 < args.choose < 1:
         raise UserError(f"{args.choose:g} is no share between 0 and 1", "--choose", "give one such as 0.33")
     settings = judge_for(args)
