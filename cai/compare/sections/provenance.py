@@ -52,7 +52,7 @@ def provenance(
         )
     ]
     texts = {arm: cell.constitution.text for arm, cell in arms.items()}
-    most = max(most_memory() or 0, *(made.used.get("memory", 0) for made in ledger if not made.cached))
+    most = max([most_memory() or 0, *(made.used.get("memory", 0) for made in ledger if not made.cached)])
     others = {path: one.text for path, one in work.constitutions.items() if one.text not in texts.values()}
     return {
         "versions": {"python": platform.python_version(), **{name: installed(name) for name in PACKAGES}},
