@@ -9,7 +9,7 @@ says why, but is not counted; a pair without a readable vote is an abstention, n
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
@@ -28,6 +28,10 @@ from cai.judge.methods import METHODS, cast, shares
 from cai.judge.rubric import rubric_scores, rubric_verdicts, rubrics_of
 from cai.judge.sampled import sampled
 from cai.models.engines import Question, Reading, Reply, Request, Sampling
+
+# Votes that are asked for together. A vote is two questions or more, each some 30 kB of text and tokens while it is
+# asked: 4,096 hold at most a few hundred MB, and are enough for full batches on any card.
+AT_ONCE = 4096
 
 
 class JudgeEngine(Protocol):
@@ -71,10 +75,47 @@ def judge_jobs(
     engine: JudgeEngine, jobs: Sequence[Job], judge: AskedJudge, *, title: str, platt: tuple[float, float] | None = None
 ) -> list[Label | Abstained]:
     """As `judge_pairs`, with the principles of each pair given: the same pair may be asked about under many texts, and
-    what their questions have in common is read once."""
+    what their questions have in common is read once.
+
+    Many jobs are judged in blocks, so that what is held grows with a block and not with the labelling.
+    """
+    check_allowed((*judge.principles, *judge.order.checked), judge.settings)
+    made: dict[int, Label | Abstained] = {}
+    blocks, few = list(blocks_of(jobs, len(shares(judge.settings)))), FewShot(judge)
+    for number, block in enumerate(blocks, 1):
+        part = f", part {number} of {len(blocks)}" if len(blocks) > 1 else ""
+        labels = _judge_block(engine, [jobs[place] for place in block], few, title + part, platt)
+        made |= dict(zip(block, labels, strict=True))
+    return [made[place] for place in range(len(jobs))]
+
+
+def blocks_of(jobs: Sequence[Job], methods: int) -> Iterator[Sequence[int]]:
+    """Places of jobs that are judged at once: all, or for more than AT_ONCE votes so many as they come. The jobs of a
+    prompt stay together, because their questions begin alike."""
+    votes = [max(1, len(job.principles)) * methods for job in jobs]
+    if sum(votes) <= AT_ONCE:
+        yield range(len(jobs))
+        return
+    of_prompt: dict[str, list[int]] = defaultdict(list)
+    for place, job in enumerate(jobs):
+        of_prompt[job.pair.prompt.id].append(place)
+    block: list[int] = []
+    count = 0
+    for places in of_prompt.values():
+        more = sum(votes[place] for place in places)
+        if block and count + more > AT_ONCE:
+            yield block
+            block, count = [], 0
+        block += places
+        count += more
+    yield block
+
+
+def _judge_block(
+    engine: JudgeEngine, jobs: Sequence[Job], few: FewShot, title: str, platt: tuple[float, float] | None
+) -> list[Label | Abstained]:
     # 1. Compute what a program decides, and write down what is to be asked.
-    settings, few, order = judge.settings, FewShot(judge), judge.order
-    check_allowed((*judge.principles, *order.checked), settings)
+    judge, settings, order = few.judge, few.judge.settings, few.judge.order
     jobs = [replace(job, pair=replace(job.pair, prompt=_read(job.pair.prompt, settings))) for job in jobs]
     decided = [_without_words(job.pair) for job in jobs]
     jobs = [replace(job, principles=()) if known else job for job, known in zip(jobs, decided, strict=True)]
