@@ -8,7 +8,6 @@ from cai.config.load import Arm, Experiment
 from cai.config.panel import is_labeller
 from cai.config.sections import Judge
 from cai.config.serve import OwnServer
-from cai.constitution import Constitution, read_constitution
 from cai.core.store import Artifact
 from cai.models.references import ModelRef, drafting, model_of
 from cai.models.serving import check_program, nothing_to_serve
@@ -26,13 +25,6 @@ def judges_of(arm: Arm) -> dict[str, Judge]:
 def asked_judges(arm: Arm) -> dict[str, Judge]:
     """Of these, those that are asked anything."""
     return {key: judge for key, judge in judges_of(arm).items() if arm.asks_judge or not is_labeller(key)}
-
-
-def constitution_for(section: str, arm: Arm, own: Constitution) -> Constitution:
-    """What the judge of a section reads. own: the arm's."""
-    if section == "moderation.judge" and arm.moderation and arm.moderation.judge:
-        return read_constitution(arm.moderation.judge.constitution)
-    return read_constitution(arm.evaluate.constitution) if section == "evaluate.judge" else own
 
 
 def servers_of(arm: Arm) -> dict[str, ModelRef]:

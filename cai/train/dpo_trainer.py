@@ -29,7 +29,7 @@ from trl.trainer.utils import use_adapter
 
 from cai.train.checkpoints import Sealing
 from cai.train.common import Unpublished
-from cai.train.reward_trainer import cross_entropies
+from cai.train.reward_trainer import soft_bradley_terry
 from cai.train.shares import StepShares
 from cai.train.still import check_first_loss, without_dropout
 
@@ -96,7 +96,7 @@ class SoftDPOTrainer(Unpublished, Sealing, StepShares, DPOTrainer):
             network: Any = self.accelerator.unwrap_model(model)
             check_first_loss(margin_B.detach(), int(inputs["completion_mask"].sum(dim=1).max()), network.dtype)
             self._checked = True
-        loss_B = cross_entropies(margin_B, p_B, torch.arange(len(p_B), device=p_B.device))
+        loss_B = soft_bradley_terry(margin_B, p_B, torch.arange(len(p_B), device=p_B.device))
         self._note_margins((torch.sign(p_B - 0.5) * margin_B.detach())[:real][p_B[:real] != 0.5])
         real_N = row_N % len(p_B) < len(loss_B[:real])
         self._note_entropy(entropy_N[real_N].sum(), real_N.sum())

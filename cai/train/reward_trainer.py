@@ -43,16 +43,11 @@ BLOCK = 4096  # elements that are put into a dataset at once
 
 
 def soft_bradley_terry(margin_C: Tensor, p_C: Tensor, element_C: Tensor) -> Tensor:
-    """Cross-entropy between the labels p = P(a better) and sigmoid(r(a) - r(b)); computed in fp32.
+    """Cross-entropies (B,) between the labels p = P(a better) and sigmoid(r(a) - r(b)), in fp32.
 
     element_C: which batch element each of the C comparisons belongs to, from 0, none left out. The mean is over the
     comparisons of an element first, so that a prompt with many answers weighs no more than one with two.
     """
-    return cross_entropies(margin_C, p_C, element_C).mean()
-
-
-def cross_entropies(margin_C: Tensor, p_C: Tensor, element_C: Tensor) -> Tensor:
-    """As `soft_bradley_terry`, of each of the B elements."""
     margin_C, p_C = margin_C.float(), p_C.float()
     loss_C = -(p_C * logsigmoid(margin_C) + (1 - p_C) * logsigmoid(-margin_C))
     size_B = torch.bincount(element_C)
@@ -185,7 +180,7 @@ class SoftRewardTrainer(Unpublished, Sealing, StepShares, RewardTrainer):
         outputs = model(**inputs, use_cache=False)
         reward_A = outputs.logits.squeeze(-1).float()
         margin_C = reward_A[first_C] - reward_A[second_C]
-        loss_B = cross_entropies(margin_C, p_C, element_C)
+        loss_B = soft_bradley_terry(margin_C, p_C, element_C)
         loss = self.mean_of(loss_B, real)
         mode = "train" if model.training else "eval"
         self._note(mode, reward_A.detach(), inputs["attention_mask"])

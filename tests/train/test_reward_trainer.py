@@ -64,7 +64,7 @@ def first_loss(trainer) -> torch.Tensor:
 def test_loss_by_hand():
     # d = ln 3: sigmoid(d) = 3/4. p = 0.6: -(0.6 ln 0.75 + 0.4 ln 0.25) = 0.1726 + 0.5545 = 0.7271.
     # d = 0: ln 2 = 0.6931 whatever p. Mean: 0.7101.
-    loss = soft_bradley_terry(torch.tensor([math.log(3), 0.0]), torch.tensor([0.6, 0.9]), torch.tensor([0, 1]))
+    loss = soft_bradley_terry(torch.tensor([math.log(3), 0.0]), torch.tensor([0.6, 0.9]), torch.tensor([0, 1])).mean()
     assert loss.item() == pytest.approx(0.7101, abs=1e-4)
 
 
@@ -76,7 +76,7 @@ def test_loss_stays_exact_far_from_zero():
 
 def test_an_even_label_pulls_equal_rewards_nowhere():
     margin = torch.zeros(2, requires_grad=True)
-    soft_bradley_terry(margin, torch.tensor([0.5, 1.0]), torch.tensor([0, 1])).backward()
+    soft_bradley_terry(margin, torch.tensor([0.5, 1.0]), torch.tensor([0, 1])).mean().backward()
     assert margin.grad.tolist() == pytest.approx([0.0, -0.25])  # -(1 - 1/2) / 2 rows for the certain label
 
 
@@ -98,7 +98,7 @@ def test_the_loss_of_a_ranking_by_hand():
     # Rewards 2, 1, 0 ranked in that order: -log sigmoid(1), of d = 2, of d = 1 = 0.3133, 0.1269, 0.3133; mean 0.2512.
     # Beside it a pair at d = 0: 0.6931. The prompt with three comparisons weighs as much as the pair: 0.4721.
     margins = torch.tensor([1.0, 2.0, 1.0, 0.0])
-    loss = soft_bradley_terry(margins, torch.tensor([1.0, 1.0, 1.0, 0.3]), torch.tensor([0, 0, 0, 1]))
+    loss = soft_bradley_terry(margins, torch.tensor([1.0, 1.0, 1.0, 0.3]), torch.tensor([0, 0, 0, 1])).mean()
     assert loss.item() == pytest.approx(0.4721, abs=1e-4)
 
 

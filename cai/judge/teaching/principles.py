@@ -103,10 +103,6 @@ def shown() -> tuple[Checkable, ...]:
 # What an answer does --------------------------------------------------------------------------------------------------
 
 
-def _helps(answer: Answer) -> float:
-    return float(answer.kind == "help")
-
-
 DEEDS: tuple[Checkable, ...] = (
     Checkable(
         "refusing",

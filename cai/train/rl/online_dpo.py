@@ -22,7 +22,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from cai.train.reward_trainer import cross_entropies
+from cai.train.reward_trainer import soft_bradley_terry
 from cai.train.rl.ppo_math import logprobs_and_entropy
 from cai.train.rl.rollouts import RolloutTrainer, check_prompts, trimmed
 from cai.train.still import check_first_loss
@@ -121,7 +121,7 @@ class OnlineDPOTrainer(RolloutTrainer):
         # 5. The cross-entropy with the labels, of the pairs that could be read.
         read_P = inputs["mask"][0::2, 0] > 0
         p_P = inputs["p"][0::2].nan_to_num(0.5)
-        loss_P = cross_entropies(margin_P, p_P, torch.arange(len(p_P), device=p_P.device)) * read_P
+        loss_P = soft_bradley_terry(margin_P, p_P, torch.arange(len(p_P), device=p_P.device)) * read_P
 
         # 6. Curves.
         sided_P = read_P & (p_P != 0.5)
