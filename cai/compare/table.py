@@ -262,14 +262,17 @@ NOTE = (
 def _measures(results: dict[str, Any]) -> Table:
     arms = columns(results)
     compared = any(measure.get("difference") for measure in results["measures"])
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("measure", min_width=14)
     for arm in arms:
-        table.add_column(Text(arm), no_wrap=len(arms) <= 4)  # more would push the last columns out of the page
+        # Of more than four, `run.arm` stands in two lines: else the last columns are pushed out of the page.
+        wide = len(arms) <= 4
+        name = arm if wide else arm.replace(".", "\n.")
+        table.add_column(Text(name), no_wrap=wide, max_width=None if wide else 11, overflow="fold")
     if compared:
         table.add_column("difference", no_wrap=True)
         table.add_column("noise", no_wrap=True)
-        table.add_column("reads as", min_width=10)
+        table.add_column("reads as", width=12)
     for measure in results["measures"]:
         unit = measure["unit"]
         cells = [Text(measure["title"]), *(_cell(measure["arms"].get(arm), unit) for arm in arms)]

@@ -135,6 +135,25 @@ def test_table_without_a_terminal_is_plain_ascii_of_limited_width() -> None:
     assert "ai better" in text and "warning: The judge is SmolLM2" in text
 
 
+def test_six_columns_of_two_runs_keep_their_names_and_their_verdicts() -> None:
+    names = {"ai": "quickstart.ai", "human": "quickstart.human", "sft": "sft"}
+    made = results()
+    for measure in made["measures"]:
+        arms = {names[arm]: estimate for arm, estimate in measure["arms"].items() if arm in names}
+        more = dict.fromkeys(("quickstart.ai-placebo", "quickstart.shuffled", "start"), est(0.5, 0.4, 0.6))
+        measure["arms"] = arms | more
+    made["arms"] = [*names.values(), "quickstart.ai-placebo", "quickstart.shuffled", "start"]
+    file = io.StringIO()
+    print_table(made, Console(file=file))
+    lines = file.getvalue().splitlines()
+    place = next(number for number, line in enumerate(lines) if line.strip().startswith("measure"))
+    heads = "".join("".join(line.split()) for line in lines[place - 2 : place + 3])
+    for name in ("ai", "human", "ai-placebo", "shuffled", "start", "difference", "noise", "readsas"):
+        assert name in heads, heads
+    assert heads.count("quickstart") == 4 and max(map(len, lines)) <= 132
+    assert "ai better" in file.getvalue() and "[-12.9, -5.4]" in file.getvalue()
+
+
 def test_table_on_a_terminal_has_colour() -> None:
     file = io.StringIO()
     print_table(results(), Console(file=file, force_terminal=True, width=140, color_system="standard"))
