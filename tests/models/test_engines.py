@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import zoo
 from fakes import FakeEngine, ask
 from transformers import PretrainedConfig
 
@@ -18,7 +19,7 @@ from cai.models.engines import Question, Reading, Reply, Request, Sampling, pref
 from cai.models.engines import reading as read_options
 from cai.models.engines.cached import CachedEngine
 from cai.models.engines.prefix import common_prefix
-from cai.models.engines.sampling import Past, SeededSampler
+from cai.models.engines.sampling import Past, SeededSampler, sample_ids
 from cai.models.engines.transformers import TransformersEngine
 from cai.models.references import ModelRef
 
@@ -111,9 +112,30 @@ def test_a_cache_that_forgets_is_not_shared(sharp: ModelRef, monkeypatch: pytest
 
 def test_nothing_is_shared_beyond_a_window(engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [engine.prompt_ids(ask(text, system=WORKED)) for text in ("Hi", "What is red?")]
-    assert prefix.read_prefix(engine.model, rows, 0) is not None
+    assert prefix.read_prefix(engine.model, rows, 0, 6) is not None
     monkeypatch.setattr(prefix, "attention_window", lambda config: 250)
-    assert prefix.read_prefix(engine.model, rows, 0) is None
+    assert prefix.read_prefix(engine.model, rows, 0, 6) is None
+
+
+@pytest.mark.parametrize("architecture", ["gemma3", "mistral"])
+def test_nothing_is_shared_where_what_is_written_outgrows_a_window(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A window of 96 tokens, 66 of which two rows share; the one has 24 more than the other, and 60 are written. Behind
+    a shared beginning the 24 are padding that the window counts, and the short row went on otherwise from token 8."""
+    monkeypatch.setitem(zoo.ARCHITECTURES[architecture][1], "sliding_window", 96)
+    model: Any = zoo.network_of(architecture, zoo.tokenizer_of("chatml")).eval()
+    start, sampling = [(11 * k + 5) % 250 for k in range(66)], Sampling(60, temperature=0)
+    rows = [[*start, 9], start + [(7 * k + 3) % 250 for k in range(25)]]
+
+    def drawn(some: list[list[int]]) -> list[list[int]]:
+        with torch.no_grad():
+            past = prefix.read_prefix(model, some, 0, sampling.max_new_tokens)
+            return sample_ids(model, some, [1] * len(some), sampling, 0, set(), past)
+
+    assert drawn(rows) == [drawn([row])[0] for row in rows]
+    with torch.no_grad():
+        assert prefix.read_prefix(model, rows, 0, 4) is not None
 
 
 def test_another_seed_draws_another_text(engine: TransformersEngine) -> None:

@@ -119,7 +119,7 @@ class TransformersEngine:
 
     def _sample(self, rows: list[list[int]], seeds: list[int], sampling: Sampling) -> list[Reply]:
         pad = self.tokenizer.pad_token_id
-        past = read_prefix(self.model, rows, pad) if self.share else None
+        past = read_prefix(self.model, rows, pad, sampling.max_new_tokens) if self.share else None
         answers = sample_ids(self.model, rows, seeds, sampling, pad, self.stop_ids, past)
         return [reply_of(self.tokenizer, ids, self.stop_ids) for ids in answers]
 
