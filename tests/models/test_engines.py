@@ -12,6 +12,7 @@ from fakes import FakeEngine, ask
 from transformers import PretrainedConfig
 
 import cai.models.engines.transformers
+from cai.core.errors import UserError
 from cai.core.records import Chat, Message
 from cai.models.architectures import attention_window
 from cai.models.calls import CallCache
@@ -136,6 +137,20 @@ def test_nothing_is_shared_where_what_is_written_outgrows_a_window(
     assert drawn(rows) == [drawn([row])[0] for row in rows]
     with torch.no_grad():
         assert prefix.read_prefix(model, rows, 0, 4) is not None
+
+
+@pytest.mark.parametrize("temperature", [0.8, 0])
+def test_a_model_that_computes_no_numbers_is_told_and_answers_nothing(sharp: ModelRef, temperature: float) -> None:
+    """It would write the last word of its vocabulary for ever (or the first), and say of a limit that it is kept."""
+    engine = open_engine(sharp)
+    lost: Any = next(parameter for name, parameter in engine.model.named_parameters() if "norm" in name)
+    lost.data = lost.data * math.nan
+    with pytest.raises(UserError, match="no number"):
+        generate(engine, [Request(CHATS[0], 1)], Sampling(4, temperature=temperature))
+    with pytest.raises(UserError, match="no number"):
+        choose(engine, [Question(chat, ("Yes", "No")) for chat in CHATS])
+    with pytest.raises(UserError, match="no number"):
+        engine.stream(Request(CHATS[0], 1), Sampling(4, temperature=temperature), lambda text: None)
 
 
 def test_another_seed_draws_another_text(engine: TransformersEngine) -> None:
@@ -453,6 +468,8 @@ def test_a_head_that_is_no_module_of_its_own(sharp: ModelRef, monkeypatch: pytes
     ("settings", "window"),
     [
         ({}, 2**31),
+        ({"attention_layers": ["global", "local"], "window_size": 256}, 256),  # GPT-Neo
+        ({"attention_layers": ["global", "global"], "window_size": 256}, 2**31),
         ({"sliding_window": None}, 2**31),
         ({"sliding_window": 4096}, 4096),
         ({"sliding_window": 512, "layer_types": ["full_attention", "full_attention"]}, 2**31),
