@@ -59,6 +59,8 @@ def attention_window(config: Any) -> int:
         return 0
     if kinds == {"full_attention"}:
         return UNLIMITED
+    if "local" in (getattr(config, "attention_layers", None) or ()):  # GPT-Neo's name for it
+        return config.window_size
     return getattr(config, "sliding_window", None) or UNLIMITED
 
 

@@ -12,7 +12,7 @@ depend on what happened to stand beside a row, or a run that goes on with nothin
     otherwise   (generation, a model that computes in parts) the body runs as ever
 
 A model on which this does not come out the same, to the bit, is left as it is: that is tried on the first row (of one
-that drops out at random it never does).
+that drops out at random it never does). Adapters that change a base below their first block share nothing.
 """
 
 import functools
@@ -51,6 +51,11 @@ class States:
             self.bytes -= self._kept.popitem(last=False)[1].nbytes
         return states_TD
 
+    def forget(self, trunk: str, row: tuple[int, ...]) -> None:
+        """What is kept of a row is not to be relied on."""
+        if (states_TD := self._kept.pop((trunk, row), None)) is not None:
+            self.bytes -= states_TD.nbytes
+
 
 def read_once(network: Any, base: str, states: States) -> "Trunk | None":
     """From here on a network with LoRA reads its trunk through `states`. Its trunk, or None where it has none.
@@ -59,7 +64,7 @@ def read_once(network: Any, base: str, states: States) -> "Trunk | None":
     """
     from peft import PeftModel
 
-    if not isinstance(network, PeftModel):
+    if not isinstance(network, PeftModel) or not all(map(_adds_alone, network.peft_config.values())):
         return None
     found = body_of(network.get_base_model())
     if found is None:
@@ -131,8 +136,14 @@ class Trunk:
         if self.sound is None:
             alone = self._alone(row)
             whole = self._whole(**alone)[0]
-            with self._reading("above", self.states.of(self.name, row, self._below)[None]):
-                self.sound = torch.equal(self._whole(**alone)[0], whole)
+            try:
+                below = self.states.of(self.name, row, self._below)
+                with self._reading("above", below[None]):
+                    self.sound = below.dim() == 2 and torch.equal(self._whole(**alone)[0], whole)
+            except Exception:  # whatever a block makes of what those before it did not leave: keys and values, say
+                self.sound = False
+            if not self.sound:  # others on this base rely on what is kept
+                self.states.forget(self.name, row)
         return self.sound
 
     def _alone(self, row: tuple[int, ...]) -> dict[str, Any]:
@@ -159,11 +170,14 @@ def _as(named: Callable[..., Any], does: Callable[..., Any]) -> Callable[..., An
 
 
 def rows_alone(kwargs: dict[str, Any]) -> list[tuple[int, ...]] | None:
-    """The rows of a batch without their padding; None where they are not all that is read: with a cache, or with
-    places other than those that a row has alone."""
+    """The rows of a batch without their padding; None where they are not all that is read: with a cache, with another
+    tensor (embeddings, kinds of tokens), or with places other than those that a row has alone."""
     ids_BT, mask_BT = kwargs.get("input_ids"), kwargs.get("attention_mask")
-    others = ("cache", "past_key_values", "inputs_embeds")
-    if ids_BT is None or kwargs.get("use_cache") is not False or any(kwargs.get(name) is not None for name in others):
+    if ids_BT is None or kwargs.get("use_cache") is not False:
+        return None
+    caches = any(kwargs.get(name) is not None for name in ("cache", "past_key_values"))
+    known = ("input_ids", "attention_mask", "position_ids")
+    if caches or any(isinstance(value, Tensor) for name, value in kwargs.items() if name not in known):
         return None
     if mask_BT is None:
         mask_BT = torch.ones_like(ids_BT)
@@ -203,10 +217,18 @@ def _height(body: nn.Module, blocks: nn.ModuleList) -> int:
     return next((place for place, block in enumerate(blocks) if not _still(block.modules())), 0)
 
 
+def _adds_alone(adapter: Any) -> bool:
+    """Whether an adapter's settings leave blocks without one as the base has them: its biases, and their number."""
+    return getattr(adapter, "bias", "none") == "none" and not getattr(adapter, "layer_replication", None)
+
+
 def _still(modules: Iterator[nn.Module]) -> bool:
+    """Whether modules are the base's. One that an adapter brought whole (`modules_to_save`) is not, learning or not."""
     from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import AuxiliaryTrainingWrapper
 
     return not any(
-        isinstance(module, BaseTunerLayer) or any(p.requires_grad for p in module.parameters(recurse=False))
+        isinstance(module, (BaseTunerLayer, AuxiliaryTrainingWrapper))
+        or any(p.requires_grad for p in module.parameters(recurse=False))
         for module in modules
     )

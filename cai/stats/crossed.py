@@ -46,6 +46,7 @@ from cai.stats.roots import root
 LEVEL = 0.05
 POWER_QUANTILE = 0.8416212335729143  # of the normal distribution, at 80%
 MOST_PROMPTS = 10_000_000
+ROUNDING = 1e-12  # what varies by less, beside the mean, does not vary
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,8 @@ def spread(values: ArrayLike, clusters: Clusters) -> Spread:
     sums = np.zeros((prompts, seeds))
     np.add.at(sums, index, table - value)
     cells = sums * prompts / rows  # around 0; with equal rows a prompt these are the prompt means less the mean
+    if np.abs(cells).max() < ROUNDING * max(1.0, abs(value)):  # 0.1 seven times has another mean, in its last digit
+        cells[:] = 0.0
     by_prompt, by_seed = cells.mean(axis=1), cells.mean(axis=0)
     v_prompt = float(np.sum(by_prompt**2)) / (prompts * (prompts - 1))
     if seeds == 1:

@@ -78,8 +78,9 @@ class PackedRows:
         own_M = torch.tensor([k for row, at in zip(rows, places, strict=True) for k in at[: len(row)]], device=device)
         self.caller_BT = torch.zeros_like(mask_BT, dtype=torch.long).masked_scatter(shown_BT, own_M)
         spots = torch.arange(mask_BT.numel(), device=device).view_as(mask_BT)[shown_BT]
-        self.caller_first_N = torch.empty_like(self.first_N)
-        self.caller_first_N[own_M.flip(0)] = spots.flip(0)  # whichever of its places: what is there is alike
+        # Of a token's places the first: what is there is alike, and yet not to the bit where rows were read alone.
+        beyond_N = torch.full_like(self.first_N, mask_BT.numel())
+        self.caller_first_N = beyond_N.scatter_reduce(0, own_M, spots, "amin")
         self.mask_BT = shown_BT
 
     def pack(self, states_BTD: Tensor) -> Tensor:
@@ -231,7 +232,7 @@ def read_unpadded(network: Any) -> Unpadded | None:
 
     base = network.get_base_model() if hasattr(network, "get_base_model") else network
     found = body_of(base)
-    if found is None or getattr(found[0].config, "_attn_implementation", None) != "sdpa":
+    if found is None or getattr(getattr(found[0], "config", None), "_attn_implementation", None) != "sdpa":
         return None
     body = found[0]
     AttentionInterface.register(NAME, _attention)

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+import zoo
 from fakes import FakeEngine, ask
 from transformers import PretrainedConfig
 
 import cai.models.engines.transformers
+from cai.core.errors import UserError
 from cai.core.records import Chat, Message
 from cai.models.architectures import attention_window
 from cai.models.calls import CallCache
@@ -18,7 +20,7 @@ from cai.models.engines import Question, Reading, Reply, Request, Sampling, pref
 from cai.models.engines import reading as read_options
 from cai.models.engines.cached import CachedEngine
 from cai.models.engines.prefix import common_prefix
-from cai.models.engines.sampling import Past, SeededSampler
+from cai.models.engines.sampling import Past, SeededSampler, sample_ids
 from cai.models.engines.transformers import TransformersEngine
 from cai.models.references import ModelRef
 
@@ -111,9 +113,44 @@ def test_a_cache_that_forgets_is_not_shared(sharp: ModelRef, monkeypatch: pytest
 
 def test_nothing_is_shared_beyond_a_window(engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [engine.prompt_ids(ask(text, system=WORKED)) for text in ("Hi", "What is red?")]
-    assert prefix.read_prefix(engine.model, rows, 0) is not None
+    assert prefix.read_prefix(engine.model, rows, 0, 6) is not None
     monkeypatch.setattr(prefix, "attention_window", lambda config: 250)
-    assert prefix.read_prefix(engine.model, rows, 0) is None
+    assert prefix.read_prefix(engine.model, rows, 0, 6) is None
+
+
+@pytest.mark.parametrize("architecture", ["gemma3", "mistral"])
+def test_nothing_is_shared_where_what_is_written_outgrows_a_window(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A window of 96 tokens, 66 of which two rows share; the one has 24 more than the other, and 60 are written. Behind
+    a shared beginning the 24 are padding that the window counts, and the short row went on otherwise from token 8."""
+    monkeypatch.setitem(zoo.ARCHITECTURES[architecture][1], "sliding_window", 96)
+    model: Any = zoo.network_of(architecture, zoo.tokenizer_of("chatml")).eval()
+    start, sampling = [(11 * k + 5) % 250 for k in range(66)], Sampling(60, temperature=0)
+    rows = [[*start, 9], start + [(7 * k + 3) % 250 for k in range(25)]]
+
+    def drawn(some: list[list[int]]) -> list[list[int]]:
+        with torch.no_grad():
+            past = prefix.read_prefix(model, some, 0, sampling.max_new_tokens)
+            return sample_ids(model, some, [1] * len(some), sampling, 0, set(), past)
+
+    assert drawn(rows) == [drawn([row])[0] for row in rows]
+    with torch.no_grad():
+        assert prefix.read_prefix(model, rows, 0, 4) is not None
+
+
+@pytest.mark.parametrize("temperature", [0.8, 0])
+def test_a_model_that_computes_no_numbers_is_told_and_answers_nothing(sharp: ModelRef, temperature: float) -> None:
+    """It would write the last word of its vocabulary for ever (or the first), and say of a limit that it is kept."""
+    engine = open_engine(sharp)
+    lost: Any = next(parameter for name, parameter in engine.model.named_parameters() if "norm" in name)
+    lost.data = lost.data * math.nan
+    with pytest.raises(UserError, match="no number"):
+        generate(engine, [Request(CHATS[0], 1)], Sampling(4, temperature=temperature))
+    with pytest.raises(UserError, match="no number"):
+        choose(engine, [Question(chat, ("Yes", "No")) for chat in CHATS])
+    with pytest.raises(UserError, match="no number"):
+        engine.stream(Request(CHATS[0], 1), Sampling(4, temperature=temperature), lambda text: None)
 
 
 def test_another_seed_draws_another_text(engine: TransformersEngine) -> None:
@@ -431,6 +468,8 @@ def test_a_head_that_is_no_module_of_its_own(sharp: ModelRef, monkeypatch: pytes
     ("settings", "window"),
     [
         ({}, 2**31),
+        ({"attention_layers": ["global", "local"], "window_size": 256}, 256),  # GPT-Neo
+        ({"attention_layers": ["global", "global"], "window_size": 256}, 2**31),
         ({"sliding_window": None}, 2**31),
         ({"sliding_window": 4096}, 4096),
         ({"sliding_window": 512, "layer_types": ["full_attention", "full_attention"]}, 2**31),

@@ -92,7 +92,7 @@ def test_what_is_sampled_is_the_same(
 
     def drawn() -> list[list[int]]:
         with torch.inference_mode():
-            past = read_prefix(model, rows, 0) if shared else None
+            past = read_prefix(model, rows, 0, 12) if shared else None
             assert (past is not None) == shared
             return sample_ids(model, rows, [1, 2, 3], Sampling(12, temperature), 0, set(), past)
 

@@ -70,7 +70,7 @@ def test_a_beginning_that_was_read_before_is_gone_on_from() -> None:
     model, start = network(2), [(3 * k) % 61 + 1 for k in range(70)]
     rows = [start + row for row in ROWS]
     with torch.no_grad():
-        past, again = read_prefix(model, rows, PAD), read_prefix(model, rows, PAD)
+        past, again = (read_prefix(model, rows, PAD, 20) for _ in range(2))
         assert past is not None and past.count == 70
         usual = sample_ids(model, rows, SEEDS, Sampling(20), PAD, STOPS, past)
     assert played(model, rows, Sampling(20), again) == usual

@@ -15,7 +15,7 @@ from cai.models.architectures import lora
 from cai.models.loading import load_causal, load_reward, load_tokenizer, save
 from cai.models.references import Dtype, ModelRef, find
 from cai.models.score import score
-from cai.models.trunk import States, Trunk, read_once
+from cai.models.trunk import States, Trunk, read_once, rows_alone
 from cai.models.workbench import Workbench
 
 CHATS: list[Chat] = [
@@ -148,6 +148,77 @@ def test_of_a_trunk_that_does_not_come_out_the_same_nothing_is_used(sharp: Model
     assert trunk.sound is False and states.computed == 1
 
 
+def test_what_a_trunk_that_drops_out_gave_is_kept_for_nobody(sharp: ModelRef) -> None:
+    random, states = network(sharp).train(), States()
+    body: Any = random.get_base_model().model
+    body.layers[0].mlp = nn.Sequential(body.layers[0].mlp, nn.Dropout(0.5))
+    shared(random, states)
+    random(**batch(ROWS))
+    model, rows = network(sharp, seed=1), [ROWS[1], ROWS[0]]
+    trunk = shared(model, states)
+    inputs = batch(rows)
+    outcome, expected = model(**inputs).logits, network(sharp, seed=1)(**inputs).logits
+    real = inputs["attention_mask"].bool()
+    assert trunk.sound and torch.allclose(outcome[real], expected[real], atol=1e-5)
+
+
+@pytest.mark.parametrize("change", [{"modules_to_save": ["embed_tokens"]}, {"modules_to_save": ["input_layernorm"]}])
+def test_an_adapter_that_brought_modules_of_its_own_shares_nothing_below(sharp: ModelRef, change: Any) -> None:
+    """Read and not trained, nothing in it learns, and yet its embeddings are not the base's."""
+    base: Any = load_causal(sharp, "float32", "cpu")
+    settings = lora(base, 2, 1)
+    for name, value in change.items():
+        setattr(settings, name, value)
+    model: Any = get_peft_model(base, settings)
+    for name, weight in model.named_parameters():
+        if "modules_to_save" in name:
+            weight.data += 0.5
+    model.requires_grad_(False)
+    plain, states, inputs = network(sharp), States(), batch([ROWS[0], ROWS[1]])
+    shared(plain, states)
+    plain(**batch([ROWS[1]]))
+    expected = model(**inputs).logits
+    trunk = read_once(model, "base", states)
+    assert torch.allclose(model(**inputs).logits, expected) and (trunk is None or trunk.height == 0)
+
+
+def test_an_adapter_that_changed_biases_or_blocks_of_its_base_shares_nothing(sharp: ModelRef) -> None:
+    for name, value in {"bias": "all", "layer_replication": [(0, 1), (0, 2)]}.items():
+        model = network(sharp)
+        setattr(model.peft_config["default"], name, value)
+        assert read_once(model, "base", States()) is None
+
+
+def test_a_model_whose_blocks_hand_more_on_than_their_states_is_read_as_ever(sharp: ModelRef) -> None:
+    """As Gemma 4's last blocks do, which attend to the keys and values of earlier ones: without those, it raised."""
+    handed: dict[str, Tensor] = {}
+
+    class First(nn.Module):
+        def __init__(self, own: nn.Module) -> None:
+            super().__init__()
+            self.own = own
+
+        def forward(self, states_BTD: Tensor, *args: Any, **kwargs: Any) -> Any:
+            handed["states"] = states_BTD
+            return self.own(states_BTD, *args, **kwargs)
+
+    class Second(First):
+        def forward(self, states_BTD: Tensor, *args: Any, **kwargs: Any) -> Any:
+            return self.own(states_BTD + handed.pop("states"), *args, **kwargs)
+
+    def made() -> Any:
+        model = network(sharp)
+        body: Any = model.get_base_model().model
+        body.layers[0], body.layers[1] = First(body.layers[0]), Second(body.layers[1])
+        body.embed_tokens.register_forward_pre_hook(lambda *_: handed.clear())  # each pass begins anew
+        return model
+
+    expected, model, states = made()(**batch(ROWS)).logits, made(), States()
+    trunk = shared(model, states)
+    assert torch.equal(model(**batch(ROWS)).logits, expected)
+    assert trunk.sound is False and states.bytes == 0
+
+
 def test_masks_with_holes_and_positions_of_their_own_are_read_as_ever(sharp: ModelRef) -> None:
     model, states = network(sharp), States()
     shared(model, states)
@@ -155,6 +226,8 @@ def test_masks_with_holes_and_positions_of_their_own_are_read_as_ever(sharp: Mod
     holed["attention_mask"][0, 2] = 0
     model(**holed)
     model(**batch([ROWS[0]]), position_ids=torch.tensor([[0, 1, 2, 0, 1]]))
+    assert rows_alone(batch([ROWS[0]])) == [tuple(ROWS[0])]
+    assert rows_alone(batch([ROWS[0]]) | {"token_type_ids": torch.ones(1, 5, dtype=torch.long)}) is None
     assert states.computed == 0
 
 

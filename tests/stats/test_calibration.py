@@ -77,6 +77,12 @@ def test_bins() -> None:
     assert reliability([], []) == []
 
 
+def test_ece_ends_where_gaps_do() -> None:
+    """Two pairs wholly wrong and one right: 2/3, and what is reflected in it would reach 4/3."""
+    found = ece([1.0, 0.0, 0.5], [0, 1, 0.5], list("xyz"))
+    assert found.value == near(2 / 3) and found.high == 1.0
+
+
 def test_ece_interval_holds_a_calibrated_judge_and_rejects_an_overconfident_one() -> None:
     rng = np.random.default_rng(3)
     p = rng.uniform(size=400)

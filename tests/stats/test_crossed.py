@@ -127,6 +127,17 @@ def test_data_that_only_look_certain() -> None:
     assert (draws.estimate.low, draws.estimate.high) == (close(0.5 - 0.2775 / 2), close(0.5 + 0.2775 / 2))
 
 
+def test_rounding_is_no_spread() -> None:
+    """0.1 seven times: its mean is another number in the last digit, and 7 prompts show no equivalence within 0.1."""
+    for seeds in (1, 3):
+        made = contrast(np.full((7, seeds), 0.1), np.arange(7), margin=0.1, reach=1.0)
+        assert isnan(made.p_equivalence or 0.0) and made.equivalent is False and made.prompts_needed is None
+        assert made.p == pytest.approx(2**-6)
+        assert isnan(contrast(np.full((7, seeds), 0.3), np.arange(7)).p)
+    mixed = contrast(np.array([[0.2], [0.1]] * 7), np.repeat(np.arange(7), 2))  # prompts alike, their rows not
+    assert isnan(mixed.p) and mixed.estimate.value == pytest.approx(0.15)
+
+
 def test_an_interval_of_shares_ends_where_shares_do() -> None:
     wide = contrast([[1, 0], [1, 1], [1, 0]], range(3), null=0.5, reach=0.5)
     assert (wide.estimate.low, wide.estimate.high) == (0, 1)

@@ -75,6 +75,9 @@ def test_where_tokens_are_by_hand() -> None:
     rows = layout.rows(torch.tensor([[10.0], [20.0], [30.0], [40.0], [50.0]]))
     assert rows.squeeze(-1).tolist() == [[10, 20, 30, 10], [10, 20, 40, 50]]
     assert layout.packed(rows).squeeze(-1).tolist() == [10, 20, 30, 40, 50]
+    # Of the caller's places of a token the first counts, whatever stands at the others.
+    given = torch.tensor([[[0.0], [1.0], [2.0], [3.0]], [[7.0], [8.0], [4.0], [5.0]]])
+    assert layout.pack(given).squeeze(-1).tolist() == [[1, 2, 3, 4, 5]]
     # A token's gradient is the sum over the rows that have it; what only fills up has none.
     gradient = layout.gradient(torch.tensor([[[1.0], [2.0], [3.0], [99.0]], [[10.0], [20.0], [30.0], [40.0]]]))
     assert gradient.squeeze(-1).tolist() == [11, 22, 3, 30, 40]
@@ -95,6 +98,19 @@ def test_every_architecture_comes_out_the_same(name: str) -> None:
             assert unpadded.read == (name != "gemma3-multimodal")  # whose body is given embeddings
             assert_alike(own, expected)
             unpadded.on = False
+
+
+def test_a_body_without_settings_is_left_alone() -> None:
+    """As CPM-Ant's, whose blocks are in a module that knows no config."""
+
+    class Blocks(torch.nn.Module):
+        def __init__(self, layers: torch.nn.ModuleList) -> None:
+            super().__init__()
+            self.layers = layers
+
+    plain: Any = zoo.network_of("llama", zoo.tokenizer_of("chatml"))
+    plain.model = Blocks(plain.model.layers)
+    assert read_unpadded(plain) is None
 
 
 def test_with_what_lies_below_lora_read_once() -> None:

@@ -24,11 +24,11 @@ def common_prefix(rows: Sequence[list[int]]) -> int:
 
 
 @torch.no_grad()
-def read_prefix(model: Any, rows: Sequence[list[int]], pad: int) -> Past | None:
+def read_prefix(model: Any, rows: Sequence[list[int]], pad: int, new: int) -> Past | None:
     """The keys and values of what the rows have in common, once for each row; None where that is too little, or where
-    this model would go on otherwise than from the whole row (recurrent states, windows)."""
+    this model would go on otherwise than from the whole row (recurrent states, windows). new: tokens to be written."""
     count = common_prefix(rows) if len(rows) > 1 else 0
-    if count < LEAST or not _goes_on_alike(model, max(map(len, rows)), pad):
+    if count < LEAST or not _goes_on_alike(model, max(map(len, rows)) + new, pad):
         return None
     return _read(model, rows[0][:count], len(rows), pad)
 
@@ -44,7 +44,9 @@ def _read(model: Any, prefix: list[int], copies: int, pad: int) -> Past:
 def _goes_on_alike(model: Any, longest: int, pad: int) -> bool:
     """Whether rows of two lengths go on from a prefix as each does from its whole; tried once for each model.
 
-    longest: of the rows to be read. Where attention has a window, a cache may hold less than was read.
+    longest: of the rows, with what is written behind them. Where attention has a window, a cache may hold less than
+    was read; and the padding between a prefix and a row's own part fills the window, which padding on the left does
+    not: a short row would lose sight of its beginning too soon.
     """
     if longest >= attention_window(model.config):
         return False

@@ -26,6 +26,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from cai.models.architectures import attention_window, probed
 
 EVERY = 16  # tokens between two looks at whether all rows have ended
+NO_NUMBERS = "no numbers"  # what `note_numbers` notes, for engines to refuse; a training sees it by its own loss
 FIRST = 2  # steps that run as they are, for a recording must find libraries and memory ready
 Draw = Callable[[Tensor, Tensor], Tensor]  # (scores (B, V) in float32, number of the step (1,)) -> tokens (B, 1)
 
@@ -151,7 +152,15 @@ def drawn(
         return None
     steps = Steps(model, inputs, draw, new, pad, stops)
     play(steps, new - 1)
+    note_numbers(model, steps.scores)
     return steps.answers.tolist()
+
+
+def note_numbers(model: Any, scores_BV: Tensor) -> None:
+    """Note of a model whose scores of the last step are no numbers: something is drawn from those as from others. What
+    was no number once stays none, for all that follows looks at it."""
+    if scores_BV.isnan().any():
+        probed(model)[NO_NUMBERS] = True
 
 
 def records(model: Any, longest: int, pad: int) -> bool:

@@ -20,7 +20,7 @@ from cai.models.chat import frame_of
 from cai.models.engines import Reply, Sampling
 from cai.models.engines.growing import growing_in_place
 from cai.models.engines.packed import packed
-from cai.models.engines.recorded import drawn
+from cai.models.engines.recorded import drawn, note_numbers
 
 
 def stop_ids(model: Any, tokenizer: Any) -> set[int]:
@@ -93,7 +93,8 @@ def _sampled(
     stream: BaseStreamer | None = None,
 ) -> list[list[int]]:  # fmt: skip
     width = inputs["input_ids"].shape[1]
-    processors, sampler = LogitsProcessorList(), None
+    last, sampler = LastScores(), None
+    processors = LogitsProcessorList([last])
     if sampling.temperature > 0:
         sampler = SeededSampler(seeds, width, sampling, model.device)
         processors.append(sampler)
@@ -114,6 +115,7 @@ def _sampled(
         output_BT = model.generate(
             **inputs, generation_config=settings, logits_processor=processors, streamer=stream
         )  # fmt: skip
+    note_numbers(model, last.scores_BV)
     return up_to_stop(output_BT[:, width:].tolist(), stops)
 
 
@@ -198,6 +200,16 @@ class TokenStream(BaseStreamer):
 
     def end(self) -> None:
         pass
+
+
+class LastScores(LogitsProcessor):
+    """Keeps the scores of the last step."""
+
+    scores_BV: torch.Tensor
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        self.scores_BV = scores
+        return scores
 
 
 class SeededSampler(LogitsProcessor):

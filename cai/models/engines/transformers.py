@@ -16,6 +16,7 @@ import torch
 
 from cai.config.runtime import Runtime
 from cai.core.batching import by_length
+from cai.core.errors import UserError
 from cai.core.records import Chat
 from cai.core.store import digest_of
 from cai.models.architectures import attention_window, length_limit, probed
@@ -23,6 +24,7 @@ from cai.models.chat import chat_ids, option_ids, with_system
 from cai.models.engines import LEAST, Question, Reading, Reply, Request, Sampling, longer_options, reading
 from cai.models.engines.packed import packed
 from cai.models.engines.prefix import read_prefix
+from cai.models.engines.recorded import NO_NUMBERS
 from cai.models.engines.sampling import reply_of, sample_ids, stop_ids, stream_ids
 from cai.models.engines.tree import Span, TreeRow, block_attention, pack, tree_mask
 from cai.models.loading import shared_tokenizer
@@ -113,15 +115,23 @@ class TransformersEngine:
             if token not in self.stop_ids:
                 show(self.tokenizer.decode(drawn, skip_special_tokens=True).rstrip("\ufffd").lstrip())
 
-        return reply_of(
-            self.tokenizer, stream_ids(self.model, ids, request.seed, sampling, self.stop_ids, take), self.stop_ids
-        )
+        answer = stream_ids(self.model, ids, request.seed, sampling, self.stop_ids, take)
+        self._check_numbers(not probed(self.model).pop(NO_NUMBERS, False))
+        return reply_of(self.tokenizer, answer, self.stop_ids)
 
     def _sample(self, rows: list[list[int]], seeds: list[int], sampling: Sampling) -> list[Reply]:
         pad = self.tokenizer.pad_token_id
-        past = read_prefix(self.model, rows, pad) if self.share else None
+        past = read_prefix(self.model, rows, pad, sampling.max_new_tokens) if self.share else None
         answers = sample_ids(self.model, rows, seeds, sampling, pad, self.stop_ids, past)
+        self._check_numbers(not probed(self.model).pop(NO_NUMBERS, False))
         return [reply_of(self.tokenizer, ids, self.stop_ids) for ids in answers]
+
+    def _check_numbers(self, sound: bool) -> None:
+        """Raises UserError: what such a model draws is one token for ever, and what it chooses no preference."""
+        if not sound:
+            problem = "a model computes what is no number (NaN): it diverged, or its weights are damaged"
+            remedy = "train it again with a lower learning rate, or name another"
+            raise UserError(problem, getattr(self.model, "name_or_path", "") or "", remedy)
 
     @torch.inference_mode()
     def choose(self, questions: Sequence[Question], max_length: int) -> Iterator[list[tuple[int, Reading | None]]]:
@@ -244,6 +254,7 @@ class TransformersEngine:
         log P(span) is the sum of log P(token | what comes before it).
         """
         asked, logp_P = self._log_probs(rows, spans)
+        self._check_numbers(not logp_P.isnan().any())
         each = iter(logp_P.tolist())
         for _, span, nodes in asked:
             yield span, math.fsum(islice(each, len(nodes)))
