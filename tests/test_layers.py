@@ -89,3 +89,10 @@ def test_nothing_heavy_is_imported_early(module):
     code = f"import sys, cai.{module}; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_scores_names_transformers_in_its_types_alone():
+    """It would speak when it is imported: of libraries beside it that it cannot load. Loading a model silences it."""
+    code = "import sys, cai.models.score; print('transformers' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -12,7 +12,7 @@ constitution: {file: constitutions/harmless.txt, why: judge}
     training:       of why: train
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -33,7 +33,9 @@ class ReasonTraining(Section):
 
 
 class ConstitutionFile(Section):
-    """No part of a key: stages are given what they read of the file."""
+    """No part of a key: stages are given what they read of the file. SHORT: what may stand for the whole section."""
+
+    SHORT: ClassVar[str] = "a file"
 
     file: Annotated[str, Field(min_length=1)]
     why: Literal["none", "judge", "critique", "train"] = "none"

@@ -255,6 +255,7 @@ class Rl(Section):
 
     @property
     def kept_rollouts(self) -> tuple[int, ...]:
-        """After which rollouts a snapshot is kept; all differ, because they lie at least one rollout apart."""
-        parts = self.snapshots + 1
+        """After which rollouts a snapshot is kept; all differ, because they lie at least one rollout apart. None where
+        there are no rollouts: an arm of `sft` or `none` may stand beside others that have them, under one `rl:`."""
+        parts = self.snapshots + 1 if self.is_online else 1
         return tuple(round(self.steps * k / parts) for k in range(1, parts))

@@ -231,6 +231,7 @@ def _choices(spec: _Spec) -> list[Any]:
 def _words(kind: Any, limits: Mapping[str, Any]) -> str:
     if _shape(kind):
         word, unit = ("a section of keys", "key") if _shape(kind) is dict else ("a list", "item")
+        word = f"{short} or {word}" if (short := getattr(kind, "SHORT", "")) else word
         sides = (("least", limits.get("min_length")), ("most", limits.get("max_length")))
         bounds = [f"at {side} {n} {unit}{'s' * (n != 1)}" for side, n in sides if n]
         return f"{word} with {' and '.join(bounds)}" if bounds else word

@@ -99,9 +99,10 @@ def describe(constitution: Constitution) -> str:
         rows.append(
             f"{short(p.name):{width}}  {p.weight:6g}  {counts}  {', '.join(p.applies_to) or 'everything'}{checked}"
         )
+    count = len(constitution.principles)
     head = [
         constitution.title or "(no title)",
-        f"{constitution.path}: {constitution.form} form, {len(constitution.principles)} principles",
+        f"{constitution.path}: {constitution.form} form, {count} principle{'s' * (count != 1)}",
         "",
     ]
     return "\n".join([*head, "(words in each field)", *rows])

@@ -233,7 +233,8 @@ def find(known: Mapping[str, StageOnDisk], text: str) -> str:
         return text if text in known else hits[0]
     if hits:
         raise UserError(f"{len(hits)} stages begin so", text, f"name one: {some(hits, 5)}")
-    raise UserError("there is no such stage", text, suggest(text, sorted(known)))
+    kinds = sorted({name.rpartition("-")[0] for name in known})
+    raise UserError("there is no such stage", text, suggest(text.rpartition("-")[0] or text, kinds))
 
 
 def origin(known: Mapping[str, StageOnDisk], name: str) -> list[str]:

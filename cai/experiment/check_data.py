@@ -17,7 +17,7 @@ from cai.config.sections import Policy
 from cai.constitution import Constitution, draw, read_constitution
 from cai.core.draws import pick
 from cai.core.errors import UserError
-from cai.core.records import Chat, Pair, Prompt, Rating, Split
+from cai.core.records import Chat, Pair, Prompt, Rating, SetAside, Split
 from cai.data.labels import check_rule, label_file, labeller_of, read_labels
 from cai.data.shots import ordered, too_few
 from cai.data.sources import read_helpful, read_used
@@ -41,6 +41,7 @@ class Rows:
     pairs: list[Pair]
     ratings: list[Rating]
     helpful: list[Prompt]
+    aside: list[SetAside]
 
     def of(self, split: Split) -> list[Prompt]:
         return [prompt for prompt in self.prompts if prompt.split == split]
@@ -75,7 +76,7 @@ def rows_of(arm: Arm) -> Rows:
     """Raises UserError where a source cannot be read, or holds nothing."""
     material, pairs = read_used(arm.data, arm.seed)
     kind = read_helpful(arm.helpful.source, arm.data.test, arm.seed).prompts.values() if arm.helpful else ()
-    return Rows(list(material.prompts.values()), pairs, material.ratings, list(kind))
+    return Rows(list(material.prompts.values()), pairs, material.ratings, list(kind), material.aside)
 
 
 def data_checks(arm: Arm, rows: Rows, constitution: Constitution) -> list[Callable[[], object]]:
@@ -151,10 +152,10 @@ def labelled(arm: Arm, rows: Rows) -> list[Pair] | None:
     for split, what in (("train", "to train on"), ("test", "held out")):
         if not rows.pairs_of(split):
             problem = f"there are no pairs {what}: {len(rows.pairs)} pairs, of {len(rows.prompts)} prompts"
-            remedy = f"{'lower' if split == 'train' else 'raise'} it, or give more pairs"
             if not rows.pairs:
                 remedy = "give a source that has pairs, or set pairs.source: policy to sample them"
-            raise UserError(problem, "data.test" if rows.pairs else "data.source", remedy)
+                raise UserError(problem + why_so_few(rows.aside), "data.source", remedy)
+            raise UserError(problem, "data.test", f"{'lower' if split == 'train' else 'raise'} it, or give more pairs")
     pairs = [pair for pair in rows.pairs if pair.prompt.split != "calibration"]
     rule = arm.labels.rule
     if rule and not rule.budget:

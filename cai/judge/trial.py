@@ -151,5 +151,6 @@ def table(records: Sequence[Record]) -> str:
     rows = [f"{'principle':{width}}  mean |log-odds|  spread  against the majority  pairs"]
     for r in records:
         dissent = f"{r.dissent:.0%} of {r.decided}" if r.decided else "-"
-        rows.append(f"{short(r.name):{width}}  {r.strength:15.3f}  {r.spread:6.3f}  {dissent:>20}  {r.n:5}")
+        strength, spread = (f"{r.strength:.3f}", f"{r.spread:.3f}") if r.n else ("-", "-")
+        rows.append(f"{short(r.name):{width}}  {strength:>15}  {spread:>6}  {dissent:>20}  {r.n:5}")
     return "\n".join(rows)

@@ -82,9 +82,11 @@ def load_tokenizer(ref: ModelRef) -> "PreTrainedTokenizerBase":
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(str(place), revision=ref.commit, **NO_CODE)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"cannot load the tokenizer: {_first_line(error)}", str(place), "check the model folder"
-        ) from None
+        problem, remedy = f"cannot load the tokenizer: {_first_line(error)}", "check the model folder"
+        if place.is_dir() and not any(path for name in TOKENS for path in place.glob(name)):
+            problem = "this folder has no tokenizer"
+            remedy = f"save it there: tokenizer.save_pretrained({str(place)!r})"
+        raise UserError(problem, str(place), remedy) from None
     except (TypeError, AttributeError, KeyError):
         check_settings(place)
         raise
@@ -95,6 +97,7 @@ def load_tokenizer(ref: ModelRef) -> "PreTrainedTokenizerBase":
 
 
 _TOKENIZERS: dict[str, Any] = {}  # digest of what they were made from -> the last few
+TOKENS = ("*token*", "*.model", "vocab*", "merges*")  # files that make one
 NO_TOKENS = (".safetensors", ".bin", ".pt", ".gguf", ".md")  # files that no tokenizer reads
 
 

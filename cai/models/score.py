@@ -7,22 +7,27 @@ line break after the end-of-turn token?) and the position at which the scalar is
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cai.core.batching import by_length
 from cai.core.errors import UserError
 from cai.core.records import Chat
 from cai.models.chat import chat_text, encoded
 
+if (
+    TYPE_CHECKING
+):  # whoever loads models silences transformers first (cai/models/loading.py), and it speaks when imported
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-def render_scored(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> list[int]:
+
+def render_scored(tokenizer: "PreTrainedTokenizerBase", chat: Chat) -> list[int]:
     """Token ids of a whole conversation that ends with the assistant's answer, without a generation prompt."""
     return next(render_all_scored(tokenizer, [chat]))
 
 
-def render_all_scored(tokenizer: PreTrainedTokenizerBase, chats: Iterable[Chat]) -> Iterator[list[int]]:
+def render_all_scored(tokenizer: "PreTrainedTokenizerBase", chats: Iterable[Chat]) -> Iterator[list[int]]:
     """`render_scored` of each, in their order."""
 
     def text_of(chat: Chat) -> str:
@@ -33,8 +38,8 @@ def render_all_scored(tokenizer: PreTrainedTokenizerBase, chats: Iterable[Chat])
 
 
 def score(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
     chats: Sequence[Chat],
     *,
     max_length: int,
@@ -52,8 +57,8 @@ def score(
 
 
 def score_rows(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
     rows: Sequence[list[int]],
     *,
     max_length: int,
@@ -77,7 +82,7 @@ def score_rows(
     return rewards
 
 
-def finite(reward: float, model: PreTrainedModel) -> float:
+def finite(reward: float, model: "PreTrainedModel") -> float:
     """The reward itself. Raises UserError where it is no number: a model that diverged would make of every answer one
     that it could not read."""
     if not math.isfinite(reward):
@@ -87,7 +92,7 @@ def finite(reward: float, model: PreTrainedModel) -> float:
 
 
 @torch.no_grad()
-def score_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: list[list[int]]) -> list[float]:
+def score_ids(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", rows: list[list[int]]) -> list[float]:
     """Rewards of already rendered rows, in one right-padded batch.
 
     transformers reads the logit at the last token that is not the padding token. That is the last real token exactly

@@ -62,6 +62,12 @@ def test_however_many_they_differ_and_lie_between_the_ends():
             assert len(set(kept)) == count and all(0 < rollout < steps for rollout in kept)
 
 
+@pytest.mark.parametrize("method", ["sft", "none"])
+def test_where_there_is_no_rl_there_are_none_whatever_the_other_arms_want(method):
+    """Such an arm may stand under an `rl:` that others share; the evaluation looked for the SFT policy's snapshots."""
+    assert Rl(method=method, steps=2, snapshots=1).kept_rollouts == ()
+
+
 @pytest.mark.parametrize(
     ("rl", "said"),
     [

@@ -26,6 +26,12 @@ def fault(tmp_path, text, overrides=()):
     return str(error.value).replace(str(tmp_path) + "/", "")
 
 
+def test_without_a_constitution_a_file_is_asked_for(tmp_path):
+    """Of what may be written as a section or as the one key that most want of it, both are named."""
+    told = fault(tmp_path, "data: {source: rated-answers}\n")
+    assert 'missing key "constitution"\n  -> add "constitution: ..." (a file or a section of keys)' in told
+
+
 EXPERIMENTS = sorted([*(ROOT / "experiments").glob("*.yaml"), *(ROOT / "experiments/studies").glob("*.yaml")])
 
 

@@ -293,11 +293,16 @@ def test_lint_warnings(tmp_path):
     ]
 
 
+def test_one_principle_is_one(tmp_path, capsys):
+    assert main(["lint", str(write(tmp_path, "Be kind.\n"))]) == 0
+    assert "short form, 1 principle\n" in capsys.readouterr().out
+
+
 def test_lint_shows_what_it_understood(tmp_path, capsys):
     path = str(write(tmp_path, FULL))
     assert main(["lint", path]) == 0
     shown = capsys.readouterr().out
-    assert "A title" in shown and "full form, 2 principles" in shown
+    assert "A title" in shown and "full form, 2 principles\n" in shown
     assert [line.split() for line in shown.splitlines() if line.startswith("kind words")] == [
         ["kind", "words", "2.5", "12", "3", "4", "4", "2", "hate,", "insults"]
     ]

@@ -202,6 +202,9 @@ def test_a_stage_may_be_named_by_its_folder_its_name_or_its_key(runs):
         upkeep.find(known, "data")
     with pytest.raises(UserError, match="no such stage"):
         upkeep.find(known, "nothing")
+    with pytest.raises(UserError) as caught:  # the names of stages, not each of a hundred with its key
+        upkeep.find(known, "polcy-00")
+    assert caught.value.remedy == 'did you mean "policy"?'
 
 
 def test_where_there_is_no_store_is_said(tmp_path):

@@ -528,12 +528,43 @@ def test_text_that_is_not_utf8(tmp_path: Path) -> None:
 def test_a_file_without_prompts(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no prompts in this file"):
         read_file(lines(tmp_path / "rows.jsonl", "", ""), settings(), seed=0)
+    (tmp_path / "rows.jsonl").write_text("")
+    with pytest.raises(UserError, match="no prompts in this file: it is empty"):
+        read_file(tmp_path / "rows.jsonl", settings(), seed=0)
 
 
 def test_a_source_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='there is no data source "rated-answer"') as caught:
         source_digest(settings(source="rated-answer"))
     assert "rated-answers" in caught.value.remedy
+
+
+def test_a_misspelt_source_or_file_is_guessed(tmp_path: Path) -> None:
+    lines(tmp_path / "mine.jsonl", {"prompt": "Hi"})
+    for written, meant in (("rated-answer", "rated-answers"), (str(tmp_path / "mine.json"), f"{tmp_path}/mine.jsonl")):
+        with pytest.raises(UserError) as caught:
+            source_digest(settings(source=written))
+        assert caught.value.remedy.startswith(f'did you mean "{meant}"? (or give arithmetic, ')
+    with pytest.raises(UserError, match="No such file") as caught:
+        list(read_raw(tmp_path / "mine.json"))
+    assert caught.value.remedy == f'did you mean "{tmp_path}/mine.jsonl"?'
+
+
+@pytest.mark.parametrize(
+    ("marker", "is_one", "remedy"),
+    [
+        ("dataset_info.json", "this is a folder that datasets' save_to_disk wrote", ".to_parquet('rows.parquet')"),
+        ("dataset_dict.json", "this is a folder that datasets' save_to_disk wrote", '["train"].to_parquet('),
+        ("notes.txt", "this is a folder, not a file", "name a file in it: a .jsonl, .csv or .parquet"),
+    ],
+)
+def test_a_folder_is_said_to_be_one(tmp_path: Path, marker: str, is_one: str, remedy: str) -> None:
+    """Also one of Hugging Face's datasets, which people take for a data source."""
+    (tmp_path / marker).write_text("{}")
+    for read in (lambda: source_digest(settings(source=str(tmp_path))), lambda: list(read_raw(tmp_path))):
+        with pytest.raises(UserError) as caught:
+            read()
+        assert is_one in caught.value.problem and remedy in caught.value.remedy
 
 
 def test_an_edited_file_has_another_digest(tmp_path: Path) -> None:

@@ -82,6 +82,11 @@ def test_pairs_that_nobody_judged_and_data_without_pairs(place):
     Path("pairs.jsonl").write_text("".join(json.dumps({"prompt": row["prompt"]}) + "\n" for row in rows))
     told = said([], plan=False)
     assert f"mine.yaml:{LINES['data']}: data.source: there are no pairs to train on: 0 pairs, of 16 prompts" in told
+    ranked = [{"prompt": row["prompt"], "answers": ["Yes.", "No."], "ranking": [0, 1]} for row in rows]
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ranked))
+    assert "0 pairs, of 16 prompts (set aside: ranking: a rank is out of range: pairs.jsonl:1 and " in said(
+        [], plan=False
+    )
 
 
 def test_labels_of_a_file_that_are_of_other_pairs(place):

@@ -259,7 +259,7 @@ def test_what_each_principle_decides_by_hand():
     assert (w.n, w.decided) == (0, 0) and math.isnan(w.strength) and math.isnan(w.dissent)
     assert [line.split() for line in table([x, w]).splitlines()[1:]] == [
         ["x", "1.500", "1.780", "50%", "of", "2", "3"],
-        ["w", "nan", "nan", "-", "0"],
+        ["w", "-", "-", "-", "0"],
     ]
 
 

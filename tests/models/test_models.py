@@ -85,6 +85,20 @@ def test_a_damaged_folder_is_the_users_fault(tiny: ModelRef, tmp_path: Path, dam
     assert caught.value.where == str(folder)
 
 
+def test_a_folder_without_a_tokenizer_is_said_to_have_none(tiny: ModelRef, tmp_path: Path) -> None:
+    """transformers lists every backend that it tried; half of a tokenizer is another fault."""
+    folder = tmp_path / "model"
+    shutil.copytree(local(tiny), folder)
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(UserError, match="cannot load the tokenizer"):
+        load_tokenizer(find(str(folder)))
+    for path in folder.glob("*token*"):
+        path.unlink()
+    with pytest.raises(UserError, match="this folder has no tokenizer") as caught:
+        load_tokenizer(find(str(folder)))
+    assert caught.value.remedy == f"save it there: tokenizer.save_pretrained('{folder}')"
+
+
 # Chats
 
 

@@ -139,7 +139,9 @@ def sentence(found: dict[str, Any] | None) -> str:
     if accuracy["n"]:
         ends = f"[{100 * accuracy['low']:.0f}, {100 * accuracy['high']:.0f}]"
         text += f"; there it agrees with people on {accuracy['value']:.0%} {ends}"
-        if accuracy["low"] <= 0.5:
+        if accuracy["high"] < 0.5:
+            text += ", less than a coin would"
+        elif accuracy["low"] <= 0.5:
             text += ", which so small a sample cannot tell from a coin"
     used_up = found["auto"] or found["platt"]
     return text + (". These human labels were used for nothing else." if used_up else ".")

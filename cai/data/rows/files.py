@@ -16,6 +16,8 @@ import lzma
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -93,11 +95,31 @@ def read_text(path: Path) -> str:
     return text
 
 
+def no_file(path: Path, where: str) -> tuple[str, str, str]:
+    """(what is wrong, `where`, what to do) of a path at which there is no file: a folder of Hugging Face's datasets,
+    another folder, or nothing, where a file beside it may have been meant."""
+    for name, split in (("dataset_dict.json", '["train"]'), ("dataset_info.json", "")):
+        if (path / name).is_file():
+            remedy = (
+                f"write its rows to one file: datasets.load_from_disk({str(path)!r}){split}.to_parquet('rows.parquet')"
+            )
+            return "this is a folder that datasets' save_to_disk wrote, not a file", where, remedy
+    if path.is_dir():
+        return "this is a folder, not a file", where, "name a file in it: a .jsonl, .csv or .parquet"
+    try:
+        beside = [file.name for file in islice(path.parent.iterdir(), 1000)]
+    except OSError:
+        beside = []
+    near = get_close_matches(path.name, beside, n=1)
+    remedy = f'did you mean "{path.with_name(near[0])}"?' if near else "give a file that exists"
+    return "cannot read it: No such file or directory", where, remedy
+
+
 def _bytes(path: Path) -> bytes:
     """The unpacked contents."""
     check_input(path)
     if path.is_dir():
-        raise UserError("Is a directory, not a file", str(path), "name a file in it: a .jsonl, .csv or .parquet")
+        raise UserError(*no_file(path, str(path)))
     number, text = 0, bytearray()
     try:
         with path.open("rb") as file:
@@ -114,7 +136,9 @@ def _bytes(path: Path) -> bytes:
     except OSError as error:
         if error.errno is None:  # what bz2 and gzip say of a damaged archive
             raise _damaged(path, number, str(error)) from None
-        raise UserError(f"cannot read it: {error.strerror}", str(path), "give a file that exists") from None
+        if isinstance(error, FileNotFoundError):
+            raise UserError(*no_file(path, str(path))) from None
+        raise UserError(f"cannot read it: {error.strerror}", str(path), "give a file that may be read") from None
     return bytes(text)
 
 

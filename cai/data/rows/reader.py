@@ -69,7 +69,8 @@ class FileContents:
     def nothing(self, problem: str) -> UserError:
         """The error of a file of which nothing can be used: its first fault says why."""
         if not self.aside:
-            return UserError(problem, self.name, f"a row needs {FORMS}")
+            empty = ": it is empty" if not self.rows else ""
+            return UserError(problem + empty, self.name, f"a row needs {FORMS}")
         first = self.aside[0]
         remedy = self.remedies.get(first.reason, "")
         if not remedy or "JSON" in remedy:

@@ -14,11 +14,12 @@ from typing import Any
 
 from cai.config.sections import Data
 from cai.core.draws import uniform
-from cai.core.errors import UserError
+from cai.core.errors import UserError, suggest
 from cai.core.records import Pair, write_jsonl
 from cai.core.shipped import locate
 from cai.core.store import version
 from cai.data.material import Material, Source
+from cai.data.rows.files import no_file
 from cai.data.sources.local_file import SOURCE as FILE
 from cai.data.votes import name_aside
 
@@ -50,9 +51,15 @@ def source_of(name: str) -> Source:
 
 def _existing(name: str, key: str = "data.source") -> Source:
     source = source_of(name)
-    if source is FILE and not locate(name).is_file():
-        named = ", ".join(each.example for each in _sources().values() if each is not FILE)
-        raise UserError(f'there is no data source "{name}"', key, f"give {named}, or {FILE.example}")
+    path = locate(name)
+    if source is FILE and not path.is_file():
+        named = [each.example for each in _sources().values() if each is not FILE]
+        problem, remedy = f'there is no data source "{name}"', f"give {', '.join(named)}, or {FILE.example}"
+        fault, _, rather = no_file(path, key)
+        if path.is_dir():
+            raise UserError(f"{problem}: {fault}", key, rather)
+        near = [guess for guess in (suggest(name, named), rather) if guess.startswith("did you mean")]
+        raise UserError(problem, key, f"{near[0]} (or {remedy})" if near else remedy)
     return source
 
 
