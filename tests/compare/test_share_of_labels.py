@@ -87,6 +87,8 @@ def test_what_the_constitution_gives_is_a_share_too(monkeypatch: pytest.MonkeyPa
     write_report(as_json(results(share=found)), [], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "What share of human labels are the labels worth?" in page and "− ai-placebo" in page
+    once = [page.count(line.sentence.replace("'", "&#39;")) for line in found.lines]
+    assert once == [1, 0, 0, 0, 1], "the first is the page's answer; the other arms' stand in the table"
 
 
 @pytest.mark.parametrize(
