@@ -1,5 +1,6 @@
 """Results and examples of a small experiment, made up, for the tests of the report and of the table."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -202,6 +203,41 @@ def reading() -> dict[str, Any]:
         ],
         "noted": ['"care" has no negation'], "sentence": "The AI labels of arm ai do not come from <it>.",
     }  # fmt: skip
+
+
+def with_placebo() -> dict[str, Any]:
+    """With a third arm, as the quickstart has one: a placebo's labels, whose reading was left unmeasured on purpose."""
+    given = results()
+    unmeasured = {**reading(), "arm": "ai-placebo", "measured": False, "unread": [], "effect": None, "tried": []}
+    seen = {**reading(), "reads": True, "unread": [], "sentence": ""}
+    given["arms"] = [*given["arms"], "ai-placebo"]
+    given["measures"][0]["arms"]["ai-placebo"] = est(0.3, 0.2, 0.4)
+    return given | {"reading": [seen, unmeasured]}
+
+
+def crowded(arms: int = 9) -> dict[str, Any]:
+    """Many arms with long names, which have no place to break, in every table and plot that names arms."""
+    given = results()
+    names = [f"without_the_principle_of_harmlessness_and_honesty_number_{n}" for n in range(arms)]
+    first, second = names[:2]
+    new = {"ai": first, "human": second}
+    text = json.dumps(given)
+    for old, name in new.items():
+        text = text.replace(f'"{old}"', f'"{name}"').replace(f'"reward model {old}"', f'"reward model {name}"')
+    given = json.loads(text)
+    given["arms"] = names
+    for measure in given["measures"]:
+        measure["arms"] |= dict.fromkeys(names[2:], measure["arms"][first])
+    key = {"key": "constitution.file", "from": "constitutions/" + "a" * 60, "to": "constitutions/" + "b" * 60}
+    given["differences"] = [{"arm": name, "from": first, "keys": [key] * 6} for name in names[1:]]
+    given["sources"] = [{"arm": name, "said": "the AI judge", "labelled": {"ai": 64}} for name in names]
+    given["reading"] = [{**reading(), "arm": name} for name in names]
+    given["judges"] = [{**judge(), "arm": name} for name in names]
+    label = {**given["labels"][2], "kind": "reward"}
+    given["labels"] += [{**label, "arm": name, "name": name, "title": f"reward model {name}/0"} for name in names]
+    given["elo"] = [{"policy": f"{name}/0", "arm": name, "elo": est(1034.0, 1002.0, 1069.0)} for name in names]
+    given["warnings"] = [*given["warnings"], f"Arm {names[2]} differs from {first} in more than labels: judge."]
+    return given
 
 
 def judge() -> dict[str, Any]:

@@ -4,7 +4,8 @@
 
 A run is a folder that `python -m cai.experiment` left. What it trained is taken from the store as it is (nothing is
 trained here, and edits since then do not matter); the policies then answer and play under the first run's `evaluate:`,
-and the report is that of any experiment, in runs/compare-monday-tuesday/.
+and the report is that of any experiment, in runs/compare-monday-tuesday/. Its warnings name the sections of the runs'
+own reports that it does not have (cai/compare/carried.py), and where these are.
 
 A fair comparison changes one thing. Everything in which the runs differ is listed, on the terminal and in the report's
 warnings; runs whose held-out prompts differ are refused, since what one holds out the other may have trained on.
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from cai.compare.human_games import games_of, write_games
 from cai.compare.human_ratings import answers_of, write_answers
-from cai.compare.runs import FinishedRun, check, differences, experiment_of, read_run
+from cai.compare.runs import FinishedRun, agreed_publics, check, differences, experiment_of, read_run
 from cai.compare.sections.provenance import begin
 from cai.core.errors import UserError, run_main
 from cai.core.places import check_file, check_run
@@ -29,6 +30,7 @@ from cai.core.progress import Board
 from cai.core.store import Store
 from cai.experiment.checks import FILES
 from cai.experiment.evaluate import evaluate
+from cai.experiment.publics import play_for_publics
 from cai.models.workbench import Workbench
 
 
@@ -72,8 +74,10 @@ def compare(runs: Sequence[FinishedRun], noted: Sequence[str], options: argparse
     began = begin()
     with Board([]) as board:
         store = Store(work.root, notify=board.began, noted=board.noted)
-        measured = replace(evaluate(store.stage_with(work), work, cells), human_games=options.human_games)
-        measured = replace(measured, human_ratings=options.human_ratings)
+        stage = store.stage_with(work)
+        measured = replace(evaluate(stage, work, cells), human_games=options.human_games)
+        measured = replace(measured, human_ratings=options.human_ratings, publics=agreed_publics(runs)[1])
+        play_for_publics(stage, work, cells, experiment, measured)
     if to_label := options.games_to_label:
         games = games_of(cells, measured)
         write_games(games, to_label)
@@ -85,13 +89,15 @@ def compare(runs: Sequence[FinishedRun], noted: Sequence[str], options: argparse
     if to_label or to_rate:
         return 0
 
-    from cai.compare.results import finish, tell  # numpy and matplotlib: only now
+    from cai.compare.carried import ComparedRuns  # numpy: only now
+    from cai.compare.results import finish, tell
 
     home = work.root / experiment.name
     print(f"compare -> {home}", file=sys.stderr)
     made = {one.path: one for cell in cells for one in cell.artifacts}
     ledger = [*made.values(), *(one for one in store.ledger if one.path not in made)]
-    tell(finish(experiment, cells, measured, ledger, work, began, noted), home)
+    own = {str(run.home): {key for key, value in run.results.sections.items() if value} for run in runs}
+    tell(finish(experiment, cells, measured, ledger, work, began, ComparedRuns(noted, own)), home)
     return 0
 
 

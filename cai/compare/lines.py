@@ -64,7 +64,7 @@ def measures(cells: Sequence[Cell], measured: Measured, held_out: HeldOutPairs) 
             return average([reward_rows(measured, judge, name) for judge in judges])
 
         help_ = "standard deviations of the SFT policy's rewards; its own arm is trained to raise it"
-        line = Measure(f"reward_{arm}", f"reward by the {arm} reward model", better="higher", help=help_)
+        line = Measure(f"reward_{arm}", f"reward by the {arm} reward model, sd", better="higher", help=help_)
         lines.append(measure(line, rewards, cells))
     loops = "near 100% is a loop: a collapsed policy"
     for line, of in (

@@ -27,7 +27,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from cai.compare import contents, plots, report_plots, table, training_plots
-from cai.compare.caveats import caveats
+from cai.compare.caveats import caveats, spoken_of
 from cai.compare.overview import overview
 from cai.core.durable import write_whole
 from cai.core.refusals import stated
@@ -69,8 +69,9 @@ def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: P
         r=results,
         arms=arms,
         accents={arm: f"var({plots.colour(arm, results['arms'])})" for arm in results["arms"]},
-        caveats=caveats(results.get("reading") or ()),
+        caveats=caveats(results.get("reading") or (), spoken_of(results)),
         answer=table.answer(results),
+        counts=_together(results["counts"]),
         remaining=_remaining(results["headline"]),
         rows=examples,
         kinds={"transcript": 0, "label": 0} | Counter(row["kind"] for row in examples),
@@ -99,6 +100,17 @@ def _shown(results: dict[str, Any]) -> dict[str, Any]:
         "elo": report_plots.elo(results),
         "along": training_plots.along(results),
     } | {section.key: section.draw(results) for section in contents.SECTIONS if section.draw}
+
+
+def _together(counts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Counts that are alike but for the arm or the policy, as one that names all of these."""
+    alike: dict[tuple[Any, ...], list[str]] = {}
+    for count in counts:
+        alike.setdefault(tuple(count[key] for key in ("what", "n", "of", "note")), []).append(count["arm"])
+    return [
+        {"what": what, "n": n, "of": of, "note": note, "arms": list(dict.fromkeys(filter(None, arms)))}
+        for (what, n, of, note), arms in alike.items()
+    ]
 
 
 def _spec(thing: Any) -> Markup:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cai.compare import contents
+from cai.compare.carried import ONE_RUN, ComparedRuns
 from cai.compare.cells import ROUND, Cell, Iteration, Measured
 from cai.compare.lines import measures, replicas
 from cai.compare.measures import HeldOutPairs
@@ -48,14 +49,14 @@ def finish(
     ledger: Sequence[Artifact],
     work: Workbench,
     began: Began,
-    noted: Sequence[str] = (),
+    compared: ComparedRuns = ONE_RUN,
 ) -> dict[str, Any]:
-    """Write runs/<name>/. Returns what results.json holds. noted: warnings that stand before all others."""
+    """Write runs/<name>/. Returns what results.json holds. compared: the finished runs that this is a comparison of."""
     home = Path(experiment.runtime.root) / experiment.name
     make_folders(home)
     run = Finished(experiment, cells, measured, HeldOutPairs(cells, measured))
     rows, counted = examples(cells, measured, run.held_out)
-    results = as_json(build(run, ledger, work, began, noted, counted))
+    results = as_json(build(run, ledger, work, began, compared, counted))
     write_whole(home / "config.yaml", experiment.text)
     for arm, cell in {cell.arm: cell for cell in cells}.items():
         write_whole(home / f"constitution-{arm}.txt", cell.constitution.text)
@@ -68,6 +69,8 @@ def finish(
             for number, one in enumerate(cell.lineage[:-1], 1)
         }
         | (apart_of(cell.lineage[-1]) if cell.lineage else {})
+        | besides_of(cell)
+        | ({"publics": {group: str(said.path) for group, said in measured.publics.items()}} if measured.publics else {})
         | ({"moderated": {name: str(its.path) for name, its in cell.moderated.items()}} if cell.moderated else {})
         | ({"scores": str(measured.pair_scores[cell.name].path)} if cell.name in measured.pair_scores else {})
         for cell in cells
@@ -88,6 +91,18 @@ def apart_of(iteration: Iteration) -> dict[str, Any]:
     return {"criteria": links} if links else {}
 
 
+def besides_of(cell: Cell) -> dict[str, Any]:
+    """Links to what each judge of a panel left, and to what SFT learnt besides revisions."""
+    panel = [
+        {"key": made.key, "name": made.name, "labels": str(made.labels.path)}
+        | ({"preflight": str(made.preflight.path)} if made.preflight else {})
+        for made in cell.panel
+    ]
+    everyday = {"prompts": cell.everyday.prompts, "answers": cell.everyday.answers}
+    links: dict[str, Any] = {"everyday": {name: str(made.path) for name, made in everyday.items() if made}}
+    return links | ({"panel": panel} if panel else {})
+
+
 def tell(results: dict[str, Any], home: Path) -> None:
     """Print the table of a run, and where the rest is."""
     print_table(results)
@@ -99,11 +114,12 @@ def build(
     ledger: Sequence[Artifact],
     work: Workbench,
     began: Began,
-    noted: Sequence[str],
+    compared: ComparedRuns,
     examples: dict[str, int],
 ) -> Results:
     cells, measured, experiment = run.cells, run.measured, run.experiment
     won, lines = headline(cells, measured), measures(cells, measured, run.held_out)
+    sections = sections_of(run)
     on_the_way = {name for cell in cells for name in cell.snapshots}
     return Results(
         name=experiment.name,
@@ -112,7 +128,8 @@ def build(
         seeds=tuple(experiment.seeds),
         differences=differences(experiment),
         warnings=[
-            *noted,
+            *compared.differs,
+            *compared.not_carried_over(sections),
             *warnings(experiment, cells, run.held_out, work.dtype(cells[0].settings)),
             *warnings_of_harmfulness(measured),
             *fallen_out(won, lines),
@@ -136,7 +153,7 @@ def build(
         ],
         provenance=provenance(experiment, cells, work, began, ledger),
         examples=examples,
-        sections=sections_of(run),
+        sections=sections,
     )
 
 

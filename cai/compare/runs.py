@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cai.compare.cells import Cell, CriterionMade, Iteration
+from cai.compare.cells import Cell, CriterionMade, Iteration, JudgeMade
 from cai.compare.schema import AGAIN, Results, read_results
 from cai.config.load import Arm, Experiment, flat, read_experiment
+from cai.config.publics import Publics
 from cai.config.tree import show
 from cai.config.validation import raise_all
 from cai.constitution import read_constitution
@@ -17,6 +18,7 @@ from cai.core.errors import UserError, UserErrors
 from cai.core.places import LONGEST
 from cai.core.store import Artifact, digest_of, linked, root_of
 from cai.data.publics import with_publics
+from cai.train.learnt import Everyday
 
 SHOWN = 60  # characters of a value in the list of differences
 LABELS = ("labels", "simulated")  # what the comparison is about
@@ -82,7 +84,7 @@ def check(runs: Sequence[FinishedRun]) -> None:
         raise UserError("a run is named twice", str(first.home), "name different runs")
     if len(runs) == 1 and len(first.experiment.arms) == 1:
         raise UserError("one run with one arm: there is nothing to compare it with", str(first.home), "name two runs")
-    faults = []
+    faults = [UserError("an older version made this run", str(run.home), AGAIN) for run in runs if _older(run, runs)]
     for run in runs[1:]:
         if run.root.resolve() != first.root.resolve():
             faults.append(
@@ -103,6 +105,16 @@ def check(runs: Sequence[FinishedRun]) -> None:
                 )
             )  # fmt: skip
     raise_all(faults)
+
+
+def _older(run: FinishedRun, runs: Sequence[FinishedRun]) -> bool:
+    """Whether its links lack what a comparison with these runs reads: each judge of a panel, of which it would be said
+    that nobody measured it; and what SFT learnt besides, by which arms that distil themselves are counted."""
+    first, arms = next(iter(run.links.values())), run.experiment.arms
+    panels = [name for name, arm in arms.items() if arm.judge.panel and arm.asks_judge]
+    distils = any(arm.rl.method == "self_distil" for one in runs for arm in one.experiment.arms.values())
+    lost = any("panel" not in run.links[f"{name}/{seed}"] for name in panels for seed in run.experiment.seeds)
+    return lost or (distils and "everyday" not in first)
 
 
 def _held_out(run: FinishedRun) -> set[tuple[str, str]]:
@@ -137,12 +149,30 @@ def experiment_of(runs: Sequence[FinishedRun]) -> tuple[Experiment, list[Cell]]:
         seeds=seeds,
         arms=arms,
         runtime=first.runtime.model_copy(update={"root": str(runs[0].root)}),
+        publics=agreed_publics(runs)[0],
         text="\n".join(f"# {run.home}/config.yaml\n{run.experiment.text}" for run in runs),
         overrides=tuple(f"{run.name}: {one}" for run in runs for one in run.experiment.overrides),
     )
     return experiment, [
         cell_of(run, name, arm, seed) for run in runs for name, arm in run.experiment.arms.items() for seed in seeds
     ]
+
+
+def agreed_publics(runs: Sequence[FinishedRun]) -> tuple[Publics | None, dict[str, Artifact]]:
+    """The groups of raters, and what each said of the held-out pairs: of the runs that have any, where these are alike
+    in all of them; else none."""
+    having = [run for run in runs if run.experiment.publics]
+    heard = [
+        {group: _artifact(run, folder) for group, folder in next(iter(run.links.values())).get("publics", {}).items()}
+        for run in having
+    ]
+    known = [
+        (run.experiment.publics.groups, {group: made.digest for group, made in said.items()})
+        for run, said in zip(having, heard, strict=True) if run.experiment.publics
+    ]  # fmt: skip
+    if not heard or not heard[0] or any(one != known[0] for one in known):
+        return None, {}
+    return having[0].experiment.publics, heard[0]
 
 
 def _short_name(name: str) -> str:
@@ -192,6 +222,11 @@ def cell_of(run: FinishedRun, name: str, arm: Arm, seed: int) -> Cell:
         {who: _artifact(run, folder) for who, folder in links["said"].items()}, lineage,
         pretrained=made("pretrained"), taught=made("taught"), acceptance=made("acceptance"), attacks=made("attacks"),
         moderated={name: _artifact(run, folder) for name, folder in links.get("moderated", {}).items()},
+        panel=tuple(
+            JudgeMade(one["key"], one["name"], needed("labels", one), made("preflight", one))
+            for one in links.get("panel", ())
+        ),
+        everyday=Everyday(made("prompts", links.get("everyday", {})), made("answers", links.get("everyday", {}))),
     )  # fmt: skip
 
 

@@ -18,10 +18,10 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from cai.compare.caveats import caveats
+from cai.compare.caveats import caveats, spoken_of
 
 PLAIN_WIDTH = 132
-ASCII = str.maketrans("−–─…", "---.")  # one for one: the columns keep their widths
+ASCII = str.maketrans("−–─…“”", '---.""')  # one for one: the columns keep their widths
 
 
 def value(estimate: dict[str, Any] | None, unit: str = "%", *, sign: bool = False) -> str:
@@ -142,9 +142,9 @@ def verdict(measure: dict[str, Any]) -> str:
 def sentence(results: dict[str, Any]) -> str:
     """The answer of the whole experiment, which claims no more than the numbers do.
 
-    Before it stands where the labels come from, for each arm whose judge was not seen to read its constitution.
+    Before it stands where the labels come from, for arms whose judge was not seen to read (`caveats`).
     """
-    return " ".join([*caveats(results.get("reading") or ()), answer(results)])
+    return " ".join([*caveats(results.get("reading") or (), spoken_of(results)), answer(results)])
 
 
 def answer(results: dict[str, Any]) -> str:

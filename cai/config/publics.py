@@ -74,13 +74,14 @@ class Family:
 def families(groups: Collection[str], arms: Iterable[str]) -> list[Family]:
     """Those of which at least one arm is there, in the order of the arms."""
     arms = list(arms)
-    endings: dict[str, None] = {}
+    endings: dict[tuple[str, str], None] = {}
     for arm in arms:
+        home, dot, own = arm.rpartition(".")  # among the arms of several runs: "monday.brief-text"
         for name in (*groups, MERGED):
-            if arm == name or arm.startswith(f"{name}-"):
-                endings.setdefault(arm.removeprefix(name))
+            if own == name or own.startswith(f"{name}-"):
+                endings.setdefault((home + dot, own.removeprefix(name)))
     return [
-        Family({group: f"{group}{ending}" for group in groups}, f"{MERGED}{ending}", ending)
-        for ending in endings
-        if ending == "" or f"{MERGED}{ending}" in arms
+        Family({group: f"{home}{group}{ending}" for group in groups}, f"{home}{MERGED}{ending}", ending)
+        for home, ending in endings
+        if ending == "" or f"{home}{MERGED}{ending}" in arms
     ]

@@ -121,6 +121,7 @@ def constitutions_of(experiment: Experiment) -> dict[str, str]:
 
     Empty where no family has constitutions of its own."""
     for family in families_of(experiment):
-        if len({experiment.arms[arm].constitution.file for arm in family.own.values()}) == len(family.own):
+        whole = experiment.arms.keys() >= {*family.arms}
+        if whole and len({experiment.arms[arm].constitution.file for arm in family.own.values()}) == len(family.own):
             return family.own
     return {}

@@ -24,8 +24,7 @@ Stage = Callable[..., Artifact]
 def hear_publics(
     stage: Stage, work: Workbench, cells: Sequence[Cell], experiment: Experiment, measured: Measured
 ) -> None:
-    """The labels of each group's people, and games of every policy against the SFT policy under each group's
-    constitution, where the groups have constitutions of their own."""
+    """The labels of each group's people, and games under each group's constitution."""
     publics, first = experiment.publics, cells[0]
     if publics is None:
         return
@@ -34,10 +33,22 @@ def hear_publics(
         measured.publics[group] = stage(
             label_by_people, pairs=first.pairs, rule=None, file=file, raters=raters, seed=arm.seed
         )
+    play_for_publics(stage, work, cells, experiment, measured)
+
+
+def play_for_publics(
+    stage: Stage, work: Workbench, cells: Sequence[Cell], experiment: Experiment, measured: Measured
+) -> None:
+    """Games of every policy against the SFT policy under each group's constitution, where the groups have constitutions
+    of their own; as the cells have them, whatever has become of their files since."""
+    if experiment.publics is None:
+        return
+    arm, first = cells[0].settings, cells[0]
+    texts = {cell.arm: cell.constitution for cell in cells}
     yardstick = work.constitution(arm.evaluate.constitution)
     judge = AskedJudge.of(arm.evaluate.judge, yardstick, work.dtype(arm), arm.seed, first.data)
     for group, owner in constitutions_of(experiment).items():
-        own = judge.under(work.constitution_of(experiment.arms[owner]))
+        own = judge.under(texts[owner])
         for cell in with_policy(cells):
             measured.public_games[group, cell.name] = stage(
                 play, prompts=first.data, first=measured.answers[cell.name, "red-team"],

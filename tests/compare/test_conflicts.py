@@ -110,7 +110,7 @@ def test_without_an_order_there_is_the_matrix_alone_and_with_one_principle_nothi
     assert entry.deciders == [] and len(entry.opposed) == 3
     assert entry.sentence == (
         "“kind” and “short” point opposite ways on 50% [0, 100] of the 4 pairs on which both are decided, the most of "
-        "3 such pairs and so partly by chance."
+        "3 pairs of principles and so partly by chance."
     )
     one = "## safe\nCritique: c\nRevise: r\nPrefer: Choose the response that is safe.\n"
     assert conflicts([run(tmp_path, one, VOTES)[0]]) == []

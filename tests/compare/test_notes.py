@@ -5,7 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from cai.compare.sections.notes import differences
+from cai.compare.sections.notes import differences, in_more_than_one_thing
 from cai.compare.sections.provenance import CODE, begin, code_of
 from cai.compare.sections.watched import warnings
 from cai.config.load import Arm, read_experiment
@@ -38,9 +38,21 @@ def test_differences_of_the_arms_are_named_as_the_command_line_names_them(tmp_pa
     assert steps["to"] == "9" != steps["from"]
     # No key of a stage holds `rl.method`, and yet it is what differs.
     assert dpo["keys"] == [{"key": "rl.method", "from": "ppo", "to": "dpo"}]
-    assert unseen["keys"] == [{"key": "judge.preflight", "from": "{…}", "to": "None"}]
+    assert unseen["keys"] == [{"key": "judge.preflight", "from": "{…}", "to": "null"}]
     read_back = read_experiment(tmp_path / "one.yaml", [f"rl.steps={steps['to']}"])
     assert "rl.steps" not in {key["key"] for key in differences(read_back)[1]["keys"]}
+
+
+def test_an_arm_that_ends_with_its_reward_model_is_not_said_to_differ_in_its_rl(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    coin = "  coin: {labels: shuffled, rl: {method: none}}\n  both: {judge: {turns: 1}, rl: {method: none}}\n"
+    (tmp_path / "one.yaml").write_text(CONFIG.replace("policy:", f"{coin}policy:", 1))
+    assert in_more_than_one_thing(read_experiment(tmp_path / "one.yaml")) == [
+        "Arm long differs from ai in more than labels: judge, rl.",
+        "Arm dpo differs from ai in more than labels: rl.",
+        "Arm unseen differs from ai in more than labels: judge.",
+        "Arm both differs from ai in more than labels: judge.",
+    ]
 
 
 def test_commit_of_the_code_and_what_was_changed_in_it(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_a_quarter_is_drawn_where_people_labelled_all(tmp_path) -> None:
     assert judge.weight <= 1 and judge.both.high - judge.both.low <= 1.02 * (judge.alone.high - judge.alone.low)
     assert models.title == "reward models of arm ai agree with people" and models.everything
     assert models.sentence.startswith(
-        "Had there been but people's labels of 24 of 96 (12 prompts): reward models of arm"
+        "As if with people's labels of 24 of 96 (12 prompts) and the judge's of all: reward models of arm"
     )
     write_report(as_json(results(ppi=found)), [], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
@@ -142,7 +142,9 @@ def test_people_judge_games_and_the_report_says_what_it_comes_to(tmp_path) -> No
     (line,) = found.lines
     assert line.title == "ai wins against human, where their answers differ" and line.alone.value == 13 / 16
     assert (line.alone.n, line.both.n, line.part) == (16, 39, "labelled")
-    assert line.sentence.startswith("With people's labels of 16 of 39 (16 prompts): ai wins against human, where")
+    assert line.sentence.startswith(
+        "With people's labels of 16 of 39 (16 prompts) and the judge's of all: ai wins against human, where"
+    )
 
     log.write_text("".join(json.dumps(row) + "\n" for row in rows[::2]))
     found = section.powered_report(cells, replace(measured, human_games=log), made_held_out({}, {}))

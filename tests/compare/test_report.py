@@ -115,6 +115,22 @@ def test_page_says_what_there_is(page: Path) -> None:
     assert "24 held-out prompts" in text and "2 held-out pairs" in text
 
 
+def test_what_is_alike_is_said_once(tmp_path: Path) -> None:
+    """Counts of several policies in one row; of more than four differing arms, those after the third are folded."""
+    given = results()
+    count = {"what": "games unread", "n": 0, "of": 14, "note": ""}
+    given["counts"] += [{**count, "arm": f"ai/{seed}"} for seed in (0, 1, 2)] + [{**count, "arm": "b", "n": 1}]
+    given["counts"].append({"what": "mean", "n": -0.1037, "of": None, "note": "", "arm": "ai"})
+    (one,) = given["differences"]
+    given["differences"] = [{**one, "arm": f"arm {n}"} for n in range(6)]
+    write_report(given, [], tmp_path / "r.html")
+    text = " ".join(Reader((tmp_path / "r.html").read_text()).text.split())
+    assert "games unreadai/0 ai/1 ai/2014" in text and "games unreadb114" in text and "meanai−0.104–" in text
+    assert "abstained on: 7 counts" in text
+    assert text.index("arm 2 differs from ai") < text.index("and 3 more arms") < text.index("arm 3 differs from ai")
+    assert "Which answer do people prefer? Filled: accuracy." in text
+
+
 def test_every_estimate_of_the_results_stands_on_the_page(page: Path) -> None:
     text = " ".join(Reader(page.read_text()).text.split())
     given = results()

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reports import ATTACK, examples, results
+from reports import ATTACK, crowded, examples, results
 
 from cai.bench.report import examples as many
 from cai.compare.report import write_report
@@ -218,6 +218,30 @@ def test_nothing_is_wider_than_the_screen(file: Path, page: Any, size: dict[str,
         page.goto(f"{file.as_uri()}#row={row}")
         page.wait_for_timeout(100)
         assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+
+
+def test_many_arms_with_long_names_fit_a_narrow_screen(page: Any, tmp_path: Path) -> None:
+    """A table may scroll in a box of its own, and nothing else; no plot's texts lie on one another."""
+    write_report(crowded(), examples(), tmp_path / "r.html")
+    page.set_viewport_size(NARROW)
+    page.goto((tmp_path / "r.html").as_uri())
+    page.evaluate("for (const d of document.querySelectorAll('main details')) d.open = true")
+    page.wait_for_timeout(100)
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
+    beyond = page.evaluate(
+        """() => [...document.querySelectorAll('main *')].filter(n => !n.closest('.scroll, .hidden, #list, svg')
+             && n.getBoundingClientRect().right > innerWidth + 1).map(n => n.textContent.trim().slice(0, 50))"""
+    )
+    assert beyond == []
+    cut = page.evaluate(
+        """() => [...document.querySelectorAll('.scroll:not(.matrix):not(.plain) :is(td, tbody th)')]
+             .filter(n => n.getBoundingClientRect().right > innerWidth + 1).map(n => n.textContent.slice(0, 50))"""
+    )
+    assert cut == [], "rows of tables are lists here, and need not scroll"
+    ends = page.locator(".strips .ends span").all()
+    assert ends and all(end.bounding_box()["height"] < 20 for end in ends), "a number stands on one line"
+    names = page.locator(".overview .row .name").all()
+    assert all(name.evaluate("n => n.scrollWidth <= n.clientWidth + 1") for name in names)
 
 
 def test_of_five_thousand_rows_only_those_in_sight_exist(page: Any, tmp_path: Path) -> None:

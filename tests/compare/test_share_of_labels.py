@@ -45,7 +45,7 @@ def test_the_share_of_the_judge_by_hand(monkeypatch: pytest.MonkeyPatch) -> None
     assert (line.share.value, line.share.low, line.share.high) == pytest.approx((1 / 3, -0.1871, 0.6537), abs=1e-4)
     # Standard errors sqrt(1/6) and sqrt(1/3), times 3.18245: 1.299 and 1.837.
     assert found.sentence == (
-        'By "merit", ai labels give 33% [−19%, 65%] of what people labels give over a coin\'s (ai − coin = +1.00 '
+        "By “merit”, ai labels give 33% [−19%, 65%] of what people labels give over a coin's (ai − coin = +1.00 "
         "[−0.30, +2.30], people − coin = +3.00 [+1.16, +4.84], over 4 held-out prompts, for this seed only)."
     )
 
@@ -83,10 +83,12 @@ def test_what_the_constitution_gives_is_a_share_too(monkeypatch: pytest.MonkeyPa
         ("ai", "coin"), ("ai-placebo", "coin"), ("ai-again", "coin"), ("short", "coin"), ("ai", "ai-placebo"),
     ]  # fmt: skip
     assert found.lines[-1].gain.value == 3 and found.lines[-1].value == 1
-    assert found.lines[-1].sentence.startswith('By "merit", what ai labels give beyond those of ai-placebo is 100% [')
+    assert found.lines[-1].sentence.startswith("By “merit”, what ai labels give beyond those of ai-placebo is 100% [")
     write_report(as_json(results(share=found)), [], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "What share of human labels are the labels worth?" in page and "− ai-placebo" in page
+    once = [page.count(line.sentence.replace("'", "&#39;")) for line in found.lines]
+    assert once == [1, 0, 0, 0, 1], "the first is the page's answer; the other arms' stand in the table"
 
 
 @pytest.mark.parametrize(

@@ -120,3 +120,16 @@ def test_without_publics_nothing_changes(tmp_path):
     given = experiment(tmp_path, "labels: ai")
     assert with_publics(given) is given and families_of(given) == []
     assert families(("a", "b"), ["a-1", "b-2", "c"]) == []
+
+
+def test_arms_of_several_runs_make_families_within_each_run():
+    """An arm merged of one run is not for the groups' own arms of another."""
+    arms = [f"{run}.{arm}" for run in ("monday", "tues.day") for arm in ("a", "b", "merged", "merged-x")]
+    found = families(("a", "b"), [*arms, "wednesday.a-x", "a"])
+    assert [(family.own, family.merged) for family in found[:-1]] == [
+        ({"a": "monday.a", "b": "monday.b"}, "monday.merged"),
+        ({"a": "monday.a-x", "b": "monday.b-x"}, "monday.merged-x"),
+        ({"a": "tues.day.a", "b": "tues.day.b"}, "tues.day.merged"),
+        ({"a": "tues.day.a-x", "b": "tues.day.b-x"}, "tues.day.merged-x"),
+    ]
+    assert found[-1].merged == "merged", "that of a run with one arm, which is called as the run; and is not there"

@@ -8,6 +8,7 @@ import pytest
 from fakes import asked_judge
 from test_experiment import EXPERIMENT, lay_out
 
+from cai.compare.__main__ import main as compare
 from cai.config.sections import Labeller
 from cai.core.errors import UserError
 from cai.experiment.command import main
@@ -72,6 +73,17 @@ def test_a_plan_after_it_has_nothing_to_run(finished, monkeypatch, capsys):
     monkeypatch.chdir(finished)
     assert main(["mine.yaml", "--plan"]) == 0
     assert "0 of" in capsys.readouterr().out
+
+
+def test_a_comparison_has_the_panels_of_its_runs(finished, monkeypatch):
+    """Each judge, its preflight and what all say together, as the run's own report has them."""
+    monkeypatch.chdir(finished)
+    assert compare(["runs/mine"]) == 0
+    own, other = results(finished), json.loads((finished / "runs/compare-mine/results.json").read_text())
+    renamed = [{**panel, "arm": f"mine.{panel['arm']}"} for panel in own["panels"]]
+    assert other["panels"] == renamed
+    for key in ("judges", "reading"):
+        assert [entry["arm"] for entry in other[key]] == [f"mine.{entry['arm']}" for entry in own[key]]
 
 
 def test_a_judge_that_does_not_pass_its_preflight_is_named_by_its_key():

@@ -7,6 +7,7 @@ import pytest
 from test_experiment import lay_out
 from test_panel_experiment import SHARED
 
+from cai.compare.__main__ import main as compare
 from cai.config.load import read_experiment
 from cai.core.errors import UserError
 from cai.data.sources import read_used
@@ -78,6 +79,31 @@ def test_the_report_says_who_loses_what(finished):
     assert publics["constitutions"] == {"one": "one.txt", "two": "two.txt"}
     page = (finished / "runs/mine/report.html").read_text()
     assert "Several publics: who loses what" in page and "By the arm merged-text instead of its own" in page
+
+
+def test_a_comparison_has_the_publics_of_its_runs(finished, monkeypatch):
+    """By what the groups' people said when the run was made, and by the constitutions that it was made by."""
+    monkeypatch.chdir(finished)
+    edited = {file: (finished / file).read_text() for file in ("labels.jsonl", "one.txt")}
+    rows = [json.loads(line) for line in edited["labels.jsonl"].splitlines()]
+    turned = [{**row, "choice": {"a": "b", "b": "a"}[row["choice"]]} for row in rows]
+    (finished / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in turned))
+    (finished / "one.txt").write_text("- Choose the response that is rude.\n")
+    before = set((finished / "runs/store").iterdir())
+    try:
+        assert compare(["runs/mine"]) == 0
+    finally:
+        for file, text in edited.items():
+            (finished / file).write_text(text)
+    own, other = found(finished), json.loads((finished / "runs/compare-mine/results.json").read_text())
+    assert set((finished / "runs/store").iterdir()) == before, "nothing that the run has not made"
+    for key in ("groups", "among", "constitutions"):
+        assert other["publics"][key] == own["publics"][key]
+    for mine, theirs in zip(own["publics"]["measures"], other["publics"]["measures"], strict=True):
+        assert [row["by"] for row in theirs["rows"]] == [row["by"] for row in mine["rows"]]
+        assert [line["difference"] for line in theirs["lines"]] == [line["difference"] for line in mine["lines"]]
+        assert [line["over"] for line in theirs["lines"]] == [f"mine.{line['over']}" for line in mine["lines"]]
+    assert not any("Not carried over" in line for line in other["warnings"])
 
 
 def test_labels_of_all_groups_are_no_ones(finished):

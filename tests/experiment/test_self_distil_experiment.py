@@ -7,6 +7,7 @@ import pytest
 from test_config import BASE, fault
 from test_experiment import lay_out, planned
 
+from cai.compare.__main__ import main as compare
 from cai.config.load import read_experiment
 from cai.core.records import Revision, read_jsonl
 from cai.core.store import canonical
@@ -144,3 +145,11 @@ def test_the_shipped_experiment_has_the_same_budget_for_all(monkeypatch):
     assert [arm.rl.method for arm in arms.values()] == ["sft", "self_distil", "self_distil", "ppo"]
     assert {arm.sft.learns for name, arm in arms.items() if name != "sl-cai"} == {"nothing"}
     assert {arm.rl.distil.tokens for name, arm in arms.items() if "self" in name} == {1900}
+
+
+def test_a_comparison_counts_the_tokens_that_its_runs_did(finished, monkeypatch):
+    """Those of the everyday answers that SFT learnt among them."""
+    monkeypatch.chdir(finished)
+    before = set((finished / "runs/store").glob("count_tokens-*"))
+    assert compare(["runs/mine"]) == 0
+    assert before and set((finished / "runs/store").glob("count_tokens-*")) == before

@@ -129,7 +129,7 @@ def _sentence(opposed: Sequence[Opposed]) -> str:
         return "No two principles ever pointed opposite ways where both were decided."
     share = most.share
     ends = f"{100 * share.value:.0f}% [{100 * share.low:.0f}, {100 * share.high:.0f}]"
-    chosen = f", the most of {len(known)} such pairs and so partly by chance" if len(known) > 1 else ""
+    chosen = f", the most of {len(known)} pairs of principles and so partly by chance" if len(known) > 1 else ""
     return (
         f"“{most.first}” and “{most.second}” point opposite ways on {ends} of the {share.n} pairs on which both "
         f"are decided{chosen}."

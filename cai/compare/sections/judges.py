@@ -143,8 +143,8 @@ def sentence(found: dict[str, Any] | None) -> str:
             text += ", less than a coin would"
         elif accuracy["low"] <= 0.5:
             text += ", which so small a sample cannot tell from a coin"
-    used_up = found["auto"] or found["platt"]
-    return text + (". These human labels were used for nothing else." if used_up else ".")
+    by = " and ".join(word for word, so in (("picked", found["auto"]), ("calibrated", found["platt"])) if so)
+    return text + (f". It was {by} by these human labels, which were used for nothing else." if by else ".")
 
 
 def auc_of(trial: dict[str, Any]) -> float:

@@ -44,8 +44,12 @@ def _shown(settings: dict[str, str], key: str) -> str:
 
 
 def _spelt(arm: Arm) -> dict[str, str]:
-    rest = {key: str(value) for key, value in flat(arm).items() if not key.startswith("labels.")}
+    rest = {key: _as_yaml(value) for key, value in flat(arm).items() if not key.startswith("labels.")}
     return {"labels": str(arm.labels), **rest}
+
+
+def _as_yaml(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def fallen_out(headline: Headline | None, measures: Sequence[MeasureLine]) -> list[str]:
@@ -86,6 +90,8 @@ def in_more_than_one_thing(experiment: Experiment) -> list[str]:
     for name, other in others:
         sft = base.rl.ends_with_sft and other.rl.ends_with_sft
         one_thing = ("labels", "simulated", *(("sft", "revise") if sft else ()))
+        if other.rl.method == "none":
+            one_thing = (*one_thing, "rl")  # it ends with its reward model, and is compared by that alone
         changed = sorted(k for k in Arm.model_fields if getattr(other, k) != getattr(base, k) and k not in one_thing)
         if sft and base.sft.model_copy(update={"learns": other.sft.learns}) != other.sft:
             changed.append("sft")
@@ -124,7 +130,8 @@ def warnings(experiment: Experiment, cells: Sequence[Cell], held_out: HeldOutPai
         shorter = held_out.line("", "baseline", held_out.baselines()["shorter answer"], "test").accuracy
         if shorter.value > 0.6:
             notes.append(
-                f"On these pairs people prefer the shorter answer {100 * shorter.value:.0f}% of the time (refusals are "
-                "short), so agreement is also shown with length balanced out."
+                f"On these pairs people prefer the shorter answer {100 * shorter.value:.0f}% "
+                f"[{100 * shorter.low:.0f}, {100 * shorter.high:.0f}] of the time (refusals are short), so agreement "
+                "is also shown with length balanced out."
             )
     return notes + gamed(cells) + unlearnt(cells) + watched(cells)

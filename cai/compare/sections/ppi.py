@@ -191,14 +191,14 @@ def _line(
 
 def _sentence(asked: _Asked, found: Powered, part: Part, everything: Estimate | None) -> str:
     n, prompts, rows = found.alone.n, found.alone.clusters, found.estimate.n
-    labelled = f"people's labels of {n} of {rows} ({prompts} prompts)"
-    begins = f"With {labelled}" if part == "labelled" else f"Had there been but {labelled}"
+    begins = f"{'With' if part == 'labelled' else 'As if with'} people's labels of {n} of {rows} ({prompts} prompts)"
     worth = (
         "no number of labels would do as much" if found.worth is None
-        else f"{asked.whose} {'are' if asked.whose.endswith(')') else 'is'} worth about {found.worth:.0f} labels more"
+        else f"{asked.whose} {'are' if asked.whose.endswith(')') else 'is'} worth about {found.worth:.0f} more of them"
     )  # fmt: skip
-    ends = f" All of people's labels say {_percent(everything)}." if everything else ""
-    return f"{begins}: {asked.title} {_percent(found.estimate)}; people alone {_percent(found.alone)}: {worth}.{ends}"
+    ends = f" By people's labels of all {rows} it is {_percent(everything)}." if everything else ""
+    both = f"{asked.title} {_percent(found.estimate)}; by these human labels alone, {_percent(found.alone)}"
+    return f"{begins} and the judge's of all: {both}. So {worth}.{ends}"
 
 
 def _percent(e: Estimate) -> str:

@@ -174,7 +174,7 @@ def _sentence(
     about = f"over {ratio.clusters} held-out prompts and {ratio.seeds} seeds"
     if ratio.seeds == 1:
         about = f"over {ratio.clusters} held-out prompts, for this seed only"
-    named = f'"{measure.title}"'
+    named = f"“{measure.title}”"
     whole_gain = f"{reference} − {null} = {_number(gained.estimate, measure.unit)}"
     if ratio.form == "unknown":
         return f"By {named}: nothing varies, or there is one prompt, so a share has no interval."
