@@ -16,9 +16,7 @@ from cai.core.errors import UserError
 from cai.core.records import Chat
 from cai.models.chat import chat_text, encoded
 
-if (
-    TYPE_CHECKING
-):  # whoever loads models silences transformers first (cai/models/loading.py), and it speaks when imported
+if TYPE_CHECKING:  # transformers speaks when imported: whoever loads models silences it first (cai/models/loading.py)
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
