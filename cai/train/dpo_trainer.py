@@ -27,8 +27,8 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.utils import use_adapter
 
-from cai.train.checkpoints import Sealing
 from cai.train.common import Unpublished
+from cai.train.own_trainer import OwnTrainer
 from cai.train.reward_trainer import cross_entropies
 from cai.train.shares import StepShares
 from cai.train.still import check_first_loss, without_dropout
@@ -50,7 +50,7 @@ class SoftPairCollator(DataCollatorForPreference):
         return batch
 
 
-class SoftDPOTrainer(Unpublished, Sealing, StepShares, DPOTrainer):
+class SoftDPOTrainer(Unpublished, OwnTrainer, StepShares, DPOTrainer):
     """DPOTrainer over a tokenised dataset: `prompt_ids`, `chosen_ids` (of a), `rejected_ids` (b), `p` = P(a better);
     with `MASKS` only what they mark counts as the answer.
 

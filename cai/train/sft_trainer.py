@@ -4,12 +4,12 @@ from typing import Any
 
 from trl import SFTTrainer
 
-from cai.train.checkpoints import Sealing
 from cai.train.common import Unpublished
+from cai.train.own_trainer import OwnTrainer
 from cai.train.shares import StepShares
 
 
-class AnswerTrainer(Unpublished, Sealing, StepShares, SFTTrainer):
+class AnswerTrainer(Unpublished, OwnTrainer, StepShares, SFTTrainer):
     """The mean over the answers' tokens of a whole step: TRL's own, which counts them in all processes and parts."""
 
     loss_is_scaled_for_ga: bool | None = None  # TRL says
