@@ -28,6 +28,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.utils import use_adapter
 
 from cai.train.common import Unpublished
+from cai.train.heads import check_head
 from cai.train.own_trainer import OwnTrainer
 from cai.train.reward_trainer import cross_entropies
 from cai.train.shares import StepShares
@@ -72,6 +73,7 @@ class SoftDPOTrainer(Unpublished, OwnTrainer, StepShares, DPOTrainer):
         collator = SoftPairCollator(pad)
         super().__init__(model, args=args, data_collator=collator, processing_class=processing_class, **kwargs)
         without_dropout(self.accelerator.unwrap_model(self.model))
+        check_head(self)
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         missing = [column for column in COLUMNS if column not in dataset.column_names]

@@ -5,6 +5,7 @@ from typing import Any
 from trl import SFTTrainer
 
 from cai.train.common import Unpublished
+from cai.train.heads import check_head
 from cai.train.own_trainer import OwnTrainer
 from cai.train.shares import StepShares
 
@@ -16,6 +17,7 @@ class AnswerTrainer(Unpublished, OwnTrainer, StepShares, SFTTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        check_head(self)
         # For its metrics TRL takes this to cut off what only fills up, in every part of an epoch's last step alike.
         setattr(self.accelerator, "gather_for_metrics", self.accelerator.gather)  # noqa: B010
 
