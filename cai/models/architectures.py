@@ -64,6 +64,21 @@ def attention_window(config: Any) -> int:
     return getattr(config, "sliding_window", None) or UNLIMITED
 
 
+def check_reads_on(config: Any, name: str) -> None:
+    """Is this a model that reads a text and goes on with it? Raises UserError.
+
+    transformers makes one of BERT too, which sees what comes after a word, and of BART, without what reads for it.
+    """
+    trained_as = [str(kind) for kind in getattr(config, "architectures", None) or ()]
+    if getattr(config, "is_encoder_decoder", False):
+        problem = f"this model ({config.model_type}) has one part that reads and another that writes"
+    elif any("MaskedLM" in kind or "ForPreTraining" in kind for kind in trained_as):
+        problem = f"this model ({config.model_type}) was trained to fill gaps, and sees what comes after them"
+    else:
+        return
+    raise UserError(problem, name, "give a model that goes on with a text (a causal language model)")
+
+
 def probed(model: Any) -> dict[str, Any]:
     """What was tried on this model, under the weights that it has now: whoever gives it others gives it another."""
     network: Any = getattr(model, "get_base_model", lambda: model)()

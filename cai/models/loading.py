@@ -17,7 +17,7 @@ from cai.core.errors import UserError
 from cai.core.progress import quiet
 from cai.core.store import digest_file, digest_of
 from cai.models.adapters import BASE, SETTINGS, adapter_settings, check_settings, is_adapter, note_base
-from cai.models.architectures import HEAD, ensure_reward_head, read_at_the_last_token
+from cai.models.architectures import HEAD, check_reads_on, ensure_reward_head, read_at_the_last_token
 from cai.models.chat_templates import settle, written_by
 from cai.models.references import (
     NO_CODE,
@@ -177,6 +177,7 @@ def load_reward(ref: ModelRef, dtype: Dtype, device: str) -> "PreTrainedModel":
 
 def _load(kind: Any, ref: ModelRef, dtype: Dtype, device: str, train: bool = False, **options: Any) -> Any:
     import torch
+    from transformers import AutoConfig
 
     from cai.models.slim.low_rank import RANKS, load_factorised
 
@@ -185,6 +186,7 @@ def _load(kind: Any, ref: ModelRef, dtype: Dtype, device: str, train: bool = Fal
     adapter = is_adapter(place)
     base = beneath(ref)
     with loading_from(place):
+        check_reads_on(AutoConfig.from_pretrained(local(base), revision=base.commit, **NO_CODE), base.name)
         ranks = ranks_to_load(Path(local(base)), device, causal=not options)
         if ranks:
             model = load_factorised(kind, Path(local(base)), ranks, getattr(torch, dtype))

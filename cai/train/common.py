@@ -217,7 +217,7 @@ def fit(
     """Train, and leave model/, curves.json (`columns` of the trainer's log, as `curves`) and counts.json.
 
     A killed run goes on from its last checkpoint, bit for bit on CPU; where the model is in parts, from the beginning.
-    trainer: a `Sealing` one. section: of its settings in the config. Raises UserError where it diverges.
+    trainer: an `OwnTrainer`. section: of its settings in the config. Raises UserError where it diverges.
     """
     quiet(trainer, title, section)
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:

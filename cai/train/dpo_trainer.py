@@ -27,8 +27,9 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.utils import use_adapter
 
-from cai.train.checkpoints import Sealing
 from cai.train.common import Unpublished
+from cai.train.heads import check_head
+from cai.train.own_trainer import OwnTrainer
 from cai.train.reward_trainer import soft_bradley_terry
 from cai.train.shares import StepShares
 from cai.train.still import check_first_loss, without_dropout
@@ -50,7 +51,7 @@ class SoftPairCollator(DataCollatorForPreference):
         return batch
 
 
-class SoftDPOTrainer(Unpublished, Sealing, StepShares, DPOTrainer):
+class SoftDPOTrainer(Unpublished, OwnTrainer, StepShares, DPOTrainer):
     """DPOTrainer over a tokenised dataset: `prompt_ids`, `chosen_ids` (of a), `rejected_ids` (b), `p` = P(a better);
     with `MASKS` only what they mark counts as the answer.
 
@@ -72,6 +73,7 @@ class SoftDPOTrainer(Unpublished, Sealing, StepShares, DPOTrainer):
         collator = SoftPairCollator(pad)
         super().__init__(model, args=args, data_collator=collator, processing_class=processing_class, **kwargs)
         without_dropout(self.accelerator.unwrap_model(self.model))
+        check_head(self)
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         missing = [column for column in COLUMNS if column not in dataset.column_names]

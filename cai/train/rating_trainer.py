@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
 
 from cai.core.batching import by_length
-from cai.train.checkpoints import Sealing
+from cai.train.own_trainer import OwnTrainer
 from cai.train.reward_trainer import right_padded
 from cai.train.shares import StepShares
 
@@ -44,7 +44,7 @@ class RatingCollator:
         }
 
 
-class RatingTrainer(Sealing, StepShares, Trainer):
+class RatingTrainer(OwnTrainer, StepShares, Trainer):
     """Trainer over rows of "ids" (of `cai.models.score.render_scored`) and "rating"; loss: the mean squared error."""
 
     def __init__(

@@ -33,8 +33,8 @@ from trl import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer
 from trl.trainer.utils import pad
 
-from cai.train.checkpoints import Sealing
 from cai.train.common import Unpublished
+from cai.train.own_trainer import OwnTrainer
 from cai.train.shares import StepShares
 from cai.train.still import without_dropout
 
@@ -120,7 +120,7 @@ class ElementCollator:
         }
 
 
-class SoftRewardTrainer(Unpublished, Sealing, StepShares, RewardTrainer):
+class SoftRewardTrainer(Unpublished, OwnTrainer, StepShares, RewardTrainer):
     """RewardTrainer over rows of `element`: `per_device_train_batch_size` counts elements, each a prompt's answers.
 
     The ids of all answers come from `cai.models.score.render_scored`.

@@ -2,8 +2,8 @@
 
 from transformers import Trainer
 
-from cai.train.checkpoints import Sealing
+from cai.train.own_trainer import OwnTrainer
 
 
-class SealedTrainer(Sealing, Trainer):
+class SealedTrainer(OwnTrainer, Trainer):
     """Trainer's own steps; its loss is the mean over the tokens of a whole step, in however many parts that is read."""

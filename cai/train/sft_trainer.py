@@ -4,18 +4,20 @@ from typing import Any
 
 from trl import SFTTrainer
 
-from cai.train.checkpoints import Sealing
 from cai.train.common import Unpublished
+from cai.train.heads import check_head
+from cai.train.own_trainer import OwnTrainer
 from cai.train.shares import StepShares
 
 
-class AnswerTrainer(Unpublished, Sealing, StepShares, SFTTrainer):
+class AnswerTrainer(Unpublished, OwnTrainer, StepShares, SFTTrainer):
     """The mean over the answers' tokens of a whole step: TRL's own, which counts them in all processes and parts."""
 
     loss_is_scaled_for_ga: bool | None = None  # TRL says
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        check_head(self)
         # For its metrics TRL takes this to cut off what only fills up, in every part of an epoch's last step alike.
         setattr(self.accelerator, "gather_for_metrics", self.accelerator.gather)  # noqa: B010
 

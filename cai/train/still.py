@@ -35,7 +35,7 @@ def without_dropout(model: Any) -> None:
 def check_first_kl(kl_BT: Tensor, dtype: torch.dtype) -> None:
     """Is the policy, before its first update, its own reference? kl_BT: log pi - log pi_ref. Raises UserError."""
     off = kl_BT.abs().max().item() if kl_BT.numel() else 0.0
-    if not off <= _rounding(dtype):  # also where it is not a number
+    if not off <= rounding(dtype):  # also where it is not a number
         _refuse(f"before the first update its log-probabilities differ from its own by up to {off:.3g} nats a token")
 
 
@@ -45,11 +45,11 @@ def check_first_loss(margin_B: Tensor, tokens: int, dtype: torch.dtype) -> None:
     margin_B: of log-probabilities of whole answers, beta included. tokens: of the longest.
     """
     off = margin_B.abs().max().item()
-    if not off <= _rounding(dtype) * math.sqrt(max(tokens, 1)):
+    if not off <= rounding(dtype) * math.sqrt(max(tokens, 1)):
         _refuse(f"before the first update DPO's margin is {off:.3g} where it is 0, so that its loss is not ln 2")
 
 
-def _rounding(dtype: torch.dtype) -> float:
+def rounding(dtype: torch.dtype) -> float:
     """Nats a token by which two ways of computing the same may differ (FACTS: 0.00003 and 0.25)."""
     return 1e-3 if dtype == torch.float32 else 0.3
 

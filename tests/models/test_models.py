@@ -9,6 +9,7 @@ import pytest
 import torch
 from fakes import ask
 from peft import get_peft_model
+from transformers import AutoConfig
 
 from cai.config.runtime import Runtime
 from cai.core.errors import UserError
@@ -109,6 +110,24 @@ def control_ids(tokenizer: Any, ids: list[int]) -> list[str]:
 
 
 TURN = ["<|im_start|>", "<|im_end|>"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "trained_as", "why"),
+    [
+        ("bart", "BartForConditionalGeneration", "one part that reads and another that writes"),
+        ("bert", "BertForMaskedLM", "sees what comes after"),
+    ],
+)
+def test_what_transformers_alone_takes_for_a_language_model_is_refused(
+    tiny: ModelRef, tmp_path: Path, kind: str, trained_as: str, why: str
+) -> None:
+    """It would load both, and BERT as a policy would read the answers that it is to write."""
+    folder = shutil.copytree(local(tiny), tmp_path / kind)
+    (folder / "config.json").write_text(AutoConfig.for_model(kind, architectures=[trained_as]).to_json_string())
+    for load in (load_causal, load_reward):
+        with pytest.raises(UserError, match=why):
+            load(find(str(folder)), "float32", "cpu")
 
 
 def test_a_message_cannot_forge_a_turn(tiny: ModelRef) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from cai.core.errors import UserError
+from cai.train.heads import check_head
 from cai.train.rl.rollouts import Rollouts, RolloutTrainer, check_prompts
 from cai.train.still import check_first_kl, give_positions
 
@@ -41,6 +42,7 @@ class Penalised(Online):
         self.missing_eos_penalty = missing_eos_penalty
         self.check_processes()
         self.stand_still()
+        check_head(self)
         if not self.pads_left:
             raise UserError(
                 "this model reads the padding on the left of a prompt as text, which rloo and grpo cannot allow for",

@@ -40,8 +40,9 @@ from cai.models.chat import text_ids
 from cai.models.engines import Sampling
 from cai.models.engines.sampling import reads_left_padding, sample_ids, stop_ids
 from cai.models.sharded import is_sharded, whole_state
-from cai.train.checkpoints import Sealing, last_checkpoint, state_of
+from cai.train.checkpoints import last_checkpoint, state_of
 from cai.train.common import Unpublished
+from cai.train.own_trainer import OwnTrainer
 from cai.train.rl.forwards import answer_states
 from cai.train.rl.reference import Remembers
 from cai.train.still import without_dropout
@@ -109,7 +110,7 @@ def tokens_of_updates(tokens: list[int], passes: int, together: int) -> list[int
     return [sum(forwards[i - i % together :][:together]) for i in range(len(forwards))]
 
 
-class Rollouts(Remembers, Unpublished, Sealing, Online):
+class Rollouts(Remembers, Unpublished, OwnTrainer, Online):
     """Makes an online trainer resume exactly; needs `max_steps` in its arguments and a dataset of known length."""
 
     args: Any  # GRPOConfig, RLOOConfig, or a kind of one
