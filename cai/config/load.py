@@ -243,6 +243,8 @@ def flat(arm: Arm) -> dict[str, Any]:
             parts = {name: getattr(value, name) for name in type(value).model_fields}
         elif isinstance(value, dict) and any(hasattr(type(part), "model_fields") for part in value.values()):
             parts = value
+        elif isinstance(value, tuple) and any(hasattr(type(part), "model_fields") for part in value):
+            parts = {str(place): part for place, part in enumerate(value)}  # `judge.panel.judges.0`
         else:
             yield path, value
             return

@@ -43,6 +43,17 @@ def test_differences_of_the_arms_are_named_as_the_command_line_names_them(tmp_pa
     assert "rl.steps" not in {key["key"] for key in differences(read_back)[1]["keys"]}
 
 
+def test_judges_of_panels_differ_setting_by_setting(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    panels = "".join(
+        f"  {name}: {{judge: {{panel: {{judges: [{{}}, {{method: {method}}}]}}}}}}\n"
+        for name, method in (("p", "choice"), ("q", "score"))
+    )
+    (tmp_path / "one.yaml").write_text(CONFIG[: CONFIG.index("  ai:")] + panels + CONFIG[CONFIG.index("policy:") :])
+    (found,) = differences(read_experiment(tmp_path / "one.yaml"))
+    assert found["keys"] == [{"key": "judge.panel.judges.1.method", "from": "choice", "to": "score"}]
+
+
 def test_an_arm_that_ends_with_its_reward_model_is_not_said_to_differ_in_its_rl(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(Path(__file__).parents[2])
     coin = "  coin: {labels: shuffled, rl: {method: none}}\n  both: {judge: {turns: 1}, rl: {method: none}}\n"
