@@ -9,7 +9,8 @@ forward on a CPU, and more than half of the memory that a step keeps. Here
 is one function: the scale goes on (x A'), which is narrow; the sum is made in place; and kept for the backward pass are
 x, which the layer before keeps anyway, and (x A'), again narrow. It goes over the tokens in parts that fit a cache.
 Without gradients the same is computed, and the base layer asked for its product: where s is a power of two, as ours is
-(2), the bits are PEFT's own.
+(2), the bits are PEFT's own. Of few rows, such as a token of each answer, PEFT's way is quicker (by 0.05 ms a layer),
+and it is left to it.
 
 What is no plain LoRA on a frozen linear layer (DoRA, biases, dropout, quantised weights, several adapters at once) is
 left to PEFT.
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 PART = 256  # tokens at a time on a CPU
+FEW = 64  # tokens
 
 
 class _LoraLinear(torch.autograd.Function):
@@ -90,6 +92,8 @@ def _is_plain(layer: Any) -> bool:
 
 
 def _forward(layer: Any, own: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    if not torch.is_grad_enabled() and x.numel() < FEW * x.shape[-1]:
+        return own(x, *args, **kwargs)
     names = [name for name in layer.active_adapters if name in layer.lora_A]
     if (
         args

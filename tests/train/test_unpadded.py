@@ -11,6 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from cai.models.architectures import lora
 from cai.models.trunk import States, read_once
+from cai.train import quick_lora
 from cai.train.live.reward import states_of
 from cai.train.quick_lora import quicken
 from cai.train.rl.critic import add_critic
@@ -168,7 +169,15 @@ def test_loras_layers_come_out_as_pefts(name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_without_gradients_loras_layers_give_pefts_own_bits_and_ask_the_base_layer(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("few", [0, 56])
+def test_without_gradients_loras_layers_give_pefts_own_bits_and_ask_the_base_layer(
+    few: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 55 places, by our way and by PEFT's."""
+    monkeypatch.setattr(quick_lora, "FEW", few)
+    added: list[int] = []
+    own = quick_lora._add
+    monkeypatch.setattr(quick_lora, "_add", lambda *args: added.append(1) or own(*args))
     plain = network("llama").to(dtype)
     for weight in plain.parameters():
         if weight.requires_grad:
@@ -184,6 +193,7 @@ def test_without_gradients_loras_layers_give_pefts_own_bits_and_ask_the_base_lay
     with torch.no_grad():
         assert torch.equal(plain(**inputs).logits, expected)
     assert len(set(asked)) == len(asked) == layers > 0
+    assert len(added) == (0 if few else layers)
 
 
 def test_what_ppo_makes_of_answers_is_the_same_to_rounding() -> None:
