@@ -89,9 +89,9 @@ class Trunk:
         self._read: str = "whole"  # or: "below" the height, "above" it
         self._given_BTD: Tensor | None = None
         self._tuple = False  # whether blocks return their states in a tuple
-        self._body, self._whole = body, body.forward
+        self._body, self.whole = body, body.forward
         self._names = tuple(inspect.signature(body.forward).parameters)  # heads hand the ids over by their place
-        body.forward = _as(self._whole, self._forward)
+        body.forward = _as(self.whole, self._forward)
         for place, block in enumerate(blocks):
             block.forward = _as(block.forward, functools.partial(self._block, place, block.forward))
 
@@ -99,14 +99,14 @@ class Trunk:
         kwargs |= zip(self._names, args, strict=False)
         rows = None if self._read != "whole" or self.sound is False else rows_alone(kwargs)
         if not rows or not self._is_sound(rows[0]):
-            return self._whole(**kwargs)
+            return self.whole(**kwargs)
         ids_BT = kwargs["input_ids"]
         kept = torch.cat([self.states.of(self.name, row, self._below) for row in rows])
         given_BTD = kept.new_zeros(*ids_BT.shape, kept.shape[-1])
         mask_BT = kwargs.get("attention_mask")
         given_BTD[torch.ones_like(ids_BT).bool() if mask_BT is None else mask_BT.bool()] = kept
         with self._reading("above", given_BTD):
-            return self._whole(**kwargs)
+            return self.whole(**kwargs)
 
     def _block(self, place: int, own: Callable[..., Any], states_BTD: Tensor, *args: Any, **kwargs: Any) -> Any:
         """One block. Below the height nothing is computed where all was given; above it, where only that is asked."""
@@ -126,7 +126,7 @@ class Trunk:
     def _below(self, row: tuple[int, ...]) -> Tensor:
         """The states of one row that enter the block at the height, (T, D)."""
         with self._reading("below", None):
-            self._whole(**self._alone(row))
+            self.whole(**self._alone(row))
             assert self._given_BTD is not None
             return self._given_BTD[0].detach()
 
@@ -135,11 +135,11 @@ class Trunk:
         """Whether a row comes out the same, to the bit, as through the whole body."""
         if self.sound is None:
             alone = self._alone(row)
-            whole = self._whole(**alone)[0]
+            whole = self.whole(**alone)[0]
             try:
                 below = self.states.of(self.name, row, self._below)
                 with self._reading("above", below[None]):
-                    self.sound = below.dim() == 2 and torch.equal(self._whole(**alone)[0], whole)
+                    self.sound = below.dim() == 2 and torch.equal(self.whole(**alone)[0], whole)
             except Exception:  # whatever a block makes of what those before it did not leave: keys and values, say
                 self.sound = False
             if not self.sound:  # others on this base rely on what is kept
@@ -169,11 +169,25 @@ def _as(named: Callable[..., Any], does: Callable[..., Any]) -> Callable[..., An
     return function
 
 
+_LOOKED_INTO: list[bool] = []  # how often `looked_into` is entered
+
+
+@contextmanager
+def looked_into() -> Iterator[None]:
+    """Within: every block is given all rows of a batch, padding and all, for those who look at what it is given."""
+    _LOOKED_INTO.append(True)
+    try:
+        yield
+    finally:
+        _LOOKED_INTO.pop()
+
+
 def rows_alone(kwargs: dict[str, Any]) -> list[tuple[int, ...]] | None:
     """The rows of a batch without their padding; None where they are not all that is read: with a cache, with another
-    tensor (embeddings, kinds of tokens), or with places other than those that a row has alone."""
+    tensor (embeddings, kinds of tokens), or with places other than those that a row has alone; or where a block is
+    looked into."""
     ids_BT, mask_BT = kwargs.get("input_ids"), kwargs.get("attention_mask")
-    if ids_BT is None or kwargs.get("use_cache") is not False:
+    if _LOOKED_INTO or ids_BT is None or kwargs.get("use_cache") is not False:
         return None
     caches = any(kwargs.get(name) is not None for name in ("cache", "past_key_values"))
     known = ("input_ids", "attention_mask", "position_ids")

@@ -2,7 +2,7 @@
 
 sft.py, reward.py, harm.py  stages; sft_trainer.py, reward_trainer.py, rating_trainer.py, dpo_trainer.py their trainers
 launch.py, rank.py   a stage that trains in several processes; shares.py: what each has of a batch
-thrift.py            what reward training and DPO need not compute: unpadded.py, quick_lora.py
+thrift.py            what reward training and DPO need not compute, and PPO: unpadded.py, quick_lora.py
 trainable.py         records of what travels together through the stages
 rl/methods/          the ways to make a policy, one file each. live/: live feedback, apart
 reward_trainer.py    `SoftRewardTrainer`: Bradley-Terry cross-entropy with soft labels, on pairs or rankings

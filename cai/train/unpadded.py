@@ -175,13 +175,12 @@ _READING: list[PackedRows] = []  # the batch that is being read
 
 
 class Unpadded:
-    """A body that reads batches packed. on: whether it does; set where a network is found to come out the same."""
+    """A body that reads batches packed. whole: its own forward. on: whether it does."""
 
-    def __init__(self, body: nn.Module) -> None:
-        self.on, self.read, self._body, self._whole = True, 0, body, body.forward
+    def __init__(self, body: nn.Module, whole: Callable[..., Any]) -> None:
+        self.on, self.read, self._body, self._whole = True, 0, body, whole
         self.window = attention_window(body.config)
-        self._names = tuple(inspect.signature(body.forward).parameters)
-        body.forward = functools.wraps(self._whole)(lambda *args, **kwargs: self.forward(*args, **kwargs))
+        self._names = tuple(inspect.signature(whole).parameters)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         kwargs |= zip(self._names, args, strict=False)
@@ -235,12 +234,18 @@ def read_unpadded(network: Any) -> Unpadded | None:
     if found is None or getattr(getattr(found[0], "config", None), "_attn_implementation", None) != "sdpa":
         return None
     body = found[0]
+    trunk = vars(body).get("trunk")  # which takes rows as they are: what reads them packed stands beneath it
+    own = trunk.whole if trunk else body.forward
     AttentionInterface.register(NAME, _attention)
-    own, unpadded = body.forward, Unpadded(body)
+    unpadded = Unpadded(body, own)
     if not _comes_out_alike(unpadded, own):
-        body.forward = own
         return None
     unpadded.read = 0
+    packs = functools.wraps(own)(lambda *args, **kwargs: unpadded.forward(*args, **kwargs))
+    if trunk:
+        trunk.whole = packs
+    else:
+        body.forward = packs
     return unpadded
 
 

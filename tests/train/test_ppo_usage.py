@@ -215,6 +215,20 @@ def test_a_separate_critic_learns_and_the_policy_learns_nothing_from_its_loss(tm
     assert torch.equal(other.value_head.model.score.weight, taught.value_head.model.score.weight)
 
 
+@pytest.mark.parametrize(("twice", "shape"), [(False, (1, 10)), (True, (2, 8))])
+def test_padding_and_a_prompt_that_is_answered_twice_are_read_once_unless_computed_again(tmp_path, twice, shape):
+    """Five tokens of a prompt, and answers of two and of three; behind a checkpoint, two rows of eight."""
+    taught = trainer(tmp_path, peft_config=adapter(), activation_checkpointing=twice)
+    answers = taught._padded("completion", [[8, 2], [9, 14, 2]], "right")
+    rollout = taught._padded("prompt", [[1, 6, 4, 12, 13]] * 2, "left") | answers
+    seen = []
+    taught.network.get_input_embeddings().register_forward_hook(lambda _, args, __: seen.append(tuple(args[0].shape)))
+    taught._evaluate_rollout(rollout)
+    assert seen == [shape, shape], "of the policy and of the reference"
+    layers = [module for module in taught.policy.modules() if hasattr(module, "lora_A")]
+    assert layers and all(("forward" in vars(layer)) != twice for layer in layers)
+
+
 def test_a_separate_critic_reads_the_states_in_which_tokens_are_chosen(tmp_path):
     critic = tiny_reward_model(3)
     taught = trainer(tmp_path, value_model=critic)

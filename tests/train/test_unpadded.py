@@ -7,11 +7,18 @@ import pytest
 import torch
 import zoo
 from peft import get_peft_model
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from cai.models.architectures import lora
 from cai.models.trunk import States, read_once
+from cai.train import quick_lora
+from cai.train.live.reward import states_of
 from cai.train.quick_lora import quicken
+from cai.train.rl.critic import add_critic
+from cai.train.rl.forwards import answer_states
+from cai.train.rl.ppo_math import logprobs_and_entropy
 from cai.train.still import without_dropout
+from cai.train.thrift import thrifty
 from cai.train.unpadded import PackedRows, read_unpadded, trie
 
 PROMPT = [5, 6, 7, 8, 9, 10]
@@ -124,6 +131,33 @@ def test_with_what_lies_below_lora_read_once() -> None:
     assert trunk.sound and unpadded.read == 2
 
 
+def test_what_reads_rows_packed_stands_beneath_what_was_read_once_before() -> None:
+    inputs = batch()
+    expected = results(network("llama", 1), inputs)
+    model = network("llama", 1)
+    states = States()
+    trunk, unpadded = read_once(model, "base", states), read_unpadded(model)
+    assert unpadded and trunk
+    for _ in range(2):
+        assert_alike(results(model, inputs), expected)
+    assert trunk.sound and unpadded.read == 2
+    assert states.computed == len(ROWS)
+
+
+def test_who_looks_on_between_blocks_sees_all_rows_at_that_height() -> None:
+    """Live feedback reads below the third of four blocks, and LoRA is on the last."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_key_value_heads": 1}
+    plain = LlamaForCausalLM(LlamaConfig(vocab_size=40, num_hidden_layers=4, **sizes))
+    model: Any = get_peft_model(plain, lora(plain, 2, 1))
+    rows = [([5, 6, 7, 8], [9, 10, 11]), ([5, 6, 7, 8], [12, 13, 14])]
+    expected = states_of(model, rows, 0, 100)
+    trunk, unpadded = read_once(model, "base", States()), read_unpadded(model)
+    assert trunk and trunk.height == 3 and unpadded
+    for states_TD, other in zip(states_of(model, rows, 0, 100), expected, strict=True):
+        assert (states_TD == other).all()
+
+
 def test_a_batch_without_padding_is_left_alone() -> None:
     model = network("llama")
     unpadded = read_unpadded(model)
@@ -148,3 +182,61 @@ def test_loras_layers_come_out_as_pefts(name: str) -> None:
     with model.disable_adapter():
         off = model(**inputs).logits
     assert not torch.allclose(off, model(**inputs).logits)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("few", [0, 56])
+def test_without_gradients_loras_layers_give_pefts_own_bits_and_ask_the_base_layer(
+    few: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 55 places, by our way and by PEFT's."""
+    monkeypatch.setattr(quick_lora, "FEW", few)
+    added: list[int] = []
+    own = quick_lora._add
+    monkeypatch.setattr(quick_lora, "_add", lambda *args: added.append(1) or own(*args))
+    plain = network("llama").to(dtype)
+    for weight in plain.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()  # as PEFT holds adapters
+    inputs = batch()
+    with torch.no_grad():
+        expected = plain(**inputs).logits
+    layers = quicken(plain)
+    asked = []
+    for name, layer in plain.named_modules():
+        if name.endswith("base_layer"):
+            layer.register_forward_hook(lambda module, args, output: asked.append(module))
+    with torch.no_grad():
+        assert torch.equal(plain(**inputs).logits, expected)
+    assert len(set(asked)) == len(asked) == layers > 0
+    assert len(added) == (0 if few else layers)
+
+
+def test_what_ppo_makes_of_answers_is_the_same_to_rounding() -> None:
+    """Two prompts of unlike length, two answers to each; log-probabilities, values, and the gradients of both."""
+    prompts, answers = [[5, 6, 7, 8], [5, 6, 7, 8], [9, 3], [9, 3]], [[11, 12], [13], [14, 15, 16], [11, 12, 4]]
+    rollout = {}
+    for name, rows, width, side in (("prompt", prompts, 4, 1), ("completion", answers, 3, 0)):
+        padding = [[0] * (width - len(row)) for row in rows]
+        ids = [p + r if side else r + p for p, r in zip(padding, rows, strict=True)]
+        mask = [p + [1] * len(r) if side else [1] * len(r) + p for p, r in zip(padding, rows, strict=True)]
+        rollout |= {f"{name}_ids": torch.tensor(ids), f"{name}_mask": torch.tensor(mask)}
+    shown = rollout["completion_mask"].bool()
+
+    def outcome(model: Any) -> Any:
+        model.zero_grad()
+        output = answer_states(model, rollout, pads_left=True, with_values=True)
+        logprobs, _ = logprobs_and_entropy(output["logits"], rollout["completion_ids"], 0.7)
+        both = torch.stack([logprobs[shown], output["values"][shown]])
+        (both * torch.arange(both.numel()).view_as(both).cos()).sum().backward()
+        return both.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+    model = network("llama")
+    torch.nn.init.normal_(add_critic(model.get_base_model()).linear.weight, std=0.1)
+    body, seen = model.get_base_model().model, []
+    expected = outcome(model)
+    thrifty(model)
+    body.embed_tokens.register_forward_hook(lambda module, args, output: seen.append(args[0].tolist()))
+    assert_alike(outcome(model), expected)
+    # Each prompt once, then what its answers do not have in common: nothing is padding.
+    assert seen == [[[5, 6, 7, 8, 11, 12, 13, 9, 3, 14, 15, 16, 11, 12, 4]]]

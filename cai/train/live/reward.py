@@ -31,6 +31,7 @@ from cai.data.feedback import FeedbackLog, ShownAnswer
 from cai.models.architectures import head_width
 from cai.models.chat import chat_ids, with_system
 from cai.models.engines.sampling import stop_ids
+from cai.models.trunk import looked_into
 from cai.train.live.features import AnswerFeatures, statistics
 from cai.train.live.tamer import Example, HumanReward, bursts, credit, fit
 
@@ -83,7 +84,8 @@ def _states_below(reader: Any, block: Any, **inputs: Any) -> torch.Tensor:
 
     hook = block.register_forward_pre_hook(keep, with_kwargs=True) if block is not None else None
     try:
-        return reader(**inputs, use_cache=False).last_hidden_state
+        with looked_into():
+            return reader(**inputs, use_cache=False).last_hidden_state
     except _HalfwayUp:
         return states[0]
     finally:

@@ -46,6 +46,7 @@ from cai.train.rl.ppo_math import (
 from cai.train.rl.reward_models import as_functions, not_yet
 from cai.train.rl.rollouts import RolloutTrainer, check_prompts, trimmed
 from cai.train.still import check_first_kl
+from cai.train.unpadded import read_unpadded
 
 VALUE_HEAD = "value_head.safetensors"
 
@@ -121,6 +122,8 @@ class PPOTrainer(RolloutTrainer):
         # TRL's fused head on `forward` scores the prompt's tokens as well where there is no Triton; ours does not.
         vars(self.network).pop("forward", None)
         self.stand_still()
+        if self.once_and_whole:
+            read_unpadded(self.network)  # so the answers to a prompt read it once
         if self.is_fsdp_enabled:
             check_parts(self.pads_left, value_model)
         self.remember()

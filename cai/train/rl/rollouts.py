@@ -43,6 +43,7 @@ from cai.models.sharded import is_sharded, whole_state
 from cai.train.checkpoints import last_checkpoint, state_of
 from cai.train.common import Unpublished
 from cai.train.own_trainer import OwnTrainer
+from cai.train.quick_lora import quicken
 from cai.train.rl.forwards import answer_states
 from cai.train.rl.reference import Remembers
 from cai.train.still import without_dropout
@@ -126,6 +127,11 @@ class Rollouts(Remembers, Unpublished, OwnTrainer, Online):
         return cast(Any, self.model).training
 
     @property
+    def once_and_whole(self) -> bool:
+        """Whether weights are not in parts and nothing is computed twice, so that less may be computed."""
+        return not (self.is_fsdp_enabled or self.args.gradient_checkpointing)
+
+    @property
     def rollout(self) -> int:
         """How many rollouts are done with."""
         return self.state.global_step * self.args.gradient_accumulation_steps // self.minibatches
@@ -143,9 +149,12 @@ class Rollouts(Remembers, Unpublished, OwnTrainer, Online):
             raise UserError(problem, "fsdp_cpu_ram_efficient_loading", "set it to false")
 
     def stand_still(self) -> None:
-        """Before anything is learnt: no dropout, the ends of turns as engines know them, and how rows are padded."""
+        """Before anything is learnt: no dropout, LoRA's layers without PEFT's copies, the ends of turns as engines know
+        them, and how rows are padded."""
         network = cast(Any, self.accelerator.unwrap_model(self.model))
         without_dropout(network)
+        if self.once_and_whole:
+            quicken(network)
         self.eos_token_ids = sorted(stop_ids(network, self._tokenizer) | set(self.eos_token_ids))
         self.pads_left = reads_left_padding(network, self._tokenizer.pad_token_id)
 
