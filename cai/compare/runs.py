@@ -80,8 +80,12 @@ def read_run(home: Path) -> FinishedRun:
 def check(runs: Sequence[FinishedRun]) -> None:
     """Raises UserError, or UserErrors, where a comparison of the runs would be unsound or empty."""
     first = runs[0]
-    if len({run.name for run in runs}) < len(runs):
-        raise UserError("a run is named twice", str(first.home), "name different runs")
+    for run in runs:
+        for other in (other for other in runs if other is not run and other.name == run.name):
+            if other.home.resolve() == run.home.resolve():
+                raise UserError("a run is named twice", str(run.home), "name different runs")
+            problem = f'{other.home} is called "{run.name}" as well'
+            raise UserError(problem, str(run.home), "rename the folder of one")
     if len(runs) == 1 and len(first.experiment.arms) == 1:
         raise UserError("one run with one arm: there is nothing to compare it with", str(first.home), "name two runs")
     faults = [UserError("an older version made this run", str(run.home), AGAIN) for run in runs if _older(run, runs)]

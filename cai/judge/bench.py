@@ -78,7 +78,7 @@ class Asking:
 def add_command(commands: Any) -> None:
     """commands: what argparse's `add_subparsers` returned."""
     bench = commands.add_parser("bench", help="measure a judge on comparisons that people have decided")
-    bench.add_argument("files", nargs="+", metavar="FILE", help=".jsonl, .jsonl.gz or .json (an array) of comparisons")
+    bench.add_argument("files", nargs="+", metavar="FILE", help="comparisons: .jsonl, .json, .csv or .parquet, .gz too")
     bench.add_argument("--constitution", default="constitutions/hhh.txt", metavar="FILE")
     bench.add_argument("--turns", type=int, help="the human's turns that it reads, from the last back (default: all)")
     add_common(bench, seed="the sample, the draws and the judge's thoughts")

@@ -380,6 +380,9 @@ def test_runs_that_are_none_or_unfinished_or_elsewhere(place):
     assert "runs/store: this folder is no run: it holds no results.json" in refused(one, "runs/store")
     assert "a run is named twice" in refused(one, one)
     shutil.copytree("runs", "elsewhere")
+    twin = f"elsewhere/mine/{POINTS[0]}"
+    told = refused(one, twin)
+    assert told.startswith(f"{one}: {twin} is called ") and told.endswith(" as well\n  -> rename the folder of one")
     assert "this run is in another store than" in refused(one, f"elsewhere/mine/{POINTS[1]}")
     Path(two, "results.json").write_text("")
     assert f"{two}: results.json or links.json is cut off" in refused(one, two)

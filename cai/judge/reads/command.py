@@ -50,7 +50,9 @@ def add_command(commands: Any) -> None:
     """commands: what argparse's `add_subparsers` returned."""
     reads = commands.add_parser("reads", help="does the judge read its constitution? Placebos and negations say")
     reads.add_argument("constitution", metavar="CONSTITUTION")
-    reads.add_argument("pairs", metavar="PAIRS", help=".jsonl, .jsonl.gz or .json of pairs; people's verdicts help")
+    reads.add_argument(
+        "pairs", metavar="PAIRS", help="pairs (.jsonl, .json, .csv or .parquet, .gz too); people's verdicts help"
+    )
     reads.add_argument("--other", metavar="FILE", help="another constitution (default: a shipped one)")
     reads.add_argument("--placebo", action="append", default=[], metavar="FILE", help="in place of the shipped ones")
     add_common(reads, seed="the sample, the draws and the judge's thoughts")

@@ -80,7 +80,9 @@ class WaySelection:
 def add_command(commands: Any) -> None:
     """commands: what argparse's `add_subparsers` returned."""
     select = commands.add_parser("select", help="pick a way of asking on some labelled pairs, measure it on others")
-    select.add_argument("pairs", metavar="PAIRS", help=".jsonl, .jsonl.gz or .json of pairs that people judged")
+    select.add_argument(
+        "pairs", metavar="PAIRS", help="pairs that people judged: .jsonl, .json, .csv or .parquet, .gz too"
+    )
     select.add_argument("constitutions", nargs="+", metavar="CONSTITUTION", help="a text, or several wordings of one")
     select.add_argument("--choose", type=float, default=1 / 3, metavar="SHARE", help="of openings, to pick on")
     select.add_argument("--placebo", action="append", default=[], metavar="FILE", help="in place of the shipped ones")
