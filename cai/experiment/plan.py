@@ -16,7 +16,9 @@ from cai.core.progress import clock, total
 from cai.core.store import Artifact
 from cai.experiment.cards import CARDS, Card, Tokens, card_called, seconds_on, tokens_of
 from cai.experiment.check_servers import with_revisers
+from cai.experiment.executors import cores, lanes_of
 from cai.experiment.needs import Need, needs
+from cai.experiment.side_by_side import cards_of
 from cai.experiment.timings import Expected, estimates
 from cai.models.memory import GIB, on_device
 from cai.models.workbench import Workbench
@@ -28,7 +30,8 @@ SIGNS = {"modelled": " m", "elsewhere": " *", "here": ""}
 @dataclass(frozen=True, slots=True)
 class Plan:
     """ledger: every stage, in order; expected, needs: of each. device: by its name; capacity: its bytes, None where
-    memory is not looked at. card: by which times are modelled, None for none. cards: how many there are."""
+    memory is not looked at. card: by which times are modelled, None for none. cards: how many there are. lanes: how many
+    stages this machine makes side by side."""
 
     ledger: Sequence[Artifact]
     expected: Sequence[Expected]
@@ -37,6 +40,7 @@ class Plan:
     capacity: float | None = None
     card: Card | None = None
     cards: int = 1
+    lanes: int = 1
 
 
 @dataclass(slots=True)
@@ -166,9 +170,14 @@ def print_sum(plan: Plan) -> None:
     print(f"{running} of {len(ledger)} stages to run on {plan.device}, {about} in all")
     if plan.card:
         print(f"m modelled for a {plan.card.name}, not measured: by its data sheet's peak and bandwidth (cards.py)")
+    seconds = sum(each.seconds or 0.0 for each in expected)
     if plan.cards > 1:
-        best = clock(sum(each.seconds or 0.0 for each in expected) / plan.cards)
+        best = clock(seconds / plan.cards)
         print(f"  one stage after another; side by side on {plan.cards} cards (runtime.executor) at best {best}")
+    elif plan.lanes > 1 and seconds:
+        print(
+            f"  all added up; {plan.lanes} are made side by side (runtime.executor): at best {clock(seconds / plan.lanes)}"
+        )
     elsewhere = {each.machine for each in expected if each.machine}
     for machine in sorted(elsewhere):
         print(f"* as measured on {machine}; the next plan goes by what stages took here")
@@ -247,7 +256,10 @@ def plan_on(experiment: Experiment, ledger: Sequence[Artifact], work: Workbench,
     device = "cuda" if options.card else work.device
     expected = estimates(ledger, work.root / "store", device, modelled)
     where = f"{options.cards} x {card.name}" if options.card and card else work.device
-    return Plan(ledger, expected, wanted, where, capacity, card, options.cards)
+    runtime, lanes = work.runtime, 1
+    if runtime.executor == "processes" and not options.card:
+        lanes = lanes_of(runtime, cores(), len(cards_of(work.device)))
+    return Plan(ledger, expected, wanted, where, capacity, card, options.cards, lanes)
 
 
 def bytes_of(text: str) -> float:

@@ -34,11 +34,11 @@ class _LoraLinear(torch.autograd.Function):
         ctx: Any, x_XD: Tensor, weight_OD: Tensor, bias_O: Tensor | None, a_RD: Tensor, b_OR: Tensor, scale: float
     ) -> Tensor:
         x_ND = x_XD.reshape(-1, x_XD.shape[-1])
-        y_NO = linear(x_ND, weight_OD, bias_O)
-        narrow_NR = _add(y_NO, x_ND, a_RD, b_OR, scale)
+        y_XO = linear(x_XD, weight_OD, bias_O)  # returned itself: of a view, nobody could change anything in place
+        narrow_NR = _add(y_XO.view(len(x_ND), -1), x_ND, a_RD, b_OR, scale)
         ctx.save_for_backward(x_XD, weight_OD, a_RD, b_OR, narrow_NR)
         ctx.scale = scale
-        return y_NO.view(*x_XD.shape[:-1], -1)
+        return y_XO
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
@@ -101,6 +101,7 @@ def _forward(layer: Any, own: Callable[..., Tensor], x: Tensor, *args: Any, **kw
         or layer.disable_adapters
         or layer.merged
         or len(names) != 1
+        or names[0] in layer.lora_variant
         or torch.is_autocast_enabled(x.device.type)
     ):
         return own(x, *args, **kwargs)

@@ -184,6 +184,16 @@ def test_the_sum_says_what_it_does_not_know(capsys):
     assert said[1].startswith("* as measured on 2 cores") and said[2].startswith("unknown: ")
 
 
+def test_the_sum_of_stages_side_by_side_says_that_it_is_a_sum(capsys):
+    plan = [to_run("respond", **answers(1, 1)), to_run("play")]
+    print_sum(Plan(plan, [Expected(600.0), Expected(120.0)], [None, None], "cpu", lanes=2))
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == [
+        "2 of 2 stages to run on cpu, about 12 min in all",
+        "  all added up; 2 are made side by side (runtime.executor): at best 6 min",
+    ]
+
+
 def test_sizes_of_models(tmp_path):
     (tmp_path / "config.json").write_text(
         '{"hidden_size": 10, "intermediate_size": 20, "num_hidden_layers": 2, "vocab_size": 100}'

@@ -240,3 +240,16 @@ def test_what_ppo_makes_of_answers_is_the_same_to_rounding() -> None:
     assert_alike(outcome(model), expected)
     # Each prompt once, then what its answers do not have in common: nothing is padding.
     assert seen == [[[5, 6, 7, 8, 11, 12, 13, 9, 3, 14, 15, 16, 11, 12, 4]]]
+
+
+def test_what_a_quick_layer_gives_may_be_changed_in_place() -> None:
+    """As Llama 4's experts do: of a view that a function of its own returns, torch would refuse it."""
+    model = network("llama")
+    quicken(model)
+    layer = next(module for module in model.modules() if "forward" in vars(module) and hasattr(module, "lora_A"))
+    states = torch.randn(2, 3, layer.in_features, requires_grad=True)
+    plain = layer(states)
+    changed = layer(states)
+    changed += 1
+    changed.sum().backward()
+    assert torch.equal(changed, plain + 1) and states.grad is not None
