@@ -30,8 +30,8 @@ SIGNS = {"modelled": " m", "elsewhere": " *", "here": ""}
 @dataclass(frozen=True, slots=True)
 class Plan:
     """ledger: every stage, in order; expected, needs: of each. device: by its name; capacity: its bytes, None where
-    memory is not looked at. card: by which times are modelled, None for none. cards: how many there are. lanes: how many
-    stages this machine makes side by side."""
+    memory is not looked at. card: by which times are modelled, None for none. cards: how many there are. lanes: stages
+    that this machine makes side by side."""
 
     ledger: Sequence[Artifact]
     expected: Sequence[Expected]
@@ -175,9 +175,8 @@ def print_sum(plan: Plan) -> None:
         best = clock(seconds / plan.cards)
         print(f"  one stage after another; side by side on {plan.cards} cards (runtime.executor) at best {best}")
     elif plan.lanes > 1 and seconds:
-        print(
-            f"  all added up; {plan.lanes} are made side by side (runtime.executor): at best {clock(seconds / plan.lanes)}"
-        )
+        best = clock(seconds / plan.lanes)
+        print(f"  all added up; {plan.lanes} are made side by side (runtime.executor): at best {best}")
     elsewhere = {each.machine for each in expected if each.machine}
     for machine in sorted(elsewhere):
         print(f"* as measured on {machine}; the next plan goes by what stages took here")
