@@ -51,7 +51,7 @@ def one(tmp_path_factory) -> dict:
 
 
 def alike(ours: dict, theirs: dict) -> None:
-    """Within rounding; and the policy has gone a thousand times as far."""
+    """Within rounding, of processors without AVX-512 too (4e-5); and the policy has gone hundreds of times as far."""
     for name, values in theirs["curves"].items():
         assert len(values) == 4
         assert ours["curves"][name] == pytest.approx(values, abs=2e-5), name
@@ -62,7 +62,7 @@ def alike(ours: dict, theirs: dict) -> None:
             assert look[name] == pytest.approx(other[name], abs=2e-5), name
     weights = theirs["weights"]
     assert ours["weights"].keys() == weights.keys()
-    assert max((ours["weights"][name] - weight).abs().max().item() for name, weight in weights.items()) < 3e-5
+    assert max((ours["weights"][name] - weight).abs().max().item() for name, weight in weights.items()) < 1e-4
 
 
 @pytest.mark.parametrize("name", RUNS)
