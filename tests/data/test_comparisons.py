@@ -326,7 +326,7 @@ def test_a_file_without_a_usable_row_is_an_error(tmp_path: Path, rows: tuple) ->
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No such file"):
         read_comparisons(tmp_path / "none.jsonl")
-    with pytest.raises(UserError, match="directory"):
+    with pytest.raises(UserError, match="this is a folder"):
         read_comparisons(tmp_path)
 
 

@@ -14,10 +14,12 @@ from cai.experiment.choices import matter_of
 from cai.judge.inferring import labelled
 
 SMALL = EXPERIMENT.replace("audit: 2", "audit: 0").replace("gold: {every: 1, prompts: 3}", "learning_rate: 0.05")
+# Enough rollouts and prompts for answers to differ on both sides of the split, whatever precision `auto` is here.
+SMALL = SMALL.replace("steps: 2", "steps: 6").replace("  prompts: 4\n", "  prompts: 6\n")
 SMALL = SMALL.replace("transcripts: 2", "transcripts: 0").replace("  helpful: 2\n", "  helpful: 0\n")
 SMALL = SMALL.replace("  comparisons: [items.jsonl]\n  xstest: xstest.csv\n", "")
 ARMS = """  ai: {labels: ai}
-  best: {rl: {method: best_of_n, best_of: 6}}
+  best: {rl: {method: best_of_n, best_of: 24}}
   plain: {rl: {method: sft}}
 """
 SMALL = SMALL.replace("  ai: {labels: ai}\n  human: {labels: human}\n", ARMS)

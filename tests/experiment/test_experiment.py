@@ -331,7 +331,7 @@ def test_both_arms_train_on_the_same_pairs_in_the_same_order(finished):
     links = json.loads((finished / "runs/mine/links.json").read_text())
     ai, human = links["ai/0"], links["human/0"]
     shared = [stage for stage in ai if ai[stage] == human.get(stage)]
-    assert shared == ["data", "helpful", "revised", "sft", "pairs"]
+    assert shared == ["data", "helpful", "revised", "sft", "pairs", "everyday"]
     manifests = [json.loads((finished / arm["reward"] / "manifest.json").read_text()) for arm in (ai, human)]
     differing = {key for key in manifests[0]["inputs"] if manifests[0]["inputs"][key] != manifests[1]["inputs"][key]}
     assert differing == {"labels"}

@@ -201,10 +201,10 @@ def test_too_few_verdicts_are_said_before_the_first_stage(tmp_path):
     text = BASE + "judge: {method: rate, shots: 3, preflight: null}\nevaluate: {shots: judge}\n"
     arm = read_experiment(written(tmp_path, text)).arms["ai"]
     assert arm.answer_shots == 3
-    rows = Rows([], [pair(n) for n in range(4)], [], [])
+    rows = Rows([], [pair(n) for n in range(4)], [], [], [])
     check_shots(arm, rows)
     with pytest.raises(UserError, match="3 examples are wanted, and people's verdicts on 2 other training prompts"):
-        check_shots(arm, Rows([], [pair(n) for n in range(3)], [], []))
+        check_shots(arm, Rows([], [pair(n) for n in range(3)], [], [], []))
 
 
 def test_the_shipped_sweep_is_one_axis_of_both(monkeypatch):

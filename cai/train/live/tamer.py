@@ -131,7 +131,8 @@ class HumanReward:
         mean_M, covariance_MM = self.posterior(answers)
         size, axes = np.linalg.eigh(covariance_MM)
         normal_M = np.random.default_rng(seed).standard_normal(len(mean_M))
-        return mean_M + axes @ (np.sqrt(np.clip(size, 0, None)) * normal_M)
+        # By the symmetric root, which there is one of: which way an axis points differs from one processor to another.
+        return mean_M + axes @ (np.sqrt(np.clip(size, 0, None)) * (axes.T @ normal_M))
 
     def left_out(self) -> np.ndarray:
         """(N,) what would be predicted of each feedback had nothing been said of its answer.
