@@ -11,6 +11,7 @@ import os
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from cai.bench.ppo import HOW, check_peer
 from cai.core.errors import UserError
@@ -44,3 +45,16 @@ def test_what_should_agree_does_and_each_difference_is_the_one_that_is_named(row
 
 def test_every_case_is_looked_at(rows):
     assert {row.case for row in rows} == set(CASES)
+
+
+def test_our_half_runs_where_no_peer_is(tmp_path):
+    """So that it is seen when it no longer does: the whole needs an environment that CI has not."""
+    from parity.runs import FULL, PAD, PROMPTS, SCORES, cases, run_ours
+
+    spec = cases(tmp_path)["some end"] | {"answers": None}
+    found = run_ours(spec, {"pad": PAD, "queries": PROMPTS, "responses": FULL + FULL[::-1], "scores": SCORES})
+    assert found["returns"].shape == (8, 5) and found["mask"].all()
+    assert (found["logprobs"] - found["ref_logprobs"]).abs().max() > 0.1, "the policy was moved off its reference"
+    before = load_file(f"{spec['policy']}/model.safetensors")
+    moved = max((found["weights"][f"policy.{name}"] - weight).abs().max().item() for name, weight in before.items())
+    assert moved > 1e-4
