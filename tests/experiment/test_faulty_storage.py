@@ -273,8 +273,8 @@ def test_a_folder_without_locks(place, capsys, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 5])
 def test_several_runs_at_once_on_one_store(place, count):
-    """Each stage is made once, and they are those of one run alone. Their contents need not be to the bit: where several
-    ask, the judge's questions stand in other batches, which round otherwise (cai/models/engines/cached.py)."""
+    """Each stage is made once, and they are those of one run alone. Not to the bit: where several ask, the judge's
+    questions stand in other batches, which round otherwise (cai/models/engines/cached.py)."""
     before = outcome()
     shutil.rmtree("runs")
     runs = []
