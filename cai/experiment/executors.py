@@ -58,6 +58,18 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def cards_of(device: str) -> list[str]:
+    """The names of the graphics cards, where `device` leaves open which."""
+    if device != "cuda":
+        return []
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name for name in named.split(",") if name]
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())]
+
+
 def lanes_of(runtime: Runtime, cpus: int, cards: int) -> int:
     return runtime.workers or cards or max(FEW, cpus // EACH)
 

@@ -16,9 +16,8 @@ from cai.core.progress import clock, total
 from cai.core.store import Artifact
 from cai.experiment.cards import CARDS, Card, Tokens, card_called, seconds_on, tokens_of
 from cai.experiment.check_servers import with_revisers
-from cai.experiment.executors import cores, lanes_of
+from cai.experiment.executors import cards_of, cores, lanes_of
 from cai.experiment.needs import Need, needs
-from cai.experiment.side_by_side import cards_of
 from cai.experiment.timings import Expected, estimates
 from cai.models.memory import GIB, on_device
 from cai.models.workbench import Workbench

@@ -10,7 +10,6 @@ Should a stage fail, none is begun any more, those that are being made are made 
 told. A worker that died is replaced, and its stage begun again, up to TRIES times.
 """
 
-import os
 import shutil
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -29,7 +28,7 @@ from cai.core.errors import UserError, UserErrors
 from cai.core.owned import Taken, held, leftover
 from cai.core.progress import Board
 from cai.core.store import MANIFEST, Artifact, Store, canonical, is_known, keyed
-from cai.experiment.executors import Died, Executor, ProcessPool, cores, for_worker, lanes_of, threads_of
+from cai.experiment.executors import Died, Executor, ProcessPool, cards_of, cores, for_worker, lanes_of, threads_of
 from cai.experiment.pipeline import run
 from cai.experiment.worker import Orders, StageOutcome, StageTask
 from cai.models.references import met
@@ -101,18 +100,6 @@ def start(work: Workbench, notes: Path, began: Began) -> Executor:
     lanes = lanes_of(runtime, here, len(cards))
     theirs = for_worker(runtime, work.device, lanes, threads_of(runtime, here, lanes))
     return ProcessPool(orders(runtime=theirs, **known), lanes, cards if len(cards) > 1 else ())
-
-
-def cards_of(device: str) -> list[str]:
-    """The names of the graphics cards, where `device` leaves open which."""
-    if device != "cuda":
-        return []
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [name for name in named.split(",") if name]
-    import torch
-
-    return [str(number) for number in range(torch.cuda.device_count())]
 
 
 @dataclass

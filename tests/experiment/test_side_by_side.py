@@ -25,8 +25,7 @@ from cai.core.progress import Board
 from cai.core.store import Artifact
 from cai.core.templates import load_template
 from cai.experiment import executors, side_by_side
-from cai.experiment.executors import check_executor, for_worker, lanes_of, threads_of
-from cai.experiment.side_by_side import cards_of
+from cai.experiment.executors import cards_of, check_executor, for_worker, lanes_of, threads_of
 from cai.experiment.worker import uses_device
 from cai.models.engines.spending import Spent
 from cai.models.references import ModelRef
