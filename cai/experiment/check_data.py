@@ -152,9 +152,10 @@ def labelled(arm: Arm, rows: Rows) -> list[Pair] | None:
     for split, what in (("train", "to train on"), ("test", "held out")):
         if not rows.pairs_of(split):
             problem = f"there are no pairs {what}: {len(rows.pairs)} pairs, of {len(rows.prompts)} prompts"
+            problem += why_so_few(rows.aside)
             if not rows.pairs:
                 remedy = "give a source that has pairs, or set pairs.source: policy to sample them"
-                raise UserError(problem + why_so_few(rows.aside), "data.source", remedy)
+                raise UserError(problem, "data.source", remedy)
             raise UserError(problem, "data.test", f"{'lower' if split == 'train' else 'raise'} it, or give more pairs")
     pairs = [pair for pair in rows.pairs if pair.prompt.split != "calibration"]
     rule = arm.labels.rule

@@ -87,6 +87,9 @@ def test_pairs_that_nobody_judged_and_data_without_pairs(place):
     assert "0 pairs, of 16 prompts (set aside: ranking: a rank is out of range: pairs.jsonl:1 and " in said(
         [], plan=False
     )
+    Path("pairs.jsonl").write_text(json.dumps(rows[0]) + '\n{"prompt": "Cut o')
+    told = said([], plan=False)
+    assert "1 pairs, of 1 prompts (set aside: " in told and "pairs.jsonl:2)" in told
 
 
 def test_labels_of_a_file_that_are_of_other_pairs(place):
