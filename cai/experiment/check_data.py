@@ -151,12 +151,11 @@ def labelled(arm: Arm, rows: Rows) -> list[Pair] | None:
         return None
     for split, what in (("train", "to train on"), ("test", "held out")):
         if not rows.pairs_of(split):
-            problem = f"there are no pairs {what}: {len(rows.pairs)} pairs, of {len(rows.prompts)} prompts"
-            problem += why_so_few(rows.aside)
+            found = f"{len(rows.pairs)} pairs, of {len(rows.prompts)} prompts" + why_so_few(rows.aside)
+            key, remedy = "data.test", f"{'lower' if split == 'train' else 'raise'} it, or give more pairs"
             if not rows.pairs:
-                remedy = "give a source that has pairs, or set pairs.source: policy to sample them"
-                raise UserError(problem, "data.source", remedy)
-            raise UserError(problem, "data.test", f"{'lower' if split == 'train' else 'raise'} it, or give more pairs")
+                key, remedy = "data.source", "give a source that has pairs, or set pairs.source: policy to sample them"
+            raise UserError(f"there are no pairs {what}: {found}", key, remedy)
     pairs = [pair for pair in rows.pairs if pair.prompt.split != "calibration"]
     rule = arm.labels.rule
     if rule and not rule.budget:
