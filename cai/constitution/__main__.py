@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     lint.add_argument("--max-length", type=positive, default=1024, help="tokens of one question to the judge (1024)")
     lint.add_argument("--pairs", type=Path, help="judge these pairs by every principle: which ones decide nothing?")
     lint.add_argument("--placebo", action="append", default=[], metavar="FILE", help=PLACEBO)
+    lint.add_argument("--cache", default="runs", metavar="FOLDER", help="where the judge's answers are kept")
     lint.set_defaults(run=_lint)
     paper = commands.add_parser("import", help="turn the principles published with the paper (JSON) into our text form")
     paper.add_argument("files", nargs="+", type=Path, metavar="FILE", help="the paper's JSON files, one or both")
@@ -53,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("--model", default=MODEL, help=f"the judge ({MODEL})")
     diff.add_argument("--method", choices=METHODS, default="rate", help="how it is asked (rate)")
     diff.add_argument("--placebo", action="append", default=[], metavar="FILE", help=PLACEBO)
+    diff.add_argument("--cache", default="runs", metavar="FOLDER", help="where the judge's answers are kept")
     diff.add_argument("--examples", type=count, default=3, metavar="N", help="labels to show, flipped ones first (3)")
     diff.add_argument("--json", action="store_true", help="print everything, each pair among it, as JSON")
     diff.set_defaults(run=_diff)
@@ -99,7 +101,7 @@ def _trial(constitution: Constitution, args: argparse.Namespace) -> Warnings:
     model, pairs = args.model or MODEL, _read(args.pairs)
     asked = bool(constitution.judging)  # else a program checks them all
     controls, noted = fair_controls(constitution, pairs, args.placebo) if asked else (None, [])
-    court = open_court(model, max_length=args.max_length)
+    court = open_court(model, max_length=args.max_length, root=args.cache)
     print(f"\njudging {len(pairs)} pairs by {len(constitution.principles)} principles with {model}", file=sys.stderr)
     labels = judge_all(court.engine, pairs, constitution, court.judge)
     records = track_records(constitution, labels)
@@ -171,7 +173,7 @@ def _flips(args: argparse.Namespace, old: Constitution, new: Constitution, chang
 
     # 1. What the judge reads of the change, and what that is held against.
     pairs = _read(args.pairs)
-    court = open_court(args.model, args.method)
+    court = open_court(args.model, args.method, root=args.cache)
     edit = Edit(old, new, tuple(change for change in changed if diff.heard(change, court.judge.settings, old, new)))
     if not edit.changes:
         if not args.json:

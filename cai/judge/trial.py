@@ -49,10 +49,13 @@ class Court:
         return f"{self.engine.asked} calls asked, {self.engine.found} found in {self.calls}"
 
 
-def open_court(model: str, method: str = "rate", max_length: int = 1024) -> Court:
-    """The judge behind the call cache that experiments use as well. Raises UserError where there is no such model."""
+def open_court(model: str, method: str = "rate", max_length: int = 1024, root: str = "runs") -> Court:
+    """The judge behind a call cache: of the folder where experiments keep theirs, unless another root is named.
+
+    Raises UserError where there is no such model.
+    """
     settings = {"model": model, "method": method, "principles": "all", "max_length": max_length}
-    work = Workbench.open(Runtime())
+    work = Workbench.open(Runtime(root=root))
     dtype = pick_dtype("auto", work.device)
     judge = AskedJudge(Judge.model_validate(settings), find(model), (), {}, dtype, seed=0)
     return Court(judge, judge.engine(work), work.root / "calls")

@@ -86,6 +86,10 @@ def refuse_bare_ranks() -> None:
 def check_ranks(runtime: Runtime) -> None:
     """Can so many processes train here? Raises UserError. Imports torch where it depends on the machine."""
     if runtime.ranks == 1:
+        number = runtime.device.removeprefix("cuda:")
+        if number not in (runtime.device, "0"):
+            problem = f"trainers compute on the first card that a process sees, and {runtime.device} is another"
+            raise UserError(problem, "runtime.device", f"write cuda, and set CUDA_VISIBLE_DEVICES={number}")
         return
     key = "runtime.processes" if runtime.processes else "runtime.accelerate"
     if runtime.device not in ("auto", "cpu", "cuda"):

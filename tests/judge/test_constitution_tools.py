@@ -560,8 +560,12 @@ def test_diff_with_a_judge_that_cannot_be_read(tiny, tmp_path, capsys, monkeypat
     Path("old.txt").write_text(LAW)
     Path("new.txt").write_text(LAW.replace("honest", "shorter"))
     pairs_file(tmp_path)
-    assert main(["diff", "old.txt", "new.txt", "--pairs", "pairs.jsonl", "--model", "tiny-random"]) == 0
+    asked = ["--pairs", "pairs.jsonl", "--model", "tiny-random", "--cache", "mine"]
+    assert main(["diff", "old.txt", "new.txt", *asked]) == 0
     shown = capsys.readouterr().out
+    assert f"found in {Path('mine', 'calls')}" in shown
+    assert main(["lint", "old.txt", *asked]) == 0
+    assert Path("mine/calls").is_dir() and not Path("runs").exists()
     assert "no pair got a label both times: there is nothing to compare" in shown
     assert "left out, the judge abstained: 3 both times" in shown and "nan" not in shown
 

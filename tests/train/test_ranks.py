@@ -310,7 +310,8 @@ def test_a_run_inside_of_torchrun_is_refused(monkeypatch):
         ({"device": "cuda:1", "processes": 2}, 2, "2 processes cannot train on the one device cuda:1"),
         ({"device": "cuda", "processes": 2}, 2, None),
         ({"device": "cpu", "processes": 64}, 0, None),
-        ({"device": "cuda:1"}, 2, None),
+        ({"device": "cuda:1"}, 2, "trainers compute on the first card that a process sees, and cuda:1 is another"),
+        ({"device": "cuda:0"}, 2, None),
     ],
 )
 def test_more_processes_than_gpus_are_refused(monkeypatch, runtime, cards, fault):
