@@ -8,7 +8,8 @@ from typing import Any
 
 from cai.compare.cells import Cell, CriterionMade, Iteration, JudgeMade
 from cai.compare.schema import AGAIN, Results, read_results
-from cai.config.load import Arm, Experiment, flat, read_experiment
+from cai.config.flat import flat, part_of, unlike
+from cai.config.load import Arm, Experiment, read_experiment
 from cai.config.publics import Publics
 from cai.config.tree import show
 from cai.config.validation import raise_all
@@ -268,10 +269,14 @@ def _settings(first: FinishedRun, run: FinishedRun, name: str) -> dict[str, str]
     here, there = first.arm_name(base[0]), run.arm_name(name)
     mine, others = flat(base[1]), flat(arm)
     return {
-        key: f"{key}: {_short(mine.get(key))} in {here}, {_short(others.get(key))} in {there}"
-        for key in dict.fromkeys([*mine, *others])
-        if mine.get(key) != others.get(key) and key.partition(".")[0] not in (*LABELS, "constitution")
+        key: f"{key}: {_of(mine, key)} in {here}, {_of(others, key)} in {there}"
+        for key in unlike(mine, others)
+        if key.partition(".")[0] not in (*LABELS, "constitution")
     }
+
+
+def _of(settings: dict[str, Any], key: str) -> str:
+    return _short(settings[key]) if key in settings else part_of(settings, key)
 
 
 def _seeds(first: FinishedRun, run: FinishedRun) -> list[str]:

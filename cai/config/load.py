@@ -5,7 +5,7 @@ change is computed once, because the store keys it the same. The sections themse
 file with a sweep in it (cai/config/sweep.py) is several experiments.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -233,25 +233,6 @@ class Experiment(BaseModel):
         """Where a dotted key of an arm stands, `mine.yaml:6: sft.max_length`; of one left out, the section around."""
         tree = self.trees.get(arm)
         return f"{tree.where(tuple(key.split('.')))}: {key}" if tree else key
-
-
-def flat(arm: Arm) -> dict[str, Any]:
-    """Settings by dotted key, those that no stage's key holds (`rl.method`) included."""
-
-    def walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-        if hasattr(type(value), "model_fields"):
-            parts = {name: getattr(value, name) for name in type(value).model_fields}
-        elif isinstance(value, dict) and any(hasattr(type(part), "model_fields") for part in value.values()):
-            parts = value
-        elif isinstance(value, tuple) and any(hasattr(type(part), "model_fields") for part in value):
-            parts = {str(place): part for place, part in enumerate(value)}  # `judge.panel.judges.0`
-        else:
-            yield path, value
-            return
-        for name, part in parts.items():
-            yield from walk(part, f"{path}.{name}".lstrip("."))
-
-    return dict(walk(arm, ""))
 
 
 def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:

@@ -9,7 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from cai.config.load import Arm, Experiment, flat
+from cai.config.flat import flat
+from cai.config.load import Arm, Experiment
 from cai.constitution import Constitution, read_constitution
 from cai.core.errors import UserError, UserErrors, fault_of_machine
 from cai.core.hub import is_unreachable

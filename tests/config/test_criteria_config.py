@@ -4,7 +4,8 @@ import pytest
 from test_config import BASE, fault, written
 
 from cai.config.comparable import opponents
-from cai.config.load import flat, read_experiment
+from cai.config.flat import flat
+from cai.config.load import read_experiment
 
 TWO = "criteria:\n  kind: {constitution: kind.txt}\n  brief: {constitution: brief.txt, weight: 3}\n"
 

@@ -10,7 +10,8 @@ from cai.compare.schema import Headline, MeasureLine
 from cai.compare.sections.judges import gamed
 from cai.compare.sections.watched import unlearnt
 from cai.compare.sections.watched import warnings as watched
-from cai.config.load import Arm, Experiment, flat
+from cai.config.flat import flat, part_of, unlike
+from cai.config.load import Arm, Experiment
 from cai.config.sections import Judge, Policy, Revise
 from cai.config.serve import OwnServer
 
@@ -26,21 +27,13 @@ def differences(experiment: Experiment) -> list[dict[str, Any]]:
     found = []
     for name, arm in others:
         mine = _spelt(arm)
-        both = dict.fromkeys([*start, *mine])
-        keys = [key for key in both if start.get(key) != mine.get(key) and both.keys().isdisjoint(_sections(key))]
-        changed = [{"key": key, "from": _shown(start, key), "to": _shown(mine, key)} for key in keys]
+        changed = [{"key": k, "from": _shown(start, k), "to": _shown(mine, k)} for k in unlike(start, mine)]
         found.append({"arm": name, "from": first, "keys": changed})
     return found
 
 
-def _sections(key: str) -> list[str]:
-    """judge.preflight.pairs -> [judge, judge.preflight]"""
-    parts = key.split(".")
-    return [".".join(parts[:count]) for count in range(1, len(parts))]
-
-
 def _shown(settings: dict[str, str], key: str) -> str:
-    return settings.get(key) or ("{…}" if any(each.startswith(f"{key}.") for each in settings) else "–")
+    return settings.get(key) or part_of(settings, key)
 
 
 def _spelt(arm: Arm) -> dict[str, str]:
