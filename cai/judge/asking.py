@@ -81,34 +81,42 @@ def judge_jobs(
     """
     check_allowed((*judge.principles, *judge.order.checked), judge.settings)
     made: dict[int, Label | Abstained] = {}
-    blocks, few = list(blocks_of(jobs, len(shares(judge.settings)))), FewShot(judge)
-    for number, block in enumerate(blocks, 1):
-        part = f", part {number} of {len(blocks)}" if len(blocks) > 1 else ""
-        labels = _judge_block(engine, [jobs[place] for place in block], few, title + part, platt)
+    methods, few = len(shares(judge.settings)), FewShot(judge)
+    votes = [(job.pair.prompt.id, max(1, len(job.principles)) * methods) for job in jobs]
+    for part, block in _titled(title, list(blocks_of(votes))):
+        labels = _judge_block(engine, [jobs[place] for place in block], few, part, platt)
         made |= dict(zip(block, labels, strict=True))
     return [made[place] for place in range(len(jobs))]
 
 
-def blocks_of(jobs: Sequence[Job], methods: int) -> Iterator[Sequence[int]]:
-    """Places of jobs that are judged at once: all, or for more than AT_ONCE votes so many as they come. The jobs of a
-    prompt stay together, because their questions begin alike."""
-    votes = [max(1, len(job.principles)) * methods for job in jobs]
-    if sum(votes) <= AT_ONCE:
-        yield range(len(jobs))
+def blocks_of(asked: Sequence[tuple[str, int]]) -> Iterator[Sequence[int]]:
+    """Places of what is judged at once: all, or for more than AT_ONCE votes so many as they come. What is asked about
+    one prompt stays together, because its questions begin alike.
+
+    asked: of each place, the id of its prompt and the number of its votes.
+    """
+    if sum(votes for _, votes in asked) <= AT_ONCE:
+        yield range(len(asked))
         return
     of_prompt: dict[str, list[int]] = defaultdict(list)
-    for place, job in enumerate(jobs):
-        of_prompt[job.pair.prompt.id].append(place)
+    for place, (prompt, _) in enumerate(asked):
+        of_prompt[prompt].append(place)
     block: list[int] = []
     count = 0
     for places in of_prompt.values():
-        more = sum(votes[place] for place in places)
+        more = sum(asked[place][1] for place in places)
         if block and count + more > AT_ONCE:
             yield block
             block, count = [], 0
         block += places
         count += more
     yield block
+
+
+def _titled(title: str, blocks: Sequence[Sequence[int]]) -> Iterator[tuple[str, Sequence[int]]]:
+    """Each block with what its progress is called."""
+    for number, block in enumerate(blocks, 1):
+        yield (f"{title}, part {number} of {len(blocks)}" if len(blocks) > 1 else title), block
 
 
 def _judge_block(
@@ -179,12 +187,15 @@ def _by_rubric(
     """`judge_pairs` by `judge.rubric`: the criteria of each pair's prompt, in the place of principles."""
     assert judge.rubric
     rubrics, settings = rubrics_of(judge.rubric), judge.settings
-    known = {pair.id: label for pair in pairs if (label := _without_words(pair))}
+    known: dict[str, Label | Abstained] = {pair.id: label for pair in pairs if (label := _without_words(pair))}
     rows = [(replace(pair, prompt=_read(pair.prompt, settings)), rubrics.of(pair.prompt))
             for pair in pairs if pair.id not in known]  # fmt: skip
-    ask = partial(ask_once, engine, judge=settings, title=title)
-    scored = {verdict.pair_id: verdict for verdict in rubric_verdicts(rows, settings, judge.templates, ask, platt)}
-    return [known.get(pair.id) or scored[pair.id] for pair in pairs]
+    votes = [(pair.prompt.id, max(1, len(items))) for pair, items in rows]
+    for part, block in _titled(title, list(blocks_of(votes))):
+        ask = partial(ask_once, engine, judge=settings, title=part)
+        some = [rows[place] for place in block]
+        known |= {made.pair_id: made for made in rubric_verdicts(some, settings, judge.templates, ask, platt)}
+    return [known[pair.id] for pair in pairs]
 
 
 def _computed(job: Job, judge: Judge) -> list[Vote]:
