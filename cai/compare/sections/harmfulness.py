@@ -32,6 +32,7 @@ from cai.core.refusals import refuses
 from cai.core.store import Artifact
 from cai.core.textstats import words
 from cai.stats import intervals as statistics
+from cai.stats.correlation import correlation, within
 from cai.train.scores import Score
 
 BINS = 6  # of the plot: as many answers in each
@@ -97,38 +98,6 @@ class HarmfulnessReport:
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
 
-def correlation(
-    x: ArrayLike,
-    y: ArrayLike,
-    clusters: statistics.Clusters,
-    *,
-    ranks: bool = False,
-    seed: int = 0,
-    resamples: int = 1000,
-) -> Estimate:
-    """Pearson's r, or Spearman's (equal values share their mean rank); NaN where one of them never varies."""
-    (a, b), index = statistics.clean(clusters, x, y)
-    if not len(a):
-        return statistics.EMPTY
-
-    def statistic(weights: np.ndarray) -> float:
-        rows = np.repeat(np.arange(len(a)), weights)
-        return _pearson(*(_ranked(some[rows]) if ranks else some[rows] for some in (a, b)))
-
-    return statistics.resampled(statistic, index, seed, resamples)
-
-
-def within(x: ArrayLike, y: ArrayLike, clusters: statistics.Clusters, **how: Any) -> Estimate:
-    """Pearson's r of the deviations from each cluster's mean; clusters of one row have none and are left out."""
-    (a, b), index = statistics.clean(clusters, x, y)
-    size = np.bincount(index)
-    if not len(a) or size.max() < 2:
-        return statistics.EMPTY
-    a, b = (some - (np.bincount(index, some) / size)[index] for some in (a, b))
-    several = size[index] > 1
-    return correlation(a[several], b[several], index[several], **how)
-
-
 def r_squared(
     predicted: ArrayLike,
     truth: ArrayLike,
@@ -149,18 +118,6 @@ def r_squared(
         return 1 - float(weights @ mine) / whole if whole else nan
 
     return statistics.resampled(statistic, index, seed, resamples)
-
-
-def _pearson(a: np.ndarray, b: np.ndarray) -> float:
-    a, b = a - a.mean(), b - b.mean()
-    length = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / length if length > 1e-12 else nan
-
-
-def _ranked(values: np.ndarray) -> np.ndarray:
-    from scipy.stats import rankdata
-
-    return rankdata(values)
 
 
 # --- what a run left --------------------------------------------------------------------------------------------------
