@@ -141,7 +141,7 @@ def test_dpo_goes_on_from_any_step(step, dpo, trainings):
 def test_a_checkpoint_of_dpo_that_is_damaged_is_passed_over(dpo, trainings):
     folder, whole = dpo
     checkpoints, last = unfinished(folder / "4")
-    assert last == "checkpoint-4"
+    assert last == "checkpoint-4" and not (checkpoints / last / "README.md").exists()
     (checkpoints / last / COMPLETE).unlink()
     assert last_checkpoint(checkpoints) == checkpoints / "checkpoint-3"
     same(made(folder / "4", train_dpo, trainings("lora")[train_dpo], **PARTS), whole)
