@@ -110,10 +110,12 @@ def correlation(
     (a, b), index = statistics.clean(clusters, x, y)
     if not len(a):
         return statistics.EMPTY
+    places = [np.unique(some, return_inverse=True)[1] for some in (a, b)] if ranks else []
 
     def statistic(weights: np.ndarray) -> float:
         rows = np.repeat(np.arange(len(a)), weights)
-        return _pearson(*(_ranked(some[rows]) if ranks else some[rows] for some in (a, b)))
+        known = [_ranked(place, weights) for place in places] or (a, b)
+        return _pearson(*(some[rows] for some in known))
 
     return statistics.resampled(statistic, index, seed, resamples)
 
@@ -157,10 +159,10 @@ def _pearson(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b) / length if length > 1e-12 else nan
 
 
-def _ranked(values: np.ndarray) -> np.ndarray:
-    from scipy.stats import rankdata
-
-    return rankdata(values)
+def _ranked(place: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The rank of each row where it stands so many times. place: of its value among those that there are, in order."""
+    counts = np.bincount(place, weights)
+    return (np.cumsum(counts) - (counts - 1) / 2)[place]  # n equal ones end at the sum, and share their mean
 
 
 # --- what a run left --------------------------------------------------------------------------------------------------
