@@ -90,12 +90,15 @@ def run_program(words: Sequence[str], folder: Path | None = None) -> str:
     """What `python -m WORDS` prints, from this folder. Raises UserError where it fails.
 
     Its modules are compiled once for all: where Python is told to write no bytecode, each start would compile `cai`.
+    There all libraries are compiled once more, into the cache, for Python reads that or what lies beside them.
     """
     path = os.pathsep.join([str(HOME), *filter(None, [os.environ.get("PYTHONPATH")])])
-    kept = {"PYTHONPATH": path, "PYTHONPYCACHEPREFIX": str(cache_folder() / "bytecode")}
-    others = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment = os.environ | {"PYTHONPATH": path}
+    if sys.dont_write_bytecode:
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        environment["PYTHONPYCACHEPREFIX"] = str(cache_folder() / "bytecode")
     command = [sys.executable, "-m", *words]
-    done = subprocess.run(command, cwd=folder, env=others | kept, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         said = "\n".join(done.stderr.strip().splitlines()[-3:]) or "it said nothing"
         raise UserError(f"the program failed: {said}", f"python -m {' '.join(words)}", "see what it says by itself")

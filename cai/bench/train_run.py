@@ -103,10 +103,9 @@ def step_by_step(trainer: Any, meter: Meter, listen: Any, answer: Any) -> None:
     trainer.train()
 
 
-def main(file: str) -> None:
-    answer = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a library prints is no answer
-    spec = json.loads(Path(file).read_text())
+def train(spec: dict[str, Any], listen: Any, answer: Any) -> None:
+    """One training, step by step: lines come from `listen` and go to `answer`."""
+    make = {"reward": reward_trainer, "dpo": dpo_trainer}[spec["method"]]
     import torch
     import trl
     from transformers import set_seed
@@ -114,7 +113,7 @@ def main(file: str) -> None:
     if spec["threads"]:
         torch.set_num_threads(spec["threads"])
     set_seed(0)
-    trainer = {"reward": reward_trainer, "dpo": dpo_trainer}[spec["method"]](spec, spec["way"] == "ours")
+    trainer = make(spec, spec["way"] == "ours")
     if spec["way"] == "ours":
         from cai.models.trunk import States, read_once
         from cai.train.thrift import thrifty
@@ -122,11 +121,17 @@ def main(file: str) -> None:
         thrifty(trainer.model)
         read_once(trainer.model, spec["model"], States())  # as the stages do
     meter = Meter(spec["device"].partition(":")[0])
-    step_by_step(trainer, meter, sys.stdin, answer)
+    step_by_step(trainer, meter, listen, answer)
     measured = meter.result()
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     told = {"process": measured["process"], "training": measured["training"], "losses": losses}
     print(json.dumps(told | {"trl": trl.__version__, "threads": torch.get_num_threads()}), file=answer, flush=True)
+
+
+def main(file: str) -> None:
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever a library prints is no answer
+    train(json.loads(Path(file).read_text()), sys.stdin, answer)
 
 
 if __name__ == "__main__":

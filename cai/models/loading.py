@@ -36,6 +36,8 @@ from cai.models.slim.folder import ranks_to_load
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+CARD = "create_or_update_model_card"  # PEFT's
+
 
 def pick_device(device: str) -> str:
     if device != "auto":
@@ -271,9 +273,9 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
     if not writes():
         return
     adapter = {"selected_adapters": ["default"]} if hasattr(model, "peft_config") else {}
-    model.save_pretrained(folder, state_dict=state, **adapter)
+    with without_card(model):
+        model.save_pretrained(folder, state_dict=state, **adapter)
     _save_tokenizer(tokenizer, folder)
-    (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
     config = folder / SETTINGS
     if config.is_file():  # peft writes a set in the order of this process's hashes: another digest each time
         settings = json.loads(config.read_text())
@@ -284,6 +286,17 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
         config.write_text(json.dumps(settings, indent=2, sort_keys=True))
         if digest := getattr(base, "base_digest", ""):
             note_base(folder, digest)
+
+
+@contextmanager
+def without_card(model: Any) -> Iterator[None]:
+    """Within: PEFT writes no empty model card beside an adapter, which takes longer than a small adapter's weights."""
+    if hasattr(model, CARD):
+        vars(model)[CARD] = lambda folder: None
+    try:
+        yield
+    finally:
+        vars(model).pop(CARD, None)
 
 
 def _save_tokenizer(tokenizer: Any, folder: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from cai.core.durable import sync, sync_tree, write_whole
 from cai.core.owned import unfinished
 from cai.core.store import digest_file
+from cai.models.loading import without_card
 
 COMPLETE = "rollouts.json"
 
@@ -29,7 +30,8 @@ class Sealing:
         folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
         if self.args.should_save:  # an older one of this number is no longer complete from here on
             (folder / COMPLETE).unlink(missing_ok=True)
-        super()._save_checkpoint(model, trial)  # pyrefly: ignore
+        with without_card(self.model):
+            super()._save_checkpoint(model, trial)  # pyrefly: ignore
         self.accelerator.wait_for_everyone()  # each process writes its own random state
         if self.accelerator.is_local_main_process:
             sync_tree(folder)

@@ -1,6 +1,9 @@
 """The pipeline beside one plain script: that both make the same experiment, and the arithmetic of its table."""
 
 import json
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import pytest
 from cai.bench.__main__ import main
 from cai.bench.overhead import largest
 from cai.core.errors import run_main
+from cai.experiment.command import main as experiment
 
 WORDS = ["bread", "water", "stone", "river", "light", "open", "cold", "plain", "safe", "kind"]
 SMALL = ["--pairs", "24", "--test", "4", "--layers", "1", "--steps", "1", "--tokens", "4", "--rounds", "1"]
@@ -24,9 +28,23 @@ def rated(tmp_path: Path) -> Path:
     return tmp_path / "rated.jsonl"
 
 
+def in_this_process(words: Sequence[str], folder: Path) -> str:
+    """As `run_program`, which test_bench_scale.py runs: a process spends ten seconds on imports."""
+    from cai.bench.by_hand import main as by_hand  # heavy
+
+    program, *rest = words
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(sys.stderr):
+        patch.chdir(folder)
+        if program == "cai.bench.by_hand":
+            return json.dumps(by_hand(json.loads(Path(rest[0]).read_text())))
+        assert program == "cai.experiment" and experiment(rest) == 0
+    return ""
+
+
 def test_a_script_by_hand_gives_what_the_pipeline_gives(
-    tiny: Any, rated: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Any, rated: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("cai.bench.overhead.run_program", in_this_process)
     words = ["--by-hand", "--model", "tiny-random", "--dtype", "float32", "--data", str(rated), "--json"]
     assert main(["pipeline", *words, *SMALL]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -46,6 +46,7 @@ class FaultyServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # or what comes behind the headers waits 40 ms for word that they came
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -85,6 +85,7 @@ def test_an_adapter_on_an_embedded_model_has_the_same_bytes_whatever_the_home(ti
     assert digest_folder(adapted(tmp_path / "two", find("tiny-random"))) == one
     written = "".join(file.read_text() for file in (tmp_path / "two").glob("*.json"))
     assert str(tmp_path) not in written
+    assert not (tmp_path / "one" / "README.md").exists(), "PEFT's model card says nothing"
 
 
 @version(1)

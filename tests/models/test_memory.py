@@ -73,7 +73,9 @@ def test_a_step_of_training(config, way):
     assert memory.training(shape, how, Batch(ROWS * WIDTH)) == pytest.approx(counted, rel=0.15)
 
 
-@pytest.mark.parametrize("config", [LLAMA, SMOL], ids=["llama", "smol"])
+@pytest.mark.parametrize(
+    "config", [pytest.param(LLAMA, id="llama"), pytest.param(SMOL, id="smol", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("way", ["lora", "lora, checkpointing", "full"])
 def test_a_step_of_ppo(config, way):
     how, shape = WAYS[way], shape_of(config.to_dict())

@@ -56,29 +56,35 @@ def workbench(root):
     return Workbench.open(Runtime(root=str(root), device="cpu", concurrency=2))
 
 
-def labels(settings, root):
-    work = workbench(root)
+def labels(settings, work, pairs=PAIRS):
     judge = AskedJudge.of(settings, read_constitution("constitutions/short.txt"), "float32", 0)
     engine = work.engine(judge.model, dtype="float32", system=None)
-    return judge_pairs(engine, PAIRS, judge, title="judge")
+    return judge_pairs(engine, pairs, judge, title="judge")
 
 
-@pytest.mark.parametrize("method", ["rate", "choice", "channel"])
-def test_labels_are_those_in_process(method, served, tmp_path):
-    here = labels(Judge(method=method), tmp_path)
-    there = labels(Judge(method=method, server={"url": (served,)}), tmp_path)
-    for one, other in zip(here, there, strict=True):
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """Loads the model once."""
+    return workbench(tmp_path_factory.mktemp("here"))
+
+
+@pytest.mark.parametrize(("method", "count"), [("rate", 2), ("choice", 2), ("channel", 1)])
+def test_labels_are_those_in_process(method, count, served, here, tmp_path):
+    ours = labels(Judge(method=method), here, PAIRS[:count])
+    theirs = labels(Judge(method=method, server={"url": (served,)}), workbench(tmp_path), PAIRS[:count])
+    assert len(ours) == count
+    for one, other in zip(ours, theirs, strict=True):
         assert isinstance(one, Label) and isinstance(other, Label)
-        for mine, theirs in zip(one.votes, other.votes, strict=True):
-            per_option = zip(mine.logprobs, theirs.logprobs, strict=True)
+        for our_vote, their_vote in zip(one.votes, other.votes, strict=True):
+            per_option = zip(our_vote.logprobs, their_vote.logprobs, strict=True)
             # `channel` reads a whole sentence: some 30 tokens an option.
             assert max(abs(a - b) for a, b in per_option) < (WITHIN if method != "channel" else 10 * WITHIN)
 
 
 def test_verdicts_are_counted_over_its_chat_api(served, tmp_path):
     judge = Judge(method="choice", server={"url": (served,), "api": "chat"}, verdict="sampled", samples=2)
-    found = labels(judge, tmp_path)
-    assert all(isinstance(one, Label) for one in found)
+    found = labels(judge, workbench(tmp_path), PAIRS[:2])
+    assert len(found) == 2 and all(isinstance(one, Label) for one in found)
     # Two samples an order, one voter added: log(2.5/0.5) or 0; log(1.5/0.5) where only one of them can be read.
     sizes = {round(abs(vote.logprobs[0] - vote.logprobs[1]), 4) for one in found for vote in one.votes}
     assert sizes <= {1.6094, 0.0, 1.0986}
@@ -116,4 +122,4 @@ def test_another_tokenizer_is_refused(served, tiny, tmp_path):
     judge = Judge(model="tiny-random", server={"url": (served,), "name": "smollm2-135m"})
     assert find("tiny-random") == tiny
     with pytest.raises(UserError, match="other tokens than the tokenizer here"):
-        labels(judge, tmp_path)
+        labels(judge, workbench(tmp_path))

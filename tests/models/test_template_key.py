@@ -5,6 +5,7 @@ import json
 import pytest
 import zoo
 from fakes import ask
+from test_another_method import BESIDE
 from test_config import BASE, fault
 from test_experiment import asked_in_a_plan, lay_out
 
@@ -103,6 +104,8 @@ def test_a_base_model_is_trained_by_the_plain_template(tmp_path, monkeypatch):
     zoo.make(tmp_path / "base", "gpt2", "none")
     text = (tmp_path / "mine.yaml").read_text().replace("model: tiny-random", "model: ./base, template: plain")
     text = text[: text.index("arms:")] + "labels: ai\n"
+    for line in BESIDE:
+        text = text.replace(line, "")
     (tmp_path / "mine.yaml").write_text(text.replace("lora_rank: 4", "lora_rank: 2"))
     assert main(["mine.yaml", "--set", "rl.max_new_tokens=4", "--set", "rl.steps=1"]) == 0
     links = json.loads((tmp_path / "runs/mine/links.json").read_text())["ai/0"]

@@ -9,6 +9,7 @@ import torch
 import zoo
 from peft import IA3Config, LoraConfig, get_peft_model
 from safetensors.torch import load_file
+from test_another_method import BESIDE
 from test_experiment import lay_out
 from test_matrix import alone, trained
 
@@ -68,6 +69,8 @@ def test_the_whole_pipeline_goes_on_from_an_adapter(tmp_path, monkeypatch, train
     source = adapter_of(tmp_path)
     text = (tmp_path / "mine.yaml").read_text().replace("{model: tiny-random, lora_rank: 4}", "POLICY")
     text = text[: text.index("arms:")] + "labels: ai\n"
+    for line in BESIDE:
+        text = text.replace(line, "")
     own = f"{{model: {source.place}, lora_rank: 3, training: {training}}}"
     (tmp_path / "mine.yaml").write_text(text.replace("POLICY", own))
     assert main(["mine.yaml"]) == 0

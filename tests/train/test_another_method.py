@@ -10,6 +10,8 @@ from pathlib import Path
 from test_experiment import EXPERIMENT, lay_out
 
 ROOT = Path(__file__).parents[2]
+# What a method of RL has no part in.
+BESIDE = ("  comparisons: [items.jsonl]\n", "  xstest: xstest.csv\n", "  helpfulness: helpfulness.txt\n", ", audit: 2")
 REINFORCE = '''
 """REINFORCE with whitened returns (Williams 1992): PPO's trainer, whose critic learns nothing and is not heard."""
 
@@ -41,7 +43,11 @@ def test_a_method_is_one_file_and_its_name(tmp_path, tiny):
 
     lay_out(tmp_path)
     arm = "  new: {rl: {method: reinforce, snapshots: 1, num_generations: 4}}\n"
-    (tmp_path / "mine.yaml").write_text(EXPERIMENT[: EXPERIMENT.index("  ai:")] + arm)
+    shared = EXPERIMENT[: EXPERIMENT.index("  ai:")]
+    for line in BESIDE:
+        assert line in shared
+        shared = shared.replace(line, "")
+    (tmp_path / "mine.yaml").write_text(shared + arm)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     ran = subprocess.run(
         [sys.executable, "-m", "cai.experiment", "mine.yaml"],

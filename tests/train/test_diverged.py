@@ -30,7 +30,7 @@ from cai.train.rl.given import RewardModel
 from cai.train.rl.judged import RatedBy
 from cai.train.rl.methods.direct import train_direct
 from cai.train.rl.methods.dpo import DpoSettings, train_dpo
-from cai.train.rl.methods.grpo import train_grpo, train_judged_grpo
+from cai.train.rl.methods.grpo import train_grpo
 from cai.train.rl.methods.online_dpo import train_online_dpo
 from cai.train.rl.methods.ppo import train_ppo
 from cai.train.rl.methods.rloo import train_rloo
@@ -96,10 +96,10 @@ def from_nothing(made: dict[str, Any]) -> tuple[Callable[..., None], dict[str, A
     [
         (sft, "sft"), (reward, "reward"), (dpo, "rl"),
         (against(train_ppo), "rl"), (against(train_rloo), "rl"), (against(train_grpo), "rl"),
-        (asking(train_direct), "rl"), (asking(train_judged_grpo, asked="circle"), "rl"),
-        (asking(train_online_dpo, beta=0.1), "rl"), (harm, "evaluate.harmfulness"), (from_nothing, "pretrain"),
+        (asking(train_direct), "rl"), (asking(train_online_dpo, beta=0.1), "rl"),
+        (harm, "evaluate.harmfulness"), (from_nothing, "pretrain"),
     ],
-    ids=["sft", "reward", "dpo", "ppo", "rloo", "grpo", "direct", "circle", "online_dpo", "harm", "pretrain"],
+    ids=["sft", "reward", "dpo", "ppo", "rloo", "grpo", "direct", "online_dpo", "harm", "pretrain"],
 )  # fmt: skip
 def test_it_is_stopped_and_nothing_of_it_is_kept(
     tmp_path: Path,

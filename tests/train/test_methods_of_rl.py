@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from fakes import ScriptedJudge, asked_judge
+from test_another_method import BESIDE
 from test_config import BASE, fault, written
 from test_experiment import EXPERIMENT, lay_out, planned
 from test_stages import Talker, artifact, prompt
@@ -43,6 +44,8 @@ def finished(tmp_path_factory, tiny):
     lay_out(folder)
     shared = EXPERIMENT[: EXPERIMENT.index("arms:")].replace("max_new_tokens: 6, epochs: 1", "max_new_tokens: 6")
     shared = shared.replace("  helpful: 2\n  transcripts: 2\n", "  helpful: 0\n  transcripts: 1\n")
+    for line in BESIDE:
+        shared = shared.replace(line, "")
     (folder / "mine.yaml").write_text(shared + ARMS)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

@@ -1,4 +1,4 @@
-"""PPO finds optima that are known beforehand, over three seeds, and holds the KL where it is told to.
+"""PPO finds optima that are known beforehand, over seeds, and holds the KL where it is told to.
 
 One-token answers, reward 1 for "yes". The tiny random policy says it once in 24 at first, whatever the prompt. Where a
 nat of KL costs b, the best policy says it with odds exp(1/b) times those of the reference (Ziegler et al. 2019): 23
@@ -36,17 +36,17 @@ def last(trainer: PPOTrainer, name: str, rollouts: int) -> float:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_it_ends_at_the_optimum_that_the_price_of_kl_sets(tmp_path, seed):
-    made = taught(tmp_path, seed=seed, rollouts=80, kl_coef=0.319)
+    made = taught(tmp_path, seed=seed, rollouts=45, kl_coef=0.319)
     assert fmean(curve(made, "reward")[:3]) < 0.15
     assert last(made, "reward", 20) == pytest.approx(0.5, abs=0.1)
     assert last(made, "kl", 20) == pytest.approx(0.917, abs=0.25)
 
 
 def test_where_kl_is_nearly_free_it_ends_at_the_highest_reward(tmp_path):
-    assert last(taught(tmp_path, seed=1, rollouts=50, kl_coef=0.01), "reward", 10) > 0.97
+    assert last(taught(tmp_path, seed=1, rollouts=25, kl_coef=0.01), "reward", 10) > 0.97
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", SEEDS[:2])  # the longest runs
 def test_an_adapted_price_holds_the_kl_at_its_target(tmp_path, seed):
     """The price starts at half of what is needed and rises; the paper's gain of 0.1 is the default."""
     made = taught(tmp_path, seed=seed, rollouts=120, kl_coef=0.2, kl_target=0.5)

@@ -62,8 +62,7 @@ TWO_UPDATES = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 
         (3, 2, {}),  # between the two updates of the second rollout
         (6, 6, {}),  # at the start of the second pass over the prompts
         (11, 10, {"num_ppo_epochs": 2, **TWO_UPDATES}),
-        (13, 12, {"lora": True}),  # in the third pass
-        (7, 6, {"num_ppo_epochs": 3, "lora": True}),
+        (19, 18, {"num_ppo_epochs": 3, "lora": True}),  # in the third pass
         (9, 8, {"critic": 3, "critic_learning_rate": 1e-3}),
         (5, 4, {"kl_target": 0.3, "kl_horizon": 8, "kl_stop": 1e-3, "whiten_rewards": True}),
     ],

@@ -37,7 +37,7 @@ def trainer(path: Path, method: str, *, lora: bool, callbacks: Any = None, **opt
 @pytest.mark.parametrize(
     ("killed_at", "goes_on_from", "lora", "options"),
     [
-        (5, 4, True, {}),  # between the two updates of the third rollout
+        # Between the two updates of a rollout: test_optimisers.py.
         (12, 12, False, {}),  # in the third pass, all weights
         (9, 8, True, {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "generation_batch_size": 8}),
     ],

@@ -4,6 +4,7 @@ DPO, SFT, the reward model and the harmfulness model pass over rows (cai/train/c
 weights. Online methods: test_resume.py (PPO), test_online_dpo.py, test_resume_groups.py; pretraining: test_pretrain.py.
 """
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,13 +31,17 @@ from cai.train.trainable import Trainable
 
 
 class Killed(common.Bar):
-    """Stops dead after a step."""
+    """Stops dead after a step. copies: where the folder as a kill after each step would leave it is copied to."""
 
     at = 0
+    copies: Path | None = None
 
     def on_step_end(self, args, state, control, **more):
         super().on_step_end(args, state, control, **more)
-        if state.global_step == self.at + 1:  # what `Saves` asked for after step `at` was written
+        before = state.global_step - 1  # what `Saves` asked for after this step was written
+        if self.copies and before:
+            shutil.copytree(self.copies / "killed", self.copies / str(before))
+        if before == self.at:
             raise KeyboardInterrupt
 
 
@@ -45,19 +50,27 @@ def made(root: Path, function: Any, inputs: dict[str, Any], **runtime: Any) -> A
     return Store(root).stage(function, runtime=work, **inputs)
 
 
-def killed(monkeypatch, root: Path, step: int, function: Any, inputs: dict[str, Any], **runtime: Any) -> Path:
-    """Killed in the step after `step`. Returns the folder of its checkpoints, one a step."""
-    with monkeypatch.context() as patch:
+def killed(
+    root: Path, step: int, function: Any, inputs: dict[str, Any], copies: Path | None = None, **runtime: Any
+) -> None:
+    """Killed in the step after `step`, with a checkpoint a step."""
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(common, "Bar", Killed)
         patch.setattr(Killed, "at", step)
+        patch.setattr(Killed, "copies", copies)
         patch.setattr(common, "OFTEN", 0.0)
         torch.rand(3)
         with pytest.raises(KeyboardInterrupt):
             made(root, function, inputs, **runtime)
+    assert unfinished(root)[1] == f"checkpoint-{step}"
+
+
+def unfinished(root: Path) -> tuple[Path, str]:
+    """The folder of a killed training's checkpoints, and the name of the last one."""
     (folder,) = (root / "store").glob("*.unfinished")
     last = last_checkpoint(folder)
-    assert last is not None and last.name == f"checkpoint-{step}"
-    return folder
+    assert last is not None
+    return folder, last.name
 
 
 def same(ours: Artifact, theirs: Artifact) -> None:
@@ -67,9 +80,10 @@ def same(ours: Artifact, theirs: Artifact) -> None:
     assert ours.digest == theirs.digest
 
 
-@pytest.fixture
-def trainings(given, tiny, tmp_path):  # noqa: F811
+@pytest.fixture(scope="module")
+def trainings(given, tiny, tmp_path_factory):  # noqa: F811
     """Stage -> its inputs, for adapters or whole weights. 8 rows in batches of 3 are 3 steps a pass, the last of 2."""
+    rated = ratings(tmp_path_factory.mktemp("ratings") / "data")
 
     def of(training: str) -> dict[Any, dict[str, Any]]:
         policy = Policy(model="tiny-random", system=None, training=training, lora_rank=2)
@@ -87,8 +101,7 @@ def trainings(given, tiny, tmp_path):  # noqa: F811
                 "labelled": given["labelled"], "start": start, "settings": Reward(**passes), "seed": 3,
             },
             train_harm: {
-                "ratings": ratings(tmp_path / "data"), "start": start, "settings": Harmfulness(**passes),
-                "seed": 3,
+                "ratings": rated, "start": start, "settings": Harmfulness(**passes), "seed": 3,
             },
         }  # fmt: skip
 
@@ -97,31 +110,41 @@ def trainings(given, tiny, tmp_path):  # noqa: F811
 
 @pytest.mark.parametrize("training", ["lora", "full"])
 @pytest.mark.parametrize("function", [train_dpo, train_sft, train_reward, train_harm])
-def test_a_killed_training_goes_on_bit_for_bit(function, training, trainings, tmp_path, monkeypatch):
+def test_a_killed_training_goes_on_bit_for_bit(function, training, trainings, tmp_path):
     """Killed in the middle of the second pass, whose order is another than that of the first."""
     inputs = trainings(training)[function]
     whole = made(tmp_path / "whole", function, inputs)
-    killed(monkeypatch, tmp_path / "killed", 4, function, inputs)
+    killed(tmp_path / "killed", 4, function, inputs)
     same(made(tmp_path / "killed", function, inputs), whole)
     assert [path.name for path in (tmp_path / "killed" / "store").iterdir()] == [whole.path.name], "nothing is left"
 
 
+PARTS = {"micro_batch": 1}
+
+
+@pytest.fixture(scope="module")
+def dpo(trainings, tmp_path_factory) -> tuple[Path, Artifact]:
+    """DPO that reads its steps in parts: folders called after the step after which it was killed, and the whole."""
+    inputs, folder = trainings("lora")[train_dpo], tmp_path_factory.mktemp("dpo")
+    killed(folder / "killed", 5, train_dpo, inputs, folder, **PARTS)
+    return folder, made(folder / "whole", train_dpo, inputs, **PARTS)
+
+
 @pytest.mark.parametrize("step", [1, 2, 3, 5])
-def test_dpo_goes_on_from_any_step(step, trainings, tmp_path, monkeypatch):
+def test_dpo_goes_on_from_any_step(step, dpo, trainings):
     """Also from the last step of a pass, which has fewer rows, and where a step is read in parts."""
-    inputs, parts = trainings("lora")[train_dpo], {"micro_batch": 1}
-    whole = made(tmp_path / "whole", train_dpo, inputs, **parts)
-    killed(monkeypatch, tmp_path / "killed", step, train_dpo, inputs, **parts)
-    same(made(tmp_path / "killed", train_dpo, inputs, **parts), whole)
+    folder, whole = dpo
+    assert unfinished(folder / str(step))[1] == f"checkpoint-{step}"
+    same(made(folder / str(step), train_dpo, trainings("lora")[train_dpo], **PARTS), whole)
 
 
-def test_a_checkpoint_of_dpo_that_is_damaged_is_passed_over(trainings, tmp_path, monkeypatch):
-    inputs = trainings("lora")[train_dpo]
-    whole = made(tmp_path / "whole", train_dpo, inputs)
-    folder = killed(monkeypatch, tmp_path / "killed", 4, train_dpo, inputs)
-    (folder / "checkpoint-4" / COMPLETE).unlink()
-    assert last_checkpoint(folder) == folder / "checkpoint-3"
-    same(made(tmp_path / "killed", train_dpo, inputs), whole)
+def test_a_checkpoint_of_dpo_that_is_damaged_is_passed_over(dpo, trainings):
+    folder, whole = dpo
+    checkpoints, last = unfinished(folder / "4")
+    assert last == "checkpoint-4" and not (checkpoints / last / "README.md").exists()
+    (checkpoints / last / COMPLETE).unlink()
+    assert last_checkpoint(checkpoints) == checkpoints / "checkpoint-3"
+    same(made(folder / "4", train_dpo, trainings("lora")[train_dpo], **PARTS), whole)
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -329,30 +329,35 @@ def test_keep_last_leaves_the_last_policy_and_says_which_was_best(tmp_path):
     assert not (tmp_path / "looks").exists()
 
 
-@pytest.mark.parametrize(("killed_at", "lora"), [(5, False), (7, True), (1, False)])
-def test_a_killed_run_has_the_looks_and_the_policy_of_one_that_was_not(tmp_path, killed_at, lora):
-    """Killed in the middle of a rollout. Gold is liked best after rollout 2: before the kill, or after it."""
+def left_by(folder: Path, lora: bool, killed_at: int | None = None) -> dict[str, bytes]:
+    """What a run leaves that saves every rollout, and was killed once. name -> contents."""
 
     def gold(texts, first):  # a rule of the answers alone, so that it is the same in another process
         return [float(sum(map(ord, text)) % 7) - 0.5 * text.count("yes") for text in texts]
 
-    saving = RUN | {"save_strategy": "steps", "save_steps": 2}
-    left = {}
-    for name, deadly in (("whole", None), ("killed", killed_at)):
-        peft = {"peft_config": adapter()} if lora else {}
-        if deadly is not None:
-            _, killed = watched(tmp_path / name, held_out(gold), [KilledAt(deadly)], **saving, **peft)
-            with pytest.raises(KeyboardInterrupt):
-                killed.train()
-        watch, taught = watched(tmp_path / name, held_out(gold), **saving, **peft)
-        taught.train(resume_from_checkpoint=True if deadly and deadly > 1 else None)
-        out = tmp_path / name / "out"
-        out.mkdir()
-        watch.leave(taught.model, out)
-        left[name] = {f.relative_to(out).as_posix(): f.read_bytes() for f in sorted(out.rglob("*")) if f.is_file()}
-        folders = [path.name for path in (tmp_path / name / "looks").iterdir()]
-        assert folders == [f"rollout-{json.loads(left[name]['gold.json'])['best']}"]
-    assert left["killed"] == left["whole"] and {"gold.json", "warnings.json"} <= set(left["whole"])
+    options = RUN | {"save_strategy": "steps", "save_steps": 2} | ({"peft_config": adapter()} if lora else {})
+    if killed_at is not None:
+        _, killed = watched(folder, held_out(gold), [KilledAt(killed_at)], **options)
+        with pytest.raises(KeyboardInterrupt):
+            killed.train()
+    watch, taught = watched(folder, held_out(gold), **options)
+    taught.train(resume_from_checkpoint=True if killed_at and killed_at > 1 else None)
+    (folder / "out").mkdir()
+    watch.leave(taught.model, folder / "out")
+    files = [file for file in sorted((folder / "out").rglob("*")) if file.is_file()]
+    left = {file.relative_to(folder / "out").as_posix(): file.read_bytes() for file in files}
+    folders = [path.name for path in (folder / "looks").iterdir()]
+    assert folders == [f"rollout-{json.loads(left['gold.json'])['best']}"]
+    return left
+
+
+@pytest.mark.parametrize(("lora", "kills"), [(False, (5, 1)), (True, (7,))])
+def test_a_killed_run_has_the_looks_and_the_policy_of_one_that_was_not(tmp_path, lora, kills):
+    """Killed in the middle of a rollout. Gold is liked best after rollout 2: before the kill, or after it."""
+    whole = left_by(tmp_path / "whole", lora)
+    assert {"gold.json", "warnings.json"} <= set(whole)
+    for killed_at in kills:
+        assert left_by(tmp_path / f"killed at {killed_at}", lora, killed_at) == whole, killed_at
 
 
 def test_weights_of_an_earlier_best_wait_for_the_checkpoint(tmp_path):
