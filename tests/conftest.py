@@ -66,6 +66,18 @@ def tiny() -> ModelRef:
     return source
 
 
+@pytest.fixture(scope="session")
+def small_run(tiny: ModelRef, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the experiment of test_experiment.py has run once: to be read, and for others to begin from
+    (`begin_from` there)."""
+    from test_experiment import lay_out, run_in
+
+    folder = tmp_path_factory.mktemp("experiment")
+    lay_out(folder)
+    run_in(folder)
+    return folder
+
+
 @pytest.fixture
 def place(finished: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A copy of what a module's `finished` has run, which a test may edit, as the current folder."""

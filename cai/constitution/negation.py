@@ -14,6 +14,7 @@ cai's and the paper's principles ("Choose the response that ...", "The response 
 """
 
 import re
+from functools import cache
 
 from cai.constitution import Judging
 from cai.constitution.records import Principle
@@ -93,6 +94,7 @@ def as_standard(against: str) -> str:
     return re.sub(r"^(?:give|write) an? (response|answer|reply)\b", r"Choose the \1", against, flags=re.IGNORECASE)
 
 
+@cache  # every walk through the pipeline asks for the same ones
 def negate(text: str) -> str | None:
     """The opposite of a principle, sentence by sentence; None where one of them is of no known form."""
     sentences = re.split(r"(?<=[.!?;])\s+", text.strip())

@@ -125,8 +125,9 @@ class CallCache:
             except FileNotFoundError:
                 return
             new = {name for name in names if name.endswith(".sqlite")} - self._tables.keys()
-            for name in new:
-                self._open(name)
+            if not all(self._open(name) for name in new):
+                self.refresh()
+                return
             segments = {
                 name.removesuffix(SEALED): name for name in names if name.removesuffix(SEALED).endswith(".rows")
             }
@@ -178,10 +179,19 @@ class CallCache:
     def _growing(self) -> int:
         return sum(segment.size for segment in self._segments.values())
 
-    def _open(self, name: str) -> None:
-        with suppress(FileNotFoundError), self._named(self.folder / name):
-            if (self.folder / name).stat().st_size:
-                self._tables[name] = files.open_table(self.folder / name)
+    def _open(self, name: str) -> bool:
+        """Returns False where it has gone by now: another process has put it into a file that was not there yet."""
+        path = self.folder / name
+        with self._named(path):
+            try:
+                if path.stat().st_size:
+                    self._tables[name] = files.open_table(path)
+            except (FileNotFoundError, sqlite3.Error) as error:
+                if not os.path.lexists(path):
+                    return False
+                if isinstance(error, sqlite3.Error):
+                    raise
+        return True
 
     def _open_old(self, path: Path) -> Table | None:
         if not path.is_file():

@@ -4,10 +4,9 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
-import time
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -489,31 +488,22 @@ def test_without_options_the_first_two_arms_that_can_talk_do(here, tmp_path):
     assert party.sampling == Sampling(5, 1.0) and party.judge and party.judge.settings.model == "tiny-random"
 
 
-ENDLESS = """
-import sys
-import cai.models.engines.transformers as engine
-from cai.chat.__main__ import main
-engine.stop_ids = lambda *_: set()  # what a random model draws ends some answers at once
-sys.exit(main(sys.argv[1:]))
-"""
+def test_ctrl_c_in_an_answer_ends_the_answer_and_the_program_goes_on(here, monkeypatch, capsys):
+    def struck(model, ids, seed, sampling, stop, take):
+        """Ctrl-C at the twentieth token. No token ends it: what a random model draws ends some answers at once."""
+        tokens = count(1)
 
+        def counted(token):
+            if next(tokens) == 20:
+                os.kill(os.getpid(), signal.SIGINT)
+            take(token)
 
-def test_ctrl_c_in_an_answer_ends_the_answer_and_the_program_goes_on(here):
-    command = [sys.executable, "-u", "-c", ENDLESS]
-    command += ["mine", "--arm", "ai", "--no-judge", "--max-new-tokens", "1500"]
-    talk = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ}, bufsize=0
-    )
-    assert talk.stdin and talk.stdout
-    talk.stdin.write("Hello\n")
-    out = ""
-    while "ai/0: " not in out.partition("you: Hello")[2]:
-        assert talk.poll() is None, out
-        out += talk.stdout.read(1)
-    time.sleep(0.2)
-    talk.send_signal(signal.SIGINT)
-    rest, _ = talk.communicate("/quit\n", timeout=200)
-    assert talk.returncode == 0 and "[you ended it]" in rest and "you: /quit" in rest
+        return stream_ids(model, ids, seed, sampling, set(), counted)
+
+    monkeypatch.setattr("cai.models.engines.transformers.stream_ids", struck)
+    out = chat(monkeypatch, capsys, "Hello\n/quit\n", "--arm", "ai", "--no-judge", "--max-new-tokens", "1500")
+    answered, ended, rest = out.partition("[you ended it]")
+    assert answered.partition("ai/0: ")[2].strip() and ended and "/quit" in rest
 
 
 # --- the filter of the run --------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from test_experiment import EXPERIMENT, LAW, lay_out, run_in
+from test_experiment import EXPERIMENT, LAW, begin_from, run_in
 
 from cai.chat.policies import find_run
 from cai.constitution.__main__ import main
@@ -26,9 +26,9 @@ SMALL = SMALL.replace("  ai: {labels: ai}\n  human: {labels: human}\n", ARMS)
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, tiny):
+def finished(tmp_path_factory, small_run):
     folder = tmp_path_factory.mktemp("choices")
-    lay_out(folder)
+    begin_from(small_run, folder)
     (folder / "mine.yaml").write_text(SMALL)
     run_in(folder)
     return folder

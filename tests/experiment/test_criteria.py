@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from test_experiment import EXPERIMENT, lay_out, planned
+from test_experiment import EXPERIMENT, begin_from, planned
 
 from cai.compare.runs import experiment_of, read_run
 from cai.core.errors import UserError
@@ -34,17 +34,17 @@ arms:
 """
 
 
-def lay_out_criteria(folder: Path) -> None:
-    lay_out(folder)
+def add_criteria(folder: Path) -> None:
     (folder / "safe.txt").write_text("- Choose the response that is safe.\n")
     (folder / "brief.txt").write_text("- Choose the response that is brief.\n")
     (folder / "mine.yaml").write_text(SHARED + CRITERIA)
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, tiny):
+def finished(tmp_path_factory, small_run):
     folder = tmp_path_factory.mktemp("criteria")
-    lay_out_criteria(folder)
+    begin_from(small_run, folder)
+    add_criteria(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert main(["mine.yaml"]) == 0

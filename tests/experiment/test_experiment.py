@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr
 from hashlib import sha256
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from test_killed import untimed
 
 from cai.config.load import read_experiment
 from cai.config.runtime import Runtime
-from cai.core.errors import UserError
+from cai.core.errors import UserError, run_main
 from cai.core.store import Store, keyed
 from cai.experiment.checks import check
 from cai.experiment.command import main
@@ -100,12 +102,19 @@ def lay_out(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, tiny):
+def finished(small_run):
     """A folder in which the experiment has run once."""
-    folder = tmp_path_factory.mktemp("experiment")
+    return small_run
+
+
+def begin_from(done: Path, folder: Path, *what: str) -> None:
+    """A working folder with what a run made: what another experiment has in common with it is there already.
+
+    what: of its `store` and `calls`; by default both.
+    """
     lay_out(folder)
-    run_in(folder)
-    return folder
+    for name in what or ("store", "calls"):
+        shutil.copytree(done / "runs" / name, folder / "runs" / name)
 
 
 def run_in(folder: Path) -> None:
@@ -113,6 +122,17 @@ def run_in(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert main(["mine.yaml"]) == 0
+
+
+def drop_the_rest() -> None:
+    """Of the store, what the run that stands there has no part in."""
+    stages = json.loads(Path("runs/mine/results.json").read_text())["stages"]
+    own = {f"{one['stage']}-{one['key']}" for one in stages}
+    for folder in Path("runs/store").iterdir():
+        stage, _, key = folder.name.rpartition("-")
+        if f"{stage}-{key[:8]}" not in own:
+            shutil.rmtree(folder)
+    assert list(Path("runs/store").iterdir())
 
 
 class Enough(Exception):
@@ -299,12 +319,18 @@ def test_another_reviser_and_worked_rounds_rerun_revisions_and_their_audit(place
     assert 'the placebo "pottery" is the constitution' in faulty("mine.yaml", "--set", f"constitution={pottery}")
 
 
-def test_stages_side_by_side_come_out_as_one_after_another(finished, tmp_path, monkeypatch, capsys):
+def test_stages_side_by_side_come_out_as_one_after_another(place, tmp_path, monkeypatch, capsys):
     """To the digit, each made once; what provenance says of calls is what the workers asked and found."""
-    lay_out(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    assert main(["mine.yaml", "--set", "runtime.executor=processes", "--set", "runtime.workers=2"]) == 0
-    alone, beside = (json.loads((place / "runs/mine/results.json").read_text()) for place in (finished, tmp_path))
+    fewer = ["revise.audit=0", "evaluate.xstest=null", "evaluate.comparisons=[]"]
+    fewer += ["evaluate.helpful=0", "evaluate.transcripts=0"]
+    given = ["mine.yaml", *(f"--set={one}" for one in fewer)]
+    assert main(given) == 0
+    other = tmp_path / "other"
+    other.mkdir()
+    lay_out(other)
+    monkeypatch.chdir(other)
+    assert main([*given, "--set", "runtime.executor=processes", "--set", "runtime.workers=2"]) == 0
+    alone, beside = (json.loads((folder / "runs/mine/results.json").read_text()) for folder in (place, other))
     assert untimed(beside) == untimed(alone)
     assert [(one["stage"], one["key"], one["digest"]) for one in beside["stages"]] == [
         (one["stage"], one["key"], one["digest"]) for one in alone["stages"]
@@ -427,8 +453,8 @@ def test_ai_to_human_reruns_label_reward_policy_only(place):
     for arm in ("  ai: {labels: ai}\n", "  human: {labels: human}\n", "arms:\n"):
         edit("mine.yaml", arm, "")
     edit("mine.yaml", "seeds: [0]", "seeds: [0]\nlabels: ai")
-    shutil.rmtree("runs")
     assert main(["mine.yaml"]) == 0
+    drop_the_rest()  # what the run with both arms left
     edit("mine.yaml", "labels: ai", "labels: human")
     trained = {
         stage: n
@@ -524,8 +550,23 @@ SOURCES = {
 }
 
 
-@pytest.mark.parametrize("labels", SOURCES)
-def test_every_source_of_labels_trains_a_reward_model_by_the_same_path(place, labels):
+SOURCE = "{{labels: {0}, simulated: {{pool: [{{}}, {{method: score}}]}}}}"
+
+
+@pytest.fixture(scope="module")
+def sources(finished, tmp_path_factory):
+    """One arm, pairs with labels of two people, and a store with all that does not depend on who labels."""
+    folder = tmp_path_factory.mktemp("sources")
+    begin_from(finished, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        lay_out_labels()
+        edit("mine.yaml", "{labels: ai}", SOURCE.format("shuffled"))
+        begun(read_experiment(Path("mine.yaml")), until="train_ppo")
+    return folder
+
+
+def lay_out_labels() -> None:
     rows = [json.loads(line) for line in Path("pairs.jsonl").read_text().splitlines()]
     rows = [row | {"id": f"p{n}", "subset": "odd" if n % 2 else "even"} for n, row in enumerate(rows)]
     Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -534,7 +575,13 @@ def test_every_source_of_labels_trains_a_reward_model_by_the_same_path(place, la
     edit("mine.yaml", "  human: {labels: human}\n", "")
     edit("mine.yaml", "calibration: 0.25", "calibration: 0")
     edit("mine.yaml", ", gold: {every: 1, prompts: 3}", "")
-    edit("mine.yaml", "{labels: ai}", f"{{labels: {labels}, simulated: {{pool: [{{}}, {{method: score}}]}}}}")
+
+
+@pytest.mark.parametrize("labels", SOURCES)
+def test_every_source_of_labels_trains_a_reward_model_by_the_same_path(sources, tmp_path, monkeypatch, labels):
+    shutil.copytree(sources, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    edit("mine.yaml", SOURCE.format("shuffled"), SOURCE.format(labels))
     experiment = read_experiment(Path("mine.yaml"))
     check(experiment)
     store, _, _ = begun(experiment, until="train_ppo")
@@ -704,16 +751,16 @@ def test_the_plan_prints_each_stage(place, capsys):
 
 def faulty(*arguments: str) -> str:
     """Run the command and expect a clear refusal: exit code 2 and no traceback."""
-    done = subprocess.run(
-        [sys.executable, "-m", "cai.experiment", *arguments], capture_output=True, text=True, check=False, timeout=120
-    )
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr and "error: " in done.stderr
-    return done.stderr
+    with redirect_stderr(StringIO()) as said:
+        assert run_main(main, arguments) == 2, said.getvalue()
+    assert "Traceback" not in said.getvalue() and "error: " in said.getvalue()
+    return said.getvalue()
 
 
 def test_faults_are_clear(place):
-    assert "nope.yaml: no such file" in faulty("nope.yaml")
+    done = subprocess.run([sys.executable, "-m", "cai.experiment", "nope.yaml"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: nope.yaml: no such file"), done.stderr
+    assert "Traceback" not in done.stderr
     assert "mine.yaml:2" not in faulty("mine.yaml", "--set", "constitution=missing.txt")
     said = faulty("mine.yaml", "--set", "constitution=missing.txt", "--set", "data.source=gone.jsonl")
     assert "missing.txt" in said and 'there is no data source "gone.jsonl"' in said  # both at once
@@ -729,14 +776,12 @@ def test_human_labels_that_nobody_gave(place):
         run(experiment, Store(Path("runs")), Workbench.open(experiment.runtime))
 
 
-def test_a_malformed_row_is_set_aside_and_named_with_its_line(place):
+def test_a_malformed_row_is_set_aside_and_named_with_its_line(place, capsys):
     with Path("pairs.jsonl").open("a") as file:
         file.write('{"prompt": "x", "a": "y"}\n{"prompt": ')
-    done = subprocess.run(
-        [sys.executable, "-m", "cai.experiment", "mine.yaml"], capture_output=True, text=True, check=False, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    assert "pairs.jsonl:17" in done.stderr and "a half-written last line: pairs.jsonl:18" in done.stderr
+    assert run_main(main, ["mine.yaml"]) == 0
+    said = capsys.readouterr().err
+    assert "pairs.jsonl:17" in said and "a half-written last line: pairs.jsonl:18" in said
 
 
 def test_a_broken_constitution_is_found_before_anything_runs(place):
@@ -748,8 +793,6 @@ def test_a_broken_constitution_is_found_before_anything_runs(place):
 
 
 def test_a_full_disk_is_said_plainly(monkeypatch, capsys):
-    from cai.core.errors import run_main
-
     def full(argv):
         raise OSError(28, "No space left on device", "runs/store/x")
 
@@ -757,9 +800,9 @@ def test_a_full_disk_is_said_plainly(monkeypatch, capsys):
     assert "runs/store/x: the disk is full" in capsys.readouterr().err
 
 
-def test_ctrl_c_keeps_what_is_done(tmp_path, tiny, monkeypatch):
+def test_ctrl_c_keeps_what_is_done(finished, tmp_path, monkeypatch):
     """Interrupted in the middle: exit code 130, no traceback, and the next run goes on from there."""
-    lay_out(tmp_path)
+    begin_from(finished, tmp_path, "calls")  # so that it comes to SFT sooner
     command = [sys.executable, "-m", "cai.experiment", "mine.yaml"]
     process = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
@@ -776,7 +819,8 @@ def test_ctrl_c_keeps_what_is_done(tmp_path, tiny, monkeypatch):
     assert not list((tmp_path / "runs/store").glob("train_sft-*/manifest.json"))
     monkeypatch.chdir(tmp_path)
     stages = planned()
-    assert stages["revise"] == 1  # the held-out traces alone and "load_data" not in stages and stages["train_sft"] == 1
+    assert stages["revise"] == 1  # the held-out traces alone
+    assert "load_data" not in stages and stages["train_sft"] == 1
 
 
 def test_a_killed_ppo_goes_on_from_its_last_rollout(place, monkeypatch):

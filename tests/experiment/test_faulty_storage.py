@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from test_calls import mounted
-from test_experiment import EXPERIMENT, lay_out
+from test_experiment import EXPERIMENT, begin_from, drop_the_rest
 from test_killed import untimed
 from test_resume import cut, flip
 
@@ -58,13 +58,14 @@ def made_at(root: Path = Path("runs")) -> dict[str, float]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, tiny):
+def finished(tmp_path_factory, small_run):
     folder = tmp_path_factory.mktemp("faults")
-    lay_out(folder)
+    begin_from(small_run, folder)
     (folder / "mine.yaml").write_text(EXPERIMENT.replace("  human: {labels: human}\n", ""))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert experiment(["mine.yaml"]) == 0
+        drop_the_rest()
     return folder
 
 
@@ -263,7 +264,7 @@ def test_a_folder_without_locks(place, capsys, monkeypatch):
         raise OSError(errno.ENOTSUP, "Operation not supported")
 
     before = outcome()
-    shutil.rmtree("runs")
+    shutil.rmtree(STORE)  # and not the calls: those without locks are in test_calls.py
     monkeypatch.setattr(fcntl, "flock", no_locks)
     code, told = ran(capsys)
     assert code == 0 and "Traceback" not in told and outcome()[1] == before[1]

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_experiment import EXPERIMENT, lay_out
+from test_experiment import EXPERIMENT, begin_from, drop_the_rest
 
 from cai.core.records import read_jsonl
 from cai.experiment.command import main
@@ -33,13 +33,14 @@ arms:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, tiny):
+def finished(tmp_path_factory, small_run):
     folder = tmp_path_factory.mktemp("generative")
-    lay_out(folder)
+    begin_from(small_run, folder)
     (folder / "mine.yaml").write_text(SHARED + ARMS)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert main(["mine.yaml"]) == 0
+        drop_the_rest()
     return folder
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from test_experiment import EXPERIMENT, lay_out, planned, run_in
+from test_experiment import EXPERIMENT, begin_from, lay_out, planned, run_in
 
 from cai.compare.__main__ import main as compare
 from cai.config.load import read_experiment
@@ -34,8 +34,9 @@ def lay_out_arms(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, tiny):
+def finished(tmp_path_factory, small_run):
     folder = tmp_path_factory.mktemp("learns")
+    begin_from(small_run, folder)
     lay_out_arms(folder)
     run_in(folder)
     return folder

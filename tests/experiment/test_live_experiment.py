@@ -1,12 +1,10 @@
 """Live feedback in an experiment: `rl.feedback` end to end, which policy is talked to, and the page in a browser."""
 
 import json
-import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -187,16 +185,22 @@ def test_what_cannot_be_talked_to_is_said(here, capsys):
 
 
 @pytest.fixture
-def address(here, request) -> Iterator[str]:
+def address(here, request, monkeypatch) -> Iterator[str]:
     """A server on the SFT policy, at a pace that a test can wait for, in the form of its parameter."""
+    from cai.annotate.server import HOST, guarded_server, listen
+
     Path("talk.jsonl").unlink(missing_ok=True)
-    command = [sys.executable, "-m", "cai.annotate", "--live", "mine.yaml", "--pace", "8", "--out", "talk.jsonl"]
-    command += ["--form", request.param]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        found = next((found[0] for line in server.stdout or () if (found := re.search(r"http://\S+", line))), None)
-        assert found, "the server ended before it printed its address"
-        yield found
-        server.kill()
+    apps: list[Any] = []
+    monkeypatch.setattr("cai.annotate.__main__._open", lambda server, app, port: apps.append(app))
+    assert annotate(["--live", "mine.yaml", "--pace", "8", "--out", "talk.jsonl", "--form", request.param]) == 0
+    listener = listen(0)
+    port = listener.getsockname()[1]
+    server = guarded_server(apps[0], port, "secret")
+    thread = Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    yield f"http://{HOST}:{port}/?token=secret"
+    server.should_exit = True
+    thread.join()
 
 
 def wait_until(page: Any, holds: Any, what: str) -> None:

@@ -283,7 +283,8 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("method", ["rate", "choice", "contrast", "channel", "reason", "score"])
 def test_a_table_of_a_judge_and_the_same_as_json_from_the_cache(room, tiny, capsys, method):
-    Path("mine.yaml").write_text(CONFIG.format(method=method))
+    few = "reason, reason: {max_new_tokens: 8}" if method == "reason" else method
+    Path("mine.yaml").write_text(CONFIG.format(method=few))
     assert run_main(main, ["attack", "mine.yaml", "--exploits", "few.txt", "--limit", "6"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith(f"judge of arm ai: tiny-random, asked by {method}; 6 held-out pairs of 6 prompts, few.txt\n")

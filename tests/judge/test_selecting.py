@@ -21,6 +21,7 @@ from cai.judge.selecting.command import page, selection
 from cai.judge.selecting.ways import Way, WayOdds, ahead, by_category, figures, odds_of, split, votes_on, ways_of
 from cai.models.engines import Question
 from cai.models.references import ModelRef
+from cai.stats import intervals
 
 PLACEBOS = [Placebo("garden", ("Choose the response that waters beans.", "Choose the response that digs."))]
 KIND, BLUNT = "Choose the response that is kind.", "Choose the response that is blunt."
@@ -213,8 +214,10 @@ def test_a_judge_that_goes_by_length_is_said_to_be_a_ruler() -> None:
     assert '"shorter answer" agrees with people as often without reading' in text
 
 
-def test_what_is_measured_has_not_been_chosen() -> None:
+def test_what_is_measured_has_not_been_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Five wordings that a judge answers by chance: the best is above a coin where it was picked, and not elsewhere."""
+    drawn = intervals.draws
+    monkeypatch.setattr(intervals, "draws", lambda k, seed, _: drawn(k, seed, 2))  # no interval is looked at
     texts = {word: f"Choose {word}." for word in ("a", "b", "c", "d", "e")}
     chosen, measured = [], []
     for seed in range(40):

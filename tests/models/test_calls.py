@@ -228,6 +228,28 @@ def test_growing_files_are_compacted_and_a_reader_of_before_still_finds_all(tmp_
     assert reader._growing() < 4000, "what is compacted is not in memory any more"
 
 
+def test_a_file_that_another_process_compacts_between_the_look_and_the_opening_is_read_where_it_went(
+    tmp_path, monkeypatch
+):
+    other, reader = CallCache(tmp_path / "calls"), CallCache(tmp_path / "calls")
+    other.put([("a", 1)])
+    assert reader.get(["a"]) == {"a": 1}
+    other.compact()
+    (first,) = (tmp_path / "calls").glob("*.sqlite")
+    opened = call_files.open_table
+
+    def overtaken(path):
+        if path == first and first.exists():
+            monkeypatch.setattr(call_files, "open_table", opened)
+            other.put([("b", 2)])
+            other.compact()
+            assert not first.exists()
+        return opened(path)
+
+    monkeypatch.setattr(call_files, "open_table", overtaken)
+    assert reader.get(["a", "b"]) == {"a": 1, "b": 2}
+
+
 def test_the_answer_that_stood_before_compaction_stands_after_it(tmp_path):
     caches = [CallCache(tmp_path / "calls") for _ in range(3)]
     for n, cache in enumerate(caches):

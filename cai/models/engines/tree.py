@@ -57,9 +57,13 @@ class TreeRow:
         path = [*path[:same], *range(len(self.tokens), len(self.tokens) + len(fresh))]
         self.tokens += fresh
         self.depths += range(same, same + len(fresh))
-        self.ends += [0] * len(fresh)
-        for node in path:
-            self.ends[node] = len(self.tokens)
+        end = len(self.tokens)
+        self.ends += [end] * len(fresh)
+        if same and path[same - 1] == same - 1:  # the row's first nodes: in one go, as they are many
+            self.ends[:same] = [end] * same
+        else:
+            for node in path[:same]:
+                self.ends[node] = end
         self.asked.append((index, path[span.begin - 1 :]))
         return path
 
@@ -88,12 +92,13 @@ def pack(spans: Sequence[Span], row_tokens: int, most: int, *, share: bool = Tru
     return rows
 
 
-def _common(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many tokens both begin with."""
-    for count, (a, b) in enumerate(zip(first, second, strict=False)):
-        if a != b:
-            return count
-    return min(len(first), len(second))
+def _common(first: tuple[int, ...], second: tuple[int, ...]) -> int:
+    """How many tokens both begin with. By halves: Python compares two slices much faster than their tokens."""
+    same, apart = 0, min(len(first), len(second)) + 1
+    while apart - same > 1:
+        middle = (same + apart) // 2
+        same, apart = (middle, apart) if first[same:middle] == second[same:middle] else (same, middle)
+    return same
 
 
 def tree_mask(rows: Sequence[TreeRow], dtype: torch.dtype, device: Any = "cpu") -> torch.Tensor:
