@@ -38,6 +38,7 @@ from cai.core.draws import seed_of
 from cai.core.errors import UserError
 from cai.models.chat import text_ids
 from cai.models.engines import Sampling
+from cai.models.engines.quick_head import head_laid_out
 from cai.models.engines.repeats import repeats_read_once
 from cai.models.engines.sampling import reads_left_padding, sample_ids, stop_ids
 from cai.models.sharded import is_sharded, whole_state
@@ -219,6 +220,7 @@ class Rollouts(Remembers, Unpublished, OwnTrainer, Online):
             torch.no_grad(),
             self._dist.summon_full_params(self.model_wrapped, recurse=False),
             repeats_read_once(model, pad),
+            head_laid_out(model, sampling.max_new_tokens),
         ):
             return sample_ids(model, prompt_ids, seeds, sampling, pad, set(self.eos_token_ids))
 
