@@ -1,4 +1,5 @@
-"""Rows of like length together: the one way that batches are made, for generation, judging and scoring."""
+"""Rows of like length together: the one way that batches are made, for generation, judging and scoring. But where a
+model reads no padding, and what rows begin with once, rows stay in their order, beside those they begin like."""
 
 from collections.abc import Iterator, Sequence
 
@@ -22,5 +23,20 @@ def by_length(
         width = width if batch else lengths[index]
         batch.append(index)
         used += lengths[index]
+    if batch:
+        yield batch
+
+
+def in_order(indices: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Batches of `indices` as they come, each of at most `batch_tokens`, padding included (a longer row goes alone)."""
+    batch: list[int] = []
+    width = 0
+    for index in indices:
+        wider = max(width, lengths[index])
+        if batch and (len(batch) + 1) * wider > batch_tokens:
+            yield batch
+            batch, wider = [], lengths[index]
+        width = wider
+        batch.append(index)
     if batch:
         yield batch

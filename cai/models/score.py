@@ -7,11 +7,11 @@ line break after the end-of-turn token?) and the position at which the scalar is
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cai.core.batching import by_length
+from cai.core.batching import by_length, in_order
 from cai.core.errors import UserError
 from cai.core.records import Chat
 from cai.models.chat import chat_text, encoded
@@ -43,15 +43,18 @@ def score(
     max_length: int,
     batch_tokens: int,
     progress: Callable[[int], None] | None = None,
+    packs: bool = False,
 ) -> list[float | None]:
     """Scalar reward of each chat, in the order given; None for a chat of more than `max_length` tokens.
 
     model: a sequence-classification model with one label, plain or wrapped by PEFT.
     batch_tokens: at most this many tokens, padding included, in one forward (a single longer chat goes alone).
     progress: called after each batch with the number of chats it scored.
+    packs: whether the model reads batches without padding, and what neighbours begin with once (train/unpadded.py).
     """
     rows = list(render_all_scored(tokenizer, chats))
-    return score_rows(model, tokenizer, rows, max_length=max_length, batch_tokens=batch_tokens, progress=progress)
+    limits: dict[str, Any] = {"max_length": max_length, "batch_tokens": batch_tokens}
+    return score_rows(model, tokenizer, rows, **limits, progress=progress, packs=packs)
 
 
 def score_rows(
@@ -62,6 +65,7 @@ def score_rows(
     max_length: int,
     batch_tokens: int,
     progress: Callable[[int], None] | None = None,
+    packs: bool = False,
 ) -> list[float | None]:
     """`score` of already rendered rows."""
     assert model.config.num_labels == 1, "a reward model has one label"
@@ -70,7 +74,9 @@ def score_rows(
     was_training = model.training
     model.eval()
     try:
-        for batch in by_length(fitting, [len(ids) for ids in rows], batch_tokens, padding=0.1):
+        lengths = [len(ids) for ids in rows]
+        like = by_length(fitting, lengths, batch_tokens, padding=0.1)
+        for batch in in_order(fitting, lengths, batch_tokens) if packs else like:
             for i, reward in zip(batch, score_ids(model, tokenizer, [rows[i] for i in batch]), strict=True):
                 rewards[i] = finite(reward, model)
             if progress is not None:

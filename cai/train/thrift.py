@@ -21,7 +21,8 @@ def spare(work: Workbench, trainer: Any, ref: ModelRef) -> None:
             work.read_once(network, ref)
 
 
-def thrifty(network: Any) -> None:
-    """`spare` without what lies below LoRA."""
-    read_unpadded(network)
+def thrifty(network: Any) -> bool:
+    """`spare` without what lies below LoRA. Returns whether it reads batches without padding."""
+    unpadded = read_unpadded(network)
     quicken(network)
+    return unpadded is not None

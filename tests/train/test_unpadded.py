@@ -7,9 +7,12 @@ import pytest
 import torch
 import zoo
 from peft import get_peft_model
+from peft.tuners.lora import Linear
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from cai.models.architectures import lora
+from cai.models.engines import Sampling
+from cai.models.engines.sampling import sample_ids
 from cai.models.trunk import States, read_once
 from cai.train import quick_lora
 from cai.train.live.reward import states_of
@@ -210,6 +213,42 @@ def test_without_gradients_loras_layers_give_pefts_own_bits_and_ask_the_base_lay
         assert torch.equal(plain(**inputs).logits, expected)
     assert len(set(asked)) == len(asked) == layers > 0
     assert len(added) == (0 if few else layers)
+
+
+@pytest.mark.parametrize("name", sorted(PACKED - {"gpt2", "gpt-bigcode"}))  # in which LoRA is not on linear layers
+def test_a_policy_samples_the_same_without_pefts_calls(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network(name).eval()
+    rows, sampling = [[5, 6, 7, 8], [9, 10], [20, 21, 22]], Sampling(8, 1.0)
+
+    def sampled() -> list[list[int]]:
+        with torch.no_grad():
+            return sample_ids(model, rows, [1, 2, 3], sampling, 0, set())
+
+    expected = sampled()
+    with model.disable_adapter():
+        off = sampled()
+    own, lengths = Linear.forward, set()
+
+    def heard(layer: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        lengths.add(x.shape[-2])
+        return own(layer, x, *args, **kwargs)
+
+    monkeypatch.setattr(Linear, "forward", heard)
+    assert quicken(model) and expected != off
+    assert sampled() == expected and 1 not in lengths, "the prompts alone are PEFT's: few rows of several tokens"
+    with model.disable_adapter():
+        assert sampled() == off and 1 in lengths
+
+
+@pytest.mark.parametrize("scale", [2.0, 0.3])
+def test_a_token_of_each_answer_comes_out_as_pefts(scale: float) -> None:
+    model = network("llama").eval()
+    layer = next(module for module in model.modules() if type(module) is Linear)
+    layer.scaling["default"], x = scale, torch.randn(3, 1, layer.in_features)
+    with torch.no_grad():
+        expected, plain = layer(x), layer.base_layer(x)
+        quicken(model)
+        assert torch.allclose(layer(x), expected, atol=1e-6) and not torch.allclose(expected, plain, atol=1e-3)
 
 
 def test_what_ppo_makes_of_answers_is_the_same_to_rounding() -> None:

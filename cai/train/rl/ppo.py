@@ -112,6 +112,7 @@ class PPOTrainer(RolloutTrainer):
         self.config, self.kl_coef = args, args.kl_coef
         self._stopped = False
         self._sums: list[Tensor] = []  # of the update that is under way
+        self._first: tuple[Tensor, ...] | None = None  # what `_evaluate_rollout` leaves for the first update
         self.policy: Any = self.accelerator.unwrap_model(self.model)
         shared = None if self.is_fsdp_enabled else self.policy  # whose base does not stay where it is
         functions: Any = as_functions(rewards, reward_processing_classes, str(args.device), shared)
@@ -137,7 +138,11 @@ class PPOTrainer(RolloutTrainer):
 
     @torch.no_grad()
     def _evaluate_rollout(self, rollout: dict[str, Any]) -> dict[str, Tensor]:
-        """old_logprobs and old_values of the policy, ref_logprobs of the reference, each (B, T), in minibatches."""
+        """old_logprobs and old_values of the policy, ref_logprobs of the reference, each (B, T), in minibatches.
+
+        Where the whole rollout is one minibatch, its first forward would be the policy's of here again, with the same
+        weights: so this one is kept for the gradients of the first update.
+        """
         length = rollout["prompt_mask"].sum(dim=1) + rollout["completion_mask"].sum(dim=1)
         known = {
             name: torch.zeros(rollout["completion_ids"].shape, device=length.device)
@@ -145,18 +150,28 @@ class PPOTrainer(RolloutTrainer):
         }
         # Like lengths together: less padding. What is true of an answer does not depend on its company.
         batches = length.argsort(stable=True).split(self.config.per_device_train_batch_size)
-        for name in ("old_logprobs", "ref_logprobs"):
+        alone = self.accelerator.num_processes == 1 and self.once_and_whole
+        keep = self.is_in_train and self._training and alone and len(batches) == self.config.steps_per_generation == 1
+        for name in ("ref_logprobs", "old_logprobs"):  # the policy last: what is kept takes room
             of_policy = name == "old_logprobs"
-            with nullcontext() if of_policy else self.reference():
+            with nullcontext() if of_policy else self.reference(), torch.set_grad_enabled(keep and of_policy):
                 for rows in batches:
                     part = trimmed({name: tensor[rows] for name, tensor in rollout.items()})
                     width = part["completion_ids"].size(1)
-                    output = self._forward(self.policy, part, **{"with_values": True} if of_policy else {})
-                    logprobs_BT, _ = logprobs_and_entropy(output["logits"], part["completion_ids"], self.temperature)
-                    known[name][rows, :width] = logprobs_BT
+                    choices = self._choices(self.policy, part, with_values=of_policy)
+                    known[name][rows, :width] = choices[0].detach()
                     if of_policy:
-                        known["old_values"][rows, :width] = output["values"]
+                        known["old_values"][rows, :width] = choices[2].detach()
+                    if of_policy and keep:
+                        self._first = tuple(choice_BT[rows.argsort()] for choice_BT in choices)
         return known
+
+    def _choices(self, model: Any, rollout: dict[str, Any], *, with_values: bool = True) -> tuple[Tensor, ...]:
+        """Of each token of the answers its log-probability, the entropy where it was chosen and, if wanted, the value
+        there; (B, T) each."""
+        output = self._forward(model, rollout, **{"with_values": True} if with_values else {})
+        logprobs_BT, entropy_BT = logprobs_and_entropy(output["logits"], rollout["completion_ids"], self.temperature)
+        return (logprobs_BT, entropy_BT, *((output["values"],) if with_values else ()))
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """One rollout: sampled answers with everything the PPO epochs need (steps 1-6)."""
@@ -213,6 +228,7 @@ class PPOTrainer(RolloutTrainer):
         if args.kl_target is not None and self.policy.training:
             self.kl_coef = adapted_kl_coef(self.kl_coef, self._metrics["train"]["kl"][-1], args.kl_target, args.kl_gain)
         return rollout | {
+            "row": torch.arange(len(mask_BT), device=device),
             "mask": mask_BT,
             "returns": returns_BT,
             "advantages": whiten(advantages_BT, mask_BT),
@@ -222,15 +238,19 @@ class PPOTrainer(RolloutTrainer):
         """Loss of one minibatch in one PPO epoch (steps 7-9)."""
         args, mask_BT, advantages_BT = self.config, inputs["mask"], inputs["advantages"]
 
-        # 7. One forward of the policy as it now is: ratio to the policy that sampled.
-        output = self._forward(model, inputs, with_values=True)
-        logprobs_BT, entropy_BT = logprobs_and_entropy(output["logits"], inputs["completion_ids"], self.temperature)
+        # 7. One forward of the policy as it now is: ratio to the policy that sampled. Before the first update they are
+        #    the same.
+        if self._first is not None and self._training:
+            choices, self._first = [choice_BT[inputs["row"]] for choice_BT in self._first], None
+        else:
+            choices = self._choices(model, inputs)
+        logprobs_BT, entropy_BT, values_BT = choices
         log_ratio_BT = (logprobs_BT - inputs["old_logprobs"]) * mask_BT
         ratio_BT = log_ratio_BT.exp()
 
         # 8. Clipped policy loss + vf_coef * clipped value loss (Schulman et al. 2017, eq. 9, without entropy bonus).
         pg_loss = policy_loss(ratio_BT, advantages_BT, mask_BT, args.cliprange)
-        vf_loss = value_loss(output["values"], inputs["old_values"], inputs["returns"], mask_BT, args.cliprange_value)
+        vf_loss = value_loss(values_BT, inputs["old_values"], inputs["returns"], mask_BT, args.cliprange_value)
 
         # 9. Curves. approx_kl: the low-variance estimator (ratio - 1) - log ratio of KL(old || new) (Schulman 2020).
         with torch.no_grad():

@@ -21,6 +21,7 @@ from cai.models.loading import pick_dtype
 from cai.models.references import NO_CODE, find, local
 from cai.models.score import render_scored, score_rows
 from cai.train.rl.backbone import load_reward_on
+from cai.train.thrift import thrifty
 
 
 def reward_function(
@@ -33,7 +34,7 @@ def reward_function(
     what is trained; an adapter given by path uses its base weights where it can (backbone.py). Raises UserError for a
     model without a head that was trained.
     """
-    name = model if isinstance(model, str) else str(model.config.name_or_path)
+    name, given = model if isinstance(model, str) else str(model.config.name_or_path), model
     if isinstance(model, str):
         source = find(model)
         name = local(source)
@@ -48,11 +49,12 @@ def reward_function(
     own: Any = tokenizer or AutoTokenizer.from_pretrained(name, revision=commit or "main", **NO_CODE)
     reader = with_padding(own)
     model = model.to(device).eval().requires_grad_(False)
+    packs = isinstance(given, str) and thrifty(model)  # the answers to a prompt read it once; who gave a model keeps it
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None) or reader.model_max_length
 
     def reward(prompts: list[Any], completions: list[Any], **_: Any) -> list[float | None]:
         rows = [row_of(reader, prompt, answer) for prompt, answer in zip(prompts, completions, strict=True)]
-        return score_rows(model, reader, rows, max_length=limit, batch_tokens=batch_tokens)
+        return score_rows(model, reader, rows, max_length=limit, batch_tokens=batch_tokens, packs=packs)
 
     reward.__name__ = name.rpartition("/")[2] or type(model).__name__
     return reward

@@ -90,6 +90,7 @@ def normalised_reward(work: Workbench, network: Any, run: OnlineRun, reward: Rew
     from cai.models.score import score
     from cai.models.sharded import everyones, shared_out, will_shard
     from cai.train.rl.backbone import load_reward_on
+    from cai.train.thrift import thrifty
 
     start, limits = run.start, {"max_length": reward.max_length, "batch_tokens": work.runtime.batch_tokens}
 
@@ -97,8 +98,9 @@ def normalised_reward(work: Workbench, network: Any, run: OnlineRun, reward: Rew
         tokenizer = load_tokenizer(ref)
         # The base weights of a policy that is to be put into parts do not stay where they are.
         model = load_reward_on(None if will_shard() else network, ref, start.dtype, work.device).eval()
+        packs = thrifty(model)  # so the answers to a prompt read it once
         work.read_once(model, ref)
-        return lambda chats: score(model, tokenizer, chats, **limits)
+        return lambda chats: score(model, tokenizer, chats, **limits, packs=packs)
 
     scorers, counts = reward.reward, {}
     if isinstance(scorers, WeighedRewards):

@@ -38,6 +38,8 @@ from cai.core.draws import seed_of
 from cai.core.errors import UserError
 from cai.models.chat import text_ids
 from cai.models.engines import Sampling
+from cai.models.engines.quick_head import head_laid_out
+from cai.models.engines.repeats import repeats_read_once
 from cai.models.engines.sampling import reads_left_padding, sample_ids, stop_ids
 from cai.models.sharded import is_sharded, whole_state
 from cai.train.checkpoints import last_checkpoint, state_of
@@ -207,7 +209,7 @@ class Rollouts(Remembers, Unpublished, OwnTrainer, Online):
             seed_of("rollout", self.args.seed, where, self.rollout, first + row, ids)
             for row, ids in enumerate(prompt_ids)
         ]
-        sampling = Sampling(self.args.max_completion_length, self.temperature)
+        sampling, pad = Sampling(self.args.max_completion_length, self.temperature), self._tokenizer.pad_token_id
         with (
             unwrap_model_for_generation(
                 self.model_wrapped,
@@ -217,8 +219,10 @@ class Rollouts(Remembers, Unpublished, OwnTrainer, Online):
             ) as model,
             torch.no_grad(),
             self._dist.summon_full_params(self.model_wrapped, recurse=False),
+            repeats_read_once(model, pad),
+            head_laid_out(model, sampling.max_new_tokens),
         ):
-            return sample_ids(model, prompt_ids, seeds, sampling, self._tokenizer.pad_token_id, set(self.eos_token_ids))
+            return sample_ids(model, prompt_ids, seeds, sampling, pad, set(self.eos_token_ids))
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         self._save_is_due |= self.control.should_save
