@@ -116,13 +116,14 @@ class TransformersEngine:
                 show(self.tokenizer.decode(drawn, skip_special_tokens=True).rstrip("\ufffd").lstrip())
 
         answer = stream_ids(self.model, ids, request.seed, sampling, self.stop_ids, take)
-        self._check_numbers(not probed(self.model).pop(NO_NUMBERS, False))
-        return reply_of(self.tokenizer, answer, self.stop_ids)
+        return self._replies([answer])[0]
 
     def _sample(self, rows: list[list[int]], seeds: list[int], sampling: Sampling) -> list[Reply]:
         pad = self.tokenizer.pad_token_id
         past = read_prefix(self.model, rows, pad, sampling.max_new_tokens) if self.share else None
-        answers = sample_ids(self.model, rows, seeds, sampling, pad, self.stop_ids, past)
+        return self._replies(sample_ids(self.model, rows, seeds, sampling, pad, self.stop_ids, past))
+
+    def _replies(self, answers: Sequence[list[int]]) -> list[Reply]:
         self._check_numbers(not probed(self.model).pop(NO_NUMBERS, False))
         return [reply_of(self.tokenizer, ids, self.stop_ids) for ids in answers]
 
