@@ -217,5 +217,5 @@ def check_device(device: str, where: str = "runtime.device") -> None:
     except Exception as error:  # each kind of device fails in its own way: no driver, no such number, unknown name
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         problem = f'the device "{device}" is not there: {reason}'
-        remedy = "name one that is there (cpu, cuda, cuda:1, mps), or auto"
+        remedy = "name one that is there (cpu, cuda, mps), or auto"
         raise UserError(problem, where, remedy) from None
