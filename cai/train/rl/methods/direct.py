@@ -10,7 +10,7 @@ from cai.train.rl.judged import RatedBy, learn_from_judge
 from cai.train.rl.online import by_ppo
 
 
-@version(3)
+@version(4)
 def train_direct(out: Path, work: Workbench, *, run: OnlineRun, rater: RatedBy) -> None:
     """Leaves what `learn_from_rewards` leaves. An answer that the judge cannot read takes no part."""
     learn_from_judge(out, work, run, rater.judge, "alone", by_ppo)

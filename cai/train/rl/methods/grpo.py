@@ -14,13 +14,13 @@ from cai.train.rl.online import by_groups, learn_from_rewards
 
 
 @launched
-@version(4)
+@version(5)
 def train_grpo(out: Path, work: Workbench, *, run: OnlineRun, reward: RewardModel) -> None:
     """Leaves what `learn_from_rewards` leaves."""
     learn_from_rewards(out, work, run, reward, partial(by_groups, "grpo"))
 
 
-@version(2)
+@version(3)
 def train_judged_grpo(out: Path, work: Workbench, *, run: OnlineRun, rater: RatedBy, asked: Judging) -> None:
     """As `train_grpo`, on the judge (cai/train/rl/judged.py)."""
     learn_from_judge(out, work, run, rater.judge, asked, partial(by_groups, "grpo"))

@@ -18,7 +18,7 @@ from cai.train.rl.online import COMPARED, by_online_dpo
 COLUMNS = (*COMPARED, "loss", "accuracy", "margin")
 
 
-@version(2)
+@version(3)
 def train_online_dpo(out: Path, work: Workbench, *, run: OnlineRun, rater: RatedBy, beta: float) -> None:
     """Leaves what `learn_from_rewards` leaves. A pair that the judge cannot read takes no part, and is counted."""
     learn_from_judge(out, work, run, rater.judge, "pairs", partial(by_online_dpo, beta), COLUMNS)

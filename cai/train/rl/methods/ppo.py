@@ -11,7 +11,7 @@ from cai.train.rl.online import by_ppo, learn_from_rewards
 
 
 @launched
-@version(4)
+@version(5)
 def train_ppo(out: Path, work: Workbench, *, run: OnlineRun, reward: RewardModel) -> None:
     """Leaves what `learn_from_rewards` leaves."""
     learn_from_rewards(out, work, run, reward, by_ppo)

@@ -24,7 +24,7 @@ COLUMNS = ("teacher_kl", "kl", "entropy", "completion_length", "eos_rate", "repe
 
 
 @launched
-@version(2)
+@version(3)
 def train_self_distil(
     out: Path, work: Workbench, *, run: OnlineRun, teacher: TeacherContext, distil: SelfDistil
 ) -> None:
