@@ -8,7 +8,8 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -30,10 +31,11 @@ class FaultyServer:
 
     def __init__(self, faults: Callable[[int], Fault] = lambda number: None, *, model: str = "toy", **more) -> None:
         self.faults, self.model, self.more = faults, model, more
-        self.served: Counter[str] = Counter()
+        self.counted: Counter[str] = Counter()
         self.hit: Counter[str] = Counter()
         self.number, self.armed, self.busy, self.widest = 0, False, 0, 0
-        self.lock, self.port, self.keys = threading.Lock(), 0, set()
+        self.writing = 0  # answers of which some may have come, and that are not counted yet
+        self.lock, self.port, self.keys = threading.Condition(), 0, set()
         self.adapters: dict[str, str] = {}  # name -> folder
         self.told: list[tuple[str, str]] = []  # ("load" or "unload", name)
 
@@ -155,20 +157,40 @@ class FaultyServer:
         raw = json.dumps(answer).encode()
         if fault == "malformed":
             raw = raw[:-20] + b"}" * 20
-        request.send_response(200)
-        request.send_header("content-length", str(len(raw)))
-        request.end_headers()
-        if fault == "trickle":
-            for start in range(0, len(raw), 8):
-                request.wfile.write(raw[start : start + 8])
-                request.wfile.flush()
-                time.sleep(0.05)
-        else:
-            request.wfile.write(raw)
-        if fault in (None, "trickle") and self.armed:
-            with self.lock:
-                self.served[json.dumps(body, sort_keys=True)] += 1
+        with self.counting(body if fault in (None, "trickle") and self.armed else None):
+            request.send_response(200)
+            request.send_header("content-length", str(len(raw)))
+            request.end_headers()
+            if fault == "trickle":
+                for start in range(0, len(raw), 8):
+                    request.wfile.write(raw[start : start + 8])
+                    request.wfile.flush()
+                    time.sleep(0.05)
+            else:
+                request.wfile.write(raw)
         return None
+
+    @contextmanager
+    def counting(self, body: dict | None) -> Iterator[None]:
+        """What is written inside counts as served, if there is a body and nobody hung up."""
+        with self.lock:
+            self.writing += 1
+        sent = False
+        try:
+            yield
+            sent = body is not None
+        finally:
+            with self.lock:
+                self.counted[json.dumps(body, sort_keys=True)] += sent
+                self.writing -= 1
+                self.lock.notify_all()
+
+    @property
+    def served(self) -> Counter[str]:
+        """How often each body was answered in full: whoever has its answer finds it counted."""
+        with self.lock:
+            assert self.lock.wait_for(lambda: not self.writing, timeout=10)
+            return +self.counted
 
     def told_of_adapters(self, request, path: str, body: dict) -> None:
         """As vLLM: a text where it went well. lora: the largest rank; "ignored": what is loaded changes nothing."""
