@@ -197,13 +197,21 @@ def batch_tokens(device: str) -> int:
     """What `runtime.batch_tokens` is where nobody names it: of a card, 4,096 for every 10 GB of its memory (32,768 of
     80 GB). A step of writing takes a small model as long for 8 rows as for 80."""
     usual = Runtime().batch_tokens
+    about = card_at(device)
+    return max(usual, usual * round(about.total_memory / 10e9)) if about else usual
+
+
+def card_at(device: str) -> Any:
+    """What torch knows of a CUDA card, with its name and total_memory (bytes). None for any other device, and for a
+    card that is not here: `check_device` says so of a run, and a plan may be for another machine."""
     if not device.startswith("cuda"):
-        return usual
+        return None
     import torch
 
-    if not torch.cuda.is_available():  # which `check_device` says
-        return usual
-    return max(usual, usual * round(torch.cuda.get_device_properties(device).total_memory / 10e9))
+    try:
+        return torch.cuda.get_device_properties(device)
+    except (AssertionError, RuntimeError):  # no CUDA in this torch; no driver, or no card of this number
+        return None
 
 
 def check_device(device: str, where: str = "runtime.device") -> None:
