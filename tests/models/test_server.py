@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -64,6 +65,11 @@ def collected(batches, count):
 
 def expected_texts(engine, asked):
     return [f"{sum(engine.prompt_ids(one.chat)) % 1000} {one.seed % 1000}" for one in asked]
+
+
+def answers_after(event):
+    """Of a server's faults: none, but later."""
+    event.wait(15)
 
 
 # 1. What is asked and how it is read ----------------------------------------------------------------------------------
@@ -160,18 +166,21 @@ def test_a_restart_in_the_middle(tokenizer, tmp_path):
 
 
 def test_a_server_that_never_comes_back_is_a_clear_end(tokenizer, tmp_path):
-    server = FaultyServer()
+    gone = threading.Event()
+    server = FaultyServer(lambda number: answers_after(gone) if number > 100 else None)  # else it may have answered all
     server.start()
     engine = engine_of(server, tokenizer, tmp_path, wait=replace(QUICK, server=1.0))
     kept, began = [], time.monotonic()
-    with pytest.raises(UserError, match="the server answers nobody any longer: no connection") as fault:
+    ends = "the server answers nobody any longer: (no connection|the connection was cut)"
+    with pytest.raises(UserError, match=ends) as fault:
         for number, batch in enumerate(engine.generate(requests(500), Sampling(4))):
             kept += batch
             if number == 1:
                 server.stop()
+                gone.set()
     assert "what it answered is kept" in fault.value.remedy
     assert 0 < len(kept) < 500 and len({index for index, _ in kept}) == len(kept)
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 100
 
 
 def test_one_request_that_always_fails_stops_no_other(tokenizer, tmp_path):
@@ -239,7 +248,15 @@ def test_retry_after_in_its_two_forms():
 
 
 def test_replicas_share_the_work_and_one_that_dies_is_left_out(tokenizer, tmp_path):
-    with FaultyServer() as one, FaultyServer() as two:
+    met = threading.Barrier(2)
+
+    def meet(number):
+        """Neither answers before both are asked: one that is slow to begin would get little to do, and rightly so."""
+        if number == 0:
+            with suppress(threading.BrokenBarrierError):
+                met.wait(15)
+
+    with FaultyServer(meet) as one, FaultyServer(meet) as two:
         urls = (one.url, two.url)
         engine = engine_of(one, tokenizer, tmp_path, urls=urls)
         two.armed = True
@@ -256,10 +273,12 @@ def test_replicas_share_the_work_and_one_that_dies_is_left_out(tokenizer, tmp_pa
 
 
 def test_whoever_stops_listening_stops_the_requests(tokenizer, tmp_path):
-    with FaultyServer() as server:
+    closed = threading.Event()
+    with FaultyServer(lambda number: answers_after(closed) if number > 1000 else None) as server:  # as above
         batches = engine_of(server, tokenizer, tmp_path, concurrency=2).generate(requests(3000), Sampling(4))
         next(batches)
         batches.close()
+        closed.set()
         done = len(server.served)
         time.sleep(0.2)
         assert len(server.served) <= done + 2 and done < 3000
