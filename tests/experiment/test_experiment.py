@@ -811,8 +811,13 @@ def test_ctrl_c_keeps_what_is_done(finished, tmp_path, monkeypatch):
     for line in process.stderr:
         seen += line
         if "train sft" in line:
-            process.send_signal(signal.SIGINT)
             break
+    while not list(
+        (tmp_path / "runs/store").glob("train_sft-*.unfinished")
+    ):  # while it imports, libraries may catch it
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
     _, rest = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "Traceback" not in seen + rest and "interrupted" in rest
