@@ -21,11 +21,11 @@ from cai.core.records import Message
 from cai.models.chat import option_ids
 from cai.models.engines import Question, Request, Sampling
 from cai.models.engines.connection import Connection
-from cai.models.engines.faults import retry_after
+from cai.models.engines.faults import GivenUp, retry_after
 from cai.models.engines.identity import check_identity
 from cai.models.engines.server import ServerEngine
 from cai.models.engines.spending import Spending
-from cai.models.engines.transport import Patience
+from cai.models.engines.transport import Patience, Pool
 from cai.models.loading import load_tokenizer
 from cai.models.references import find_served, model_of
 from cai.models.workbench import Workbench
@@ -65,6 +65,13 @@ def collected(batches, count):
 
 def expected_texts(engine, asked):
     return [f"{sum(engine.prompt_ids(one.chat)) % 1000} {one.seed % 1000}" for one in asked]
+
+
+def until(there):
+    """For a while: what does not come is seen by what follows."""
+    end = time.monotonic() + 10
+    while not there() and time.monotonic() < end:
+        time.sleep(0.001)
 
 
 def answers_after(event):
@@ -183,19 +190,45 @@ def test_a_server_that_never_comes_back_is_a_clear_end(tokenizer, tmp_path):
     assert time.monotonic() - began < 100
 
 
-def test_one_request_that_always_fails_stops_no_other(tokenizer, tmp_path):
-    """The ids of one request always meet a 500: all others are answered, and the end names it."""
+def test_one_request_that_always_fails_stops_no_other(tokenizer, tmp_path, monkeypatch):
+    """The ids of one request always meet a 500: all others are answered, and the end names it.
+
+    It is given up while others are answered: one between two of its tries, until then, and the rest when it is.
+    """
+    given_up, turns, tries = threading.Event(), threading.Semaphore(10), []
+    patient = Pool._patient
+
+    def told(pool, *args):
+        try:
+            patient(pool, *args)
+        except GivenUp:
+            given_up.set()
+            raise
+
+    monkeypatch.setattr(Pool, "_patient", told)
     with FaultyServer() as server:
         engine = engine_of(server, tokenizer, tmp_path, wait=replace(QUICK, tries=3))
         asked, poison = requests(30), requests(30)[7]
         ids = engine.prompt_ids(poison.chat)
         answer = server.answer
-        server.answer = lambda r, path, body, fault: answer(r, path, body, "500" if body["prompt"] == ids else fault)
+
+        def answered(request, path, body, fault):
+            if body["prompt"] != ids:
+                while not turns.acquire(timeout=0.02) and not given_up.is_set():
+                    pass
+                return answer(request, path, body, fault)
+            tries.append(server.served.total())
+            if len(tries) > 1:
+                turns.release()
+                until(lambda: server.served.total() > tries[-1])
+            return answer(request, path, body, "500")
+
+        server.answer = answered
         rows = []
         with pytest.raises(UserError, match=r"1 of 30 requests were given up: HTTP 500: out of luck, 3 times"):
             for batch in engine.generate(asked, Sampling(4)):
                 rows += batch
-    assert sorted(index for index, _ in rows) == [k for k in range(30) if k != 7]
+    assert sorted(index for index, _ in rows) == [k for k in range(30) if k != 7] and len(tries) < 10
 
 
 def test_a_wrong_key_ends_at_once_and_is_never_shown(tokenizer, tmp_path, monkeypatch):
