@@ -22,7 +22,7 @@ def chromium() -> Iterator[Any]:
         pytest.skip("there is no Chromium here: apt-get install chromium")
     api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
     with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=binary, args=list(ARGUMENTS))
+        browser = playwright.chromium.launch(executable_path=binary, args=list(ARGUMENTS), timeout=180_000)
         yield browser
         browser.close()
 
