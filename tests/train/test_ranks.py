@@ -219,7 +219,7 @@ def ranks_of(root: Path) -> dict[int, int]:
 
 def when_it_trains(root: Path, kill: Callable[[dict[int, int]], None]) -> None:
     """Wait until the ranks below `root` have made a step, and then do something about them."""
-    end = time.monotonic() + 200
+    end = time.monotonic() + 600
     while not any("done" in file.read_text() for file in root.glob("ranks/*/progress")):
         assert time.monotonic() < end
         time.sleep(0.05)
