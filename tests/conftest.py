@@ -12,6 +12,8 @@ from typing import Any
 # Read when the libraries are imported, so set before anything imports them.
 # One thread: two on two cores that others use as well wait for each other (measured: a forward pass 22 times slower).
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1"}
+# `cai` is compiled by the first program that a test starts, and not by each: a second of every one.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import pytest
 from browser import chromium, page  # noqa: F401
@@ -41,6 +43,15 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("CAI_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("PIP_NO_INDEX", "1")
         yield cache_folder()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_wait_for_the_disk() -> Iterator[None]:
+    """fsync takes milliseconds, and nothing here is ever cut off from its power: what is written, and in which order it
+    is synced, tests/power.py sees all the same. Programs that tests start do wait."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -28,7 +28,7 @@ from cai.experiment.evaluate import evaluate
 from cai.experiment.pipeline import run, train
 from cai.models.engines import Reply
 from cai.models.engines.cached import CachedEngine
-from cai.models.workbench import Workbench
+from cai.models.workbench import Workbench, freeze_libraries
 
 ROOT = Path(__file__).parents[2]
 
@@ -466,6 +466,7 @@ def test_ai_to_human_reruns_label_reward_policy_only(place):
 
 def test_the_first_release_alone_takes_the_libraries_out_of_garbage_collection(tmp_path):
     gc.unfreeze()  # as in a run: tests/conftest.py has done it for all tests
+    freeze_libraries.cache_clear()
     work = Workbench(tmp_path, Runtime(), "cpu")
     work.release()
     libraries = gc.get_freeze_count()
