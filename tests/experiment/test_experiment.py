@@ -733,7 +733,8 @@ def test_a_second_run_asks_no_model(place, capsys):
     assert "ai beats human in" in " ".join(capsys.readouterr().out.split())
 
 
-def test_the_plan_prints_each_stage(place, capsys):
+def test_the_plan_prints_each_stage(place, capsys, monkeypatch):
+    monkeypatch.setattr("cai.experiment.command.begin", None)  # the state of the code is read for a run alone
     edit("law.txt", "Choose the response that is kind.", "Choose the response that is kinder.")
     assert main(["mine.yaml", "--plan", "--all"]) == 0
     out = capsys.readouterr().out
