@@ -44,6 +44,7 @@ class Workbench:
     _loaded: tuple[str, Any] | None = None
     _room: ExitStack = field(default_factory=ExitStack)  # how what is loaded is let go of, beside forgetting it
     _made: list[CachedEngine] = field(default_factory=list)
+    _begun: bool = False  # it has let go of a model, or made room for the first
     # One of several of a run: the batches of models in process are then those of a run in one process, to the digit.
     # Calls of a server are money, and are shared all the same.
     side_by_side: bool = False
@@ -181,9 +182,11 @@ class Workbench:
         self._loaded = None
         self._room.close()
         self.resident.release()
-        if not gc.get_freeze_count():
+        if not self._begun:
             # The first time there is no model yet, only the libraries: half a million objects that never go. Left in,
             # every later collection looks through them for 0.2 s, and a smoke run spends half of its time on that.
+            # Asking gc whether they are out already would count them one by one, each time.
+            self._begun = True
             gc.freeze()
 
     def counts(self) -> dict[str, int]:
