@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from typing import Any
 # Read when the libraries are imported, so set before anything imports them.
 # One thread: two on two cores that others use as well wait for each other (measured: a forward pass 22 times slower).
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1"}
+# Where Python keeps no translated modules (as images of containers have it), each process that a test starts would
+# translate all of `cai` again: half of the time that it takes to begin.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import pytest
 from browser import chromium, page  # noqa: F401
@@ -24,14 +28,29 @@ from cai.models.references import ModelRef, find, local
 # A shell's background job ignores SIGINT, and so does what it starts: the tests may be run from one.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+sys.dont_write_bytecode = False  # see above
+
 LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
+KEPT_OUT = {"modules": 0}
+
+
 def pytest_collection_finish() -> None:
+    keep_libraries_out_of_garbage_collection()
+
+
+def pytest_runtest_setup() -> None:
+    keep_libraries_out_of_garbage_collection()
+
+
+def keep_libraries_out_of_garbage_collection() -> None:
     """The libraries and the tests are there, and stay: no garbage collection looks through them (see
-    cai/models/workbench.py)."""
-    gc.collect()
-    gc.freeze()
+    cai/models/workbench.py). The heavy ones come with the first test that needs them: so whenever many have come."""
+    if len(sys.modules) >= KEPT_OUT["modules"] + 200:
+        gc.collect()
+        gc.freeze()
+        KEPT_OUT["modules"] = len(sys.modules)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -55,6 +74,19 @@ def no_network() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", guarded)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_wait_for_the_disk() -> Iterator[None]:
+    """No test cuts the power (power.py does as if), and a small run waits 900 times: here fsync asks only whether the
+    file is open. In a process that a test starts it is the true one."""
+
+    def open_at_least(file: Any) -> None:
+        os.fstat(file if isinstance(file, int) else file.fileno())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", open_at_least)
         yield
 
 
