@@ -22,7 +22,7 @@ def chromium() -> Iterator[Any]:
         pytest.skip("there is no Chromium here: apt-get install chromium")
     api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
     with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=binary, args=list(ARGUMENTS))
+        browser = playwright.chromium.launch(executable_path=binary, args=list(ARGUMENTS), timeout=180_000)
         yield browser
         browser.close()
 
@@ -31,7 +31,7 @@ def chromium() -> Iterator[Any]:
 def page(chromium: Any) -> Iterator[Any]:
     """A page with cookies of its own. `page.faults` collects what its scripts threw and every dialog it opened."""
     context = chromium.new_context(viewport={"width": 1280, "height": 800})
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(60_000)
     made = context.new_page()
     made.faults = []
     made.on("pageerror", lambda error: made.faults.append(str(error)))

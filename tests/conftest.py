@@ -13,8 +13,7 @@ from typing import Any
 # Read when the libraries are imported, so set before anything imports them.
 # One thread: two on two cores that others use as well wait for each other (measured: a forward pass 22 times slower).
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1"}
-# Where Python keeps no translated modules (as images of containers have it), each process that a test starts would
-# translate all of `cai` again: half of the time that it takes to begin.
+# `cai` is compiled by the first program that a test starts, and not by each: a second of every one.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import pytest
@@ -63,6 +62,15 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_wait_for_the_disk() -> Iterator[None]:
+    """fsync takes milliseconds, and nothing here is ever cut off from its power: what is written, and in which order it
+    is synced, tests/power.py sees all the same. Programs that tests start do wait."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def no_network() -> Iterator[None]:
     """Connections that leave the machine fail loudly, so that no test comes to depend on one."""
     connect = socket.socket.connect
@@ -74,19 +82,6 @@ def no_network() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", guarded)
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def no_wait_for_the_disk() -> Iterator[None]:
-    """No test cuts the power (power.py does as if), and a small run waits 900 times: here fsync asks only whether the
-    file is open. In a process that a test starts it is the true one."""
-
-    def open_at_least(file: Any) -> None:
-        os.fstat(file if isinstance(file, int) else file.fileno())
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", open_at_least)
         yield
 
 

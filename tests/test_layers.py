@@ -2,6 +2,8 @@
 early."""
 
 import ast
+import re
+import runpy
 import subprocess
 import sys
 from collections import Counter
@@ -68,7 +70,7 @@ def room(name: str) -> str:
 
 
 def test_thirteen_rooms_and_no_loose_module():
-    places = {path.relative_to(PACKAGE).parts[0] for path in PACKAGE.rglob("*.py")} - {"__init__.py"}
+    places = {path.relative_to(PACKAGE).parts[0] for path in PACKAGE.rglob("*.py")} - {"__init__.py", "__main__.py"}
     assert places == set(ROOMS)
     assert [name for name in ROOMS if not (PACKAGE / name / "__init__.py").is_file()] == []
 
@@ -82,6 +84,12 @@ def test_a_room_imports_only_rooms_above(name):
     above = ROOMS[: ROOMS.index(name) + 1]
     modules = [one for one in FILES if room(one) == name and one not in PROGRAMS]
     assert {one: up for one in modules if (up := [o for o in graph()[one] if room(o) not in above])} == {}
+
+
+def test_every_program_is_named_by_the_package_itself(capsys):
+    runpy.run_module("cai", run_name="__main__")
+    named = re.findall(r"^  python -m cai\.(\w+)", capsys.readouterr().out, re.MULTILINE)
+    assert sorted(named) == [room(name) for name in PROGRAMS if name != "__main__"]
 
 
 def test_nothing_imports_a_program():

@@ -58,7 +58,8 @@ class Sources(Section):
         if len(rules) > 1:
             raise Fault(f"labels.{rules[0]} and labels.{rules[1]} each say who labels", "leave one out", rules[1])
         if not rules and self.default is None:
-            raise Fault("labels says nobody who labels", FORMS)
+            remedy = f"add default: human (or another of {', '.join(WHO)}), or subsets, shares or budget"
+            raise Fault("labels says nobody who labels", remedy)
         if self.shares:
             self._shares_add_up()
         if self.budget:

@@ -65,7 +65,10 @@ def make_folders(folder: Path) -> None:
     if not folder.is_dir():
         if folder.parent != folder:
             make_folders(folder.parent)
-        folder.mkdir(exist_ok=True)
+        try:
+            folder.mkdir(exist_ok=True)
+        except FileNotFoundError:  # where only the system makes names, as in /proc
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder)) from None
         sync(folder.parent)
 
 

@@ -20,7 +20,7 @@ from cai.experiment.executors import cards_of, cores, lanes_of
 from cai.experiment.needs import Need, needs
 from cai.experiment.timings import Expected, estimates
 from cai.models.memory import GIB, on_device
-from cai.models.workbench import Workbench
+from cai.models.workbench import Workbench, card_at
 
 READERS = {"judge": "the judge", "critique": "the reviser", "train": "the policy, before SFT"}
 SIGNS = {"modelled": " m", "elsewhere": " *", "here": ""}
@@ -236,10 +236,7 @@ def plan_on(experiment: Experiment, ledger: Sequence[Artifact], work: Workbench,
     """What would run on this machine, or on the one that the options name. Raises UserError."""
     card = CARDS.get(options.card or "")
     capacity = card.usable if card else None
-    if work.device.startswith("cuda"):
-        import torch  # a card is there, so torch has been asked already
-
-        about = torch.cuda.get_device_properties(work.device)
+    if about := card_at(work.device):
         card, capacity = card or card_called(about.name), capacity or float(about.total_memory)
     if options.device_memory:
         capacity = bytes_of(options.device_memory)

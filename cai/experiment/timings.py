@@ -22,6 +22,7 @@ from typing import Literal
 
 from cai.core.store import MANIFEST, Artifact
 from cai.experiment.work import JUDGED, Work, model_of
+from cai.models.embedded import TINY
 from cai.models.shapes import shape_named, size_named
 
 REFERENCE = Path(__file__).with_name("timings.json")
@@ -29,6 +30,9 @@ NEAREST = 6  # counts that a line is fitted to
 NEAR = 0.05  # (log count)^2: points that are nearer than this weigh about alike
 LOADING = 2.0  # seconds, of a small model and of the libraries
 LEAST = 0.01  # seconds that a stage is taken to last at least
+# The quickstart took so many times as long in float32, which `dtype: auto` is on a processor without bfloat16 units
+# (experiments/benchmarks.md: 20 minutes, 6 with them).
+FLOAT32 = 3.3
 TELLING = 1.0  # stages that took less say nothing of how fast a machine is
 # Stages that do the same with what they count: tokens that are sampled, or revised; questions; texts that are scored;
 # rollouts; pairs that are learnt from.
@@ -122,7 +126,9 @@ def known(store: Path, work: Work) -> list[Took]:
 def reference() -> tuple[str, list[Took]]:
     """(the machine, what stages took on it): for a store that has none of its own yet."""
     table = json.loads(REFERENCE.read_text(encoding="utf-8"))
-    return table["machine"], [Took(**row) for row in table["stages"]]
+    rows = [Took(**row) for row in table["stages"]]
+    whole = [row for row in rows if row.dtype == "bfloat16" and row.model != TINY]  # whose time is that of products
+    return table["machine"], rows + [replace(row, dtype="float32", seconds=row.seconds * FLOAT32) for row in whole]
 
 
 def write(machine: str, *stores: Path) -> None:
@@ -255,6 +261,8 @@ def estimates(
         if not artifact.cached:
             work.add(artifact.digest, artifact.stage, artifact.inputs, artifact.path)
     machine, measured = reference()
+    if any(artifact.inputs.get("dtype") == "float32" for artifact in ledger):
+        machine = f"{machine}, in float32 {FLOAT32:g} times as long"
     if device != "cpu":  # what needs no model takes as long anywhere
         measured = [row for row in measured if not row.model]
     measured = at_speed(measured, own)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,6 @@ class Workbench:
     _loaded: tuple[str, Any] | None = None
     _room: ExitStack = field(default_factory=ExitStack)  # how what is loaded is let go of, beside forgetting it
     _made: list[CachedEngine] = field(default_factory=list)
-    _begun: bool = False  # it has let go of a model, or made room for the first
     # One of several of a run: the batches of models in process are then those of a run in one process, to the digit.
     # Calls of a server are money, and are shared all the same.
     side_by_side: bool = False
@@ -182,12 +181,7 @@ class Workbench:
         self._loaded = None
         self._room.close()
         self.resident.release()
-        if not self._begun:
-            # The first time there is no model yet, only the libraries: half a million objects that never go. Left in,
-            # every later collection looks through them for 0.2 s, and a smoke run spends half of its time on that.
-            # Asking gc whether they are out already would count them one by one, each time.
-            self._begun = True
-            gc.freeze()
+        freeze_libraries()
 
     def counts(self) -> dict[str, int]:
         """Model calls so far: made by a model, or found in the cache; and the tokens of those that were made."""
@@ -196,17 +190,34 @@ class Workbench:
         return {name: count + self.elsewhere[name] for name, count in own.items()}
 
 
+@cache  # asking how many objects are frozen goes through them all: 0.1 s
+def freeze_libraries() -> None:
+    """Leave the libraries out of garbage collection. The first time in a process there is no model yet, only them:
+    half a million objects that never go. Left in, every later collection looks through them for 0.2 s, and a smoke run
+    spends half of its time on that."""
+    if not gc.get_freeze_count():
+        gc.freeze()
+
+
 def batch_tokens(device: str) -> int:
     """What `runtime.batch_tokens` is where nobody names it: of a card, 4,096 for every 10 GB of its memory (32,768 of
     80 GB). A step of writing takes a small model as long for 8 rows as for 80."""
     usual = Runtime().batch_tokens
+    about = card_at(device)
+    return max(usual, usual * round(about.total_memory / 10e9)) if about else usual
+
+
+def card_at(device: str) -> Any:
+    """What torch knows of a CUDA card, with its name and total_memory (bytes). None for any other device, and for a
+    card that is not here: `check_device` says so of a run, and a plan may be for another machine."""
     if not device.startswith("cuda"):
-        return usual
+        return None
     import torch
 
-    if not torch.cuda.is_available():  # which `check_device` says
-        return usual
-    return max(usual, usual * round(torch.cuda.get_device_properties(device).total_memory / 10e9))
+    try:
+        return torch.cuda.get_device_properties(device)
+    except (AssertionError, RuntimeError):  # no CUDA in this torch; no driver, or no card of this number
+        return None
 
 
 def check_device(device: str, where: str = "runtime.device") -> None:

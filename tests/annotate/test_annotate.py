@@ -71,7 +71,7 @@ def test_two_processes_that_write_at_once_lose_nothing(tmp_path):
         "    log.append(LabelRow(f'n{i}', sys.argv[2], 'a', 1.0, 'a', None, 'x' * 3000, 1.0, ''))"
     )
     writers = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "l"), name]) for name in ("ana", "ben")]
-    assert [writer.wait(60) for writer in writers] == [0, 0]
+    assert [writer.wait(300) for writer in writers] == [0, 0]
     rows, faults = read_log(tmp_path / "l")
     assert not faults
     assert {(row.rater, row.pair_id) for row in rows} == {

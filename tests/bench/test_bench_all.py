@@ -17,7 +17,7 @@ MEASURED = ("labels 1", "labels 16", "generation", "read", "written", "reward, T
 def test_every_part_is_measured_and_written_down(tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "all.json"
     given = ["all", "--sizes", "tiny", "--device", "cpu", "--dtype", "float32", "--threads", "1", "--json", str(file)]
-    assert main(given) == 0
+    assert main([*given, "--budget", "60m"]) == 0
     found = json.loads(file.read_text())
     assert found["kind"].endswith("no CUDA here, and no card was measured") and found["skipped"] == []
     assert found["batch_tokens"] == 4096 and set(found["limits"]) == {"bandwidth", "bfloat16", "float32"}

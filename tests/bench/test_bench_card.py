@@ -20,7 +20,7 @@ PARTS = ("read", "written", "trained", "ppo")
 def test_every_part_is_measured_and_written_down(tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "card.json"
     given = ["card", "--sizes", "tiny", "--device", "cpu", "--dtype", "float32", "--threads", "1", "--json", str(file)]
-    assert main(given) == 0
+    assert main([*given, "--budget", "60m"]) == 0
     found = json.loads(file.read_text())
     assert found["kind"] == "cpu: no CUDA here, and no card was measured" and found["skipped"] == []
     assert found["device"] and found["date"][:2] == "20" and set(found["versions"]) >= {"torch", "transformers"}
@@ -43,11 +43,11 @@ def test_what_fails_or_has_no_time_left_is_named_and_takes_nothing_with_it(tmp_p
         raise RuntimeError("CUDA out of memory. Tried to allocate 9 GiB\nand more")
 
     found: dict[str, Any] = {"sizes": {"7b": {}}}
-    session = CardRun("cpu", "float32", time.monotonic() + 50, tmp_path / "card.json", found)
+    session = CardRun("cpu", "float32", time.monotonic() + 3000, tmp_path / "card.json", found)
     place = found["sizes"]["7b"]
     session.part(place, "read", "7b", fails)
     session.part(place, "written", "7b", lambda: {"per_second": 2.0})
-    session.until -= 20
+    session.until -= 2980
     session.part(place, "ppo", "7b", lambda: pytest.fail("there was no time for it"))
     assert place == {"written": {"per_second": 2.0}}
     assert session.skipped[0].startswith("7b read: CUDA out of memory. Tried to allocate 9 GiB (test_bench_card.py:")

@@ -29,7 +29,7 @@ def rated(tmp_path: Path) -> Path:
 
 
 def in_this_process(words: Sequence[str], folder: Path) -> str:
-    """As `run_program`, which test_bench_scale.py runs: a process spends ten seconds on imports."""
+    """As `run_program` (test_bench_rerun.py): a process spends ten seconds on imports."""
     from cai.bench.by_hand import main as by_hand  # heavy
 
     program, *rest = words

@@ -1,6 +1,7 @@
 """Benchmark of edits: what is asked again by hand, the programs, and the whole on the tiny model."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,12 @@ def test_a_ratio_is_that_of_each_round() -> None:
 def test_what_torch_is_imported_by() -> None:
     assert not imports_torch(["cai.experiment", "--help"])
     assert imports_torch(["torch.__config__"])
+
+
+def test_a_program_is_run_in_a_folder_and_its_failure_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)  # or all libraries are compiled anew
+    (tmp_path / "here.json").write_text('{"a": [1]}')
+    assert json.loads(run_program(["json.tool", "here.json"], tmp_path)) == {"a": [1]}
     with pytest.raises(UserError, match="the program failed"):
         run_program(["cai.experiment", "nowhere.yaml"])
 

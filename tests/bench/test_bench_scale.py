@@ -1,11 +1,11 @@
 """What grows with pairs and principles: the arithmetic by hand, what is asked for, and the program on a few pairs."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from test_bench_overhead import in_this_process
 
 from cai.bench.__main__ import main
 from cai.bench.scale import GrownRun, make, page, power
@@ -41,7 +41,7 @@ def test_what_is_made(tmp_path: Path) -> None:
 def test_the_program_measures_a_run(
     tiny: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "dont_write_bytecode", False)  # or all libraries are compiled anew
+    monkeypatch.setattr("cai.bench.scale.run_program", in_this_process)
     assert main(["scale", "--pairs", "24", "--principles", "2", "--people", "--json"]) == 0
     (one,) = json.loads(capsys.readouterr().out)
     assert (one["who"], one["pairs"], one["principles"]) == ("ai", 24, 2)

@@ -53,7 +53,8 @@ def test_too_few_pairs_are_told(tiny: Any, data: str) -> None:
         rows_of("tiny-random", data, 10, "dpo")
 
 
-def test_a_training_that_fails_is_told_with_its_last_line(tmp_path: Path) -> None:
+def test_a_training_that_fails_is_told_with_its_last_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # its log is no other test's, which may run meanwhile
     failed = pytest.raises(UserError, match="the training of ours failed: KeyError")
     with Training({"way": "ours", "model": "nowhere"}, tmp_path) as training, failed:
         training.heard()

@@ -7,7 +7,7 @@ from typing import Any
 
 from cai.compare.sections.notes import differences, in_more_than_one_thing
 from cai.compare.sections.provenance import CODE, begin, code_of
-from cai.compare.sections.watched import warnings
+from cai.compare.sections.watched import said_once, warnings
 from cai.config.load import Arm, read_experiment
 from cai.config.runtime import Runtime
 from cai.models.workbench import Workbench
@@ -125,3 +125,9 @@ def test_gold_by_the_model_that_labelled_an_arm_is_said() -> None:
     assert warnings([cell("human", True), cell("ai", True)]) == [said]
     assert warnings([cell("human", True), cell("ai", False)]) == []
     assert warnings([cell("ai", True, "smollm2-135m")]) == []
+
+
+def test_what_is_said_of_several_runs_is_said_once() -> None:
+    said = [("ai", 0, ": up."), ("ai", 1, ": up."), ("ai", 2, ": down."), ("human", 1, ": up."), ("ai", 4, ": up.")]
+    assert said_once(said) == ["Arm ai, seeds 0, 1 and 4; arm human, seed 1: up.", "Arm ai, seed 2: down."]
+    assert said_once([]) == []

@@ -179,7 +179,7 @@ def test_a_permalink_opens_its_row_through_any_filter(file: Path, page: Any) -> 
     link = page.locator("#one header a")
     assert link.get_attribute("href") == "#row=pair-2"
     page.goto(f"{file.as_uri()}#row=prompt-20")
-    assert "21 of 26" in page.locator("#one header").inner_text()
+    page.locator("#one header", has_text="21 of 26").wait_for()  # within one page: the row comes with an event
     selected = page.locator("#list .row[aria-selected=true]")
     assert selected.count() == 1 and selected.is_visible()
     page.evaluate("location.hash = '#row=prompt-99'")

@@ -14,10 +14,11 @@ from test_experiment import lay_out
 
 from cai.compare.runs import _short_name
 from cai.config.load import read_experiment, read_sweep
-from cai.core.durable import whole, write_whole
+from cai.core.durable import make_folders, whole, write_whole
 from cai.core.errors import UserError, fault_of_machine, run_main
 from cai.core.places import check_file, check_folder, check_run, fault_of_arm, fault_of_name
 from cai.experiment.checks import FILES, check
+from cai.experiment.command import main
 from cai.models.workbench import check_device
 
 # --- names ------------------------------------------------------------------------------------------------------------
@@ -134,7 +135,7 @@ def test_all_faults_of_a_place_and_a_file_at_once(tmp_path, monkeypatch):
 # --- devices ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("device", ["cuda:77", "gpu"])
+@pytest.mark.parametrize("device", ["cuda", "cuda:77", "gpu"])
 def test_a_device_that_is_not_there(device, tmp_path, monkeypatch, capsys):
     with pytest.raises(UserError, match="is not there") as error:
         check_device(device)
@@ -146,6 +147,19 @@ def test_a_device_that_is_not_there(device, tmp_path, monkeypatch, capsys):
         check(experiment)
     check(experiment, plan=True)
     assert "planned all the same" in capsys.readouterr().out
+    assert main(["mine.yaml", "--plan", "--set", f'runtime.device="{device}"']) == 0
+    assert f"stages to run on {device}," in capsys.readouterr().out
+
+
+def test_a_place_where_no_folder_can_be_made_is_said(monkeypatch, tmp_path):
+    def refuse(*_, **__):  # as /proc does, to root too
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(PermissionError) as error:
+        make_folders(tmp_path / "runs" / "store")
+    fault = fault_of_machine(error.value)
+    assert fault and fault.where == str(tmp_path / "runs") and "nothing can be written" in fault.problem
 
 
 def test_devices_that_are_there():

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,8 +25,8 @@ from cai.core.store import Store, version
 def no_locks(handle, how):
     raise OSError(95, "Operation not supported")
 
-root, who, seconds, locks = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), sys.argv[4]
-lease.BEAT, lease.DEAD, lease.POLL = 0.1, 1.0, 0.1
+root, who, waits, locks = Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
+lease.BEAT, lease.DEAD, lease.POLL = 0.1, float(sys.argv[6]), 0.1
 
 if locks == "no locks":
     fcntl.flock = no_locks
@@ -35,7 +36,8 @@ def needed(out, runtime, *, n):
     with open(root / "made", "a") as file:
         file.write(f"{n} {who}\\n")
     (out / "who").write_text(who)
-    time.sleep(seconds)
+    while waits == "waits" and not (root / f"{who} goes on").exists():
+        time.sleep(0.01)
     (out / "more").write_text(who * 1000)
 
 for n in range(int(sys.argv[5])):
@@ -44,12 +46,27 @@ for n in range(int(sys.argv[5])):
 """
 
 
-def process(root, who, seconds, locks="locks", stages=1, **more):
-    command = [sys.executable, "-c", NEEDS, str(root), who, str(seconds), locks, str(stages)]
-    return subprocess.Popen(command, text=True, **more)
+def process(root, who, *, waits=False, locks="locks", stages=1, dead=300.0, **more):
+    """waits: while it makes a stage, for `goes_on`. dead: seconds, which no pause of the machine may last."""
+    given = (root, who, "waits" if waits else "", locks, stages, dead)
+    return subprocess.Popen([sys.executable, "-c", NEEDS, *map(str, given)], text=True, **more)
 
 
-def until(there, seconds=20.0):
+def goes_on(root, who):
+    (root / f"{who} goes on").touch()
+
+
+def told(process, text):
+    """Wait until the process says it; what it has said by then."""
+    said = ""
+    while text not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    return said
+
+
+def until(there, seconds=60.0):
     end = time.monotonic() + seconds
     while not there():
         assert time.monotonic() < end
@@ -62,7 +79,7 @@ def left(root):
 
 @pytest.mark.parametrize("locks", ["locks", "no locks"])
 def test_processes_that_need_the_same_stages_make_each_once(tmp_path, locks):
-    runs = [process(tmp_path, who, 0.02, locks, 8) for who in "abcd"]
+    runs = [process(tmp_path, who, locks=locks, stages=8) for who in "abcd"]
     assert [run.wait() for run in runs] == [0] * 4
     made = [line.split()[0] for line in (tmp_path / "made").read_text().splitlines()]
     assert sorted(made) == [str(n) for n in range(8)]
@@ -70,42 +87,44 @@ def test_processes_that_need_the_same_stages_make_each_once(tmp_path, locks):
 
 
 def test_one_that_waits_says_for_whom_and_uses_the_result(tmp_path):
-    first = process(tmp_path, "first", 2.5)
+    first = process(tmp_path, "first", waits=True)
     until(lambda: (tmp_path / "made").is_file())
-    second = process(tmp_path, "second", 0, stderr=subprocess.PIPE)
-    assert f"is being made by process {first.pid} on this machine: waiting for it" in second.communicate()[1]
+    second = process(tmp_path, "second", stderr=subprocess.PIPE)
+    told(second, f"is being made by process {first.pid} on this machine: waiting for it")
+    goes_on(tmp_path, "first")
+    second.communicate()
     assert (first.wait(), second.returncode) == (0, 0)
     assert (tmp_path / "made").read_text() == "0 first\n"
 
 
 @pytest.mark.parametrize(
-    ("locks", "least", "why"), [("locks", 0, "is gone"), ("no locks", 1.0, "gave no sign of life")]
+    ("locks", "dead", "why"), [("locks", 300.0, "is gone"), ("no locks", 1.5, "gave no sign of life")]
 )
-def test_a_killed_ones_lease_is_taken_over(tmp_path, locks, least, why):
+def test_a_killed_ones_lease_is_taken_over(tmp_path, locks, dead, why):
     """At once where its lock tells that it is dead; where there are no locks when it was silent for long enough."""
-    first = process(tmp_path, "first", 60, locks)
+    first = process(tmp_path, "first", waits=True, locks=locks)
     until(lambda: (tmp_path / "made").is_file())
-    second = process(tmp_path, "second", 0, locks, stderr=subprocess.PIPE)
-    time.sleep(2.5)
-    assert second.poll() is None, "the first one lives"
+    second = process(tmp_path, "second", locks=locks, dead=dead, stderr=subprocess.PIPE)
+    said = told(second, "waiting for it")
     first.send_signal(signal.SIGKILL)
     first.wait()
     start = time.monotonic()
-    told = second.communicate()[1]
-    assert second.returncode == 0 and why in told and least * 0.7 <= time.monotonic() - start < least + 3
+    said += second.communicate()[1]
+    assert second.returncode == 0 and why in said and time.monotonic() - start < 100
     assert (tmp_path / "made").read_text() == "0 first\n0 second\n"
     assert len(left(tmp_path)) == (locks == "no locks"), "a partial folder that may be somebody's"
 
 
 def test_one_that_was_only_asleep_loses_nothing_and_the_first_result_stays(tmp_path):
     """A laptop that is closed: its lease is taken over, it wakes, and goes on to the end with the other's result."""
-    sleeper = process(tmp_path, "sleeper", 0.5, "no locks")
+    sleeper = process(tmp_path, "sleeper", waits=True, locks="no locks")
     until(lambda: (tmp_path / "made").is_file())
     sleeper.send_signal(signal.SIGSTOP)
-    other = process(tmp_path, "other", 0, "no locks")
+    other = process(tmp_path, "other", locks="no locks", dead=1.0)
     assert other.wait() == 0
     (stage,) = (path for path in (tmp_path / "store").iterdir() if "." not in path.name)
     before = read_stage(stage).digest
+    goes_on(tmp_path, "sleeper")
     sleeper.send_signal(signal.SIGCONT)
     assert sleeper.wait() == 0
     assert (stage / "who").read_text() == "other" and read_stage(stage).digest == before and left(tmp_path) == []
@@ -113,13 +132,16 @@ def test_one_that_was_only_asleep_loses_nothing_and_the_first_result_stays(tmp_p
 
 def test_one_that_woke_first_publishes_and_the_other_uses_that(tmp_path):
     """The reverse: the sleeper wakes while the other is at it, and is done before."""
-    sleeper = process(tmp_path, "sleeper", 0.1, "no locks")
+    sleeper = process(tmp_path, "sleeper", waits=True, locks="no locks")
     until(lambda: (tmp_path / "made").is_file())
     sleeper.send_signal(signal.SIGSTOP)
-    other = process(tmp_path, "other", 2, "no locks")
+    other = process(tmp_path, "other", waits=True, locks="no locks", dead=1.0)
     until(lambda: "other" in (tmp_path / "made").read_text())
+    goes_on(tmp_path, "sleeper")
     sleeper.send_signal(signal.SIGCONT)
-    assert sleeper.wait() == 0 and other.wait() == 0
+    assert sleeper.wait() == 0
+    goes_on(tmp_path, "other")
+    assert other.wait() == 0
     (stage,) = (path for path in (tmp_path / "store").iterdir() if "." not in path.name)
     assert (stage / "who").read_text() == "sleeper" and left(tmp_path) == []
 
@@ -156,15 +178,33 @@ def test_threads_of_one_process_make_a_stage_once(tmp_path):
 def test_a_sleep_of_the_one_that_waits_is_no_silence_of_the_other(tmp_path, monkeypatch):
     """Its clock jumps by an hour between two looks: of that it counts two POLLs."""
     now = [0.0]
-    monkeypatch.setattr(leases.time, "monotonic", lambda: now[0])
     jumps = iter([0.0, 3600.0, *[2.0] * 200])
-    monkeypatch.setattr(leases.time, "sleep", lambda _: now.__setitem__(0, now[0] + next(jumps)))
+    sleep = lambda _: now.__setitem__(0, now[0] + next(jumps))  # noqa: E731
+    monkeypatch.setattr(leases, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
     file = tmp_path / "a-0.lease"
     file.write_text("elsewhere-abcdef-7-12345678 anothermachine locked 000000003\n")
     with leased(file) as mine:
         assert file.read_text().startswith(f"{mine.owner} {MACHINE} locked 0")
     assert not file.exists() and 3600 + leases.DEAD - 10 < now[0] < 3600 + leases.DEAD + 5
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_that_gives_signs_of_life_is_waited_for_however_long_it_takes(tmp_path, monkeypatch):
+    """Every tenth look finds another number, for five times as long as a dead one's."""
+    now, looks, file = [0.0], [0], tmp_path / "a-0.lease"
+    line = "elsewhere-abcdef-7-12345678 anothermachine locked {:09d}\n"
+    file.write_text(line.format(0))
+
+    def sleep(seconds):
+        now[0], looks[0] = now[0] + seconds, looks[0] + 1
+        if now[0] > 5 * leases.DEAD:
+            file.unlink(missing_ok=True)
+        elif looks[0] % 10 == 0:
+            file.write_text(line.format(looks[0]))
+
+    monkeypatch.setattr(leases, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    with leased(file):
+        assert now[0] > 5 * leases.DEAD
 
 
 def test_a_lease_that_nobody_wrote_into_is_waited_for_and_taken_over(tmp_path, monkeypatch):

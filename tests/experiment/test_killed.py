@@ -103,7 +103,7 @@ def test_a_run_that_is_killed_at_random_moments_comes_out_as_one_that_is_not(rat
     with Warm() as warm:
         moments = whole_run(warm, tmp_path / "whole")
         results, digests = outcome(tmp_path / "whole")
-        while done < (RUNS or 10) and (RUNS or time.monotonic() - began < SECONDS):
+        while not done or (done < (RUNS or 10) and (RUNS or time.monotonic() - began < SECONDS)):
             chance, root = random.Random(done), tmp_path / f"killed-{done}"
             killed_until_done(warm, root, aims(moments, spread, chance), chance, spread)
             again, stages = outcome(root)

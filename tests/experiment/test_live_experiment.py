@@ -1,10 +1,11 @@
 """Live feedback in an experiment: `rl.feedback` end to end, which policy is talked to, and the page in a browser."""
 
+import asyncio
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from cai.experiment.command import main
 from cai.experiment.pipeline import train
 from cai.models.engines import Sampling
 from cai.models.workbench import Workbench
+from cai.train.live import tamer
 
 pytest.importorskip("uvicorn", reason="the extra `annotate` is not installed")
 
@@ -203,16 +205,37 @@ def address(here, request, monkeypatch) -> Iterator[str]:
     thread.join()
 
 
+@pytest.fixture
+def goes_on(monkeypatch) -> Event:
+    """Answers stop behind their fourth token until it is set, and no press is of the same feedback as the one before:
+    so it plays no part how fast page and test are."""
+    from cai.annotate import server
+
+    flows, whole = Event(), server.events
+
+    async def events(pieces: tuple[str, ...], pace: float) -> AsyncIterator[str]:
+        number = 0
+        async for event in whole(pieces, pace):
+            while number == 4 and not flows.is_set():
+                await asyncio.sleep(0.01)
+            yield event
+            number += 1
+
+    monkeypatch.setattr(server, "events", events)
+    monkeypatch.setattr(tamer, "BURST", -1.0)
+    return flows
+
+
 def wait_until(page: Any, holds: Any, what: str) -> None:
     """Playwright's own wait needs eval, which the page's policy forbids."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < until, f"{what}; {page.locator('#fault').inner_text()}"
         page.wait_for_timeout(20)
 
 
 @pytest.mark.parametrize("address", ["words"], indirect=True)
-def test_a_talk_in_a_browser(address, page, here):
+def test_a_talk_in_a_browser(address, page, here, goes_on):
     log = lambda: FeedbackLog(Path("talk.jsonl"))  # noqa: E731
     presses = lambda: [one for rows in log().given.values() for one in rows]  # noqa: E731
     page.goto(address)
@@ -226,6 +249,7 @@ def test_a_talk_in_a_browser(address, page, here):
     wait_until(page, lambda: page.locator(".token").count() >= 4, "the answer does not appear")
     page.keyboard.press("ArrowDown")
     wait_until(page, lambda: len(presses()) == 1, "the press is not in the log")
+    goes_on.set()
     (first,) = presses()
     (answer,) = log().answers.values()
     assert first.value == -1 and first.ended is None and 4 <= len(first.shown) <= len(answer.tokens)
@@ -241,7 +265,7 @@ def test_a_talk_in_a_browser(address, page, here):
     wait_until(page, lambda: len(presses()) == 3, "the presses are not in the log")
     assert [one.value for one in presses()] == [-1, 1, 1] and presses()[2].ended is not None
     assert page.locator("#tally").inner_text() == "+1"
-    wait_until(page, lambda: "1, 1" in page.locator("#facts").inner_text(), "the counts do not follow")
+    wait_until(page, lambda: "2, 1" in page.locator("#facts").inner_text(), "the counts do not follow")
     assert page.locator(".token.good").count() > 0
 
     # Something of one's own, and text that tries to break out.
@@ -256,7 +280,7 @@ def test_a_talk_in_a_browser(address, page, here):
     page.goto(address)
     page.locator("#names button", has_text="ann").click()
     wait_until(page, lambda: page.locator("#chat .turn").count() == 4, "the talk is gone")
-    assert "2 feedbacks" in page.locator("#pace").inner_text()
+    assert "3 feedbacks" in page.locator("#pace").inner_text()
     refused = page.context.request.get(
         address.partition("/?")[0] + "/api/stream?answer=x", headers={"sec-fetch-site": "cross-site"}
     )

@@ -121,7 +121,18 @@ def test_a_store_is_asked_first_then_the_shipped_table_and_else_it_is_unknown(tm
     assert here == pytest.approx(30) and twice == pytest.approx(60, rel=0.15) and unknown == [None, None]
     assert [one.seconds for one in estimates(plan[:1], tmp_path / "empty", "cuda")] == [None]
     (first,) = estimates(plan[:1], tmp_path / "empty", "cpu")
-    assert first.machine == reference()[0] and first.seconds and 1 < first.seconds < 20
+    assert reference()[0] in first.machine and first.seconds and 1 < first.seconds < 40
+
+
+def test_without_bfloat16_units_a_first_plan_is_so_much_slower(tmp_path):
+    # Of what needs a model: the shipped table was measured in bfloat16. 20 minutes instead of 6.
+    def planned(dtype):
+        plan = [to_run("respond", **answers(20, 15), dtype=dtype), to_run("load_data", dtype=dtype)]
+        return estimates(plan, tmp_path / "empty", "cpu")
+
+    slow, quick = planned("float32"), planned("bfloat16")
+    assert slow[0].seconds == pytest.approx(3.3 * quick[0].seconds, rel=0.01) and slow[1].seconds == quick[1].seconds
+    assert slow[0].machine == reference()[0] + ", in float32 3.3 times as long" and quick[0].machine == reference()[0]
 
 
 def test_what_the_call_cache_had_took_no_time(tmp_path):

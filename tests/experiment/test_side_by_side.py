@@ -85,7 +85,7 @@ def test_what_comes_out_is_what_comes_out_one_after_another(lead, tmp_path):
         (each.stage, each.key, each.digest, each.cached) for each in known
     ]
     assert all(each.seconds > 0 or each.stage == "number" for each in ledger)
-    mine = [line for line in (tmp_path / "made").read_text().splitlines() if f" {os.getpid()}" not in line]
+    mine = [line for line in (tmp_path / "made").read_text().splitlines() if line.split()[-1] != str(os.getpid())]
     assert len(mine) == 2, "each of the two sums was made once, by a worker"
     assert left(tmp_path / "runs") == [] and list((tmp_path / "runs" / "workers").iterdir()) == []
 
@@ -199,6 +199,9 @@ def test_an_edit_of_a_constitution_during_a_run_moves_nothing(lead, tmp_path, mo
 LEADER = """
 import sys
 from pathlib import Path
+name, sys.argv[0] = sys.argv[0], "-m"  # as `python -m cai.ROOM` begins
+import cai
+sys.argv[0] = name
 sys.path[:0] = [sys.argv[2], sys.argv[3]]
 import toys
 from test_side_by_side import Toy
@@ -253,8 +256,11 @@ def test_ctrl_c_ends_all_workers_and_leaves_nothing_half_made(tmp_path, whom):
         time.sleep(0.05)
         strike(running.pid, signal.SIGINT)
     told = running.communicate(timeout=300)[1]
-    assert running.returncode == 130 and "Traceback" not in told, told
-    assert gone(worker) and list((tmp_path / "runs" / "store").iterdir()) == []
+    # In its last moments Python itself is ended by a second one: to a shell that is 130 as well.
+    assert running.returncode in ((130, -signal.SIGINT) if whom == "all, twice" else (130,)), told
+    assert "interrupted" in told and "Traceback" not in told, told
+    until(lambda: gone(worker))  # a second Ctrl-C ends the leader before its workers have cleared up
+    assert list((tmp_path / "runs" / "store").iterdir()) == []
 
 
 def test_workers_end_with_a_leader_that_is_killed_and_the_next_run_clears_up(tmp_path):

@@ -26,7 +26,8 @@ COMMAND = "-m cai.judge bench pairs.jsonl --model tiny-random --constitution min
 
 
 def test_a_new_method_judges_pairs(tmp_path: Path, tiny) -> None:
-    shutil.copytree(Path(cai.__file__).parent, tmp_path / "cai")
+    others = shutil.ignore_patterns("__pycache__")  # which other tests' programs write to
+    shutil.copytree(Path(cai.__file__).parent, tmp_path / "cai", ignore=others)
     (tmp_path / "cai/judge/methods/true.py").write_text(FILE)
     (tmp_path / "prompts").mkdir()
     (tmp_path / "prompts/true.jinja").write_text(PROMPT)

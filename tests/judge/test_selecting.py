@@ -222,11 +222,13 @@ def test_what_is_measured_has_not_been_chosen(monkeypatch: pytest.MonkeyPatch) -
     chosen, measured = [], []
     for seed in range(40):
         noise = ScriptedJudge(lambda q, seed=seed: yes(4 * uniform("noise", seed, q.chat[-1].content) - 2))
-        found, _ = select_by(noise, [item(n) for n in range(80)], texts=texts, seed=seed)
+        found, _ = select_by(noise, [item(n) for n in range(24)], texts=texts, seed=seed)
         chosen.append(max(of.agreement.value for of in found.tried))
         measured.append(found.pick.agreement.value)
-    assert sum(chosen) / 40 > 0.56
-    assert abs(sum(measured) / 40 - 0.5) < 0.03  # a standard error is 0.5 / sqrt(40 * 40) = 0.0125
+    # The best of five means of 12 throws is above a half by some 1.16 * 0.5 / sqrt(12) = 0.17; of what is measured, a
+    # standard error is 0.5 / sqrt(40 * 12) = 0.023.
+    assert sum(chosen) / 40 > 0.61
+    assert abs(sum(measured) / 40 - 0.5) < 0.055
 
 
 # The command

@@ -34,7 +34,7 @@ class FaultyServer:
         self.counted: Counter[str] = Counter()
         self.hit: Counter[str] = Counter()
         self.number, self.armed, self.busy, self.widest = 0, False, 0, 0
-        self.writing = 0  # answers of which some may have come, and that are not counted yet
+        self.writing: set[object] = set()  # answers of which some may have come, and that are not counted yet
         self.lock, self.port, self.keys = threading.Condition(), 0, set()
         self.adapters: dict[str, str] = {}  # name -> folder
         self.told: list[tuple[str, str]] = []  # ("load" or "unload", name)
@@ -115,7 +115,8 @@ class FaultyServer:
         try:
             fault = self.faults(number) if self.armed else None
             if fault:
-                self.hit[fault] += 1
+                with self.lock:
+                    self.hit[fault] += 1
             self.answer(request, path, json.loads(raw), fault)
         finally:
             with self.lock:
@@ -173,23 +174,24 @@ class FaultyServer:
     @contextmanager
     def counting(self, body: dict | None) -> Iterator[None]:
         """What is written inside counts as served, if there is a body and nobody hung up."""
+        mark, sent = object(), False
         with self.lock:
-            self.writing += 1
-        sent = False
+            self.writing.add(mark)
         try:
             yield
             sent = body is not None
         finally:
             with self.lock:
                 self.counted[json.dumps(body, sort_keys=True)] += sent
-                self.writing -= 1
+                self.writing.remove(mark)
                 self.lock.notify_all()
 
     @property
     def served(self) -> Counter[str]:
         """How often each body was answered in full: whoever has its answer finds it counted."""
         with self.lock:
-            assert self.lock.wait_for(lambda: not self.writing, timeout=10)
+            begun = set(self.writing)  # and no later ones: there may always be some
+            assert self.lock.wait_for(lambda: not begun & self.writing, timeout=60)
             return +self.counted
 
     def told_of_adapters(self, request, path: str, body: dict) -> None:

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -20,18 +21,19 @@ from cai.core.records import Message
 from cai.models.chat import option_ids
 from cai.models.engines import Question, Request, Sampling
 from cai.models.engines.connection import Connection
-from cai.models.engines.faults import retry_after
+from cai.models.engines.faults import GivenUp, retry_after
 from cai.models.engines.identity import check_identity
 from cai.models.engines.server import ServerEngine
 from cai.models.engines.spending import Spending
-from cai.models.engines.transport import Patience
+from cai.models.engines.transport import Patience, Pool
 from cai.models.loading import load_tokenizer
 from cai.models.references import find_served, model_of
 from cai.models.workbench import Workbench
 
-# Where nothing is to hang, a machine that is busy otherwise has time to answer.
-QUICK = Patience(answer=20.0, connect=20.0, server=30.0, tries=8, first=0.01, longest=0.1)
-HASTY = replace(QUICK, answer=0.5, tries=1000)
+# Where nothing is to hang, a machine that is busy otherwise has time to answer. Of thirty requests of which each third
+# goes wrong one may do so eight times; and a busy machine may find the rest of a dead replica over each time it looks.
+QUICK = Patience(answer=20.0, connect=20.0, server=30.0, tries=1000, first=0.01, longest=0.1)
+HASTY = replace(QUICK, answer=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +66,18 @@ def collected(batches, count):
 
 def expected_texts(engine, asked):
     return [f"{sum(engine.prompt_ids(one.chat)) % 1000} {one.seed % 1000}" for one in asked]
+
+
+def until(there):
+    """For a while: what does not come is seen by what follows."""
+    end = time.monotonic() + 10
+    while not there() and time.monotonic() < end:
+        time.sleep(0.001)
+
+
+def answers_after(event):
+    """Of a server's faults: none, but later."""
+    event.wait(15)
 
 
 # 1. What is asked and how it is read ----------------------------------------------------------------------------------
@@ -140,7 +154,7 @@ def test_ten_thousand_requests_with_a_fifth_of_faults(tokenizer, tmp_path):
         kinds[number % 4] if uniform("fault", number) < 0.2 else None
     )
     with FaultyServer(draw) as server:
-        engine = engine_of(server, tokenizer, tmp_path, wait=replace(QUICK, tries=1000), concurrency=32)
+        engine = engine_of(server, tokenizer, tmp_path, concurrency=32)
         asked = requests(10_000)
         assert [r.text for r in collected(engine.generate(asked, Sampling(4)), 10_000)] == expected_texts(engine, asked)
         assert len(server.served) == 10_000 and set(server.served.values()) == {1}
@@ -160,33 +174,62 @@ def test_a_restart_in_the_middle(tokenizer, tmp_path):
 
 
 def test_a_server_that_never_comes_back_is_a_clear_end(tokenizer, tmp_path):
-    server = FaultyServer()
+    gone = threading.Event()
+    server = FaultyServer(lambda number: answers_after(gone) if number > 100 else None)  # else it may have answered all
     server.start()
     engine = engine_of(server, tokenizer, tmp_path, wait=replace(QUICK, server=1.0))
     kept, began = [], time.monotonic()
-    with pytest.raises(UserError, match="the server answers nobody any longer: no connection") as fault:
+    ends = "the server answers nobody any longer: (no connection|the connection was cut)"
+    with pytest.raises(UserError, match=ends) as fault:
         for number, batch in enumerate(engine.generate(requests(500), Sampling(4))):
             kept += batch
             if number == 1:
                 server.stop()
+                gone.set()
     assert "what it answered is kept" in fault.value.remedy
     assert 0 < len(kept) < 500 and len({index for index, _ in kept}) == len(kept)
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 100
 
 
-def test_one_request_that_always_fails_stops_no_other(tokenizer, tmp_path):
-    """The ids of one request always meet a 500: all others are answered, and the end names it."""
+def test_one_request_that_always_fails_stops_no_other(tokenizer, tmp_path, monkeypatch):
+    """The ids of one request always meet a 500: all others are answered, and the end names it.
+
+    It is given up while others are answered: one between two of its tries, until then, and the rest when it is.
+    """
+    given_up, turns, tries = threading.Event(), threading.Semaphore(10), []
+    patient = Pool._patient
+
+    def told(pool, *args):
+        try:
+            patient(pool, *args)
+        except GivenUp:
+            given_up.set()
+            raise
+
+    monkeypatch.setattr(Pool, "_patient", told)
     with FaultyServer() as server:
         engine = engine_of(server, tokenizer, tmp_path, wait=replace(QUICK, tries=3))
         asked, poison = requests(30), requests(30)[7]
         ids = engine.prompt_ids(poison.chat)
         answer = server.answer
-        server.answer = lambda r, path, body, fault: answer(r, path, body, "500" if body["prompt"] == ids else fault)
+
+        def answered(request, path, body, fault):
+            if body["prompt"] != ids:
+                while not turns.acquire(timeout=0.02) and not given_up.is_set():
+                    pass
+                return answer(request, path, body, fault)
+            tries.append(server.served.total())
+            if len(tries) > 1:
+                turns.release()
+                until(lambda: server.served.total() > tries[-1])
+            return answer(request, path, body, "500")
+
+        server.answer = answered
         rows = []
         with pytest.raises(UserError, match=r"1 of 30 requests were given up: HTTP 500: out of luck, 3 times"):
             for batch in engine.generate(asked, Sampling(4)):
                 rows += batch
-    assert sorted(index for index, _ in rows) == [k for k in range(30) if k != 7]
+    assert sorted(index for index, _ in rows) == [k for k in range(30) if k != 7] and len(tries) < 10
 
 
 def test_a_wrong_key_ends_at_once_and_is_never_shown(tokenizer, tmp_path, monkeypatch):
@@ -239,7 +282,15 @@ def test_retry_after_in_its_two_forms():
 
 
 def test_replicas_share_the_work_and_one_that_dies_is_left_out(tokenizer, tmp_path):
-    with FaultyServer() as one, FaultyServer() as two:
+    met = threading.Barrier(2)
+
+    def meet(number):
+        """Neither answers before both are asked: one that is slow to begin would get little to do, and rightly so."""
+        if number == 0:
+            with suppress(threading.BrokenBarrierError):
+                met.wait(15)
+
+    with FaultyServer(meet) as one, FaultyServer(meet) as two:
         urls = (one.url, two.url)
         engine = engine_of(one, tokenizer, tmp_path, urls=urls)
         two.armed = True
@@ -256,10 +307,12 @@ def test_replicas_share_the_work_and_one_that_dies_is_left_out(tokenizer, tmp_pa
 
 
 def test_whoever_stops_listening_stops_the_requests(tokenizer, tmp_path):
-    with FaultyServer() as server:
+    closed = threading.Event()
+    with FaultyServer(lambda number: answers_after(closed) if number > 1000 else None) as server:  # as above
         batches = engine_of(server, tokenizer, tmp_path, concurrency=2).generate(requests(3000), Sampling(4))
         next(batches)
         batches.close()
+        closed.set()
         done = len(server.served)
         time.sleep(0.2)
         assert len(server.served) <= done + 2 and done < 3000

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,7 +32,7 @@ HERE = Path(__file__).parent
 CHAT = (Message("user", "Is two even?"),)
 
 
-def waited(until: Callable[[], object], seconds: float = 20.0) -> bool:
+def waited(until: Callable[[], object], seconds: float = 60.0) -> bool:
     end = time.monotonic() + seconds
     while not until() and time.monotonic() < end:
         time.sleep(0.05)
@@ -72,8 +71,8 @@ def ids_of(tmp_path: Path) -> list[int]:
 
 def test_the_exit_code_is_the_commands() -> None:
     held = {"stdin": subprocess.PIPE}
-    assert subprocess.Popen([*GUARD, sys.executable, "-c", "raise SystemExit(3)"], **held).wait(20) == 3
-    assert subprocess.Popen([*GUARD, "/no/such/program"], **held, stderr=subprocess.DEVNULL).wait(20) == 127
+    assert subprocess.Popen([*GUARD, sys.executable, "-c", "raise SystemExit(3)"], **held).wait(60) == 3
+    assert subprocess.Popen([*GUARD, "/no/such/program"], **held, stderr=subprocess.DEVNULL).wait(60) == 127
 
 
 @pytest.mark.parametrize("how", ["leash", "term"])
@@ -85,8 +84,8 @@ def test_a_command_and_what_it_started_end_together(how: str, family: list[str],
         process.stdin.close()
     else:
         process.terminate()
-    process.wait(20)
-    assert not any(map(alive, ids))
+    process.wait(60)
+    assert waited(lambda: not any(map(alive, ids)))  # the other is killed, and nobody waits until it is gone
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
@@ -95,7 +94,7 @@ def test_a_starter_that_is_killed_takes_its_server_along(number: int, family: li
     starter = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     ids = ids_of(tmp_path)
     starter.send_signal(number)
-    starter.wait(20)
+    starter.wait(60)
     assert waited(lambda: not any(map(alive, ids)))
 
 
@@ -104,7 +103,7 @@ def test_a_guard_that_is_killed_takes_the_command_along(family: list[str], tmp_p
     process = subprocess.Popen([*GUARD, *family], stdin=subprocess.PIPE)
     pid, other = ids_of(tmp_path)
     process.kill()
-    process.wait(20)
+    process.wait(60)
     assert waited(lambda: not alive(pid))
     os.kill(other, signal.SIGKILL)
 
@@ -126,6 +125,9 @@ def vllm(tmp_path: Path) -> Path:
         "if '--die' in given: print('loading'); sys.exit('no room for the cache')\n"
         "server = FaultyServer(model=given['--served-model-name'])\n"
         "server.port = int(given['--port'])\n"
+        "if '--dies-at' in given:\n"  # a request that it does not answer any more
+        "    server.armed, last = True, int(given['--dies-at'])\n"
+        "    server.faults = lambda number: os.kill(os.getpid(), 9) if number >= last else None\n"
         "with server: time.sleep(600)\n"
     )
     script.chmod(0o755)
@@ -184,26 +186,19 @@ def test_a_server_that_dies_at_its_start_says_why(tiny, vllm: Path, tmp_path: Pa
 @pytest.mark.parametrize("when", ["between", "while it is asked"])
 def test_a_server_that_dies_later_is_noticed_at_once(tiny, vllm: Path, tmp_path: Path, when: str) -> None:
     """Not after the five minutes for which a server that is none of ours is waited for; what it answered is kept."""
-    serve = Serve(engine="vllm", command=str(vllm))
+    serve = Serve(engine="vllm", command=str(vllm), args=() if when == "between" else ("--dies-at", "300"))
     work = bench(tmp_path, serve)
     engine = work.engine(find_served(local(tiny), OwnServer(serve=serve)), dtype="float32", system=None)
     engine.choose([Question(CHAT, ("Yes", "No"))], 999, "asked")
-
-    def kill(after: int) -> None:
-        assert waited(lambda: len(kept(work)) > after)
-        os.kill(int(started(tmp_path)[0][0]), signal.SIGKILL)
-
     if when == "between":
-        kill(0)
-    else:
-        threading.Thread(target=kill, args=[20], daemon=True).start()
-    asked = [Question((Message("user", f"Is {number} even?"),), ("Yes", "No")) for number in range(3000)]
+        os.kill(int(started(tmp_path)[0][0]), signal.SIGKILL)
+    asked = [Question((Message("user", f"Is {number} even?"),), ("Yes", "No")) for number in range(600)]
     began = time.monotonic()
     with pytest.raises(UserError, match="the server of tiny-random has ended with code 137"):
         engine.choose(asked, 999, "asked")
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 150
     work.release()
-    assert len(kept(work)) == 1 if when == "between" else 20 < len(kept(work)) < 3001
+    assert len(kept(work)) == 1 if when == "between" else 20 < len(kept(work)) < 601
 
 
 def kept(work: Workbench) -> list[str]:
@@ -220,7 +215,8 @@ def test_who_waits_for_a_server_may_stop_waiting(tmp_path: Path, monkeypatch: py
 
     with pytest.raises(KeyboardInterrupt):
         start(family, "it", "http://127.0.0.1:9", tmp_path / "log")
-    assert not any(map(alive, ids_of(tmp_path)))
+    ids = ids_of(tmp_path)
+    assert waited(lambda: not any(map(alive, ids)))
 
 
 def test_a_server_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: list[str]) -> None:
@@ -241,7 +237,7 @@ def test_vllm_is_started_by_hand_as_well(tiny, vllm: Path, tmp_path: Path) -> No
     ((pid, *arguments),) = started(tmp_path)
     assert arguments[-4:] == ["--dtype", "float32", "--more", "x"] and alive(int(pid))
     serving.send_signal(signal.SIGINT)
-    assert serving.wait(20) == 0 and not alive(int(pid))
+    assert serving.wait(60) == 0 and not alive(int(pid))
 
 
 # 3. Who is served, and what is in keys --------------------------------------------------------------------------------

@@ -50,6 +50,12 @@ def test_a_second_card_makes_no_batch_larger(tmp_path: Path) -> None:
     assert made._wrap_model(made.model) is made.model
 
 
+def test_packages_are_looked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer(tmp_path / "first", LABELS, max_steps=1).train()
+    monkeypatch.setattr("importlib.metadata.metadata", lambda name: pytest.fail(f"{name} is looked for again"))
+    trainer(tmp_path / "second", LABELS, max_steps=2).train()
+
+
 def test_it_comes_before_transformers_trainer_in_all() -> None:
     for kind in (SoftRewardTrainer, SealedTrainer, ResumableRLOO):
         names = [base.__name__ for base in kind.__mro__]

@@ -219,15 +219,15 @@ def ranks_of(root: Path) -> dict[int, int]:
 
 def when_it_trains(root: Path, kill: Callable[[dict[int, int]], None]) -> None:
     """Wait until the ranks below `root` have made a step, and then do something about them."""
-    end = time.monotonic() + 200
+    end = time.monotonic() + 600
     while not any("done" in file.read_text() for file in root.glob("ranks/*/progress")):
         assert time.monotonic() < end
         time.sleep(0.05)
     kill(ranks_of(root))
 
 
-def long(given: dict) -> dict:
-    settings = given["sft"]["settings"].model_copy(update={"epochs": 20})
+def long(given: dict, epochs: int = 20) -> dict:
+    settings = given["sft"]["settings"].model_copy(update={"epochs": epochs})
     return given | {"sft": given["sft"] | {"settings": settings}}
 
 
@@ -255,7 +255,7 @@ def test_a_rank_that_is_killed_ends_the_stage_with_its_name_and_the_next_start_f
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_ranks_die_with_the_run(tmp_path, given, tiny, end):
     script = tmp_path / "run.py"
-    (tmp_path / "inputs").write_bytes(pickle.dumps((tmp_path, long(given), tiny)))
+    (tmp_path / "inputs").write_bytes(pickle.dumps((tmp_path, long(given, 10_000), tiny)))
     script.write_text(
         "import pickle, sys\nfrom test_ranks import made\n"
         'root, given, tiny = pickle.load(open(sys.argv[1], "rb"))\nmade(root, given, tiny, "sft", processes=2)\n'
@@ -267,8 +267,8 @@ def test_ranks_die_with_the_run(tmp_path, given, tiny, end):
     when_it_trains(tmp_path, seen.append)
     assert seen[0].keys() == {-1, 0, 1}
     parent.send_signal(end)
-    assert parent.wait(30) != 0
-    deadline = time.monotonic() + 5
+    assert parent.wait(120) != 0
+    deadline = time.monotonic() + 60
     while ranks_of(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert ranks_of(tmp_path) == {}

@@ -53,6 +53,7 @@ def history(trainer) -> list[dict]:
 
 # 12 prompts and 4 a rollout: 7 rollouts are two and a third passes, so the last falls into the third order.
 OPTIONS = {"rollouts": 7, "temperature": 1.3, "warmup_steps": 3}
+SAVING = {"save_strategy": "steps", "save_steps": 1}
 TWO_UPDATES = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "generation_batch_size": 8}
 
 
@@ -68,21 +69,21 @@ TWO_UPDATES = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 
     ],
 )
 def test_a_killed_run_goes_on_bit_for_bit(tmp_path, killed_at, goes_on_from, options):
-    options = OPTIONS | {"save_strategy": "steps", "save_steps": 1} | options
+    options = OPTIONS | options
     peft, critic = {"peft_config": adapter()} if options.pop("lora", False) else {}, options.pop("critic", None)
 
-    def make(name: str, callbacks=None) -> PPOTrainer:
+    def make(name: str, callbacks=None, **more) -> PPOTrainer:
         given = peft | ({} if critic is None else {"value_model": tiny_reward_model(critic)})
-        return trainer(tmp_path / name, callbacks=callbacks, **given, **options)
+        return trainer(tmp_path / name, callbacks=callbacks, **given, **options, **more)
 
-    whole = make("whole")
+    whole = make("whole")  # which saves nothing
     whole.train()
 
-    killed = make("killed", [KilledAt(killed_at)])
+    killed = make("killed", [KilledAt(killed_at)], **SAVING)
     with pytest.raises(KeyboardInterrupt):
         killed.train()
     assert last_checkpoint(tmp_path / "killed") == tmp_path / f"killed/checkpoint-{goes_on_from}"
-    resumed = make("killed")
+    resumed = make("killed", **SAVING)
     resumed.train(resume_from_checkpoint=True)
 
     assert resumed.state.global_step == whole.state.global_step
@@ -95,11 +96,10 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, killed_at, goes_on_from, opt
 
 
 def test_a_trainer_that_was_interrupted_can_go_on_itself(tmp_path):
-    options = OPTIONS | {"save_strategy": "steps", "save_steps": 1}
-    whole = trainer(tmp_path / "whole", **options)
+    whole = trainer(tmp_path / "whole", **OPTIONS)
     whole.train()
     killer = KilledAt(5)
-    killed = trainer(tmp_path / "killed", callbacks=[killer], **options)
+    killed = trainer(tmp_path / "killed", callbacks=[killer], **OPTIONS, **SAVING)
     with pytest.raises(KeyboardInterrupt):
         killed.train()
     killer.step = -1

@@ -23,7 +23,7 @@ from cai.core.records import Label, Pair, Response, Revision
 from cai.core.store import Artifact, Store
 from cai.core.templates import load_template
 from cai.judge.asked import AskedJudge
-from cai.models.references import trained
+from cai.models.references import ModelRef, trained
 from cai.models.workbench import Workbench
 from cai.train.harm import train_harm
 from cai.train.learnt import Everyday
@@ -68,10 +68,19 @@ def both(folder: Path, function: Any, **inputs: Any) -> Artifact:
     return made[0]
 
 
+GIVEN: dict[str, Any] = {}
+
+
 @pytest.fixture(scope="module")
 def given(tmp_path_factory, tiny) -> dict[str, Any]:
-    """What the training stages learn from, and the SFT policy and the reward model that come of it."""
-    folder = tmp_path_factory.mktemp("same")
+    """What the training stages learn from, and the SFT policy and the reward model that come of it; made once for all
+    files that borrow it."""
+    if not GIVEN:
+        GIVEN.update(make_given(tmp_path_factory.mktemp("same"), tiny))
+    return GIVEN
+
+
+def make_given(folder: Path, tiny: ModelRef) -> dict[str, Any]:
     prompts = [prompt(str(n)) for n in range(8)]
     pairs = [Pair(p.id, p, f"A long answer {p.id}.", "No.", 1.0) for p in prompts]
     made: dict[str, Any] = {

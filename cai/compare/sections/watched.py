@@ -42,21 +42,38 @@ def unlearnt(cells: Sequence[Cell]) -> list[str]:
     return list(notes.values())
 
 
+def said_once(notes: Sequence[tuple[str, int, str]]) -> list[str]:
+    """Of (arm, seed, what is said of this run), each text once: "Arm ai, seeds 0 and 1; arm human, seed 0: ..."."""
+    runs: dict[str, dict[str, list[int]]] = {}
+    for arm, seed, text in notes:
+        runs.setdefault(text, {}).setdefault(arm, []).append(seed)
+    return [
+        f"Arm {'; arm '.join(f'{arm}, {_seeds(seeds)}' for arm, seeds in of_text.items())}{text}"
+        for text, of_text in runs.items()
+    ]
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    *first, last = seeds
+    return f"seeds {', '.join(map(str, first))} and {last}" if first else f"seed {last}"
+
+
 def warnings(cells: Sequence[Cell]) -> list[str]:
     """Lights of collapse, over-optimisation, and what the choice of a policy by gold does to the comparison."""
-    notes = []
+    of_runs = []
     for cell in cells:
         file = cell.policy and cell.policy / "warnings.json"
         for light in json.loads(file.read_text()) if file and file.is_file() else ():
-            notes.append(f"Arm {cell.arm}, seed {cell.seed}, rollout {light['rollout']}: {light['text']}.")
+            of_runs.append((cell.arm, cell.seed, f", rollout {light['rollout']}: {light['text']}."))
     for plot in overoptimisation(cells):
         for line in plot["lines"]:
             if line["verdict"] in ("over-optimised", "worse") or line["kept"] != line["last"]:
                 kept = f"The policy after rollout {line['kept']} is the one that is reported."
-                notes.append(f"Arm {plot['arm']}, seed {line['seed']}: {line['sentence']} {kept}")
+                of_runs.append((plot["arm"], line["seed"], f": {line['sentence']} {kept}"))
             if line["alarm"]["text"]:
                 at = f"after rollout {line['alarm']['rollout']} an alarm rang"
-                notes.append(f"Arm {plot['arm']}, seed {line['seed']}: {at}: {line['alarm']['text']}.")
+                of_runs.append((plot["arm"], line["seed"], f": {at}: {line['alarm']['text']}."))
+    notes = said_once(of_runs)
     golds = [
         cell.settings
         for cell in cells

@@ -152,8 +152,10 @@ class HumanReward:
 
         Of few answers it does not: a mean that leaves a value out is low where the value is high.
         """
+        if len(np.unique(self.shown_N)) < ANSWERS:
+            return None
         predicted_N = self.left_out()
-        if len(np.unique(self.shown_N)) < ANSWERS or min(np.ptp(predicted_N), np.ptp(self.values_N)) < 1e-9:
+        if min(np.ptp(predicted_N), np.ptp(self.values_N)) < 1e-9:
             return None
         return float(np.corrcoef(predicted_N, self.values_N)[0, 1])
 

@@ -270,7 +270,8 @@ class Rollouts(Remembers, Unpublished, OwnTrainer, Online):
         self.model_wrapped = self.model  # pyrefly: ignore
         self.callback_handler.model = None
         self.accelerator.free_memory()
-        gc.collect()
+        if self.accelerator.num_processes > 1:
+            gc.collect()
         self.accelerator.wait_for_everyone()
 
 
