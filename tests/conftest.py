@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,29 @@ from cai.models.references import ModelRef, find, local
 # A shell's background job ignores SIGINT, and so does what it starts: the tests may be run from one.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+sys.dont_write_bytecode = False  # see above
+
 LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
+KEPT_OUT = {"modules": 0}
+
+
 def pytest_collection_finish() -> None:
+    keep_libraries_out_of_garbage_collection()
+
+
+def pytest_runtest_setup() -> None:
+    keep_libraries_out_of_garbage_collection()
+
+
+def keep_libraries_out_of_garbage_collection() -> None:
     """The libraries and the tests are there, and stay: no garbage collection looks through them (see
-    cai/models/workbench.py)."""
-    gc.collect()
-    gc.freeze()
+    cai/models/workbench.py). The heavy ones come with the first test that needs them: so whenever many have come."""
+    if len(sys.modules) >= KEPT_OUT["modules"] + 200:
+        gc.collect()
+        gc.freeze()
+        KEPT_OUT["modules"] = len(sys.modules)
 
 
 @pytest.fixture(scope="session", autouse=True)

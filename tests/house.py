@@ -4,14 +4,12 @@ Lines and modules by room, files, functions and READMEs beyond their limits, upw
 names used twice, words of a dialect as names, and how many places an addition touches. Nothing of `cai` is imported.
 """
 
-import ast
 import re
 from collections import Counter
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
-from test_layers import FILES, GRAPH, PACKAGE, PROGRAMS, ROOMS, room
+from test_layers import FILES, PACKAGE, PROGRAMS, ROOMS, facts, graph, room
 
 ROOT = PACKAGE.parent
 FILE, PARAMETERS = 350, 7  # at most so many lines, and parameters
@@ -24,18 +22,10 @@ def lines(path: Path) -> int:
     return len(path.read_text(encoding="utf-8").splitlines())
 
 
-@cache
-def tree(name: str) -> ast.Module:
-    return ast.parse(FILES[name].read_text(encoding="utf-8"))
-
-
 def functions() -> Iterator[tuple[str, int]]:
     """(module:function, parameters that a caller may give) of all; `self`, `cls` and what collects the rest aside."""
     for name in FILES:
-        for node in ast.walk(tree(name)):
-            if isinstance(node, ast.FunctionDef):
-                given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-                yield f"{name}:{node.name}", len([arg for arg in given if arg.arg not in ("self", "cls")])
+        yield from ((f"{name}:{function}", count) for function, count in facts(name).functions)
 
 
 def long_functions() -> dict[str, int]:
@@ -48,13 +38,13 @@ def long_files() -> dict[str, int]:
 
 def upward() -> list[str]:
     above = {name: ROOMS[: ROOMS.index(name) + 1] for name in ROOMS}
-    pairs = [(name, other) for name in FILES if name not in PROGRAMS for other in GRAPH[name]]
+    pairs = [(name, other) for name in FILES if name not in PROGRAMS for other in graph()[name]]
     return [f"{name} -> {other}" for name, other in sorted(pairs) if room(other) not in above[room(name)]]
 
 
 def floors() -> tuple[int, set[str]]:
     """(how many modules stand on one another at most, those whose imports go round)."""
-    left, depth = {name: GRAPH[name] & FILES.keys() for name in FILES}, 0
+    left, depth = {name: graph()[name] & FILES.keys() for name in FILES}, 0
     while free := [name for name, below in left.items() if not below & left.keys()]:
         depth += 1
         for name in free:
@@ -63,16 +53,17 @@ def floors() -> tuple[int, set[str]]:
 
 
 def classes_twice() -> dict[str, int]:
-    names = Counter(node.name for name in FILES for node in ast.walk(tree(name)) if isinstance(node, ast.ClassDef))
+    names = Counter(one for name in FILES for one in facts(name).classes)
     return {name: count for name, count in sorted(names.items()) if count > 1}
 
 
 def dialect(*rooms: str) -> Counter:
     """How often each word is the name of a variable, parameter, attribute, function or class, in these rooms."""
     names: Counter = Counter()
-    for node in (node for name in FILES if room(name) in (rooms or ROOMS) for node in ast.walk(tree(name))):
-        fields = [getattr(node, field, None) for field in ("id", "arg", "attr", "name")]
-        names.update(name.lower() for name in fields if isinstance(name, str) and name.lower() in DIALECT)
+    for name in FILES:
+        if room(name) in (rooms or ROOMS):
+            for word, count in facts(name).names.items():
+                names.update({word.lower(): count} if word.lower() in DIALECT else {})
     return names
 
 

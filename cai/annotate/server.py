@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -24,6 +23,7 @@ from cai.annotate.desk import Decision, Desk
 from cai.annotate.guard import Guard
 from cai.annotate.patience import PatientProtocol
 from cai.core.errors import UserError
+from cai.core.pages import page_templates
 from cai.core.records import decode
 
 if TYPE_CHECKING:
@@ -35,10 +35,7 @@ HOST = "127.0.0.1"
 
 def page(template: str, nonce: str, **values: Any) -> str:
     """One of our pages: markup, style and script in one, the latter two with the nonce that lets them run."""
-    env = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return env.get_template(template).render(nonce=nonce, **values)
+    return page_templates(HERE).get_template(template).render(nonce=nonce, **values)
 
 
 def labelling(desk: Desk) -> Starlette:

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from cai.compare import plots, table
 from cai.compare.figures import Axis, Chart, Point, Series, axis_of
 from cai.core.durable import write_whole
+from cai.core.pages import page_templates
 
 ROOM = 40  # characters that fit under a plot; longer names are numbered
 OF_DATA = ("baseline_", "people_")  # in the table alone: what is swept does not move them
@@ -78,10 +77,7 @@ def write_page(
     fits = all(len(title) * len(values) <= ROOM for title in names)
     ticks = names if fits else [str(number) for number in range(1, len(values) + 1)]
     arms = list(dict.fromkeys(dot.arm for some in measures.values() for facet in some for dot in facet.dots))
-    env = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+    env = page_templates(Path(__file__).parent)
     env.filters |= {"value": table.value, "interval": table.interval, "sample": table.sample}
     x = Axis(axes[0], (-0.5, len(values) - 0.5), tuple(enumerate(ticks)))
     shown = [

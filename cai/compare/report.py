@@ -23,13 +23,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from cai.compare import contents, plots, report_plots, table, training_plots
 from cai.compare.caveats import caveats, spoken_of
 from cai.compare.overview import overview
 from cai.core.durable import write_whole
+from cai.core.pages import page_templates
 from cai.core.refusals import stated
 
 HERE = Path(__file__).parent
@@ -48,13 +48,7 @@ def write_report(results: dict[str, Any], examples: list[dict[str, Any]], out: P
     """Write the report of one run to the file `out`."""
     results = BLANK | results
     assert len({row["id"] for row in examples}) == len(examples), "the page links to an example by its id"
-    env = Environment(
-        loader=FileSystemLoader(FOLDERS),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    env = page_templates(*FOLDERS)
     env.filters |= {
         "value": table.value, "interval": table.interval, "sample": table.sample, "number": table.number,
         "verdict": table.verdict, "speaks_for": table.speaks_for, "noise_floor": table.noise_floor,

@@ -311,10 +311,13 @@ def quiet() -> None:
 
     import transformers
 
-    transformers.utils.logging.set_verbosity_error()
+    # A level that is set, be it the same, makes logging forget what it knows of every logger.
+    if transformers.utils.logging.get_verbosity() != logging.ERROR:
+        transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     for name in ("trl", "peft", "accelerate", "datasets", "torchao", "torch.utils._pytree"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        if (logger := logging.getLogger(name)).level != logging.ERROR:
+            logger.setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="(trl|peft|torch|transformers|accelerate).*")
     import datasets
 

@@ -37,6 +37,7 @@ from cai.core.owned import drop_unfinished, held, own_folder, sweep
 from cai.core.usage import used
 
 MANIFEST = "manifest.json"
+PLAIN = frozenset({type(None), str, int, float, bool})  # their own form: the thousands of ids in a call's key
 UNKNOWN = "?"  # a digest of what does not exist yet begins so
 JUNK = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini|\._.*|\.nfs.*")  # what desktops and network disks leave
 
@@ -55,7 +56,7 @@ def canonical(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): canonical(item) for key, item in sorted(value.items())}
     assert isinstance(value, (list, tuple)), f"no canonical form for {type(value)}"
-    return [canonical(item) for item in value]
+    return list(value) if PLAIN.issuperset(map(type, value)) else [canonical(item) for item in value]
 
 
 def keyed(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,14 +154,14 @@ class Store:
     notify: Callable[[str, str], None] = lambda stage, key: None
     noted: Callable[[Artifact], None] = lambda artifact: None
     ledger: list[Artifact] = field(default_factory=list)
+    _known: set[Path] = field(default_factory=set)  # those in the ledger
 
     def stage(self, function: Callable[..., None], *, runtime: Any = None, **inputs: Any) -> Artifact:
         """`function(out, runtime, **inputs)` once for each distinct key; afterwards the same folder is handed back.
 
         An Artifact among the inputs reaches the function as itself (`labels / "labels.jsonl"`); its contents, not its
         place, are in the key. An exception leaves no trace in the store, and what a kill leaves is thrown away when a
-        stage runs next (`sweep`): what is dear inside a stage is kept by the call cache (model calls) or, where a stage
-        has asked for it, in `unfinished` (checkpoints of a training).
+        stage runs next (`sweep`): what is dear in it is kept by the call cache or in `unfinished` (a long training).
         """
         name, key = function.__name__, key_of(function, inputs)
         folder = self.root / "store" / f"{name}-{key}"
@@ -206,24 +207,23 @@ class Store:
     def _make(
         self, function: Callable[..., None], partial: Path, wanted: Artifact, runtime: Any, inputs: dict[str, Any]
     ) -> Artifact:
-        name, key = wanted.stage, wanted.key
-        self.notify(name, key)
+        self.notify(wanted.stage, wanted.key)
         before = (count := getattr(runtime, "counts", dict))()
         with used() as usage:
             function(partial, runtime, **inputs)
         seconds = usage.pop("seconds")
-        files = _listing(partial)
-        digest = _digest(partial, files)
+        digest = _digest(partial, files := _listing(partial))
         calls = {kind: number - before.get(kind, 0) for kind, number in count().items()}
-        manifest: dict[str, Any] = {"stage": name, "key": key, "digest": digest, "seconds": round(seconds, 3)}
-        manifest |= {"used": usage, "made": time.time(), "calls": calls, "files": files}
+        manifest: dict[str, Any] = {"stage": wanted.stage, "key": wanted.key, "digest": digest}
+        manifest |= {"seconds": round(seconds, 3), "used": usage, "made": time.time(), "calls": calls, "files": files}
         manifest |= {"device": getattr(runtime, "device", ""), "inputs": canonical(keyed(inputs))}
         sync_tree(partial)  # the manifest vouches for them: they are on the disk before it is
         write_whole(partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
         return _put(partial, replace(wanted, digest=digest, seconds=seconds, calls=calls, used=usage))
 
     def _note(self, artifact: Artifact) -> Artifact:
-        if all(known.path != artifact.path for known in self.ledger):
+        if artifact.path not in self._known:
+            self._known.add(artifact.path)
             self.ledger.append(artifact)
             self.noted(artifact)
         return artifact

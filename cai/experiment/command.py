@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     add_options(parser)
     options = parser.parse_args(argv)
     refuse_bare_ranks()
-    began = begin()
+    began = None if options.plan else begin()
     grid = [expanded(with_publics(experiment)) for experiment in read_sweep(options.config, options.set)]
     check(*grid, plan=options.plan)
     for experiment in grid:
@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
         print_plan(grid[0], planned, options.all)
     if planned.capacity is not None:
         check_memory(grid[0], ledger, planned.capacity)
-    if not options.plan:
+    if began is not None:
         run_all(grid, work, ledger, planned.expected, began)
     elif servers := asked_servers(grid[0]):
         print(*servers, sep="\n")

@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from hashlib import sha256
 
 import pytest
 from pydantic import BaseModel, Field
@@ -17,6 +18,7 @@ from pydantic import BaseModel, Field
 from cai.core.durable import HOST
 from cai.core.owned import Taken, drop_unfinished, held, sweep, unfinished
 from cai.core.store import Store, canonical, digest_file, digest_of, keyed, version
+from cai.models.references import ModelRef
 
 
 @version(1)
@@ -78,6 +80,15 @@ def test_an_input_that_comes_out_the_same_stops_the_ripple(tmp_path):
     assert one.key != two.key
     assert store.stage(double, runtime=ran, of=one).path == store.stage(double, runtime=ran, of=two).path
     assert ran == ["a", "a", "double"]
+
+
+def test_what_a_key_is_made_of_has_one_spelling():
+    text = '["é",1,true,null,0.5,[2,"b"],{"a":[3],"b":4}]'
+    value = ["é", 1, True, None, 0.5, (2, "b"), {"b": 4, "a": (3,)}]
+    assert digest_of(value) == digest_of(tuple(value)) == sha256(text.encode()).hexdigest()
+    ids = list(range(1000))
+    assert canonical(ids) == canonical(tuple(ids)) == ids and canonical(ids) is not ids
+    assert canonical(["a", ModelRef("m", "place", "d")]) == ["a", {"digest": "d"}]
 
 
 def test_a_failed_stage_leaves_nothing_that_counts(tmp_path):

@@ -734,7 +734,8 @@ def test_a_second_run_asks_no_model(place, capsys):
     assert "ai beats human in" in " ".join(capsys.readouterr().out.split())
 
 
-def test_the_plan_prints_each_stage(place, capsys):
+def test_the_plan_prints_each_stage(place, capsys, monkeypatch):
+    monkeypatch.setattr("cai.experiment.command.begin", None)  # the state of the code is read for a run alone
     edit("law.txt", "Choose the response that is kind.", "Choose the response that is kinder.")
     assert main(["mine.yaml", "--plan", "--all"]) == 0
     out = capsys.readouterr().out
@@ -759,9 +760,7 @@ def faulty(*arguments: str) -> str:
 
 
 def test_faults_are_clear(place):
-    done = subprocess.run([sys.executable, "-m", "cai.experiment", "nope.yaml"], capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.startswith("error: nope.yaml: no such file"), done.stderr
-    assert "Traceback" not in done.stderr
+    assert faulty("nope.yaml").startswith("error: nope.yaml: no such file")
     assert "mine.yaml:2" not in faulty("mine.yaml", "--set", "constitution=missing.txt")
     said = faulty("mine.yaml", "--set", "constitution=missing.txt", "--set", "data.source=gone.jsonl")
     assert "missing.txt" in said and 'there is no data source "gone.jsonl"' in said  # both at once

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from fakes import asked_judge
-from test_experiment import EXPERIMENT, lay_out
+from test_experiment import EXPERIMENT, begin_from, drop_the_rest
 
 from cai.compare.__main__ import main as compare
 from cai.config.sections import Labeller
@@ -34,13 +34,14 @@ arms:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, tiny):
+def finished(tmp_path_factory, small_run):
     folder = tmp_path_factory.mktemp("panel")
-    lay_out(folder)
+    begin_from(small_run, folder, "store")  # and not its calls: what judges read is counted
     (folder / "mine.yaml").write_text(SHARED + ARMS)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert main(["mine.yaml"]) == 0
+        drop_the_rest()
     return folder
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_experiment import lay_out
+from test_experiment import begin_from, drop_the_rest
 from test_panel_experiment import SHARED
 
 from cai.config.load import read_sweep
@@ -44,15 +44,16 @@ def read_for(reply: Any, most: int) -> tuple[list[RubricItem], Counter[str]]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, tiny):
+def finished(tmp_path_factory, small_run):
     folder = tmp_path_factory.mktemp("rubrics")
-    lay_out(folder)
+    begin_from(small_run, folder)
     (folder / "rubrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     (folder / "mine.yaml").write_text(SHARED + ARMS)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(rubric_writing, "read_criteria", read_for)
         assert main(["mine.yaml"]) == 0
+        drop_the_rest()
     return folder
 
 
