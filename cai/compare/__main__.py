@@ -95,7 +95,7 @@ def compare(runs: Sequence[FinishedRun], noted: Sequence[str], options: argparse
     home = work.root / experiment.name
     print(f"compare -> {home}", file=sys.stderr)
     made = {one.path: one for cell in cells for one in cell.artifacts}
-    ledger = [*made.values(), *(one for one in store.ledger if one.path not in made)]
+    ledger = [*made.values(), *(one for one in store.ledger.values() if one.path not in made)]
     own = {str(run.home): {key for key, value in run.results.sections.items() if value} for run in runs}
     tell(finish(experiment, cells, measured, ledger, work, began, ComparedRuns(noted, own)), home)
     return 0

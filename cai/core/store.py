@@ -153,15 +153,15 @@ class Store:
     plan: bool = False
     notify: Callable[[str, str], None] = lambda stage, key: None
     noted: Callable[[Artifact], None] = lambda artifact: None
-    ledger: list[Artifact] = field(default_factory=list)
-    _known: set[Path] = field(default_factory=set)  # those in the ledger
+    ledger: dict[Path, Artifact] = field(default_factory=dict)  # all that was asked for, in order, by its path
 
     def stage(self, function: Callable[..., None], *, runtime: Any = None, **inputs: Any) -> Artifact:
         """`function(out, runtime, **inputs)` once for each distinct key; afterwards the same folder is handed back.
 
         An Artifact among the inputs reaches the function as itself (`labels / "labels.jsonl"`); its contents, not its
         place, are in the key. An exception leaves no trace in the store, and what a kill leaves is thrown away when a
-        stage runs next (`sweep`): what is dear in it is kept by the call cache or in `unfinished` (a long training).
+        stage runs next (`sweep`): what is dear inside a stage is kept by the call cache (model calls) or, where a stage
+        has asked for it, in `unfinished` (checkpoints of a training).
         """
         name, key = function.__name__, key_of(function, inputs)
         folder = self.root / "store" / f"{name}-{key}"
@@ -212,7 +212,8 @@ class Store:
         with used() as usage:
             function(partial, runtime, **inputs)
         seconds = usage.pop("seconds")
-        digest = _digest(partial, files := _listing(partial))
+        files = _listing(partial)
+        digest = _digest(partial, files)
         calls = {kind: number - before.get(kind, 0) for kind, number in count().items()}
         manifest: dict[str, Any] = {"stage": wanted.stage, "key": wanted.key, "digest": digest}
         manifest |= {"seconds": round(seconds, 3), "used": usage, "made": time.time(), "calls": calls, "files": files}
@@ -222,9 +223,8 @@ class Store:
         return _put(partial, replace(wanted, digest=digest, seconds=seconds, calls=calls, used=usage))
 
     def _note(self, artifact: Artifact) -> Artifact:
-        if artifact.path not in self._known:
-            self._known.add(artifact.path)
-            self.ledger.append(artifact)
+        if artifact.path not in self.ledger:
+            self.ledger[artifact.path] = artifact
             self.noted(artifact)
         return artifact
 

@@ -68,7 +68,7 @@ def plan(grid: Sequence[Experiment], work: Workbench) -> tuple[list[Artifact], l
     for experiment in grid:
         starts.append(len(store.ledger))
         run(experiment, store, work)
-    return store.ledger, starts
+    return list(store.ledger.values()), starts
 
 
 def run_all(

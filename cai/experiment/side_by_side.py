@@ -53,7 +53,7 @@ def one_by_one(grid: Sequence[Experiment], work: Workbench, board: Board) -> Gen
     """Every stage made in this process."""
     for experiment in grid:
         store = Store(work.root, notify=board.began, noted=board.noted)
-        yield Ran(experiment, *run(experiment, store, work), store.ledger)
+        yield Ran(experiment, *run(experiment, store, work), list(store.ledger.values()))
 
 
 def side_by_side(grid: Sequence[Experiment], work: Workbench, board: Board, began: Began) -> Generator[Ran]:
@@ -127,14 +127,14 @@ class Crew:
                 break
             store = Walk(self.work.root, noted=self.note, crew=self)
             try:
-                ran = Ran(experiment, *run(experiment, store, self.work), store.ledger)
+                ran = Ran(experiment, *run(experiment, store, self.work), list(store.ledger.values()))
             except UserError as error:
                 if experiment is grid[0]:  # of another one it is told when its turn has come, as without workers
                     self.fail(error)
                 break
             if experiment is grid[0] and not store.missing:
                 first = ran
-                self.made.update({each.path.name: replace(each, cached=True) for each in store.ledger})
+                self.made.update({each.path.name: replace(each, cached=True) for each in store.ledger.values()})
         return first
 
     @property

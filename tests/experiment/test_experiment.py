@@ -160,7 +160,7 @@ def planned(overrides=()) -> dict[str, int]:
     experiment = read_experiment(Path("mine.yaml"), overrides)
     store = Store(Path("runs"), plan=True)
     run(experiment, store, Workbench.open(experiment.runtime))
-    wanted = [artifact.stage for artifact in store.ledger if not artifact.cached]
+    wanted = [artifact.stage for artifact in store.ledger.values() if not artifact.cached]
     return {stage: wanted.count(stage) for stage in wanted}
 
 
@@ -296,7 +296,7 @@ def test_revisions_without_a_critique_and_with_fewer_principles(place):
     experiment = read_experiment(Path("mine.yaml"), [*direct, "revise.principles=1"])
     check(experiment)
     store, _, _ = begun(experiment, until="train_sft")
-    made = next(artifact for artifact in store.ledger if artifact.stage == "revise")
+    made = next(artifact for artifact in store.ledger.values() if artifact.stage == "revise")
     rounds = [json.loads(line)["rounds"][0] for line in (made / "revisions.jsonl").read_text().splitlines()]
     assert rounds and {one["critique"] for one in rounds} == {""} and len({one["principle"] for one in rounds}) == 1
     gone = ["--set", "evaluate.xstest=gone.csv", "--set", 'evaluate.comparisons=["gone.jsonl"]']
@@ -528,7 +528,7 @@ def test_every_way_of_asking_labels_pairs_in_the_pipeline(place, changes):
     except UserError as error:  # a tiny random judge may turn out to be worse than a coin, and is then stopped
         assert "auto" in changes[0] and ("preflight" in error.problem or "no better than a coin" in error.problem)
         return
-    made = {artifact.stage: artifact.path for artifact in store.ledger}
+    made = {artifact.stage: artifact.path for artifact in store.ledger.values()}
     labels, source = made["label_by_judge"], made.get("sample_pairs", made["load_data"])
     rows = [json.loads(line) for line in (labels / "labels.jsonl").read_text().splitlines()]
     abstained = (labels / "abstained.jsonl").read_text().splitlines()
@@ -586,10 +586,10 @@ def test_every_source_of_labels_trains_a_reward_model_by_the_same_path(sources, 
     experiment = read_experiment(Path("mine.yaml"))
     check(experiment)
     store, _, _ = begun(experiment, until="train_ppo")
-    made = {artifact.stage: artifact for artifact in store.ledger}
+    made = {artifact.stage: artifact for artifact in store.ledger.values()}
     manifest = json.loads((made["train_reward"] / "manifest.json").read_text())
     (used,) = manifest["inputs"]["labels"]
-    labelled = next(artifact for artifact in store.ledger if artifact.digest == used["digest"])
+    labelled = next(artifact for artifact in store.ledger.values() if artifact.digest == used["digest"])
     found = [json.loads(line) for line in (labelled / "labels.jsonl").read_text().splitlines()]
     assert {row["source"] for row in found} == SOURCES[labels] and len(found) == 16
     assert json.loads((made["train_reward"] / "counts.json").read_text())["training pairs labelled"] == 10
@@ -812,9 +812,8 @@ def test_ctrl_c_keeps_what_is_done(finished, tmp_path, monkeypatch):
         seen += line
         if "train sft" in line:
             break
-    while not list(
-        (tmp_path / "runs/store").glob("train_sft-*.unfinished")
-    ):  # while it imports, libraries may catch it
+    store = tmp_path / "runs/store"
+    while not list(store.glob("train_sft-*.unfinished")):  # while it imports, libraries may catch it
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)

@@ -55,7 +55,7 @@ def trained_arms(overrides: Sequence[str] = (), plan: bool = False) -> tuple[dic
     work = Workbench.open(experiment.runtime)
     store = Store(work.root, plan=plan)
     cells = {name: train(store.stage_with(work), work, name, arm, 0) for name, arm in experiment.arms.items()}
-    return cells, [made.stage for made in store.ledger if not made.cached]
+    return cells, [made.stage for made in store.ledger.values() if not made.cached]
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,9 @@ def test_training_prompts_are_filtered_and_held_out_ones_are_not_and_the_page_sa
     store, work, ran = begun(experiment, "revise")
     assert ran == ["load_data", "load_helpful", "moderate", "moderate", "revise"]
     (data,) = Path("runs/store").glob("load_data-*")
-    kept = next(one.path for one in store.ledger if one.stage == "moderate" and (one.path / "pairs.jsonl").is_file())
+    kept = next(
+        one.path for one in store.ledger.values() if one.stage == "moderate" and (one.path / "pairs.jsonl").is_file()
+    )
     before, after = ({row["id"]: row for row in rows(folder, "prompts.jsonl")} for folder in (data, kept))
     found = {name for name, row in before.items() if "number 1" in row["messages"][0]["content"]}
     gone = before.keys() - after.keys()

@@ -262,7 +262,7 @@ def test_the_policy_learns_the_reasons_and_sft_goes_on_from_there(tmp_path, tiny
         "policy.lora_layers=1", "revise.audit=0",
     ])  # fmt: skip
     store, _, _ = begun(experiment, "train_ppo")
-    made = {artifact.stage: artifact for artifact in store.ledger}
+    made = {artifact.stage: artifact for artifact in store.ledger.values()}
     losses = json.loads((made["train_reasons"] / "curves.json").read_text())["loss"]
     assert losses[-1] < losses[0] - 0.1
     documents = (made["train_reasons"] / "documents.jsonl").read_text()
