@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cai.core.durable import make_folders
 from cai.core.errors import UserError, run_main
 from cai.core.places import check_file
 
@@ -156,7 +157,7 @@ def _talk(args: argparse.Namespace) -> int:
             "this file is no log of live feedback", str(out), "give --out the name of one, or of a new file"
         )
     _name(log.faults, "not learned from, and kept in the file")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(out.parent)
     print(f"policy {args.policy} of {policy.name}: {log.keys()} presses in {out}", flush=True)
     from cai.annotate.live import Session  # torch: once all that can be wrong has been looked at
 

@@ -14,6 +14,7 @@ import numpy as np
 from cai.bench.raters import MEASURES, Measure, ScriptedRater, levels
 from cai.config.runtime import Runtime
 from cai.core.draws import identity, seed_of
+from cai.core.durable import make_folders
 from cai.core.errors import UserError
 from cai.core.records import Chat, Estimate, Prompt
 from cai.data.feedback import FeedbackLog
@@ -176,7 +177,7 @@ def draw_bank(args: argparse.Namespace, prompts: Sequence[Prompt]) -> Bank:
         made_by = (model.digest, args.system, str(args.tokens), str(args.candidates))
         path = args.bank / f"{identity('answers', prompt.id, *made_by)}.npz"
         if not path.is_file():
-            args.bank.mkdir(parents=True, exist_ok=True)
+            make_folders(args.bank)
             keep(path, drawn(prompt))
         return stored(path, prompt.messages)
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from cai.core.durable import make_folders
 from cai.core.errors import UserError
 from cai.core.progress import progress
 from cai.models.loading import save
@@ -99,7 +100,7 @@ def tracked(work: Workbench, out: Path) -> dict[str, Any]:
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(place / run)
     os.environ.setdefault("WANDB_DIR", str(place))
     os.environ.setdefault("WANDB_PROJECT", PROJECT)
-    place.mkdir(parents=True, exist_ok=True)
+    make_folders(place)
     return {"report_to": list(names), "run_name": run, "project": PROJECT}
 
 

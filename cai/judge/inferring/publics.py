@@ -27,6 +27,7 @@ from pathlib import Path
 
 from cai.config.publics import MERGED, Raters, fault_of_groups
 from cai.constitution.parse import escape, parse
+from cai.core.durable import make_folders
 from cai.core.errors import UserError, some
 from cai.core.records import Pair, RaterVote, SetAside
 from cai.data.labels import label_file, read_labels
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     files = {name: args.out / f"{name}.txt" for name in chosen}
     _check_free(files.values())
     print(_about(conversation, votes))
-    args.out.mkdir(parents=True, exist_ok=True)
+    make_folders(args.out)
     for name, statements in chosen.items():
         if not statements:
             print(f"{name}: no statement is agreed with; nothing is written")
@@ -199,7 +200,7 @@ def _by_labels(args: argparse.Namespace) -> int:
     votes, aside = read_labels(file, pairs, [rater for raters in groups.values() for rater in raters])
     outs = {name: args.out / f"{name}.txt" for name in (*groups, MERGED)}
     _check_free(outs.values())
-    args.out.mkdir(parents=True, exist_ok=True)
+    make_folders(args.out)
     for name, rows in rows_of(pairs, votes, groups).items():
         own = copy.copy(args)
         own.out, own.annotated = outs[name], None

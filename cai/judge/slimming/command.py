@@ -24,6 +24,7 @@ from cai.config.slim import How, Slim, check_distilled
 from cai.config.validation import Fault
 from cai.constitution import read_constitution
 from cai.core.draws import uniform
+from cai.core.durable import make_folders
 from cai.core.errors import UserError, suggest
 from cai.core.places import check_folder
 from cai.core.records import Chat, Estimate, Message, Pair, plain
@@ -94,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
 
     settings = Judge(model=args.model, method=method[0], principles=principles)
     judge = AskedJudge.of(settings, constitution, pick_dtype(args.dtype, work.device), 0)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(out.parent)
     if not how.distil:
         slim(model, how, conversations(first), work.device, out)
     else:

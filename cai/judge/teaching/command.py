@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from cai.config.runtime import Runtime
 from cai.core.draws import seed_of
+from cai.core.durable import make_folders
 from cai.core.errors import UserError
 from cai.core.progress import progress
 from cai.core.records import plain
@@ -99,7 +100,7 @@ def _train(args: argparse.Namespace) -> int:
     model = adapted(load_causal(source, dtype, work.device), teaching, args.seed)
     start = time.perf_counter()
     curve, losses = taught(model, tokenizer, lessons, questions, teaching)
-    args.out.mkdir(parents=True, exist_ok=True)
+    make_folders(args.out)
     save(model, tokenizer, args.out)
     report = {"model": args.model, "weights": source.digest, "teaching": teaching, "seed": args.seed, "dtype": dtype}
     report["seconds"] = round(time.perf_counter() - start)
