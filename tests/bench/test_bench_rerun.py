@@ -1,7 +1,6 @@
 """Benchmark of edits: what is asked again by hand, the programs, and the whole on the tiny model."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,7 @@ def test_what_torch_is_imported_by() -> None:
     assert imports_torch(["torch.__config__"])
 
 
-def test_a_program_is_run_in_a_folder_and_its_failure_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "dont_write_bytecode", False)  # or all libraries are compiled anew
+def test_a_program_is_run_in_a_folder_and_its_failure_told(tmp_path: Path) -> None:
     (tmp_path / "here.json").write_text('{"a": [1]}')
     assert json.loads(run_program(["json.tool", "here.json"], tmp_path)) == {"a": [1]}
     with pytest.raises(UserError, match="the program failed"):
